@@ -1,0 +1,7 @@
+"""`python -m mcast` is the command `mcast`."""
+
+import sys
+
+from mcast.cli.app import main
+
+sys.exit(main())

@@ -1,0 +1,26 @@
+"""What the tools compute from the documents that nodes report: pure functions that return data and print nothing."""
+
+from mcast.analysis.health import gap_findings, status_findings
+from mcast.analysis.ledger import (
+    Latency,
+    Reconciliation,
+    SharedLosses,
+    find_shared,
+    percentile,
+    reconcile,
+    repair_latency,
+    repair_latency_by_node,
+)
+
+__all__ = [
+    "Latency",
+    "Reconciliation",
+    "SharedLosses",
+    "find_shared",
+    "gap_findings",
+    "percentile",
+    "reconcile",
+    "repair_latency",
+    "repair_latency_by_node",
+    "status_findings",
+]

@@ -1,0 +1,83 @@
+"""The program `mcast`: its commands, and the one place where an error becomes a line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from mcast.cli import fault, gaps, init, keygen, node, query, status, submit, up
+from mcast.cli.arguments import COMMAND_CONTEXT, WordsCommand
+from mcast.cli.exits import ExitCode, exit_code_of, line_of
+from mcast.cli.output import note
+
+app = typer.Typer(
+    name="mcast",
+    help="Multi-active replication for one LAN: a sequencer multicasts numbered events, every node is a full replica.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="markdown",
+    epilog="Exit codes: 0 fine, 1 finding, 2 usage, 3 nobody answered, 4 environment, 70 bug, 130 interrupted.",
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"mcast-fabric {version('mcast-fabric')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+app.command("init")(init.init)
+app.command("keygen")(keygen.keygen)
+app.command("up")(up.up)
+app.command("node")(node.node)
+app.command("submit", cls=WordsCommand, context_settings=COMMAND_CONTEXT)(submit.submit)
+app.command("query", cls=WordsCommand, context_settings=COMMAND_CONTEXT)(query.query)
+app.command("status")(status.status)
+app.command("gaps")(gaps.gaps)
+app.command("fault")(fault.fault)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line (without the program's name); returns the exit code, having told any error on stderr."""
+    if sys.platform == "win32":
+        note("mcast: Windows has no multicast sockets of the needed kind; run it inside WSL2 (`wsl --install`)")
+        return ExitCode.ENVIRONMENT
+    code = _run(arguments)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        app(args=None if arguments is None else list(arguments))
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except Exception as error:
+        code = exit_code_of(error)
+        if code is ExitCode.BUG:
+            traceback.print_exc()
+        note(f"mcast: {'this is a bug: ' if code is ExitCode.BUG else ''}{line_of(error)}")
+        return code
+    return ExitCode.OK

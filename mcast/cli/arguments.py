@@ -1,0 +1,69 @@
+"""Command-line words as arguments of commands and queries: JSON where it is JSON, else a string.
+
+`-1` is an argument here, and yet a misspelled option is an error and not one more argument.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Final
+
+import typer
+from typer.core import TyperCommand
+
+_NUMBER: Final = re.compile(r"-\.?\d")
+
+COMMAND_CONTEXT: Final = {"ignore_unknown_options": True}
+
+
+class WordsCommand(TyperCommand):
+    """A command whose words may be negative numbers, with options before, between or after them."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As any command does, then refuse what looks like an option, is none, and stands before `--`."""
+        before = args[: args.index("--")] if "--" in args else list(args)
+        rest = super().parse_args(ctx, args)
+        words = [ctx.params.get("name"), *(ctx.params.get("arguments") or ())]
+        for word in words:
+            if isinstance(word, str) and is_option(word) and word in before:
+                raise typer.BadParameter(
+                    f"no such option; if it is an argument, put `--` before it: mcast {ctx.info_name} ... -- {word}",
+                    ctx=ctx,
+                    param_hint=word,
+                )
+        return rest
+
+
+def is_option(word: str) -> bool:
+    """Whether a word is written like an option: a dash and more, and not a negative number."""
+    return word.startswith("-") and len(word) > 1 and not _NUMBER.match(word)
+
+
+def parse_argument(word: str) -> Any:
+    """The value a word stands for: JSON (without NaN and Infinity), else the word itself."""
+    try:
+        return json.loads(word, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return word
+
+
+def parse_command_line(line: str | bytes) -> tuple[Any, ...]:
+    """One line of a command file, `["name", arg, ...]`, as (name, arg, ...).
+
+    Raises:
+        ValueError: anything else; the message says what is wrong, in a few words.
+    """
+    try:
+        command = json.loads(line, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"not JSON: {error}") from None
+    if not isinstance(command, list) or not command or not isinstance(command[0], str):
+        raise ValueError('not a list that begins with a name, such as ["set", "k", 1]')
+    return tuple(command)
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")

@@ -1,0 +1,44 @@
+"""`mcast fault`: make a running node lose, double, delay or garble what it receives."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mcast import limits
+from mcast.cli import options, output
+from mcast.cli.exits import Ended, ExitCode
+from mcast.errors import Refused
+
+
+def fault(
+    spec: Annotated[str, typer.Argument(help="`loss=5%,dup=1%,reorder=2%,corrupt=0.1%,delay=5ms,seed=7` or `clear`.")],
+    at: Annotated[str, typer.Option("--at", help="The node.", metavar="ID", autocompletion=options.complete_node_id)],
+    config: options.ConfigFile = options.DEFAULT_CONFIG,
+    timeout: options.Timeout = limits.TIMEOUT_S,
+    json: options.Json = False,
+) -> None:
+    """Inject faults on what one running node receives, or end them. The config must say `allow_faults = true`.
+
+    Examples: `mcast fault -c lab.toml --at n2 loss=5%` · `mcast fault -c lab.toml --at n2 clear`
+    """
+    from mcast.net.faulty import parse_faults
+
+    parse_faults(spec)
+    try:
+        report = asyncio.run(_inject(config, at, spec, timeout))
+    except Refused as error:
+        raise Ended(ExitCode.USAGE, f"{at} refused: {error}") from None
+    if json:
+        output.print_json(report)
+    else:
+        output.note(f"{at}: {', '.join(f'{key} {output.to_json(value)}' for key, value in report.items())}")
+
+
+async def _inject(config: Path, at: str, spec: str, timeout: float) -> dict[str, Any]:
+    from mcast.client import connect
+
+    return await connect(config, timeout=timeout).fault(at, spec)

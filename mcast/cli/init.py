@@ -1,0 +1,71 @@
+"""`mcast init`: write a commented cluster file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mcast.cli import options, output
+from mcast.cli.exits import Ended, ExitCode
+from mcast.config import DEFAULT_MACHINE, default_config, parse_config
+
+
+def init(  # noqa: PLR0913 - one argument a flag
+    path: Annotated[Path, typer.Argument(help="Where to write it; `-` prints it.")] = options.DEFAULT_CONFIG,
+    hosts: Annotated[str, typer.Option("--hosts", help="Hosts, one node on each.", metavar="A,B,C")] = "",
+    nodes: Annotated[int, typer.Option("--nodes", help="How many nodes on this machine, without --hosts.", min=1)] = 3,
+    name: Annotated[str, typer.Option("--name", help="The cluster's name.")] = "lab",
+    group: Annotated[str, typer.Option("--group", help="The multicast group.")] = "239.77.7.1",
+    port: Annotated[int, typer.Option("--port", help="The stream's port; control takes the next.")] = 7700,
+    machine: Annotated[str, typer.Option("--machine", help="The state machine, module:Class.")] = DEFAULT_MACHINE,
+    sealed: Annotated[bool, typer.Option("--sealed", help="Make a key file beside it, and seal all traffic.")] = False,
+    json: options.Json = False,
+) -> None:
+    """Write a commented cluster file, for this machine or for several hosts. Never overwrites one.
+
+    Examples: `mcast init` · `mcast init --hosts 10.77.0.11,10.77.0.12,10.77.0.13 --sealed prod.toml`
+    """
+    places = [host.strip() for host in hosts.split(",") if host.strip()]
+    folder = Path.cwd() if str(path) == "-" else path.resolve().parent
+    key = folder / f"{name}.key" if sealed else None
+
+    def text(key_file: str | None) -> str:
+        return default_config(
+            folder, places, name=name, group=group, port=port, nodes=nodes, machine=machine, key_file=key_file
+        )
+
+    config = parse_config(text(None).encode(), path.resolve())
+    if str(path) == "-":
+        if sealed:
+            raise Ended(ExitCode.USAGE, "--sealed needs a file to write beside; name one instead of `-`")
+        typer.echo(text(None), nl=False)
+        return
+    if key is not None:
+        _make_key(key)
+    _write_new(path, text(None if key is None else key.name))
+    if json:
+        output.print_json({"config": str(path), "key_file": None if key is None else str(key),
+                           "nodes": [node.id for node in config.nodes]})  # fmt: skip
+        return
+    output.note(f"wrote {path}: {len(config.nodes)} nodes" + (f", key file {key}" if key else ""))
+    if places:
+        copy = f"copy {path}{' and the key file' if key else ''} to every host"
+        output.note(f"next: {copy}, then run there: mcast node -c {path}")
+    else:
+        output.note(f"next: mcast up -c {path}")
+
+
+def _make_key(key: Path) -> None:
+    from mcast.seal.keys import generate_key_file
+
+    generate_key_file(key)
+
+
+def _write_new(path: Path, text: str) -> None:
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise Ended(ExitCode.USAGE, f"{path} exists already and is never overwritten; name another path") from None

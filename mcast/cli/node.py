@@ -1,0 +1,145 @@
+"""`mcast node`: one node of a config, in the foreground, until SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mcast.cli import options, output
+from mcast.cli.exits import Ended, ExitCode
+from mcast.config import Config, load_config
+from mcast.errors import ConfigError
+from mcast.wire.envelope import name_hash
+
+if TYPE_CHECKING:
+    from mcast.protocol.effects import Notice
+
+
+def node(
+    config: options.ConfigFile = options.DEFAULT_CONFIG,
+    id: Annotated[
+        str | None,
+        typer.Option("--id", help="Which node; by default the one with an address of this machine.", metavar="ID",
+                     autocompletion=options.complete_node_id),
+    ] = None,
+    fault: Annotated[
+        str | None, typer.Option("--fault", help="Faults on what it receives, such as `loss=5%,seed=7`.", metavar="SPEC")
+    ] = None,
+    parent: Annotated[int | None, typer.Option("--parent", hidden=True, help="End when this process does.")] = None,
+) -> None:  # fmt: skip
+    """Run one node until SIGTERM (drains, exits 0) or Ctrl-C. Logs a line an event on stderr.
+
+    Examples: `mcast node -c lab.toml` · `mcast node -c lab.toml --id n2 --fault loss=5%,dup=1%,seed=7`
+    """
+    if parent is not None:
+        die_with(parent)
+    checked = load_config(config)
+    node_id = checked.node(id).id if id is not None else infer_id(checked, local_addresses())
+    number = asyncio.run(_run(checked, node_id, fault))
+    if number == signal.SIGINT:
+        raise typer.Exit(ExitCode.INTERRUPTED)
+
+
+async def _run(config: Config, node_id: str, fault: str | None) -> int:
+    """Serve until a signal comes; the signal."""
+    from mcast.node.node import Node
+
+    from mcast.cli.noticelog import NoticeLog
+
+    loop = asyncio.get_running_loop()
+    stopped: asyncio.Future[int] = loop.create_future()
+
+    def stop(number: int) -> None:
+        """The second signal finds the default handlers again, and ends the process at once."""
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(each)
+        stopped.set_result(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number)
+    log = NoticeLog({name_hash(each.id): each.id for each in config.nodes})
+
+    def say(lines: Iterable[str]) -> None:
+        for line in lines:
+            output.note(f"{time.strftime('%H:%M:%S')} {node_id} {line}")
+
+    def notice(happened: Notice) -> None:
+        say(log.lines(happened, loop.time()))
+
+    running = Node(config, id=node_id, fault=fault)
+    running.shell.on_notice.append(notice)
+    async with running:
+        say([f"serves {config.name} on {config.node(node_id).address}" + _unsealed(config)])
+        number = await stopped
+        say([*log.gap_lines(loop.time()), f"{signal.Signals(number).name}: drains and ends"])
+    return number
+
+
+def _unsealed(config: Config) -> str:
+    return "" if config.key_file else ", unsealed: anyone on this network may join in (see key_file)"
+
+
+def local_addresses() -> set[str]:
+    """Every IP address of this machine."""
+    from mcast.net.interfaces import list_interfaces
+
+    return {address for interface in list_interfaces() for address in interface.addresses}
+
+
+def infer_id(config: Config, addresses: set[str]) -> str:
+    """The one node whose host is among these addresses.
+
+    Raises:
+        ConfigError: none is, or several are.
+    """
+    found = [node.id for node in config.nodes if _resolve(node.host) & addresses]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ConfigError("--id", None, f"{', '.join(found)} all have an address of this machine", "name one with --id")
+    hosts = ", ".join(f"{node.id} at {node.host}" for node in config.nodes)
+    raise ConfigError("--id", None, f"no node has an address of this machine ({hosts})", "run it on one of those hosts")
+
+
+def _resolve(host: str) -> set[str]:
+    import socket
+
+    try:
+        return {str(entry[4][0]) for entry in socket.getaddrinfo(host, None)}
+    except OSError:
+        return set()
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel send SIGTERM when the parent process is gone: else its nodes would go on answering for it."""
+    if sys.platform == "linux":
+        import ctypes
+
+        set_pdeathsig = 1
+        if ctypes.CDLL(None, use_errno=True).prctl(set_pdeathsig, signal.SIGTERM, 0, 0, 0):
+            raise Ended(
+                ExitCode.ENVIRONMENT, f"prctl: {os.strerror(ctypes.get_errno())}; start the node without --parent"
+            )
+    else:
+        _watch_parent(parent)
+    if os.getppid() != parent:  # it died before the kernel was asked
+        raise Ended(ExitCode.ENVIRONMENT, f"the parent process {parent} is gone; start the node without --parent")
+
+
+def _watch_parent(parent: int) -> None:
+    """The same where the kernel offers no such thing: look every second."""
+    import threading
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()

@@ -1,0 +1,49 @@
+"""The flags that mean the same in every command, and completion of node ids from the config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mcast import limits
+from mcast.config import load_config
+from mcast.errors import ConfigError
+
+DEFAULT_CONFIG = Path("lab.toml")
+
+
+def complete_node_id(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The ids that the config named on the same command line knows; none when it cannot be read."""
+    try:
+        config = load_config(ctx.params.get("config") or DEFAULT_CONFIG)
+    except ConfigError:
+        return []
+    return [node.id for node in config.nodes if node.id.startswith(incomplete)]
+
+
+def _timeout(value: float) -> float:
+    if not 0 < value <= limits.TIMEOUT_MAX_S:
+        raise typer.BadParameter(f"{value} is outside 0 to {limits.TIMEOUT_MAX_S:.0f} seconds")
+    return value
+
+
+ConfigFile = Annotated[
+    Path, typer.Option("-c", "--config", help="The cluster's file.", envvar="MCAST_CONFIG", metavar="FILE")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
+Timeout = Annotated[
+    float, typer.Option("--timeout", help="Seconds after which to give up.", callback=_timeout, metavar="SECONDS")
+]
+At = Annotated[
+    str | None,
+    typer.Option("--at", help="Ask this node and no other.", metavar="ID", autocompletion=complete_node_id),
+]
+
+
+def at_least_zero(value: Any) -> Any:
+    """Refuse a negative number where a count or a duration is wanted."""
+    if value is not None and value < 0:
+        raise typer.BadParameter(f"{value} is below zero")
+    return value

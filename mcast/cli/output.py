@@ -1,0 +1,115 @@
+"""All that commands print: data on stdout, everything else on stderr.
+
+Programs get JSON, one document or one a line; people get tables. Nothing else in the package draws.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+_PIPE_WIDTH = 200  # columns where no terminal sets them; a table is never cut for a pipe
+
+
+def print_json(document: object) -> None:
+    """One JSON document, or one line of JSON lines."""
+    sys.stdout.write(to_json(document) + "\n")
+
+
+def to_json(document: object) -> str:
+    """A value as JSON in one line, whatever msgpack may have carried."""
+    try:
+        return json.dumps(document, ensure_ascii=False, allow_nan=False, default=_refuse)
+    except (TypeError, ValueError):
+        return json.dumps(json_safe(document), ensure_ascii=False, allow_nan=False)
+
+
+def _refuse(value: object) -> object:
+    raise TypeError(type(value).__name__)
+
+
+def json_safe(value: Any) -> Any:
+    """The value with what JSON lacks replaced: bytes by {"base64": ...}, NaN, infinities and keys by text."""
+    if isinstance(value, dict):
+        return {key if isinstance(key, str) else str(key): json_safe(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_safe(item) for item in value]
+    if isinstance(value, bytes | bytearray | memoryview):
+        return {"base64": base64.b64encode(value).decode()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if value is None or isinstance(value, str | int | float):
+        return value
+    return str(value)
+
+
+def print_line(text: str) -> None:
+    """A line of data, on stdout."""
+    sys.stdout.write(text + "\n")
+
+
+def note(text: str) -> None:
+    """A line for the person at the terminal, on stderr."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table on stdout: first column left, the rest right; None shows as a dash."""
+    console().print(make_table(title, columns, rows))
+
+
+def make_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """The table `print_table` prints, for views that redraw it."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=index == 0)
+    for row in rows:
+        table.add_row(*[Text(cell(value)) for value in row])
+    return table
+
+
+def cell(value: object) -> str:
+    """A value as a table shows it."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.1f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def console() -> Console:
+    """Where tables go: the terminal at its width, a pipe wide enough for every column."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH, no_color=True)
+
+
+@contextmanager
+def counting(verb: str, noun: str) -> Iterator[Callable[[int], None]]:
+    """A line that counts up on stderr while the block runs: call with the count so far. Silent off a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda count: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = SpinnerColumn(), TextColumn(f"{verb} {{task.completed:,.0f}} {noun}"), TimeElapsedColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(verb, total=None)
+        yield lambda count: progress.update(task, completed=count)

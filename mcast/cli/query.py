@@ -1,0 +1,88 @@
+"""`mcast query`: ask one replica."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from mcast import limits
+from mcast.cli import options, output
+from mcast.cli.arguments import parse_argument
+from mcast.cli.exits import ExitCode
+from mcast.cli.target import Target
+from mcast.errors import NotYet, Refused
+
+if TYPE_CHECKING:
+    from mcast.client.questions import QueryAnswer
+
+LEVELS: Final = ("any", "session", "bounded", "linearizable")
+
+
+def _level(value: str) -> str:
+    if value not in LEVELS:
+        raise typer.BadParameter(f"{value!r} is none of: {', '.join(LEVELS)}")
+    return value
+
+
+def query(  # noqa: PLR0913 - one argument a flag
+    name: Annotated[str, typer.Argument(help="The query's name.")],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[ARG]...", help="Its arguments: JSON, else strings.")
+    ] = None,
+    config: options.ConfigFile = options.DEFAULT_CONFIG,
+    at: options.At = None,
+    consistency: Annotated[
+        str, typer.Option("--consistency", help=f"One of: {', '.join(LEVELS)}.", callback=_level, metavar="LEVEL",
+                          autocompletion=lambda: list(LEVELS))
+    ] = "session",
+    min_seq: Annotated[
+        int, typer.Option("--min-seq", help="Wait for this event.", callback=options.at_least_zero, metavar="N")
+    ] = 0,
+    max_ms: Annotated[
+        float | None, typer.Option("--max-ms", help="At most this stale.", callback=options.at_least_zero, metavar="N")
+    ] = None,
+    max_lag: Annotated[
+        int | None, typer.Option("--max-lag", help="At most this many events behind.", callback=options.at_least_zero,
+                                 metavar="N")
+    ] = None,
+    timeout: options.Timeout = limits.TIMEOUT_S,
+    json: options.Json = False,
+) -> None:  # fmt: skip
+    """Ask any replica, or the one named by --at. A level that cannot be served is refused (exit 1), never weakened.
+
+    Examples: `mcast query -c lab.toml get k` · `mcast query -c lab.toml scan k 10 --at n2 --consistency any`
+    """
+    words = [parse_argument(word) for word in arguments or ()]
+    keywords = {"consistency": consistency, "min_seq": min_seq, "max_ms": max_ms, "max_lag": max_lag}
+    try:
+        answer = asyncio.run(_ask(Target(config, at, timeout), (name, *words), keywords))
+    except (Refused, NotYet) as error:
+        try_node = error.try_node if isinstance(error, Refused) else None
+        if json:
+            output.print_json({"refused": str(error), "try_node": try_node})
+        output.note(f"mcast: refused: {error}" + (f"; try --at {try_node}" if try_node else ""))
+        raise typer.Exit(ExitCode.FINDING) from None
+    if json:
+        output.print_json(answer_document(answer))
+        return
+    output.print_line(output.to_json(answer.value))
+    age = "age unknown" if answer.lag_ms is None else f"proven {answer.lag_ms:.1f} ms ago"
+    output.note(
+        f"at event {answer.seq}, epoch {answer.epoch}, {answer.lag_events} events behind, {age}; "
+        f"{answer.node}, level {answer.level}"
+    )
+
+
+async def _ask(target: Target, words: tuple[Any, ...], keywords: Any) -> QueryAnswer:
+    async with target.connect() as client:
+        return await client.query(*words, **keywords, timeout=target.remaining_s())
+
+
+def answer_document(answer: QueryAnswer) -> dict[str, Any]:
+    """An answer as `query --json` prints it."""
+    return {
+        "value": answer.value, "seq": answer.seq, "epoch": answer.epoch, "lag_events": answer.lag_events,
+        "lag_ms": answer.lag_ms, "node": answer.node, "level": answer.level,
+    }  # fmt: skip

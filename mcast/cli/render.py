@@ -1,0 +1,73 @@
+"""Tables of the status and gaps documents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mcast.analysis import find_shared, reconcile, repair_latency_by_node
+from mcast.analysis.ledger import answering
+from mcast.cli.output import print_line, print_table
+
+Document = Mapping[str, Any]
+
+
+def print_status(document: Document) -> None:
+    """One row a node; positions are event numbers."""
+    ruler = document["sequencer"]
+    title = f"{document['cluster']}: epoch {document['epoch'] or '-'}, sequencer {ruler or 'none'}"
+    columns = ["node", "role", "state", "epoch", "last", "commit", "applied", "lag", "gaps", "NAKs", "got", "gave",
+               "queries", "chain"]  # fmt: skip
+    print_table(title, columns, [_status_row(node, ruler) for node in document["nodes"]])
+
+
+def _status_row(node: Mapping[str, Any], ruler: str | None) -> list[object]:
+    state = node["state"] if node["reachable"] else "unreachable"
+    role = "sequencer" if node["id"] == ruler else node["role"]
+    if node["reachable"] and node["role"] == "member" and not node["votes"]:
+        role = f"{role} (no vote)"
+    return [
+        node["id"], role, state, node["epoch"], node["last_seq"], node["commit_seq"], node["applied_seq"],
+        node["lag_events"], node["gaps_open"], node["naks_sent"], node["repairs_received"], node["repairs_sent"],
+        node["queries"], None if node["chain"] is None else node["chain"][:8],
+    ]  # fmt: skip
+
+
+def print_gaps(document: Document, newest: int = 0) -> None:
+    """The reconciliation, repair times, shared losses, and on request the newest gaps."""
+    print_reconciliation(document)
+    shared = find_shared(document)
+    total = sum(last - first + 1 for first, last, _ in shared.ranges)
+    alone = sum(shared.private.values())
+    if total or alone:
+        print_line(f"events missed by several replicas at once: {total:,}; by one alone: {alone:,}")
+    if newest:
+        _print_newest(document, newest)
+
+
+def print_reconciliation(document: Document) -> None:
+    """One row a node: everything lost against everything recovered, in DATA datagrams; gaps and latency beside it."""
+    latency = repair_latency_by_node(document)
+    columns = ["node", "injected", "detected", "repaired", "superseded", "transferred", "difference", "open gaps",
+               "duplicates", "mean ms", "p99 ms", "max ms"]  # fmt: skip
+    duplicates = {node["id"]: node["duplicates"] for node in answering(document)}
+    rows = []
+    for account in reconcile(document):
+        took = latency[account.id]
+        rows.append([
+            account.id, account.injected, account.detected, account.repaired, account.superseded, account.transferred,
+            account.difference, account.open, duplicates[account.id], took.mean_ms, took.p99_ms, took.max_ms,
+        ])  # fmt: skip
+    print_table("gaps: lost DATA datagrams, and how long their events were missing", columns, rows)
+
+
+def _print_newest(document: Document, newest: int) -> None:
+    rows: list[list[object]] = []
+    for node in answering(document):
+        rows += [[node["id"], f"{first}..{last}", "open", None, None] for first, last in node["open"][:newest]]
+        closed = sorted(node["closed"], key=lambda gap: gap["opened_at"])[-newest:]
+        rows += [
+            [node["id"], f"{gap['first']}..{gap['last']}", gap["latency_ms"], gap["naks"], gap["repaired_by"]]
+            for gap in closed
+        ]
+    print_table("newest gaps", ["node", "events", "ms", "NAKs", "repaired by"], rows)

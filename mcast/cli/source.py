@@ -1,0 +1,102 @@
+"""Commands from a file or from stdin, one JSON list a line, read as fast as they can be sent and no faster."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from types import TracebackType
+from typing import Any, BinaryIO, Final
+
+from mcast import limits
+from mcast.cli.arguments import parse_command_line
+from mcast.errors import ConfigError
+
+LINE_BYTES_MAX: Final = 8 * limits.COMMAND_BYTES_MAX  # bytes; JSON escapes may need six for one
+_READ_BYTES: Final = 64 << 10
+
+Command = tuple[Any, ...]
+
+
+class CommandSource:
+    """A context manager around a file's path, or `-` for stdin. Blank lines are skipped.
+
+    The first line that is no command ends the stream; `problem` then says which and why.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.problem: str | None = None
+        self._path = path
+        self._file: BinaryIO | None = None
+        self._line = 0
+
+    def __enter__(self) -> CommandSource:
+        if self._path == "-":
+            self._file = sys.stdin.buffer
+            return self
+        try:
+            self._file = open(self._path, "rb")
+        except OSError as error:
+            problem = (error.strerror or str(error)).lower()
+            raise ConfigError("--from", self._path, problem, "name a readable file, or `-` for stdin") from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None and self._path != "-":
+            self._file.close()
+
+    async def commands(self) -> Iterable[Command] | AsyncIterable[Command]:
+        """A plain iterable of a file; an asynchronous one of a pipe or terminal, which may keep us waiting."""
+        assert self._file is not None, "enter the context first"
+        loop, descriptor = asyncio.get_running_loop(), self._file.fileno()
+        readable = asyncio.Event()
+        try:
+            loop.add_reader(descriptor, readable.set)
+        except OSError:  # epoll takes no regular files: those never block
+            return self._from_file(self._file)
+        return self._from_pipe(descriptor, readable)
+
+    def _from_file(self, file: BinaryIO) -> Iterator[Command]:
+        while line := file.readline(LINE_BYTES_MAX + 1):
+            command = self._parse(line)
+            if self.problem is not None:
+                return
+            if command is not None:
+                yield command
+
+    async def _from_pipe(self, descriptor: int, readable: asyncio.Event) -> AsyncIterator[Command]:
+        loop, rest = asyncio.get_running_loop(), b""
+        try:
+            while True:
+                await readable.wait()
+                data = os.read(descriptor, _READ_BYTES)
+                readable.clear()
+                *lines, rest = (rest + data).split(b"\n") if data else [rest, b""]
+                if len(rest) > LINE_BYTES_MAX:
+                    lines.append(rest)
+                for line in lines:
+                    command = self._parse(line)
+                    if self.problem is not None:
+                        return
+                    if command is not None:
+                        yield command
+                if not data:
+                    return
+        finally:
+            loop.remove_reader(descriptor)
+
+    def _parse(self, line: bytes) -> Command | None:
+        """The line's command; None for a blank one, and for a bad one, which `problem` then explains."""
+        self._line += 1
+        if not line.strip():
+            return None
+        try:
+            if len(line) > LINE_BYTES_MAX:
+                raise ValueError(f"over {LINE_BYTES_MAX} bytes")
+            return parse_command_line(line)
+        except ValueError as error:
+            self.problem = f"line {self._line} of {self._path}: {error}"
+            return None

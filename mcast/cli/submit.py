@@ -1,0 +1,112 @@
+"""`mcast submit`: one command, or a file or stream of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json as json_text
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mcast import limits
+from mcast.cli import options, output
+from mcast.cli.arguments import parse_argument
+from mcast.cli.exits import Ended, ExitCode
+from mcast.cli.source import CommandSource
+from mcast.cli.target import Target
+from mcast.errors import Refused
+
+if TYPE_CHECKING:
+    from mcast.client.receipts import Receipt, Receipts
+
+
+def submit(  # noqa: PLR0913 - one argument a flag
+    name: Annotated[str | None, typer.Argument(help="The command's name.")] = None,
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[ARG]...", help="Its arguments: JSON, else strings.")
+    ] = None,
+    config: options.ConfigFile = options.DEFAULT_CONFIG,
+    source: Annotated[
+        str | None, typer.Option("--from", help='A file of commands, a line each: ["name", arg, ...]; `-` is stdin.')
+    ] = None,
+    receipts: Annotated[bool, typer.Option("--receipts", help="With --from: one receipt a line, as JSON.")] = False,
+    at: options.At = None,
+    timeout: options.Timeout = limits.TIMEOUT_S,
+    json: options.Json = False,
+) -> None:
+    """Submit one command, or many with --from, and wait until the cluster has committed and applied them.
+
+    Examples: `mcast submit -c lab.toml set k '{"n": 1}'` · `mcast submit -c lab.toml incr k -1` ·
+    `mcast submit -c lab.toml --from commands.jsonl`
+    """
+    if (name is None) == (source is None):
+        raise Ended(ExitCode.USAGE, "give a command's NAME and arguments, or --from FILE, and not both")
+    if receipts and source is None:
+        raise Ended(ExitCode.USAGE, "--receipts goes with --from")
+    target = Target(config, at, timeout)
+    try:
+        if source is None:
+            assert name is not None
+            words = [parse_argument(word) for word in arguments or ()]
+            receipt = asyncio.run(_submit_one(target, name, words))
+            _show_receipt(receipt, json)
+            all_ok = receipt.outcome == "ok"
+        else:
+            all_ok = asyncio.run(_submit_all(target, source, receipts, json))
+    except Refused as error:
+        raise Ended(ExitCode.USAGE, str(error)) from None
+    if not all_ok:
+        raise typer.Exit(ExitCode.FINDING)
+
+
+async def _submit_one(target: Target, name: str, words: list[Any]) -> Receipt:
+    async with target.connect() as client:
+        return await client.submit(name, *words, timeout=target.remaining_s())
+
+
+def receipt_document(receipt: Receipt) -> dict[str, Any]:
+    """A receipt as `submit --json` prints it."""
+    last = ("value", receipt.value) if receipt.outcome == "ok" else ("error", receipt.error)
+    return dict([("seq", receipt.seq), ("epoch", receipt.epoch), ("outcome", receipt.outcome), last])
+
+
+def _show_receipt(receipt: Receipt, json: bool) -> None:
+    if json:
+        output.print_json(receipt_document(receipt))
+        return
+    said = output.to_json(receipt.value) if receipt.outcome == "ok" else receipt.error
+    output.print_line(f"{receipt.outcome}: {said}")
+    output.note(f"event {receipt.seq}, epoch {receipt.epoch}")
+
+
+async def _submit_all(target: Target, path: str, each: bool, json: bool) -> bool:
+    def show(done: list[Receipt]) -> None:
+        for receipt in done:
+            output.print_json(receipt_document(receipt))
+
+    began = time.monotonic()
+    with CommandSource(path) as source, output.counting("submitting", "commands") as advance:
+        async with target.connect() as client:
+            done = await client.submit_stream(
+                await source.commands(), keep=False, on_receipts=show if each else None,
+                on_progress=lambda so_far: advance(so_far.known),
+            )  # fmt: skip
+    document = summary_document(done, time.monotonic() - began)
+    if json and not each:
+        output.print_json(document)
+    else:
+        text = (f"{key}: {json_text.dumps(value)}" for key, value in document.items())
+        (output.note if each else output.print_line)(", ".join(text))
+    if source.problem is not None:
+        raise Ended(ExitCode.USAGE, f"{source.problem}; the {done.count} commands before it were submitted")
+    return done.ok == done.count
+
+
+def summary_document(receipts: Receipts, seconds: float) -> dict[str, Any]:
+    """What `submit --from --json` prints."""
+    return {
+        "count": receipts.count, "ok": receipts.ok, "rejected": receipts.rejected, "failed": receipts.failed,
+        "first_seq": receipts.first_seq, "last_seq": receipts.last_seq, "epoch": receipts.epoch,
+        "seconds": round(seconds, 3),
+    }  # fmt: skip

@@ -1,0 +1,331 @@
+"""The client library: `connect` to any node of a cluster, submit commands, ask queries.
+
+A client holds one connection, to its gateway. When that dies or falls silent it moves to another node and sends again, byte
+for byte, what was not answered; the session's request numbers make sure that each command takes effect once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+from mcast.client.calls import BatchCall, SingleCall
+from mcast.client.feed import parcels_of
+from mcast.client.keeper import Keeper, preferred
+from mcast.client.link import Dialer, Link, Unreachable
+from mcast.client.packing import Command, CommandPacker, check_name
+from mcast.client.questions import QueryAnswer, Questions
+from mcast.client.receipts import Receipt, Receipts
+from mcast.client.reports import ask_all, ask_node, gaps_document, status_document
+from mcast.client.session import Session
+from mcast.config import Config, load_config
+from mcast.errors import DecodeError, Error, NotSent, Refused
+from mcast.limits import SEQ_MAX, SESSION_IDLE_S, TIMEOUT_S
+from mcast.wire.stream import (
+    INCARNATION_BYTES,
+    Failure,
+    Fault,
+    Query,
+    StreamKind,
+    Welcome,
+    decode_stream_untrusted,
+    pack_message,
+)
+
+STREAM_QUEUE_BYTES: Final = 1 << 20  # bytes a stream packs ahead of what may be sent
+REPORT_S_MAX: Final = 2.0  # seconds one node gets to report: a dead one must not use up a whole status
+LEVELS: Final = ("any", "session")
+
+
+def connect(source: Config | Path | str, at: str | None = None, timeout: float = TIMEOUT_S, *, strict: bool = False) -> Client:
+    """A client of the cluster that `source` (a config or its path) describes: an async context manager.
+
+    `at` is the node to prefer as gateway; with `strict` no other will do. `timeout` is the default deadline of each call, in
+    seconds.
+
+    Raises:
+        ConfigError: a config that cannot be used, or an `at` that it does not name.
+    """
+    config = source if isinstance(source, Config) else load_config(source)
+    return Client(config, at, timeout, strict=strict)
+
+
+class Client:
+    """Submits commands and asks queries; any number of tasks may share one. Calls are numbered in the order they are made.
+
+    Entering raises NotSent if no node answers before the timeout, naming who was asked on which address.
+    """
+
+    def __init__(self, config: Config, at: str | None, timeout_s: float, *, strict: bool = False) -> None:
+        nodes = config.nodes if at is None else (config.node(at),)
+        if not (strict and at is not None):
+            nodes = preferred(config.nodes, at, random.shuffle)
+        self.config = config
+        self.timeout_s = timeout_s
+        self._dialer = Dialer(config, "client")
+        self._keeper = Keeper(self._dialer, nodes, self)
+        self._session = Session(lambda: secrets.token_bytes(INCARNATION_BYTES), 0)
+        self._questions = Questions()
+        self._welcome: Welcome
+        self._packer: CommandPacker
+        self._ready = asyncio.Event()
+        self._flushing = False
+        self._answers = 0
+        self._used_s = 0.0
+
+    async def __aenter__(self) -> Client:
+        self._keeper.start()
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                await self._ready.wait()
+        except TimeoutError:
+            await self._keeper.stop()
+            raise NotSent(f"no node answered within {self.timeout_s:g} s; asked {self._keeper.tried()}") from None
+        except BaseException:
+            await self._keeper.stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._keeper.link is not None:
+            self._keeper.link.write(self._session.close_message())
+        await self._keeper.stop()
+
+    @property
+    def node(self) -> str | None:
+        """The id of the node this client is connected to; None between two."""
+        link = self._keeper.link
+        return None if link is None else link.node.id
+
+    async def submit(self, name: str, *args: Any, timeout: float | None = None) -> Receipt:
+        """One command's receipt; rejected and failed ones are receipts too.
+
+        Raises:
+            Refused: unknown name, wrong number of arguments, or arguments that cannot be sent. It did not happen.
+            NotSent: no node took it before the deadline. It did not happen.
+            Unknown: it was sent, and no answer came before the deadline.
+        """
+        timeout_s = self.timeout_s if timeout is None else timeout
+        call = SingleCall(self._packer.pack_one((name, *args)))
+        self._before_enqueue()
+        self._session.enqueue(call.entry)
+        self._flush_soon()
+        timer = asyncio.get_running_loop().call_later(timeout_s, call.expire, self._keeper.tried)
+        try:
+            return await call.future
+        finally:
+            timer.cancel()
+            if call.entry.given_up or not call.future.done() or call.future.cancelled():
+                self._write(self._session.give_up(call.entry))
+
+    async def submit_many(self, commands: Iterable[Command], timeout: float | None = None) -> Receipts:
+        """All commands in order, pipelined, not atomic: list-like receipts, one a command.
+
+        All are checked before any is sent. `timeout` bounds, in seconds, the time without any answer.
+
+        Raises:
+            Refused: some command can never be sent; none of them happened.
+            NotSent: none of them happened.
+            Unknown: with `.receipts`, None where unknown.
+        """
+        parcels = list(self._packer.pack(commands))
+        call = BatchCall(Receipts())
+        self._before_enqueue()
+        for parcel in parcels:
+            self._session.enqueue(call.expect(parcel))
+        self._flush_soon()
+        await self._wait(call, lambda: bool(call.entries), timeout)
+        return call.receipts
+
+    async def submit_stream(
+        self, commands: Iterable[Command] | AsyncIterable[Command], *, keep: bool = True, timeout: float | None = None,
+        on_progress: Callable[[Receipts], None] | None = None, on_receipts: Callable[[list[Receipt]], None] | None = None,
+    ) -> Receipts:  # fmt: skip
+        """As `submit_many`, for sources of any length: packed and sent as they are read, in bounded memory.
+
+        `on_progress` is called with the receipts so far after each answered record, `on_receipts` with each record's
+        receipts in input order. Without `keep`, outcomes are dropped once counted. A command that is Refused ends the
+        stream: those before it have happened by the time the error is raised.
+        """
+        call = BatchCall(Receipts(keep, on_receipts), on_progress)
+        refused: Refused | None = None
+        try:
+            async for parcels in parcels_of(commands, self._packer):
+                self._before_enqueue()
+                for parcel in parcels:
+                    self._session.enqueue(call.expect(parcel))
+                self._flush_soon()
+                await self._wait(call, lambda: self._session.queued_bytes > STREAM_QUEUE_BYTES, timeout)
+        except Refused as error:
+            refused = error
+        finally:
+            if refused is None and call.error is None:
+                pass
+        await self._wait(call, lambda: bool(call.entries), timeout)
+        if refused is not None:
+            raise refused
+        return call.receipts
+
+    async def query(  # noqa: PLR0913 - the contract's keywords
+        self, name: str, *args: Any, consistency: str = "session", min_seq: int = 0, max_ms: float | None = None,
+        max_lag: int | None = None, timeout: float | None = None,
+    ) -> QueryAnswer:  # fmt: skip
+        """A query's answer.
+
+        Raises:
+            Refused: unknown name or arity, a level that cannot be served, or a handler that raised.
+            NotYet: the replica has not reached `min_seq`, or this client's last event.
+            NotSent: nobody answered before the deadline.
+        """
+        check_name("query", name, len(args), self._welcome.queries)
+        if consistency == "session":
+            min_seq = max(min_seq, self._session.last_seq)
+        if not 0 <= min_seq <= SEQ_MAX:
+            raise Refused(f"min_seq = {min_seq}: an event number is from 0 to {SEQ_MAX}")
+        number, future, message = self._questions.ask(Query(0, name, list(args), consistency, min_seq, max_ms, max_lag))
+        self._write([message])
+        timeout_s = self.timeout_s if timeout is None else timeout
+        try:
+            async with asyncio.timeout(timeout_s):
+                answer = await future
+        except TimeoutError:
+            raise NotSent(f"no answer within {timeout_s:g} s: {self._keeper.tried()}") from None
+        finally:
+            self._questions.forget(number)
+        self._session.last_seq = max(self._session.last_seq, answer.seq)
+        return answer
+
+    async def query_many(
+        self, queries: Iterable[Sequence[Any]], *, consistency: str = "session", min_seq: int = 0,
+        max_ms: float | None = None, max_lag: int | None = None, timeout: float | None = None,
+    ) -> list[QueryAnswer]:  # fmt: skip
+        """The answers to many queries, each `[name, arg, ...]`, pipelined. Raises what the first that fails raises."""
+        asked = [
+            asyncio.ensure_future(
+                self.query(*query, consistency=consistency, min_seq=min_seq, max_ms=max_ms, max_lag=max_lag, timeout=timeout)
+            )
+            for query in queries
+        ]
+        try:
+            return list(await asyncio.gather(*asked))
+        finally:
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+
+    async def status(self) -> dict[str, Any]:
+        """The contract's status document: every configured node asked at once; null fields where none answered."""
+        reports = await ask_all(self._dialer, StreamKind.STATUS, min(self.timeout_s, REPORT_S_MAX))
+        return status_document(self.config.name, self.config.nodes, reports)
+
+    async def gaps(self) -> dict[str, Any]:
+        """The contract's gaps document."""
+        reports = await ask_all(self._dialer, StreamKind.GAPS, min(self.timeout_s, REPORT_S_MAX))
+        return gaps_document(self.config.nodes, reports)
+
+    async def fault(self, node: str, spec: str) -> dict[str, Any]:
+        """Inject faults at a running node ("loss=5%,seed=7"), or end them ("clear"); what the node now does.
+
+        Raises:
+            ConfigError: no such node in the config. NotSent: it did not answer. Refused: it may not or can not.
+        """
+        try:
+            answer = await ask_node(self._dialer, self.config.node(node), StreamKind.FAULT, Fault(1, spec), self.timeout_s)
+        except Unreachable as error:
+            raise NotSent(f"no answer; asked {error}") from None
+        if isinstance(answer, Failure):
+            raise Refused(answer.text)
+        report: dict[str, Any] = answer.report
+        return report
+
+    def link_ready(self, link: Link) -> None:
+        """A gateway was found: it hears everything unanswered, in order."""
+        self._welcome = link.welcome
+        self._session.record_max = link.welcome.record_max
+        self._packer = CommandPacker(link.welcome.commands, link.welcome.record_max)
+        self._ready.set()
+        link.write(self._session.resend() + self._questions.resend())
+        self._flush()
+
+    def link_message(self, link: Link, kind: int, payload: bytes) -> None:
+        """Hand an answer to whom it concerns."""
+        if link is not self._keeper.link:
+            return
+        message = decode_stream_untrusted(kind, payload)
+        if kind == StreamKind.PONG:
+            return
+        self._answers += 1
+        if kind == StreamKind.RESULT:
+            if self._session.answered(message):
+                link.write(self._session.resend())
+            self._flush_soon()
+        elif kind == StreamKind.OPENED:
+            self._session.opened(message)
+            self._flush_soon()
+        elif kind == StreamKind.ANSWER:
+            self._questions.answered(message)
+        elif kind == StreamKind.QUERY_REFUSED:
+            self._questions.refused(message)
+        elif kind == StreamKind.ERROR:
+            link.close(message.text)
+        else:
+            raise DecodeError("unexpected message", str(kind))
+
+    def link_writable(self, link: Link) -> None:
+        """The gateway reads again."""
+        self._flush_soon()
+
+    def link_lost(self, link: Link, reason: str) -> None:
+        """Another gateway is looked for at once."""
+        self._keeper.link_lost(link, reason)
+
+    def waiting(self) -> bool:
+        """Whether any answer is awaited."""
+        return self._session.busy or self._questions.busy
+
+    def progress(self) -> int:
+        """A number that changes with every answer."""
+        return self._answers
+
+    async def _wait(self, call: BatchCall, backlog: Callable[[], bool], timeout: float | None) -> None:
+        try:
+            await call.wait(backlog, self.timeout_s if timeout is None else timeout, self._keeper.tried)
+        except asyncio.CancelledError:
+            call.give_up()
+            raise
+
+    def _before_enqueue(self) -> None:
+        """A session that idled for long may have been forgotten by the cluster: begin another before using it."""
+        now_s = asyncio.get_running_loop().time()
+        if not self._session.busy and now_s - self._used_s > SESSION_IDLE_S / 2:
+            self._session.renew()
+        self._used_s = now_s
+
+    def _write(self, messages: Sequence[bytes]) -> None:
+        if self._keeper.link is not None:
+            self._keeper.link.write(messages)
+            self._keeper.watch()
+
+    def _flush_soon(self) -> None:
+        """One write for all that is called in this turn of the event loop."""
+        if not self._flushing:
+            self._flushing = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        link = self._keeper.link
+        if link is not None and link.writable:
+            link.write(self._session.take())
+        if self.waiting():
+            self._keeper.watch()
+
+
+__all__ = ["Client", "Error", "QueryAnswer", "Receipt", "Receipts", "connect"]

@@ -1,0 +1,139 @@
+"""Keeps one link to the cluster alive: which node to try next, when to move on, and what was tried in vain."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from mcast.client.link import CONNECT_S_MAX, Dialer, Link, LinkOwner, Unreachable
+from mcast.config import NodeConfig
+from mcast.wire.stream import Ping, StreamKind, pack_message
+
+WATCH_INTERVAL_S: Final = 0.25  # between looks at a link whose answers are awaited
+SILENT_LOOKS_PING: Final = 2  # looks without a byte before a PING ...
+SILENT_LOOKS_LOST: Final = 4  # ... and before the node counts as dead: about 1 s
+STALLED_LOOKS: Final = 8  # looks without progress, though it answers pings, before another gateway is tried: 2 s
+RETRY_S: Final = (0.05, 0.5)  # first and longest pause after every node was tried in vain; doubles
+
+
+class KeeperOwner(LinkOwner, Protocol):
+    """Who uses the link."""
+
+    def link_ready(self, link: Link) -> None:
+        """A new link is up: everything unanswered must be sent again."""
+
+    def waiting(self) -> bool:
+        """Whether any answer is awaited."""
+
+    def progress(self) -> int:
+        """A number that changes with every answer."""
+
+
+class Keeper:
+    """Holds a link to one of `nodes`, tried in this order; the next one when it dies or falls silent.
+
+    Looks happen by a timer while answers are awaited, and count silence in looks rather than by the clock: a program that
+    blocked its own event loop for a second must not take its gateway for dead.
+    """
+
+    def __init__(self, dialer: Dialer, nodes: tuple[NodeConfig, ...], owner: KeeperOwner) -> None:
+        self.link: Link | None = None
+        self.failures: dict[str, str] = {}
+        self._dialer = dialer
+        self._nodes = nodes
+        self._owner = owner
+        self._next = 0
+        self._lost = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._silent = self._stalled = self._heard = self._seen = 0
+
+    def start(self) -> None:
+        """Begin to connect."""
+        self._task = asyncio.get_running_loop().create_task(self._keep())
+
+    async def stop(self) -> None:
+        """Close the link, letting what was written leave first."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self._timer is not None:
+            self._timer.cancel()
+        if self.link is not None:
+            link, self.link = self.link, None
+            link.close(flush=True)
+
+    def link_lost(self, link: Link, reason: str) -> None:
+        """Go to another node."""
+        if link is self.link:
+            self.failures[link.node.id] = f"{link.node.id} at {link.node.address}: {reason}"
+            self.link = None
+            self._lost.set()
+
+    def tried(self) -> str:
+        """Whom was asked on which address, and what came of it."""
+        parts = list(self.failures.values())
+        if self.link is not None:
+            parts.append(f"{self.link.node.id} at {self.link.node.address} took the connection and has not answered")
+        if not parts:
+            parts = [f"{node.id} at {node.address}: no answer" for node in self._nodes]
+        return "; ".join(parts)
+
+    def watch(self) -> None:
+        """An answer is awaited from now on."""
+        if self._timer is None and self.link is not None:
+            self._silent = self._stalled = 0
+            self._heard, self._seen = self.link.heard, self._owner.progress()
+            self._timer = asyncio.get_running_loop().call_later(WATCH_INTERVAL_S, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        link = self.link
+        if link is None or not self._owner.waiting():
+            return
+        self._silent = 0 if link.heard != self._heard else self._silent + 1
+        self._stalled = 0 if self._owner.progress() != self._seen else self._stalled + 1
+        self._heard, self._seen = link.heard, self._owner.progress()
+        if self._silent >= SILENT_LOOKS_LOST:
+            link.close(f"silent for {self._silent * WATCH_INTERVAL_S:g} s")
+            return
+        if self._stalled >= STALLED_LOOKS and len(self._nodes) > 1:
+            link.close(f"no progress for {self._stalled * WATCH_INTERVAL_S:g} s")
+            return
+        if self._silent >= SILENT_LOOKS_PING:
+            link.write([pack_message(StreamKind.PING, Ping(0))])
+        self._timer = asyncio.get_running_loop().call_later(WATCH_INTERVAL_S, self._look)
+
+    async def _keep(self) -> None:
+        pause_s = RETRY_S[0]
+        while True:
+            if await self._connect_any():
+                pause_s = RETRY_S[0]
+                await self._lost.wait()
+            else:
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, RETRY_S[1])
+
+    async def _connect_any(self) -> bool:
+        for _ in self._nodes:
+            node = self._nodes[self._next]
+            self._next = (self._next + 1) % len(self._nodes)
+            self._lost.clear()
+            try:
+                link = await self._dialer.open(node, self._owner, CONNECT_S_MAX)
+            except Unreachable as error:
+                self.failures[node.id] = str(error)
+                continue
+            self.failures.pop(node.id, None)
+            self.link = link
+            self._owner.link_ready(link)
+            return True
+        return False
+
+
+def preferred(nodes: tuple[NodeConfig, ...], at: str | None, shuffle: Callable[[list[NodeConfig]], None]) -> tuple[NodeConfig, ...]:
+    """`nodes` with `at` first; the others, and all without `at`, in an order that spreads clients over the cluster."""
+    rest = [node for node in nodes if node.id != at]
+    shuffle(rest)
+    return (*[node for node in nodes if node.id == at], *rest)

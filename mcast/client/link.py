@@ -1,0 +1,176 @@
+"""One TCP connection to a node, from connect to loss; used by clients and, between nodes, by forwarders and fetchers."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+from mcast.config import Config, NodeConfig
+from mcast.errors import DecodeError, Error
+from mcast.wire.stream import (
+    VERSION,
+    Hello,
+    Splitter,
+    StreamKind,
+    Welcome,
+    decode_stream_untrusted,
+    pack_message,
+)
+
+CONNECT_S_MAX: Final = 1.0  # TCP connect, TLS and WELCOME together; a live node on a LAN needs milliseconds
+WRITE_BUFFER_BYTES: Final = 1 << 20  # beyond this a writer is told to wait
+
+
+class Unreachable(Error):
+    """A node that could not be connected to; the message says which address and why."""
+
+
+class LinkOwner(Protocol):
+    """Who a link reports to. None of these may raise anything but DecodeError (from `link_message`)."""
+
+    def link_message(self, link: Link, kind: int, payload: bytes) -> None:
+        """A message after WELCOME arrived."""
+
+    def link_writable(self, link: Link) -> None:
+        """The write buffer has room again."""
+
+    def link_lost(self, link: Link, reason: str) -> None:
+        """The connection is gone; called once, and only for links that `open_link` returned."""
+
+
+class Link(asyncio.Protocol):
+    """A connection that has said HELLO. `welcome` holds the node's answer once `open_link` has returned it."""
+
+    def __init__(self, node: NodeConfig, hello: Hello, owner: LinkOwner) -> None:
+        self.node = node
+        self.welcome: Welcome
+        self.welcomed: asyncio.Future[Welcome] = asyncio.get_running_loop().create_future()
+        self.heard = 0
+        self.writable = False
+        self._hello = hello
+        self._owner = owner
+        self._splitter = Splitter()
+        self._transport: asyncio.Transport | None = None
+        self._reason = ""
+        self.lost = False
+        self._adopted = False
+
+    def write(self, messages: Sequence[bytes]) -> None:
+        """Send whole messages with one write; nothing happens on a lost link."""
+        if self._transport is not None and messages:
+            self._transport.write(messages[0] if len(messages) == 1 else b"".join(messages))
+
+    def close(self, reason: str = "closed", flush: bool = False) -> None:
+        """End the connection; `flush` lets what was written leave first."""
+        self._reason = self._reason or reason
+        if self._transport is not None:
+            if flush:
+                self._transport.close()
+            else:
+                self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Say HELLO."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        self.writable = True
+        transport.write(pack_message(StreamKind.HELLO, self._hello))
+
+    def data_received(self, data: bytes) -> None:
+        """Cut into messages and hand them on."""
+        self.heard += 1
+        try:
+            for kind, payload in self._splitter.feed(data):
+                if self.welcomed.done():
+                    self._owner.link_message(self, kind, payload)
+                else:
+                    self._greet(kind, payload)
+        except DecodeError as error:
+            self.close(f"{self.node.id} sent what cannot be read: {error}")
+
+    def _greet(self, kind: int, payload: bytes) -> None:
+        message: Any = decode_stream_untrusted(kind, payload)
+        if kind == StreamKind.WELCOME:
+            self.welcome = message
+            self.welcomed.set_result(message)
+        else:
+            self.close(message.text if kind == StreamKind.ERROR else f"{self.node.id} answered HELLO by message {kind}")
+
+    def pause_writing(self) -> None:
+        """The node reads more slowly than this side writes."""
+        self.writable = False
+
+    def resume_writing(self) -> None:
+        """There is room again."""
+        self.writable = True
+        if self.welcomed.done():
+            self._owner.link_writable(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Tell the owner, or the task that still waits for WELCOME."""
+        self._transport = None
+        self.writable = False
+        self.lost = True
+        reason = self._reason or (str(error) if error else "it closed the connection")
+        if not self.welcomed.done():
+            self.welcomed.set_exception(Unreachable(f"{self.node.id} at {self.node.address}: {reason}"))
+            self.welcomed.exception()  # marks it as seen: the task that waited may have given up
+        elif self._adopted:
+            self._owner.link_lost(self, reason)
+
+    def adopt(self) -> None:
+        """From now on the owner hears of the link's end. Raises Unreachable if it has ended already."""
+        if self.lost:
+            raise Unreachable(f"{self.node.id} at {self.node.address}: {self._reason or 'it closed the connection'}")
+        self._adopted = True
+
+
+class Dialer:
+    """Opens links to the nodes of one config. `role` is "client" or "peer", `node_id` and `incarnation` a peer's own."""
+
+    def __init__(self, config: Config, role: str, node_id: str = "", incarnation: bytes = bytes(16)) -> None:
+        self.config = config
+        self._hello = Hello(VERSION, config.name, role, node_id, incarnation)
+        self._tls: ssl.SSLContext | None = None
+
+    def _context(self) -> ssl.SSLContext | None:
+        if self.config.key_file is not None and self._tls is None:
+            from mcast.seal.keys import load_keys
+            from mcast.seal.tls import client_context
+
+            self._tls = client_context(load_keys(self.config.key_file))
+        return self._tls
+
+    async def open(self, node: NodeConfig, owner: LinkOwner, timeout_s: float = CONNECT_S_MAX) -> Link:
+        """Connect, say HELLO and wait for WELCOME.
+
+        Raises:
+            Unreachable: no node of this cluster and id answered on its address within `timeout_s`.
+        """
+        link = Link(node, self._hello, owner)
+        where = f"{node.id} at {node.address}"
+        try:
+            async with asyncio.timeout(timeout_s):
+                context = self._context()
+                await asyncio.get_running_loop().create_connection(
+                    lambda: link, node.host, node.port, ssl=context, server_hostname=node.id if context else None
+                )
+                welcome = await asyncio.shield(link.welcomed)
+            if (welcome.node, welcome.cluster) != (node.id, self.config.name):
+                raise Unreachable(f"{where}: {welcome.node} of cluster {welcome.cluster} answers there")
+            link.adopt()
+        except TimeoutError:
+            link.close()
+            raise Unreachable(f"{where}: no answer within {timeout_s:g} s") from None
+        except ConnectionRefusedError:
+            raise Unreachable(f"{where}: connection refused (is it running?)") from None
+        except OSError as error:
+            link.close()
+            raise Unreachable(f"{where}: {error.strerror or error}") from None
+        except (Unreachable, asyncio.CancelledError):
+            link.close()
+            raise
+        return link

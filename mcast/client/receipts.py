@@ -1,0 +1,214 @@
+"""Receipts: what became of each command, kept as one compact result a record until somebody looks."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
+from typing import Any, Final, NamedTuple, overload
+
+import msgpack
+
+from mcast.errors import DecodeError
+from mcast.limits import TCP_MESSAGE_BYTES_MAX
+
+_REJECTED: Final = 1
+_FAILED: Final = 2
+_NAMES: Final = {_REJECTED: "rejected", _FAILED: "failed"}
+NO_OUTCOMES: Final = b""
+
+
+class Receipt(NamedTuple):
+    """One command's place and outcome: "ok" with `value`, "rejected" or "failed" with `error`."""
+
+    seq: int
+    epoch: int
+    outcome: str
+    value: Any
+    error: str | None
+
+
+class RecordResult:
+    """The outcomes of one record's commands. Nothing is unpacked before it is asked for.
+
+    `seq` is the first command's event number, `outcomes` the msgpack bytes [[value, ...], {index: [kind, text]}].
+    """
+
+    __slots__ = ("_counts", "_lists", "_outcomes", "count", "epoch", "seq")
+
+    def __init__(self, seq: int, epoch: int, count: int, outcomes: bytes) -> None:
+        self.seq = seq
+        self.epoch = epoch
+        self.count = count
+        self._outcomes = outcomes
+        self._lists: tuple[list[Any], dict[int, list[Any]]] | None = None
+        self._counts: tuple[int, int] | None = None
+
+    def receipt(self, index: int) -> Receipt:
+        """The receipt of the record's command `index`. Raises DecodeError for outcomes that are not what they claim."""
+        if self._lists is None:
+            self._lists = decode_outcomes_untrusted(self._outcomes, self.count)
+        values, exceptions = self._lists
+        exception = exceptions.get(index)
+        if exception is None:
+            return Receipt(self.seq + index, self.epoch, "ok", values[index], None)
+        return Receipt(self.seq + index, self.epoch, _NAMES[exception[0]], None, exception[1])
+
+    def counts(self) -> tuple[int, int]:
+        """How many were rejected and how many failed; the values are skipped, not unpacked."""
+        if self._counts is None:
+            kinds = [kind for kind, _ in _exceptions_untrusted(self._outcomes, self.count).values()]
+            self._counts = kinds.count(_REJECTED), kinds.count(_FAILED)
+        return self._counts
+
+    def drop_outcomes(self) -> None:
+        """Keep the counts only, for streams too long to keep every value."""
+        self.counts()
+        self._outcomes, self._lists = NO_OUTCOMES, None
+
+
+class Receipts(Sequence[Receipt | None]):
+    """List-like: one receipt a command, in input order; None where it is not known.
+
+    Counts cost one look at each record. With `keep` false the values are dropped as soon as they are counted, and only
+    the counts, the first and last number and the epoch may be asked for. `on_receipts` is called with the receipts of
+    each record, in input order.
+    """
+
+    def __init__(self, keep: bool = True, on_receipts: Callable[[list[Receipt]], None] | None = None) -> None:
+        self._results: list[RecordResult | None] = []
+        self._sizes: list[int] = []
+        self._ends: list[int] | None = None
+        self._size = 0
+        self._known = 0
+        self._keep = keep
+        self._on_receipts = on_receipts
+        self._told = 0
+
+    def expect(self, count: int) -> int:
+        """Make room for a record of `count` more commands; the slot to settle it with."""
+        self._results.append(None)
+        self._sizes.append(count)
+        self._size += count
+        self._ends = None
+        return len(self._sizes) - 1
+
+    def settle(self, slot: int, result: RecordResult) -> None:
+        """The record of `slot` was answered. Raises DecodeError for outcomes that are not what they claim."""
+        assert self._results[slot] is None and result.count == self._sizes[slot]
+        self._results[slot] = result
+        self._known += result.count
+        if self._on_receipts is not None:
+            self._tell(self._on_receipts)
+        elif not self._keep:
+            result.drop_outcomes()
+
+    def _tell(self, on_receipts: Callable[[list[Receipt]], None]) -> None:
+        while self._told < len(self._results) and (result := self._results[self._told]) is not None:
+            on_receipts([result.receipt(index) for index in range(result.count)])
+            if not self._keep:
+                result.drop_outcomes()
+            self._told += 1
+
+    @property
+    def count(self) -> int:
+        """Commands, known or not."""
+        return self._size
+
+    @property
+    def known(self) -> int:
+        """Commands whose outcome is known."""
+        return self._known
+
+    @property
+    def rejected(self) -> int:
+        """Commands that the machine rejected."""
+        return sum(result.counts()[0] for result in self._results if result is not None)
+
+    @property
+    def failed(self) -> int:
+        """Commands whose handler raised something else."""
+        return sum(result.counts()[1] for result in self._results if result is not None)
+
+    @property
+    def ok(self) -> int:
+        """Commands that were applied and raised nothing."""
+        return self._known - self.rejected - self.failed
+
+    @property
+    def first_seq(self) -> int | None:
+        """The event number of the first command, or None when it is unknown or there is none."""
+        result = self._results[0] if self._results else None
+        return None if result is None else result.seq
+
+    @property
+    def last_seq(self) -> int | None:
+        """The event number of the last command, or None when it is unknown or there is none."""
+        result = self._results[-1] if self._results else None
+        return None if result is None else result.seq + result.count - 1
+
+    @property
+    def epoch(self) -> int | None:
+        """The epoch that numbered the last known command."""
+        return next((result.epoch for result in reversed(self._results) if result is not None), None)
+
+    def __len__(self) -> int:
+        return self._size
+
+    @overload
+    def __getitem__(self, index: int) -> Receipt | None: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Receipt | None]: ...
+    def __getitem__(self, index: int | slice) -> Receipt | None | list[Receipt | None]:
+        if isinstance(index, slice):
+            return [self[at] for at in range(*index.indices(self._size))]
+        at = index + self._size if index < 0 else index
+        if not 0 <= at < self._size:
+            raise IndexError("receipt index out of range")
+        if self._ends is None:
+            self._ends = list(accumulate(self._sizes))
+        slot = bisect_right(self._ends, at)
+        result = self._results[slot]
+        return None if result is None else result.receipt(at - (self._ends[slot] - self._sizes[slot]))
+
+    def __iter__(self) -> Iterator[Receipt | None]:
+        for result, size in zip(self._results, self._sizes, strict=True):
+            for index in range(size):
+                yield None if result is None else result.receipt(index)
+
+
+def decode_outcomes_untrusted(outcomes: bytes, count: int) -> tuple[list[Any], dict[int, list[Any]]]:
+    """A record's values and its exceptions by index.
+
+    Raises:
+        DecodeError: not msgpack, or not `count` values and well-formed exceptions.
+    """
+    try:
+        values, exceptions = msgpack.unpackb(outcomes, strict_map_key=False)
+    except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as error:
+        raise DecodeError("bad outcomes", type(error).__name__) from None
+    if type(values) is not list or len(values) != count:
+        raise DecodeError("bad outcomes", f"not {count} values")
+    return values, _checked(exceptions, count)
+
+
+def _exceptions_untrusted(outcomes: bytes, count: int) -> dict[int, list[Any]]:
+    unpacker = msgpack.Unpacker(strict_map_key=False, max_buffer_size=TCP_MESSAGE_BYTES_MAX)
+    try:
+        unpacker.feed(outcomes)
+        if unpacker.read_array_header() != 2:
+            raise DecodeError("bad outcomes", "not a pair")
+        unpacker.skip()
+        return _checked(unpacker.unpack(), count)
+    except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as error:
+        raise DecodeError("bad outcomes", type(error).__name__) from None
+
+
+def _checked(exceptions: Any, count: int) -> dict[int, list[Any]]:
+    if type(exceptions) is not dict or not all(
+        type(index) is int and 0 <= index < count
+        and type(pair) is list and len(pair) == 2 and pair[0] in _NAMES and type(pair[1]) is str
+        for index, pair in exceptions.items()
+    ):  # fmt: skip
+        raise DecodeError("bad outcomes", "malformed exceptions")
+    return exceptions

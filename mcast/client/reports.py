@@ -1,0 +1,107 @@
+"""Asking nodes about themselves: status, gaps and faults; and the documents made of all their answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final
+
+from mcast.client.link import Dialer, Link, Unreachable
+from mcast.config import NodeConfig
+from mcast.errors import DecodeError
+from mcast.wire.stream import Ask, Fault, StreamKind, decode_stream_untrusted, pack_message
+
+NODE_FIELDS: Final = (
+    "votes", "state", "epoch", "last_seq", "commit_seq", "applied_seq", "chain", "result_chain", "gaps_open", "naks_sent",
+    "repairs_received", "repairs_sent", "lag_events", "queries",
+)  # fmt: skip
+
+
+class _Asker:
+    """Owns a link for one question."""
+
+    def __init__(self) -> None:
+        self.answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def link_message(self, link: Link, kind: int, payload: bytes) -> None:
+        """The answer arrived."""
+        if kind not in (StreamKind.REPORT, StreamKind.ERROR):
+            raise DecodeError("unexpected message", str(kind))
+        message = decode_stream_untrusted(kind, payload)
+        if not self.answer.done():
+            self.answer.set_result(message)
+
+    def link_writable(self, link: Link) -> None:
+        """Nothing waits to be written."""
+
+    def link_lost(self, link: Link, reason: str) -> None:
+        """There will be no answer."""
+        if not self.answer.done():
+            self.answer.set_exception(Unreachable(f"{link.node.id} at {link.node.address}: {reason}"))
+            self.answer.exception()  # marks it as seen: the asking task may have given up
+
+
+async def ask_node(dialer: Dialer, node: NodeConfig, kind: StreamKind, message: Ask | Fault, timeout_s: float) -> Any:
+    """One node's Report or Failure, over a connection of its own.
+
+    Raises:
+        Unreachable: no answer within `timeout_s`.
+    """
+    asker = _Asker()
+    try:
+        async with asyncio.timeout(timeout_s):
+            link = await dialer.open(node, asker, timeout_s)
+            try:
+                link.write([pack_message(kind, message)])
+                return await asker.answer
+            finally:
+                link.close()
+    except TimeoutError:
+        raise Unreachable(f"{node.id} at {node.address}: no answer within {timeout_s:g} s") from None
+
+
+async def ask_all(dialer: Dialer, kind: StreamKind, timeout_s: float) -> list[dict[str, Any] | None]:
+    """Every configured node's report in the config's order; None for one that did not answer."""
+
+    async def ask(node: NodeConfig) -> dict[str, Any] | None:
+        try:
+            answer = await ask_node(dialer, node, kind, Ask(1), timeout_s)
+        except Unreachable:
+            return None
+        report = getattr(answer, "report", None)
+        return report if isinstance(report, dict) and isinstance(report.get("node"), dict) else None
+
+    return await asyncio.gather(*[ask(node) for node in dialer.config.nodes])
+
+
+def status_document(name: str, nodes: Sequence[NodeConfig], reports: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
+    """The contract's status: what each node says of itself; null fields for those that did not answer."""
+    newest = max((report for report in reports if report is not None), key=_epoch, default=None)
+    return {
+        "cluster": name,
+        "epoch": None if newest is None else newest.get("epoch"),
+        "sequencer": None if newest is None else newest.get("sequencer"),
+        "nodes": [_node_status(node, report) for node, report in zip(nodes, reports, strict=True)],
+    }
+
+
+def gaps_document(nodes: Sequence[NodeConfig], reports: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
+    """The contract's gaps: the ledger of each node that answered; only an id for the others."""
+    return {
+        "nodes": [
+            {**(report["node"] if report else {}), "id": node.id} for node, report in zip(nodes, reports, strict=True)
+        ]
+    }
+
+
+def _node_status(node: NodeConfig, report: dict[str, Any] | None) -> dict[str, Any]:
+    status: dict[str, Any] = {"id": node.id, "role": node.role, **dict.fromkeys(NODE_FIELDS)}
+    if report is not None:
+        status.update(report["node"])
+    return {**status, "id": node.id, "role": node.role, "reachable": report is not None}
+
+
+def _epoch(report: dict[str, Any]) -> tuple[int, bool]:
+    """Newest reign first; among equals, one that knows who rules."""
+    epoch = report.get("epoch")
+    return epoch if isinstance(epoch, int) else -1, report.get("sequencer") is not None

@@ -1,0 +1,216 @@
+"""One session's bookkeeping: what waits, what is numbered and unanswered, and what its gateway must hear again.
+
+Numbers are used only when a record is written, so a command that never left needs none. A record, once numbered, keeps its
+bytes until it is answered: whichever gateway the client moves to hears the same bytes under the same numbers, in order, and
+the replicas apply each number once. A number nobody waits for any more still has to be filled, or all later ones would
+be out of order: a single command's is filled by a NOOP, which cannot take effect late; a batch's record is sent again.
+
+No I/O here: methods return the bytes to write.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from mcast.client.calls import Entry
+from mcast.client.receipts import RecordResult
+from mcast.errors import DecodeError, Error, Unknown
+from mcast.limits import SESSION_PENDING_RECORDS_MAX
+from mcast.wire.records import RECORD_HEADER_BYTES, RecordKind, encode_record, split_fragments
+from mcast.wire.stream import Opened, Result, Status, StreamKind, pack_raw
+
+OUTSTANDING_BYTES_MAX: Final = 4 << 20  # bytes of unanswered records; one more record may exceed it
+
+
+class Pending:
+    """One numbered, unanswered record and the entries packed into it."""
+
+    __slots__ = ("count", "entries", "message")
+
+    def __init__(self, message: bytes, count: int, entries: list[Entry]) -> None:
+        self.message = message
+        self.count = count
+        self.entries = entries
+
+
+class Session:
+    """A queue of entries, and the window of records that were sent under this session's numbers.
+
+    `draw_nonce` gives 16 random bytes, anew for each life of the session.
+    """
+
+    def __init__(self, draw_nonce: Callable[[], bytes], record_max: int) -> None:
+        self.record_max = record_max
+        self.id: int | None = None
+        self.queue: deque[Entry] = deque()
+        self.queued_bytes = 0
+        self.pending: dict[int, Pending] = {}
+        self.pending_bytes = 0
+        self.last_seq = 0
+        self._draw_nonce = draw_nonce
+        self._nonce = draw_nonce()
+        self._next_request = 1
+        self._opening = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything waits for an answer."""
+        return bool(self.pending or self.queue or self._opening)
+
+    def enqueue(self, entry: Entry) -> None:
+        """Line the entry up behind the others."""
+        self.queue.append(entry)
+        self.queued_bytes += len(entry.parcel.payload)
+
+    def take(self) -> list[bytes]:
+        """Number what may go out now; the messages to write. The session is opened first if need be."""
+        self._drop_given_up()
+        if not self.queue:
+            return []
+        if self.id is None:
+            if self._opening:
+                return []
+            self._opening = True
+            return [self._open_message()]
+        messages = []
+        while self.queue and len(self.pending) < SESSION_PENDING_RECORDS_MAX and self.pending_bytes < OUTSTANDING_BYTES_MAX:
+            entries = self._next_entries()
+            messages.append(self._number(entries))
+            self._drop_given_up()
+        return messages
+
+    def resend(self) -> list[bytes]:
+        """Everything unanswered, in order: for a new gateway, or after a request went missing."""
+        if self.id is None:
+            return [self._open_message()] if self._opening else []
+        return [pending.message for pending in self.pending.values()]
+
+    def give_up(self, entry: Entry) -> list[bytes]:
+        """The entry's caller waits no longer; the messages that fill its number."""
+        entry.given_up = True
+        if not entry.written:
+            return []
+        for request, pending in self.pending.items():
+            if entry in pending.entries:
+                if pending.count == 1:
+                    assert self.id is not None
+                    noop = encode_record(RecordKind.NOOP, 1, self.id, request, self._lowest(request), b"")
+                    self._replace(pending, pack_raw(StreamKind.SUBMIT, noop))
+                    return [pending.message]
+                return []
+        return []
+
+    def opened(self, opened: Opened) -> None:
+        """The cluster knows the session. An answer to an older nonce is ignored."""
+        if opened.nonce == self._nonce and self.id is None:
+            self.id = opened.session
+            self._opening = False
+            self.last_seq = max(self.last_seq, opened.session)
+
+    def answered(self, result: Result) -> bool:
+        """Settle one record; whether the unanswered ones must be sent again.
+
+        Raises:
+            DecodeError: the answer does not fit the record.
+        """
+        pending = self.pending.get(result.request)
+        if result.session != self.id or pending is None:
+            return False
+        if result.status == Status.OUT_OF_ORDER:
+            return True
+        if result.status == Status.EXPIRED:
+            self._expire()
+            return False
+        if result.events != pending.count:
+            raise DecodeError("bad result", f"{result.events} of {pending.count} commands")
+        del self.pending[result.request]
+        self.pending_bytes -= len(pending.message)
+        self.last_seq = max(self.last_seq, result.seq + result.events - 1)
+        if result.status == Status.APPLIED:
+            record = RecordResult(result.seq, result.epoch, result.events, result.outcomes)
+            offset = 0
+            for entry in pending.entries:
+                if not entry.given_up:
+                    entry.call.answered(entry, record, offset)
+                offset += entry.parcel.count
+        else:
+            gone = result.status == Status.OUTCOME_GONE
+            _fail(pending, Unknown("it happened, but its outcome is no longer kept" if gone else
+                                   "its request number was used by another command"))  # fmt: skip
+        return False
+
+    def renew(self) -> None:
+        """Begin again as another session. Nothing may be unanswered."""
+        assert not self.pending, "a session with unanswered records cannot be renewed"
+        self.id, self._nonce, self._next_request, self._opening = None, self._draw_nonce(), 1, False
+
+    def close_message(self) -> list[bytes]:
+        """What ends the session; [] if it was never opened or still waits for answers."""
+        if self.id is None or self.pending:
+            return []
+        record = encode_record(RecordKind.CLOSE, 1, self.id, self._next_request, self._next_request, b"")
+        return [pack_raw(StreamKind.SUBMIT, record)]
+
+    def _drop_given_up(self) -> None:
+        while self.queue and self.queue[0].given_up:
+            self.queued_bytes -= len(self.queue.popleft().parcel.payload)
+
+    def _next_entries(self) -> list[Entry]:
+        """One record's worth: single commands that wait together travel together."""
+        entries = [self.queue.popleft()]
+        size = len(entries[0].parcel.payload)
+        if entries[0].call.mergeable:
+            room = self.record_max - RECORD_HEADER_BYTES
+            while self.queue and self.queue[0].call.mergeable and size + len(self.queue[0].parcel.payload) <= room:
+                entry = self.queue.popleft()
+                self.queued_bytes -= len(entry.parcel.payload)
+                if not entry.given_up:
+                    entries.append(entry)
+                    size += len(entry.parcel.payload)
+        self.queued_bytes -= len(entries[0].parcel.payload)
+        return entries
+
+    def _number(self, entries: list[Entry]) -> bytes:
+        assert self.id is not None
+        payload = b"".join([entry.parcel.payload for entry in entries])
+        count = sum([entry.parcel.count for entry in entries])
+        request = self._next_request
+        lowest = self._lowest(request)
+        if len(payload) + RECORD_HEADER_BYTES > self.record_max:
+            group = b"".join(split_fragments(self.id, request, lowest, payload, self.record_max))
+        else:
+            group = encode_record(RecordKind.COMMANDS, count, self.id, request, lowest, payload)
+        message = pack_raw(StreamKind.SUBMIT, group)
+        self.pending[request] = Pending(message, count, entries)
+        self.pending_bytes += len(message)
+        self._next_request += count
+        for entry in entries:
+            entry.written = True
+        return message
+
+    def _lowest(self, request: int) -> int:
+        return min(next(iter(self.pending), request), request)
+
+    def _replace(self, pending: Pending, message: bytes) -> None:
+        self.pending_bytes += len(message) - len(pending.message)
+        pending.message = message
+
+    def _open_message(self) -> bytes:
+        return pack_raw(StreamKind.SUBMIT, encode_record(RecordKind.OPEN, 1, 0, 0, 0, self._nonce))
+
+    def _expire(self) -> None:
+        """The cluster forgot the session: what was unanswered may have happened before it did."""
+        unanswered = list(self.pending.values())
+        self.pending.clear()
+        self.pending_bytes = 0
+        self.renew()
+        for pending in unanswered:
+            _fail(pending, Unknown("the cluster no longer knows the session; the command may have happened before"))
+
+
+def _fail(pending: Pending, error: Error) -> None:
+    for entry in pending.entries:
+        if not entry.given_up:
+            entry.call.failed(entry, error)

@@ -1,0 +1,127 @@
+"""Every bound in mcast, with its unit and its reason. Relations between them are asserted at import.
+
+Anything that arrives from a socket, a file or a flag meets one of these before it is parsed or stored.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Numbers and names
+SEQ_MAX: Final = 2**63 - 1  # events; u64 on the wire, but never wraps: a century at 10^9/s
+EPOCH_MAX: Final = 2**62  # reigns; a hostile epoch must leave room for honest ones above it
+NAME_BYTES_MAX: Final = 64  # a node id, cluster name or host name, in UTF-8
+NODES_MAX: Final = 64  # nodes in one config: the heartbeat's table must fit one datagram
+MEMBERS_MAX: Final = 15  # voters; more only slows the quorum
+CONFIG_BYTES_MAX: Final = 1 << 20  # bytes of a cluster file; 64 nodes need a hundredth of it
+
+# Datagrams
+MTU_MIN: Final = 576  # bytes; the least every IPv4 host must take (RFC 791)
+MTU_MAX: Final = 61_440  # bytes; one UDP datagram on loopback, minus slack for headers
+IP_UDP_BYTES: Final = 48  # bytes of IPv6 + UDP header; IPv4 needs 20 fewer
+SEAL_TAG_BYTES: Final = 16  # AES-GCM tag, or the checksum when unsealed
+FRAME_BODY_BYTES_MAX: Final = 65_535  # bytes; no datagram carries more
+GSO_SEGMENTS_MAX: Final = 60  # segments of one UDP_SEGMENT send; the kernel stops at 64
+GSO_BYTES_MAX: Final = 61_440  # bytes of one UDP_SEGMENT send; the kernel stops at 65,507
+RECEIVE_BUFFER_BYTES: Final = 16 << 20  # bytes asked of SO_RCVBUF; absorbs a scheduling pause at full rate
+
+# Commands
+COMMAND_BYTES_MAX: Final = 4 << 20  # bytes of one packed command; larger ones are the application's to split
+ARITY_MAX: Final = 32  # arguments of one command
+COMMAND_DEPTH_MAX: Final = 64  # levels of nesting; deeper ones could exhaust the stack of every replica at once
+OUTCOMES_BYTES_MAX: Final = COMMAND_BYTES_MAX  # bytes of one record's packed outcomes; values beyond are "failed"
+REJECTION_CHARS_MAX: Final = 1_024  # characters kept of a rejection's text
+TCP_MESSAGE_BYTES_MAX: Final = COMMAND_BYTES_MAX + (1 << 20)  # bytes; a whole fragmented command and its headers
+SESSION_PENDING_RECORDS_MAX: Final = 256  # unanswered records of one session; the client stops there
+SESSION_PENDING_BYTES_MAX: Final = 8 << 20  # bytes of kept outcomes per session; then the oldest are dropped
+SESSIONS_MAX: Final = 100_000  # sessions in the replicated table; then OPEN is refused
+SESSIONS_KEPT_BYTES_MAX: Final = 256 << 20  # bytes of kept outcomes of all sessions; beyond, each gets its equal share
+SESSION_IDLE_S: Final = 600.0  # seconds of sequencer time after which a session may be evicted
+
+# Stream and repair
+HEARTBEAT_MAX_S: Final = 0.050  # longest silence of a sequencer; also the longest a lost tail goes unnoticed
+HEARTBEAT_MIN_S: Final = 0.001  # first heartbeat after data stops; doubles up to the longest
+GAP_LATER_FRAMES: Final = 2  # later datagrams that prove a gap: one alone may only be reordered
+GAP_DECLARED_S: Final = 0.002  # ... or this long after the first later one, when traffic stops
+NAK_DELAY_S: Final = 0.001  # before the first NAK, so that one asks for a whole episode
+NAK_DELAY_MAX_S: Final = 0.010  # where reordering keeps proving NAKs needless
+NAK_JITTER: Final = 0.5  # share of a delay added at random: replicas that lost the same must not ask in step
+NAK_CALM: Final = 64  # gaps repaired without a needless NAK before the delay halves
+NAK_RETRY_MIN_S: Final = 0.005
+NAK_RETRY_MAX_S: Final = 0.160
+NAK_RETRY_GROWTH: Final = 1.5
+NAK_RETRY_ROUND_TRIPS: Final = 4.0
+NAK_RANGES_MAX: Final = 64  # ranges in one NAK; more would outgrow a 1,500-byte MTU
+NAK_INTERVAL_S: Final = 0.001  # at most one NAK datagram a ms per replica
+NAK_SEQUENCER_TRIES: Final = 2  # then a random replica that has it: the tail outlives its sequencer
+REPAIR_REPEAT_S: Final = 0.004  # a repairer ignores the same request for this long
+REPAIR_SHARED_S: Final = 0.002  # two requesters within this make a repair go by multicast
+REPAIR_FLOOR_PER_S: Final = 2_000.0  # datagrams/s the repair budget never falls below
+REPAIR_SHARE: Final = 0.5  # of the peak paced rate; and of the budget for any one replica
+REPAIR_PEAK_WINDOW_S: Final = 5.0
+REPAIRS_PER_NAK_MAX: Final = 2_048  # datagrams answered to one NAK; bounds amplification
+DEEP_GAP_FRAMES: Final = 2_048  # datagrams behind which a replica goes to TCP catch-up
+DEEP_GAP_BYTES: Final = 64 << 20
+REORDER_BYTES_MAX: Final = 32 << 20  # bytes of frames buffered beyond a gap
+REORDER_FRAMES_MAX: Final = 16_384
+CACHE_BYTES_MAX: Final = 64 << 20  # bytes of recent frames kept in memory for repair and apply
+LEDGER_CLOSED_MAX: Final = 1_000  # closed gaps remembered
+LEDGER_OPEN_MAX: Final = 4_096  # separate open gaps; beyond, the replica goes to catch-up
+COUNTER_JUMP_MAX: Final = 1 << 20  # datagrams; a larger jump of a stream counter is a new baseline, not a loss
+
+# Flow control
+WINDOW_BYTES: Final = 2 << 20  # bytes numbered beyond what a majority has acknowledged
+WINDOW_BYTES_MIN: Final = 128 << 10  # a tiny receive buffer still gets this much
+PENDING_BYTES_MAX: Final = 8 << 20  # bytes of records waiting to be numbered; beyond, gateways stop reading
+
+# Agreement
+ELECTION_TIMEOUT_S: Final = (0.5, 1.0)  # silence before a pre-vote, drawn anew each time
+HEARTBEAT_FAST_S: Final = 0.020  # profile "fast": for quiet machines and networks
+ELECTION_TIMEOUT_FAST_S: Final = (0.15, 0.3)
+ELECTION_RETRY_S: Final = (0.010, 0.030)  # times 2^k after a failed round
+ELECTION_RETRY_DOUBLINGS_MAX: Final = 5
+FOUNDING_RETRY_S: Final = 0.100  # between the founder's calls
+HISTORY_ENTRIES_MAX: Final = 4_096  # reigns whose beginnings a log remembers in one HISTORY exchange
+HEARTBEAT_HISTORY: Final = 8  # newest reigns carried by each heartbeat
+HELD_DATAGRAMS_MAX: Final = 1_024  # held while a higher promise becomes durable
+STALE_INTERVAL_S: Final = 0.010  # between STALE answers to one sender
+
+# Seal
+KEYS_MAX: Final = 4  # keys in one ring: a rotation needs two, and each may cost a trial on a foreign datagram
+KEY_FILE_BYTES_MAX: Final = 4_096
+INCARNATIONS_OPENED_MAX: Final = 4  # per sender, incarnations whose cipher is kept; replays must not grow memory
+INCARNATIONS_RETIRED_MAX: Final = 8  # per sender, replaced incarnations refused without asking
+CANDIDATES_MAX: Final = 4  # per sender, incarnations held while unproven
+UNPROVEN_DATAGRAMS_MAX: Final = 512  # per sender, held until its incarnation is proven
+UNPROVEN_BYTES_MAX: Final = 256 << 10
+UNPROVEN_S: Final = 2.0  # seconds after its last datagram that an unproven incarnation is forgotten
+CHALLENGE_RETRY_MIN_S: Final = 0.010  # between challenges to one sender, so that replays can't make a flood of them
+CHALLENGE_RETRY_MAX_S: Final = 0.160  # reached by doubling; a dead node's replayed datagrams cost no more than this
+PROOF_INTERVAL_S: Final = 0.001  # between proofs to an unproven sender: a replayed challenge must not amplify
+RETIRED_QUIET_S: Final = 1.0  # silence of the live incarnation after which even a replaced one may prove itself
+REPLAY_WINDOW: Final = 4_096  # datagrams of one channel that may arrive out of order; older ones count as replayed
+
+# Connections
+CONNECTIONS_MAX: Final = 12_288  # open TCP connections of one node: ten thousand idle clients and slack
+HANDSHAKE_S: Final = 2.0  # from accept to a whole HELLO; a port scanner holds a connection no longer
+GATEWAY_CLIENT_BYTES: Final = 8 << 20  # unanswered bytes of one client; beyond, its socket is read no more
+GATEWAY_BYTES: Final = 64 << 20  # unanswered bytes of all clients of one gateway; beyond, none submits
+GATEWAY_WRITE_BYTES: Final = 16 << 20  # unread answers of one connection; beyond, it is dropped
+GATEWAY_READS_WAITING: Final = 8_192  # queries that wait for an event at one node; beyond, they are refused
+FETCH_CHUNK_BYTES: Final = 256 << 10  # journalled frames read between two turns of the event loop
+FETCH_WINDOW_BYTES: Final = 4 << 20  # bytes of frames asked for at a time in a catch-up
+
+# Calls
+TIMEOUT_S: Final = 5.0  # default deadline of a client's call
+TIMEOUT_MAX_S: Final = 86_400.0  # longest deadline a flag may ask for
+SESSION_READ_WAIT_S: Final = 0.250  # how long a query waits for its event before NotYet
+
+assert REPAIR_REPEAT_S < NAK_RETRY_MIN_S, "a repairer must not ignore an honest retry"
+assert NAK_DELAY_S * (1 + NAK_JITTER) < NAK_RETRY_MIN_S, "a retry must not overtake the first NAK"
+assert 2 * HEARTBEAT_MAX_S < ELECTION_TIMEOUT_S[0], "one lost heartbeat must not look like a death"
+assert 2 * HEARTBEAT_FAST_S < ELECTION_TIMEOUT_FAST_S[0]
+assert SESSION_PENDING_RECORDS_MAX * 1_024 < SESSION_PENDING_BYTES_MAX
+assert WINDOW_BYTES < REORDER_BYTES_MAX <= CACHE_BYTES_MAX, "what is in flight must fit behind a gap"
+assert MTU_MAX < FRAME_BODY_BYTES_MAX
+assert COMMAND_BYTES_MAX < TCP_MESSAGE_BYTES_MAX
+assert GATEWAY_WRITE_BYTES > 2 * TCP_MESSAGE_BYTES_MAX, "one whole answer must fit while another leaves"

@@ -1,0 +1,1 @@
+"""State machines: the author's API, their sessions, and the engine that applies committed events to one."""

@@ -1,0 +1,64 @@
+"""Commands out of a record's payload: bounded in size, nesting and types, decoded whole or not at all."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, Final, NoReturn
+
+import msgpack
+
+from mcast.errors import DecodeError
+from mcast.limits import COMMAND_BYTES_MAX, COMMAND_DEPTH_MAX
+
+_ARRAY: Final = struct.Struct("!BI")
+_ARRAY_32: Final = 0xDD
+_CONTAINERS: Final = frozenset({*range(0x80, 0xA0), *range(0xDC, 0xE0)})
+_NOT_CONTAINERS: Final = bytes(sorted(set(range(256)) - _CONTAINERS))
+
+
+def encode_command(name: str, *arguments: Any) -> bytes:
+    """One command's bytes, as a client packs it.
+
+    Raises:
+        TypeError, ValueError, OverflowError: an argument that msgpack has no form for.
+    """
+    packed: bytes = msgpack.packb([name, *arguments])
+    return packed
+
+
+def decode_commands_untrusted(payload: bytes | memoryview, count: int) -> list[Any]:
+    """Exactly `count` values, each meant to be a fresh list [name, argument, ...]; that is not checked here.
+
+    Raises:
+        DecodeError: too long, not that many msgpack values, nested too deeply, or with an extension type.
+    """
+    if len(payload) > COMMAND_BYTES_MAX:
+        raise DecodeError("command too long", f"{len(payload)} of at most {COMMAND_BYTES_MAX} bytes")
+    data = b"".join((_ARRAY.pack(_ARRAY_32, count), payload))
+    try:
+        commands: list[Any] = msgpack.unpackb(data, strict_map_key=False, ext_hook=_no_extension)
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise DecodeError("bad command", type(error).__name__) from None
+    # Cheap and almost always enough: a value can't be nested deeper than there are container headers in its bytes.
+    if len(data.translate(None, _NOT_CONTAINERS)) > count + COMMAND_DEPTH_MAX and _too_deep(commands):
+        raise DecodeError("bad command", f"nested deeper than {COMMAND_DEPTH_MAX} levels")
+    return commands
+
+
+def _too_deep(values: list[Any]) -> bool:
+    level: list[Any] = values
+    for _ in range(COMMAND_DEPTH_MAX + 1):
+        deeper: list[Any] = []
+        for value in level:
+            if value.__class__ is list:
+                deeper += value
+            elif value.__class__ is dict:
+                deeper += value.values()
+        if not deeper:
+            return False
+        level = deeper
+    return True
+
+
+def _no_extension(code: int, _data: bytes) -> NoReturn:
+    raise ValueError(f"extension type {code}")

@@ -1,0 +1,269 @@
+"""Applies committed frames to a state machine, in order, each event once; keeps the sessions and the result chain.
+
+    result chain = BLAKE2b-128(before, epoch, first, count, then for each client record: status, size, session, request,
+                               and its outcomes' bytes if it was executed)
+
+once per frame. It is a function of the log alone, so replicas that hold the same log and differ in it have computed
+different things.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Any, Final, Literal, NamedTuple
+from zlib import crc32
+
+from mcast.errors import DecodeError, Halted, QueryFailed, Refused, Rejected
+from mcast.machine.api import Arity, StateMachine
+from mcast.machine.canonical import digest
+from mcast.machine.executor import Executor
+from mcast.machine.fragments import Assembly
+from mcast.machine.outcomes import NOTHING, rejection_text
+from mcast.machine.sessions import APPLIED, SESSION_EXPIRED, Kept, SessionTable
+from mcast.wire.frame import CHAIN_BYTES, CHAIN_ZERO, Frame
+from mcast.wire.messages import decode_genesis_untrusted
+from mcast.wire.records import NONCE_BYTES, Record, RecordKind, decode_records_untrusted
+
+_FRAME: Final = struct.Struct("!QQI")
+_RECORD: Final = struct.Struct("!BIQQ")
+_MALFORMED: Final = b"\xff"
+_COMMANDS: Final = int(RecordKind.COMMANDS)
+_FRAGMENT: Final = int(RecordKind.FRAGMENT)
+_NOOP: Final = int(RecordKind.NOOP)
+
+
+class Applied(NamedTuple):
+    """What became of one record of a watched session, or of an OPEN with a watched nonce.
+
+    `seq` is the number of the record's first event, of a fragmented command its last. For REUSED, the fields are those
+    of what is kept under the record's number. An OPEN is refused with SESSION_EXPIRED, when the table is full.
+    """
+
+    kind: Literal["result", "opened"]
+    session: int
+    request: int
+    count: int  # type: ignore[assignment] # shadows tuple.count, as Frame's does
+    seq: int
+    epoch: int
+    status: int
+    outcomes: bytes
+    nonce: bytes
+    expected: int
+    """The session's next request number."""
+
+
+class Engine:
+    """One replica's machine with its sessions. Public fields are read-only to others.
+
+    `contiguous` and `cut` are safety rules, switched off only to show that tests would notice.
+    """
+
+    def __init__(self, machine: StateMachine, *, contiguous: bool = True, cut: bool = True) -> None:
+        self.machine = machine
+        self.commands: dict[str, Arity] = machine.commands()
+        self.queries: dict[str, Arity] = machine.queries()
+        self.applied_seq = 0
+        self.applied_epoch = 0
+        self.chain = CHAIN_ZERO
+        self.result_chain = CHAIN_ZERO
+        self.cluster_uuid: bytes | None = None
+        self.sessions = SessionTable(contiguous=contiguous)
+        self._executor = Executor(machine)
+        self._assembly = Assembly(cut=cut)
+        self._watched: set[int] = set()
+        self._watched_nonces: set[bytes] = set()
+        self._halted: Halted | None = None
+
+    def apply(self, frames: Sequence[Frame]) -> list[Applied]:
+        """Apply the frames that follow; what became of watched sessions' records, in order.
+
+        Raises:
+            Halted: a handler ran out of memory or stack, or the frames don't follow. The engine is unusable then.
+        """
+        if self._halted is not None:
+            raise self._halted
+        applied: list[Applied] = []
+        try:
+            for frame in frames:
+                self._apply_frame(frame, applied)
+        except Halted as halted:
+            self._halted = halted
+            raise
+        return applied
+
+    def watch(self, session: int) -> None:
+        """Report this session's records from now on."""
+        self._watched.add(session)
+
+    def unwatch(self, session: int) -> None:
+        """Report this session's records no longer."""
+        self._watched.discard(session)
+
+    def watch_nonce(self, nonce: bytes) -> None:
+        """Report the OPENs with this nonce, until `unwatch_nonce`."""
+        self._watched_nonces.add(nonce)
+
+    def unwatch_nonce(self, nonce: bytes) -> None:
+        """Report OPENs with this nonce no longer."""
+        self._watched_nonces.discard(nonce)
+
+    def query(self, name: str, args: Sequence[Any]) -> Any:
+        """Ask the machine, as of `applied_seq`. The value may be part of the state: encode it before the next apply.
+
+        Raises:
+            Refused: no such query, or not with that many arguments.
+            QueryFailed: its handler raised.
+        """
+        arity = self.queries.get(name) if isinstance(name, str) else None
+        if arity is None:
+            raise Refused(f"no query named {name!r}; there are: {', '.join(self.queries) or 'none'}")
+        if not arity[0] <= len(args) <= arity[1]:
+            raise Refused(f"query {name} takes {_range(arity)}, not {len(args)}")
+        try:
+            return getattr(self.machine, name)(*args)
+        except Rejected as rejected:
+            raise QueryFailed(rejection_text(rejected), rejected=True) from None
+        except (Exception, SystemExit) as error:
+            raise QueryFailed(type(error).__name__) from error
+
+    @property
+    def mid_command(self) -> bool:
+        """Whether the last applied event left a fragmented command incomplete: no snapshot or digest then."""
+        return self._assembly.partial
+
+    def digest(self) -> bytes:
+        """The state digest: over the machine's snapshot and the sessions, canonically encoded.
+
+        Raises:
+            TypeError, ValueError: the machine's snapshot is not plain data.
+        """
+        return digest([self.machine.snapshot(), self.sessions.snapshot()])
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything needed to go on from `applied_seq`, as plain data; not `mid_command`."""
+        assert not self.mid_command, "no snapshot falls inside a fragmented command"
+        return {
+            "version": self.machine.version,
+            "cluster_uuid": self.cluster_uuid,
+            "seq": self.applied_seq,
+            "epoch": self.applied_epoch,
+            "chain": self.chain,
+            "result_chain": self.result_chain,
+            "sessions": self.sessions.snapshot(),
+            "machine": self.machine.snapshot(),
+        }
+
+    def restore(self, data: dict[str, Any]) -> None:
+        """Go on from what `snapshot` returned, on an engine that has applied nothing."""
+        assert self.applied_seq == 0, "restore comes before any event"
+        self.cluster_uuid = data["cluster_uuid"]
+        if self.cluster_uuid is not None:
+            self._executor.context.founded(self.cluster_uuid)
+        self.applied_seq, self.applied_epoch = data["seq"], data["epoch"]
+        self.chain, self.result_chain = data["chain"], data["result_chain"]
+        self.sessions.restore(data["sessions"])
+        self.machine.restore(data["machine"])
+
+    def _apply_frame(self, frame: Frame, applied: list[Applied]) -> None:
+        if frame.first != self.applied_seq + 1:
+            raise Halted(f"frame {frame.first}..{frame.last} does not follow event {self.applied_seq}")
+        proof = [self.result_chain, _FRAME.pack(frame.epoch, frame.first, frame.count)]
+        try:
+            records = list(decode_records_untrusted(frame.body))
+            if sum([record.count for record in records]) != frame.count:
+                raise DecodeError("bad frame", "records do not make up its count")
+        except DecodeError:  # only a broken sequencer numbers such a frame; it is one and the same on every replica
+            records = []
+            self._assembly.interrupt(0)
+            proof.append(_MALFORMED)
+        self._executor.context.enter(frame.epoch, frame.time)
+        seq = frame.first
+        for record in records:
+            kind = record.kind
+            if kind != _FRAGMENT:
+                self._assembly.interrupt(kind)
+            if kind == _COMMANDS:
+                self._settle(record, record.payload, seq, frame, proof, applied)
+            else:
+                self._apply_other(record, seq, frame, proof, applied)
+            seq += record.count
+        self.applied_seq = frame.last
+        self.applied_epoch = frame.epoch
+        self.chain = frame.chain
+        self.result_chain = blake2b(b"".join(proof), digest_size=CHAIN_BYTES).digest()
+
+    def _apply_other(self, record: Record, seq: int, frame: Frame, proof: list[bytes], applied: list[Applied]) -> None:
+        kind = record.kind
+        if kind == _FRAGMENT:
+            command = self._assembly.add(record)
+            if command is not None:
+                self._settle(record, command, seq, frame, proof, applied)
+        elif kind == _NOOP:
+            self._settle(record, record.payload, seq, frame, proof, applied)
+        elif kind == RecordKind.OPEN:
+            self._open(record, seq, frame, proof, applied)
+        elif kind == RecordKind.CLOSE:
+            closed = self.sessions.close(record.session)
+            status = APPLIED if closed else SESSION_EXPIRED
+            proof.append(_RECORD.pack(status, 0, record.session, record.request))
+            if record.session in self._watched:
+                applied.append(
+                    Applied("result", record.session, record.request, 1, seq, frame.epoch, status, b"", b"", 0)
+                )
+        elif kind == RecordKind.GENESIS:
+            self._found(record)
+
+    def _settle(  # noqa: PLR0913 - the record, where it stands, and where its effects go
+        self,
+        record: Record,
+        payload: bytes | memoryview,
+        seq: int,
+        frame: Frame,
+        proof: list[bytes],
+        applied: list[Applied],
+    ) -> None:
+        kind, count, number, request, lowest, _ = record
+        session = self.sessions.find(number, frame.time)
+        kept: Kept | None = None
+        executed = b""
+        expected = 0
+        if session is None:
+            status = SESSION_EXPIRED
+        else:
+            mark = crc32(payload) | kind << 32 | count << 40
+            status, kept = self.sessions.judge(session, request, lowest, mark)
+            if kept is None and status == APPLIED:
+                executed = NOTHING if kind == _NOOP else self._executor.run(payload, count, seq)
+                kept = Kept(request, count, seq, frame.epoch, mark, executed)
+                self.sessions.keep(session, kept)
+            expected = session.last + 1
+        proof.append(_RECORD.pack(status, len(executed), number, request))
+        proof.append(executed)
+        if number in self._watched:
+            where = (kept.count, kept.seq, kept.epoch) if kept is not None else (count, seq, frame.epoch)
+            outcomes = kept.outcomes if kept is not None else b""
+            applied.append(Applied("result", number, request, *where, status, outcomes, b"", expected))
+
+    def _open(self, record: Record, seq: int, frame: Frame, proof: list[bytes], applied: list[Applied]) -> None:
+        nonce = bytes(record.payload)
+        session = self.sessions.open(nonce, seq, frame.time) if len(nonce) == NONCE_BYTES else 0
+        status = APPLIED if session else SESSION_EXPIRED
+        proof.append(_RECORD.pack(status, 0, session, 0))
+        if nonce in self._watched_nonces:
+            found = self.sessions.find(session, frame.time)
+            expected = found.last + 1 if found is not None else 0
+            applied.append(Applied("opened", session, 0, 1, seq, frame.epoch, status, b"", nonce, expected))
+
+    def _found(self, record: Record) -> None:
+        try:
+            self.cluster_uuid = decode_genesis_untrusted(record.payload).cluster_uuid
+        except DecodeError as error:
+            raise Halted(f"GENESIS does not decode: {error}") from error
+        self._executor.context.founded(self.cluster_uuid)
+
+
+def _range(arity: Arity) -> str:
+    fewest, most = arity
+    return f"{fewest} arguments" if fewest == most else f"{fewest} to {most} arguments"

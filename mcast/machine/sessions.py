@@ -1,0 +1,178 @@
+"""The replicated table of sessions: each numbered request takes effect at most once, in its client's order.
+
+A session is opened by an event and named by that event's seq. Its client numbers requests from 1 without holes; a
+record holds consecutive ones. At apply, with `last` the session's last request:
+
+    request <= last        known: the kept outcome, or REUSED (other content), or OUTCOME_GONE (released or dropped)
+    request == last + 1    APPLIED: execute, keep the outcome
+    request >  last + 1    OUT_OF_ORDER: no effect; the gateway resends from `last + 1`
+    no such session        SESSION_EXPIRED: no effect, ever
+
+Everything here is a function of the events alone, so all replicas hold equal tables, in equal order: sessions by last
+activity, which makes the longest idle one the first. Times are the sequencer's, in ns.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any, Final, NamedTuple
+
+from mcast.limits import (
+    SESSION_IDLE_S,
+    SESSION_PENDING_BYTES_MAX,
+    SESSION_PENDING_RECORDS_MAX,
+    SESSIONS_KEPT_BYTES_MAX,
+    SESSIONS_MAX,
+)
+
+KEPT_OVERHEAD_BYTES: Final = 256  # bytes counted for each kept outcome besides its own
+_IDLE_NS: Final = int(SESSION_IDLE_S * 1e9)
+
+
+# What became of a record; plain integers, since they are compared for each one.
+APPLIED: Final = 0
+REUSED: Final = 1
+OUTCOME_GONE: Final = 2
+OUT_OF_ORDER: Final = 3
+SESSION_EXPIRED: Final = 4
+
+
+class Kept(NamedTuple):
+    """The outcome of one applied record. `mark` tells its content from another one's under the same numbers."""
+
+    request: int
+    count: int  # type: ignore[assignment] # shadows tuple.count, as Frame's does
+    seq: int
+    epoch: int
+    mark: int
+    outcomes: bytes
+
+
+class Session:
+    """One client's progress. `kept` is in the order of requests."""
+
+    __slots__ = ("id", "kept", "kept_bytes", "last", "nonce", "time")
+
+    def __init__(self, session: int, nonce: bytes, time: int) -> None:
+        self.id = session
+        self.nonce = nonce
+        self.time = time
+        self.last = 0
+        self.kept: dict[int, Kept] = {}
+        self.kept_bytes = 0
+
+
+class SessionTable:
+    """All sessions. `contiguous` is the safety rule that a record must follow its session's last request."""
+
+    def __init__(self, *, contiguous: bool = True, sessions_max: int = SESSIONS_MAX) -> None:
+        self._sessions: OrderedDict[int, Session] = OrderedDict()
+        self._nonces: dict[bytes, int] = {}
+        self._kept_bytes = 0
+        self._contiguous = contiguous
+        self._sessions_max = sessions_max
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def open(self, nonce: bytes, seq: int, time: int) -> int:
+        """The session of this nonce: the one it has, else a new one named `seq`; 0 when the table is full."""
+        known = self._nonces.get(nonce)
+        if known is not None:
+            self.find(known, time)
+            return known
+        if len(self._sessions) >= self._sessions_max:
+            longest_idle = next(iter(self._sessions.values()))
+            if time - longest_idle.time < _IDLE_NS:
+                return 0
+            self.close(longest_idle.id)
+        self._sessions[seq] = Session(seq, nonce, time)
+        self._nonces[nonce] = seq
+        return seq
+
+    def close(self, session: int) -> bool:
+        """Forget a session; False when there is none."""
+        closed = self._sessions.pop(session, None)
+        if closed is None:
+            return False
+        del self._nonces[closed.nonce]
+        self._kept_bytes -= closed.kept_bytes
+        return True
+
+    def find(self, session: int, time: int) -> Session | None:
+        """The session, now the most recently active one."""
+        found = self._sessions.get(session)
+        if found is not None:
+            found.time = time
+            self._sessions.move_to_end(session)
+        return found
+
+    def judge(self, session: Session, request: int, lowest: int, mark: int) -> tuple[int, Kept | None]:
+        """What a record is: (APPLIED, None) to execute now, (APPLIED, kept) for one already executed, or a refusal.
+
+        REUSED comes with what is kept under its number. Outcomes below `lowest` are released first.
+        """
+        self._release(session, lowest)
+        expected = session.last + 1
+        if request == expected or (request > expected and not self._contiguous):
+            return APPLIED, None
+        if request > expected:
+            return OUT_OF_ORDER, None
+        kept = session.kept.get(request)
+        if kept is None:
+            return OUTCOME_GONE, None
+        return (APPLIED if kept.mark == mark else REUSED), kept
+
+    def keep(self, session: Session, kept: Kept) -> None:
+        """Store an executed record's outcome, dropping the oldest beyond the bounds."""
+        session.last = kept.request + kept.count - 1
+        session.kept[kept.request] = kept
+        size = len(kept.outcomes) + KEPT_OVERHEAD_BYTES
+        session.kept_bytes += size
+        self._kept_bytes += size
+        allowed = SESSION_PENDING_BYTES_MAX
+        if self._kept_bytes > SESSIONS_KEPT_BYTES_MAX:
+            allowed = SESSIONS_KEPT_BYTES_MAX // len(self._sessions)
+        while session.kept_bytes > allowed or len(session.kept) > SESSION_PENDING_RECORDS_MAX:
+            self._drop_oldest(session)
+
+    def _release(self, session: Session, lowest: int) -> None:
+        while session.kept:
+            oldest = next(iter(session.kept.values()))
+            if oldest.request + oldest.count > lowest:
+                return
+            self._drop_oldest(session)
+
+    def _drop_oldest(self, session: Session) -> None:
+        kept = session.kept.pop(next(iter(session.kept)))
+        size = len(kept.outcomes) + KEPT_OVERHEAD_BYTES
+        session.kept_bytes -= size
+        self._kept_bytes -= size
+
+    def snapshot(self) -> list[Any]:
+        """The table as plain data."""
+        return [
+            [one.id, one.nonce, one.last, one.time, [list(kept) for kept in one.kept.values()]]
+            for one in self._sessions.values()
+        ]
+
+    def restore(self, data: list[Any]) -> None:
+        """Become the table that `snapshot` returned."""
+        self._sessions.clear()
+        self._nonces.clear()
+        self._kept_bytes = 0
+        for id_, nonce, last, time, kept in data:
+            session = Session(id_, nonce, time)
+            session.last = last
+            session.kept = {item[0]: Kept(*item) for item in kept}
+            session.kept_bytes = sum(len(item.outcomes) + KEPT_OVERHEAD_BYTES for item in session.kept.values())
+            self._sessions[id_] = session
+            self._nonces[nonce] = id_
+            self._kept_bytes += session.kept_bytes
+        self._check()
+
+    def _check(self) -> None:
+        assert len(self._nonces) == len(self._sessions)
+        assert self._kept_bytes == sum(one.kept_bytes for one in self._sessions.values())
+        times = [one.time for one in self._sessions.values()]
+        assert times == sorted(times), "sessions stand in the order of their last activity"

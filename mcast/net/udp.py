@@ -1,0 +1,200 @@
+"""Real UDP: two group sockets to hear (stream, control), two to speak, one unicast socket; GSO and GRO if there are.
+
+Receiving sockets are bound to the group's own address, so other groups on the port don't leak in, and joined by
+interface index. Sending ones are pinned to the same interface; on loopback with TTL 0, so nothing can leave. DF is set
+(and path MTU hints ignored: anyone can forge them). A refused send is a loss like any other: the stream repairs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import errno
+import socket
+import struct
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from mcast.limits import RECEIVE_BUFFER_BYTES
+from mcast.net import sockets
+from mcast.net.interfaces import Interface
+from mcast.net.link import LinkCounters, Peer
+from mcast.net.segments import gso_runs
+from mcast.wire.envelope import CONTROL, STREAM, UNICAST
+
+ARENA_BYTES: Final = 1 << 20  # bytes received in one wakeup; some 10 ms of Python work at full rate
+DATAGRAM_BYTES_MAX: Final = 65_536  # a receive buffer this large is never cut short
+RECEIVES_MAX: Final = 96  # system calls in one wakeup; without GRO each brings a single datagram
+TRUESIZE_SHARE: Final = 4  # the kernel charges each packet for its bookkeeping too: up to 3 times its bytes
+_ANCILLARY_BYTES: Final = socket.CMSG_SPACE(4) * 2
+_NO_OFFLOAD: Final = frozenset({errno.EINVAL, errno.ENOPROTOOPT, errno.EIO, errno.EOPNOTSUPP})
+_INT: Final = struct.Struct("=i")
+_U16: Final = struct.Struct("=H")
+
+
+class UdpLink:
+    """The five sockets of one node, non-blocking. Opening them raises ConfigError or EnvironmentProblem."""
+
+    def __init__(  # noqa: PLR0913 - what identifies a node on a LAN
+        self, *, group: str, port: int, interface: Interface, host: str, unicast_port: int,
+        ignored_incarnation: bytes = b"", offload: bool = True,
+    ) -> None:  # fmt: skip
+        """Open and join. Datagrams of `ignored_incarnation` (one's own) are dropped by the kernel where it can."""
+        self.counters = LinkCounters()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._gso = offload
+        self._drops: dict[int, int] = {}
+        self._arena = memoryview(bytearray(ARENA_BYTES))
+        self._more = False
+        opened: list[socket.socket] = []
+        try:
+            opened.append(sockets.open_unicast(host, unicast_port))
+            opened.append(sockets.open_group(group, port + 1, interface))
+            opened.append(sockets.open_group(group, port, interface))
+            opened.append(sockets.open_sender(group, port, interface))
+            opened.append(sockets.open_sender(group, port + 1, interface))
+        except BaseException:
+            for sock in opened:
+                sock.close()
+            raise
+        unicast, control, stream, self._stream_out, self._control_out = opened
+        self._every = opened
+        self._unicast = unicast
+        self._hearing = (control, unicast, stream)
+        effective = min(sockets.grow_receive_buffer(sock, RECEIVE_BUFFER_BYTES) for sock in self._hearing)
+        self._receive_window = effective // TRUESIZE_SHARE
+        for sock in self._hearing:
+            sockets.report_drops(sock)
+            if offload:
+                sockets.enable_gro(sock)
+        if len(ignored_incarnation) >= sockets.IGNORED_BYTES:
+            for sock in (control, stream):
+                sockets.ignore_incarnation(sock, ignored_incarnation)
+
+    @property
+    def receive_window(self) -> int:
+        """Bytes of full-sized datagrams its receive buffer surely takes."""
+        return self._receive_window
+
+    @property
+    def more(self) -> bool:
+        """Whether the last `receive` stopped at its bound rather than at an empty socket."""
+        return self._more
+
+    @property
+    def offload(self) -> bool:
+        """Whether bursts leave as GSO sends; turned off by the first refusal."""
+        return self._gso
+
+    def attach(self, loop: asyncio.AbstractEventLoop, readable: Callable[[], None]) -> None:
+        """Call `readable` on this loop whenever something can be received, until closed."""
+        self._loop = loop
+        for sock in self._hearing:
+            loop.add_reader(sock, readable)
+
+    def close(self) -> None:
+        """Leave the group and close; idempotent."""
+        for sock in self._every:
+            if self._loop is not None and sock.fileno() >= 0:
+                self._loop.remove_reader(sock)
+            sock.close()
+
+    def send(self, channel: int, datagrams: Sequence[bytes], to: Peer | None = None) -> None:
+        """Send a burst, in order; `to` exactly for the unicast channel. Never blocks; what is refused is counted."""
+        assert (to is not None) == (channel == UNICAST), "only unicast names its receiver"
+        sock = self._stream_out if channel == STREAM else self._control_out if channel == CONTROL else self._unicast
+        if len(datagrams) == 1 or not self._gso:
+            self._send_singly(sock, datagrams, to)
+            return
+        for segment, run in gso_runs(datagrams):
+            self._send_run(sock, segment, run, to)
+
+    def _send_run(self, sock: socket.socket, segment: int, run: Sequence[bytes], to: Peer | None) -> None:
+        if len(run) == 1 or not self._gso:
+            self._send_singly(sock, run, to)
+            return
+        option = [(socket.IPPROTO_UDP, sockets.UDP_SEGMENT, _U16.pack(segment))]
+        try:
+            sent = sock.sendmsg(run, option, 0, to) if to else sock.sendmsg(run, option)
+        except OSError as error:
+            if error.errno in _NO_OFFLOAD:
+                self._gso = False
+                self._send_singly(sock, run, to)
+            else:
+                self._count_lost(error, len(run))
+            return
+        self._count_sent(len(run), sent)
+
+    def _send_singly(self, sock: socket.socket, datagrams: Sequence[bytes], to: Peer | None) -> None:
+        for datagram in datagrams:
+            try:
+                sent = sock.sendto(datagram, to) if to else sock.send(datagram)
+            except OSError as error:
+                self._count_lost(error, 1)
+            else:
+                self._count_sent(1, sent)
+
+    def _count_sent(self, datagrams: int, size: int) -> None:
+        counters = self.counters
+        counters.sends += 1
+        counters.datagrams_sent += datagrams
+        counters.bytes_sent += size
+
+    def _count_lost(self, error: OSError, datagrams: int) -> None:
+        name = errno.errorcode.get(error.errno or 0, "UNKNOWN")
+        self.counters.sends_lost[name] = self.counters.sends_lost.get(name, 0) + datagrams
+
+    def receive(self) -> list[memoryview]:
+        """One bounded burst of datagrams, stream first; the views hold until the next call.
+
+        The control socket is read before the stream socket but handed out after it: a heartbeat that names a frame
+        must not be judged before that frame, which the kernel queued first.
+        """
+        self._more = False
+        control: list[memoryview] = []
+        unicast: list[memoryview] = []
+        stream: list[memoryview] = []
+        at, calls = 0, 0
+        for sock, into in zip(self._hearing, (control, unicast, stream), strict=True):
+            at, calls = self._drain(sock, at, calls, into)
+        stream += unicast
+        stream += control
+        self.counters.datagrams_received += len(stream)
+        return stream
+
+    def _drain(self, sock: socket.socket, at: int, calls: int, into: list[memoryview]) -> tuple[int, int]:
+        arena, counters = self._arena, self.counters
+        while True:
+            if at + DATAGRAM_BYTES_MAX > ARENA_BYTES or calls >= RECEIVES_MAX:
+                self._more = True
+                return at, calls
+            try:
+                size, ancillary, _, _ = sock.recvmsg_into([arena[at : at + DATAGRAM_BYTES_MAX]], _ANCILLARY_BYTES)
+            except BlockingIOError:
+                return at, calls
+            except OSError as error:  # an ICMP error of an earlier send: the stream copes, but it is counted
+                self._count_lost(error, 1)
+                calls += 1
+                continue
+            calls += 1
+            counters.receives += 1
+            counters.bytes_received += size
+            segment = self._read_ancillary(sock, ancillary) if ancillary else 0
+            if 0 < segment < size:
+                into += [arena[start : min(start + segment, at + size)] for start in range(at, at + size, segment)]
+            else:
+                into.append(arena[at : at + size])
+            at += size
+
+    def _read_ancillary(self, sock: socket.socket, ancillary: list[tuple[int, int, bytes]]) -> int:
+        """The GRO segment size, 0 if this was a single datagram; counts what the socket had to drop."""
+        segment = 0
+        for level, kind, data in ancillary:
+            if level == socket.IPPROTO_UDP and kind == sockets.UDP_GRO:
+                (segment,) = _INT.unpack_from(data)
+            elif level == socket.SOL_SOCKET and kind == sockets.SO_RXQ_OVFL:
+                drops = ctypes.c_uint32.from_buffer_copy(data).value
+                known = self._drops.get(sock.fileno(), 0)
+                self.counters.kernel_drops += (drops - known) & 0xFFFF_FFFF
+                self._drops[sock.fileno()] = drops
+        return segment

@@ -1,0 +1,214 @@
+"""Catch-up over TCP: frames from one replica's journal to another's log, for restarts and gaps too deep for datagrams.
+
+The serving side reads the journal in chunks with a turn of the event loop between them, and waits while the other side reads
+slowly: a node that serves a catch-up goes on applying and answering. The fetching side asks for a bounded window at a time
+from where its log ends, so it resumes where it stopped, at whichever peer it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+from mcast.client.link import Dialer, Link, Unreachable
+from mcast.config import NodeConfig
+from mcast.errors import DecodeError, Gone
+from mcast.limits import FETCH_CHUNK_BYTES, FETCH_WINDOW_BYTES
+from mcast.node.connection import Connection
+from mcast.protocol.effects import CatchUp
+from mcast.wire.envelope import name_hash
+from mcast.wire.stream import (
+    Fetch,
+    FetchEnd,
+    FetchGone,
+    StreamKind,
+    decode_frames_untrusted,
+    decode_stream_untrusted,
+    pack_frames,
+    pack_message,
+)
+
+if TYPE_CHECKING:
+    from mcast.node.shell import Shell
+
+FETCHES_MAX: Final = 4  # served at a time by one node; a fifth waits its turn
+ANSWER_S: Final = 2.0  # without a byte from the peer, another one is tried
+
+
+class FetchServer:
+    """Answers FETCH. One fetch a connection is under way; the next begins when it has ended."""
+
+    def __init__(self, shell: Shell) -> None:
+        self._shell = shell
+        self._tasks: dict[Connection, asyncio.Task[None]] = {}
+        self._drained: dict[Connection, asyncio.Event] = {}
+        self._slots = asyncio.Semaphore(FETCHES_MAX)
+
+    def fetch(self, connection: Connection, fetch: Fetch) -> None:
+        """Begin to send frames. Raises DecodeError for a second FETCH before the first has ended."""
+        if connection in self._tasks:
+            raise DecodeError("unexpected message", "FETCH before the last one ended")
+        self._drained[connection] = asyncio.Event()
+        task = asyncio.get_running_loop().create_task(self._serve(connection, fetch))
+        self._tasks[connection] = task
+
+    def writable(self, connection: Connection) -> None:
+        """The connection's write buffer has drained."""
+        if connection in self._drained:
+            self._drained[connection].set()
+
+    def gone(self, connection: Connection) -> None:
+        """The connection has ended."""
+        task = self._tasks.pop(connection, None)
+        if task is not None:
+            task.cancel()
+
+    async def stop(self) -> None:
+        """End all fetches."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _serve(self, connection: Connection, fetch: Fetch) -> None:
+        try:
+            async with self._slots:
+                end = await self._send_frames(connection, fetch)
+        except Gone as gone:
+            end = pack_message(StreamKind.GONE, FetchGone(gone.low_water))
+        finally:
+            self._tasks.pop(connection, None)
+            self._drained.pop(connection, None)
+        connection.send([end])
+
+    async def _send_frames(self, connection: Connection, fetch: Fetch) -> bytes:
+        first, left = fetch.first, min(fetch.max_bytes, FETCH_WINDOW_BYTES)
+        while left > 0:
+            frames = self._shell.store.read(first, min(left, FETCH_CHUNK_BYTES))
+            if not frames:
+                break
+            message = pack_frames(frames)
+            first, left = frames[-1].last + 1, left - len(message)
+            connection.send([message])
+            while connection.congested:
+                self._drained[connection].clear()
+                await self._drained[connection].wait()
+            await asyncio.sleep(0)
+        return pack_message(StreamKind.FETCH_END, FetchEnd(first))
+
+
+class Fetcher:
+    """Carries out CatchUp: install `asked` as the shell's `on_catch_up`. A newer request replaces the older one."""
+
+    def __init__(self, shell: Shell, dialer: Dialer) -> None:
+        self.fetched_frames = 0
+        self._shell = shell
+        self._dialer = dialer
+        self._nodes = {name_hash(node.id): node for node in shell.config.nodes if node.id != shell.node_id}
+        self._request: CatchUp | None = None
+        self._from: str | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def asked(self, request: CatchUp) -> None:
+        """Fetch what is asked for, unless a fetch under way already gets there."""
+        self._request = request
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run())
+            self._task.add_done_callback(self._done)
+
+    def progress(self) -> dict[str, Any] | None:
+        """What is being fetched: from whom, the next event and the one to reach; None when nothing is."""
+        if self._task is None or self._request is None:
+            return None
+        return {"from": self._from, "next": self._shell.replica.last_seq + 1, "until": self._request.until}
+
+    async def stop(self) -> None:
+        """End the fetch under way."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._task = self._from = None
+        if not task.cancelled():
+            task.result()
+
+    async def _run(self) -> None:
+        """Ask one peer after the other until the log reaches `until`, or all have failed."""
+        request = self._request
+        tried: set[int] = set()
+        while request is not None and self._shell.replica.last_seq < request.until:
+            peers = [peer for peer in (*request.peers, *self._nodes) if peer in self._nodes and peer not in tried]
+            if not peers:
+                return
+            tried.add(peers[0])
+            if not await self._fetch_from(peers[0]):
+                self._shell.transfer_failed(peers[0])
+            if self._request is not request:
+                request, tried = self._request, set()
+
+    async def _fetch_from(self, peer: int) -> bool:
+        """Fetch from one peer as long as that helps; whether it did not fail."""
+        node = self._nodes[peer]
+        self._from = node.id
+        stream = _FrameStream()
+        try:
+            link = await self._dialer.open(node, stream)
+        except Unreachable:
+            return False
+        try:
+            return await self._fetch_windows(link, stream, peer)
+        except (TimeoutError, DecodeError, Unreachable, Gone):
+            return False
+        finally:
+            link.close()
+
+    async def _fetch_windows(self, link: Link, stream: _FrameStream, peer: int) -> bool:
+        replica = self._shell.replica
+        while self._request is not None and replica.last_seq < self._request.until:
+            before = replica.last_seq
+            link.write([pack_message(StreamKind.FETCH, Fetch(before + 1, FETCH_WINDOW_BYTES))])
+            while True:
+                kind, payload = await stream.next()
+                if kind == StreamKind.FRAMES:
+                    frames = decode_frames_untrusted(payload)
+                    self.fetched_frames += len(frames)
+                    self._shell.transferred(frames, peer)
+                    continue
+                message = decode_stream_untrusted(kind, payload)
+                if kind == StreamKind.GONE:
+                    raise Gone(f"{link.node.id} keeps nothing before event {message.low_water}", message.low_water)
+                if kind != StreamKind.FETCH_END:
+                    raise DecodeError("unexpected message", str(kind))
+                break
+            if replica.last_seq == before:
+                return False
+        return True
+
+
+class _FrameStream:
+    """Owns a fetching link: a bounded queue, for no more than one window is ever asked for."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[tuple[int, bytes] | Unreachable] = asyncio.Queue()
+
+    async def next(self) -> tuple[int, bytes]:
+        """The next message. Raises Unreachable at the link's end and TimeoutError after ANSWER_S of silence."""
+        async with asyncio.timeout(ANSWER_S):
+            item = await self._queue.get()
+        if isinstance(item, Unreachable):
+            raise item
+        return item
+
+    def link_message(self, link: Link, kind: int, payload: bytes) -> None:
+        """Line it up. Raises DecodeError when a peer sends more than a window."""
+        if self._queue.qsize() > 2 * FETCH_WINDOW_BYTES // FETCH_CHUNK_BYTES:
+            raise DecodeError("too many frames", "beyond the window asked for")
+        self._queue.put_nowait((kind, payload))
+
+    def link_writable(self, link: Link) -> None:
+        """Requests are small; nothing waits to be written."""
+
+    def link_lost(self, link: Link, reason: str) -> None:
+        """No more will come."""
+        self._queue.put_nowait(Unreachable(f"{link.node.id} at {link.node.address}: {reason}"))

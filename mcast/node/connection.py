@@ -1,0 +1,150 @@
+"""One accepted TCP connection: HELLO within bounded time, then messages to their handlers, one burst of bytes at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from mcast.errors import DecodeError
+from mcast.limits import GATEWAY_WRITE_BYTES, HANDSHAKE_S
+from mcast.wire.stream import Failure, Hello, Splitter, StreamKind, decode_stream_untrusted, pack_message
+
+HELLO_BYTES_MAX = 512  # bytes of a first message; nobody unknown may make a node hold more
+
+
+class ConnectionOwner(Protocol):
+    """The gateway, as its connections see it."""
+
+    def accept(self, connection: Connection) -> bool:
+        """Whether there is room for one more connection."""
+
+    def greet(self, connection: Connection, hello: Hello) -> bytes:
+        """The WELCOME for this HELLO. Raises DecodeError to refuse it."""
+
+    def burst(self, connection: Connection, messages: Sequence[tuple[int, bytes]]) -> None:
+        """Handle what one read completed. Raises DecodeError for bytes that no honest client sends."""
+
+    def writable(self, connection: Connection) -> None:
+        """The write buffer of this connection has drained."""
+
+    def gone(self, connection: Connection) -> None:
+        """The connection has ended."""
+
+    def hostile(self, reason: str) -> None:
+        """Count a connection that was closed for what it sent, or did not send or read."""
+
+
+class Connection(asyncio.Protocol):
+    """A client's or peer's connection. `hello` is None until it has introduced itself."""
+
+    def __init__(self, owner: ConnectionOwner) -> None:
+        self.hello: Hello | None = None
+        self.sessions: set[int] = set()
+        self.nonces: set[bytes] = set()
+        self.unanswered_bytes = 0
+        self.paused = False
+        self.congested = False
+        self._owner = owner
+        self._splitter = Splitter(HELLO_BYTES_MAX)
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether anything can still be written."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    def send(self, messages: Sequence[bytes]) -> None:
+        """Write whole messages at once; a connection that leaves too much unread is dropped."""
+        if self._transport is None or not messages:
+            return
+        self._transport.write(messages[0] if len(messages) == 1 else b"".join(messages))
+        if self._transport.get_write_buffer_size() > GATEWAY_WRITE_BYTES:
+            self._owner.hostile("does not read")
+            self._transport.abort()
+
+    def fail(self, error: DecodeError) -> None:
+        """Say why, then close."""
+        self._owner.hostile(error.reason)
+        if self._transport is not None:
+            self._transport.write(pack_message(StreamKind.ERROR, Failure(0, str(error)[:1_000])))
+            self._transport.close()
+
+    def close(self) -> None:
+        """Close once what was written has left."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close now."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def pause(self, paused: bool) -> None:
+        """Stop or go on reading: the client's backpressure."""
+        if self._transport is None or paused == self.paused or self._transport.is_closing():
+            return
+        self.paused = paused
+        if paused:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
+    def extra(self, name: str) -> Any:
+        """What the transport knows by this name, such as "ssl_object"."""
+        return None if self._transport is None else self._transport.get_extra_info(name)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Wait for HELLO, not for long."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        if not self._owner.accept(self):
+            self._owner.hostile("too many connections")
+            transport.abort()
+            return
+        self._timer = asyncio.get_running_loop().call_later(HANDSHAKE_S, self._late)
+
+    def data_received(self, data: bytes) -> None:
+        """Cut into messages, hand them on as one burst."""
+        if not self.open:
+            return
+        try:
+            messages = self._splitter.feed(data)
+            if messages and self.hello is None:
+                self._introduce(*messages.pop(0))
+            if messages:
+                self._owner.burst(self, messages)
+        except DecodeError as error:
+            self.fail(error)
+
+    def _introduce(self, kind: int, payload: bytes) -> None:
+        if kind != StreamKind.HELLO:
+            raise DecodeError("no HELLO", f"message {kind} came first")
+        hello: Hello = decode_stream_untrusted(kind, payload)
+        welcome = self._owner.greet(self, hello)
+        self.hello = hello
+        self._splitter.allow_whole_messages()
+        if self._timer is not None:
+            self._timer.cancel()
+        self.send([welcome])
+
+    def _late(self) -> None:
+        self._owner.hostile("no HELLO in time")
+        self.abort()
+
+    def pause_writing(self) -> None:
+        """Bulk senders wait."""
+        self.congested = True
+
+    def resume_writing(self) -> None:
+        """Bulk senders go on."""
+        self.congested = False
+        self._owner.writable(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Forget it."""
+        self._transport = None
+        if self._timer is not None:
+            self._timer.cancel()
+        self._owner.gone(self)

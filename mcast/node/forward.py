@@ -1,0 +1,169 @@
+"""The way of commands to the sequencer: straight into this node's own protocol when it rules, else over TCP to the node that does.
+
+Nothing is kept here. Groups that find no way are simply not sent: their gateway keeps every unanswered group, and hears through
+`resend` whenever a way opens, or earlier sendings may have been lost (another epoch, another connection). Replicas apply each
+request once, so sending too often is harmless.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from mcast.client.link import Dialer, Link, Unreachable
+from mcast.config import NodeConfig
+from mcast.errors import DecodeError
+from mcast.protocol.effects import EpochChanged, Notice, Ruling, SteppedDown
+from mcast.wire.envelope import name_hash
+from mcast.wire.stream import ForwardRefused, StreamKind, decode_stream_untrusted, pack_raw
+
+if TYPE_CHECKING:
+    from mcast.node.shell import Shell
+
+RETRY_S: Final = (0.01, 0.2)  # first and longest pause before a refused or failed forward is tried again; doubles
+
+Group = tuple[bytes, ...]
+
+
+class Forwarder:
+    """Sends groups of records to whoever numbers. `resend` must send all unanswered groups again, each session's in order.
+
+    `ready` is called when a congested way is free again.
+    """
+
+    def __init__(self, shell: Shell, dialer: Dialer, resend: Callable[[], None], ready: Callable[[], None]) -> None:
+        self._shell = shell
+        self._dialer = dialer
+        self._resend = resend
+        self._ready = ready
+        self._nodes: dict[int, NodeConfig] = {name_hash(node.id): node for node in shell.config.nodes}
+        self._me = name_hash(shell.node_id)
+        self._link: Link | None = None
+        self._dialing: asyncio.Task[None] | None = None
+        self._target: int | None = None
+        self._retry: asyncio.TimerHandle | None = None
+        self._pause_s = RETRY_S[0]
+        self._stopped = False
+
+    @property
+    def congested(self) -> bool:
+        """Whether the sequencer's node takes no more for now: clients should be read no further."""
+        return self._link is not None and not self._link.writable
+
+    def send(self, groups: Sequence[Group]) -> None:
+        """Send groups on their way, if there is one now."""
+        if not groups or self._stopped:
+            return
+        shell = self._shell
+        if shell.replica.ruling:
+            if not shell.submit(groups):
+                self._retry_later()
+        elif self._retry is None:
+            sequencer = shell.replica.sequencer
+            if self._link is not None and self._target == sequencer:
+                self._link.write([pack_raw(StreamKind.FORWARD, b"".join(group)) for group in groups])
+            else:
+                self._open(sequencer)
+
+    def notice(self, notice: Notice) -> None:
+        """Follow the reigns: what an older one had not committed may be gone, so all is sent anew."""
+        if isinstance(notice, Ruling):
+            self._drop_link()
+            self._way_open()
+        elif isinstance(notice, EpochChanged):
+            if notice.sequencer is None or notice.sequencer == self._me:
+                self._drop_link()
+            elif self._link is not None and self._target == notice.sequencer:
+                self._way_open()
+            else:
+                self._open(notice.sequencer)
+        elif isinstance(notice, SteppedDown):
+            self._open(self._shell.replica.sequencer)
+
+    def connect(self) -> None:
+        """Open the way ahead of need, so that the first command does not wait for it."""
+        if not self._shell.replica.ruling:
+            self._open(self._shell.replica.sequencer)
+
+    async def stop(self) -> None:
+        """Close the connection; nothing is sent any more."""
+        self._stopped = True
+        dialing = self._dialing
+        self._drop_link()
+        if dialing is not None:
+            await asyncio.gather(dialing, return_exceptions=True)
+
+    def link_message(self, link: Link, kind: int, payload: bytes) -> None:
+        """The other side may only refuse."""
+        if kind == StreamKind.PONG:
+            return
+        refused = decode_stream_untrusted(kind, payload)
+        if kind != StreamKind.FORWARD_REFUSED:
+            raise DecodeError("unexpected message", str(kind))
+        assert isinstance(refused, ForwardRefused)
+        if link is self._link:
+            self._retry_later()
+
+    def link_writable(self, link: Link) -> None:
+        """The sequencer's node reads again."""
+        self._ready()
+
+    def link_lost(self, link: Link, reason: str) -> None:
+        """Whether the sequencer died or only the connection: try again until a notice names another."""
+        if link is self._link:
+            self._link = None
+            self._retry_later()
+
+    def _open(self, sequencer: int | None) -> None:
+        """Dial the sequencer's node, unless that is under way."""
+        if self._target != sequencer or sequencer is None:
+            self._drop_link()
+        node = self._nodes.get(sequencer) if sequencer is not None else None
+        if node is None or sequencer == self._me or self._stopped or self._link is not None or self._dialing is not None:
+            return
+        self._target = sequencer
+        self._dialing = asyncio.get_running_loop().create_task(self._dial(node))
+
+    async def _dial(self, node: NodeConfig) -> None:
+        try:
+            link = await self._dialer.open(node, self)
+        except Unreachable:
+            self._dialing = None
+            self._retry_later()
+            return
+        self._dialing = None
+        self._link = link
+        self._pause_s = RETRY_S[0]
+        self._way_open()
+
+    def _drop_link(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        if self._dialing is not None:
+            self._dialing.cancel()
+            self._dialing = None
+        link, self._link, self._target = self._link, None, None
+        if link is not None:
+            link.close("another node numbers now")
+
+    def _retry_later(self) -> None:
+        if self._retry is None and not self._stopped:
+            self._retry = asyncio.get_running_loop().call_later(self._pause_s, self._again)
+            self._pause_s = min(self._pause_s * 2, RETRY_S[1])
+
+    def _again(self) -> None:
+        self._retry = None
+        if self._shell.replica.ruling or self._link is not None:
+            self._resend()
+        else:
+            self._open(self._shell.replica.sequencer)
+
+    def _way_open(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        self._pause_s = RETRY_S[0]
+        self._resend()
+        self._ready()

@@ -1,0 +1,105 @@
+"""The sessions whose clients are connected here: their unanswered groups, and where answers go."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from mcast.node.connection import Connection
+from mcast.node.forward import Group
+
+RESEND_S: Final = 0.2  # the same missing request is not answered by another resend sooner than this
+
+
+class Unanswered(NamedTuple):
+    """One group on its way, and its bytes."""
+
+    group: Group
+    size: int
+
+
+class Served:
+    """One session at its gateway. `unanswered` is in the order of requests."""
+
+    __slots__ = ("connection", "missing", "missing_s", "session", "unanswered")
+
+    def __init__(self, session: int, connection: Connection) -> None:
+        self.session = session
+        self.connection = connection
+        self.unanswered: dict[int, Unanswered] = {}
+        self.missing = 0
+        self.missing_s = 0.0
+
+    def report_missing(self, expected: int, now_s: float) -> bool:
+        """Replicas lack request `expected`: whether to act on it now, or an answer to the same is still on its way."""
+        if expected == self.missing and now_s - self.missing_s < RESEND_S:
+            return False
+        self.missing, self.missing_s = expected, now_s
+        return True
+
+
+class ServedSessions:
+    """All sessions and pending OPENs of one gateway, and their bytes in sum."""
+
+    def __init__(self) -> None:
+        self.sessions: dict[int, Served] = {}
+        self.opening: dict[bytes, tuple[Connection, Unanswered]] = {}
+        self.size = 0
+
+    def keep(self, served: Served, request: int, group: Group) -> None:
+        """Remember a group until it is answered. The same request again replaces the older group."""
+        size = sum(map(len, group))
+        self.forget(served, request)
+        served.unanswered[request] = Unanswered(group, size)
+        served.connection.unanswered_bytes += size
+        self.size += size
+
+    def keep_open(self, connection: Connection, nonce: bytes, group: Group) -> None:
+        """Remember an OPEN until it is answered."""
+        self.forget_open(nonce)
+        size = sum(map(len, group))
+        self.opening[nonce] = connection, Unanswered(group, size)
+        connection.nonces.add(nonce)
+        connection.unanswered_bytes += size
+        self.size += size
+
+    def forget(self, served: Served, request: int) -> bool:
+        """The request was answered; whether it was waited for."""
+        unanswered = served.unanswered.pop(request, None)
+        if unanswered is None:
+            return False
+        served.connection.unanswered_bytes -= unanswered.size
+        self.size -= unanswered.size
+        return True
+
+    def forget_open(self, nonce: bytes) -> Connection | None:
+        """The OPEN was answered; who waited for it."""
+        connection, unanswered = self.opening.pop(nonce, (None, None))
+        if connection is not None and unanswered is not None:
+            connection.nonces.discard(nonce)
+            connection.unanswered_bytes -= unanswered.size
+            self.size -= unanswered.size
+        return connection
+
+    def bind(self, session: int, connection: Connection) -> Served:
+        """The session is served on this connection from now on; a client that moved is not answered on its old one."""
+        served = self.sessions.get(session)
+        if served is None:
+            served = self.sessions[session] = Served(session, connection)
+        elif served.connection is not connection:
+            self.release(session)
+            served = self.sessions[session] = Served(session, connection)
+        connection.sessions.add(session)
+        return served
+
+    def release(self, session: int) -> None:
+        """The session is served here no longer."""
+        served = self.sessions.pop(session, None)
+        if served is not None:
+            for request in list(served.unanswered):
+                self.forget(served, request)
+            served.connection.sessions.discard(session)
+
+    def groups(self) -> list[Group]:
+        """Every unanswered group, each session's in order."""
+        opening = [unanswered.group for _, unanswered in self.opening.values()]
+        return opening + [one.group for served in self.sessions.values() for one in served.unanswered.values()]

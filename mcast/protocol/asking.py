@@ -1,0 +1,111 @@
+"""Asking for what is missing: NAKs to the sequencer, then to peers; TCP when the gap is too deep for datagrams.
+
+The sequencer is asked twice, then a random replica whose acknowledgement in the heartbeat's table covers the gap: so the tail
+of a dead sequencer's stream is repaired by whoever has it.
+"""
+
+from __future__ import annotations
+
+from mcast.limits import DEEP_GAP_FRAMES, LEDGER_OPEN_MAX, NAK_SEQUENCER_TRIES
+from mcast.protocol.core import Core
+from mcast.protocol.effects import CatchUp
+from mcast.protocol.gaps import Gap, Gaps
+from mcast.protocol.reorder import Reorder
+from mcast.wire.messages import Nak, Range
+
+_RETRY_S = 1.0  # a catch-up without progress is asked for anew after this long
+
+
+class Asking:
+    """Sends NAKs while gaps are shallow; asks for one catch-up at a time when they are deep."""
+
+    def __init__(self, core: Core, gaps: Gaps, reorder: Reorder) -> None:
+        self.peers: dict[int, int] = {}
+        """What each replica has acknowledged, as the newest heartbeat told."""
+        self.catching_up = False
+        self.naks_sent = 0
+        self._core = core
+        self._gaps = gaps
+        self._reorder = reorder
+        self._busy_until = 0.0
+        self._until = 0
+        self._progress = (0, 0.0)
+
+    def stop(self) -> None:
+        """Nothing is missing any more, or this node rules."""
+        self.catching_up = False
+
+    def judge(self, now: float) -> None:
+        """Go over to TCP when the gap is deep, and back when it is bridged."""
+        log = self._core.log
+        if self.catching_up:
+            if log.last_seq >= self._until or (len(self._reorder) and self._shallow()):
+                self.catching_up = False
+            elif log.last_seq > self._progress[0]:
+                self._progress = (log.last_seq, now)
+            elif now >= self._progress[1] + _RETRY_S:
+                self._fetch(now)
+        elif not self._shallow():
+            self.catch_up(now)
+
+    def catch_up(self, now: float) -> None:
+        """Fetch over TCP all up to the highest event known now."""
+        if not self.catching_up:
+            self.catching_up = True
+            self._fetch(now)
+
+    def gone(self, low_water: int, now: float) -> None:
+        """A repairer has no frame so old in memory any more."""
+        if self._core.log.last_seq + 1 < low_water:
+            self.catch_up(now)
+
+    def failed(self, now: float) -> None:
+        """A catch-up broke off; ask anew, of others, a little later."""
+        if self.catching_up:
+            self._progress = (self._core.log.last_seq, min(self._progress[1], now - _RETRY_S + 0.05))
+
+    def busy(self, retry_after_s: float, now: float) -> None:
+        """A repairer's budget is spent."""
+        self._busy_until = max(self._busy_until, now + retry_after_s)
+
+    def tick(self, now: float) -> None:
+        """Send the NAKs that are due."""
+        if self.catching_up:
+            self.judge(now)
+        if self.catching_up or now < self._busy_until or not len(self._gaps):
+            return
+        ranges: dict[int, list[Range]] = {}
+        for gap in self._gaps.due(now):
+            target = self._whom(gap)
+            if target is not None:
+                gap.loss.asked = target
+                ranges.setdefault(target, []).append(Range(gap.first, gap.last))
+        for target, asked in ranges.items():
+            self.naks_sent += 1
+            self._core.send(target, Nak(self._core.promised, tuple(asked)))
+
+    def deadline(self) -> float:
+        """When `tick` has work next."""
+        if self.catching_up:
+            return self._progress[1] + _RETRY_S
+        return max(self._gaps.deadline(), self._busy_until) if len(self._gaps) else float("inf")
+
+    def _whom(self, gap: Gap) -> int | None:
+        sequencer = self._core.sequencer
+        if sequencer is not None and sequencer != self._core.me and gap.tries <= NAK_SEQUENCER_TRIES:
+            return sequencer
+        covering = sorted(node for node, acked in self.peers.items() if acked >= gap.last and node != self._core.me)
+        return self._core.random.choice(covering) if covering else sequencer
+
+    def _shallow(self) -> bool:
+        behind = min((gap.last for gap in self._gaps), default=0) - self._core.log.last_seq
+        deep = DEEP_GAP_FRAMES * self._core.log.events_per_frame
+        return behind <= deep and len(self._gaps) <= LEDGER_OPEN_MAX
+
+    def _fetch(self, now: float) -> None:
+        log = self._core.log
+        self._until = max(self._gaps.frontier, self._until)
+        self._progress = (log.last_seq, now)
+        peers = [node for node, acked in self.peers.items() if acked > log.last_seq and node != self._core.me]
+        self._core.random.shuffle(peers)
+        self._core.effects.append(CatchUp(log.last_seq + 1, self._until, tuple(peers)))

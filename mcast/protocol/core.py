@@ -1,0 +1,199 @@
+"""What the parts of the protocol share: the log, the durable promise, the role, and the way out.
+
+Each part (founding, election, sequencing, following, repairing) is a class that holds a `Core` and owns its own rules;
+`replica` wires them together. Nothing here opens a socket, reads a clock or draws a random number of its own.
+"""
+
+from __future__ import annotations
+
+import random as random_module
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mcast.errors import DecodeError
+from mcast.protocol.effects import Apply, Effect, HaltRequired, Meta, Multicast, Notice, Send, WriteMeta
+from mcast.protocol.log import Log
+from mcast.protocol.recovered import Recovered
+from mcast.protocol.rules import Rules
+from mcast.protocol.states import REIGNING, Input, Role, move
+from mcast.wire.envelope import name_hash
+from mcast.wire.frame import Frame
+from mcast.wire.messages import Config, Message, decode_epoch_start_untrusted, decode_genesis_untrusted
+from mcast.wire.records import RecordKind, decode_records_untrusted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One node's part in its cluster. Times in seconds, sizes in bytes."""
+
+    node: str
+    cluster: str
+    members: tuple[tuple[str, str], ...]
+    """(id, address) of the configured members, in file order: the first one founds."""
+    address: str
+    is_member: bool
+    frame_body_max: int
+    receive_window: int
+    """What this node's receive buffer takes in one go."""
+    wall_offset_ns: int
+    """Added to the protocol's clock, gives the time of day."""
+    heartbeat_max_s: float
+    election_timeout_s: tuple[float, float]
+    rules: Rules = Rules()
+
+
+class Core:
+    """The replica's shared state. `commit` is proven; `persisted` is durable as the sync mode says."""
+
+    def __init__(self, settings: Settings, recovered: Recovered, random: random_module.Random) -> None:
+        self.settings = settings
+        self.rules = settings.rules
+        self.random = random
+        self.me = name_hash(settings.node)
+        self.log = Log(recovered)
+        self.meta = recovered.meta
+        self.role = Role.EMPTY
+        self.sequencer: int | None = None
+        self.commit = 0
+        self.applied = 0
+        self.persisted = self.log.last_seq
+        self.reconciled = False
+        """Whether the log has been cut to what the promised epoch's history allows."""
+        self.cluster_uuid = bytes(16)
+        self.ruler = ""
+        """Who began the newest reign in the log."""
+        self.counts: Counter[str] = Counter()
+        self.effects: list[Effect] = []
+        self.notices: list[Notice] = []
+        self._configs: list[tuple[int, Config]] = []
+        self._planned_meta = recovered.meta
+        self._tickets: dict[int, tuple[Callable[[float], None], bool]] = {}
+        self._last_ticket = 0
+        for frame in (recovered.genesis, recovered.config, *recovered.frames):
+            if frame is not None:
+                self.note_internal(frame)
+        if recovered.frames:
+            self.commit = self.applied = max(recovered.frames[-1].commit, 0)
+        elif recovered.base_seq:
+            self.commit = self.applied = recovered.base_seq
+
+    @property
+    def promised(self) -> int:
+        """The durable promise: no datagram of a lower epoch is obeyed."""
+        return self.meta.promised
+
+    @property
+    def planned(self) -> Meta:
+        """The newest meta asked to be written; the durable one may still lag behind it."""
+        return self._planned_meta
+
+    @property
+    def reigning(self) -> bool:
+        """Whether this node's epoch is under way here."""
+        return self.role in REIGNING
+
+    @property
+    def config(self) -> Config | None:
+        """The newest configuration in the log: effective when appended."""
+        return self._configs[-1][1] if self._configs else None
+
+    def voters(self) -> dict[int, bytes]:
+        """Node hash -> storage id of the newest configuration's members."""
+        config = self.config
+        return {name_hash(member.node): member.storage_id for member in config.members} if config else {}
+
+    def is_voter(self, node: int, storage_id: bytes) -> bool:
+        """Whether an answer under this storage id counts."""
+        known = self.voters().get(node)
+        return known is not None and (known == storage_id or not self.rules.storage_id_checked)
+
+    def move(self, event: Input) -> None:
+        """Take one step of the table of roles."""
+        self.role = move(self.role, event)
+
+    def halt(self, reason: str) -> None:
+        """Stop: a safety rule is broken."""
+        if self.role is not Role.HALTED:
+            self.move(Input.BREAK)
+            self.notices.append(HaltRequired(reason))
+
+    def send(self, to: int, message: Message) -> None:
+        """One datagram to one node."""
+        self.effects.append(Send(to, message))
+
+    def multicast(self, message: Message) -> None:
+        """One datagram to all."""
+        self.effects.append(Multicast(message))
+
+    def ticket(self, done: Callable[[float], None], *, of_append: bool = False) -> int:
+        """A number under which the owner reports that an effect is durable."""
+        self._last_ticket += 1
+        self._tickets[self._last_ticket] = (done, of_append)
+        return self._last_ticket
+
+    def completed(self, ticket: int, now: float) -> None:
+        """An effect is durable. Unknown tickets are those a truncation has voided."""
+        entry = self._tickets.pop(ticket, None)
+        if entry is not None:
+            entry[0](now)
+
+    def void_appends(self) -> None:
+        """A truncation: completions of earlier appends prove nothing about the log that follows."""
+        if self.rules.ticket_named:
+            self._tickets = {ticket: entry for ticket, entry in self._tickets.items() if not entry[1]}
+
+    def write_meta(self, meta: Meta, done: Callable[[float], None], now: float, *, durable: bool = True) -> None:
+        """Make a promise or vote durable, then go on with `done`. `durable=False` is the ablation."""
+        self._planned_meta = meta
+
+        def written(now: float) -> None:
+            self.meta = meta  # writes complete in the order they were asked for
+            done(now)
+
+        if not durable:
+            written(now)
+            return
+        self.effects.append(WriteMeta(self.ticket(written), meta))
+
+    def note_internal(self, frame: Frame) -> None:
+        """Read a frame of the fabric's own events for the configuration it carries."""
+        if not frame.body or frame.body[0] < RecordKind.GENESIS:
+            return
+        try:
+            for record in decode_records_untrusted(frame.body):
+                if record.kind == RecordKind.GENESIS:
+                    genesis = decode_genesis_untrusted(record.payload)
+                    self.cluster_uuid = genesis.cluster_uuid
+                    self._configs.append((frame.first, genesis.config))
+                elif record.kind == RecordKind.EPOCH_START:
+                    start = decode_epoch_start_untrusted(record.payload)
+                    self.ruler = start.node
+                    self._configs.append((frame.first, start.config))
+        except DecodeError as error:
+            self.halt(f"event {frame.first} is not what its kind says: {error}")
+        if len(self._configs) > 2 and self._configs[-3][0] <= self.commit:
+            del self._configs[0]
+
+    def forget_configs(self, last: int) -> None:
+        """A truncation behind event `last` takes its configurations with it."""
+        self._configs = [entry for entry in self._configs if entry[0] <= last]
+
+    def advance_commit(self, commit: int) -> bool:
+        """Commit up to `commit`, which is proven and within the log; hand the owner what became applicable."""
+        if commit <= self.commit:
+            return False
+        assert commit <= self.log.last_seq
+        self.commit = commit
+        if self.rules.apply_only_committed:
+            self.apply(commit)
+        return True
+
+    def apply(self, until: int) -> None:
+        """Hand over the frames from the last applied event on, up to `until`."""
+        if until <= self.applied:
+            return
+        frames = self.log.between(self.applied + 1, until, frames_max=1 << 30)
+        self.effects.append(Apply(tuple(frames)))
+        self.applied = frames[-1].last
+        self.log.trim(self.applied + 1)

@@ -1,0 +1,154 @@
+"""What the protocol asks its owner to do (effects) and tells it (notices).
+
+Effects are carried out in the order given. Those with a `ticket` take effect durably and are answered by
+`Replica.completed(ticket, now)`. A completion from before a truncation proves nothing, so tickets are never reused.
+Nodes stand as the 64-bit hash of their id (`wire.envelope.name_hash`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mcast.wire.frame import Frame
+from mcast.wire.messages import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """What a node must never forget; written whole and durably."""
+
+    storage_id: bytes
+    """16 random bytes drawn with the data directory."""
+    promised: int = 0
+    """No datagram of a lower epoch is obeyed, ever."""
+    voted_epoch: int = 0
+    voted_for: int = 0
+    """The node voted for in `voted_epoch`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Multicast new frames, each one DATA datagram on the stream channel (whose counter counts nothing else)."""
+
+    frames: tuple[Frame, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """Send frames again, each one REPAIR datagram: to one node, or multicast when `to` is None."""
+
+    to: int | None
+    frames: tuple[Frame, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Multicast:
+    """Multicast a control message."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send a control message to one node by UDP."""
+
+    to: int
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Write frames behind the journal's end and persist them as the sync mode says; then complete the ticket."""
+
+    ticket: int
+    frames: tuple[Frame, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Truncate:
+    """Durably cut the journal behind event `last` before any later Append; then complete the ticket."""
+
+    ticket: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class WriteMeta:
+    """Durably replace the meta; then complete the ticket."""
+
+    ticket: int
+    meta: Meta
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """These frames are committed; apply their events, in order."""
+
+    frames: tuple[Frame, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CatchUp:
+    """Fetch frames from event `first` on over TCP from any of `peers`; hand them to `Replica.transferred`.
+
+    Emitted again with a new `first` when progress is lost; `until` is the seq that must be reached to rejoin.
+    """
+
+    first: int
+    until: int
+    peers: tuple[int, ...]
+
+
+Effect = Stream | Repair | Multicast | Send | Append | Truncate | WriteMeta | Apply | CatchUp
+
+
+@dataclass(frozen=True, slots=True)
+class EpochChanged:
+    """A reign is known here: `sequencer` numbers from now on (None: nobody is known to)."""
+
+    epoch: int
+    sequencer: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """This node's own EPOCH_START has committed: it numbers commands from now on."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class SteppedDown:
+    """This node no longer rules; commands it took but did not commit must be forwarded anew."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class GapOpened:
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class GapClosed:
+    first: int
+    last: int
+    latency_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Truncated:
+    """An uncommitted tail behind event `last` was cut away, for a new reign."""
+
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class HaltRequired:
+    """A safety rule is broken; the node must stop and say so."""
+
+    reason: str
+
+
+Notice = EpochChanged | Ruling | SteppedDown | GapOpened | GapClosed | Truncated | HaltRequired

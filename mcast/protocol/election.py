@@ -1,0 +1,156 @@
+"""Election: silence, pre-vote, vote (Raft, with durable promises in every envelope).
+
+Silence is measured by rounds: a heartbeat counts as life only when its confirmed round advanced, so a sequencer that sends but
+hears nobody is replaced. A voter refuses a pre-vote while it hears its sequencer itself, so a node that was cut off
+does not depose anyone when it returns. Replies carry storage ids; the candidate counts those of the newest configuration
+in its own log, and the voter does not check its own membership.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from mcast.limits import ELECTION_RETRY_DOUBLINGS_MAX, ELECTION_RETRY_S
+from mcast.protocol.core import Core
+from mcast.protocol.quorum import majority
+from mcast.protocol.states import ELECTING, REIGNING, Input, Role
+from mcast.wire.envelope import Envelope
+from mcast.wire.messages import PreVote, PreVoteRequest, Vote, VoteRequest
+
+_CALLABLE = frozenset({Role.FOLLOWER, Role.CANVASSING, Role.CANDIDATE})
+
+
+class Election:
+    """Calls and judges votes. `on_promise` runs when a higher epoch has been promised, `on_win` when a vote is won."""
+
+    def __init__(
+        self, core: Core, now: float, on_promise: Callable[[float], None], on_win: Callable[[float], None]
+    ) -> None:
+        self.core = core
+        self._on_promise = on_promise
+        self._on_win = on_win
+        self._heard_at = now - core.settings.election_timeout_s[0]
+        self._silent_at = 0.0
+        self._tries = 0
+        self._nonce = 0
+        self._in_favour: set[int] = set()
+        self.grace(now)
+
+    def confirmed(self, now: float) -> None:
+        """The sequencer proved that a majority hears it."""
+        self._heard_at = now
+        self.grace(now)
+
+    def grace(self, now: float) -> None:
+        """Grant the present epoch one election timeout of silence."""
+        self._tries = 0
+        self._silent_at = now + self.core.random.uniform(*self.core.settings.election_timeout_s)
+
+    def tick(self, now: float) -> None:
+        """Canvass when the silence has lasted long enough."""
+        if now < self._silent_at or self.core.role not in _CALLABLE:
+            return
+        if not self._electable():
+            self._silent_at = now + self.core.settings.election_timeout_s[0]
+            return
+        self.core.sequencer = None
+        self._canvass(now)
+
+    def deadline(self) -> float:
+        """When `tick` has work next."""
+        return self._silent_at if self.core.role in _CALLABLE else float("inf")
+
+    def call(self, now: float) -> None:
+        """Stand for the next epoch: promise it and vote for oneself, durably, then ask the others."""
+        core = self.core
+        core.move(Input.PRE_VOTED)
+        epoch = core.planned.promised + 1
+        self._in_favour = set()
+
+        def promised(then: float) -> None:
+            self._on_promise(then)
+            if core.role is not Role.CANDIDATE or core.promised != epoch:
+                return
+            self._rearm(then)
+            core.multicast(VoteRequest(epoch, core.log.last_epoch, core.log.last_seq))
+            self._count(core.me, core.meta.storage_id, then)
+
+        core.write_meta(replace(core.planned, promised=epoch, voted_epoch=epoch, voted_for=core.me), promised, now)
+
+    def pre_vote_asked(self, envelope: Envelope, request: PreVoteRequest, now: float) -> None:
+        """Would this node vote for the sender?"""
+        core = self.core
+        silent = now >= self._heard_at + core.settings.election_timeout_s[0]
+        granted = (
+            silent and core.role not in REIGNING and request.epoch > core.promised
+            and self._up_to_date(request.last_epoch, request.last_seq)
+        )  # fmt: skip
+        core.send(envelope.sender, PreVote(request.epoch, core.meta.storage_id, granted, request.nonce))
+
+    def pre_vote_given(self, envelope: Envelope, answer: PreVote, now: float) -> None:
+        """An answer to this node's canvass."""
+        core = self.core
+        if core.role is not Role.CANVASSING or answer.nonce != self._nonce or not answer.granted:
+            return
+        if core.is_voter(envelope.sender, answer.storage_id):
+            self._in_favour.add(envelope.sender)
+            if len(self._in_favour) >= majority(len(core.voters())):
+                self.call(now)
+
+    def vote_asked(self, envelope: Envelope, request: VoteRequest, now: float) -> None:
+        """Vote once per epoch, durably, for a log at least as up to date as this one."""
+        core, planned = self.core, self.core.planned
+        if request.epoch != core.promised or planned.promised != request.epoch:
+            return
+        free = planned.voted_epoch < request.epoch or planned.voted_for == envelope.sender
+        if not free or core.role in REIGNING or not self._up_to_date(request.last_epoch, request.last_seq):
+            core.send(envelope.sender, Vote(request.epoch, core.meta.storage_id, granted=False))
+            return
+        if core.role in ELECTING and envelope.sender != core.me:
+            core.move(Input.RETREAT)
+        self.grace(now)
+
+        def voted(_: float) -> None:
+            if core.promised == request.epoch:
+                core.send(envelope.sender, Vote(request.epoch, core.meta.storage_id, granted=True))
+
+        meta = replace(planned, voted_epoch=request.epoch, voted_for=envelope.sender)
+        core.write_meta(meta, voted, now, durable=core.rules.vote_durable)
+
+    def vote_given(self, envelope: Envelope, vote: Vote, now: float) -> None:
+        """An answer to this node's call."""
+        if self.core.role is Role.CANDIDATE and vote.epoch == self.core.promised and vote.granted:
+            self._count(envelope.sender, vote.storage_id, now)
+
+    def _count(self, voter: int, storage_id: bytes, now: float) -> None:
+        core = self.core
+        if core.is_voter(voter, storage_id):
+            self._in_favour.add(voter)
+            if len(self._in_favour) >= majority(len(core.voters())):
+                core.move(Input.VOTED)
+                self._on_win(now)
+
+    def _canvass(self, now: float) -> None:
+        core = self.core
+        core.move(Input.SILENCE)
+        self._in_favour = set()
+        self._nonce = core.random.getrandbits(63)
+        self._rearm(now)
+        core.multicast(PreVoteRequest(core.promised + 1, core.log.last_epoch, core.log.last_seq, self._nonce))
+        self._in_favour.add(core.me)
+        if majority(len(core.voters())) == 1:
+            self.call(now)
+
+    def _rearm(self, now: float) -> None:
+        doubled = 2 ** min(self._tries, ELECTION_RETRY_DOUBLINGS_MAX)
+        self._silent_at = now + self.core.random.uniform(*ELECTION_RETRY_S) * doubled
+        self._tries += 1
+
+    def _electable(self) -> bool:
+        core = self.core
+        return core.promised > 0 and core.log.last_seq > 0 and core.is_voter(core.me, core.meta.storage_id)
+
+    def _up_to_date(self, last_epoch: int, last_seq: int) -> bool:
+        log = self.core.log
+        return (last_epoch, last_seq) >= (log.last_epoch, log.last_seq) or not self.core.rules.vote_log_rule

@@ -1,0 +1,323 @@
+"""Following the stream: frames in, a contiguous log, acknowledgements out.
+
+A frame joins the log when the current epoch's history assigns its whole range to the reign that numbered it, and its chain
+follows from the log's own end: then it is intact, and the log equals the sequencer's up to here. What arrives early waits in
+the reorder buffer; what is missing is the business of `Asking`.
+
+Before anything is acknowledged in a new epoch the log is reconciled: cut back to the last event that it shares with the
+new sequencer's history. A cut at or below commit would mean that a committed event is gone, and halts the node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from mcast.limits import HISTORY_ENTRIES_MAX
+from mcast.protocol.asking import Asking
+from mcast.protocol.core import Core
+from mcast.protocol.effects import Append, EpochChanged, GapClosed, GapOpened, Truncate, Truncated
+from mcast.protocol.gaps import Gaps, Loss
+from mcast.protocol.history import History
+from mcast.protocol.ledger import Fate, Ledger
+from mcast.protocol.reorder import Reorder
+from mcast.protocol.staleness import Staleness
+from mcast.protocol.states import ELECTING, Input, Role
+from mcast.wire.envelope import Envelope
+from mcast.wire.frame import Frame, follows
+from mcast.wire.messages import Ack, Commit, Heartbeat, HistoryRequest, Kind, Reign
+from mcast.wire.messages import History as HistoryPage
+
+
+class Following:
+    """The receiving half of a replica. `confirmed` is called when a heartbeat proves that a majority hears the sequencer."""
+
+    def __init__(self, core: Core, ledger: Ledger, on_confirmed: Callable[[float], None]) -> None:
+        self.core = core
+        self.ledger = ledger
+        self.gaps = Gaps(core.log.last_seq, core.random.uniform)
+        self.reorder = Reorder()
+        self.asking = Asking(core, self.gaps, self.reorder)
+        self.staleness = Staleness()
+        self.history: History | None = None
+        self._on_confirmed = on_confirmed
+        self._round = 0
+        self._confirmed = 0
+        self._claim: tuple[int, bytes] = (0, b"")
+        self._appended: list[Frame] = []
+        self._pages: list[Reign] = []
+        self._page_due = 0.0
+
+    def new_epoch(self) -> None:
+        """A higher epoch was promised: nothing is known of its reign yet."""
+        self.core.reconciled = False
+        self.history = None
+        self._round = self._confirmed = 0
+        self._claim = (0, b"")
+        self._pages = []
+        self.staleness.reset()
+
+    def rule(self, history: History) -> None:
+        """This node's own reign begins: its log is the law."""
+        self.history = history
+        self.core.reconciled = True
+        self._rebase(self.core.log.last_seq, 0.0)
+        self.asking.stop()
+        self.ledger.entered(history.epoch)
+
+    def heartbeat(self, envelope: Envelope, beat: Heartbeat, now: float) -> None:
+        """The sequencer speaks for its reign."""
+        core = self.core
+        if beat.epoch != core.promised:
+            core.counts["heartbeat of another epoch"] += 1
+            return
+        if any(core.cluster_uuid) and beat.cluster_uuid != core.cluster_uuid:
+            core.counts["foreign cluster"] += 1
+            return
+        if core.reigning:
+            if envelope.sender != core.me:
+                core.halt(f"two sequencers rule epoch {beat.epoch}")
+            return
+        if core.sequencer != envelope.sender:
+            self._adopt(envelope.sender)
+        if self.history is None or self.history.epoch != beat.epoch:
+            self.history = History(beat.epoch, beat.history)
+        if not core.reconciled:
+            self._reconcile(envelope.sender, now)
+        if beat.confirmed > self._confirmed or not self._round:
+            self._confirmed = max(beat.confirmed, self._confirmed)
+            self._on_confirmed(now)
+        self._round = max(self._round, beat.round)
+        self.staleness.heard(beat, core.me)
+        self.ledger.announced(beat.epoch, envelope.incarnation, beat.stream_base, beat.stream_sent, beat.high)
+        self.asking.peers = {peer.node: peer.acked for peer in beat.peers}
+        self.asking.peers[envelope.sender] = beat.high
+        if core.reconciled:
+            self._opened(self.gaps.expect(beat.high, now))
+            self.asking.judge(now)
+        self._adopt_commit(beat.commit, beat.commit_chain)
+        self.acknowledge(now)
+
+    def commit(self, envelope: Envelope, message: Commit) -> None:
+        """Commit, or the confirmed round, moved on without data."""
+        if message.epoch == self.core.promised and envelope.sender == self.core.sequencer:
+            self.staleness.confirmed(message.confirmed)
+            self._adopt_commit(message.commit, message.commit_chain)
+
+    def history_page(self, envelope: Envelope, page: HistoryPage, now: float) -> None:
+        """Older reigns, asked for because the heartbeat's did not reach back to this log's end."""
+        core = self.core
+        if page.epoch != core.promised or envelope.sender != core.sequencer or core.reconciled:
+            return
+        if page.start != len(self._pages) or page.total > HISTORY_ENTRIES_MAX or not page.entries:
+            return
+        self._pages.extend(page.entries)
+        if len(self._pages) >= page.total:
+            self.history = History(page.epoch, self._pages)
+            self._pages = []
+            self._reconcile(envelope.sender, now)
+        else:
+            core.send(envelope.sender, HistoryRequest(page.epoch, len(self._pages)))
+
+    def frame(self, envelope: Envelope, frame: Frame, now: float) -> None:
+        """One DATA or REPAIR datagram."""
+        core = self.core
+        late = False
+        if envelope.kind == Kind.DATA and frame.epoch == core.promised:
+            fate = self.ledger.data(frame, envelope.incarnation, envelope.counter)
+            if fate is Fate.DUPLICATE:
+                return
+            late = fate is Fate.LATE
+        last = frame.first + frame.count - 1
+        if last <= core.log.last_seq or frame.first in self.reorder:
+            self._surplus(envelope, frame, late)
+            return
+        if not self._lawful(frame):
+            self._refuse(envelope, frame, "unassigned frame")
+            return
+        if frame.first == core.log.last_seq + 1:
+            if core.rules.log_matching and not follows(frame, core.log.last_chain):
+                self._refuse(envelope, frame, "chain")
+                return
+            self._arrived(envelope, frame, last, now)
+            self._accept(frame)
+            if len(self.reorder):
+                self._drain(now)
+        elif frame.first > core.log.last_seq and self.reorder.offer(frame):
+            self._arrived(envelope, frame, last, now)
+        else:
+            self._refuse(envelope, frame, "no room beyond a gap")
+
+    def transferred(self, frames: Sequence[Frame], peer: int, now: float) -> None:
+        """Frames that came over TCP, in order."""
+        core = self.core
+        for frame in frames:
+            if frame.first != core.log.last_seq + 1:
+                continue
+            if not self._lawful(frame) or (core.rules.log_matching and not follows(frame, core.log.last_chain)):
+                core.counts["transfer refused"] += 1
+                break
+            was_early = self.reorder.pop(frame.first) is not None
+            if not was_early:
+                self.ledger.transferred(frame)
+                self._fill(frame.first, frame.last, peer, now)
+            self._accept(frame)
+        self._drain(now)
+        self.flush(now)
+        self.asking.judge(now)
+
+    def flush(self, now: float) -> None:
+        """After a burst: journal what joined the log, adopt the commits it proves."""
+        core = self.core
+        appended, self._appended = self._appended, []
+        if appended:
+            last = appended[-1].last
+            core.effects.append(Append(core.ticket(lambda then: self._persisted(last, then), of_append=True), tuple(appended)))
+            core.advance_commit(appended[-1].commit)
+            if not core.rules.apply_only_committed:
+                core.apply(core.log.last_seq)
+            self._adopt_commit(*self._claim)
+            self.gaps.progressed(core.log.last_seq)
+        self.gaps.declare(now)
+
+    def acknowledge(self, now: float) -> None:
+        """Tell the sequencer what is persisted here, and that its newest round was heard."""
+        core = self.core
+        if core.sequencer in (None, core.me) or core.role is Role.HALTED:
+            return
+        if not core.reconciled and core.rules.reconcile_before_ack:
+            return
+        seq = core.persisted
+        chain = core.log.chain_at(seq)
+        if chain is None:
+            return
+        assert core.sequencer is not None
+        stamp = int(now * 1e9)
+        core.send(
+            core.sequencer,
+            Ack(core.promised, core.meta.storage_id, seq, chain, self._round, stamp, core.settings.receive_window),
+        )
+
+    def _adopt(self, sequencer: int) -> None:
+        core = self.core
+        core.sequencer = sequencer
+        if core.role in ELECTING:
+            core.move(Input.RETREAT)
+        core.notices.append(EpochChanged(core.promised, sequencer))
+
+    def _reconcile(self, sequencer: int, now: float) -> None:
+        core, history = self.core, self.history
+        assert history is not None
+        point = history.common_point(core.log.reigns, core.log.last_seq)
+        if point is None or not history.covers(point + 1):
+            if now >= self._page_due and not history.complete:
+                self._page_due = now + core.settings.heartbeat_max_s
+                self._pages = []
+                core.send(sequencer, HistoryRequest(core.promised, 0))
+            return
+        if point < core.log.last_seq:
+            if point < core.commit:
+                core.halt(f"epoch {core.promised} would cut committed event {core.commit} back to {point}")
+                return
+            self.flush(now)
+            core.log.truncate(point)
+            core.forget_configs(point)
+            core.void_appends()
+            core.persisted = min(core.persisted, point)
+            core.effects.append(Truncate(core.ticket(lambda _: None), point))
+            core.notices.append(Truncated(point))
+        core.reconciled = True
+        self._rebase(point, now)
+
+    def _rebase(self, last: int, now: float) -> None:
+        """Begin anew behind event `last`: keep of the early frames what this epoch's history assigns."""
+        for frame in self.reorder.drop_unless(self._lawful):
+            self.ledger.unkept(frame)
+        self.reorder.drop_below(last)
+        self.gaps.forget(last)
+        for first, end in self.reorder.ends():
+            self._opened(self.gaps.seen(first, end, now))
+
+    def _lawful(self, frame: Frame) -> bool:
+        if not self.core.rules.assigned_frames_only:
+            return self.core.reconciled
+        return self.core.reconciled and self.history is not None and self.history.assigns(frame)
+
+    def _accept(self, frame: Frame) -> None:
+        core = self.core
+        if frame.epoch != core.log.last_epoch:
+            self.ledger.entered(frame.epoch)
+        core.log.append(frame)
+        core.note_internal(frame)
+        self._appended.append(frame)
+
+    def _drain(self, now: float) -> None:
+        """Take from the reorder buffer what now follows."""
+        core = self.core
+        self.reorder.drop_below(core.log.last_seq)
+        while (frame := self.reorder.pop(core.log.last_seq + 1)) is not None:
+            if core.rules.log_matching and not follows(frame, core.log.last_chain):
+                core.counts["chain"] += 1
+                self.ledger.unkept(frame)
+                self._opened(self.gaps.reopen(frame.first, frame.last, now))
+                return
+            self._accept(frame)
+
+    def _arrived(self, envelope: Envelope, frame: Frame, last: int, now: float) -> None:
+        """Book a frame's arrival with the gaps and the ledger."""
+        if frame.first > self.gaps.frontier:
+            self._opened(self.gaps.seen(frame.first, last, now))
+            if envelope.kind == Kind.REPAIR:
+                self.ledger.repaired(frame)
+            return
+        if envelope.kind == Kind.DATA:
+            self._fill(frame.first, last, 0, now)
+        else:
+            self.ledger.repaired(frame)
+            self._fill(frame.first, last, envelope.sender, now)
+
+    def _fill(self, first: int, last: int, source: int, now: float) -> None:
+        for loss in self.gaps.filled(first, last):
+            if source:
+                loss.repaired_by = source
+                self.gaps.repair_was_needed()
+                if loss.naks == 1:
+                    self.gaps.measured(now - loss.asked_at)
+            elif loss.naks and not loss.repaired_by:
+                self.gaps.original_was_late()
+            if not loss.missing:
+                self.ledger.closed(loss, now)
+                if loss.naks:
+                    self.core.notices.append(GapClosed(loss.first, loss.last, now - loss.opened))
+
+    def _surplus(self, envelope: Envelope, frame: Frame, late: bool) -> None:
+        if late:
+            self.ledger.overtaken(frame)
+        elif envelope.kind == Kind.REPAIR:
+            self.core.counts["repairs surplus"] += 1
+
+    def _refuse(self, envelope: Envelope, frame: Frame, reason: str) -> None:
+        self.core.counts[reason] += 1
+        if envelope.kind == Kind.DATA:
+            self.ledger.unkept(frame)
+
+    def _opened(self, loss: Loss | None) -> None:
+        if loss is not None:
+            self.core.notices.append(GapOpened(loss.first, loss.last))
+
+    def _adopt_commit(self, commit: int, chain: bytes) -> None:
+        core = self.core
+        if commit <= core.commit:
+            return
+        if not core.rules.commit_proven:
+            core.advance_commit(min(commit, core.log.last_seq))
+        elif commit > core.log.last_seq:
+            self._claim = (commit, chain)
+        elif core.log.chain_at(commit) == chain:
+            core.advance_commit(commit)
+        else:
+            core.counts["unproven commit"] += 1
+
+    def _persisted(self, last: int, now: float) -> None:
+        core = self.core
+        core.persisted = max(core.persisted, min(last, core.log.last_seq))
+        self.acknowledge(now)

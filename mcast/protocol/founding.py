@@ -1,0 +1,216 @@
+"""Founding: how a cluster comes into being exactly once.
+
+Only the first member of the config founds, and only after every member has answered that it is virgin (no epoch promised, no
+vote given) and has the same member list. GENESIS, event 1, draws the cluster's uuid and lists all storage ids. The founder
+stores it before offering it, and offers the same one after a restart. Nobody promises an epoch before all have confirmed it
+and the founder calls the first vote: so two different GENESIS can never both be followed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import blake2b
+
+from mcast.errors import DecodeError
+from mcast.limits import FOUNDING_RETRY_S
+from mcast.protocol.core import Core
+from mcast.protocol.effects import Append, Truncate
+from mcast.protocol.quorum import majority
+from mcast.protocol.states import Input, Role
+from mcast.wire.envelope import Envelope, name_hash
+from mcast.wire.frame import CHAIN_ZERO, Frame, decode_frame_untrusted, follows, make_frame
+from mcast.wire.messages import (
+    Config,
+    Confirm,
+    Found,
+    Genesis,
+    GenesisOffer,
+    Member,
+    Virgin,
+    decode_genesis_untrusted,
+    encode_message,
+)
+from mcast.wire.records import RecordKind, decode_records_untrusted, encode_record
+
+
+def members_hash(members: tuple[tuple[str, str], ...]) -> bytes:
+    """What two configs must share to found together: ids and addresses, in order."""
+    text = "\n".join(f"{node} {address}" for node, address in members)
+    return blake2b(text.encode(), digest_size=16).digest()
+
+
+class Founding:
+    """The founder's call, and every member's answer to it. `on_confirmed` runs when all have stored GENESIS."""
+
+    def __init__(self, core: Core, now: float, on_confirmed: Callable[[float], None]) -> None:
+        self.core = core
+        self.waiting_for: tuple[str, ...] = ()
+        self.unlike: set[int] = set()
+        """Members whose member list differs from ours."""
+        self._on_confirmed = on_confirmed
+        self._hash = members_hash(core.settings.members)
+        self._nonce = core.random.getrandbits(128).to_bytes(16, "big")
+        self._virgins: dict[int, bytes] = {core.me: core.meta.storage_id}
+        self._confirmed: set[int] = set()
+        self._due = now
+        is_founder = core.settings.is_member and core.settings.members[0][0] == core.settings.node
+        if self._virgin:
+            if is_founder:
+                core.move(Input.FOUND)
+            elif core.log.last_seq:
+                core.move(Input.JOIN)
+        else:
+            core.move(Input.JOIN)
+
+    @property
+    def _virgin(self) -> bool:
+        planned = self.core.planned
+        return planned.promised == 0 and planned.voted_epoch == 0 and self.core.log.last_seq <= 1
+
+    def tick(self, now: float) -> None:
+        """Ask again those who have not answered."""
+        core = self.core
+        if core.role is not Role.FOUNDING or now < self._due:
+            return
+        self._due = now + FOUNDING_RETRY_S
+        genesis = core.log.frame_at(1)
+        answered = self._confirmed if genesis else set(self._virgins)
+        self.waiting_for = tuple(node for node, _ in core.settings.members if name_hash(node) not in answered | {core.me})
+        if genesis is None and self._enough(answered):
+            self._found(now)
+            return
+        core.multicast(Found(self._nonce, self._hash))
+        if genesis is not None and core.persisted:
+            self._offer(genesis, now)
+
+    def deadline(self) -> float:
+        """When `tick` has work next."""
+        return self._due if self.core.role is Role.FOUNDING else float("inf")
+
+    def asked(self, envelope: Envelope, found: Found) -> None:
+        """The founder asks: virgin?"""
+        if self._virgin:
+            self.core.send(envelope.sender, Virgin(found.nonce, self.core.meta.storage_id, self._hash))
+
+    def answered(self, envelope: Envelope, virgin: Virgin, now: float) -> None:
+        """A member is virgin."""
+        core = self.core
+        if core.role is not Role.FOUNDING or virgin.nonce != self._nonce:
+            return
+        if core.log.last_seq:
+            if core.voters().get(envelope.sender, virgin.storage_id) != virgin.storage_id:
+                self._begin_anew()
+            return
+        if virgin.members_hash != self._hash:
+            self.unlike.add(envelope.sender)
+            return
+        self.unlike.discard(envelope.sender)
+        if any(name_hash(node) == envelope.sender for node, _ in core.settings.members):
+            self._virgins[envelope.sender] = virgin.storage_id
+            if self._enough(set(self._virgins)):
+                self._found(now)
+
+    def offered(self, envelope: Envelope, offer: GenesisOffer, now: float) -> None:
+        """Store the founder's GENESIS, in place of an earlier one, and confirm it."""
+        core = self.core
+        if not self._virgin or core.role is Role.FOUNDING:
+            return
+        try:
+            frame = decode_frame_untrusted(offer.frame)
+            genesis = read_genesis_untrusted(frame)
+        except DecodeError:
+            core.counts["bad genesis"] += 1
+            return
+        listed = {name_hash(member.node): member.storage_id for member in genesis.config.members}
+        if listed.get(core.me) != core.meta.storage_id and core.rules.founding_by_all:
+            core.counts["genesis without us"] += 1
+            return
+        if core.log.last_chain != frame.chain:
+            self._drop_genesis()
+            self._store(frame, lambda _: self._confirm(envelope.sender, frame))
+            if core.role is Role.EMPTY:
+                core.move(Input.JOIN)
+        elif core.persisted:
+            self._confirm(envelope.sender, frame)
+
+    def confirmed(self, envelope: Envelope, confirm: Confirm, now: float) -> None:
+        """A member has stored GENESIS durably."""
+        core = self.core
+        genesis = core.log.frame_at(1)
+        if core.role is not Role.FOUNDING or genesis is None or confirm.chain != genesis.chain:
+            return
+        if core.voters().get(envelope.sender) == confirm.storage_id:
+            self._confirmed.add(envelope.sender)
+            self._offer_done(now)
+
+    def _begin_anew(self) -> None:
+        """A member lost its disk before all had confirmed: nobody has promised anything yet, so GENESIS can be redrawn."""
+        self._drop_genesis()
+        self._virgins = {self.core.me: self.core.meta.storage_id}
+        self._confirmed = set()
+
+    def _drop_genesis(self) -> None:
+        core = self.core
+        if core.log.last_seq:
+            core.log.truncate(0)
+            core.forget_configs(0)
+            core.void_appends()
+            core.persisted = 0
+            core.effects.append(Truncate(core.ticket(lambda _: None), 0))
+
+    def _enough(self, answered: set[int]) -> bool:
+        members = len(self.core.settings.members)
+        return len(answered) >= (members if self.core.rules.founding_by_all else majority(members))
+
+    def _found(self, now: float) -> None:
+        core = self.core
+        uuid = core.random.getrandbits(128).to_bytes(16, "big")
+        members = tuple(
+            Member(node, self._virgins[name_hash(node)], address)
+            for node, address in core.settings.members
+            if name_hash(node) in self._virgins
+        )
+        genesis = Genesis(uuid, Config(1, members))
+        record = encode_record(RecordKind.GENESIS, 1, 0, 0, 0, encode_message(genesis))
+        time = int(now * 1e9) + core.settings.wall_offset_ns
+        frame = make_frame(0, 1, 1, 0, max(time, 0), CHAIN_ZERO, record)
+        self._store(frame, lambda then: self._offer(frame, then))
+
+    def _store(self, frame: Frame, done: Callable[[float], None]) -> None:
+        core = self.core
+        core.log.append(frame)
+        core.note_internal(frame)
+
+        def persisted(now: float) -> None:
+            core.persisted = 1
+            done(now)
+
+        core.effects.append(Append(core.ticket(persisted, of_append=True), (frame,)))
+
+    def _offer(self, frame: Frame, now: float) -> None:
+        for node in self.core.voters():
+            if node != self.core.me and node not in self._confirmed:
+                self.core.send(node, GenesisOffer(frame.head + frame.body))
+        self._offer_done(now)
+
+    def _offer_done(self, now: float) -> None:
+        if self.core.role is Role.FOUNDING and self._confirmed | {self.core.me} >= set(self.core.voters()):
+            self._on_confirmed(now)
+
+    def _confirm(self, founder: int, frame: Frame) -> None:
+        if self.core.log.last_seq == 1:
+            self.core.send(founder, Confirm(frame.chain, self.core.meta.storage_id))
+
+
+def read_genesis_untrusted(frame: Frame) -> Genesis:
+    """The GENESIS in a frame that must be event 1 alone, of epoch 0, on the zero chain.
+
+    Raises:
+        DecodeError: it is not.
+    """
+    if (frame.epoch, frame.first, frame.count) != (0, 1, 1) or not follows(frame, CHAIN_ZERO):
+        raise DecodeError("bad genesis", "not event 1 of epoch 0 on the zero chain")
+    for record in decode_records_untrusted(frame.body):
+        if record.kind == RecordKind.GENESIS:
+            return decode_genesis_untrusted(record.payload)
+    raise DecodeError("bad genesis", "no GENESIS record")

@@ -1,0 +1,230 @@
+"""The ledger: every lost datagram, and what became of it.
+
+Two independent tallies, so that their agreement proves something. The sequencer counts its DATA datagrams, and nothing
+else, on the stream channel; a hole in that counter is a datagram that did not arrive when first sent (`lost`). The log
+counts frames: filled by a REPAIR (`repaired`), over TCP (`transferred`), or numbered by a reign whose tail nobody kept
+(`superseded`, settled once the log has passed into the next reign). In the end lost = repaired + transferred + superseded.
+
+An original that only came late closes its hole and takes back the repair that overtook it. What was sent before this
+replica first heard of a reign is neither lost nor repaired: it is part of joining.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from enum import Enum
+
+from mcast.limits import COUNTER_JUMP_MAX, LEDGER_CLOSED_MAX, REORDER_FRAMES_MAX
+from mcast.protocol.gaps import Loss
+from mcast.wire.frame import Frame
+
+_EARLY_MAX = 4_096  # injected faults remembered of a sender not yet heard
+_HOLES_MAX = 16_384  # holes remembered one by one, so that a late original still closes its own
+_REIGNS_MAX = 64  # reigns whose tallies are kept apart; older ones are added up
+
+
+class Fate(Enum):
+    """How a first-sent DATA datagram stands to those that arrived before it."""
+
+    NEW = "new"
+    LATE = "late"
+    DUPLICATE = "duplicate"
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedGap:
+    """A gap that is no more. `repaired_by` is a node's hash, None when the originals came late after all."""
+
+    first: int
+    last: int
+    opened_at: float
+    naks: int
+    repaired_by: int | None
+    latency_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerReport:
+    """The whole ledger at a moment. `open` and `closed` are event ranges, the rest counts datagrams."""
+
+    open: tuple[tuple[int, int], ...]
+    closed: tuple[ClosedGap, ...]
+    lost: int
+    repaired: int
+    superseded: int
+    transferred: int
+    duplicates: int
+    injected_lost: int
+    injected_duplicated: int
+    injected_reordered: int
+    injected_corrupted: int
+
+
+@dataclass(slots=True)
+class _Reign:
+    """One reign's stream as it arrived here."""
+
+    incarnation: bytes
+    base: int
+    """Counters up to this one were sent before we listened."""
+    counted_from: int
+    """Events up to this one belong to joining."""
+    highest: int
+    missing: set[int] = field(default_factory=set)
+    folded: int = 0
+    """Holes too old for their original to come late: only their number is kept."""
+    duplicates: int = 0
+    repaired: int = 0
+    transferred: int = 0
+    superseded: int = 0
+
+    @property
+    def unsettled(self) -> int:
+        return self.lost - self.repaired - self.transferred - self.superseded
+
+    @property
+    def lost(self) -> int:
+        return len(self.missing) + self.folded
+
+
+class Ledger:
+    """Bounded: the newest closed gaps and reigns, and totals."""
+
+    def __init__(self) -> None:
+        self._reigns: dict[int, _Reign] = {}
+        self._past: Counter[str] = Counter()
+        self._closed: deque[ClosedGap] = deque(maxlen=LEDGER_CLOSED_MAX)
+        self._unkept: dict[tuple[int, int], None] = {}
+        self._repaired_early: dict[tuple[int, int], None] = {}
+        self._early: dict[bytes, list[tuple[str, int]]] = {}
+        self._injected: Counter[str] = Counter()
+
+    def data(self, frame: Frame, incarnation: bytes, counter: int) -> Fate:
+        """A DATA datagram arrived."""
+        reign = self._reigns.get(frame.epoch)
+        if reign is None:
+            reign = self._begin(frame.epoch, incarnation, counter - 1, frame.first - 1)
+        if counter == reign.highest + 1:
+            reign.highest = counter
+            return Fate.NEW
+        if counter > reign.highest:
+            self._miss(reign, counter - 1)
+            reign.highest = counter
+            return Fate.NEW
+        if counter in reign.missing:
+            reign.missing.discard(counter)
+            return Fate.LATE
+        if counter > reign.base:
+            reign.duplicates += 1
+            return Fate.DUPLICATE
+        return Fate.NEW
+
+    def announced(self, epoch: int, incarnation: bytes, stream_base: int, stream_sent: int, high: int) -> None:
+        """A heartbeat said how many DATA datagrams were sent, and the last event in them."""
+        reign = self._reigns.get(epoch)
+        if reign is None:
+            known = any(other.incarnation == incarnation for other in self._reigns.values())
+            base = stream_base if known else stream_sent
+            reign = self._begin(epoch, incarnation, base, 0 if known else high)
+        if stream_sent > reign.highest:
+            self._miss(reign, stream_sent)
+            reign.highest = stream_sent
+
+    def repaired(self, frame: Frame) -> None:
+        """A REPAIR datagram brought a frame that was missing."""
+        reign = self._counts(frame)
+        if reign is not None:
+            reign.repaired += 1
+            self._repaired_early[frame.epoch, frame.first] = None
+            if len(self._repaired_early) > REORDER_FRAMES_MAX:
+                del self._repaired_early[next(iter(self._repaired_early))]
+
+    def overtaken(self, frame: Frame) -> None:
+        """The original of a frame came late, after its repair: that repair healed no loss."""
+        if self._repaired_early.pop((frame.epoch, frame.first), 1) is None:
+            self._reigns[frame.epoch].repaired -= 1
+
+    def transferred(self, frame: Frame) -> None:
+        """A frame that was missing came over TCP."""
+        reign = self._counts(frame)
+        if reign is not None:
+            reign.transferred += 1
+
+    def unkept(self, frame: Frame) -> None:
+        """A DATA datagram arrived but could not be kept: its later repair will heal no loss."""
+        self._unkept[frame.epoch, frame.first] = None
+        if len(self._unkept) > 4 * REORDER_FRAMES_MAX:
+            del self._unkept[next(iter(self._unkept))]
+
+    def entered(self, epoch: int) -> None:
+        """The log has passed into this reign: what older ones lost and nobody brought was superseded."""
+        for past, reign in self._reigns.items():
+            if past >= epoch:
+                continue
+            reign.superseded += max(reign.unsettled, 0)
+            reign.folded += max(-reign.unsettled, 0)  # its sequencer died before telling how far its counter had gone
+
+    def closed(self, loss: Loss, now: float) -> None:
+        """A gap's last event arrived. One that nobody was asked for was only reordering, and is not kept."""
+        if loss.naks or loss.repaired_by:
+            self._closed.append(
+                ClosedGap(loss.first, loss.last, loss.opened, loss.naks, loss.repaired_by or None, now - loss.opened)
+            )
+
+    def injected(self, fate: str, incarnation: bytes, counter: int) -> None:
+        """The faulty transport did something to a first-sent DATA datagram."""
+        bases = [reign.base for reign in self._reigns.values() if reign.incarnation == incarnation]
+        if not bases:
+            early = self._early.setdefault(incarnation, [])
+            if len(early) < _EARLY_MAX:
+                early.append((fate, counter))
+        elif counter > min(bases):
+            self._injected[fate] += 1
+
+    def report(self, open_ranges: tuple[tuple[int, int], ...]) -> LedgerReport:
+        """Everything, summed over reigns."""
+        reigns = self._reigns.values()
+        past = self._past
+        return LedgerReport(
+            open=open_ranges,
+            closed=tuple(self._closed),
+            lost=past["lost"] + sum(reign.lost for reign in reigns),
+            repaired=past["repaired"] + sum(reign.repaired for reign in reigns),
+            superseded=past["superseded"] + sum(reign.superseded for reign in reigns),
+            transferred=past["transferred"] + sum(reign.transferred for reign in reigns),
+            duplicates=past["duplicates"] + sum(reign.duplicates for reign in reigns),
+            injected_lost=self._injected["lost"],
+            injected_duplicated=self._injected["duplicated"],
+            injected_reordered=self._injected["reordered"],
+            injected_corrupted=self._injected["corrupted"],
+        )
+
+    def _begin(self, epoch: int, incarnation: bytes, base: int, counted_from: int) -> _Reign:
+        reign = self._reigns[epoch] = _Reign(incarnation, base, counted_from, base)
+        for fate, counter in self._early.pop(incarnation, ()):
+            if counter > base:
+                self._injected[fate] += 1
+        while len(self._reigns) > _REIGNS_MAX:
+            oldest = self._reigns.pop(next(iter(self._reigns)))
+            self._past.update(
+                lost=oldest.lost, repaired=oldest.repaired, superseded=oldest.superseded,
+                transferred=oldest.transferred, duplicates=oldest.duplicates,
+            )  # fmt: skip
+        return reign
+
+    def _miss(self, reign: _Reign, until: int) -> None:
+        if until - reign.highest > COUNTER_JUMP_MAX:
+            reign.base = until  # no group outruns a replica by so much: a hostile or restarted counter
+            return
+        reign.missing.update(range(reign.highest + 1, until + 1))
+        if len(reign.missing) > 2 * _HOLES_MAX:
+            kept = set(sorted(reign.missing)[-_HOLES_MAX:])
+            reign.folded += len(reign.missing) - len(kept)
+            reign.missing = kept
+
+    def _counts(self, frame: Frame) -> _Reign | None:
+        if self._unkept.pop((frame.epoch, frame.first), 1) is None:
+            return None
+        reign = self._reigns.get(frame.epoch)
+        return reign if reign is not None and frame.first > reign.counted_from else None

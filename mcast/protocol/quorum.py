@@ -1,0 +1,31 @@
+"""What each replica has acknowledged in this reign, and what a majority of members has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Standing:
+    """One replica's newest acknowledgement. `heard` is the protocol's clock in seconds, `stamp` the replica's own (ns)."""
+
+    seq: int = 0
+    round: int = 0
+    stamp: int = 0
+    window: int = 0
+    heard: float = 0.0
+    counted: bool = False
+    """Whether it answered under a current member's storage id."""
+
+
+def majority(members: int) -> int:
+    """The least number of members that any other such number meets."""
+    return members // 2 + 1
+
+
+def reached(values: Iterable[int], members: int) -> int:
+    """The highest value that a majority of `members` has reached; members that said nothing have reached 0."""
+    ranked = sorted(values, reverse=True)
+    need = majority(members)
+    return ranked[need - 1] if len(ranked) >= need else 0

@@ -1,0 +1,31 @@
+"""What a node's storage hands the protocol core at start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mcast.protocol.effects import Meta
+from mcast.wire.frame import CHAIN_ZERO, Frame
+from mcast.wire.messages import Reign
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """A node's durable memory: its meta, and its log as far as the core keeps it in memory.
+
+    The log below `base_seq` exists in the journal too, unless `base_seq` is 0; its chain there is `base_chain`.
+    """
+
+    meta: Meta
+    base_seq: int = 0
+    base_chain: bytes = CHAIN_ZERO
+    history: tuple[Reign, ...] = ()
+    """Every reign in the journal, oldest first: one entry for each change of a frame's epoch, the first frame's too."""
+    frames: tuple[Frame, ...] = ()
+    """The newest frames, contiguous from base_seq + 1: at most CACHE_BYTES_MAX, but all after the last one's commit."""
+    suspect: bool = False
+    """Acknowledged events may be missing: the log was cut, or written without sync before the machine restarted."""
+    genesis: Frame | None = None
+    """Event 1's frame, when it lies below `frames`."""
+    config: Frame | None = None
+    """The newest frame below `frames` that carries a configuration (first record's kind from GENESIS on)."""

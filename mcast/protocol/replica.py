@@ -1,0 +1,304 @@
+"""One replica: the protocol's parts wired together, behind a handful of verbs.
+
+    receive(arrivals, now)   transferred(frames, peer, now)   submit(groups, now)   completed(ticket, now)   tick(now)
+                                               |
+                                 take_effects()   take_notices()   next_deadline()
+
+Sans-I/O: time comes in as an argument (seconds of any monotonic clock), randomness as an object, and what is to be done goes
+out as effects, to be carried out in order. One burst is received at a time, so that journaling, acknowledging and
+committing cost once per burst.
+"""
+
+from __future__ import annotations
+
+import random as random_module
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from mcast.limits import HELD_DATAGRAMS_MAX, HISTORY_ENTRIES_MAX, STALE_INTERVAL_S
+from mcast.protocol.core import Core, Settings
+from mcast.protocol.effects import Effect, Notice
+from mcast.protocol.election import Election
+from mcast.protocol.following import Following
+from mcast.protocol.founding import Founding
+from mcast.protocol.ledger import Ledger, LedgerReport
+from mcast.protocol.recovered import Recovered
+from mcast.protocol.repairing import Repairing
+from mcast.protocol.sequencing import Sequencing
+from mcast.protocol.states import ELECTING, Input, Role
+from mcast.protocol.statistics import Statistics
+from mcast.wire.envelope import Envelope
+from mcast.wire.frame import Frame
+from mcast.wire.messages import History as HistoryPage
+from mcast.wire.messages import HistoryRequest, Kind, Message, Stale
+
+__all__ = ["Recovered", "Replica", "Settings"]
+
+_PAGE_ENTRIES: Final = 32  # reigns in one HISTORY page: fits the smallest MTU twice over
+_STALE_PEERS_MAX: Final = 1_024
+
+Arrival = tuple[Envelope, Frame | Message]
+
+
+class Replica:
+    """The protocol's whole surface; nothing else of the package need be called by an owner."""
+
+    def __init__(self, settings: Settings, recovered: Recovered, random: random_module.Random, now: float) -> None:
+        core = self._core = Core(settings, recovered, random)
+        self._ledger = Ledger()
+        self._election = Election(core, now, self._promised, self._won)
+        self._following = Following(core, self._ledger, self._election.confirmed)
+        self._sequencing = Sequencing(core)
+        self._repairing = Repairing(core, now)
+        self._founding = Founding(core, now, self._election.call)
+        self._held: list[Arrival] = []
+        self._stale_told: dict[int, float] = {}
+        following, election, founding = self._following, self._election, self._founding
+        self._handlers: dict[int, Callable[[Envelope, Any, float], None]] = {
+            Kind.DATA: following.frame,
+            Kind.REPAIR: following.frame,
+            Kind.HEARTBEAT: following.heartbeat,
+            Kind.COMMIT: lambda envelope, message, now: following.commit(envelope, message),
+            Kind.ACK: self._sequencing.ack,
+            Kind.NAK: self._repairing.asked,
+            Kind.BUSY: lambda envelope, busy, now: following.asking.busy(busy.retry_after_us / 1e6, now),
+            Kind.GONE: lambda envelope, gone, now: following.asking.gone(gone.low_water, now),
+            Kind.STALE: lambda envelope, stale, now: None,  # the envelope's promise has said it all
+            Kind.PRE_VOTE_REQUEST: election.pre_vote_asked,
+            Kind.PRE_VOTE: election.pre_vote_given,
+            Kind.VOTE_REQUEST: election.vote_asked,
+            Kind.VOTE: election.vote_given,
+            Kind.FOUND: lambda envelope, found, now: founding.asked(envelope, found),
+            Kind.VIRGIN: founding.answered,
+            Kind.GENESIS: founding.offered,
+            Kind.CONFIRM: founding.confirmed,
+            Kind.HISTORY_REQUEST: self._history_asked,
+            Kind.HISTORY: following.history_page,
+        }
+        if not settings.rules.reign_begins_with_vote and core.log.last_epoch == core.promised > 0:
+            self._resume(now)
+
+    def receive(self, arrivals: Iterable[Arrival], now: float) -> None:
+        """Take one burst of opened, authenticated datagrams, none of them this node's own."""
+        core, handlers = self._core, self._handlers
+        for envelope, message in arrivals:
+            if core.role is Role.HALTED:
+                return
+            if envelope.promised != core.promised and not self._fenced(envelope, message, now):
+                continue
+            handler = handlers.get(envelope.kind)
+            if handler is None:
+                core.counts["unexpected kind"] += 1
+                continue
+            handler(envelope, message, now)
+        self._after(now)
+
+    def transferred(self, frames: Sequence[Frame], peer: int, now: float) -> None:
+        """Take frames that were fetched over TCP, in order; they are judged like any other."""
+        if self._core.role is not Role.HALTED and not self._core.reigning:
+            self._following.transferred(frames, peer, now)
+            self._after(now)
+
+    def transfer_failed(self, peer: int, now: float) -> None:
+        """A catch-up from this peer broke off."""
+        self._core.counts["transfers failed"] += 1
+        self._following.asking.failed(now)
+
+    def submit(self, groups: Sequence[tuple[bytes, ...]], now: float) -> bool:
+        """Take encoded records to be numbered, each group contiguously. False: this node does not rule; nothing was taken."""
+        taken = self._sequencing.submit(groups, now)
+        self._after(now)
+        return taken
+
+    def completed(self, ticket: int, now: float) -> None:
+        """An effect with this ticket is durable."""
+        self._core.completed(ticket, now)
+        held = self._held
+        if held and held[0][0].promised <= self._core.promised:
+            self._held = []
+            self.receive(held, now)
+        else:
+            self._after(now)
+
+    def tick(self, now: float) -> None:
+        """Do what is due."""
+        if self._core.role is Role.HALTED:
+            return
+        self._founding.tick(now)
+        self._following.gaps.declare(now)
+        if not self._core.reigning:
+            self._following.asking.tick(now)
+        self._election.tick(now)
+        self._sequencing.tick(now)
+        self._after(now)
+
+    def next_deadline(self) -> float:
+        """When `tick` wants to be called, at the latest; infinity when never."""
+        if self._core.role is Role.HALTED:
+            return float("inf")
+        asking = float("inf") if self._core.reigning else self._following.asking.deadline()
+        return min(asking, self._founding.deadline(), self._election.deadline(), self._sequencing.deadline())
+
+    def take_effects(self) -> list[Effect]:
+        """The effects gathered since the last call, to be carried out in order."""
+        effects, self._core.effects = self._core.effects, []
+        return effects
+
+    def take_notices(self) -> list[Notice]:
+        """What the owner should know, since the last call."""
+        notices, self._core.notices = self._core.notices, []
+        return notices
+
+    def note_injected(self, fate: str, incarnation: bytes, counter: int) -> None:
+        """The faulty transport lost, duplicated, reordered or corrupted a first-sent DATA datagram."""
+        self._ledger.injected(fate, incarnation, counter)
+
+    @property
+    def promised(self) -> int:
+        """The durable promise, for every envelope this node sends."""
+        return self._core.promised
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the reign this node follows or leads; the promised one while none is known."""
+        return self._core.promised
+
+    @property
+    def sequencer(self) -> int | None:
+        """The node that numbers, as far as is known here."""
+        return self._core.sequencer
+
+    @property
+    def ruling(self) -> bool:
+        """Whether this node numbers commands."""
+        return self._core.role is Role.RULING
+
+    @property
+    def last_seq(self) -> int:
+        """The log's end."""
+        return self._core.log.last_seq
+
+    @property
+    def last_chain(self) -> bytes:
+        """The chain at the log's end."""
+        return self._core.log.last_chain
+
+    @property
+    def commit_seq(self) -> int:
+        """The highest event proven committed."""
+        return self._core.commit
+
+    @property
+    def high_seq(self) -> int:
+        """The highest event known to exist."""
+        return max(self._core.log.last_seq, 0 if self._core.reigning else self._following.gaps.frontier)
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Bytes of records waiting to be numbered: gateways stop reading while it is large."""
+        return self._sequencing.backlog_bytes
+
+    @property
+    def cluster_uuid(self) -> bytes:
+        """The uuid of this log's GENESIS; zeros before there is one."""
+        return self._core.cluster_uuid
+
+    def staleness(self, now: float, applied_seq: int) -> float | None:
+        """How old, in seconds, the state at `applied_seq` can be at most; None without a proof."""
+        if self._core.reigning:
+            return self._sequencing.staleness(now)
+        return self._following.staleness.age_s(now, applied_seq)
+
+    def ledger_report(self) -> LedgerReport:
+        """Every gap, and the reconciliation of what was lost."""
+        return self._ledger.report(tuple((gap.first, gap.last) for gap in self._following.gaps if not self._core.reigning))
+
+    def statistics(self) -> Statistics:
+        """All counters at this moment."""
+        core, following = self._core, self._following
+        report = self._ledger.report(())
+        return Statistics(
+            role=core.role.value,
+            votes=core.is_voter(core.me, core.meta.storage_id),
+            epoch=core.promised,
+            promised=core.promised,
+            sequencer=core.sequencer,
+            last_seq=core.log.last_seq,
+            commit_seq=core.commit,
+            persisted_seq=core.persisted,
+            high_seq=self.high_seq,
+            gaps_open=0 if core.reigning else len(following.gaps),
+            catching_up=following.asking.catching_up,
+            reconciled=core.reconciled,
+            naks_sent=following.asking.naks_sent,
+            repairs_sent=self._repairing.repairs_sent,
+            repairs_received=report.repaired,
+            backlog_bytes=self._sequencing.backlog_bytes,
+            stream_sent=self._sequencing.stream_sent,
+            founding_waits_for=self._founding.waiting_for if core.role is Role.FOUNDING else (),
+            counts=dict(core.counts),
+        )
+
+    def _fenced(self, envelope: Envelope, message: Frame | Message, now: float) -> bool:
+        """Judge an envelope whose promise differs from ours; True when it may be processed now."""
+        core = self._core
+        if envelope.promised < core.promised:
+            if not core.rules.fencing:
+                return True
+            core.counts["stale epoch"] += 1
+            if now - self._stale_told.get(envelope.sender, -1.0) >= STALE_INTERVAL_S:
+                if len(self._stale_told) > _STALE_PEERS_MAX:
+                    self._stale_told.clear()
+                self._stale_told[envelope.sender] = now
+                core.send(envelope.sender, Stale(envelope.promised))
+            return False
+        if envelope.promised > core.planned.promised:
+            self._held = []
+            meta = replace(core.planned, promised=envelope.promised)
+            core.write_meta(meta, self._promised, now, durable=core.rules.promise_durable)
+            if core.promised == envelope.promised:
+                return True
+        if envelope.promised == core.planned.promised and len(self._held) < HELD_DATAGRAMS_MAX:
+            self._held.append((envelope, message))
+        return False
+
+    def _promised(self, now: float) -> None:
+        """A higher epoch has become this node's durable promise."""
+        core = self._core
+        own_call = core.role is Role.CANDIDATE and core.planned.voted_for == core.me
+        self._sequencing.stop(now)
+        core.sequencer = None
+        self._following.flush(now)
+        self._following.new_epoch()
+        self._election.grace(now)
+        if core.role in ELECTING and own_call and core.planned.voted_epoch == core.promised:
+            return
+        core.move(Input.JOIN if core.role in (Role.EMPTY, Role.FOUNDING) else Input.RETREAT)
+
+    def _won(self, now: float) -> None:
+        self._following.flush(now)
+        self._following.rule(self._sequencing.begin(now))
+        self._sequencing.settle(now)
+
+    def _resume(self, now: float) -> None:
+        core = self._core
+        if core.ruler == core.settings.node:
+            for event in (Input.SILENCE, Input.PRE_VOTED, Input.VOTED, Input.STARTED):
+                core.move(event)
+            self._following.rule(self._sequencing.resume(now))
+
+    def _history_asked(self, envelope: Envelope, request: HistoryRequest, now: float) -> None:
+        core = self._core
+        reigns = self._sequencing.history.reigns
+        if core.reigning and request.epoch == core.promised and request.start < len(reigns) <= HISTORY_ENTRIES_MAX:
+            page = reigns[request.start : request.start + _PAGE_ENTRIES]
+            core.send(envelope.sender, HistoryPage(request.epoch, request.start, len(reigns), page))
+
+    def _after(self, now: float) -> None:
+        """Once per burst: what single datagrams only gathered."""
+        if self._core.reigning:
+            self._sequencing.settle(now)
+            self._repairing.streamed(self._sequencing.stream_sent, now)
+        else:
+            self._following.flush(now)

@@ -1,0 +1,35 @@
+"""The safety rules that can be switched off, one each, so that tests prove the simulator would notice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Every rule on, as in production. Tests replace one by False: an ablation.
+
+    Each names a rule of the agreement with a known counter-example; a cluster without it loses or doubles an event.
+    """
+
+    apply_only_committed: bool = True
+    fencing: bool = True
+    reconcile_before_ack: bool = True
+    ack_chain_checked: bool = True
+    log_matching: bool = True
+    assigned_frames_only: bool = True
+    commit_proven: bool = True
+    commit_own_epoch_only: bool = True
+    vote_log_rule: bool = True
+    promise_durable: bool = True
+    vote_durable: bool = True
+    reign_begins_with_vote: bool = True
+    storage_id_checked: bool = True
+    ticket_named: bool = True
+    sync_before_ack: bool = True
+    truncation_durable: bool = True
+    founding_by_all: bool = True
+    fragments_cut_by_reign: bool = True
+    dedupe_contiguous: bool = True
+    heartbeats_end_with_reign: bool = True
+    repair_floor: bool = True

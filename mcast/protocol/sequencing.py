@@ -1,0 +1,273 @@
+"""The sequencer's half of a replica: number records, stream them, count acknowledgements, commit.
+
+A reign begins with a heartbeat (so that everybody can judge its frames) and EPOCH_START, alone in its frame. Until that has
+committed nothing else is numbered. Packing is natural: a burst holds what arrived while the last one was on its way, and at
+most `window` bytes are numbered beyond what a majority has acknowledged. A slow member beyond the majority never stalls it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from mcast.limits import (
+    HEARTBEAT_HISTORY,
+    HEARTBEAT_MIN_S,
+    WINDOW_BYTES,
+    WINDOW_BYTES_MIN,
+)
+from mcast.protocol.core import Core
+from mcast.protocol.effects import Append, EpochChanged, Ruling, SteppedDown, Stream
+from mcast.protocol.history import History
+from mcast.protocol.quorum import Standing, reached
+from mcast.protocol.states import Input, Role
+from mcast.wire.envelope import Envelope
+from mcast.wire.frame import Frame, make_frame
+from mcast.wire.messages import Ack, Commit, EpochStart, Heartbeat, PeerState, Reign, encode_message
+from mcast.wire.records import RecordKind, encode_record
+
+
+class Sequencing:
+    """Alive only while its node reigns; `stream_sent` counts DATA datagrams over the whole process."""
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+        self.standings: dict[int, Standing] = {}
+        self.backlog_bytes = 0
+        self.stream_sent = 0
+        self._stream_base = 0
+        self._history = History(0, ())
+        self._start_seq = 0
+        self._pending: deque[bytes] = deque()
+        self._in_flight: deque[tuple[int, int]] = deque()
+        self._in_flight_bytes = 0
+        self._time = 0
+        self._round = 0
+        self._confirmed = 0
+        self._confirmed_at = 0.0
+        self._confirmed_began = 0.0
+        self._rounds: deque[tuple[int, float]] = deque(maxlen=256)
+        self._told: tuple[int, int] = (0, 0)
+        self._beat_due = float("inf")
+        self._beat_interval = HEARTBEAT_MIN_S
+        self._last_beat = 0.0
+
+    @property
+    def history(self) -> History:
+        """The reigns of this log, the own one last."""
+        return self._history
+
+    def begin(self, now: float) -> History:
+        """The own reign begins: heartbeat first, then EPOCH_START."""
+        core = self.core
+        config = core.config
+        assert config is not None, "only a voter of a configuration in its log is elected"
+        self._resume(now)
+        epoch = core.promised
+        self._start_seq = core.log.last_seq + 1
+        self._history = History(epoch, [*core.log.reigns, Reign(epoch, self._start_seq, core.log.last_chain)])
+        self.beat(now)
+        start = EpochStart(core.settings.node, config)
+        frame = self._make(epoch, 1, encode_record(RecordKind.EPOCH_START, 1, 0, 0, 0, encode_message(start)), now)
+        core.log.append(frame)
+        core.note_internal(frame)
+        self._emit([frame], now)
+        return self._history
+
+    def resume(self, now: float) -> History:
+        """Go on with a reign from before a restart: the ablation of `reign_begins_with_vote`."""
+        self._resume(now)
+        self._start_seq = self.core.log.reigns[-1].first
+        self._history = History(self.core.promised, self.core.log.reigns)
+        return self._history
+
+    def stop(self, now: float) -> None:
+        """The reign is over. What was taken and not numbered is dropped: its gateways send it to the next sequencer."""
+        core = self.core
+        if core.reigning:
+            core.notices.append(SteppedDown(core.promised))
+            core.notices.append(EpochChanged(core.promised, None))
+        self._pending.clear()
+        self.backlog_bytes = 0
+        self.standings = {}
+        if core.rules.heartbeats_end_with_reign:
+            self._beat_due = float("inf")
+
+    def submit(self, groups: Sequence[tuple[bytes, ...]], now: float) -> bool:
+        """Take groups of encoded records to be numbered, each group without anything in between."""
+        if self.core.role is not Role.RULING:
+            return False
+        for group in groups:
+            self._pending.extend(group)
+            self.backlog_bytes += sum(map(len, group))
+        self.number(now)
+        return True
+
+    def number(self, now: float) -> None:
+        """Number what waits, as far as the window allows, and send it in one burst."""
+        if not self._pending or self.core.role is not Role.RULING:
+            return
+        core, pending, room = self.core, self._pending, self.core.settings.frame_body_max
+        epoch, window, frames = core.promised, self._window(), []
+        while pending and self._in_flight_bytes < window:
+            parts, size, count = [], 0, 0
+            while pending and size + len(pending[0]) <= room:
+                record = pending.popleft()
+                parts.append(record)
+                size += len(record)
+                count += int.from_bytes(record[4:8], "big")
+            assert parts, f"a record of {len(pending[0])} bytes in frames of {room}"
+            self.backlog_bytes -= size
+            frame = self._make(epoch, count, parts[0] if len(parts) == 1 else b"".join(parts), now)
+            core.log.append(frame)
+            frames.append(frame)
+            self._in_flight.append((frame.last, frame.size))
+            self._in_flight_bytes += frame.size
+        if frames:
+            self._emit(frames, now)
+
+    def ack(self, envelope: Envelope, ack: Ack, now: float) -> None:
+        """A replica says what it holds."""
+        core = self.core
+        if not core.reigning or ack.epoch != core.promised:
+            core.counts["ack of another epoch"] += 1
+            return
+        standing = self.standings.setdefault(envelope.sender, Standing())
+        standing.counted = core.is_voter(envelope.sender, ack.storage_id)
+        standing.heard = now
+        standing.stamp = ack.stamp
+        standing.window = ack.window
+        standing.round = max(standing.round, min(ack.round, self._round))
+        if ack.seq > standing.seq:
+            if core.log.chain_at(ack.seq) == ack.chain or not core.rules.ack_chain_checked:
+                standing.seq = min(ack.seq, core.log.last_seq)
+            else:
+                core.counts["ack of another chain"] += 1
+
+    def settle(self, now: float) -> None:
+        """After a burst of acknowledgements: confirm rounds, commit, open the window, tell."""
+        core = self.core
+        if not core.reigning:
+            return
+        voters = core.voters()
+        counted = [standing for node, standing in self.standings.items() if standing.counted and node in voters]
+        own = core.me in voters
+        confirmed = reached([*(standing.round for standing in counted), *([self._round] if own else [])], len(voters))
+        if confirmed > self._confirmed:
+            self._confirmed = confirmed
+            self._confirmed_at = now
+            while self._rounds and self._rounds[0][0] <= confirmed:
+                self._confirmed_began = self._rounds.popleft()[1]
+        held = reached([*(standing.seq for standing in counted), *([core.persisted] if own else [])], len(voters))
+        while self._in_flight and self._in_flight[0][0] <= held:
+            self._in_flight_bytes -= self._in_flight.popleft()[1]
+        if held > core.commit and (held >= self._start_seq or not core.rules.commit_own_epoch_only):
+            core.advance_commit(held)
+            if core.role is Role.ASSUMING and core.commit >= self._start_seq:
+                core.move(Input.STARTED)
+                core.notices.append(Ruling(core.promised))
+        self.number(now)
+        if core.commit > self._told[0]:
+            self._tell()
+
+    def tick(self, now: float) -> None:
+        """Heartbeats; and the end of a reign that no majority confirms."""
+        core = self.core
+        if core.reigning and now >= self._confirmed_at + core.settings.election_timeout_s[1]:
+            core.counts["quorum lost"] += 1
+            self.stop(now)
+            core.move(Input.RETREAT)
+            core.sequencer = None
+        if now >= self._beat_due:
+            self.beat(now)
+
+    def deadline(self) -> float:
+        """When `tick` has work next."""
+        if not self.core.reigning:
+            return self._beat_due
+        return min(self._beat_due, self._confirmed_at + self.core.settings.election_timeout_s[1])
+
+    def staleness(self, now: float) -> float | None:
+        """Age in seconds of the proof that this node still ruled: its newest confirmed round's beginning."""
+        return now - self._confirmed_began if self._confirmed else None
+
+    def beat(self, now: float) -> None:
+        """One heartbeat; it opens a round."""
+        core = self.core
+        self._round += 1
+        self._rounds.append((self._round, now))
+        self._told = (core.commit, self._confirmed)
+        core.multicast(
+            Heartbeat(
+                epoch=self._history.epoch, cluster_uuid=core.cluster_uuid,
+                high=core.log.last_seq, high_chain=core.log.last_chain,
+                commit=core.commit, commit_chain=core.log.chain_at(core.commit) or bytes(16),
+                round=self._round, confirmed=self._confirmed,
+                stream_base=self._stream_base, stream_sent=self.stream_sent,
+                history=self._history.reigns[-HEARTBEAT_HISTORY:],
+                peers=tuple(
+                    PeerState(node, standing.seq, standing.stamp) for node, standing in sorted(self.standings.items())
+                ),
+            )
+        )  # fmt: skip
+        self._last_beat = now
+        self._beat_due = now + min(self._beat_interval, core.settings.heartbeat_max_s)
+        self._beat_interval *= 2
+
+    def _resume(self, now: float) -> None:
+        core = self.core
+        self.standings = {}
+        self._pending.clear()
+        self.backlog_bytes = 0
+        self._in_flight.clear()
+        self._in_flight_bytes = 0
+        self._stream_base = self.stream_sent
+        self._confirmed = self._round = 0
+        self._confirmed_at = now
+        self._rounds.clear()
+        newest = core.log.frame_at(core.log.last_seq)
+        self._time = max(self._time, newest.time if newest else 0)
+        core.sequencer = core.me
+        core.notices.append(EpochChanged(core.promised, core.me))
+        self._quicken(now)
+
+    def _make(self, epoch: int, count: int, body: bytes, now: float) -> Frame:
+        core = self.core
+        self._time = max(self._time, int(now * 1e9) + core.settings.wall_offset_ns)
+        return make_frame(epoch, core.log.last_seq + 1, count, core.commit, self._time, core.log.last_chain, body)
+
+    def _emit(self, frames: list[Frame], now: float) -> None:
+        core, last = self.core, frames[-1].last
+        burst = tuple(frames)
+        core.effects.append(Stream(burst))
+        core.effects.append(Append(core.ticket(self._persisting(last), of_append=True), burst))
+        self.stream_sent += len(frames)
+        self._told = (frames[-1].commit, self._told[1])
+        if not core.rules.apply_only_committed:
+            core.apply(core.log.last_seq)
+        self._quicken(now)
+
+    def _persisting(self, last: int) -> Callable[[float], None]:
+        def persisted(now: float) -> None:
+            self.core.persisted = max(self.core.persisted, min(last, self.core.log.last_seq))
+            self.settle(now)
+
+        return persisted
+
+    def _quicken(self, now: float) -> None:
+        """Data went out: its loss must show soon, so heartbeats start over from the shortest interval."""
+        self._beat_interval = HEARTBEAT_MIN_S
+        self._beat_due = min(now + HEARTBEAT_MIN_S, max(self._last_beat, now) + self.core.settings.heartbeat_max_s)
+        if now - self._last_beat >= self.core.settings.heartbeat_max_s:
+            self._beat_due = now
+
+    def _tell(self) -> None:
+        core = self.core
+        chain = core.log.chain_at(core.commit)
+        if chain is not None:
+            core.multicast(Commit(core.promised, core.commit, chain, self._confirmed))
+            self._told = (core.commit, self._confirmed)
+
+    def _window(self) -> int:
+        windows = [standing.window for standing in self.standings.values() if standing.counted and standing.window]
+        return max(min([WINDOW_BYTES, *windows]), WINDOW_BYTES_MIN)

@@ -1,0 +1,32 @@
+"""A replica's counters at a moment: what `status`, `gaps`, metrics and tests read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """`counts` holds refused input by reason; seqs are event numbers; `sequencer` is a node's hash."""
+
+    role: str
+    votes: bool
+    epoch: int
+    promised: int
+    sequencer: int | None
+    last_seq: int
+    commit_seq: int
+    persisted_seq: int
+    high_seq: int
+    """The highest event known to exist."""
+    gaps_open: int
+    catching_up: bool
+    reconciled: bool
+    naks_sent: int
+    repairs_sent: int
+    repairs_received: int
+    backlog_bytes: int
+    stream_sent: int
+    founding_waits_for: tuple[str, ...]
+    counts: Mapping[str, int]

@@ -1,0 +1,225 @@
+"""The seal on every datagram: bytes <-> (envelope, frame or message), authenticated and encrypted hop by hop.
+
+    envelope (56)  |  frame header (56, DATA and REPAIR only)  |  body  |  tag (16)
+
+With a key the body is encrypted by AES-256-GCM and envelope and frame header are its additional data. Key:
+HKDF-SHA256(secret, salt = incarnation, info = "mcast datagram" + cluster + sender), one per process start of a sender,
+so a counter that starts anew never repeats a nonce. Nonce: channel (4 bytes) + counter (8 bytes), both read from the
+envelope. Without a key the body is plain and the tag a BLAKE2b-128 checksum over everything before it; that finds
+damage and no attack. Which of the two a datagram is, its flags say; a receiver takes only its own kind.
+
+After the tag of a frame, and nowhere else, zero bytes are tolerated: GSO sends a burst in equal segments.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Collection, Sequence
+from hashlib import blake2b
+from typing import Any, Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from mcast.errors import DecodeError
+from mcast.limits import INCARNATIONS_OPENED_MAX, SEAL_TAG_BYTES
+from mcast.seal.keys import KeyRing, derive
+from mcast.wire.envelope import (
+    ENVELOPE_BYTES,
+    SEALED,
+    STREAM,
+    Envelope,
+    decode_envelope_untrusted,
+    encode_envelope,
+    name_hash,
+)
+from mcast.wire.frame import FRAME_HEADER_BYTES, Frame, decode_header_untrusted
+from mcast.wire.messages import FRAME_KINDS, Kind, decode_message_untrusted, type_of
+
+FRAME_OVERHEAD_BYTES: Final = ENVELOPE_BYTES + FRAME_HEADER_BYTES + SEAL_TAG_BYTES
+"""What a DATA or REPAIR datagram adds to its frame's body."""
+CONTROL_OVERHEAD_BYTES: Final = ENVELOPE_BYTES + SEAL_TAG_BYTES
+"""What any other datagram adds to its message."""
+
+REASONS: Final = frozenset({
+    "short envelope", "not an mcast datagram", "unknown version", "bad envelope", "foreign cluster", "own datagram",
+    "unknown sender", "unsealed", "sealed", "unknown kind", "wrong channel", "short frame", "bad frame header",
+    "bad padding", "wrong key or damaged", "checksum", "short message", "field too long", "bad text", "bad field",
+    "trailing bytes",
+})  # fmt: skip
+"""Every `DecodeError.reason` an Opener gives: a fixed vocabulary, so counters by reason are bounded."""
+
+_NONCE: Final = struct.Struct("!IQ")
+_SENDER: Final = slice(16, 24)
+_BODY_AT: Final = ENVELOPE_BYTES + FRAME_HEADER_BYTES
+_ZEROS: Final = bytes(65_536)
+
+
+def datagram_key(secret: bytes, cluster: int, sender: int, incarnation: bytes) -> bytes:
+    """The AES-256 key of one incarnation of one sender; `cluster` and `sender` are name hashes."""
+    info = b"mcast datagram" + cluster.to_bytes(8, "big") + sender.to_bytes(8, "big")
+    return derive(secret, incarnation, info)
+
+
+def checksum(*parts: bytes | memoryview) -> bytes:
+    """What stands in the tag's place without a key."""
+    digest = blake2b(digest_size=SEAL_TAG_BYTES)
+    for part in parts:
+        digest.update(part)
+    return digest.digest()
+
+
+class Sealer:
+    """Makes one node's datagrams; counts one counter per channel, from 1, for the life of the process.
+
+    `incarnation`: 16 random bytes drawn at process start and never used again. `cluster` and `node` are names.
+    """
+
+    def __init__(self, ring: KeyRing | None, cluster: str, node: str, incarnation: bytes) -> None:
+        assert len(incarnation) == 16, "an incarnation has 16 bytes"
+        self.incarnation = incarnation
+        self._cluster = name_hash(cluster)
+        self._sender = name_hash(node)
+        self._sent = [0, 0, 0]
+        self._aead = (
+            None if ring is None else AESGCM(datagram_key(ring.keys[0], self._cluster, self._sender, incarnation))
+        )
+
+    def sent(self, channel: int) -> int:
+        """The counter of the newest datagram sealed on this channel; 0 before the first."""
+        return self._sent[channel]
+
+    def seal(self, kind: int, channel: int, promised: int, head: bytes, body: bytes) -> bytes:
+        """One datagram. `head` is the frame's header for DATA and REPAIR, else empty; `body` the plaintext."""
+        assert (kind == Kind.DATA) == (channel == STREAM), "the stream channel carries DATA and nothing else"
+        self._sent[channel] = counter = self._sent[channel] + 1
+        aead = self._aead
+        flags = 0 if aead is None else SEALED
+        clear = (
+            encode_envelope(
+                Envelope(kind, channel, flags, self._cluster, self._sender, self.incarnation, counter, promised)
+            )
+            + head
+        )
+        if aead is None:
+            return clear + body + checksum(clear, body)
+        return clear + aead.encrypt(_NONCE.pack(channel, counter), body, clear)
+
+    def seal_frames(self, kind: int, channel: int, promised: int, frames: Sequence[Frame]) -> list[bytes]:
+        """One DATA or REPAIR datagram a frame, in order."""
+        return [self.seal(kind, channel, promised, frame.head, frame.body) for frame in frames]
+
+
+class Opener:
+    """Opens datagrams of other nodes. Holds at most INCARNATIONS_OPENED_MAX ciphers a sender, least recently used out.
+
+    `senders` are the name hashes that may send; others are refused before any cipher runs. `own` is this node's.
+    """
+
+    def __init__(self, ring: KeyRing | None, cluster: str, senders: Collection[int], own: int) -> None:
+        self._ring = ring
+        self._cluster = name_hash(cluster)
+        self._own = own
+        self._own_bytes = own.to_bytes(8, "big")
+        self._flags = 0 if ring is None else SEALED
+        self._ciphers = {sender: _Ciphers(ring, self._cluster, sender) for sender in senders if sender != own}
+
+    def is_own(self, data: bytes | memoryview) -> bool:
+        """Whether a datagram names this node as its sender: multicast loops back. Cannot fail."""
+        return data[_SENDER] == self._own_bytes
+
+    def open_untrusted(self, data: bytes | memoryview) -> tuple[Envelope, Any]:
+        """The envelope and its Frame (DATA, REPAIR) or Message. The frame's chain is not checked: that needs the log.
+
+        Raises:
+            DecodeError: with a `reason` out of REASONS.
+        """
+        envelope = decode_envelope_untrusted(data)
+        kind = envelope.kind
+        if envelope.cluster != self._cluster:
+            raise DecodeError("foreign cluster", f"{envelope.cluster:016x}")
+        ciphers = self._ciphers.get(envelope.sender)
+        if ciphers is None:
+            reason = "own datagram" if envelope.sender == self._own else "unknown sender"
+            raise DecodeError(reason, f"{envelope.sender:016x}")
+        if envelope.flags != self._flags:
+            raise DecodeError("sealed" if envelope.flags else "unsealed", "only one side has a key file")
+        if (kind == Kind.DATA) != (envelope.channel == STREAM):
+            raise DecodeError("wrong channel", f"kind {kind} on channel {envelope.channel}")
+        view = memoryview(data)
+        if kind in FRAME_KINDS:
+            return envelope, _open_frame(envelope, view, ciphers)
+        if kind not in type_of:
+            raise DecodeError("unknown kind", str(kind))
+        if len(view) < CONTROL_OVERHEAD_BYTES:
+            raise DecodeError("short message", f"{len(view)} of {CONTROL_OVERHEAD_BYTES} bytes")
+        return envelope, decode_message_untrusted(kind, ciphers.open_untrusted(envelope, view, ENVELOPE_BYTES))
+
+
+def _open_frame(envelope: Envelope, view: memoryview, ciphers: _Ciphers) -> Frame:
+    epoch, first, count, length, commit, time, chain = decode_header_untrusted(view, ENVELOPE_BYTES)
+    end = _BODY_AT + length + SEAL_TAG_BYTES
+    padding = len(view) - end
+    if padding:
+        if padding < 0:
+            raise DecodeError("short frame", f"{len(view)} of {end} bytes")
+        if view[end:] != _ZEROS[:padding]:
+            raise DecodeError("bad padding", f"{padding} bytes after the frame")
+        view = view[:end]
+    body = ciphers.open_untrusted(envelope, view, _BODY_AT)
+    return Frame(epoch, first, count, commit, time, chain, body, bytes(view[ENVELOPE_BYTES:_BODY_AT]))
+
+
+class _Ciphers:
+    """One sender's ciphers by incarnation; only what opened a datagram is kept, so that a forger can't displace it."""
+
+    __slots__ = ("_aead", "_cluster", "_incarnation", "_known", "_ring", "_sender", "_worked")
+
+    def __init__(self, ring: KeyRing | None, cluster: int, sender: int) -> None:
+        self._ring = ring
+        self._cluster = cluster
+        self._sender = sender
+        self._incarnation = b""
+        """Of the last datagram opened: nearly always that of the next one too."""
+        self._aead: AESGCM | None = None
+        self._known: dict[bytes, AESGCM] = {}
+        """Least recently used first."""
+        self._worked = 0
+        """Index of the key that opened this sender's newest incarnation; tried first for the next."""
+
+    def open_untrusted(self, envelope: Envelope, view: memoryview, at: int) -> bytes:
+        """The plaintext between offset `at` and the tag at the view's end. Raises DecodeError."""
+        if self._ring is None:
+            end = len(view) - SEAL_TAG_BYTES
+            if view[end:] != checksum(view[:end]):
+                raise DecodeError("checksum")
+            return bytes(view[at:end])
+        nonce = _NONCE.pack(envelope.channel, envelope.counter)
+        if envelope.incarnation != self._incarnation or self._aead is None:
+            return self._open_other(self._ring, envelope.incarnation, (nonce, view[at:], view[:at]))
+        try:
+            return self._aead.decrypt(nonce, view[at:], view[:at])
+        except InvalidTag:
+            raise DecodeError("wrong key or damaged") from None
+
+    def _open_other(self, ring: KeyRing, incarnation: bytes, box: tuple[bytes, memoryview, memoryview]) -> bytes:
+        known = self._known.get(incarnation)
+        order = [] if known else sorted(range(len(ring.keys)), key=lambda index: index != self._worked)
+        for index in order or [self._worked]:
+            aead = known or AESGCM(datagram_key(ring.keys[index], self._cluster, self._sender, incarnation))
+            try:
+                body = aead.decrypt(*box)
+            except InvalidTag:
+                continue
+            if not known:
+                self._worked = index
+            self._keep(incarnation, aead)
+            return body
+        raise DecodeError("wrong key or damaged")
+
+    def _keep(self, incarnation: bytes, aead: AESGCM) -> None:
+        self._known.pop(incarnation, None)
+        while len(self._known) >= INCARNATIONS_OPENED_MAX:
+            del self._known[next(iter(self._known))]
+        self._known[incarnation] = self._aead = aead
+        self._incarnation = incarnation

@@ -1,0 +1,426 @@
+"""A node without an operating system: the real replica, store and engine, in the shell's place a few queues.
+
+It does what `mcast.node.shell` does: opens datagrams, feeds the replica in bursts, carries out its effects, arms one
+timer. Its disk is a worker that takes jobs in order and answers after a while; its process can be killed, paused and
+started again on the same disk, or on an empty one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+from mcast.errors import DecodeError
+from mcast.machine.engine import Applied, Engine
+from mcast.protocol.effects import (
+    Append,
+    Apply,
+    CatchUp,
+    Effect,
+    HaltRequired,
+    Multicast,
+    Notice,
+    Repair,
+    Send,
+    Stream,
+    Truncate,
+    WriteMeta,
+)
+from mcast.protocol.replica import Replica, Settings
+from mcast.seal.datagram import Opener, Sealer
+from mcast.sim.disk import SimFiles
+from mcast.sim.invariants import Book, Checker, Violation
+from mcast.sim.loop import Loop
+from mcast.sim.network import Arrival, Datagram, Network
+from mcast.sim.witness import Witness
+from mcast.sim.words import Words
+from mcast.storage.segment import SEGMENT_BYTES_MIN
+from mcast.storage.store import Store
+from mcast.wire.envelope import CONTROL, STREAM, UNICAST, name_hash
+from mcast.wire.frame import Frame
+from mcast.wire.messages import Kind, Message, encode_message, kind_of
+
+FETCH_BYTES_MAX: Final = 4_096  # small, so that a transfer takes several messages and can break in between
+PAUSED_ARRIVALS_MAX: Final = 256  # bursts a paused node's socket buffer holds
+SEGMENT_BYTES: Final = SEGMENT_BYTES_MIN  # so that journals roll
+TIMER_STUCK: Final = 1_000  # timers at one instant: then the deadline never moves on
+
+
+@dataclass(slots=True)
+class DiskSpeed:
+    """Seconds a job takes: between the two, drawn anew for each."""
+
+    least_s: float
+    most_s: float
+
+
+class World:
+    """What all nodes of a run share."""
+
+    def __init__(self, loop: Loop, network: Network, checker: Checker, random: Random, names: Sequence[str]) -> None:
+        self.loop = loop
+        self.network = network
+        self.checker = checker
+        self.random = random
+        self.names = list(names)
+        self.index = {name_hash(name): index for index, name in enumerate(names)}
+        self.opener = Opener(None, "sim", list(self.index), 0)
+        self.nodes: list[SimNode] = []
+        self.words = Words({name_hash(name): name for name in names})
+
+    def open(self, datagram: Datagram) -> object:
+        """A datagram's (envelope, body), or the reason why it is refused; opened once for all receivers."""
+        if datagram.opened is None:
+            try:
+                datagram.opened = self.opener.open_untrusted(datagram.data)
+            except DecodeError as error:
+                datagram.opened = error.reason
+        return datagram.opened
+
+
+class SimNode:
+    """One node of a simulated cluster. `settings` holds for all its lives; `life` counts them."""
+
+    def __init__(self, world: World, settings: Settings, book: Book, speed: DiskSpeed, *, syncs: bool) -> None:
+        self.world = world
+        self.settings = settings
+        self.book = book
+        self.speed = speed
+        self.index = world.index[name_hash(settings.node)]
+        self.name = settings.node
+        self.files = SimFiles(Random(world.random.getrandbits(64)))
+        self.up = False
+        self.life = 0
+        self.held = False
+        """A directed scenario's hand on the disk: jobs begin, but do not end."""
+        self.replica: Replica
+        self.engine: Engine
+        self.witness: Witness
+        self.store: Store
+        self.on_applied: Callable[[SimNode, list[Applied]], None] = lambda node, results: None
+        self.refused: dict[str, int] = {}
+        self._syncs = syncs
+        self._clock_offset_s = world.random.uniform(1.0, 1000.0)
+
+    @property
+    def now(self) -> float:
+        """This node's own monotonic clock, in seconds."""
+        return self.world.loop.now + self._clock_offset_s
+
+    # Life and death
+
+    def start(self) -> None:
+        """Start the process on its disk."""
+        assert not self.up
+        self.life += 1
+        self.up = True
+        self.paused = False
+        self._waiting: list[list[Arrival]] = []
+        self._jobs: deque[Append | Truncate | WriteMeta] = deque()
+        self._busy = False
+        self._timer_at = float("inf")
+        self._stuck = (0.0, 0)
+        self._fetch = 0
+        random = self.world.random
+        rules = self.settings.rules
+        self.store, recovered = Store.open(
+            self.files,
+            "/data",
+            self.settings.cluster,
+            self.name,
+            sync="always" if self._syncs else "os",
+            read_boot_id=self.files.read_boot_id,
+            draw_id=lambda: random.randbytes(16),
+            owner=self.name,
+            segment_bytes=SEGMENT_BYTES,
+            truncation_durable=rules.truncation_durable,
+        )
+        self.world.checker.started(self.book, recovered.meta, recovered.frames, (recovered.base_seq, recovered.base_chain))
+        self.witness = Witness()
+        self.engine = Engine(self.witness, contiguous=rules.dedupe_contiguous, cut=rules.fragments_cut_by_reign)
+        self._sealer = Sealer(None, self.settings.cluster, self.name, random.randbytes(16))
+        self.replica = Replica(self.settings, recovered, Random(random.getrandbits(64)), self.now)
+        if self.replica.commit_seq:
+            committed = [frame for frame in recovered.frames if frame.last <= self.replica.commit_seq]
+            self._note_commit()
+            self._apply(tuple(committed))
+        self.world.loop.say(f"{self.name} starts at event {recovered.frames[-1].last if recovered.frames else 0}")
+        self._settle()
+
+    def crash(self, *, power: bool) -> None:
+        """kill -9; with `power` the machine goes too, and what was not synced may be lost or torn."""
+        assert self.up
+        self.world.loop.say(f"{self.name} {'loses power' if power else 'is killed'}")
+        self.up = False
+        self.life += 1
+        if power:
+            self.files.crash()
+        else:
+            self.files.kill()
+
+    def wipe(self) -> None:
+        """The disk of a stopped node is replaced by an empty one."""
+        assert not self.up
+        self.world.loop.say(f"{self.name} loses its disk")
+        self.files = SimFiles(Random(self.world.random.getrandbits(64)))
+        self.world.checker.wiped(self.book)
+
+    def pause(self) -> None:
+        """Stop the process in its tracks (SIGSTOP); its sockets go on filling."""
+        self.world.loop.say(f"{self.name} pauses")
+        self.paused = True
+
+    def resume(self) -> None:
+        """Go on: first what the sockets hold, then the timer."""
+        if not self.up or not self.paused:
+            return
+        self.world.loop.say(f"{self.name} goes on")
+        self.paused = False
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            self.deliver([arrival for burst in waiting for arrival in burst])
+        self._begin_job()
+        self.replica.tick(self.now)
+        self._settle()
+
+    # What comes in
+
+    def deliver(self, arrivals: list[Arrival]) -> None:
+        """A burst of datagrams reaches the socket."""
+        if not self.up:
+            return
+        if self.paused:
+            if len(self._waiting) < PAUSED_ARRIVALS_MAX:
+                self._waiting.append(arrivals)
+            return
+        opened = []
+        for datagram, fate in arrivals:
+            if fate and datagram.first is not None:
+                self.replica.note_injected(fate, *datagram.first)
+            if fate == "lost":
+                continue
+            result = self.world.open(datagram)
+            if isinstance(result, str):
+                self.refused[result] = self.refused.get(result, 0) + 1
+                if not fate:
+                    raise Violation(f"{self.name} refused an undamaged datagram: {result}")
+            else:
+                opened.append(result)
+        if opened:
+            if self.world.loop.lines is not None:
+                for envelope, body in opened:
+                    self._say(self.world.words.arrival(envelope.kind, envelope.sender, envelope.promised, body))
+            self.replica.receive(opened, self.now)
+            self._settle()
+
+    def submit(self, groups: Sequence[tuple[bytes, ...]]) -> bool:
+        """Number groups of records here; False when this node does not rule."""
+        taken = self.replica.submit(groups, self.now)
+        self._settle()
+        return taken
+
+    # What goes out
+
+    def _settle(self) -> None:
+        replica = self.replica
+        while True:
+            effects, notices = replica.take_effects(), replica.take_notices()
+            if not effects and not notices:
+                break
+            self._note_commit()
+            for effect in effects:
+                self._do(effect)
+            for notice in notices:
+                self._tell(notice)
+        self._note_commit()
+        self._arm()
+
+    def _note_commit(self) -> None:
+        commit = self.replica.commit_seq
+        if commit != self.book.commit:
+            self.world.checker.committed(self.book, commit)
+
+    def _do(self, effect: Effect) -> None:
+        kind = type(effect)
+        if self.world.loop.lines is not None:
+            self._say(self.world.words.effect(effect))
+        if isinstance(effect, Stream):
+            self.world.checker.streamed(self.book, self.life, effect.frames)
+            self._multicast([self._data(frame) for frame in effect.frames])
+        elif isinstance(effect, Repair):
+            self._repair(effect)
+        elif isinstance(effect, Multicast):
+            self.world.checker.said(self.book, effect.message, 0)
+            self._multicast([self._control(effect.message, CONTROL)])
+        elif isinstance(effect, Send):
+            self.world.checker.said(self.book, effect.message, effect.to)
+            target = self.world.index.get(effect.to)
+            if target is not None:
+                self.world.network.unicast(self.index, target, [self._control(effect.message, UNICAST)])
+        elif isinstance(effect, Append | Truncate | WriteMeta):
+            self._order(effect)
+        elif isinstance(effect, Apply):
+            self._apply(effect.frames)
+        elif isinstance(effect, CatchUp):
+            self._catch_up(effect)
+        else:
+            raise AssertionError(f"unknown effect {kind}")
+
+    def _tell(self, notice: Notice) -> None:
+        if self.world.loop.lines is not None:
+            self._say(self.world.words.notice(notice))
+        if isinstance(notice, HaltRequired):
+            raise Violation(f"{self.name} halts: {notice.reason}")
+
+    def _data(self, frame: Frame) -> Datagram:
+        sealer = self._sealer
+        data = sealer.seal(Kind.DATA, STREAM, self.replica.promised, frame.head, frame.body)
+        return Datagram(data, Kind.DATA, (sealer.incarnation, sealer.sent(STREAM)))
+
+    def _control(self, message: Message, channel: int) -> Datagram:
+        kind = kind_of[type(message)]
+        return Datagram(self._sealer.seal(kind, channel, self.replica.promised, b"", encode_message(message)), kind, None)
+
+    def _repair(self, effect: Repair) -> None:
+        channel = CONTROL if effect.to is None else UNICAST
+        sealed = self._sealer.seal_frames(Kind.REPAIR, channel, self.replica.promised, effect.frames)
+        datagrams = [Datagram(data, Kind.REPAIR, None) for data in sealed]
+        if effect.to is None:
+            self._multicast(datagrams)
+        elif effect.to in self.world.index:
+            self.world.network.unicast(self.index, self.world.index[effect.to], datagrams)
+
+    def _multicast(self, datagrams: list[Datagram]) -> None:
+        self.world.network.multicast(self.index, datagrams)
+
+    def _apply(self, frames: Sequence[Frame]) -> None:
+        checker = self.world.checker
+        checker.applied(self.book, frames)
+        results = self.engine.apply(frames)
+        checker.computed(self.book, self.engine.applied_seq, self.engine.result_chain, self.witness.broken)
+        if results:
+            self.on_applied(self, results)
+
+    # The timer
+
+    def _arm(self) -> None:
+        deadline = self.replica.next_deadline() - self._clock_offset_s
+        if deadline < self._timer_at - 1e-9:
+            self._timer_at = deadline
+            self.world.loop.at(deadline, self._ring, self.life, deadline)
+
+    def _ring(self, life: int, deadline: float) -> None:
+        if life != self.life or deadline != self._timer_at:
+            return
+        self._timer_at = float("inf")
+        if self.paused:
+            return
+        now, due = self.now, self.replica.next_deadline()
+        if due - now < 1e-6:
+            at, times = self._stuck
+            self._stuck = (now, times + 1 if at == now else 0)
+            if times > TIMER_STUCK:
+                raise Violation(f"{self.name} asks for the timer again and again at one instant")
+            self.replica.tick(max(now, due))
+            self._settle()
+        else:
+            self._arm()
+
+    # The disk
+
+    def _order(self, effect: Append | Truncate | WriteMeta) -> None:
+        if isinstance(effect, Append):
+            self.world.checker.appended(self.book, effect.frames)
+        elif isinstance(effect, Truncate):
+            self.world.checker.truncated(self.book, effect.last)
+        self._jobs.append(effect)
+        self._begin_job()
+
+    def _begin_job(self) -> None:
+        if self._busy or self.held or self.paused or not self._jobs:
+            return
+        self._busy = True
+        batch = [self._jobs.popleft()]
+        if isinstance(batch[0], Append):
+            while self._jobs and isinstance(self._jobs[0], Append):
+                batch.append(self._jobs.popleft())
+            self.store.append([frame for append in batch for frame in append.frames])  # type: ignore[union-attr]
+        random, speed = self.world.random, self.speed
+        delay_s = speed.least_s + (speed.most_s - speed.least_s) * random.random()
+        if not self._syncs and isinstance(batch[0], Append):
+            delay_s = 1e-5
+        self.world.loop.after(delay_s, self._end_job, self.life, batch)
+        if not self.settings.rules.sync_before_ack and isinstance(batch[0], Append):
+            self._complete(batch)
+
+    def _end_job(self, life: int, batch: list[Append | Truncate | WriteMeta]) -> None:
+        if life != self.life:
+            return
+        if self.held or self.paused:
+            self.world.loop.after(0.001, self._end_job, life, batch)
+            return
+        first = batch[0]
+        checker = self.world.checker
+        if isinstance(first, Truncate):
+            self.store.truncate(first.last)
+        elif isinstance(first, WriteMeta):
+            self.store.write_meta(first.meta)
+            checker.meta_written(self.book, first.meta)
+        else:
+            if self._syncs:
+                self.store.sync()
+            for append in batch:
+                checker.persisted(self.book, append.frames)  # type: ignore[union-attr]
+        self._busy = False
+        if self.settings.rules.sync_before_ack or not isinstance(first, Append):
+            self._complete(batch)
+        self._begin_job()
+
+    def _complete(self, batch: list[Append | Truncate | WriteMeta]) -> None:
+        for effect in batch:
+            self.replica.completed(effect.ticket, self.now)
+        self._settle()
+
+    # Catch-up over TCP
+
+    def _catch_up(self, effect: CatchUp) -> None:
+        self._fetch += 1
+        self._fetch_from(self._fetch, effect, effect.first)
+
+    def _fetch_from(self, fetch: int, effect: CatchUp, first: int) -> None:
+        peers = [self.world.index[peer] for peer in effect.peers if peer in self.world.index]
+        if fetch != self._fetch or not peers:
+            return
+        peer = self.world.nodes[peers[int(self.world.random.random() * len(peers))]]
+        peer_hash = name_hash(peer.name)
+
+        def failed() -> None:
+            if fetch == self._fetch and not self.paused:
+                self.replica.transfer_failed(peer_hash, self.now)
+                self._settle()
+
+        def read() -> Sequence[Frame]:
+            return () if peer.paused else peer.store.read(first, FETCH_BYTES_MAX)
+
+        def arrived(frames: Sequence[Frame]) -> None:
+            if fetch != self._fetch:
+                return
+            if self.paused or not frames:
+                self.world.loop.after(0.01, self._if_alive(failed))
+                return
+            self.replica.transferred(frames, peer_hash, self.now)
+            self._settle()
+            if fetch == self._fetch and frames[-1].last < effect.until:
+                self._fetch_from(fetch, effect, frames[-1].last + 1)
+
+        self.world.network.exchange(self.index, peer.index, read, arrived, failed)
+
+    def _if_alive(self, action: Callable[[], None]) -> Callable[[], None]:
+        life = self.life
+        return lambda: action() if self.life == life else None
+
+    def _say(self, text: str) -> None:
+        self.world.loop.say(f"{self.name} {text}")

@@ -1,0 +1,136 @@
+"""A run's configuration, drawn from its seed: the cluster, the weather, the clients and the faults.
+
+Drawn as a swarm: each run has some kinds of trouble switched off altogether, because trouble of one kind often hides
+what another would show. Partitions mostly outlast an election: shorter ones rarely decide anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+from mcast.sim.client import Habits
+from mcast.sim.network import Weather
+from mcast.sim.node import DiskSpeed
+
+CALM_START_S: Final = 0.3  # so that most runs found their cluster before trouble begins
+RECORD_BYTES_MIN: Final = 160
+KINDS: Final = ("crash", "partition", "one-way", "isolate", "deaf", "mute", "pause", "storm", "slow-disk", "wipe")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that goes wrong at `at` for `for_s` seconds. `nodes` are indices; empty: whoever is sequencer then."""
+
+    at: float
+    for_s: float
+    kind: str
+    nodes: tuple[int, ...]
+    amount: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything about one run that is decided before it begins."""
+
+    seed: int
+    members: int
+    observers: int
+    sync: str
+    frame_body_max: int
+    heartbeat_max_s: float
+    election_timeout_s: tuple[float, float]
+    weather: Weather
+    disk: DiskSpeed
+    clients: int
+    habits: Habits
+    faults: tuple[Fault, ...]
+    trouble_s: float
+    """Faults may begin until then; afterwards all is healed."""
+
+    @property
+    def reconciles(self) -> bool:
+        """Whether nothing but datagram faults happens, so that what was injected must be what was found."""
+        return not self.faults and not self.weather.duplicate
+
+
+def draw_plan(seed: int) -> Plan:
+    """The plan of a seed; the same in every process."""
+    random = Random(f"{seed}:plan")
+    members = random.choice((1, 3, 3, 3, 3, 3, 3, 4, 5, 5))
+    observers = random.choice((0, 0, 0, 1)) if members < 5 else 0
+    heartbeat_s = random.choice((0.03, 0.05))
+    election_s = 2.5 * heartbeat_s + random.random() * 0.1
+    sync = random.choice(("always", "always", "os"))
+    trouble_s = CALM_START_S + 0.5 + random.random() * 1.5
+    frame_body_max = random.choice((300, 500, 1_300, 1_300, 8_000))
+    return Plan(
+        seed=seed,
+        members=members,
+        observers=observers,
+        sync=sync,
+        frame_body_max=frame_body_max,
+        heartbeat_max_s=heartbeat_s,
+        election_timeout_s=(election_s, 2 * election_s),
+        weather=_weather(random),
+        disk=_disk(random),
+        clients=random.choice((1, 1, 2, 3)),
+        habits=_habits(random, frame_body_max),
+        faults=_faults(random, members, observers, trouble_s, election_s),
+        trouble_s=trouble_s,
+    )
+
+
+def _weather(random: Random) -> Weather:
+    def maybe(chance: float, *values: float) -> float:
+        return random.choice(values) if random.random() < chance else 0.0
+
+    delay_s = random.choice((0.000_1, 0.000_5, 0.002))
+    return Weather(
+        loss=maybe(0.7, 0.01, 0.05, 0.1, 0.3),
+        shared_loss=maybe(0.3, 0.02, 0.1),
+        duplicate=maybe(0.3, 0.02, 0.1),
+        reorder=maybe(0.3, 0.02, 0.2),
+        corrupt=maybe(0.2, 0.01, 0.05),
+        delay_s=delay_s,
+        jitter_s=delay_s * random.choice((0.1, 1.0)),
+    )
+
+
+def _disk(random: Random) -> DiskSpeed:
+    least_s = random.choice((0.000_1, 0.000_5, 0.002))
+    return DiskSpeed(least_s, least_s * random.choice((2, 10)))
+
+
+def _habits(random: Random, frame_body_max: int) -> Habits:
+    return Habits(
+        commands_max=random.choice((30, 60, 120)),
+        pause_s=random.choice((0.01, 0.03, 0.08)),
+        burst_max=random.choice((1, 3, 8)),
+        record_commands_max=random.choice((1, 4)),
+        filler_bytes_max=random.choice((10, 60)),
+        large_share=random.choice((0.0, 0.0, 0.1, 0.3)),
+        record_bytes_max=min(frame_body_max, random.choice((RECORD_BYTES_MIN, 400))),
+        resend_s=random.choice((0.15, 0.3)),
+    )
+
+
+def _faults(random: Random, members: int, observers: int, trouble_s: float, election_s: float) -> tuple[Fault, ...]:
+    count = random.choice((0, 1, 2, 3, 4, 6))
+    kinds = [kind for kind in KINDS if random.random() < 0.5] or ["crash"]
+    nodes, wipes_left = members + observers, (members - 1) // 2
+    faults = []
+    for _ in range(count):
+        kind = random.choice(kinds)
+        at = random.random() * trouble_s if random.random() < 0.1 else CALM_START_S + random.random() * (trouble_s - CALM_START_S)
+        for_s = election_s * (random.random() if random.random() < 0.3 else 2 + 4 * random.random())
+        if kind == "wipe":
+            kind = "wipe" if wipes_left else "crash"
+            wipes_left = max(0, wipes_left - 1)
+        some = tuple(sorted(random.sample(range(nodes), random.randint(1, max(1, nodes // 2)))))
+        target = () if random.random() < 0.5 else some
+        if kind in {"wipe", "pause", "slow-disk"} and target:
+            target = some[:1]
+        faults.append(Fault(at, for_s, kind, target, random.choice((0.3, 0.5, 0.9))))
+    return tuple(sorted(faults, key=lambda fault: fault.at))

@@ -1,0 +1,325 @@
+"""The journal: every frame of a node's log, in order, in preallocated segments.
+
+Threads: one thread appends; `sync_finish` and `truncate` belong to one other (or the same) thread, which syncs while
+appending goes on; anyone may read. A truncation must have returned before a later append is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from mcast.errors import CorruptionError, DiskFailed, DiskFull, EnvironmentProblem, Gone
+from mcast.limits import CACHE_BYTES_MAX
+from mcast.storage.files import Files, write_all
+from mcast.storage.recovery import UUID_UNKNOWN, Recovery, begun, genesis_uuid, recover
+from mcast.storage.segment import ENTRY_EXTRA_BYTES, SEGMENT_BYTES, SEGMENT_BYTES_MIN, SegmentHeader, encode_entries
+from mcast.storage.segments import BURST_BYTES, FULL, Segment, Segments, create_segment, remove_segments
+from mcast.storage.verdict import Verdict
+from mcast.wire.frame import CHAIN_ZERO, Frame
+
+
+class SyncMark(NamedTuple):
+    """What a sync that begins now will cover."""
+
+    seq: int
+    generation: int
+    segments: tuple[Segment, ...]
+    names: int
+
+
+class Journal:
+    """A node's log on disk. Not for two processes at once: the owner holds the directory's lock."""
+
+    def __init__(
+        self, files: Files, directory: str, recovery: Recovery, *, segment_bytes: int, truncation_durable: bool
+    ) -> None:
+        """For `open` and `create` only."""
+        assert segment_bytes >= SEGMENT_BYTES_MIN, f"segments of {segment_bytes} bytes do not fit every frame"
+        self._files = files
+        self._directory = directory
+        self._segment_bytes = segment_bytes
+        self._truncation_durable = truncation_durable
+        self._segments = Segments(files, directory, recovery.segments, segment_bytes)
+        self._low_water = recovery.low_water
+        self._base_chain = recovery.segments[0].header.chain_before
+        self._last_seq = recovery.last_seq
+        self._last_chain = recovery.last_chain
+        self._last_epoch = recovery.last_epoch
+        self._synced_seq = recovery.synced_seq
+        self._cluster_uuid = recovery.cluster_uuid
+        self._generation = 0  # counts truncations: a sync begun before one proves nothing after it
+        self._failure: DiskFailed | None = None
+
+    @classmethod
+    def create(
+        cls, files: Files, directory: str, *, segment_bytes: int = SEGMENT_BYTES, truncation_durable: bool = True
+    ) -> tuple[Journal, Recovery]:
+        """Begin an empty journal in a directory without one; durable on return.
+
+        Raises:
+            OSError: the directory or its first segment cannot be written.
+        """
+        files.mkdir(directory)
+        header = SegmentHeader(UUID_UNKNOWN, 1, 1, CHAIN_ZERO, 0)
+        fd = create_segment(files, directory, header, segment_bytes)
+        try:
+            files.fdatasync(fd)
+            files.fsync_dir(directory)
+        finally:
+            files.close(fd)
+        recovery = begun(directory, header)
+        journal = cls(files, directory, recovery, segment_bytes=segment_bytes, truncation_durable=truncation_durable)
+        return journal, recovery
+
+    @classmethod
+    def open(  # noqa: PLR0913 - each by name
+        cls,
+        files: Files,
+        directory: str,
+        *,
+        same_boot: bool,
+        synced_floor: int = 0,
+        segment_bytes: int = SEGMENT_BYTES,
+        truncation_durable: bool = True,
+        rewrite_unsynced: bool = True,
+        cache_bytes: int = CACHE_BYTES_MAX,
+    ) -> tuple[Journal, Recovery]:
+        """Scan, judge and where allowed mend the journal in `directory`; all it then holds is durable.
+
+        `same_boot`: the machine was not restarted since the journal was last written. `synced_floor`: a seq known from
+        elsewhere to have been durable. `truncation_durable`: False leaves stale bytes behind a truncation, for tests
+        that show what they would do. `rewrite_unsynced`: write the events behind the synced point again, in case an
+        fdatasync of the process before failed.
+
+        Raises:
+            CorruptionError: events that were durable are damaged or missing; nothing was changed.
+            EnvironmentProblem: a segment of another cluster.
+            OSError: the files cannot be read or mended.
+        """
+        recovery = recover(files, directory, same_boot=same_boot, synced_floor=synced_floor, cache_bytes=cache_bytes)
+        if recovery.verdict is Verdict.CORRUPT:
+            raise CorruptionError(recovery.detail)
+        if recovery.verdict is Verdict.FOREIGN:
+            raise EnvironmentProblem(recovery.detail, "move that file away, or use another data_dir")
+        journal = cls(files, directory, recovery, segment_bytes=segment_bytes, truncation_durable=truncation_durable)
+        journal._settle(recovery, rewrite=rewrite_unsynced)
+        return journal, recovery
+
+    @property
+    def last_seq(self) -> int:
+        """The last event written; 0 or the event before `low_water` when there is none."""
+        return self._last_seq
+
+    @property
+    def last_chain(self) -> bytes:
+        """The chain at `last_seq`."""
+        return self._last_chain
+
+    @property
+    def low_water(self) -> int:
+        """The first event the journal holds, or would."""
+        return self._low_water
+
+    @property
+    def synced_seq(self) -> int:
+        """The last event known to be durable."""
+        return self._synced_seq
+
+    @property
+    def cluster_uuid(self) -> bytes:
+        """As the first event says it; UUID_UNKNOWN before."""
+        return self._cluster_uuid
+
+    def append(self, frames: Sequence[Frame]) -> None:
+        """Write frames behind the last one, in one system call a burst; they are not durable until `sync`.
+
+        Raises:
+            DiskFull: no room; the journal is as it was before the call, and usable.
+            DiskFailed: the disk fails, now or earlier; the journal takes nothing more.
+        """
+        if self._failure is not None:
+            raise self._failure
+        if not frames:
+            return
+        self._check_follows(frames)
+        segments, end = len(self._segments), self._segments.active.state.end
+        try:
+            at = 0
+            while at < len(frames):
+                at = self._write_run(frames, at)
+        except OSError as error:
+            self._undo(segments, end)
+            raise self._disk_error(error) from error
+        last = frames[-1]
+        if frames[0].first == 1:
+            self._cluster_uuid = genesis_uuid(frames[0])
+        self._last_chain, self._last_epoch = last.chain, last.epoch
+        self._last_seq = last.last
+
+    def sync_begin(self) -> SyncMark:
+        """Note what is written now; `sync_finish` makes that durable, and claims nothing appended later."""
+        seq = self._last_seq
+        return SyncMark(seq, self._generation, *self._segments.unsynced())
+
+    def sync_finish(self, mark: SyncMark) -> int:
+        """Make durable what `mark` covers; returns the seq up to which the journal is now known durable.
+
+        Raises:
+            DiskFailed: the disk fails, now or earlier. An fdatasync that failed is never tried again: the kernel may
+                have dropped the data, and the next call would succeed without it.
+        """
+        if self._failure is not None:
+            raise self._failure
+        try:
+            self._segments.sync(mark.segments, mark.names)
+        except OSError as error:
+            raise self._fail(error) from error
+        if mark.generation == self._generation:
+            self._synced_seq = max(self._synced_seq, mark.seq)
+        return self._synced_seq
+
+    def sync(self) -> int:
+        """Make all that is written at the time of the call durable; returns the last such seq. Raises DiskFailed."""
+        return self.sync_finish(self.sync_begin())
+
+    def truncate(self, last: int) -> None:
+        """Durably forget every event behind `last`, which ends a frame. What remains is durable too.
+
+        Raises:
+            ValueError: `last` lies before the journal, or inside a frame.
+            DiskFailed: the disk fails, now or earlier.
+        """
+        if self._failure is not None:
+            raise self._failure
+        if last >= self._last_seq:
+            return
+        chain, epoch = self._ending_at(last)
+        index, offset = self._segments.locate(last + 1)
+        self._generation += 1
+        self._last_seq, self._last_chain, self._last_epoch = last, chain, epoch
+        self._synced_seq = min(self._synced_seq, last)
+        if last == 0:
+            self._cluster_uuid = UUID_UNKNOWN
+        if not self._truncation_durable:
+            self._segments.forget(index, offset)
+            return
+        try:
+            self._segments.cut(index, offset, durable=True)
+        except OSError as error:
+            raise self._fail(error) from error
+        self.sync()
+
+    def read(self, first: int, max_bytes: int) -> list[Frame]:
+        """The frames from the one that holds event `first` on: at most `max_bytes`, but at least one if there is any.
+
+        Raises:
+            Gone: `first` lies before the journal.
+            CorruptionError: the disk gave back something else than was written.
+        """
+        if first < self._low_water:
+            raise Gone(f"event {first} is older than the journal, which begins at {self._low_water}", self._low_water)
+        frames: list[Frame] = []
+        size, last_seq = 0, self._last_seq
+        while first <= last_seq:
+            for frame in self._segments.read_around(first, min(max_bytes - size, BURST_BYTES)):
+                if frame.last < first:
+                    continue
+                if frame.first > last_seq:
+                    return frames
+                size += frame.size
+                if frames and size > max_bytes:
+                    return frames
+                frames.append(frame)
+                first = frame.last + 1
+        return frames
+
+    def frames_from(self, first: int) -> Iterator[list[Frame]]:
+        """Every frame from the one that holds event `first` on, in bursts of some MiB. Raises as `read`."""
+        while first <= self._last_seq:
+            frames = self.read(first, BURST_BYTES)
+            if not frames:
+                return
+            yield frames
+            first = frames[-1].last + 1
+
+    def close(self) -> None:
+        """Release the files, without a sync."""
+        self._segments.close()
+
+    def _check_follows(self, frames: Sequence[Frame]) -> None:
+        """A frame out of order would be found only at the next start, as corruption."""
+        seq, epoch = self._last_seq, self._last_epoch
+        for frame in frames:
+            if frame.first != seq + 1 or frame.epoch < epoch:
+                raise ValueError(f"event {frame.first} of epoch {frame.epoch} cannot follow {seq} of epoch {epoch}")
+            seq, epoch = frame.last, frame.epoch
+
+    def _write_run(self, frames: Sequence[Frame], at: int) -> int:
+        """Write from frames[at] on what fits the active segment, rolling it first if nothing does; returns the next."""
+        segment = self._segments.active
+        state = segment.state
+        offset, first = state.end, at
+        while at < len(frames):
+            behind = offset + ENTRY_EXTRA_BYTES + len(frames[at].body)
+            if behind > self._segment_bytes:
+                break
+            state.note(frames[at].first, offset)
+            offset = behind
+            at += 1
+        if at == first:
+            self._roll(frames[at].first, frames[at - 1].chain if at else self._last_chain)
+            return at
+        fd = segment.fd
+        assert fd is not None, "the active segment stays open"
+        try:
+            write_all(self._files, fd, encode_entries(frames[first:at], self._synced_seq, state.header.seed), state.end)
+        finally:
+            segment.written += 1
+        state.end = offset
+        return at
+
+    def _roll(self, first: int, chain_before: bytes) -> None:
+        number = self._segments.active.state.header.number + 1
+        self._segments.add(SegmentHeader(self._cluster_uuid, number, first, chain_before, self._synced_seq))
+
+    def _undo(self, segments: int, end: int) -> None:
+        """Return to `segments` segments of which the last ends at `end`, after a write that failed."""
+        try:
+            self._segments.cut(segments - 1, end, durable=False)
+        except OSError as error:
+            self._fail(error)
+
+    def _settle(self, recovery: Recovery, *, rewrite: bool) -> None:
+        """Carry out the verdict, and make what was found durable: the process before may not have come to it."""
+        remove_segments(self._files, self._directory, recovery.excess)
+        if recovery.verdict is not Verdict.INTACT:
+            self._segments.cut(len(self._segments) - 1, self._segments.active.state.end, durable=True)
+        if self._last_seq > recovery.synced_seq:
+            self._segments.rewrite(recovery.synced_seq + 1, data=rewrite)
+        self._segments.touch()
+        self._segments.sync(*self._segments.unsynced())
+        self._synced_seq = self._last_seq
+
+    def _ending_at(self, last: int) -> tuple[bytes, int]:
+        """Chain and epoch at the end of event `last`, which must end a frame."""
+        if last == self._low_water - 1:
+            return self._base_chain, 0
+        if last < self._low_water:
+            raise ValueError(f"event {last} lies before the journal, which begins at {self._low_water}")
+        (frame,) = self.read(last, 0)
+        if frame.last != last:
+            raise ValueError(f"event {last} lies inside the frame {frame.first} to {frame.last}")
+        return frame.chain, frame.epoch
+
+    def _disk_error(self, error: OSError) -> DiskFull | DiskFailed:
+        if self._failure is None and error.errno in FULL:
+            return DiskFull(f"{self._directory}: {error.strerror}", "free some space; this node goes on by itself")
+        return self._failure or self._fail(error)
+
+    def _fail(self, error: OSError) -> DiskFailed:
+        if self._failure is None:
+            self._failure = DiskFailed(
+                f"{self._directory}: {error.strerror}", "check the disk, then start the node again"
+            )
+        return self._failure

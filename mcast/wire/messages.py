@@ -1,0 +1,341 @@
+"""Typed control messages: what datagrams other than DATA and REPAIR say.
+
+Field order is the wire order (see `layout`). Nodes stand as the BLAKE2b-64 of their id, as in the envelope.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Annotated, Any, Final
+
+from mcast.errors import DecodeError
+from mcast.limits import HISTORY_ENTRIES_MAX, MEMBERS_MAX, NAK_RANGES_MAX, NODES_MAX
+from mcast.wire.layout import U32, U64, Blob, Bytes16, Epoch, Flag, Reader, Seq, Text, codec_for
+
+
+class Kind(IntEnum):
+    """The envelope's `kind`."""
+
+    DATA = 1
+    REPAIR = 2
+    HEARTBEAT = 3
+    COMMIT = 4
+    ACK = 5
+    NAK = 6
+    BUSY = 7
+    GONE = 8
+    STALE = 9
+    PRE_VOTE_REQUEST = 10
+    PRE_VOTE = 11
+    VOTE_REQUEST = 12
+    VOTE = 13
+    FOUND = 14
+    VIRGIN = 15
+    GENESIS = 16
+    CONFIRM = 17
+    CHALLENGE = 18
+    PROOF = 19
+    HISTORY_REQUEST = 20
+    HISTORY = 21
+
+
+FRAME_KINDS: Final = frozenset({Kind.DATA, Kind.REPAIR})
+
+
+@dataclass(frozen=True, slots=True)
+class Reign:
+    """One entry of the epoch history: where a reign begins, and the chain before its first event."""
+
+    epoch: Epoch
+    first: Seq
+    chain_before: Bytes16
+
+
+@dataclass(frozen=True, slots=True)
+class PeerState:
+    """What the sequencer knows of one replica: its acknowledged seq and its own echoed stamp (ns)."""
+
+    node: U64
+    acked: Seq
+    stamp: U64
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The sequencer lives, this is its log's end, its commit, its newest history; round `round` is open."""
+
+    epoch: Epoch
+    cluster_uuid: Bytes16
+    high: Seq
+    high_chain: Bytes16
+    commit: Seq
+    commit_chain: Bytes16
+    round: U64
+    """Replicas answer with an ACK naming it."""
+    confirmed: U64
+    """The highest round a majority has answered."""
+    stream_base: U64
+    """Stream counter before this reign's first DATA datagram."""
+    stream_sent: U64
+    """Stream counter of the newest DATA datagram sent."""
+    history: Annotated[tuple[Reign, ...], HISTORY_ENTRIES_MAX]
+    """The newest reigns, oldest first."""
+    peers: Annotated[tuple[PeerState, ...], NODES_MAX]
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """An advance of commit, or of the confirmed round, that no data carries."""
+
+    epoch: Epoch
+    commit: Seq
+    commit_chain: Bytes16
+    confirmed: U64
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """All up to `seq` is persisted here, and the chain there is `chain`. `stamp` is the replica's own clock (ns)."""
+
+    epoch: Epoch
+    storage_id: Bytes16
+    seq: Seq
+    chain: Bytes16
+    round: U64
+    stamp: U64
+    window: U32
+    """Bytes its receive buffer takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Events `first` to `last`, both included."""
+
+    first: Seq
+    last: Seq
+
+    def problem(self) -> str:
+        """What no honest node writes; empty if nothing."""
+        return "" if 0 < self.first <= self.last else f"range {self.first} to {self.last}"
+
+
+@dataclass(frozen=True, slots=True)
+class Nak:
+    """These events are missing here; oldest first."""
+
+    epoch: Epoch
+    ranges: Annotated[tuple[Range, ...], NAK_RANGES_MAX]
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """The repair budget is spent; ask again after `retry_after_us`."""
+
+    retry_after_us: U32
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """Events before `low_water` are not repaired over UDP any more: fetch them over TCP."""
+
+    low_water: Seq
+    snapshot_seq: Seq
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """Your datagram of epoch `refused` lies below what I promised (the envelope says what)."""
+
+    refused: Epoch
+
+
+@dataclass(frozen=True, slots=True)
+class PreVoteRequest:
+    """Would you vote for me in `epoch`, with a log ending at (`last_epoch`, `last_seq`)?"""
+
+    epoch: Epoch
+    last_epoch: Epoch
+    last_seq: Seq
+    nonce: U64
+
+
+@dataclass(frozen=True, slots=True)
+class PreVote:
+    """The answer to a PreVoteRequest; promises nothing."""
+
+    epoch: Epoch
+    storage_id: Bytes16
+    granted: Flag
+    nonce: U64
+
+
+@dataclass(frozen=True, slots=True)
+class VoteRequest:
+    """Vote for me in `epoch`: my log ends at (`last_epoch`, `last_seq`)."""
+
+    epoch: Epoch
+    last_epoch: Epoch
+    last_seq: Seq
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """The durable answer to a VoteRequest."""
+
+    epoch: Epoch
+    storage_id: Bytes16
+    granted: Flag
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The founder asks every member: are you VIRGIN, and is your member list mine?"""
+
+    nonce: Bytes16
+    members_hash: Bytes16
+
+
+@dataclass(frozen=True, slots=True)
+class Virgin:
+    """No epoch promised, no vote given here; `nonce` echoes the founder's."""
+
+    nonce: Bytes16
+    storage_id: Bytes16
+    members_hash: Bytes16
+
+
+@dataclass(frozen=True, slots=True)
+class GenesisOffer:
+    """The founder's first frame, to be stored and confirmed."""
+
+    frame: Blob
+
+
+@dataclass(frozen=True, slots=True)
+class Confirm:
+    """The GENESIS frame with this chain is durable here."""
+
+    chain: Bytes16
+    storage_id: Bytes16
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """Prove that your incarnation is alive: echo this."""
+
+    random: Bytes16
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """The echo of a challenge."""
+
+    random: Bytes16
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRequest:
+    """Send me the reigns from index `start` of your history on."""
+
+    epoch: Epoch
+    start: U32
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A page of the sequencer's epoch history, `total` entries in all."""
+
+    epoch: Epoch
+    start: U32
+    total: U32
+    entries: Annotated[tuple[Reign, ...], HISTORY_ENTRIES_MAX]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One voter: its node id, storage id and address as founding or CONFIG wrote them into the log."""
+
+    node: Text
+    storage_id: Bytes16
+    address: Text
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The voters from this event on. `number` rises by one with each CONFIG."""
+
+    number: U32
+    members: Annotated[tuple[Member, ...], MEMBERS_MAX]
+
+
+@dataclass(frozen=True, slots=True)
+class Genesis:
+    """Payload of event 1: the cluster's uuid and first voters."""
+
+    cluster_uuid: Bytes16
+    config: Config
+
+
+@dataclass(frozen=True, slots=True)
+class EpochStart:
+    """Payload of a reign's first event: who rules. Repeats the config, never changes it."""
+
+    node: Text
+    config: Config
+
+
+type_of: Final[dict[int, type]] = {
+    Kind.HEARTBEAT: Heartbeat, Kind.COMMIT: Commit, Kind.ACK: Ack, Kind.NAK: Nak, Kind.BUSY: Busy, Kind.GONE: Gone,
+    Kind.STALE: Stale, Kind.PRE_VOTE_REQUEST: PreVoteRequest, Kind.PRE_VOTE: PreVote,
+    Kind.VOTE_REQUEST: VoteRequest, Kind.VOTE: Vote, Kind.FOUND: Found, Kind.VIRGIN: Virgin,
+    Kind.GENESIS: GenesisOffer, Kind.CONFIRM: Confirm, Kind.CHALLENGE: Challenge, Kind.PROOF: Proof,
+    Kind.HISTORY_REQUEST: HistoryRequest, Kind.HISTORY: History,
+}  # fmt: skip
+kind_of: Final[dict[type, Kind]] = {message: Kind(kind) for kind, message in type_of.items()}
+
+Message = (
+    Heartbeat | Commit | Ack | Nak | Busy | Gone | Stale | PreVoteRequest | PreVote | VoteRequest | Vote | Found
+    | Virgin | GenesisOffer | Confirm | Challenge | Proof | HistoryRequest | History
+)  # fmt: skip
+
+_PAYLOADS: Final = (Genesis, EpochStart, Config)
+_CODECS: Final = {message: codec_for(message) for message in (*kind_of, *_PAYLOADS)}
+
+
+def encode_message(message: Message | Genesis | EpochStart | Config) -> bytes:
+    """A control message's or internal payload's bytes."""
+    return _CODECS[type(message)].encode(message)
+
+
+def decode_message_untrusted(kind: int, data: bytes | bytearray | memoryview) -> Any:
+    """The control message of this kind.
+
+    Raises:
+        DecodeError: unknown kind, or bytes that are not exactly one such message.
+    """
+    message = type_of.get(kind)
+    if message is None:
+        raise DecodeError("unknown kind", str(kind))
+    return _decode(message, data)
+
+
+def decode_genesis_untrusted(data: bytes | memoryview) -> Genesis:
+    """The payload of a GENESIS record. Raises DecodeError."""
+    genesis = _decode(Genesis, data)
+    assert isinstance(genesis, Genesis)
+    return genesis
+
+
+def decode_epoch_start_untrusted(data: bytes | memoryview) -> EpochStart:
+    """The payload of an EPOCH_START record. Raises DecodeError."""
+    start = _decode(EpochStart, data)
+    assert isinstance(start, EpochStart)
+    return start
+
+
+def _decode(message: type, data: bytes | bytearray | memoryview) -> Any:
+    reader = Reader(data)
+    value = _CODECS[message].decode(reader)
+    reader.end()
+    return value

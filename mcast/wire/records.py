@@ -1,0 +1,130 @@
+"""Records: one client's consecutive commands, packed; and the fabric's own internal events.
+
+    offset  size  field
+         0     1  kind
+         1     3  reserved, zero
+         4     4  count: events in the record, at least 1
+         8     8  session: the id its OPEN was given; 0 in OPEN and internal records
+        16     8  request: number of the record's first command in its session, from 1
+        24     8  lowest: lowest request number whose outcome the client still waits for; never above `request`
+        32     4  length: of the payload in bytes
+        36     -  payload
+
+The sequencer copies records and never decodes a payload. Payloads: COMMANDS, `count` msgpack arrays
+`[name, arg, ...]`; FRAGMENT, index u32, total u32 and a slice of one such array (count 1, every fragment under the same
+request number); OPEN, a 16-byte nonce; NOOP and CLOSE, nothing; GENESIS, CONFIG and EPOCH_START, see `messages`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+from mcast.errors import DecodeError
+from mcast.limits import COMMAND_BYTES_MAX, SEQ_MAX
+
+_LAYOUT: Final = struct.Struct("!B3sIQQQI")
+_FRAGMENT: Final = struct.Struct("!II")
+RECORD_HEADER_BYTES: Final = _LAYOUT.size
+FRAGMENT_HEADER_BYTES: Final = _FRAGMENT.size
+NONCE_BYTES: Final = 16
+_RESERVED: Final = bytes(3)
+
+
+class RecordKind(IntEnum):
+    """What a record holds. From GENESIS on: written by the fabric itself, never by a client."""
+
+    COMMANDS = 1
+    FRAGMENT = 2
+    NOOP = 3
+    OPEN = 4
+    CLOSE = 5
+    GENESIS = 16
+    EPOCH_START = 17
+    CONFIG = 18
+
+
+CLIENT_KINDS: Final = frozenset(
+    {RecordKind.COMMANDS, RecordKind.FRAGMENT, RecordKind.NOOP, RecordKind.OPEN, RecordKind.CLOSE}
+)
+
+
+class Record(NamedTuple):
+    """One decoded record header; `payload` is a view of the bytes it came from."""
+
+    kind: int
+    count: int  # type: ignore[assignment] # a field hides tuple.count, which a record has no use for
+    session: int
+    request: int
+    lowest: int
+    payload: memoryview
+
+
+def encode_record(  # noqa: PLR0913 - one argument a header field
+    kind: RecordKind, count: int, session: int, request: int, lowest: int, payload: bytes
+) -> bytes:
+    """One record's bytes."""
+    return _LAYOUT.pack(kind, _RESERVED, count, session, request, lowest, len(payload)) + payload
+
+
+def decode_records_untrusted(body: bytes | memoryview) -> Iterator[Record]:
+    """Every record of a frame's body, in order.
+
+    Raises:
+        DecodeError: an unknown kind, a length beyond the body, a count that does not fit the kind, or numbers outside
+            their bounds. Records before the bad one have been given by then.
+    """
+    view = memoryview(body)
+    at, end = 0, len(view)
+    while at < end:
+        if end - at < RECORD_HEADER_BYTES:
+            raise DecodeError("short record", f"{end - at} of {RECORD_HEADER_BYTES} bytes")
+        kind, reserved, count, session, request, lowest, length = _LAYOUT.unpack_from(view, at)
+        at += RECORD_HEADER_BYTES
+        if length > end - at:
+            raise DecodeError("short record", f"payload {end - at} of {length} bytes")
+        if kind not in _KINDS or reserved != _RESERVED or not count or (count > 1 and kind != RecordKind.COMMANDS):
+            raise DecodeError("bad record", f"kind {kind}, count {count}, reserved {reserved.hex()}")
+        if session > SEQ_MAX or request + count > SEQ_MAX or lowest > request:
+            raise DecodeError("bad record", f"session {session}, request {request}, lowest {lowest}")
+        if kind == RecordKind.COMMANDS and count > length:
+            raise DecodeError("bad record", f"{count} commands in {length} bytes")
+        yield Record(kind, count, session, request, lowest, view[at : at + length])
+        at += length
+
+
+_KINDS: Final = frozenset(int(kind) for kind in RecordKind)
+
+
+def split_fragments(session: int, request: int, lowest: int, command: bytes, record_max: int) -> list[bytes]:
+    """Cut one packed command into FRAGMENT records of at most `record_max` bytes each."""
+    room = record_max - RECORD_HEADER_BYTES - FRAGMENT_HEADER_BYTES
+    assert room > 0, "record_max leaves no room for a fragment"
+    total = -(-len(command) // room)
+    return [
+        encode_record(
+            RecordKind.FRAGMENT,
+            1,
+            session,
+            request,
+            lowest,
+            _FRAGMENT.pack(index, total) + command[index * room : (index + 1) * room],
+        )
+        for index in range(total)
+    ]
+
+
+def decode_fragment_untrusted(payload: memoryview) -> tuple[int, int, memoryview]:
+    """A FRAGMENT's index, total and slice.
+
+    Raises:
+        DecodeError: too short, or numbers that no command of at most COMMAND_BYTES_MAX gives.
+    """
+    if len(payload) <= FRAGMENT_HEADER_BYTES:
+        raise DecodeError("short fragment", f"{len(payload)} bytes")
+    index, total = _FRAGMENT.unpack_from(payload)
+    if index >= total or total > COMMAND_BYTES_MAX:
+        raise DecodeError("bad fragment", f"{index} of {total}")
+    return index, total, payload[FRAGMENT_HEADER_BYTES:]

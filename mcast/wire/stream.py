@@ -1,0 +1,457 @@
+"""Messages between clients, gateways and peers on a TCP connection.
+
+    offset  size  field
+         0     4  length: of kind and payload together, in bytes
+         4     1  kind
+         5     -  payload
+
+Payloads are msgpack arrays, the fields below in order, except SUBMIT and FORWARD (concatenated records: one group,
+which is numbered contiguously in one epoch) and FRAMES (concatenated frames). A connection begins with HELLO and WELCOME.
+PING may be sent at any time after that and is answered at once by PONG.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from enum import IntEnum
+from typing import Any, Final, NamedTuple
+
+import msgpack
+
+from mcast.errors import DecodeError
+from mcast.limits import (
+    ARITY_MAX,
+    EPOCH_MAX,
+    NAME_BYTES_MAX,
+    SEQ_MAX,
+    TCP_MESSAGE_BYTES_MAX,
+)
+from mcast.wire.frame import FRAME_HEADER_BYTES, Frame, decode_frame_untrusted
+from mcast.wire.records import CLIENT_KINDS, Record, RecordKind, decode_fragment_untrusted, decode_records_untrusted
+
+VERSION: Final = 1
+INCARNATION_BYTES: Final = 16
+TEXT_BYTES_MAX: Final = 4_096  # bytes of an error's or refusal's words; no honest one is longer
+NAMES_MAX: Final = 4_096  # commands or queries of one machine
+PAYLOAD_BYTES_MAX: Final = 16 << 10  # bytes of most messages: msgpack may unpack to sixty times its size
+
+_LENGTH: Final = struct.Struct("!I")
+_HEAD: Final = struct.Struct("!IB")
+HEAD_BYTES: Final = _HEAD.size
+
+
+class StreamKind(IntEnum):
+    """The `kind` of a TCP message."""
+
+    HELLO = 1
+    WELCOME = 2
+    SUBMIT = 3
+    OPENED = 4
+    RESULT = 5
+    QUERY = 6
+    ANSWER = 7
+    QUERY_REFUSED = 8
+    STATUS = 9
+    GAPS = 10
+    FAULT = 11
+    REPORT = 12
+    ERROR = 13
+    FORWARD = 14
+    FORWARD_REFUSED = 15
+    FETCH = 16
+    FRAMES = 17
+    FETCH_END = 18
+    GONE = 19
+    PING = 20
+    PONG = 21
+
+
+class Status(IntEnum):
+    """What became of a record (RESULT's `status`)."""
+
+    APPLIED = 0
+    REUSED = 1
+    """Its request number was used before, by other content."""
+    OUTCOME_GONE = 2
+    """It was applied once; the outcome is no longer kept."""
+    OUT_OF_ORDER = 3
+    """An earlier request is missing; no effect."""
+    EXPIRED = 4
+    """The session is not known (any more); no effect."""
+
+
+class Hello(NamedTuple):
+    """Opens a connection. `role` is "client" or "peer"; `node` is the peer's id, or ""."""
+
+    version: int
+    cluster: str
+    role: str
+    node: str
+    incarnation: bytes
+
+
+class Welcome(NamedTuple):
+    """Answers HELLO. `commands` and `queries` map a name to its least and greatest number of arguments."""
+
+    node: str
+    cluster: str
+    record_max: int
+    commands: dict[str, tuple[int, int]]
+    queries: dict[str, tuple[int, int]]
+    incarnation: bytes
+
+
+class Opened(NamedTuple):
+    """The OPEN record with this nonce was applied: the session's id and the epoch that numbered it."""
+
+    nonce: bytes
+    session: int
+    epoch: int
+
+
+class Result(NamedTuple):
+    """What became of one record of `events` commands.
+
+    `seq` is its first event's (a fragmented command's last); `outcomes` is msgpack [[value, ...], {index: [kind, text]}]
+    with kind 1 rejected, 2 failed. When OUT_OF_ORDER, `seq` is the request number that is missing.
+    """
+
+    session: int
+    request: int
+    events: int
+    seq: int
+    epoch: int
+    status: int
+    outcomes: bytes
+
+
+class Query(NamedTuple):
+    """Ask the machine. `max_ms` and `max_lag` may be None."""
+
+    id: int
+    name: str
+    args: list[Any]
+    level: str
+    min_seq: int
+    max_ms: float | None
+    max_lag: int | None
+
+
+class Answer(NamedTuple):
+    """A query's answer and the event number it holds at."""
+
+    id: int
+    value: Any
+    seq: int
+    epoch: int
+    lag_events: int
+    lag_ms: float | None
+    node: str
+    level: str
+
+
+class QueryRefused(NamedTuple):
+    """No answer, why, and who may do better. `kind`: "refused", "not yet" or "failed" (the handler raised)."""
+
+    id: int
+    reason: str
+    try_node: str | None
+    kind: str
+
+
+class Ask(NamedTuple):
+    """STATUS and GAPS."""
+
+    id: int
+
+
+class Fault(NamedTuple):
+    """Inject these faults from now on ("loss=5%", "clear")."""
+
+    id: int
+    spec: str
+
+
+class Report(NamedTuple):
+    """The answer to STATUS, GAPS and FAULT."""
+
+    id: int
+    report: dict[str, Any]
+
+
+class Failure(NamedTuple):
+    """ERROR: request `id` failed; 0 means the connection itself, which is closed after it."""
+
+    id: int
+    text: str
+
+
+class ForwardRefused(NamedTuple):
+    """The node does not rule, so it took none of the groups sent since; `sequencer` is whom it follows, or ""."""
+
+    epoch: int
+    sequencer: str
+
+
+class Fetch(NamedTuple):
+    """Send journalled frames from the one holding event `first` on, about `max_bytes` of them."""
+
+    first: int
+    max_bytes: int
+
+
+class FetchEnd(NamedTuple):
+    """All asked for, or all there is, was sent; `next_seq` comes next."""
+
+    next_seq: int
+
+
+class FetchGone(NamedTuple):
+    """Events before `low_water` are not kept here."""
+
+    low_water: int
+
+
+class Ping(NamedTuple):
+    """PING and PONG."""
+
+    id: int
+
+
+StreamMessage = (
+    Hello | Welcome | Opened | Result | Query | Answer | QueryRefused | Ask | Fault | Report | Failure | ForwardRefused
+    | Fetch | FetchEnd | FetchGone | Ping
+)  # fmt: skip
+
+type_of: Final[dict[StreamKind, type]] = {
+    StreamKind.HELLO: Hello, StreamKind.WELCOME: Welcome, StreamKind.OPENED: Opened, StreamKind.RESULT: Result,
+    StreamKind.QUERY: Query, StreamKind.ANSWER: Answer, StreamKind.QUERY_REFUSED: QueryRefused,
+    StreamKind.STATUS: Ask, StreamKind.GAPS: Ask, StreamKind.FAULT: Fault, StreamKind.REPORT: Report,
+    StreamKind.ERROR: Failure, StreamKind.FORWARD_REFUSED: ForwardRefused, StreamKind.FETCH: Fetch,
+    StreamKind.FETCH_END: FetchEnd, StreamKind.GONE: FetchGone, StreamKind.PING: Ping, StreamKind.PONG: Ping,
+}  # fmt: skip
+RAW_KINDS: Final = frozenset({StreamKind.SUBMIT, StreamKind.FORWARD, StreamKind.FRAMES})
+
+
+def pack_message(kind: StreamKind, message: StreamMessage) -> bytes:
+    """A whole TCP message.
+
+    Raises:
+        ValueError, TypeError, OverflowError: a value inside that msgpack cannot pack, or a message beyond its bound.
+    """
+    return pack_raw(kind, msgpack.packb(message))
+
+
+def pack_raw(kind: StreamKind, payload: bytes) -> bytes:
+    """A whole TCP message around encoded records or frames. Raises ValueError beyond TCP_MESSAGE_BYTES_MAX."""
+    if len(payload) >= TCP_MESSAGE_BYTES_MAX:
+        raise ValueError(f"message of {len(payload)} bytes; at most {TCP_MESSAGE_BYTES_MAX}")
+    return _HEAD.pack(1 + len(payload), kind) + payload
+
+
+class Splitter:
+    """Cuts a TCP byte stream into messages. It never holds more than one message's bytes beyond what it was fed."""
+
+    __slots__ = ("_buffer", "_length_max")
+
+    def __init__(self, length_max: int = TCP_MESSAGE_BYTES_MAX) -> None:
+        self._buffer = bytearray()
+        self._length_max = length_max
+
+    def allow_whole_messages(self) -> None:
+        """Raise the bound to TCP_MESSAGE_BYTES_MAX: the other side is known now."""
+        self._length_max = TCP_MESSAGE_BYTES_MAX
+
+    def feed(self, data: bytes) -> list[tuple[int, bytes]]:
+        """The messages (kind, payload) that `data` completes.
+
+        Raises:
+            DecodeError: a length of zero or beyond the bound; the stream cannot be read any further.
+        """
+        buffer = self._buffer
+        if buffer:
+            buffer += data
+            source: bytes | bytearray = buffer
+        else:
+            source = data
+        at, end = 0, len(source)
+        messages: list[tuple[int, bytes]] = []
+        while end - at >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(source, at)
+            if not 0 < length <= self._length_max:
+                raise DecodeError("bad message length", str(length))
+            after = at + _LENGTH.size + length
+            if after > end:
+                break
+            messages.append((source[at + 4], bytes(source[at + HEAD_BYTES : after])))
+            at = after
+        if source is buffer:
+            if at:
+                del buffer[:at]
+        elif at < end:
+            buffer += memoryview(data)[at:]
+        return messages
+
+
+def decode_stream_untrusted(kind: int, payload: bytes) -> Any:
+    """The message in a payload: one of the classes above, by kind.
+
+    Raises:
+        DecodeError: an unknown or raw kind, bytes that are not msgpack, or fields of the wrong number, type or size.
+    """
+    message, checks = _CHECKS.get(kind, (None, ()))
+    if message is None:
+        raise DecodeError("unknown message kind", str(kind))
+    if len(payload) > _PAYLOAD_BYTES_MAX.get(kind, PAYLOAD_BYTES_MAX):
+        raise DecodeError("message too long", f"{message.__name__} of {len(payload)} bytes")
+    try:
+        fields = msgpack.unpackb(payload, strict_map_key=False)
+    except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
+        raise DecodeError("not msgpack", type(error).__name__) from None
+    except RecursionError:
+        raise DecodeError("not msgpack", "nested too deeply") from None
+    if type(fields) is not list or len(fields) != len(checks):
+        raise DecodeError("bad message", f"{message.__name__} takes {len(checks)} fields")
+    for at, check in enumerate(checks):
+        if not check(fields[at]):
+            raise DecodeError("bad field", f"{message.__name__}.{message._fields[at]}")
+    if message is Welcome:
+        fields[3], fields[4] = _arities(fields[3]), _arities(fields[4])
+    return message._make(fields)
+
+
+def decode_group_untrusted(payload: bytes, record_max: int) -> list[Record]:
+    """The records of one SUBMIT or FORWARD: a single record, or all fragments of one command in order.
+
+    Raises:
+        DecodeError: bad records, a kind no client may write, a record beyond `record_max`, or an incomplete command.
+    """
+    records = list(decode_records_untrusted(payload))
+    if not records:
+        raise DecodeError("empty group")
+    first = records[0]
+    for index, record in enumerate(records):
+        if record.kind not in CLIENT_KINDS or len(record.payload) > record_max:
+            raise DecodeError("bad group", f"record kind {record.kind}, {len(record.payload)} bytes")
+        if record.kind == RecordKind.FRAGMENT:
+            number, total, _ = decode_fragment_untrusted(record.payload)
+            if number != index or total != len(records):
+                raise DecodeError("bad group", f"fragment {number} of {total} at {index} of {len(records)}")
+        elif len(records) != 1:
+            raise DecodeError("bad group", f"{len(records)} records that are not one command")
+        if (record.session, record.request, record.lowest) != (first.session, first.request, first.lowest):
+            raise DecodeError("bad group", "fragments of different commands")
+    _check_numbers(first)
+    return records
+
+
+def _check_numbers(record: Record) -> None:
+    if record.kind == RecordKind.OPEN:
+        if record.session or record.request or len(record.payload) != INCARNATION_BYTES:
+            raise DecodeError("bad group", "OPEN has no session, no request and a 16-byte nonce")
+    elif not record.session or not record.request or record.session > SEQ_MAX or record.lowest > record.request:
+        raise DecodeError("bad group", f"session {record.session}, request {record.request}, lowest {record.lowest}")
+
+
+def decode_frames_untrusted(payload: bytes) -> list[Frame]:
+    """The frames of one FRAMES message.
+
+    Raises:
+        DecodeError: as `decode_frame_untrusted`. Chains are not checked here: that needs the log.
+    """
+    frames: list[Frame] = []
+    at, end = 0, len(payload)
+    while at < end:
+        frame = decode_frame_untrusted(payload, at)
+        frames.append(frame)
+        at += FRAME_HEADER_BYTES + len(frame.body)
+    return frames
+
+
+def pack_frames(frames: Sequence[Frame]) -> bytes:
+    """One FRAMES message."""
+    return pack_raw(StreamKind.FRAMES, b"".join([part for frame in frames for part in (frame.head, frame.body)]))
+
+
+_Check = Callable[[Any], bool]
+
+
+def _integer(limit: int) -> _Check:
+    return lambda value: type(value) is int and 0 <= value <= limit
+
+
+def _text(limit: int) -> _Check:
+    return lambda value: type(value) is str and len(value) <= limit and len(value.encode("utf-8", "replace")) <= limit
+
+
+def _optional(check: _Check) -> _Check:
+    return lambda value: value is None or check(value)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < 1e15
+
+
+def _is_arity_table(value: Any) -> bool:
+    return type(value) is dict and len(value) <= NAMES_MAX and all(
+        _NAME(name) and type(pair) is list and len(pair) == 2 and _ARITY(pair[0]) and _ARITY(pair[1])
+        for name, pair in value.items()
+    )
+
+
+def _arities(table: dict[str, list[int]]) -> dict[str, tuple[int, int]]:
+    return {name: (least, most) for name, (least, most) in table.items()}
+
+
+def _size(size: int) -> _Check:
+    return lambda value: type(value) is bytes and len(value) == size
+
+
+_ID: Final = _integer(SEQ_MAX)
+_SEQ: Final = _integer(SEQ_MAX)
+_EPOCH: Final = _integer(EPOCH_MAX)
+_COUNT: Final = _integer(1 << 32)
+_ARITY: Final = _integer(1 << 16)  # a machine may take any number; a query's own bound is ARITY_MAX
+_NAME: Final = _text(NAME_BYTES_MAX)
+_WORDS: Final = _text(TEXT_BYTES_MAX)
+_NONCE: Final = _size(INCARNATION_BYTES)
+
+
+def _is_any(value: Any) -> bool:
+    return True
+
+
+_PAYLOAD_BYTES_MAX: Final[dict[int, int]] = {
+    StreamKind.WELCOME: 1 << 20, StreamKind.QUERY: 1 << 20, StreamKind.RESULT: TCP_MESSAGE_BYTES_MAX,
+    StreamKind.ANSWER: TCP_MESSAGE_BYTES_MAX, StreamKind.REPORT: TCP_MESSAGE_BYTES_MAX,
+}  # fmt: skip
+
+_CHECKS: Final[dict[int, tuple[Any, tuple[_Check, ...]]]] = {
+    StreamKind.HELLO: (Hello, (_COUNT, _NAME, lambda value: value in ("client", "peer"), _NAME, _NONCE)),
+    StreamKind.WELCOME: (Welcome, (_NAME, _NAME, _integer(1 << 20), _is_arity_table, _is_arity_table, _NONCE)),
+    StreamKind.OPENED: (Opened, (_NONCE, _SEQ, _EPOCH)),
+    StreamKind.RESULT: (
+        Result, (_SEQ, _SEQ, _COUNT, _SEQ, _EPOCH, _integer(max(Status)), lambda value: type(value) is bytes),
+    ),
+    StreamKind.QUERY: (
+        Query,
+        (
+            _ID, _NAME, lambda value: type(value) is list and len(value) <= ARITY_MAX, _NAME, _SEQ,
+            _optional(_is_number), _optional(_SEQ),
+        ),
+    ),
+    StreamKind.ANSWER: (Answer, (_ID, _is_any, _SEQ, _EPOCH, _SEQ, _optional(_is_number), _NAME, _NAME)),
+    StreamKind.QUERY_REFUSED: (QueryRefused, (_ID, _WORDS, _optional(_NAME), _NAME)),
+    StreamKind.STATUS: (Ask, (_ID,)),
+    StreamKind.GAPS: (Ask, (_ID,)),
+    StreamKind.FAULT: (Fault, (_ID, _WORDS)),
+    StreamKind.REPORT: (Report, (_ID, lambda value: type(value) is dict)),
+    StreamKind.ERROR: (Failure, (_ID, _WORDS)),
+    StreamKind.FORWARD_REFUSED: (ForwardRefused, (_EPOCH, _NAME)),
+    StreamKind.FETCH: (Fetch, (_SEQ, _COUNT)),
+    StreamKind.FETCH_END: (FetchEnd, (_SEQ,)),
+    StreamKind.GONE: (FetchGone, (_SEQ,)),
+    StreamKind.PING: (Ping, (_ID,)),
+    StreamKind.PONG: (Ping, (_ID,)),
+}  # fmt: skip

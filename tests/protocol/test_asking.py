@@ -1,0 +1,96 @@
+from mcast.limits import DEEP_GAP_FRAMES, NAK_RANGES_MAX
+from mcast.protocol.effects import CatchUp, Send
+from mcast.wire.messages import Busy, Gone, Nak, PeerState
+
+from .bench import KEY, arrival, extended, frame_arrival, of, reign_log, settle
+from .test_following import beat, follower, hear
+
+LOG = reign_log([(1, "n1", 300)])
+
+
+def run(node, until, now, step=0.0005):
+    """Tick to a moment; the (time, Send of a Nak) on the way."""
+    naks = []
+    while now < until:
+        node.tick(now)
+        naks += [(now, effect) for effect in settle(node, now) if isinstance(effect, Send) and isinstance(effect.message, Nak)]
+        now += step
+    return naks
+
+
+def test_one_nak_asks_for_a_bursts_losses():
+    node = follower(LOG[:2])
+    hear(node, LOG[:2])
+    node.receive([frame_arrival("n1", LOG[i], counter=i) for i in range(3, 20, 2)], 0.02)
+    naks = run(node, 0.0225, 0.02)
+    assert len(naks) == 1
+    when, nak = naks[0]
+    assert nak.to == KEY["n1"]
+    assert 0.001 <= when - 0.02 <= 0.0021
+    assert [(asked.first, asked.last) for asked in nak.message.ranges] == [(i, i) for i in range(3, 19, 2)]
+
+
+def test_a_nak_is_bounded_and_oldest_first():
+    node = follower(LOG[:2])
+    hear(node, LOG[:2])
+    node.receive([frame_arrival("n1", LOG[i], counter=i) for i in range(3, 300, 2)], 0.02)
+    naks = run(node, 0.026, 0.02)
+    assert [len(nak.message.ranges) for _, nak in naks[:2]] == [NAK_RANGES_MAX, NAK_RANGES_MAX]
+    assert naks[0][1].message.ranges[0].first == 3
+    assert all(b - a >= 0.001 for (a, _), (b, _) in zip(naks, naks[1:], strict=False))
+
+
+def test_a_silent_sequencer_is_asked_twice_and_then_a_peer_that_has_it():
+    node = follower(LOG[:2])
+    peers = (PeerState(KEY["n3"], 90, 1), PeerState(KEY["n2"], 2, 1))
+    hear(node, LOG[:2], high=90, peers=peers)
+    asked = [nak.to for _, nak in run(node, 0.3, 0.02)]
+    assert asked[:2] == [KEY["n1"], KEY["n1"]]
+    assert KEY["n3"] in asked
+    assert KEY["n2"] not in asked
+
+
+def test_busy_quiets_for_a_while():
+    node = follower(LOG[:2])
+    hear(node, LOG[:2], high=9)
+    node.receive([arrival("n1", Busy(50_000), promised=1)], 0.02)
+    naks = run(node, 0.12, 0.02)
+    assert naks
+    assert naks[0][0] >= 0.07
+
+
+def test_a_deep_gap_goes_over_tcp_and_comes_back():
+    far = 2 + DEEP_GAP_FRAMES + 400
+    node = follower(LOG[:2])
+    effects = hear(node, LOG[:2], high=far, peers=(PeerState(KEY["n3"], far, 1),))
+    (fetch,) = of(CatchUp, effects)
+    assert (fetch.first, fetch.until) == (3, far)
+    assert set(fetch.peers) == {KEY["n1"], KEY["n3"]}
+    assert node.statistics().catching_up
+    assert run(node, 0.2, 0.02) == []
+    whole = extended(LOG, far - LOG[-1].last)
+    node.transferred(whole[2:], KEY["n3"], 0.3)
+    assert node.last_seq == far
+    assert not node.statistics().catching_up
+
+
+def test_a_catch_up_without_progress_is_asked_for_again():
+    far = 2 + DEEP_GAP_FRAMES + 400
+    node = follower(LOG[:2])
+    hear(node, LOG[:2], high=far)
+    node.transfer_failed(KEY["n1"], 0.05)
+    node.tick(0.06)
+    assert of(CatchUp, settle(node, 0.06)) == []
+    node.tick(0.2)
+    assert of(CatchUp, settle(node, 0.2))
+    node.receive([arrival("n1", beat(LOG[:2], 1, high=far, round=2), promised=1)], 0.3)
+    assert of(CatchUp, settle(node, 0.3)) == []
+    node.tick(1.3)
+    assert of(CatchUp, settle(node, 1.3))
+
+
+def test_gone_sends_to_tcp():
+    node = follower(LOG[:2])
+    hear(node, LOG[:2], high=50)
+    node.receive([arrival("n1", Gone(40, 0), promised=1)], 0.02)
+    assert of(CatchUp, settle(node, 0.02))

@@ -1,0 +1,166 @@
+import pytest
+
+from mcast.protocol.effects import EpochChanged, WriteMeta
+from mcast.protocol.rules import Rules
+from mcast.wire.messages import PreVote, PreVoteRequest, Stale, Vote, VoteRequest
+
+from .bench import KEY, STORAGE, arrival, of, reign_log, replica, settle
+from .test_following import beat
+
+LOG = reign_log([(1, "n3", 2)])
+
+
+def silent(node="n1", frames=LOG, rules=None, now=2.0):
+    node = replica(node, frames, 1, rules)
+    return node
+
+
+def canvass(node, now=2.0):
+    node.tick(now)
+    (request,) = of(PreVoteRequest, settle(node, now))
+    return request
+
+
+def test_silence_leads_to_a_pre_vote_that_promises_nothing():
+    node = silent()
+    assert 0.5 <= node.next_deadline() <= 1.0
+    request = canvass(node)
+    assert (request.epoch, request.last_epoch, request.last_seq) == (2, 1, 4)
+    assert node.promised == 1
+
+
+def test_the_own_vote_is_durable_before_anybody_is_asked():
+    node = silent()
+    request = canvass(node)
+    node.receive([arrival("n2", PreVote(2, STORAGE["n2"], True, request.nonce), promised=1)], 2.0)
+    effects = node.take_effects()
+    (write,) = of(WriteMeta, effects)
+    assert (write.meta.promised, write.meta.voted_epoch, write.meta.voted_for) == (2, 2, KEY["n1"])
+    assert of(VoteRequest, effects) == []
+    assert node.promised == 1
+    node.completed(write.ticket, 2.01)
+    assert node.promised == 2
+    assert of(VoteRequest, node.take_effects())
+
+
+@pytest.mark.parametrize("wrong", [{"nonce": 1}, {"granted": False}, {"storage_id": b"x" * 16}])
+def test_a_pre_vote_must_answer_this_canvass_under_a_members_storage_id(wrong):
+    node = silent()
+    request = canvass(node)
+    fields = {"epoch": 2, "storage_id": STORAGE["n2"], "granted": True, "nonce": request.nonce} | wrong
+    node.receive([arrival("n2", PreVote(**fields), promised=1)], 2.0)
+    assert of(WriteMeta, node.take_effects()) == []
+
+
+def test_a_voter_that_hears_its_sequencer_refuses_the_pre_vote():
+    node = silent("n2")
+    node.receive([arrival("n3", beat(LOG, 1), promised=1)], 2.0)
+    settle(node, 2.0)
+    node.receive([arrival("n1", PreVoteRequest(2, 1, 4, 5), promised=1)], 2.1)
+    (answer,) = of(PreVote, node.take_effects())
+    assert not answer.granted
+    node.receive([arrival("n1", PreVoteRequest(2, 1, 4, 5), promised=1)], 2.6)
+    (answer,) = of(PreVote, node.take_effects())
+    assert answer.granted
+
+
+def test_heartbeats_whose_confirmed_round_stands_still_are_silence():
+    node = silent("n2")
+    now = 1.0
+    while now < 3.0:
+        node.receive([arrival("n3", beat(LOG, 1, round=int(now * 100), confirmed=3), promised=1)], now)
+        node.tick(now)
+        if of(PreVoteRequest, settle(node, now)):
+            break
+        now += 0.05
+    assert 1.5 <= now <= 2.1
+
+
+def ask_vote(node, sender="n1", epoch=2, last=(1, 4), now=2.0):
+    node.receive([arrival(sender, VoteRequest(epoch, *last), promised=epoch)], now)
+    return of(Vote, settle(node, now))
+
+
+def test_one_vote_an_epoch_and_again_to_the_same_candidate():
+    node = silent("n2")
+    assert [vote.granted for vote in ask_vote(node, "n1")] == [True]
+    assert [vote.granted for vote in ask_vote(node, "n3")] == [False]
+    assert [vote.granted for vote in ask_vote(node, "n1")] == [True]
+
+
+def test_the_vote_is_durable_before_it_is_given():
+    node = silent("n2")
+    node.receive([arrival("n1", VoteRequest(2, 1, 4), promised=2)], 2.0)
+    (promise,) = of(WriteMeta, node.take_effects())
+    assert promise.meta.promised == 2
+    node.completed(promise.ticket, 2.0)
+    effects = node.take_effects()
+    (vote,) = of(WriteMeta, effects)
+    assert of(Vote, effects) == []
+    node.completed(vote.ticket, 2.0)
+    assert of(Vote, node.take_effects())[0].granted
+
+
+@pytest.mark.parametrize("last", [(1, 3), (0, 900)])
+def test_a_log_that_lacks_something_gets_no_vote(last):
+    assert [vote.granted for vote in ask_vote(silent("n2"), last=last)] == [False]
+    ablated = silent("n2", rules=Rules(vote_log_rule=False))
+    assert [vote.granted for vote in ask_vote(ablated, last=last)] == [True]
+
+
+def test_votes_under_an_unknown_storage_id_do_not_elect():
+    for rules, elected in ((Rules(), False), (Rules(storage_id_checked=False), True)):
+        node = silent(rules=rules)
+        request = canvass(node)
+        node.receive([arrival("n2", PreVote(2, STORAGE["n2"], True, request.nonce), promised=1)], 2.0)
+        settle(node, 2.0)
+        node.receive([arrival("n2", Vote(2, b"wiped".ljust(16), True), promised=2)], 2.0)
+        assert (node.statistics().role == "assuming") is elected
+
+
+def test_a_node_outside_the_configuration_never_stands():
+    node = replica("n1", LOG, 1)
+    node._core.meta = node._core._planned_meta = node._core.meta.__class__(b"fresh".ljust(16), promised=1)
+    for step in range(40):
+        node.tick(2.0 + step / 10)
+        assert of(PreVoteRequest, settle(node, 2.0)) == []
+
+
+def test_a_stale_envelope_is_refused_and_told():
+    node = replica("n2", LOG, 5)
+    node.receive([arrival("n3", beat(LOG, 1), promised=1)], 0.1)
+    effects = node.take_effects()
+    (stale,) = of(Stale, effects)
+    assert stale.refused == 1
+    node.receive([arrival("n3", beat(LOG, 1), promised=1)], 0.101)
+    assert of(Stale, node.take_effects()) == []
+    assert node.sequencer is None
+
+
+def test_without_fencing_the_deposed_one_is_heard():
+    node = replica("n2", LOG, 5, Rules(fencing=False))
+    node.receive([arrival("n3", beat(LOG, 5), promised=1)], 0.1)
+    assert EpochChanged(5, KEY["n3"]) in node.take_notices()
+
+
+def test_a_higher_promise_is_durable_before_its_bearer_is_heard():
+    node = replica("n2", LOG, 1)
+    node.receive([arrival("n3", beat(LOG, 7), promised=7)], 0.1)
+    (write,) = of(WriteMeta, node.take_effects())
+    assert node.sequencer is None
+    node.completed(write.ticket, 0.2)
+    assert node.promised == 7
+    assert node.sequencer == KEY["n3"]
+
+
+def test_failed_canvasses_back_off():
+    node = silent()
+    now, waits = 2.0, []
+    for _ in range(8):
+        node.tick(now)
+        settle(node, now)
+        waits.append(node.next_deadline() - now)
+        now = node.next_deadline()
+    assert waits[0] < 0.05
+    assert max(waits) > 0.3
+    assert max(waits) < 1.0

@@ -1,0 +1,247 @@
+import pytest
+
+from mcast.protocol.effects import Append, Apply, HaltRequired, Truncate
+from mcast.protocol.log import Log
+from mcast.protocol.rules import Rules
+from mcast.wire.frame import Frame, make_frame
+from mcast.wire.messages import Ack, Commit, Heartbeat, HistoryRequest, Reign
+
+from .bench import (
+    KEY,
+    UUID,
+    arrival,
+    command_frame,
+    epoch_start,
+    extended,
+    frame_arrival,
+    genesis,
+    of,
+    recovered,
+    reign_log,
+    replica,
+    settle,
+)
+
+
+def beat(frames: list[Frame], epoch: int, *, high: int | None = None, commit: int = 0, newest: int = 8, **how) -> Heartbeat:
+    """The heartbeat of a sequencer whose log is `frames`."""
+    log = Log(recovered(frames=frames))
+    fields = {
+        "epoch": epoch, "cluster_uuid": UUID, "high": high or log.last_seq, "high_chain": log.last_chain,
+        "commit": commit, "commit_chain": log.chain_at(commit) or bytes(16), "round": 1, "confirmed": 0,
+        "stream_base": 0, "stream_sent": 0, "history": tuple(log.reigns[-newest:]), "peers": (),
+    } | how  # fmt: skip
+    return Heartbeat(**fields)
+
+
+def follower(frames, promised=1, rules=None):
+    return replica("n2", frames, promised, rules)
+
+
+def hear(node, frames, epoch=1, now=0.01, **how):
+    node.receive([arrival("n1", beat(frames, epoch, **how), promised=epoch)], now)
+    return settle(node, now)
+
+
+LOG = reign_log([(1, "n1", 4)])
+
+
+def test_frames_in_order_are_journaled_in_one_append_and_acknowledged():
+    node = follower(LOG[:2])
+    hear(node, LOG)
+    node.receive([frame_arrival("n1", frame, counter=i + 2) for i, frame in enumerate(LOG[2:5])], 0.02)
+    effects = node.take_effects()
+    (append,) = of(Append, effects)
+    assert append.frames == tuple(LOG[2:5])
+    assert of(Ack, effects) == []
+    node.completed(append.ticket, 0.03)
+    (ack,) = of(Ack, node.take_effects())
+    assert (ack.epoch, ack.seq, ack.chain) == (1, 5, LOG[4].chain)
+
+
+def test_nothing_is_acknowledged_before_the_history_is_known():
+    node = follower(LOG[:2])
+    node.receive([frame_arrival("n1", LOG[2], counter=2)], 0.02)
+    assert of(Ack, settle(node, 0.02)) == []
+    assert node.last_seq == 2
+
+
+def test_a_gap_waits_in_the_buffer_and_is_asked_for():
+    node = follower(LOG[:2])
+    hear(node, LOG[:2], stream_sent=1)
+    node.receive([frame_arrival("n1", LOG[3], counter=3), frame_arrival("n1", LOG[4], counter=4)], 0.02)
+    assert node.last_seq == 2
+    assert node.ledger_report().open == ((3, 3),)
+    assert node.ledger_report().lost == 1
+    node.receive([frame_arrival("n1", LOG[2], kind=2)], 0.03)
+    assert node.last_seq == 5
+    assert node.ledger_report().repaired == 1
+
+
+def test_a_frame_of_another_chain_is_refused():
+    node = follower(LOG[:2])
+    hear(node, LOG)
+    stranger = command_frame(LOG[1], size=33)
+    broken = stranger._replace(body=stranger.body[:-1] + b"?")
+    node.receive([frame_arrival("n1", broken, counter=2)], 0.02)
+    assert node.last_seq == 2
+    assert node.statistics().counts["chain"] == 1
+
+
+def test_without_log_matching_a_damaged_frame_enters_the_log():
+    node = follower(LOG[:2], rules=Rules(log_matching=False))
+    hear(node, LOG)
+    broken = LOG[2]._replace(body=b"?" * len(LOG[2].body))
+    node.receive([frame_arrival("n1", broken, counter=2)], 0.02)
+    assert node.last_seq == 3
+
+
+def test_a_buffered_frame_whose_chain_fails_reopens_its_gap():
+    node = follower(LOG[:2])
+    hear(node, LOG)
+    broken = LOG[3]._replace(body=b"?" * len(LOG[3].body))
+    node.receive([frame_arrival("n1", broken, counter=4), frame_arrival("n1", LOG[4], counter=5)], 0.02)
+    node.receive([frame_arrival("n1", LOG[2], kind=2)], 0.03)
+    assert node.last_seq == 3
+    assert (4, 4) in node.ledger_report().open
+    node.receive([frame_arrival("n1", LOG[3], kind=2)], 0.04)
+    assert node.last_seq == 5
+
+
+def test_a_stale_frame_that_the_history_gives_to_another_reign_is_refused():
+    base = LOG[:3]
+    winner = [*base, epoch_start(2, "n3", base[-1])]
+    node = follower(base, promised=2)
+    hear(node, winner, epoch=2)
+    node.receive([frame_arrival("n1", LOG[3], promised=2)], 0.02)
+    assert node.last_seq == 3
+    assert node.statistics().counts["unassigned frame"] == 1
+
+
+def test_a_dead_reigns_tail_is_truncated_before_anything_is_acknowledged():
+    winner = [*LOG[:3], epoch_start(2, "n3", LOG[2])]
+    node = follower(LOG, promised=2)
+    effects = hear(node, winner, epoch=2)
+    (cut,) = of(Truncate, effects)
+    assert cut.last == 3
+    acks = of(Ack, effects)
+    assert [ack.seq for ack in acks] == [3]
+    assert effects.index(cut) == 0
+    assert node.last_seq == 3
+
+
+def test_a_cut_below_commit_halts():
+    committed = extended(LOG, 1, commit=5)
+    winner = [*LOG[:3], epoch_start(2, "n3", LOG[2])]
+    node = follower(committed, promised=2)
+    assert node.commit_seq == 5
+    hear(node, winner, epoch=2)
+    (halt,) = [notice for notice in node.take_notices() if isinstance(notice, HaltRequired)]
+    assert "committed" in halt.reason
+    assert node.last_seq == 7
+
+
+def test_an_append_from_before_a_truncation_proves_nothing():
+    node = follower(LOG[:2])
+    hear(node, LOG)
+    node.receive([frame_arrival("n1", frame, counter=i + 2) for i, frame in enumerate(LOG[2:5])], 0.02)
+    (append,) = of(Append, node.take_effects())
+    winner = extended([*LOG[:2], epoch_start(2, "n3", LOG[1])], 3)
+    node.receive([arrival("n3", beat(winner, 2), promised=2)], 0.03)
+    settle(node, 0.03)
+    node.receive([frame_arrival("n3", frame, counter=i + 1) for i, frame in enumerate(winner[2:])], 0.04)
+    (rewritten,) = of(Append, node.take_effects())
+    node.completed(append.ticket, 0.05)
+    assert of(Ack, node.take_effects()) == []
+    node.completed(rewritten.ticket, 0.06)
+    assert [ack.seq for ack in of(Ack, node.take_effects())] == [winner[-1].last]
+
+
+def test_commit_is_adopted_only_with_its_chain():
+    node = follower(LOG)
+    hear(node, LOG, commit=0)
+    node.receive([arrival("n1", Commit(1, 4, b"?" * 16, 0), promised=1)], 0.02)
+    assert node.commit_seq == 0
+    node.receive([arrival("n1", Commit(1, 4, LOG[3].chain, 0), promised=1)], 0.03)
+    assert node.commit_seq == 4
+    (apply,) = of(Apply, node.take_effects())
+    assert apply.frames == tuple(LOG[:4])
+
+
+def test_a_commit_ahead_of_the_log_is_adopted_when_the_log_gets_there():
+    node = follower(LOG[:3])
+    hear(node, LOG, commit=5)
+    assert node.commit_seq == 0
+    node.receive([frame_arrival("n1", frame, kind=2) for frame in LOG[3:5]], 0.02)
+    assert node.commit_seq == 5
+
+
+def test_a_frame_proves_the_commit_it_carries():
+    node = follower(LOG)
+    hear(node, LOG)
+    carrier = command_frame(LOG[-1], commit=5)
+    node.receive([frame_arrival("n1", carrier)], 0.02)
+    assert node.commit_seq == 5
+
+
+def test_older_reigns_are_fetched_before_frames_are_judged():
+    frames = reign_log([(epoch, "n1", 1) for epoch in range(1, 30)])
+    node = follower(frames[:3], promised=29)
+    effects = hear(node, frames, epoch=29)
+    (request,) = of(HistoryRequest, effects)
+    assert of(Ack, effects) == []
+    from mcast.wire.messages import History
+
+    reigns = tuple(Log(recovered(frames=frames)).reigns)
+    node.receive([arrival("n1", History(29, request.start, len(reigns), reigns[:20]), promised=29)], 0.02)
+    (second,) = of(HistoryRequest, settle(node, 0.02))
+    assert second.start == 20
+    node.receive([arrival("n1", History(29, 20, len(reigns), reigns[20:]), promised=29)], 0.03)
+    settle(node, 0.03)
+    assert node.statistics().reconciled
+    assert of(Ack, hear(node, frames, epoch=29, now=0.04))
+
+
+def test_a_second_sequencer_of_one_epoch_halts_the_first():
+    node = replica("n1", LOG, 1, Rules(reign_begins_with_vote=False))
+    assert node.ruling
+    node.receive([arrival("n2", beat(LOG, 1), promised=1)], 0.1)
+    assert any(isinstance(notice, HaltRequired) for notice in node.take_notices())
+
+
+def test_a_heartbeat_of_a_foreign_cluster_is_ignored():
+    node = follower(LOG)
+    hear(node, LOG, cluster_uuid=b"f" * 16)
+    assert node.sequencer is None
+    assert node.statistics().counts["foreign cluster"] == 1
+
+
+def test_transferred_frames_are_judged_like_any_other():
+    node = follower(LOG[:2])
+    hear(node, LOG)
+    strange = make_frame(1, 3, 1, 0, 9, b"?" * 16, LOG[2].body)
+    node.transferred([strange], KEY["n3"], 0.02)
+    assert node.last_seq == 2
+    node.transferred(LOG[2:], KEY["n3"], 0.03)
+    assert node.last_seq == 6
+
+
+def test_an_early_frame_keeps_its_place_when_the_rest_comes_over_tcp():
+    node = follower(LOG[:2])
+    hear(node, LOG)
+    node.receive([frame_arrival("n1", LOG[5], counter=6)], 0.02)
+    node.transferred(LOG[2:5], KEY["n3"], 0.03)
+    assert node.last_seq == 6
+    assert node.ledger_report().open == ()
+
+
+@pytest.mark.parametrize("rule", ["reconcile_before_ack", "assigned_frames_only", "commit_proven"])
+def test_each_rule_can_be_ablated(rule):
+    node = follower(LOG, promised=2, rules=Rules(**{rule: False}))
+    winner = [*LOG[:3], epoch_start(2, "n3", LOG[2])]
+    hear(node, winner, epoch=2, commit=4)
+    assert node.commit_seq == (3 if rule == "commit_proven" else 0)
+
+
+def test_genesis_alone_has_its_own_reign():
+    assert Log(recovered(frames=[genesis()])).reigns == [Reign(0, 1, bytes(16))]

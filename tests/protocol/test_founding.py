@@ -1,0 +1,162 @@
+import random
+
+from mcast.protocol.effects import Append, Truncate
+from mcast.protocol.founding import members_hash
+from mcast.protocol.replica import Replica
+from mcast.protocol.rules import Rules
+from mcast.wire.frame import decode_frame_untrusted
+from mcast.wire.messages import Confirm, Found, GenesisOffer, Virgin, VoteRequest
+
+from .bench import KEY, NODES, STORAGE, arrival, genesis, of, recovered, replica, settings, settle
+
+HASH = members_hash(settings().members)
+
+
+def founder(rules=None, frames=()):
+    node = replica("n1", frames, 0, rules)
+    node.tick(0.0)
+    return node, settle(node, 0.0)
+
+
+def virgin(sender, found, **how):
+    fields = {"nonce": found.nonce, "storage_id": STORAGE[sender], "members_hash": HASH} | how
+    return arrival(sender, Virgin(**fields))
+
+
+def test_only_the_first_member_calls():
+    _, effects = founder()
+    assert of(Found, effects)
+    other = replica("n2")
+    other.tick(5.0)
+    assert settle(other, 5.0) == []
+
+
+def test_genesis_needs_every_member():
+    node, effects = founder()
+    (found,) = of(Found, effects)
+    node.receive([virgin("n2", found)], 0.1)
+    assert of(Append, settle(node, 0.1)) == []
+    node.tick(0.2)
+    assert node.statistics().founding_waits_for == ("n3",)
+    settle(node, 0.2)
+    node.receive([virgin("n3", found)], 0.3)
+    effects = settle(node, 0.3)
+    (append,) = of(Append, effects)
+    assert {offer.to for offer in effects if isinstance(getattr(offer, "message", None), GenesisOffer)} == {KEY["n2"], KEY["n3"]}
+    assert append.frames[0].first == 1
+
+
+def test_with_the_ablation_a_majority_is_enough():
+    node, effects = founder(Rules(founding_by_all=False))
+    node.receive([virgin("n2", of(Found, effects)[0])], 0.1)
+    assert of(Append, settle(node, 0.1))
+
+
+def test_an_echo_of_another_call_or_list_does_not_count():
+    node, effects = founder()
+    (found,) = of(Found, effects)
+    node.receive([virgin("n2", found, nonce=b"?" * 16), virgin("n3", found, members_hash=b"?" * 16)], 0.1)
+    node.tick(0.2)
+    assert set(node.statistics().founding_waits_for) == {"n2", "n3"}
+
+
+def founded():
+    node, effects = founder()
+    (found,) = of(Found, effects)
+    node.receive([virgin("n2", found), virgin("n3", found)], 0.1)
+    effects = settle(node, 0.1)
+    return node, effects
+
+
+def test_the_first_vote_waits_for_every_confirmation():
+    node, effects = founded()
+    frame = of(Append, effects)[0].frames[0]
+    node.receive([arrival("n2", Confirm(frame.chain, STORAGE["n2"]))], 0.2)
+    assert of(VoteRequest, settle(node, 0.2)) == []
+    node.receive([arrival("n3", Confirm(b"?" * 16, STORAGE["n3"]))], 0.2)
+    assert of(VoteRequest, settle(node, 0.2)) == []
+    node.receive([arrival("n3", Confirm(frame.chain, STORAGE["n3"]))], 0.3)
+    (request,) = of(VoteRequest, settle(node, 0.3))
+    assert request.epoch == 1
+
+
+def test_a_restarted_founder_offers_the_same_genesis():
+    frame = genesis()
+    node, effects = founder(frames=[frame])
+    offers = of(GenesisOffer, effects)
+    assert {decode_frame_untrusted(offer.frame).chain for offer in offers} == {frame.chain}
+
+
+def test_a_member_that_lost_its_disk_before_the_first_vote_makes_the_founder_begin_anew():
+    node, effects = founder(frames=[genesis()])
+    (found,) = of(Found, effects)
+    node.receive([virgin("n2", found, storage_id=b"fresh".ljust(16))], 0.1)
+    assert of(Truncate, settle(node, 0.1))
+    node.tick(0.2)
+    (again,) = of(Found, settle(node, 0.2))
+    node.receive([virgin("n2", again, storage_id=b"fresh".ljust(16)), virgin("n3", again)], 0.3)
+    assert of(Append, settle(node, 0.3))
+
+
+def offer(frame):
+    return arrival("n1", GenesisOffer(frame.head + frame.body))
+
+
+def test_a_member_stores_genesis_before_confirming_it():
+    node = replica("n2")
+    node.receive([offer(genesis())], 0.1)
+    effects = node.take_effects()
+    (append,) = of(Append, effects)
+    assert of(Confirm, effects) == []
+    node.completed(append.ticket, 0.2)
+    (confirm,) = of(Confirm, node.take_effects())
+    assert (confirm.chain, confirm.storage_id) == (genesis().chain, STORAGE["n2"])
+
+
+def test_a_virgin_member_replaces_an_earlier_genesis():
+    old = genesis()
+    node = Replica(settings("n2"), recovered("n2", [old]), random.Random(1), 0.0)
+    newer = genesis()._replace()
+    from mcast.wire.frame import CHAIN_ZERO, make_frame
+
+    newer = make_frame(0, 1, 1, 0, 99, CHAIN_ZERO, old.body)
+    node.receive([offer(newer)], 0.1)
+    effects = settle(node, 0.1)
+    assert [type(effect) for effect in effects[:2]] == [Truncate, Append]
+    assert node.last_chain == newer.chain
+
+
+def test_who_has_promised_an_epoch_takes_no_genesis():
+    node = replica("n2", [genesis()], promised=1)
+    from mcast.wire.frame import CHAIN_ZERO, make_frame
+
+    node.receive([offer(make_frame(0, 1, 1, 0, 99, CHAIN_ZERO, genesis().body))], 0.1)
+    assert node.last_chain == genesis().chain
+
+
+def test_a_genesis_without_us_or_with_garbage_is_refused():
+    node = Replica(settings("n2"), recovered("n3"), random.Random(1), 0.0)
+    node.receive([offer(genesis()), arrival("n1", GenesisOffer(b"garbage"))], 0.1)
+    assert settle(node, 0.1) == []
+    assert node.statistics().counts == {"genesis without us": 1, "bad genesis": 1}
+
+
+def test_one_member_alone_is_a_cluster():
+    node = Replica(settings("n1", members=["n1"]), recovered("n1"), random.Random(1), 0.0)
+    now = 0.0
+    for _ in range(30):
+        node.tick(now)
+        settle(node, now)
+        if node.ruling:
+            break
+        now = max(now + 0.001, min(node.next_deadline(), now + 0.1))
+    assert node.ruling
+    assert node.commit_seq == 2
+
+
+def test_nobody_else_stands_before_the_founder_has_called():
+    node = replica("n2", [genesis()])
+    for step in range(60):
+        node.tick(step / 10)
+        assert settle(node, step / 10) == []
+    assert NODES

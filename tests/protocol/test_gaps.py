@@ -1,0 +1,156 @@
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcast.limits import GAP_DECLARED_S, NAK_DELAY_MAX_S, NAK_DELAY_S, NAK_RETRY_MAX_S, NAK_RETRY_MIN_S
+from mcast.protocol.gaps import Gaps
+
+
+def no_jitter(low, high):
+    return low
+
+
+def gaps(frontier=0):
+    return Gaps(frontier, no_jitter)
+
+
+def ranges(gaps):
+    return [(gap.first, gap.last) for gap in gaps]
+
+
+def test_in_order_frames_leave_no_gap():
+    missing = gaps()
+    assert missing.seen(1, 5, 0.0) is None
+    assert missing.seen(6, 6, 0.0) is None
+    assert len(missing) == 0
+    assert missing.frontier == 6
+
+
+def test_a_jump_opens_a_gap():
+    missing = gaps()
+    loss = missing.seen(4, 6, 0.0)
+    assert (loss.first, loss.last, loss.missing) == (1, 3, 3)
+    assert ranges(missing) == [(1, 3)]
+
+
+def test_a_heartbeat_shows_a_lost_tail():
+    missing = gaps(10)
+    assert missing.expect(10, 0.0) is None
+    assert missing.expect(12, 0.0).last == 12
+    assert missing.expect(12, 0.0) is None
+
+
+def test_filling_the_middle_splits_but_stays_one_loss():
+    missing = gaps()
+    loss = missing.seen(10, 10, 0.0)
+    assert missing.filled(4, 6) == [loss]
+    assert ranges(missing) == [(1, 3), (7, 9)]
+    missing.filled(1, 3)
+    assert loss.missing == 3
+    missing.filled(7, 9)
+    assert loss.missing == 0
+    assert len(missing) == 0
+
+
+def test_two_later_frames_declare_a_gap():
+    missing = gaps()
+    missing.seen(2, 2, 0.0)
+    missing.declare(0.0)
+    assert missing.due(NAK_DELAY_S) == []
+    missing.seen(3, 3, 0.0001)
+    missing.declare(0.0001)
+    assert [gap.first for gap in missing.due(0.0001 + NAK_DELAY_S)] == [1]
+
+
+def test_time_declares_a_gap_when_traffic_stops():
+    missing = gaps()
+    missing.seen(2, 2, 0.0)
+    assert missing.deadline() == GAP_DECLARED_S
+    missing.declare(GAP_DECLARED_S)
+    assert missing.due(GAP_DECLARED_S + NAK_DELAY_S)
+
+
+def test_later_losses_join_the_episodes_timer():
+    missing = gaps()
+    for first in (2, 4, 6, 8):
+        missing.seen(first, first, 0.0)
+    missing.declare(0.0)
+    assert [gap.first for gap in missing.due(NAK_DELAY_S)] == [1, 3, 5]
+
+
+def test_retries_back_off_and_are_bounded():
+    missing = gaps()
+    missing.expect(1, 0.0)
+    missing.declare(1.0)
+    now, waits = 1.0, []
+    for _ in range(14):
+        deadline = missing.deadline()
+        waits.append(deadline - now)
+        now = deadline
+        assert missing.due(now)
+    assert waits[1] == pytest.approx(NAK_RETRY_MIN_S)
+    assert waits == sorted(waits)
+    assert waits[-1] <= NAK_RETRY_MAX_S + 1e-9
+
+
+def test_progress_resets_the_back_off_of_the_gap_at_the_logs_end():
+    missing = gaps()
+    missing.expect(9, 0.0)
+    missing.declare(1.0)
+    now = 1.0
+    for _ in range(8):
+        now = missing.deadline()
+        missing.due(now)
+    slow = missing.deadline() - now
+    missing.filled(1, 4)
+    missing.progressed(4)
+    now = missing.deadline()
+    missing.due(now)
+    assert missing.deadline() - now < slow / 2
+
+
+def test_needless_naks_lengthen_the_first_delay_and_calm_shortens_it():
+    missing = gaps()
+    for _ in range(9):
+        missing.original_was_late()
+    assert missing.delay_s == NAK_DELAY_MAX_S
+    for _ in range(64 * 9):
+        missing.repair_was_needed()
+    assert missing.delay_s == NAK_DELAY_S
+
+
+def test_forgetting_a_tail_cuts_the_gap_that_straddles_it():
+    missing = gaps()
+    loss = missing.expect(10, 0.0)
+    assert missing.forget(4) == [loss]
+    assert ranges(missing) == [(1, 4)]
+    assert loss.missing == 4
+    assert missing.frontier == 4
+
+
+@given(st.integers(0, 2**32), st.integers(20, 120))
+def test_any_arrival_order_closes_every_loss_exactly_once(seed, length):
+    rng = random.Random(seed)
+    bounds = [0]
+    while bounds[-1] < length:
+        bounds.append(bounds[-1] + rng.randint(1, 4))
+    frames = [(a + 1, b) for a, b in zip(bounds, bounds[1:], strict=False)]
+    order = sorted(frames, key=lambda frame: frame[0] + rng.uniform(0, 15))
+    missing, losses, arrived, now = gaps(), [], set(), 0.0
+    for first, last in order:
+        now += 0.0005
+        if first > missing.frontier:
+            loss = missing.seen(first, last, now)
+            losses += [loss] if loss else []
+        else:
+            assert missing.filled(first, last)
+        arrived.update(range(first, last + 1))
+        missing.declare(now)
+        missing.due(now)
+        missing._check()
+        expected = set(range(1, missing.frontier + 1)) - arrived
+        assert {seq for gap in missing for seq in range(gap.first, gap.last + 1)} == expected
+    assert len(missing) == 0
+    assert all(loss.missing == 0 for loss in losses)

@@ -1,0 +1,99 @@
+import random
+
+from mcast.limits import REPAIR_FLOOR_PER_S
+from mcast.protocol.core import Core
+from mcast.protocol.effects import Repair
+from mcast.protocol.repairing import Repairing
+from mcast.protocol.rules import Rules
+from mcast.wire.messages import Busy, Gone, Nak, Range
+
+from .bench import KEY, core, envelope, extended, of, recovered, reign_log, settings
+
+LOG = reign_log([(1, "n1", 600)])
+
+
+def repairer(frames=LOG, rules=None, commit=None):
+    shared = core("n1", frames, 1, rules)
+    shared.commit = frames[-1].last if commit is None else commit
+    return shared, Repairing(shared, 0.0)
+
+
+def ask(shared, repairing, ranges, now, sender="n2"):
+    nak = Nak(1, tuple(Range(*bounds) for bounds in ranges))
+    repairing.asked(envelope(sender, nak, 1), nak, now)
+    effects, shared.effects = shared.effects, []
+    return effects
+
+
+def test_a_nak_is_answered_with_the_frames_it_names():
+    shared, repairing = repairer()
+    (repair,) = of(Repair, ask(shared, repairing, [(3, 4), (9, 9)], 1.0))
+    assert repair.to == KEY["n2"]
+    assert [frame.first for frame in repair.frames] == [3, 4, 9]
+    assert repairing.repairs_sent == 3
+
+
+def test_a_repeat_within_moments_is_ignored_and_a_retry_is_not():
+    shared, repairing = repairer()
+    assert ask(shared, repairing, [(3, 3)], 1.0)
+    assert ask(shared, repairing, [(3, 3)], 1.003) == []
+    assert ask(shared, repairing, [(3, 3)], 1.005)
+
+
+def test_two_who_miss_the_same_frame_get_one_multicast():
+    shared, repairing = repairer()
+    ask(shared, repairing, [(3, 3)], 1.0, "n2")
+    (repair,) = of(Repair, ask(shared, repairing, [(3, 3)], 1.001, "n3"))
+    assert repair.to is None
+    (repair,) = of(Repair, ask(shared, repairing, [(5, 5)], 1.1, "n3"))
+    assert repair.to == KEY["n3"]
+
+
+def test_below_the_cache_the_answer_is_gone_never_silence():
+    shared = Core(settings("n1"), recovered("n1", LOG, 1), random.Random(1))
+    shared.log._cache_bytes_max = 5_000
+    shared.log.trim(keep_from=500)
+    repairing = Repairing(shared, 0.0)
+    (gone,) = of(Gone, ask(shared, repairing, [(3, 3)], 1.0))
+    assert gone.low_water > 3
+
+
+def test_what_the_repairer_lacks_is_not_answered():
+    shared, repairing = repairer()
+    assert ask(shared, repairing, [(5_000, 5_010)], 1.0) == []
+
+
+def test_the_budget_ends_in_busy_and_refills():
+    shared, repairing = repairer(extended(LOG, 5_000))
+    given = 0
+    effects = []
+    for first in range(2, 5_000, 100):
+        effects = ask(shared, repairing, [(first, first + 99)], 1.0)
+        given += sum(len(repair.frames) for repair in of(Repair, effects) if isinstance(repair, Repair))
+        if of(Busy, effects):
+            break
+    assert of(Busy, effects)
+    assert given <= REPAIR_FLOOR_PER_S
+    assert of(Repair, ask(shared, repairing, [(4_000, 4_009)], 1.1))
+
+
+def test_repairs_that_block_commit_are_exempt():
+    shared, repairing = repairer(extended(LOG, 2_500), commit=1)
+    answered = sum(
+        len(repair.frames)
+        for first in range(2, 2_500, 100)
+        for repair in of(Repair, ask(shared, repairing, [(first, first + 99)], 1.0))
+    )
+    assert answered == 2_500
+
+
+def test_without_the_floor_a_quiet_group_starves():
+    shared, repairing = repairer(rules=Rules(repair_floor=False))
+    for tick in range(1, 50):
+        ask(shared, repairing, [(3, 40)], tick / 10)
+    assert of(Busy, ask(shared, repairing, [(3, 40)], 6.0))
+
+
+def test_own_naks_that_loop_back_are_nothing():
+    shared, repairing = repairer()
+    assert ask(shared, repairing, [(3, 3)], 1.0, "n1") == []

@@ -1,0 +1,204 @@
+import pytest
+
+from mcast.protocol.effects import Append, Apply, Multicast, Ruling, SteppedDown, Stream
+from mcast.protocol.rules import Rules
+from mcast.wire.messages import Ack, Commit, Heartbeat, Vote
+from mcast.wire.records import RecordKind
+
+from .bench import STORAGE, arrival, command_record, frame_arrival, of, reign_log, replica, settle
+
+LOG = reign_log([(1, "n3", 2)])
+
+
+def elected(rules=None, now=2.0):
+    """n1, elected in epoch 2 by n2's vote; its EPOCH_START (seq 5) is persisted but not committed."""
+    node = replica("n1", LOG, 1, rules)
+    node.tick(now)
+    from mcast.wire.messages import PreVote, PreVoteRequest
+
+    (asked,) = of(PreVoteRequest, settle(node, now))
+    node.receive([arrival("n2", PreVote(asked.epoch, STORAGE["n2"], True, asked.nonce), promised=1)], now)
+    settle(node, now)
+    node.receive([arrival("n2", Vote(2, STORAGE["n2"], True), promised=2)], now)
+    return node
+
+
+def ack(sender, seq, chain, *, epoch=2, storage=None, round_number=1):
+    message = Ack(epoch, storage or STORAGE[sender], seq, chain, round_number, 77, 1 << 20)
+    return arrival(sender, message, promised=epoch)
+
+
+def ruling(rules=None):
+    node = elected(rules)
+    settle(node, 2.0)
+    node.receive([ack("n2", 5, node.last_chain)], 2.01)
+    assert node.ruling
+    settle(node, 2.01)
+    return node
+
+
+def test_a_reign_begins_with_a_heartbeat_and_then_epoch_start():
+    node = elected()
+    effects = node.take_effects()
+    first = next(effect for effect in effects if isinstance(effect, Multicast))
+    assert isinstance(first.message, Heartbeat)
+    assert [reign.epoch for reign in first.message.history] == [0, 1, 2]
+    (stream,) = of(Stream, effects)
+    assert effects.index(first) < effects.index(stream)
+    (start,) = stream.frames
+    assert start.body[0] == RecordKind.EPOCH_START
+    assert (start.epoch, start.first, start.count) == (2, 5, 1)
+
+
+def test_nothing_is_numbered_before_epoch_start_has_committed():
+    node = elected()
+    assert not node.submit([(command_record(),)], 2.0)
+    settle(node, 2.0)
+    node.receive([ack("n2", 5, node.last_chain)], 2.01)
+    assert Ruling(2) in node.take_notices()
+    assert node.submit([(command_record(),)], 2.02)
+
+
+def test_older_events_commit_only_with_one_of_the_own_epoch():
+    node = elected()
+    settle(node, 2.0)
+    node.receive([ack("n2", 4, LOG[-1].chain)], 2.01)
+    assert node.commit_seq == 0
+    node.receive([ack("n2", 5, node.last_chain)], 2.02)
+    assert node.commit_seq == 5
+    ablated = elected(Rules(commit_own_epoch_only=False))
+    settle(ablated, 2.0)
+    ablated.receive([ack("n2", 4, LOG[-1].chain)], 2.01)
+    assert ablated.commit_seq == 4
+
+
+def test_the_own_acknowledgement_needs_the_own_disk():
+    node = elected()
+    effects = node.take_effects()
+    node.receive([ack("n2", 5, node.last_chain)], 2.01)
+    assert node.commit_seq == 0
+    node.completed(of(Append, effects)[-1].ticket, 2.02)
+    assert node.commit_seq == 5
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"epoch": 1},
+        {"storage": b"lost".ljust(16)},
+        {"chain": b"?" * 16},
+    ],
+)
+def test_a_wrong_acknowledgement_does_not_count(wrong):
+    node = elected()
+    settle(node, 2.0)
+    fields = {"seq": 5, "chain": node.last_chain} | wrong
+    node.receive([ack("n2", fields.pop("seq"), fields.pop("chain"), **fields)], 2.01)
+    assert node.commit_seq == 0
+
+
+def test_small_records_share_a_frame_and_large_ones_do_not():
+    node = ruling()
+    node.submit([(command_record(2, 100),) for _ in range(10)], 2.1)
+    (stream,) = of(Stream, node.take_effects())
+    assert [frame.count for frame in stream.frames] == [14, 6]
+    node.submit([(command_record(3, 900),), (command_record(1, 900),)], 2.2)
+    (stream,) = of(Stream, node.take_effects())
+    assert [frame.count for frame in stream.frames] == [3, 1]
+    assert node.last_seq == 29
+
+
+def test_the_window_stops_numbering_and_an_acknowledgement_opens_it():
+    node = ruling()
+    for _ in range(1200):
+        node.submit([(command_record(1, 940),)], 2.1)
+    settle(node, 2.1)
+    assert node.backlog_bytes > 0
+    stopped = node.last_seq
+    node.receive([ack("n2", stopped, node.last_chain)], 2.2)
+    assert node.last_seq > stopped
+    assert node.commit_seq == stopped
+
+
+def test_commit_that_no_data_carries_goes_out_at_once():
+    node = ruling()
+    node.submit([(command_record(),)], 2.1)
+    settle(node, 2.1)
+    node.receive([ack("n2", 6, node.last_chain)], 2.11)
+    effects = node.take_effects()
+    (commit,) = of(Commit, effects)
+    assert (commit.commit, commit.commit_chain) == (6, node.last_chain)
+    assert [frame.first for frame in of(Apply, effects)[0].frames] == [6]
+
+
+def test_heartbeats_decay_after_data_to_the_longest_interval():
+    node = ruling()
+    node.submit([(command_record(),)], 3.0)
+    settle(node, 3.0)
+    beats, now = [], 3.0
+    while now < 3.4:
+        now = node.next_deadline()
+        node.tick(now)
+        node.receive([ack("n2", 5, LOG[-1].chain, round_number=10_000)], now)
+        if of(Heartbeat, settle(node, now)):
+            beats.append(now)
+    gaps = [round(b - a, 4) for a, b in zip(beats, beats[1:], strict=False)]
+    assert gaps[:3] == pytest.approx([0.001, 0.002, 0.004])
+    assert max(gaps) == pytest.approx(0.05)
+    assert gaps == sorted(gaps)
+
+
+def test_heartbeats_go_on_while_data_flows():
+    node = ruling()
+    beats, now = 0, 3.0
+    while now < 3.5:
+        now += 0.0005
+        node.submit([(command_record(),)], now)
+        node.tick(now)
+        beats += len(of(Heartbeat, settle(node, now)))
+        node.receive([ack("n2", node.last_seq, node.last_chain, round_number=10_000)], now)
+    assert 8 <= beats <= 20
+
+
+def test_a_sequencer_that_no_majority_answers_steps_down_and_falls_silent():
+    node = ruling()
+    node.take_notices()
+    now = 2.01
+    while now < 3.2:
+        now = min(node.next_deadline(), 3.2)
+        node.tick(now)
+        settle(node, now)
+        if not node.ruling:
+            break
+    assert any(isinstance(notice, SteppedDown) for notice in node.take_notices())
+    assert not node.submit([(command_record(),)], now)
+    node.tick(now + 0.06)
+    assert of(Heartbeat, settle(node, now + 0.06)) == []
+
+
+def test_rounds_alone_keep_a_reign_alive():
+    node = ruling()
+    now = 2.01
+    while now < 5.0:
+        now = node.next_deadline()
+        node.tick(now)
+        settle(node, now)
+        node.receive([ack("n3", 4, LOG[-1].chain, round_number=10_000)], now)
+    assert node.ruling
+
+
+def test_a_higher_promise_ends_the_reign():
+    node = ruling()
+    node.submit([(command_record(),)], 2.1)
+    node.receive([frame_arrival("n2", LOG[-1], promised=3)], 2.2)
+    settle(node, 2.2)
+    assert not node.ruling
+    assert node.promised == 3
+    assert node.backlog_bytes == 0
+
+
+def test_time_never_decreases_not_even_across_reigns():
+    node = ruling()
+    node.submit([(command_record(),)], 2.5)
+    (stream,) = of(Stream, node.take_effects())
+    assert stream.frames[0].time >= LOG[-1].time
