@@ -30,7 +30,7 @@ def node(
                      autocompletion=options.complete_node_id),
     ] = None,
     fault: Annotated[
-        str | None, typer.Option("--fault", help="Faults on what it receives, such as `loss=5%,seed=7`.", metavar="SPEC")
+        str | None, typer.Option("--fault", help="Faults, such as `loss=5%,seed=7`.", metavar="SPEC")
     ] = None,
     parent: Annotated[int | None, typer.Option("--parent", hidden=True, help="End when this process does.")] = None,
 ) -> None:  # fmt: skip
@@ -58,12 +58,12 @@ async def _run(config: Config, node_id: str, fault: str | None) -> int:
 
     def stop(number: int) -> None:
         """The second signal finds the default handlers again, and ends the process at once."""
-        for each in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(each)
+        loop.remove_signal_handler(signal.SIGTERM)
+        loop.remove_signal_handler(signal.SIGINT)
         stopped.set_result(number)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop, number)
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, stop, each)
     log = NoticeLog({name_hash(each.id): each.id for each in config.nodes})
 
     def say(lines: Iterable[str]) -> None:
@@ -124,13 +124,11 @@ def die_with(parent: int) -> None:
 
         set_pdeathsig = 1
         if ctypes.CDLL(None, use_errno=True).prctl(set_pdeathsig, signal.SIGTERM, 0, 0, 0):
-            raise Ended(
-                ExitCode.ENVIRONMENT, f"prctl: {os.strerror(ctypes.get_errno())}; start the node without --parent"
-            )
+            raise Ended(ExitCode.ENVIRONMENT, f"prctl: {os.strerror(ctypes.get_errno())}; leave --parent out")
     else:
         _watch_parent(parent)
     if os.getppid() != parent:  # it died before the kernel was asked
-        raise Ended(ExitCode.ENVIRONMENT, f"the parent process {parent} is gone; start the node without --parent")
+        raise Ended(ExitCode.ENVIRONMENT, f"the parent process {parent} is gone; leave --parent out")
 
 
 def _watch_parent(parent: int) -> None:

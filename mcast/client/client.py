@@ -7,6 +7,7 @@ for byte, what was not answered; the session's request numbers make sure that ea
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import secrets
 from collections.abc import AsyncIterable, Callable, Iterable, Sequence
@@ -34,19 +35,19 @@ from mcast.wire.stream import (
     StreamKind,
     Welcome,
     decode_stream_untrusted,
-    pack_message,
 )
 
 STREAM_QUEUE_BYTES: Final = 1 << 20  # bytes a stream packs ahead of what may be sent
 REPORT_S_MAX: Final = 2.0  # seconds one node gets to report: a dead one must not use up a whole status
-LEVELS: Final = ("any", "session")
 
 
-def connect(source: Config | Path | str, at: str | None = None, timeout: float = TIMEOUT_S, *, strict: bool = False) -> Client:
+def connect(
+    source: Config | Path | str, at: str | None = None, timeout: float = TIMEOUT_S, *, strict: bool = False
+) -> Client:
     """A client of the cluster that `source` (a config or its path) describes: an async context manager.
 
-    `at` is the node to prefer as gateway; with `strict` no other will do. `timeout` is the default deadline of each call, in
-    seconds.
+    `at` is the node to prefer as gateway; with `strict` no other will do. `timeout` is the default deadline of each
+    call, in seconds.
 
     Raises:
         ConfigError: a config that cannot be used, or an `at` that it does not name.
@@ -75,6 +76,7 @@ class Client:
         self._packer: CommandPacker
         self._ready = asyncio.Event()
         self._flushing = False
+        self._outbox: list[bytes] = []
         self._answers = 0
         self._used_s = 0.0
 
@@ -157,17 +159,15 @@ class Client:
         call = BatchCall(Receipts(keep, on_receipts), on_progress)
         refused: Refused | None = None
         try:
-            async for parcels in parcels_of(commands, self._packer):
-                self._before_enqueue()
-                for parcel in parcels:
-                    self._session.enqueue(call.expect(parcel))
-                self._flush_soon()
-                await self._wait(call, lambda: self._session.queued_bytes > STREAM_QUEUE_BYTES, timeout)
+            async with contextlib.aclosing(parcels_of(commands, self._packer)) as feed:
+                async for parcels in feed:
+                    self._before_enqueue()
+                    for parcel in parcels:
+                        self._session.enqueue(call.expect(parcel))
+                    self._flush_soon()
+                    await self._wait(call, lambda: self._session.queued_bytes > STREAM_QUEUE_BYTES, timeout)
         except Refused as error:
             refused = error
-        finally:
-            if refused is None and call.error is None:
-                pass
         await self._wait(call, lambda: bool(call.entries), timeout)
         if refused is not None:
             raise refused
@@ -180,7 +180,7 @@ class Client:
         """A query's answer.
 
         Raises:
-            Refused: unknown name or arity, a level that cannot be served, or a handler that raised.
+            Refused: unknown name or arity, or a level that cannot be served. QueryFailed: its handler raised.
             NotYet: the replica has not reached `min_seq`, or this client's last event.
             NotSent: nobody answered before the deadline.
         """
@@ -202,14 +202,16 @@ class Client:
         self._session.last_seq = max(self._session.last_seq, answer.seq)
         return answer
 
-    async def query_many(
+    async def query_many(  # noqa: PLR0913 - as query
         self, queries: Iterable[Sequence[Any]], *, consistency: str = "session", min_seq: int = 0,
         max_ms: float | None = None, max_lag: int | None = None, timeout: float | None = None,
     ) -> list[QueryAnswer]:  # fmt: skip
         """The answers to many queries, each `[name, arg, ...]`, pipelined. Raises what the first that fails raises."""
         asked = [
             asyncio.ensure_future(
-                self.query(*query, consistency=consistency, min_seq=min_seq, max_ms=max_ms, max_lag=max_lag, timeout=timeout)
+                self.query(
+                    *query, consistency=consistency, min_seq=min_seq, max_ms=max_ms, max_lag=max_lag, timeout=timeout
+                )
             )
             for query in queries
         ]
@@ -251,6 +253,7 @@ class Client:
         self._session.record_max = link.welcome.record_max
         self._packer = CommandPacker(link.welcome.commands, link.welcome.record_max)
         self._ready.set()
+        self._outbox = []
         link.write(self._session.resend() + self._questions.resend())
         self._flush()
 
@@ -309,9 +312,10 @@ class Client:
         self._used_s = now_s
 
     def _write(self, messages: Sequence[bytes]) -> None:
+        """Write with the next flush. Without a link nothing is lost: a new one hears all that is unanswered."""
         if self._keeper.link is not None:
-            self._keeper.link.write(messages)
-            self._keeper.watch()
+            self._outbox += messages
+            self._flush_soon()
 
     def _flush_soon(self) -> None:
         """One write for all that is called in this turn of the event loop."""
@@ -322,8 +326,9 @@ class Client:
     def _flush(self) -> None:
         self._flushing = False
         link = self._keeper.link
-        if link is not None and link.writable:
-            link.write(self._session.take())
+        outbox, self._outbox = self._outbox, []
+        if link is not None:
+            link.write([*outbox, *self._session.take()] if link.writable else outbox)
         if self.waiting():
             self._keeper.watch()
 

@@ -11,7 +11,9 @@ from mcast.client.packing import SLICE_COMMANDS, Command, CommandPacker, Parcel
 FEED_BYTES: Final = 64 << 10  # bytes packed before the event loop gets its turn
 
 
-async def parcels_of(commands: Iterable[Command] | AsyncIterable[Command], packer: CommandPacker) -> AsyncIterator[list[Parcel]]:
+async def parcels_of(
+    commands: Iterable[Command] | AsyncIterable[Command], packer: CommandPacker
+) -> AsyncIterator[list[Parcel]]:
     """Parcels in the commands' order. Raises Refused as `CommandPacker.pack`."""
     if isinstance(commands, AsyncIterable):
         async for waiting in _slices(commands):

@@ -33,8 +33,8 @@ class KeeperOwner(LinkOwner, Protocol):
 class Keeper:
     """Holds a link to one of `nodes`, tried in this order; the next one when it dies or falls silent.
 
-    Looks happen by a timer while answers are awaited, and count silence in looks rather than by the clock: a program that
-    blocked its own event loop for a second must not take its gateway for dead.
+    Looks happen by a timer while answers are awaited, and count silence in looks rather than by the clock: a program
+    that blocked its own event loop for a second must not take its gateway for dead.
     """
 
     def __init__(self, dialer: Dialer, nodes: tuple[NodeConfig, ...], owner: KeeperOwner) -> None:
@@ -132,7 +132,9 @@ class Keeper:
         return False
 
 
-def preferred(nodes: tuple[NodeConfig, ...], at: str | None, shuffle: Callable[[list[NodeConfig]], None]) -> tuple[NodeConfig, ...]:
+def preferred(
+    nodes: tuple[NodeConfig, ...], at: str | None, shuffle: Callable[[list[NodeConfig]], None]
+) -> tuple[NodeConfig, ...]:
     """`nodes` with `at` first; the others, and all without `at`, in an order that spreads clients over the cluster."""
     rest = [node for node in nodes if node.id != at]
     shuffle(rest)

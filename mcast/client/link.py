@@ -116,10 +116,20 @@ class Link(asyncio.Protocol):
         self.lost = True
         reason = self._reason or (str(error) if error else "it closed the connection")
         if not self.welcomed.done():
+            reason = self._reason or _explain(error or EOFError("it closed the connection"))
             self.welcomed.set_exception(Unreachable(f"{self.node.id} at {self.node.address}: {reason}"))
             self.welcomed.exception()  # marks it as seen: the task that waited may have given up
         elif self._adopted:
             self._owner.link_lost(self, reason)
+
+    def check_certificate(self) -> None:
+        """Raise Unreachable if the connection is secured and the certificate is another node's."""
+        secured = self._transport.get_extra_info("ssl_object") if self._transport is not None else None
+        if secured is not None:
+            from mcast.seal.tls import peer_node
+
+            if (name := peer_node(secured)) != self.node.id:
+                raise Unreachable(f"{self.node.id} at {self.node.address}: its certificate is that of {name!r}")
 
     def adopt(self) -> None:
         """From now on the owner hears of the link's end. Raises Unreachable if it has ended already."""
@@ -141,7 +151,7 @@ class Dialer:
             from mcast.seal.keys import load_keys
             from mcast.seal.tls import client_context
 
-            self._tls = client_context(load_keys(self.config.key_file))
+            self._tls = client_context(load_keys(self.config.key_file), self._hello.node)
         return self._tls
 
     async def open(self, node: NodeConfig, owner: LinkOwner, timeout_s: float = CONNECT_S_MAX) -> Link:
@@ -155,10 +165,9 @@ class Dialer:
         try:
             async with asyncio.timeout(timeout_s):
                 context = self._context()
-                await asyncio.get_running_loop().create_connection(
-                    lambda: link, node.host, node.port, ssl=context, server_hostname=node.id if context else None
-                )
+                await asyncio.get_running_loop().create_connection(lambda: link, node.host, node.port, ssl=context)
                 welcome = await asyncio.shield(link.welcomed)
+            link.check_certificate()
             if (welcome.node, welcome.cluster) != (node.id, self.config.name):
                 raise Unreachable(f"{where}: {welcome.node} of cluster {welcome.cluster} answers there")
             link.adopt()
@@ -169,8 +178,19 @@ class Dialer:
             raise Unreachable(f"{where}: connection refused (is it running?)") from None
         except OSError as error:
             link.close()
-            raise Unreachable(f"{where}: {error.strerror or error}") from None
+            raise Unreachable(f"{where}: {_explain(error)}") from None
         except (Unreachable, asyncio.CancelledError):
             link.close()
             raise
         return link
+
+
+def _explain(error: BaseException) -> str:
+    """An operator's words for an error before WELCOME."""
+    if isinstance(error, (ssl.SSLError, EOFError, ConnectionResetError, BrokenPipeError)):
+        from mcast.seal.tls import explain
+
+        words = explain(error)
+        if words is not None:
+            return words
+    return getattr(error, "strerror", None) or str(error)

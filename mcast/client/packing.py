@@ -1,7 +1,7 @@
 """From commands to record payloads: checked first, then packed in one pass.
 
-Cost is paid per slice of commands, not per command, wherever the interpreter allows: types, names and arities are checked
-as sets, sizes are summed by `accumulate`, and the slices of bytes that fill a record are joined at once.
+Cost is paid per slice of commands, not per command, wherever the interpreter allows: types, names and arities are
+checked as sets, sizes are summed by `accumulate`, and the slices of bytes that fill a record are joined at once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Parcel(NamedTuple):
     """The payload of one record to be, holding `count` whole commands; larger than a record: to be cut in fragments."""
 
     payload: bytes
-    count: int
+    count: int  # type: ignore[assignment] # shadows tuple.count
 
 
 def check_name(what: str, name: object, arguments: int, table: Arities) -> None:
@@ -48,7 +48,7 @@ def check_name(what: str, name: object, arguments: int, table: Arities) -> None:
 
 
 class CommandPacker:
-    """Packs commands for a machine with these `arities` into parcels of at most `record_max` bytes with their header."""
+    """Packs commands for a machine with these `arities` into parcels; with its header, one takes `record_max` bytes."""
 
     def __init__(self, arities: Arities, record_max: int) -> None:
         self._arities = arities
@@ -61,8 +61,8 @@ class CommandPacker:
         """Parcels of all `commands`, in order; a full one is yielded as soon as its slice is packed.
 
         Raises:
-            Refused: an unknown name, a wrong number of arguments, an argument that cannot be packed, or a command beyond
-                COMMAND_BYTES_MAX. No parcel of the same slice has been yielded then.
+            Refused: an unknown name, a wrong number of arguments, an argument that cannot be packed, or a command
+                beyond COMMAND_BYTES_MAX. No parcel of the same slice has been yielded then.
         """
         source = iter(commands)
         waiting: list[bytes] = []

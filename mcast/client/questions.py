@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, NamedTuple
 
-from mcast.errors import Error, NotYet, Refused
+from mcast.errors import Error, NotYet, QueryFailed, Refused
 from mcast.wire.stream import Answer, Query, QueryRefused, StreamKind, pack_message
 
 
@@ -34,7 +34,7 @@ class Questions:
         return bool(self._waiting)
 
     def ask(self, query: Query) -> tuple[int, asyncio.Future[QueryAnswer], bytes]:
-        """Give the query its id: the id, the future answer and the message to write. Raises Refused if it can't be packed."""
+        """Give the query its id: the id, the future answer, the message to write. Raises Refused if it can't be packed."""
         number = self._next_id
         try:
             message = pack_message(StreamKind.QUERY, query._replace(id=number))
@@ -61,9 +61,14 @@ class Questions:
             future.set_result(QueryAnswer(value, seq, epoch, level, node, lag_events, lag_ms))
 
     def refused(self, refused: QueryRefused) -> None:
-        """Raise NotYet or Refused in the waiting task."""
+        """Raise NotYet, Refused or QueryFailed in the waiting task."""
         future, _ = self._waiting.pop(refused.id, (None, b""))
         if future is not None and not future.done():
-            not_yet = refused.kind == "not yet"
-            error: Error = NotYet(refused.reason) if not_yet else Refused(refused.reason, refused.try_node)
+            error: Error
+            if refused.kind == "not yet":
+                error = NotYet(refused.reason)
+            elif refused.kind in ("failed", "rejected"):
+                error = QueryFailed(refused.reason, rejected=refused.kind == "rejected")
+            else:
+                error = Refused(refused.reason, refused.try_node)
             future.set_exception(error)

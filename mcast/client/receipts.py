@@ -111,7 +111,7 @@ class Receipts(Sequence[Receipt | None]):
             self._told += 1
 
     @property
-    def count(self) -> int:
+    def count(self) -> int:  # type: ignore[override] # the contract's name; hides Sequence.count
         """Commands, known or not."""
         return self._size
 
@@ -159,7 +159,7 @@ class Receipts(Sequence[Receipt | None]):
     def __getitem__(self, index: int) -> Receipt | None: ...
     @overload
     def __getitem__(self, index: slice) -> list[Receipt | None]: ...
-    def __getitem__(self, index: int | slice) -> Receipt | None | list[Receipt | None]:
+    def __getitem__(self, index: int | slice) -> Receipt | list[Receipt | None] | None:
         if isinstance(index, slice):
             return [self[at] for at in range(*index.indices(self._size))]
         at = index + self._size if index < 0 else index

@@ -12,8 +12,8 @@ from mcast.errors import DecodeError
 from mcast.wire.stream import Ask, Fault, StreamKind, decode_stream_untrusted, pack_message
 
 NODE_FIELDS: Final = (
-    "votes", "state", "epoch", "last_seq", "commit_seq", "applied_seq", "chain", "result_chain", "gaps_open", "naks_sent",
-    "repairs_received", "repairs_sent", "lag_events", "queries",
+    "votes", "state", "epoch", "last_seq", "commit_seq", "applied_seq", "chain", "result_chain", "gaps_open",
+    "naks_sent", "repairs_received", "repairs_sent", "lag_events", "queries",
 )  # fmt: skip
 
 

@@ -1,9 +1,10 @@
 """One session's bookkeeping: what waits, what is numbered and unanswered, and what its gateway must hear again.
 
-Numbers are used only when a record is written, so a command that never left needs none. A record, once numbered, keeps its
-bytes until it is answered: whichever gateway the client moves to hears the same bytes under the same numbers, in order, and
-the replicas apply each number once. A number nobody waits for any more still has to be filled, or all later ones would
-be out of order: a single command's is filled by a NOOP, which cannot take effect late; a batch's record is sent again.
+Numbers are used only when a record is written, so a command that never left needs none. A record, once numbered, keeps
+its bytes until it is answered: whichever gateway the client moves to hears the same bytes under the same numbers, in
+order, and the replicas apply each number once. A number nobody waits for any more still has to be filled, or all later
+ones would be out of order: a single command's is filled by a NOOP, which cannot take effect late; a batch's record is
+sent again.
 
 No I/O here: methods return the bytes to write.
 """
@@ -16,7 +17,7 @@ from typing import Final
 
 from mcast.client.calls import Entry
 from mcast.client.receipts import RecordResult
-from mcast.errors import DecodeError, Error, Unknown
+from mcast.errors import DecodeError, Error, Refused, Unknown
 from mcast.limits import SESSION_PENDING_RECORDS_MAX
 from mcast.wire.records import RECORD_HEADER_BYTES, RecordKind, encode_record, split_fragments
 from mcast.wire.stream import Opened, Result, Status, StreamKind, pack_raw
@@ -75,7 +76,7 @@ class Session:
             self._opening = True
             return [self._open_message()]
         messages = []
-        while self.queue and len(self.pending) < SESSION_PENDING_RECORDS_MAX and self.pending_bytes < OUTSTANDING_BYTES_MAX:
+        while self.queue and self._window_open():
             entries = self._next_entries()
             messages.append(self._number(entries))
             self._drop_given_up()
@@ -104,7 +105,14 @@ class Session:
 
     def opened(self, opened: Opened) -> None:
         """The cluster knows the session. An answer to an older nonce is ignored."""
-        if opened.nonce == self._nonce and self.id is None:
+        if opened.nonce != self._nonce or self.id is not None:
+            return
+        if opened.session == 0:
+            self.renew()
+            for entry in self.queue:
+                entry.given_up = True
+                entry.call.failed(entry, Refused("the cluster holds as many sessions as it may; none is idle"))
+        else:
             self.id = opened.session
             self._opening = False
             self.last_seq = max(self.last_seq, opened.session)
@@ -123,7 +131,7 @@ class Session:
         if result.status == Status.EXPIRED:
             self._expire()
             return False
-        if result.events != pending.count:
+        if result.status == Status.APPLIED and result.events != pending.count:
             raise DecodeError("bad result", f"{result.events} of {pending.count} commands")
         del self.pending[result.request]
         self.pending_bytes -= len(pending.message)
@@ -152,6 +160,9 @@ class Session:
             return []
         record = encode_record(RecordKind.CLOSE, 1, self.id, self._next_request, self._next_request, b"")
         return [pack_raw(StreamKind.SUBMIT, record)]
+
+    def _window_open(self) -> bool:
+        return len(self.pending) < SESSION_PENDING_RECORDS_MAX and self.pending_bytes < OUTSTANDING_BYTES_MAX
 
     def _drop_given_up(self) -> None:
         while self.queue and self.queue[0].given_up:

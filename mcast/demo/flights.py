@@ -111,10 +111,10 @@ class Flights(StateMachine):
 
     @query
     def board(self, airport: str, limit: int = BOARD_MAX) -> list[list[Any]]:
-        """The airport's newest movements, newest first: [at, "departed" | "landed" | "cancelled", flight, other, delay].
+        """The airport's newest movements, newest first: [at, what, flight, other, delay].
 
-        `other` is where it goes to or comes from; `delay` is in minutes, None but for departures.
-        Rejected: the limit is not a number from 0 on.
+        `what` is "departed", "landed" or "cancelled"; `other` is where it goes to or comes from; `delay` is in minutes,
+        None but for departures. Rejected: the limit is not a number from 0 on.
         """
         return self._boards.get(airport, [])[::-1][: _limit(limit)]
 

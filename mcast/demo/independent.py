@@ -1,4 +1,4 @@
-"""The questions' answers straight from the CSV: no events, no machine, nothing in common with either but the files' text.
+"""The questions' answers straight from the CSV: no events, no machine, nothing in common with either but the files.
 
 Each flight becomes an interval from its departure to its end, and the answers are counts over all of them at once. The
 times come from other columns than the events' do: local date and scheduled time, with New York's zone by the calendar.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import csv
 import heapq
+import io
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from mcast.demo.source import COLUMNS, read_table, read_zones
+from mcast.errors import DecodeError
 
 _EPOCH: Final = datetime(1970, 1, 1)
 _SUMMER: Final = (datetime(2013, 3, 10, 2), datetime(2013, 11, 3, 2))  # by New York's clocks
@@ -43,23 +45,27 @@ class Independent:
     """
 
     def __init__(self, limit: int | None = None, folder: Path | None = None) -> None:
-        self._all = _read(limit, folder)
+        try:
+            self._all = _read(limit, folder)
+        except (ValueError, LookupError, csv.Error) as error:
+            raise DecodeError("not the table of flights", str(error)) from None
         self._flown = [flight for flight in self._all if flight.delay is not None]
         self._arrived = [flight for flight in self._flown if flight.arrival is not None]
-        self._now = max([flight.departure for flight in self._all] + [flight.arrival or 0 for flight in self._flown])
+        moments = [flight.departure for flight in self._all] + [flight.arrival or 0 for flight in self._arrived]
+        self._now = max(moments, default=0)
         self._departures = sorted(flight.departure for flight in self._flown)
         self._ends = sorted(flight.arrival or flight.departure + _UNHEARD for flight in self._flown)
 
     def answer(self, name: str, *args: Any) -> Any:
         """What the machine's query `name` must answer."""
-        answer = {
+        answers: dict[str, Callable[..., Any]] = {
             "in_the_air": self._in_the_air,
             "board": self._board,
             "mean_departure_delay": self._mean_departure_delay,
             "busiest_routes": self._busiest_routes,
             "totals": self._totals,
-        }[name]
-        return answer(*args)
+        }
+        return answers[name](*args)
 
     def _in_the_air(self, at: int | None = None) -> int:
         moment = self._now if at is None else at
@@ -106,11 +112,14 @@ def _read(limit: int | None, folder: Path | None) -> list[_Flight]:
     zones = read_zones(folder)
     column = {name: place for place, name in enumerate(COLUMNS)}
     date = itemgetter(column["month"], column["day"])
-    rows: list[tuple[tuple[int, int], int, tuple[str, ...]]] = []
     wanted = itemgetter(*(column[name] for name in _WANTED))
-    for place, row in enumerate(csv.reader(read_table(folder).decode().splitlines())):
-        month, day = date(row)
-        rows.append(((int(month), int(day)), place, wanted(row)))
+    once: dict[str, str] = {}  # the same few texts again and again, each kept once
+    rows: list[tuple[tuple[int, int], int, tuple[str, ...]]] = []
+    with io.TextIOWrapper(io.BytesIO(read_table(folder)), encoding="utf-8", newline="") as text:
+        for place, row in enumerate(csv.reader(text)):
+            month, day = date(row)
+            fields = tuple([once.setdefault(field, field) for field in wanted(row)])
+            rows.append(((int(month), int(day)), place, fields))
     rows.sort(key=itemgetter(0, 1))
     return [_flight(place, fields, day, zones) for place, (day, _, fields) in enumerate(rows[:limit], 1)]
 

@@ -1,8 +1,8 @@
 """Catch-up over TCP: frames from one replica's journal to another's log, for restarts and gaps too deep for datagrams.
 
-The serving side reads the journal in chunks with a turn of the event loop between them, and waits while the other side reads
-slowly: a node that serves a catch-up goes on applying and answering. The fetching side asks for a bounded window at a time
-from where its log ends, so it resumes where it stopped, at whichever peer it is.
+The serving side reads the journal in chunks with a turn of the event loop between them, and waits while the other side
+reads slowly: a node that serves a catch-up goes on applying and answering. The fetching side asks for a bounded window
+at a time from where its log ends, so it resumes where it stopped, at whichever peer it is.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from mcast.client.link import Dialer, Link, Unreachable
-from mcast.config import NodeConfig
 from mcast.errors import DecodeError, Gone
 from mcast.limits import FETCH_CHUNK_BYTES, FETCH_WINDOW_BYTES
 from mcast.node.connection import Connection

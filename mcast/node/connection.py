@@ -1,16 +1,16 @@
-"""One accepted TCP connection: HELLO within bounded time, then messages to their handlers, one burst of bytes at a time."""
+"""One accepted TCP connection: HELLO within bounded time, then messages to their handlers, a read's worth at a time."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from mcast.errors import DecodeError
 from mcast.limits import GATEWAY_WRITE_BYTES, HANDSHAKE_S
 from mcast.wire.stream import Failure, Hello, Splitter, StreamKind, decode_stream_untrusted, pack_message
 
-HELLO_BYTES_MAX = 512  # bytes of a first message; nobody unknown may make a node hold more
+HELLO_BYTES_MAX: Final = 512  # bytes of a first message; nobody unknown may make a node hold more
 
 
 class ConnectionOwner(Protocol):
@@ -45,6 +45,7 @@ class Connection(asyncio.Protocol):
         self.unanswered_bytes = 0
         self.paused = False
         self.congested = False
+        self._posted: list[bytes] = []
         self._owner = owner
         self._splitter = Splitter(HELLO_BYTES_MAX)
         self._transport: asyncio.Transport | None = None
@@ -63,6 +64,16 @@ class Connection(asyncio.Protocol):
         if self._transport.get_write_buffer_size() > GATEWAY_WRITE_BYTES:
             self._owner.hostile("does not read")
             self._transport.abort()
+
+    def post(self, message: bytes) -> None:
+        """Send with whatever else this turn of the event loop posts, in one write."""
+        if not self._posted:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._posted.append(message)
+
+    def _flush(self) -> None:
+        posted, self._posted = self._posted, []
+        self.send(posted)
 
     def fail(self, error: DecodeError) -> None:
         """Say why, then close."""

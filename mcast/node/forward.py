@@ -1,8 +1,8 @@
-"""The way of commands to the sequencer: straight into this node's own protocol when it rules, else over TCP to the node that does.
+"""The way of commands to the sequencer: into this node's own protocol when it rules, else over TCP to the node that does.
 
-Nothing is kept here. Groups that find no way are simply not sent: their gateway keeps every unanswered group, and hears through
-`resend` whenever a way opens, or earlier sendings may have been lost (another epoch, another connection). Replicas apply each
-request once, so sending too often is harmless.
+Nothing is kept here. Groups that find no way are simply not sent: their gateway keeps every unanswered group, and hears
+through `resend` whenever a way opens, or earlier sendings may have been lost (another epoch, another connection).
+Replicas apply each request once, so sending too often is harmless.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mcast.wire.stream import ForwardRefused, StreamKind, decode_stream_untruste
 if TYPE_CHECKING:
     from mcast.node.shell import Shell
 
-RETRY_S: Final = (0.01, 0.2)  # first and longest pause before a refused or failed forward is tried again; doubles
+RETRY_S: Final = (0.01, 0.2)  # first and longest pause before a failed forward is tried again; doubles
 
 Group = tuple[bytes, ...]
 
@@ -120,7 +120,9 @@ class Forwarder:
         if self._target != sequencer or sequencer is None:
             self._drop_link()
         node = self._nodes.get(sequencer) if sequencer is not None else None
-        if node is None or sequencer == self._me or self._stopped or self._link is not None or self._dialing is not None:
+        if node is None or sequencer == self._me or self._stopped:
+            return
+        if self._link is not None or self._dialing is not None:
             return
         self._target = sequencer
         self._dialing = asyncio.get_running_loop().create_task(self._dial(node))
@@ -155,7 +157,9 @@ class Forwarder:
 
     def _again(self) -> None:
         self._retry = None
-        if self._shell.replica.ruling or self._link is not None:
+        if self._link is not None and not self._link.writable:
+            self._retry_later()  # resending into a full buffer would only make it fuller
+        elif self._shell.replica.ruling or self._link is not None:
             self._resend()
         else:
             self._open(self._shell.replica.sequencer)

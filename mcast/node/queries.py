@@ -1,7 +1,7 @@
 """Answers queries from this replica's state, and never weaker than asked.
 
-`any`: the committed state as it is here. `session`: not before event `min_seq` was applied; waits for it a little, woken by
-the apply itself, then says NotYet.
+`any`: the committed state as it is here. `session`: not before event `min_seq` was applied; waits for it a little, woken
+by the apply itself, then says NotYet.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ class Queries:
             return
         number = next(self._order)
         heapq.heappush(self._waiting, (query.min_seq, number, query, reply))
-        self._timers[number] = asyncio.get_running_loop().call_later(SESSION_READ_WAIT_S, self._late, number, query, reply)
+        loop = asyncio.get_running_loop()
+        self._timers[number] = loop.call_later(SESSION_READ_WAIT_S, self._late, number, query, reply)
 
     def _late(self, number: int, query: Query, reply: Reply) -> None:
         del self._timers[number]

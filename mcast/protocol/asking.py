@@ -1,7 +1,7 @@
 """Asking for what is missing: NAKs to the sequencer, then to peers; TCP when the gap is too deep for datagrams.
 
-The sequencer is asked twice, then a random replica whose acknowledgement in the heartbeat's table covers the gap: so the tail
-of a dead sequencer's stream is repaired by whoever has it.
+The sequencer is asked twice, then a random replica whose acknowledgement in the heartbeat's table covers the gap: so
+the tail of a dead sequencer's stream is repaired by whoever has it.
 """
 
 from __future__ import annotations

@@ -6,10 +6,10 @@ Each part (founding, election, sequencing, following, repairing) is a class that
 
 from __future__ import annotations
 
-import random as random_module
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from mcast.errors import DecodeError
 from mcast.protocol.effects import Apply, Effect, HaltRequired, Meta, Multicast, Notice, Send, WriteMeta
@@ -21,6 +21,9 @@ from mcast.wire.envelope import name_hash
 from mcast.wire.frame import Frame
 from mcast.wire.messages import Config, Message, decode_epoch_start_untrusted, decode_genesis_untrusted
 from mcast.wire.records import RecordKind, decode_records_untrusted
+
+if TYPE_CHECKING:
+    import random as random_module
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +43,7 @@ class Settings:
     """Added to the protocol's clock, gives the time of day."""
     heartbeat_max_s: float
     election_timeout_s: tuple[float, float]
-    rules: Rules = Rules()
+    rules: Rules = field(default_factory=Rules)
 
 
 class Core:

@@ -126,12 +126,16 @@ class SteppedDown:
 
 @dataclass(frozen=True, slots=True)
 class GapOpened:
+    """Events `first` to `last` are missing."""
+
     first: int
     last: int
 
 
 @dataclass(frozen=True, slots=True)
 class GapClosed:
+    """A gap that was asked for is filled, `latency_s` after it opened."""
+
     first: int
     last: int
     latency_s: float

@@ -1,9 +1,9 @@
 """Election: silence, pre-vote, vote (Raft, with durable promises in every envelope).
 
-Silence is measured by rounds: a heartbeat counts as life only when its confirmed round advanced, so a sequencer that sends but
-hears nobody is replaced. A voter refuses a pre-vote while it hears its sequencer itself, so a node that was cut off
-does not depose anyone when it returns. Replies carry storage ids; the candidate counts those of the newest configuration
-in its own log, and the voter does not check its own membership.
+Silence is measured by rounds: a heartbeat counts as life only when its confirmed round advanced, so a sequencer that
+sends but hears nobody is replaced. A voter refuses a pre-vote while it hears its sequencer itself, so a node that was
+cut off does not depose anyone when it returns. Replies carry storage ids; the candidate counts those of the newest
+configuration in its own log, and the voter does not check its own membership.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Following the stream: frames in, a contiguous log, acknowledgements out.
 
-A frame joins the log when the current epoch's history assigns its whole range to the reign that numbered it, and its chain
-follows from the log's own end: then it is intact, and the log equals the sequencer's up to here. What arrives early waits in
-the reorder buffer; what is missing is the business of `Asking`.
+A frame joins the log when the current epoch's history assigns its whole range to the reign that numbered it, and its
+chain follows from the log's own end: then it is intact, and the log equals the sequencer's up to here. What arrives
+early waits in the reorder buffer; what is missing is the business of `Asking`.
 
 Before anything is acknowledged in a new epoch the log is reconciled: cut back to the last event that it shares with the
 new sequencer's history. A cut at or below commit would mean that a committed event is gone, and halts the node.
@@ -29,7 +29,7 @@ from mcast.wire.messages import History as HistoryPage
 
 
 class Following:
-    """The receiving half of a replica. `confirmed` is called when a heartbeat proves that a majority hears the sequencer."""
+    """The receiving half of a replica. `on_confirmed` runs when a heartbeat proves a majority hears the sequencer."""
 
     def __init__(self, core: Core, ledger: Ledger, on_confirmed: Callable[[float], None]) -> None:
         self.core = core
@@ -171,7 +171,9 @@ class Following:
         appended, self._appended = self._appended, []
         if appended:
             last = appended[-1].last
-            core.effects.append(Append(core.ticket(lambda then: self._persisted(last, then), of_append=True), tuple(appended)))
+            core.effects.append(
+                Append(core.ticket(lambda then: self._persisted(last, then), of_append=True), tuple(appended))
+            )
             core.advance_commit(appended[-1].commit)
             if not core.rules.apply_only_committed:
                 core.apply(core.log.last_seq)

@@ -1,9 +1,10 @@
 """Founding: how a cluster comes into being exactly once.
 
-Only the first member of the config founds, and only after every member has answered that it is virgin (no epoch promised, no
-vote given) and has the same member list. GENESIS, event 1, draws the cluster's uuid and lists all storage ids. The founder
-stores it before offering it, and offers the same one after a restart. Nobody promises an epoch before all have confirmed it
-and the founder calls the first vote: so two different GENESIS can never both be followed.
+Only the first member of the config founds, and only after every member has answered that it is virgin (no epoch
+promised, no vote given) and has the same member list. GENESIS, event 1, draws the cluster's uuid and lists all
+storage ids. The founder stores it before offering it, and offers the same one after a restart. Nobody promises an
+epoch before all have confirmed it and the founder calls the first vote: so two different GENESIS can never both be
+followed.
 """
 
 from __future__ import annotations
@@ -75,7 +76,9 @@ class Founding:
         self._due = now + FOUNDING_RETRY_S
         genesis = core.log.frame_at(1)
         answered = self._confirmed if genesis else set(self._virgins)
-        self.waiting_for = tuple(node for node, _ in core.settings.members if name_hash(node) not in answered | {core.me})
+        self.waiting_for = tuple(
+            node for node, _ in core.settings.members if name_hash(node) not in answered | {core.me}
+        )
         if genesis is None and self._enough(answered):
             self._found(now)
             return
@@ -144,7 +147,7 @@ class Founding:
             self._offer_done(now)
 
     def _begin_anew(self) -> None:
-        """A member lost its disk before all had confirmed: nobody has promised anything yet, so GENESIS can be redrawn."""
+        """A member lost its disk before all had confirmed: nothing is promised yet, so GENESIS can be redrawn."""
         self._drop_genesis()
         self._virgins = {self.core.me: self.core.meta.storage_id}
         self._confirmed = set()

@@ -4,8 +4,8 @@ Every gap is timed on its own (Aeron's LossDetector times one at a time, and so 
 later datagrams or by time; then it joins the episode's one NAK timer, so that one NAK asks for a whole burst's losses.
 Retries back off per gap. The first delay adapts: an original that arrives after its NAK proves reordering, not loss.
 
-A gap that is filled in part splits; both parts belong to the same loss, and the ledger closes that when its last event is
-there.
+A gap that is filled in part splits; both parts belong to the same loss, and the ledger closes that when its last
+event is there.
 """
 
 from __future__ import annotations

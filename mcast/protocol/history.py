@@ -1,7 +1,8 @@
 """The epoch history: which reign numbered what, as the current sequencer's log has it.
 
-It is Raft's log matching in a list. A reign has one sequencer, which gives each number one content; so two logs that hold
-the same reign, begun at the same event on the same chain, are equal up to where the first of them leaves that reign.
+It is Raft's log matching in a list. A reign has one sequencer, which gives each number one content; so two logs that
+hold the same reign, begun at the same event on the same chain, are equal up to where the first of them leaves that
+reign.
 """
 
 from __future__ import annotations

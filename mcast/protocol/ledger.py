@@ -1,9 +1,10 @@
 """The ledger: every lost datagram, and what became of it.
 
-Two independent tallies, so that their agreement proves something. The sequencer counts its DATA datagrams, and nothing
-else, on the stream channel; a hole in that counter is a datagram that did not arrive when first sent (`lost`). The log
-counts frames: filled by a REPAIR (`repaired`), over TCP (`transferred`), or numbered by a reign whose tail nobody kept
-(`superseded`, settled once the log has passed into the next reign). In the end lost = repaired + transferred + superseded.
+Two independent tallies, so that their agreement proves something. The sequencer counts its DATA datagrams, and
+nothing else, on the stream channel; a hole in that counter is a datagram that did not arrive when first sent
+(`lost`). The log counts frames: filled by a REPAIR (`repaired`), over TCP (`transferred`), or numbered by a reign
+whose tail nobody kept (`superseded`, settled once the log has passed into the next reign). In the end lost = repaired
++ transferred + superseded.
 
 An original that only came late closes its hole and takes back the repair that overtook it. What was sent before this
 replica first heard of a reign is neither lost nor repaired: it is part of joining.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Standing:
-    """One replica's newest acknowledgement. `heard` is the protocol's clock in seconds, `stamp` the replica's own (ns)."""
+    """One replica's newest acknowledgement. `heard` is our clock (s), `stamp` the replica's own (ns)."""
 
     seq: int = 0
     round: int = 0

@@ -1,12 +1,12 @@
 """Answering NAKs, within a budget.
 
-Repairs share the network with new data, so a token bucket holds them to half of the recent peak rate, and half of that for any
-one replica; but never below a floor, and repairs of what is not yet committed are exempt: the group waits for those. A
-repeat within a few ms is ignored (the repair is on its way); two replicas that miss the same frame get it by one multicast.
-Beyond the budget the answer is BUSY, below the oldest frame in memory GONE: never silence.
+Repairs share the network with new data, so a token bucket holds them to half of the recent peak rate, and half of
+that for any one replica; but never below a floor, and repairs of what is not yet committed are exempt: the group
+waits for those. A repeat within a few ms is ignored (the repair is on its way); two replicas that miss the same frame
+get it by one multicast. Beyond the budget the answer is BUSY, below the oldest frame in memory GONE: never silence.
 
-A crybaby, who gets far more repairs than the others and is not needed for a majority, is told GONE too: TCP catch-up will
-serve it without slowing the group.
+A crybaby, who gets far more repairs than the others and is not needed for a majority, is told GONE too: TCP catch-up
+will serve it without slowing the group.
 """
 
 from __future__ import annotations

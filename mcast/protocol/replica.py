@@ -4,17 +4,16 @@
                                                |
                                  take_effects()   take_notices()   next_deadline()
 
-Sans-I/O: time comes in as an argument (seconds of any monotonic clock), randomness as an object, and what is to be done goes
-out as effects, to be carried out in order. One burst is received at a time, so that journaling, acknowledging and
-committing cost once per burst.
+Sans-I/O: time comes in as an argument (seconds of any monotonic clock), randomness as an object, and what is to be
+done goes out as effects, to be carried out in order. One burst is received at a time, so that journaling,
+acknowledging and committing cost once per burst.
 """
 
 from __future__ import annotations
 
-import random as random_module
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mcast.limits import HELD_DATAGRAMS_MAX, HISTORY_ENTRIES_MAX, STALE_INTERVAL_S
 from mcast.protocol.core import Core, Settings
@@ -32,6 +31,9 @@ from mcast.wire.envelope import Envelope
 from mcast.wire.frame import Frame
 from mcast.wire.messages import History as HistoryPage
 from mcast.wire.messages import HistoryRequest, Kind, Message, Stale
+
+if TYPE_CHECKING:
+    import random as random_module
 
 __all__ = ["Recovered", "Replica", "Settings"]
 
@@ -106,7 +108,7 @@ class Replica:
         self._following.asking.failed(now)
 
     def submit(self, groups: Sequence[tuple[bytes, ...]], now: float) -> bool:
-        """Take encoded records to be numbered, each group contiguously. False: this node does not rule; nothing was taken."""
+        """Take encoded records to be numbered, each group contiguously. False: not ruling; nothing was taken."""
         taken = self._sequencing.submit(groups, now)
         self._after(now)
         return taken
@@ -212,7 +214,9 @@ class Replica:
 
     def ledger_report(self) -> LedgerReport:
         """Every gap, and the reconciliation of what was lost."""
-        return self._ledger.report(tuple((gap.first, gap.last) for gap in self._following.gaps if not self._core.reigning))
+        return self._ledger.report(
+            tuple((gap.first, gap.last) for gap in self._following.gaps if not self._core.reigning)
+        )
 
     def statistics(self) -> Statistics:
         """All counters at this moment."""

@@ -1,8 +1,9 @@
 """The sequencer's half of a replica: number records, stream them, count acknowledgements, commit.
 
-A reign begins with a heartbeat (so that everybody can judge its frames) and EPOCH_START, alone in its frame. Until that has
-committed nothing else is numbered. Packing is natural: a burst holds what arrived while the last one was on its way, and at
-most `window` bytes are numbered beyond what a majority has acknowledged. A slow member beyond the majority never stalls it.
+A reign begins with a heartbeat (so that everybody can judge its frames) and EPOCH_START, alone in its frame. Until
+that has committed nothing else is numbered. Packing is natural: a burst holds what arrived while the last one was on
+its way, and at most `window` bytes are numbered beyond what a majority has acknowledged. A slow member beyond the
+majority never stalls it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How old can this replica's state be? A proof that needs no synchronised clocks.
 
-An ACK carries the replica's own stamp; a later heartbeat echoes it together with the commit C that the sequencer knew then.
-Once a majority has answered that heartbeat's round, no newer reign can have begun before it, so C was the cluster's commit
-after the stamp was taken: whoever has applied C holds a state no older than now - stamp.
+An ACK carries the replica's own stamp; a later heartbeat echoes it together with the commit C that the sequencer knew
+then. Once a majority has answered that heartbeat's round, no newer reign can have begun before it, so C was the
+cluster's commit after the stamp was taken: whoever has applied C holds a state no older than now - stamp.
 """
 
 from __future__ import annotations

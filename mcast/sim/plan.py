@@ -60,8 +60,8 @@ def draw_plan(seed: int) -> Plan:
     random = Random(f"{seed}:plan")
     members = random.choice((1, 3, 3, 3, 3, 3, 3, 4, 5, 5))
     observers = random.choice((0, 0, 0, 1)) if members < 5 else 0
-    heartbeat_s = random.choice((0.03, 0.05))
-    election_s = 2.5 * heartbeat_s + random.random() * 0.1
+    heartbeat_s = random.choice((0.02, 0.03))
+    election_s = 6 * heartbeat_s + random.random() * 0.05
     sync = random.choice(("always", "always", "os"))
     trouble_s = CALM_START_S + 0.5 + random.random() * 1.5
     frame_body_max = random.choice((300, 500, 1_300, 1_300, 8_000))

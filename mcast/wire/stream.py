@@ -6,8 +6,8 @@
          5     -  payload
 
 Payloads are msgpack arrays, the fields below in order, except SUBMIT and FORWARD (concatenated records: one group,
-which is numbered contiguously in one epoch) and FRAMES (concatenated frames). A connection begins with HELLO and WELCOME.
-PING may be sent at any time after that and is answered at once by PONG.
+which is numbered contiguously in one epoch) and FRAMES (concatenated frames). A connection begins with HELLO and
+WELCOME. PING may be sent at any time after that and is answered by PONG.
 """
 
 from __future__ import annotations
@@ -113,8 +113,8 @@ class Opened(NamedTuple):
 class Result(NamedTuple):
     """What became of one record of `events` commands.
 
-    `seq` is its first event's (a fragmented command's last); `outcomes` is msgpack [[value, ...], {index: [kind, text]}]
-    with kind 1 rejected, 2 failed. When OUT_OF_ORDER, `seq` is the request number that is missing.
+    `seq` is its first event's (a fragmented command's last); `outcomes` is msgpack [[value, ...], {index: [kind,
+    text]}] with kind 1 rejected, 2 failed. When OUT_OF_ORDER, `seq` is the request number that is missing.
     """
 
     session: int
@@ -152,7 +152,7 @@ class Answer(NamedTuple):
 
 
 class QueryRefused(NamedTuple):
-    """No answer, why, and who may do better. `kind`: "refused", "not yet" or "failed" (the handler raised)."""
+    """No answer, why, and who may do better. `kind`: "refused", "not yet"; "rejected", "failed": the handler raised."""
 
     id: int
     reason: str

@@ -46,7 +46,9 @@ def epoch_start(epoch: int, node: str, after: Frame, commit: int = 0) -> Frame:
 
 def command_frame(after: Frame, epoch: int | None = None, count: int = 1, commit: int = 0, size: int = 20) -> Frame:
     body = command_record(count, size)
-    return make_frame(after.epoch if epoch is None else epoch, after.last + 1, count, commit, after.time + 1, after.chain, body)
+    return make_frame(
+        after.epoch if epoch is None else epoch, after.last + 1, count, commit, after.time + 1, after.chain, body
+    )
 
 
 def extended(frames: Sequence[Frame], how_many: int, **how: int) -> list[Frame]:
@@ -89,7 +91,9 @@ def arrival(sender: str, message: object, promised: int = 0) -> tuple[Envelope, 
     return envelope(sender, message, promised), message
 
 
-def frame_arrival(sender: str, frame: Frame, kind: int = 1, counter: int = 1, promised: int | None = None) -> tuple[Envelope, Frame]:
+def frame_arrival(
+    sender: str, frame: Frame, kind: int = 1, counter: int = 1, promised: int | None = None
+) -> tuple[Envelope, Frame]:
     promise = frame.epoch if promised is None else promised
     return Envelope(kind, 0 if kind == 1 else 2, 0, 1, KEY[sender], sender.encode().ljust(16), counter, promise), frame
 

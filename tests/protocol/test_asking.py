@@ -1,3 +1,5 @@
+import itertools
+
 from mcast.limits import DEEP_GAP_FRAMES, NAK_RANGES_MAX
 from mcast.protocol.effects import CatchUp, Send
 from mcast.wire.messages import Busy, Gone, Nak, PeerState
@@ -13,7 +15,11 @@ def run(node, until, now, step=0.0005):
     naks = []
     while now < until:
         node.tick(now)
-        naks += [(now, effect) for effect in settle(node, now) if isinstance(effect, Send) and isinstance(effect.message, Nak)]
+        naks += [
+            (now, effect)
+            for effect in settle(node, now)
+            if isinstance(effect, Send) and isinstance(effect.message, Nak)
+        ]
         now += step
     return naks
 
@@ -37,7 +43,7 @@ def test_a_nak_is_bounded_and_oldest_first():
     naks = run(node, 0.026, 0.02)
     assert [len(nak.message.ranges) for _, nak in naks[:2]] == [NAK_RANGES_MAX, NAK_RANGES_MAX]
     assert naks[0][1].message.ranges[0].first == 3
-    assert all(b - a >= 0.001 for (a, _), (b, _) in zip(naks, naks[1:], strict=False))
+    assert all(b - a >= 0.001 for (a, _), (b, _) in itertools.pairwise(naks))
 
 
 def test_a_silent_sequencer_is_asked_twice_and_then_a_peer_that_has_it():

@@ -23,7 +23,9 @@ from .bench import (
 )
 
 
-def beat(frames: list[Frame], epoch: int, *, high: int | None = None, commit: int = 0, newest: int = 8, **how) -> Heartbeat:
+def beat(
+    frames: list[Frame], epoch: int, *, high: int | None = None, commit: int = 0, newest: int = 8, **how
+) -> Heartbeat:
     """The heartbeat of a sequencer whose log is `frames`."""
     log = Log(recovered(frames=frames))
     fields = {

@@ -42,7 +42,10 @@ def test_genesis_needs_every_member():
     node.receive([virgin("n3", found)], 0.3)
     effects = settle(node, 0.3)
     (append,) = of(Append, effects)
-    assert {offer.to for offer in effects if isinstance(getattr(offer, "message", None), GenesisOffer)} == {KEY["n2"], KEY["n3"]}
+    assert {offer.to for offer in effects if isinstance(getattr(offer, "message", None), GenesisOffer)} == {
+        KEY["n2"],
+        KEY["n3"],
+    }
     assert append.frames[0].first == 1
 
 
@@ -82,7 +85,7 @@ def test_the_first_vote_waits_for_every_confirmation():
 
 def test_a_restarted_founder_offers_the_same_genesis():
     frame = genesis()
-    node, effects = founder(frames=[frame])
+    _node, effects = founder(frames=[frame])
     offers = of(GenesisOffer, effects)
     assert {decode_frame_untrusted(offer.frame).chain for offer in offers} == {frame.chain}
 

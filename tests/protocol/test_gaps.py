@@ -1,3 +1,4 @@
+import itertools
 import random
 
 import pytest
@@ -136,7 +137,7 @@ def test_any_arrival_order_closes_every_loss_exactly_once(seed, length):
     bounds = [0]
     while bounds[-1] < length:
         bounds.append(bounds[-1] + rng.randint(1, 4))
-    frames = [(a + 1, b) for a, b in zip(bounds, bounds[1:], strict=False)]
+    frames = [(a + 1, b) for a, b in itertools.pairwise(bounds)]
     order = sorted(frames, key=lambda frame: frame[0] + rng.uniform(0, 15))
     missing, losses, arrived, now = gaps(), [], set(), 0.0
     for first, last in order:

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 
 from mcast.protocol.effects import Append, Apply, Multicast, Ruling, SteppedDown, Stream
@@ -142,7 +144,7 @@ def test_heartbeats_decay_after_data_to_the_longest_interval():
         node.receive([ack("n2", 5, LOG[-1].chain, round_number=10_000)], now)
         if of(Heartbeat, settle(node, now)):
             beats.append(now)
-    gaps = [round(b - a, 4) for a, b in zip(beats, beats[1:], strict=False)]
+    gaps = [round(b - a, 4) for a, b in itertools.pairwise(beats)]
     assert gaps[:3] == pytest.approx([0.001, 0.002, 0.004])
     assert max(gaps) == pytest.approx(0.05)
     assert gaps == sorted(gaps)

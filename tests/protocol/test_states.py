@@ -8,7 +8,9 @@ def test_a_halted_replica_never_moves_again():
 
 
 def test_only_a_won_vote_begins_a_reign():
-    entries = {(role, event) for (role, event), after in TRANSITIONS.items() if after in REIGNING and role not in REIGNING}
+    entries = {
+        (role, event) for (role, event), after in TRANSITIONS.items() if after in REIGNING and role not in REIGNING
+    }
     assert entries == {(Role.CANDIDATE, Input.VOTED)}
 
 

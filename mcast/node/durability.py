@@ -1,0 +1,183 @@
+"""Carries out the effects that must last: appends with group commit, truncations, the meta.
+
+Appends are written at once, by the event loop's thread. With `sync = "always"` one helper thread runs fdatasync; while it
+does, further appends gather, and the next sync covers them all. Truncations and the meta are rare: the loop waits.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+from typing import Final, Protocol
+
+from mcast.errors import DiskFailed, DiskFull
+from mcast.protocol.effects import Meta
+from mcast.storage.journal import SyncMark
+from mcast.wire.frame import Frame
+
+UNWRITTEN_BYTES_MAX: Final = 64 << 20  # bytes kept for a full disk to take later; beyond, the node halts
+HELPER_STOP_S: Final = 10.0  # an fdatasync that outlasts this leaves its thread behind
+
+
+class DurableStore(Protocol):
+    """What is asked of a `storage.store.Store`."""
+
+    def append(self, frames: Sequence[Frame]) -> None:
+        """Write frames behind the journal's end."""
+
+    def sync_begin(self) -> SyncMark:
+        """Note what a sync will cover."""
+
+    def sync_finish(self, mark: SyncMark) -> int:
+        """Sync it, in any thread."""
+
+    def truncate(self, last: int) -> None:
+        """Durably forget every event behind `last`."""
+
+    def write_meta(self, meta: Meta) -> None:
+        """Durably replace the meta."""
+
+
+class GroupCommit:
+    """Answers each ticket once its effect is durable: `take_completed`, in the order of the effects.
+
+    `wake` is called, in the helper thread, when a sync has ended; the owner then calls `take_completed` in its own.
+    All methods may raise DiskFailed: nothing is durable from then on, and the owner must stop.
+    """
+
+    def __init__(self, store: DurableStore, *, always: bool, wake: Callable[[], None]) -> None:
+        self._store = store
+        self._wake = wake
+        self._completed: list[int] = []
+        self._written: list[int] = []
+        """Tickets of appends that no sync covers yet."""
+        self._syncing: list[int] = []
+        self._unwritten: deque[tuple[int, Sequence[Frame]]] = deque()
+        """Appends that a full disk refused."""
+        self._unwritten_bytes = 0
+        self._idle = threading.Event()
+        self._idle.set()
+        self._failure: BaseException | None = None
+        self._marks: SimpleQueue[SyncMark | None] | None = None
+        self._helper: threading.Thread | None = None
+        self.syncs = 0
+        if always:
+            self._marks = SimpleQueue()
+            self._helper = threading.Thread(target=self._run, args=(self._marks,), name="mcast-fdatasync", daemon=True)
+            self._helper.start()
+
+    @property
+    def full(self) -> bool:
+        """Whether the disk is full: this node acknowledges nothing more until there is room."""
+        return bool(self._unwritten)
+
+    def append(self, ticket: int, frames: Sequence[Frame]) -> None:
+        """Write frames behind the journal's end; complete the ticket once they are as durable as the mode says."""
+        if self._unwritten:
+            self._keep_unwritten(ticket, frames)
+            return
+        try:
+            self._store.append(frames)
+        except DiskFull:
+            self._keep_unwritten(ticket, frames)
+        else:
+            self._written.append(ticket)
+
+    def truncate(self, ticket: int, last: int) -> None:
+        """Durably cut the journal behind event `last`."""
+        self._settle()
+        kept = [(number, frames) for number, frames in self._unwritten if frames[0].first <= last]
+        if not kept:
+            self._store.truncate(last)
+        # else the journal ends before the cut: what was to follow it ends at the cut, for cuts fall between frames
+        self._unwritten = deque(
+            (number, [frame for frame in frames if frame.last <= last]) for number, frames in kept
+        )
+        self._unwritten_bytes = sum(_size(frames) for _, frames in self._unwritten)
+        self._completed.append(ticket)
+
+    def write_meta(self, ticket: int, meta: Meta) -> None:
+        """Durably replace the meta."""
+        self._wait()
+        self._store.write_meta(meta)
+        self._completed.append(ticket)
+
+    def retry(self) -> None:
+        """Write what a full disk refused, if there is room by now."""
+        while self._unwritten:
+            ticket, frames = self._unwritten[0]
+            try:
+                self._store.append(frames)
+            except DiskFull:
+                return
+            self._unwritten.popleft()
+            self._unwritten_bytes -= _size(frames)
+            self._written.append(ticket)
+
+    def take_completed(self) -> list[int]:
+        """Tickets whose effects are durable, since the last call; sets the next sync going."""
+        self._check()
+        if self._marks is None:
+            self._completed += self._written
+            self._written = []
+        elif self._idle.is_set():
+            self._collect()
+            if self._written:
+                self._syncing, self._written = self._written, []
+                self._idle.clear()
+                self._marks.put(self._store.sync_begin())
+        completed, self._completed = self._completed, []
+        return completed
+
+    def close(self) -> None:
+        """End the helper thread; what was written is not made durable by this."""
+        if self._marks is not None and self._helper is not None:
+            self._marks.put(None)
+            self._helper.join(HELPER_STOP_S)
+
+    def _settle(self) -> None:
+        """Make durable what was written so far."""
+        self._wait()
+        if self._marks is not None and self._written:
+            self._store.sync_finish(self._store.sync_begin())
+        self._completed += self._written
+        self._written = []
+
+    def _wait(self) -> None:
+        self._idle.wait()
+        self._check()
+        self._collect()
+
+    def _collect(self) -> None:
+        if self._syncing:
+            self._completed += self._syncing
+            self._syncing = []
+            self.syncs += 1
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _keep_unwritten(self, ticket: int, frames: Sequence[Frame]) -> None:
+        self._unwritten.append((ticket, frames))
+        self._unwritten_bytes += _size(frames)
+        if self._unwritten_bytes > UNWRITTEN_BYTES_MAX:
+            raise DiskFailed(
+                f"the disk has been full for {self._unwritten_bytes} bytes of events",
+                "free some space, then start the node again",
+            )
+
+    def _run(self, marks: SimpleQueue[SyncMark | None]) -> None:
+        while (mark := marks.get()) is not None:
+            try:
+                self._store.sync_finish(mark)
+            except BaseException as error:  # whatever it is, the loop's thread must hear of it
+                self._failure = error
+            self._idle.set()
+            self._wake()
+
+
+def _size(frames: Sequence[Frame]) -> int:
+    return sum(frame.size for frame in frames)

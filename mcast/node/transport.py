@@ -1,0 +1,122 @@
+"""Between the protocol and the wire: frames and messages become sealed datagrams, and datagrams proven arrivals."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
+
+from mcast.errors import DecodeError
+from mcast.net.faulty import Faults
+from mcast.net.link import Link, Peer
+from mcast.seal.datagram import Opener, Sealer
+from mcast.seal.incarnations import Arrival, Incarnations
+from mcast.wire.envelope import CONTROL, STREAM, UNICAST
+from mcast.wire.frame import Frame
+from mcast.wire.messages import Kind, Message, encode_message, kind_of
+
+_FOREVER: Final = float("inf")
+
+
+class Transport:
+    """One node's datagrams in and out. `promised` gives the epoch that every envelope carries; `peers` maps node to address.
+
+    `dropped` counts refused datagrams by reason, out of a fixed vocabulary.
+    """
+
+    def __init__(  # noqa: PLR0913 - the parts it joins
+        self, link: Link, sealer: Sealer, opener: Opener, incarnations: Incarnations, peers: Mapping[int, Peer],
+        promised: Callable[[], int],
+    ) -> None:  # fmt: skip
+        self.link = link
+        self.dropped: Counter[str] = Counter()
+        self._sealer = sealer
+        self._opener = opener
+        self._incarnations = incarnations
+        self._peers = peers
+        self._promised = promised
+        self._faults: Faults | None = None
+        self._released: list[bytes] = []
+        """What cleared faults still held."""
+
+    def stream(self, frames: Sequence[Frame]) -> None:
+        """Multicast new frames, each one DATA datagram."""
+        self.link.send(STREAM, self._sealer.seal_frames(Kind.DATA, STREAM, self._promised(), frames))
+
+    def repair(self, to: int | None, frames: Sequence[Frame]) -> None:
+        """Send frames again, to one node or to all."""
+        if to is None:
+            self.link.send(CONTROL, self._sealer.seal_frames(Kind.REPAIR, CONTROL, self._promised(), frames))
+        elif (peer := self._address(to)) is not None:
+            self.link.send(UNICAST, self._sealer.seal_frames(Kind.REPAIR, UNICAST, self._promised(), frames), peer)
+
+    def multicast(self, message: Message) -> None:
+        """Send a control message to all."""
+        self.link.send(CONTROL, [self._seal(message, CONTROL)])
+
+    def send(self, to: int, message: Message) -> None:
+        """Send a control message to one node."""
+        if (peer := self._address(to)) is not None:
+            self.link.send(UNICAST, [self._seal(message, UNICAST)], peer)
+
+    def receive(self, now: float) -> list[Arrival]:
+        """One bounded burst of what proven incarnations sent, stream first."""
+        datagrams: Iterable[memoryview | bytes] = self.link.receive()
+        faults = self._faults
+        if faults is not None:
+            is_own = self._opener.is_own
+            datagrams = faults.receive([datagram for datagram in datagrams if not is_own(datagram)], now)
+        elif self._released:
+            datagrams = [*self._released, *datagrams]
+            self._released = []
+        arrivals: list[Arrival] = []
+        unseal, admit = self._opener.open_untrusted, self._incarnations.admit
+        for datagram in datagrams:
+            try:
+                arrivals += admit(*unseal(datagram), now)
+            except DecodeError as error:
+                self.dropped[error.reason] += 1
+        self._answer()
+        return arrivals
+
+    def proven(self, node: int, incarnation: bytes, now: float) -> list[Arrival]:
+        """A sealed TCP connection proved this incarnation: what was held of it."""
+        return self._incarnations.proven(node, incarnation, now)
+
+    def tick(self, now: float) -> None:
+        """Repeat what is due of challenges."""
+        self._incarnations.tick(now)
+        self._answer()
+
+    def next_deadline(self) -> float:
+        """When `tick` or `receive` has something to do even if nothing arrives; infinity if never."""
+        if self._released:
+            return 0.0
+        due = self._faults.next_due() if self._faults is not None else None
+        return min(self._incarnations.next_deadline(), _FOREVER if due is None else due)
+
+    def set_faults(self, faults: Faults | None) -> None:
+        """Change what befalls datagrams on receive; what the old faults hold is delivered."""
+        if self._faults is not None:
+            self._released += self._faults.release()
+        self._faults = faults
+        if faults is not None and self._released:
+            self._released = []  # lost in the change of faults: held datagrams are few, and repaired
+
+    @property
+    def faults(self) -> Faults | None:
+        """What befalls received datagrams on purpose."""
+        return self._faults
+
+    def _seal(self, message: Message, channel: int) -> bytes:
+        return self._sealer.seal(kind_of[type(message)], channel, self._promised(), b"", encode_message(message))
+
+    def _address(self, node: int) -> Peer | None:
+        peer = self._peers.get(node)
+        if peer is None:
+            self.dropped["no address"] += 1
+        return peer
+
+    def _answer(self) -> None:
+        for node, message in self._incarnations.outgoing():
+            self.send(node, message)
