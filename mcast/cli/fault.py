@@ -21,7 +21,9 @@ def fault(
     timeout: options.Timeout = limits.TIMEOUT_S,
     json: options.Json = False,
 ) -> None:
-    """Inject faults on what one running node receives, or end them. The config must say `allow_faults = true`.
+    """Make a running node lose datagrams.
+
+    On what that node receives, from now on, until `clear`. The config must say `allow_faults = true`.
 
     Examples: `mcast fault -c lab.toml --at n2 loss=5%` · `mcast fault -c lab.toml --at n2 clear`
     """
@@ -32,13 +34,14 @@ def fault(
         report = asyncio.run(_inject(config, at, spec, timeout))
     except Refused as error:
         raise Ended(ExitCode.USAGE, f"{at} refused: {error}") from None
+    document = {"node": at, "fault": report["node"]["fault"]}
     if json:
-        output.print_json(report)
+        output.print_json(document)
     else:
-        output.note(f"{at}: {', '.join(f'{key} {output.to_json(value)}' for key, value in report.items())}")
+        output.note(f"{at} receives with {document['fault']}" if spec != "clear" else f"{at} receives everything again")
 
 
 async def _inject(config: Path, at: str, spec: str, timeout: float) -> dict[str, Any]:
-    from mcast.client import connect
+    from mcast.client.client import connect
 
     return await connect(config, timeout=timeout).fault(at, spec)

@@ -22,7 +22,9 @@ def gaps(
     timeout: options.Timeout = limits.TIMEOUT_S,
     json: options.Json = False,
 ) -> None:
-    """Show every replica's gap ledger. Exit 1: a gap is open, or a lost datagram is not accounted for.
+    """Show every replica's gap ledger.
+
+    Exit 1: a gap is open, or a lost datagram is not accounted for.
 
     Examples: `mcast gaps -c lab.toml` · `mcast gaps -c lab.toml --newest 20` · `mcast gaps -c lab.toml --json`
     """
@@ -40,7 +42,7 @@ def gaps(
 
 async def ask(path: Path, timeout: float) -> dict[str, Any]:
     """The cluster's gaps document. Ends the program if nobody answers."""
-    from mcast.client import connect
+    from mcast.client.client import connect
 
     config = load_config(path)
     document = await connect(config, timeout=timeout).gaps()

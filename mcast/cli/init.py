@@ -23,7 +23,9 @@ def init(  # noqa: PLR0913 - one argument a flag
     sealed: Annotated[bool, typer.Option("--sealed", help="Make a key file beside it, and seal all traffic.")] = False,
     json: options.Json = False,
 ) -> None:
-    """Write a commented cluster file, for this machine or for several hosts. Never overwrites one.
+    """Write a commented cluster file.
+
+    For nodes on this machine, or with --hosts for one node on each. An existing file is never overwritten.
 
     Examples: `mcast init` · `mcast init --hosts 10.77.0.11,10.77.0.12,10.77.0.13 --sealed prod.toml`
     """
@@ -68,4 +70,4 @@ def _write_new(path: Path, text: str) -> None:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
-        raise Ended(ExitCode.USAGE, f"{path} exists already and is never overwritten; name another path") from None
+        raise Ended(ExitCode.ENVIRONMENT, f"{path} exists and is never overwritten; name another path") from None

@@ -14,7 +14,9 @@ def keygen(
     path: Annotated[Path, typer.Argument(help="Where to write it.")],
     json: options.Json = False,
 ) -> None:
-    """Make a key file with one new key, readable by its owner only. Never overwrites one.
+    """Make a key file.
+
+    It holds one new key and is readable by its owner only. An existing file is never overwritten.
 
     Examples: `mcast keygen lab.key`, then `key_file = "lab.key"` in the config, and a copy on every host.
     """

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from mcast.cli import options, output
+from mcast.cli import options
 from mcast.cli.exits import Ended, ExitCode
 from mcast.config import Config, load_config
 from mcast.errors import ConfigError
@@ -20,6 +20,8 @@ from mcast.wire.envelope import name_hash
 
 if TYPE_CHECKING:
     from mcast.protocol.effects import Notice
+
+_log: Final = logging.getLogger("mcast.cli")
 
 
 def node(
@@ -34,7 +36,9 @@ def node(
     ] = None,
     parent: Annotated[int | None, typer.Option("--parent", hidden=True, help="End when this process does.")] = None,
 ) -> None:  # fmt: skip
-    """Run one node until SIGTERM (drains, exits 0) or Ctrl-C. Logs a line an event on stderr.
+    """Run one node of a config.
+
+    In the foreground, until SIGTERM (drains, exits 0) or Ctrl-C. Logs a line an event on stderr.
 
     Examples: `mcast node -c lab.toml` · `mcast node -c lab.toml --id n2 --fault loss=5%,dup=1%,seed=7`
     """
@@ -49,9 +53,9 @@ def node(
 
 async def _run(config: Config, node_id: str, fault: str | None) -> int:
     """Serve until a signal comes; the signal."""
+    from mcast.cli.noticelog import GAPS_INTERVAL_S, NoticeLog
     from mcast.node.node import Node
-
-    from mcast.cli.noticelog import NoticeLog
+    from mcast.protocol.effects import GapClosed, GapOpened
 
     loop = asyncio.get_running_loop()
     stopped: asyncio.Future[int] = loop.create_future()
@@ -66,19 +70,34 @@ async def _run(config: Config, node_id: str, fault: str | None) -> int:
         loop.add_signal_handler(each, stop, each)
     log = NoticeLog({name_hash(each.id): each.id for each in config.nodes})
 
-    def say(lines: Iterable[str]) -> None:
-        for line in lines:
-            output.note(f"{time.strftime('%H:%M:%S')} {node_id} {line}")
+    logging.basicConfig(format=f"%(asctime)s {node_id} %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
+
+    telling: asyncio.TimerHandle | None = None
+
+    def say(line: str | None) -> None:
+        if line is not None:
+            _log.info("%s", line)
+
+    def tell_gaps() -> None:
+        nonlocal telling
+        telling = None
+        say(log.gaps())
 
     def notice(happened: Notice) -> None:
-        say(log.lines(happened, loop.time()))
+        nonlocal telling
+        say(log.line(happened))
+        if isinstance(happened, GapOpened | GapClosed) and telling is None:
+            telling = loop.call_later(GAPS_INTERVAL_S, tell_gaps)
 
     running = Node(config, id=node_id, fault=fault)
     running.shell.on_notice.append(notice)
     async with running:
-        say([f"serves {config.name} on {config.node(node_id).address}" + _unsealed(config)])
+        say(f"serves {config.name} on {config.node(node_id).address}" + _unsealed(config))
         number = await stopped
-        say([*log.gap_lines(loop.time()), f"{signal.Signals(number).name}: drains and ends"])
+        if telling is not None:
+            telling.cancel()
+        tell_gaps()
+        say(f"{signal.Signals(number).name}: drains and ends")
     return number
 
 

@@ -20,35 +20,34 @@ GAPS_INTERVAL_S: Final = 1.0  # seconds between two lines about gaps; under loss
 
 
 class NoticeLog:
-    """Turns notices into lines. `names` gives node ids by their hash; `now` is any monotonic clock, in seconds."""
+    """Turns notices into lines. `names` gives node ids by their hash."""
 
     def __init__(self, names: Mapping[int, str]) -> None:
         self._names = names
         self._opened = 0
         self._closed = 0
         self._longest_s = 0.0
-        self._told_at = float("-inf")
 
-    def lines(self, notice: Notice, now: float) -> list[str]:
-        """What to log now that this has happened."""
+    def line(self, notice: Notice) -> str | None:
+        """What to log now that this has happened; None for a gap, which is summed up."""
         if isinstance(notice, GapOpened):
             self._opened += 1
         elif isinstance(notice, GapClosed):
             self._closed += 1
             self._longest_s = max(self._longest_s, notice.latency_s)
         else:
-            return [self._line(notice)]
-        return self.gap_lines(now) if now - self._told_at >= GAPS_INTERVAL_S else []
+            return self._line(notice)
+        return None
 
-    def gap_lines(self, now: float) -> list[str]:
-        """The sum of the gaps since it was last told, if there were any."""
+    def gaps(self) -> str | None:
+        """The sum of the gaps since it was last told; None if there were none."""
         if not (self._opened or self._closed):
-            return []
+            return None
         longest = f", longest {self._longest_s * 1000:.1f} ms" if self._closed else ""
         line = f"gaps: {self._opened} opened, {self._closed} closed{longest}"
         self._opened = self._closed = 0
-        self._longest_s, self._told_at = 0.0, now
-        return [line]
+        self._longest_s = 0.0
+        return line
 
     def _line(self, notice: Notice) -> str:
         if isinstance(notice, EpochChanged):

@@ -27,9 +27,9 @@ def _level(value: str) -> str:
 
 
 def query(  # noqa: PLR0913 - one argument a flag
-    name: Annotated[str, typer.Argument(help="The query's name.")],
+    name: Annotated[str, typer.Argument(help="The query's name.", metavar="NAME")],
     arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[ARG]...", help="Its arguments: JSON, else strings.")
+        list[str] | None, typer.Argument(metavar="ARG", help="Its arguments: JSON, else strings.")
     ] = None,
     config: options.ConfigFile = options.DEFAULT_CONFIG,
     at: options.At = None,
@@ -50,7 +50,9 @@ def query(  # noqa: PLR0913 - one argument a flag
     timeout: options.Timeout = limits.TIMEOUT_S,
     json: options.Json = False,
 ) -> None:  # fmt: skip
-    """Ask any replica, or the one named by --at. A level that cannot be served is refused (exit 1), never weakened.
+    """Ask a replica.
+
+    Any one, or the one named by --at. A level that cannot be served is refused (exit 1), never weakened.
 
     Examples: `mcast query -c lab.toml get k` · `mcast query -c lab.toml scan k 10 --at n2 --consistency any`
     """

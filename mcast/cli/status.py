@@ -21,8 +21,9 @@ def status(
     timeout: options.Timeout = limits.TIMEOUT_S,
     json: options.Json = False,
 ) -> None:
-    """Show every node's role, state, position and repair counts. Exit 1: one is unreachable, quarantined or halted,
-    or has an open gap.
+    """Show what every node says of itself.
+
+    Exit 1: a node is unreachable, quarantined or halted, or has an open gap.
 
     Examples: `mcast status -c lab.toml` · `mcast status -c lab.toml --json`
     """
@@ -35,7 +36,7 @@ def status(
 
 
 async def _ask(path: Path, timeout: float) -> dict[str, Any]:
-    from mcast.client import connect
+    from mcast.client.client import connect
 
     config = load_config(path)
     document = await connect(config, timeout=timeout).status()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json as json_text
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,9 +21,9 @@ if TYPE_CHECKING:
 
 
 def submit(  # noqa: PLR0913 - one argument a flag
-    name: Annotated[str | None, typer.Argument(help="The command's name.")] = None,
+    name: Annotated[str | None, typer.Argument(help="The command's name.", metavar="NAME")] = None,
     arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[ARG]...", help="Its arguments: JSON, else strings.")
+        list[str] | None, typer.Argument(metavar="ARG", help="Its arguments: JSON, else strings.")
     ] = None,
     config: options.ConfigFile = options.DEFAULT_CONFIG,
     source: Annotated[
@@ -35,7 +34,9 @@ def submit(  # noqa: PLR0913 - one argument a flag
     timeout: options.Timeout = limits.TIMEOUT_S,
     json: options.Json = False,
 ) -> None:
-    """Submit one command, or many with --from, and wait until the cluster has committed and applied them.
+    """Submit one command, or many with --from.
+
+    Waits until the cluster has committed and applied them. Exit 1: one was rejected or failed.
 
     Examples: `mcast submit -c lab.toml set k '{"n": 1}'` · `mcast submit -c lab.toml incr k -1` ·
     `mcast submit -c lab.toml --from commands.jsonl`
@@ -81,26 +82,39 @@ def _show_receipt(receipt: Receipt, json: bool) -> None:
 
 
 async def _submit_all(target: Target, path: str, each: bool, json: bool) -> bool:
-    def show(done: list[Receipt]) -> None:
-        for receipt in done:
-            output.print_json(receipt_document(receipt))
-
     began = time.monotonic()
+    known = 0
     with CommandSource(path) as source, output.counting("submitting", "commands") as advance:
+
+        def progress(so_far: Receipts) -> None:
+            nonlocal known
+            known = so_far.known
+            advance(known)
+
         async with target.connect() as client:
-            done = await client.submit_stream(
-                await source.commands(), keep=False, on_receipts=show if each else None,
-                on_progress=lambda so_far: advance(so_far.known),
-            )  # fmt: skip
-    document = summary_document(done, time.monotonic() - began)
+            try:
+                done = await client.submit_stream(
+                    await source.commands(), keep=False, on_progress=progress, on_receipts=_show_each if each else None
+                )
+            except Refused as error:
+                raise Refused(f"{error}; {known} commands before it were submitted") from None
+    _show_summary(summary_document(done, time.monotonic() - began), each, json)
+    if source.problem is not None:
+        raise Ended(ExitCode.USAGE, f"{source.problem}; {done.count} commands before it were submitted")
+    return done.ok == done.count
+
+
+def _show_each(receipts: list[Receipt]) -> None:
+    for receipt in receipts:
+        output.print_json(receipt_document(receipt))
+
+
+def _show_summary(document: dict[str, Any], each: bool, json: bool) -> None:
     if json and not each:
         output.print_json(document)
     else:
-        text = (f"{key}: {json_text.dumps(value)}" for key, value in document.items())
-        (output.note if each else output.print_line)(", ".join(text))
-    if source.problem is not None:
-        raise Ended(ExitCode.USAGE, f"{source.problem}; the {done.count} commands before it were submitted")
-    return done.ok == done.count
+        text = ", ".join(f"{key}: {output.to_json(value)}" for key, value in document.items())
+        (output.note if each else output.print_line)(text)
 
 
 def summary_document(receipts: Receipts, seconds: float) -> dict[str, Any]:

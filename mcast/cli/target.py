@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mcast.client import Client
+    from mcast.client.client import Client
 
 _LEAST_S = 0.001  # so that a call that begins at its deadline still ends by it
 
@@ -24,7 +24,7 @@ class Target:
 
     def connect(self) -> Client:
         """A client, to be entered."""
-        from mcast.client import connect
+        from mcast.client.client import connect
 
         return connect(self.config, at=self.at, timeout=self.timeout_s, strict=self.at is not None)
 

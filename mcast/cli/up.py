@@ -30,7 +30,9 @@ def up(
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Run every node of a config on this machine until interrupted. A node that dies is named; the others go on.
+    """Run every node of a config on this machine.
+
+    In the foreground, until SIGTERM or Ctrl-C. A node that dies is named, and the others go on.
 
     Examples: `mcast init && mcast up` · `mcast up -c lab.toml --fault loss=5%,seed=7`
     """

@@ -134,5 +134,5 @@ class BatchCall:
     def _expired(self, why: Callable[[], str]) -> Error:
         if not self.receipts.known and not any(entry.written for entry in self.entries.values()):
             return NotSent(f"no node took any of the commands in time: {why()}")
-        known, count = self.receipts.known, self.receipts.count
-        return Unknown(f"{known} of {count} outcomes are known, the others may or may not happen: {why()}", self.receipts)
+        known = f"{self.receipts.known} of {self.receipts.count} outcomes are known"
+        return Unknown(f"{known}, the others may or may not happen: {why()}", self.receipts)

@@ -1,7 +1,7 @@
 """The client library: `connect` to any node of a cluster, submit commands, ask queries.
 
-A client holds one connection, to its gateway. When that dies or falls silent it moves to another node and sends again, byte
-for byte, what was not answered; the session's request numbers make sure that each command takes effect once.
+A client holds one connection, to its gateway. When that dies or falls silent it moves to another node and sends again,
+byte for byte, what was not answered; the session's request numbers make sure that each command takes effect once.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def connect(
 
 
 class Client:
-    """Submits commands and asks queries; any number of tasks may share one. Calls are numbered in the order they are made.
+    """Submits commands and asks queries; any number of tasks may share one. Calls are numbered as they are made.
 
     Entering raises NotSent if no node answers before the timeout, naming who was asked on which address.
     """
@@ -148,13 +148,14 @@ class Client:
 
     async def submit_stream(
         self, commands: Iterable[Command] | AsyncIterable[Command], *, keep: bool = True, timeout: float | None = None,
-        on_progress: Callable[[Receipts], None] | None = None, on_receipts: Callable[[list[Receipt]], None] | None = None,
+        on_progress: Callable[[Receipts], None] | None = None,
+        on_receipts: Callable[[list[Receipt]], None] | None = None,
     ) -> Receipts:  # fmt: skip
         """As `submit_many`, for sources of any length: packed and sent as they are read, in bounded memory.
 
         `on_progress` is called with the receipts so far after each answered record, `on_receipts` with each record's
-        receipts in input order. Without `keep`, outcomes are dropped once counted. A command that is Refused ends the
-        stream: those before it have happened by the time the error is raised.
+        receipts in input order. Without `keep`, outcomes are dropped once counted. A Refused command ends the stream:
+        those before it have happened by the time the error is raised.
         """
         call = BatchCall(Receipts(keep, on_receipts), on_progress)
         refused: Refused | None = None
@@ -185,10 +186,10 @@ class Client:
             NotSent: nobody answered before the deadline.
         """
         check_name("query", name, len(args), self._welcome.queries)
-        if consistency == "session":
-            min_seq = max(min_seq, self._session.last_seq)
         if not 0 <= min_seq <= SEQ_MAX:
             raise Refused(f"min_seq = {min_seq}: an event number is from 0 to {SEQ_MAX}")
+        if consistency == "session":
+            min_seq = max(min_seq, self._session.last_seq)
         number, future, message = self._questions.ask(Query(0, name, list(args), consistency, min_seq, max_ms, max_lag))
         self._write([message])
         timeout_s = self.timeout_s if timeout is None else timeout
@@ -239,7 +240,8 @@ class Client:
             ConfigError: no such node in the config. NotSent: it did not answer. Refused: it may not or can not.
         """
         try:
-            answer = await ask_node(self._dialer, self.config.node(node), StreamKind.FAULT, Fault(1, spec), self.timeout_s)
+            target = self.config.node(node)
+            answer = await ask_node(self._dialer, target, StreamKind.FAULT, Fault(1, spec), self.timeout_s)
         except Unreachable as error:
             raise NotSent(f"no answer; asked {error}") from None
         if isinstance(answer, Failure):

@@ -3,35 +3,51 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
 from typing import Final
 
 from mcast.client.packing import SLICE_COMMANDS, Command, CommandPacker, Parcel
+from mcast.errors import Refused
 
 FEED_BYTES: Final = 64 << 10  # bytes packed before the event loop gets its turn
 
 
 async def parcels_of(
     commands: Iterable[Command] | AsyncIterable[Command], packer: CommandPacker
-) -> AsyncIterator[list[Parcel]]:
+) -> AsyncGenerator[list[Parcel], None]:
     """Parcels in the commands' order. Raises Refused as `CommandPacker.pack`."""
     if isinstance(commands, AsyncIterable):
-        async for waiting in _slices(commands):
-            yield list(packer.pack(waiting))
+        async with contextlib.aclosing(_slices(commands)) as slices:
+            async for waiting in slices:
+                async for parcels in _fed(packer.pack(waiting)):
+                    yield parcels
         return
+    async for parcels in _fed(packer.pack(commands)):
+        yield parcels
+
+
+async def _fed(packed: Iterator[Parcel]) -> AsyncGenerator[list[Parcel], None]:
+    """Parcels in lists of about FEED_BYTES; all before a refused command come before the error."""
     parcels: list[Parcel] = []
     size = 0
-    for parcel in packer.pack(commands):
-        parcels.append(parcel)
-        size += len(parcel.payload)
-        if size >= FEED_BYTES:
-            yield parcels
-            parcels, size = [], 0
-            await asyncio.sleep(0)
+    refused: Refused | None = None
+    try:
+        for parcel in packed:
+            parcels.append(parcel)
+            size += len(parcel.payload)
+            if size >= FEED_BYTES:
+                yield parcels
+                parcels, size = [], 0
+                await asyncio.sleep(0)
+    except Refused as error:
+        refused = error
     yield parcels
+    if refused is not None:
+        raise refused
 
 
-async def _slices(commands: AsyncIterable[Command]) -> AsyncIterator[list[Command]]:
+async def _slices(commands: AsyncIterable[Command]) -> AsyncGenerator[list[Command], None]:
     """Natural batching: what arrived while the last slice was on its way makes up the next one."""
     waiting: list[Command] = []
     changed, room = asyncio.Event(), asyncio.Event()

@@ -1,4 +1,4 @@
-"""One TCP connection to a node, from connect to loss; used by clients and, between nodes, by forwarders and fetchers."""
+"""One TCP connection to a node, from connect to loss: a client's, a forwarder's or a fetcher's."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CONNECT_S_MAX: Final = 1.0  # TCP connect, TLS and WELCOME together; a live node
 WRITE_BUFFER_BYTES: Final = 1 << 20  # beyond this a writer is told to wait
 
 
-class Unreachable(Error):
+class Unreachable(Error):  # noqa: N818 - named for the situation, like the errors users meet
     """A node that could not be connected to; the message says which address and why."""
 
 
@@ -139,7 +139,7 @@ class Link(asyncio.Protocol):
 
 
 class Dialer:
-    """Opens links to the nodes of one config. `role` is "client" or "peer", `node_id` and `incarnation` a peer's own."""
+    """Opens links to the nodes of a config. `role` is "client" or "peer"; `node_id`, `incarnation`: a peer's own."""
 
     def __init__(self, config: Config, role: str, node_id: str = "", incarnation: bytes = bytes(16)) -> None:
         self.config = config

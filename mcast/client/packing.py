@@ -62,14 +62,18 @@ class CommandPacker:
 
         Raises:
             Refused: an unknown name, a wrong number of arguments, an argument that cannot be packed, or a command
-                beyond COMMAND_BYTES_MAX. No parcel of the same slice has been yielded then.
+                beyond COMMAND_BYTES_MAX; says which. All commands before it have been yielded then.
         """
         source = iter(commands)
         waiting: list[bytes] = []
         waiting_bytes = 0
         start = 0
-        while taken := list(islice(source, SLICE_COMMANDS)):
-            packed = self._pack_slice(taken, start)
+        refused: Refused | None = None
+        while refused is None and (taken := list(islice(source, SLICE_COMMANDS))):
+            try:
+                packed = self._pack_slice(taken)
+            except Refused:
+                packed, refused = self._pack_until_refused(taken, start)
             start += len(taken)
             waiting += packed
             waiting_bytes += sum(map(len, packed))
@@ -82,19 +86,31 @@ class CommandPacker:
             yield from full
             if rest:
                 yield Parcel(b"".join(rest), len(rest))
+        if refused is not None:
+            raise refused
 
     def pack_one(self, command: Command) -> Parcel:
         """The parcel of a single command. Raises Refused as `pack`."""
-        return Parcel(self._pack_slice([command], 0)[0], 1)
+        return Parcel(self._pack_slice([command])[0], 1)
 
-    def _pack_slice(self, commands: list[Command], start: int) -> list[bytes]:
+    def _pack_until_refused(self, commands: list[Command], start: int) -> tuple[list[bytes], Refused]:
+        """The packed commands before the one that is to blame, and the error that names it."""
+        packed: list[bytes] = []
+        for command in commands:
+            try:
+                packed += self._pack_slice([command])
+            except Refused as refused:
+                return packed, Refused(f"command {start + len(packed)}: {refused.reason}")
+        raise AssertionError("a slice is refused for one of its commands")
+
+    def _pack_slice(self, commands: list[Command]) -> list[bytes]:
         try:
             kinds = set(zip(map(_name_of, commands), map(len, commands), strict=True))
             plain = set(map(type, commands)) <= {tuple, list}
         except (TypeError, IndexError, KeyError):
             plain = False
         if not plain:
-            raise Refused(_misshapen(commands, start))
+            raise Refused(f"{commands[0]!r:.80} is no command: a list or tuple that begins with a name")
         for name, size in kinds - self._known:
             check_name("command", name, size - 1, self._arities)
             self._known.add((name, size))
@@ -120,9 +136,3 @@ class CommandPacker:
             first, before = last, ends[last - 1]
         yield packed[first:]
 
-
-def _misshapen(commands: list[Command], start: int) -> str:
-    for index, command in enumerate(commands, start):
-        if type(command) not in (tuple, list) or not command or not isinstance(command[0], str):
-            return f"command {index} is {command!r:.80}; it must be a list or tuple that begins with a name"
-    return "a command must be a list or tuple that begins with a name"

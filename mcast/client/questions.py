@@ -34,7 +34,7 @@ class Questions:
         return bool(self._waiting)
 
     def ask(self, query: Query) -> tuple[int, asyncio.Future[QueryAnswer], bytes]:
-        """Give the query its id: the id, the future answer, the message to write. Raises Refused if it can't be packed."""
+        """Give the query its id: the id, the future answer, the message. Raises Refused if it can't be packed."""
         number = self._next_id
         try:
             message = pack_message(StreamKind.QUERY, query._replace(id=number))

@@ -49,7 +49,7 @@ class StateMachine:
     """Base of every replicated machine. Subclasses are made without arguments, once on each replica.
 
     `snapshot` gives the whole state as plain data (None, bool, int, float, str, bytes, list, tuple, dict), `restore`
-    takes it back. The defaults are the instance's attributes.
+    takes it back, with dicts in the same order. The defaults are the instance's attributes.
     """
 
     version: ClassVar[int] = 1

@@ -142,7 +142,7 @@ class Engine:
         return digest([self.machine.snapshot(), self.sessions.snapshot()])
 
     def snapshot(self) -> dict[str, Any]:
-        """Everything needed to go on from `applied_seq`, as plain data; not `mid_command`."""
+        """Everything needed to go on from `applied_seq`, as plain data for `encode_ordered`; not `mid_command`."""
         assert not self.mid_command, "no snapshot falls inside a fragmented command"
         return {
             "version": self.machine.version,

@@ -47,6 +47,7 @@ class Executor:
         values: list[Any] = []
         errors: Errors = {}
         append = values.append
+        name: Any = None
         for context.seq, command in enumerate(commands, seq):
             try:
                 if command.__class__ is not list:
@@ -63,19 +64,19 @@ class Executor:
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
-                errors[len(values)] = [FAILED, self._why(error, command)]
+                errors[len(values)] = [FAILED, self._why(error, name)]
                 append(None)
         return encode_outcomes(values, errors)
 
-    def _why(self, error: BaseException, command: Any) -> str:
+    def _why(self, error: BaseException, name: Any) -> str:
         if isinstance(error, MemoryError | RecursionError):
             raise Halted(f"event {self.context.seq}: {type(error).__name__}; other replicas may differ") from error
         traceback = error.__traceback__
         if traceback is None or traceback.tb_next is not None or isinstance(error, DecodeError):
             return type(error).__name__
         # Raised by the call itself, not inside the handler: nothing of that name, or it doesn't take these arguments.
-        called = bool(command) and command[0] is self.context
-        return WRONG_ARITY if called and isinstance(error, TypeError) else UNKNOWN_COMMAND
+        known = isinstance(error, TypeError) and isinstance(name, str) and name in self._handlers
+        return WRONG_ARITY if known else UNKNOWN_COMMAND
 
 
 def _settle(value: Any, index: int, errors: Errors) -> Any:

@@ -12,6 +12,7 @@ import msgpack
 
 from mcast.errors import DecodeError, Rejected
 from mcast.limits import OUTCOMES_BYTES_MAX, REJECTION_CHARS_MAX, TCP_MESSAGE_BYTES_MAX
+from mcast.machine.canonical import canonical
 
 REJECTED: Final = 1
 FAILED: Final = 2
@@ -54,12 +55,12 @@ def encode_failures(count: int, name: str) -> bytes:
 
 
 def settled(value: Any) -> Any:
-    """A plain copy that later changes of the state can't reach, or as good as one: packed and unpacked.
+    """A plain copy that later changes of the state can't reach, its dicts in canonical order.
 
     Raises:
         TypeError, ValueError, OverflowError: msgpack has no form for it.
     """
-    return msgpack.unpackb(_PACKER.pack(value), strict_map_key=False, ext_hook=_no_extension)
+    return canonical(msgpack.unpackb(_PACKER.pack(value), strict_map_key=False, ext_hook=_no_extension))
 
 
 def rejection_text(error: Rejected) -> str:

@@ -1,7 +1,7 @@
 """Carries out the effects that must last: appends with group commit, truncations, the meta.
 
-Appends are written at once, by the event loop's thread. With `sync = "always"` one helper thread runs fdatasync; while it
-does, further appends gather, and the next sync covers them all. Truncations and the meta are rare: the loop waits.
+Appends are written at once, by the event loop's thread. With `sync = "always"` one helper thread runs fdatasync; while
+it does, further appends gather, and the next sync covers them all. Truncations and the meta are rare: the loop waits.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The way of commands to the sequencer: into this node's own protocol when it rules, else over TCP to the node that does.
+"""The way of commands to the sequencer: into this node's own protocol when it rules, else over TCP to the ruler.
 
 Nothing is kept here. Groups that find no way are simply not sent: their gateway keeps every unanswered group, and hears
 through `resend` whenever a way opens, or earlier sendings may have been lost (another epoch, another connection).
@@ -27,7 +27,7 @@ Group = tuple[bytes, ...]
 
 
 class Forwarder:
-    """Sends groups of records to whoever numbers. `resend` must send all unanswered groups again, each session's in order.
+    """Sends groups of records to whoever numbers. `resend` must send all that is unanswered, each session's in order.
 
     `ready` is called when a congested way is free again.
     """

@@ -60,8 +60,8 @@ class GatewayStatistics:
 class Gateway:
     """Serves clients and peers on the node's address, and follows the shell's notices.
 
-    `start` takes the shell's `on_catch_up` and joins `on_applied` and `on_notice`; `stop` drains and leaves them. Start it
-    before the shell and stop it before the shell.
+    `start` takes the shell's `on_catch_up` and joins `on_applied` and `on_notice`; `stop` drains and leaves them. Start
+    it before the shell and stop it before the shell.
     """
 
     def __init__(self, shell: Shell) -> None:
@@ -109,14 +109,14 @@ class Gateway:
         shell.on_notice.append(self._notice)
         shell.on_catch_up = self._fetcher.asked
 
-    async def stop(self) -> None:
-        """Take no more commands, give clients what is answered within DRAIN_S, then close."""
+    async def stop(self, drain_s: float = DRAIN_S) -> None:
+        """Take no more commands, give clients what is answered within `drain_s` (0: close at once), then close."""
         self._stopping = True
         if self._server is not None:
             self._server.close()
         for connection in self._connections:
             connection.pause(True)
-        await self._wait_until(lambda: not self._submissions.size, DRAIN_S)
+        await self._wait_until(lambda: not self._submissions.size, drain_s)
         if self._applied in self._shell.on_applied:
             self._shell.on_applied.remove(self._applied)
             self._shell.on_notice.remove(self._notice)
@@ -127,9 +127,10 @@ class Gateway:
         await self._forwarder.stop()
         await self._fetcher.stop()
         await self._fetches.stop()
-        for connection in list(self._connections):
-            connection.close()
-        await self._wait_until(lambda: not self._connections, FLUSH_S)
+        if drain_s > 0:
+            for connection in list(self._connections):
+                connection.close()
+            await self._wait_until(lambda: not self._connections, FLUSH_S)
         for connection in list(self._connections):
             connection.abort()
 
@@ -246,7 +247,7 @@ class Gateway:
     def _fault(self, connection: Connection, fault: Any) -> None:
         try:
             if not self._shell.config.allow_faults:
-                raise Error("faults on running nodes are off; set allow_faults = true in [cluster] and restart the node")
+                raise Error("faults are off; set allow_faults = true in [cluster] and restart the node")
             self._shell.fault(fault.spec)
         except (Error, ValueError) as error:
             connection.post(pack_message(StreamKind.ERROR, Failure(fault.id, str(error)[:1_000])))

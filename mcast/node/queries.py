@@ -1,7 +1,7 @@
 """Answers queries from this replica's state, and never weaker than asked.
 
-`any`: the committed state as it is here. `session`: not before event `min_seq` was applied; waits for it a little, woken
-by the apply itself, then says NotYet.
+`any`: the committed state as it is here. `session`: not before event `min_seq` was applied; waits for it a little,
+woken by the apply itself, then says NotYet.
 """
 
 from __future__ import annotations

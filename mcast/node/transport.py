@@ -18,10 +18,27 @@ from mcast.wire.messages import Kind, Message, encode_message, kind_of
 _FOREVER: Final = float("inf")
 
 
-class Transport:
-    """One node's datagrams in and out. `promised` gives the epoch that every envelope carries; `peers` maps node to address.
+def ordered_by_reign(arrivals: list[Arrival], promised: int, *, reign_known: bool) -> list[Arrival]:
+    """The same arrivals; of a reign not known yet, messages before frames.
 
-    `dropped` counts refused datagrams by reason, out of a fixed vocabulary.
+    A link hands out the stream first. But a new reign begins with a heartbeat, on another socket, and without it none
+    of its frames can be judged.
+    """
+    if reign_known and all(arrival.envelope.promised <= promised for arrival in arrivals):
+        return arrivals
+    known = promised if reign_known else promised - 1
+    return sorted(arrivals, key=lambda arrival: _rank(arrival, known))
+
+
+def _rank(arrival: Arrival, known: int) -> tuple[int, bool]:
+    epoch = arrival.envelope.promised
+    return epoch, epoch > known and type(arrival.message) is Frame
+
+
+class Transport:
+    """One node's datagrams in and out. `promised` gives the epoch that every envelope carries.
+
+    `peers` maps nodes to addresses; `dropped` counts refused datagrams by reason, out of a fixed vocabulary.
     """
 
     def __init__(  # noqa: PLR0913 - the parts it joins
@@ -66,7 +83,7 @@ class Transport:
         if faults is not None:
             is_own = self._opener.is_own
             datagrams = faults.receive([datagram for datagram in datagrams if not is_own(datagram)], now)
-        elif self._released:
+        if self._released:
             datagrams = [*self._released, *datagrams]
             self._released = []
         arrivals: list[Arrival] = []
@@ -100,8 +117,6 @@ class Transport:
         if self._faults is not None:
             self._released += self._faults.release()
         self._faults = faults
-        if faults is not None and self._released:
-            self._released = []  # lost in the change of faults: held datagrams are few, and repaired
 
     @property
     def faults(self) -> Faults | None:

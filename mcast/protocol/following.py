@@ -128,6 +128,9 @@ class Following:
                 return
             late = fate is Fate.LATE
         last = frame.first + frame.count - 1
+        if not core.reconciled:
+            self._refuse(envelope, frame, "unreconciled")
+            return
         if last <= core.log.last_seq or frame.first in self.reorder:
             self._surplus(envelope, frame, late)
             return

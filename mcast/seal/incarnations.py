@@ -273,8 +273,6 @@ class Incarnations:
         if sender.live is not None:
             self._replaced += 1
             sender.retired = [*sender.retired, sender.live][-INCARNATIONS_RETIRED_MAX:]
-        if incarnation in sender.retired:
-            sender.retired.remove(incarnation)
         sender.live, sender.heard = incarnation, now
         sender.windows = {CONTROL: ReplayWindow(), UNICAST: ReplayWindow()}
         released = [arrival for arrival in sender.held if arrival.envelope.incarnation == incarnation]

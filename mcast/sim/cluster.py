@@ -34,7 +34,7 @@ class Cluster:
         self.random = Random(f"{plan.seed}:run")
         self.network = Network(self.loop, Random(f"{plan.seed}:network"), plan.weather)
         names = [f"n{index + 1}" for index in range(plan.members + plan.observers)]
-        self.checker = Checker(names, plan.members)
+        self.checker = Checker(names)
         self.world = World(self.loop, self.network, self.checker, self.random, names)
         members = tuple((name, f"10.0.0.{at + 1}:7700") for at, name in enumerate(names[: plan.members]))
         for index, name in enumerate(names):

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mcast.errors import Error
-from mcast.protocol.effects import Meta
+from mcast.protocol.effects import Effect, Meta, Send
 from mcast.protocol.quorum import majority
 from mcast.wire.frame import Frame, follows
-from mcast.wire.messages import Ack, Confirm, Message, Vote, VoteRequest, decode_genesis_untrusted
+from mcast.wire.messages import Ack, Confirm, Message, Stale, Vote, VoteRequest, decode_genesis_untrusted
 from mcast.wire.records import decode_records_untrusted
 
 
@@ -42,11 +42,11 @@ class Book:
 class Checker:
     """Every invariant of a run. Methods are told what happens, and raise Violation."""
 
-    def __init__(self, names: Sequence[str], members: int) -> None:
+    def __init__(self, names: Sequence[str]) -> None:
         self.books = [Book(name) for name in names]
         self.last = 0
         """The last event known committed anywhere, ever."""
-        self._need = majority(members)
+        self._need = 0
         self._voters = 0
         """Bits of the disks that GENESIS lists."""
         self._bits: dict[bytes, int] = {}
@@ -151,6 +151,12 @@ class Checker:
         elif type(message) is VoteRequest and meta.voted_epoch != message.epoch:
             raise Violation(f"{book.name} asks for votes in epoch {message.epoch} before its own is on its disk")
 
+    def fenced(self, book: Book, effects: Sequence[Effect]) -> None:
+        """A datagram below a node's promise has arrived alone: it may be answered with STALE, and move nothing."""
+        for effect in effects:
+            if not (isinstance(effect, Send) and isinstance(effect.message, Stale)):
+                raise Violation(f"{book.name} obeyed a datagram below its promise: {type(effect).__name__}")
+
     def committed(self, book: Book, commit: int) -> None:
         """A node's commit moved."""
         if commit < book.commit:
@@ -215,6 +221,7 @@ class Checker:
             record = next(decode_records_untrusted(frame.body))
             listed = decode_genesis_untrusted(record.payload).config.members
             self._voters = sum(self._bits[member.storage_id] for member in listed)
+            self._need = majority(len(listed))
         holders = (self._holders.get(frame.chain, 0) & self._voters).bit_count()
         if holders < self._need:
             raise Violation(f"{book.name} applied event {frame.first}, which {holders} members hold durably")

@@ -13,6 +13,7 @@ from random import Random
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from mcast.sim.loop import Loop
+from mcast.wire.envelope import Envelope
 
 T = TypeVar("T")
 TCP_BREAK_S: Final = 0.050  # until a sender learns that its connection is gone
@@ -47,7 +48,7 @@ class Datagram:
         self.data = data
         self.kind = kind
         self.first = first
-        self.opened: Any = None
+        self.opened: tuple[Envelope, Any] | str | None = None
         """What opening `data` gave: every receiver gets the same bytes, so it is done once."""
 
 

@@ -39,7 +39,7 @@ from mcast.sim.witness import Witness
 from mcast.sim.words import Words
 from mcast.storage.segment import SEGMENT_BYTES_MIN
 from mcast.storage.store import Store
-from mcast.wire.envelope import CONTROL, STREAM, UNICAST, name_hash
+from mcast.wire.envelope import CONTROL, STREAM, UNICAST, Envelope, name_hash
 from mcast.wire.frame import Frame
 from mcast.wire.messages import Kind, Message, encode_message, kind_of
 
@@ -71,7 +71,7 @@ class World:
         self.nodes: list[SimNode] = []
         self.words = Words({name_hash(name): name for name in names})
 
-    def open(self, datagram: Datagram) -> object:
+    def open(self, datagram: Datagram) -> tuple[Envelope, Frame | Message] | str:
         """A datagram's (envelope, body), or the reason why it is refused; opened once for all receivers."""
         if datagram.opened is None:
             try:
@@ -196,7 +196,7 @@ class SimNode:
             if len(self._waiting) < PAUSED_ARRIVALS_MAX:
                 self._waiting.append(arrivals)
             return
-        opened = []
+        opened: list[tuple[Envelope, Frame | Message]] = []
         for datagram, fate in arrivals:
             if fate and datagram.first is not None:
                 self.replica.note_injected(fate, *datagram.first)
@@ -213,8 +213,24 @@ class SimNode:
             if self.world.loop.lines is not None:
                 for envelope, body in opened:
                     self._say(self.world.words.arrival(envelope.kind, envelope.sender, envelope.promised, body))
+            if any(envelope.promised < self.replica.promised for envelope, _ in opened):
+                opened = self._fence(opened)
             self.replica.receive(opened, self.now)
             self._settle()
+
+    def _fence(self, opened: list[tuple[Envelope, Frame | Message]]) -> list[tuple[Envelope, Frame | Message]]:
+        """Give the replica what lies below its promise one by one, with the checker looking on; returns the rest."""
+        replica, rest = self.replica, []
+        for arrival in opened:
+            if arrival[0].promised >= replica.promised:
+                rest.append(arrival)
+                continue
+            replica.receive([arrival], self.now)
+            effects = replica.take_effects()
+            self.world.checker.fenced(self.book, effects)
+            for effect in effects:
+                self._do(effect)
+        return rest
 
     def submit(self, groups: Sequence[tuple[bytes, ...]]) -> bool:
         """Number groups of records here; False when this node does not rule."""

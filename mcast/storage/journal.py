@@ -144,6 +144,8 @@ class Journal:
             return
         self._check_follows(frames)
         segments, end = len(self._segments), self._segments.active.state.end
+        if frames[0].first == 1:
+            self._cluster_uuid = genesis_uuid(frames[0])
         try:
             at = 0
             while at < len(frames):
@@ -152,8 +154,6 @@ class Journal:
             self._undo(segments, end)
             raise self._disk_error(error) from error
         last = frames[-1]
-        if frames[0].first == 1:
-            self._cluster_uuid = genesis_uuid(frames[0])
         self._last_chain, self._last_epoch = last.chain, last.epoch
         self._last_seq = last.last
 
@@ -285,6 +285,8 @@ class Journal:
 
     def _undo(self, segments: int, end: int) -> None:
         """Return to `segments` segments of which the last ends at `end`, after a write that failed."""
+        if self._last_seq == 0:
+            self._cluster_uuid = UUID_UNKNOWN
         try:
             self._segments.cut(segments - 1, end, durable=False)
         except OSError as error:

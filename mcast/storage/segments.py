@@ -108,11 +108,12 @@ class Segments:
             active = self._list[-1]
             active.state.forget(offset)
             fd = self._open(active)
+            size = max(self._size, offset)  # a segment of an earlier, larger size may end behind ours
             self._files.ftruncate(fd, offset)
-            self._files.ftruncate(fd, self._size)
+            self._files.ftruncate(fd, size)
             active.written += 1
             try:
-                self._files.allocate(fd, self._size)
+                self._files.allocate(fd, size)
             except OSError as error:
                 if error.errno not in FULL:  # the zeros are there; only the room for them is not reserved
                     raise

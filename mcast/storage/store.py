@@ -252,9 +252,9 @@ class _Opening:
         made = Journal.create(
             self._files, self._journal_path, segment_bytes=segment_bytes, truncation_durable=truncation_durable
         )
-        if before is None:
-            # Behind the journal: from now on a missing journal is a lost one.
-            self._store(replace(self._fresh, meta=Meta(self._draw_id())))
+        # Behind the journal: from now on a missing journal is a lost one.
+        meta = Meta(self._draw_id()) if before is None else self.state.meta
+        self._store(replace(self._fresh, meta=meta))
         return made
 
     def _load(self) -> DirectoryMeta | None:
@@ -294,9 +294,13 @@ class _Opening:
         )
 
     def _replace_identity(self, before: DirectoryMeta, detail: str) -> None:
-        """A new storage id, stored before the journal is touched: the old one must never vouch for an emptied log."""
+        """A new storage id, stored before the journal is touched: the old one must never vouch for an emptied log.
+
+        What was known as synced stays in the meta until then, so that a crash here leads to the same verdict again.
+        """
         self._note(f"{detail}: the journal is set aside, and this node takes a new storage id")
-        self._store(replace(self._fresh, meta=replace(before.meta, storage_id=self._draw_id())))
+        meta = replace(before.meta, storage_id=self._draw_id())
+        self._store(replace(self._fresh, meta=meta, synced_seq=before.synced_seq))
 
     def _holds_events(self) -> bool:
         """Whether there is a journal with anything in it; one that was only begun may be begun again."""

@@ -212,6 +212,37 @@ def test_a_retired_incarnation_may_prove_itself_once_the_live_one_is_silent() ->
     assert incarnations.live(N1) == FIRST
 
 
+def test_a_retired_incarnation_stays_refused_while_the_live_one_speaks() -> None:
+    incarnations, old, live = receiver(), Peer(FIRST), Peer(SECOND)
+    prove(incarnations, old)
+    prove(incarnations, live, 1.0)
+    for step in range(10):
+        now = 2.0 + step * RETIRED_QUIET_S * 0.9
+        incarnations.admit(*live(STREAM), now)
+        assert refusal(incarnations, old(STREAM), now + RETIRED_QUIET_S * 0.8) == "old incarnation"
+
+
+def test_a_new_process_counts_anew() -> None:
+    incarnations, old, new = receiver(), Peer(FIRST), Peer(SECOND)
+    prove(incarnations, old)
+    for _ in range(5):
+        incarnations.admit(*old(CONTROL, Stale(1)), 0.5)
+    prove(incarnations, new, 1.0)
+    datagram = new(CONTROL, Stale(1))
+    assert datagram[0].counter == 1 and incarnations.admit(*datagram, 1.1) == [datagram]
+
+
+def test_a_proof_releases_only_what_its_own_incarnation_sent() -> None:
+    incarnations, ghost, peer = receiver(), Peer(FIRST), Peer(SECOND)
+    incarnations.admit(*ghost(STREAM), 0.0)
+    sent = [peer(STREAM), peer(STREAM)]
+    incarnations.admit(*sent[0], 0.0)
+    incarnations.admit(*ghost(STREAM), 0.0)
+    incarnations.admit(*sent[1], 0.0)
+    assert incarnations.admit(*peer(UNICAST, Proof(challenge_of(incarnations).random)), 0.0) == sent
+    assert incarnations.statistics().forgotten == 2
+
+
 def test_a_tls_connection_is_a_proof_but_revives_no_retired_one() -> None:
     incarnations, old, new = receiver(), Peer(FIRST), Peer(SECOND)
     incarnations.admit(*old(STREAM), 0.0)

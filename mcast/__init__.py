@@ -1,0 +1,68 @@
+"""Multi-active replication for one LAN: one sequencer multicasts an ordered stream, every node is a full replica.
+
+Names are imported when they are first used: `import mcast` itself loads nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mcast.client.client import Client, connect
+    from mcast.client.receipts import Receipt, Receipts
+    from mcast.config import Config, load_config
+    from mcast.errors import (
+        ConfigError,
+        DecodeError,
+        EnvironmentProblem,
+        Error,
+        Gone,
+        Halted,
+        NotSent,
+        NotYet,
+        QueryFailed,
+        Refused,
+        Rejected,
+        Unknown,
+    )
+    from mcast.machine.api import Context, StateMachine, command, query
+    from mcast.node.node import Node
+
+_HOMES = {
+    "mcast.client.client": ("Client", "connect"),
+    "mcast.client.receipts": ("Receipt", "Receipts"),
+    "mcast.config": ("Config", "load_config"),
+    "mcast.errors": (
+        "ConfigError", "DecodeError", "EnvironmentProblem", "Error", "Gone", "Halted", "NotSent", "NotYet",
+        "QueryFailed", "Refused", "Rejected", "Unknown",
+    ),
+    "mcast.machine.api": ("Context", "StateMachine", "command", "query"),
+    "mcast.node.node": ("Node",),
+}  # fmt: skip
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Client", "Config", "ConfigError", "Context", "DecodeError", "EnvironmentProblem", "Error", "Gone", "Halted",
+    "Node", "NotSent", "NotYet", "QueryFailed", "Receipt", "Receipts", "Refused", "Rejected", "StateMachine", "Unknown",
+    "command", "connect", "load_config", "query",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for by name; submodules too, so that `mcast.testing` works after `import mcast`."""
+    home = _HOME_OF.get(name)
+    if home is None:
+        if name.startswith("_") or name not in _SUBMODULES:
+            raise AttributeError(f"module 'mcast' has no attribute {name!r}")
+        return import_module(f"mcast.{name}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+_SUBMODULES = frozenset({"analysis", "machine", "sim", "testing"})

@@ -1,0 +1,253 @@
+"""A cluster in one process without network, disk or elections: what gateways and clients need of shells, and no more.
+
+For tests of everything on the TCP side. Numbering and applying are real (`make_frame`, `Engine`); who rules, what is
+lost in a change of reign and what is applied twice is up to the test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from mcast.config import Config, NodeConfig
+from mcast.errors import Gone
+from mcast.machine.api import StateMachine
+from mcast.machine.engine import Applied, Engine
+from mcast.node.gateway import Gateway
+from mcast.protocol.effects import CatchUp, EpochChanged, Notice, Ruling, SteppedDown
+from mcast.wire.envelope import name_hash
+from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
+from mcast.wire.records import decode_records_untrusted
+
+RECORD_MAX: Final = 1_300
+_START_NS: Final = 1_700_000_000 * 10**9
+
+
+class FakeReplica:
+    """The properties that a gateway reads."""
+
+    def __init__(self, cluster: FakeCluster, node: int) -> None:
+        self.backlog_bytes = 0
+        self.node = node
+        self.last_seq = 0
+        self._cluster = cluster
+
+    @property
+    def ruling(self) -> bool:
+        """Whether the test made this node the sequencer."""
+        return self._cluster.sequencer == self.node
+
+    @property
+    def sequencer(self) -> int | None:
+        """Whom the test made the sequencer."""
+        return self._cluster.sequencer
+
+    @property
+    def epoch(self) -> int:
+        """The reigns so far."""
+        return self._cluster.epoch
+
+    @property
+    def high_seq(self) -> int:
+        """The cluster's last event."""
+        return self._cluster.last_seq
+
+    def staleness(self, now: float, applied_seq: int) -> float | None:
+        """There are no proofs here."""
+        return None
+
+
+class FakeStore:
+    """A journal: frames by number, from `low_water` on."""
+
+    def __init__(self) -> None:
+        self.frames: list[Frame] = []
+        self.low_water = 1
+
+    def read(self, first: int, max_bytes: int) -> list[Frame]:
+        """Frames from the one with event `first` on, at least one if there is any. Raises Gone."""
+        if first < self.low_water:
+            raise Gone(f"event {first} is gone", self.low_water)
+        taken: list[Frame] = []
+        for frame in self.frames:
+            if frame.last >= first:
+                if taken and max_bytes < frame.size:
+                    break
+                taken.append(frame)
+                max_bytes -= frame.size
+        return taken
+
+
+class FakeShell:
+    """One node of a FakeCluster, with a shell's surface. While `deaf`, it applies but tells its gateway nothing."""
+
+    def __init__(self, cluster: FakeCluster, node_id: str, machine: StateMachine) -> None:
+        self.config = cluster.config
+        self.node_id = node_id
+        self.replica = FakeReplica(cluster, name_hash(node_id))
+        self.engine = Engine(machine)
+        self.store = FakeStore()
+        self.record_max = cluster.record_max
+        self.incarnation = node_id.encode().ljust(16, b"-")
+        self.on_applied: list[Callable[[list[Applied]], None]] = []
+        self.on_notice: list[Callable[[Notice], None]] = []
+        self.on_catch_up: Callable[[CatchUp], None] | None = None
+        self.deaf = False
+        self.failed: list[int] = []
+        self.faults: list[str] = []
+        self.submitted = 0
+        self._cluster = cluster
+
+    def submit(self, groups: Sequence[tuple[bytes, ...]]) -> bool:
+        """Number groups, if this node rules."""
+        if not self.replica.ruling:
+            return False
+        self.submitted += len(groups)
+        self._cluster.take(groups)
+        return True
+
+    def transferred(self, frames: Sequence[Frame], peer: int) -> None:
+        """Apply fetched frames that follow."""
+        self.apply([frame for frame in frames if frame.first > self.engine.applied_seq])
+
+    def transfer_failed(self, peer: int) -> None:
+        """Remember who failed."""
+        self.failed.append(peer)
+
+    def apply(self, frames: Sequence[Frame]) -> None:
+        """Journal and apply, and tell the gateway."""
+        self.store.frames += frames
+        applied = self.engine.apply(frames)
+        self.replica.last_seq = self.engine.applied_seq
+        if not self.deaf:
+            for callback in list(self.on_applied):
+                callback(applied)
+
+    def notify(self, notice: Notice) -> None:
+        """Tell the gateway."""
+        for callback in list(self.on_notice):
+            callback(notice)
+
+    def status(self) -> dict[str, Any]:
+        """A few of the contract's fields."""
+        engine = self.engine
+        return {"id": self.node_id, "role": "member", "state": "live", "applied_seq": engine.applied_seq}
+
+    def gaps(self) -> dict[str, Any]:
+        """No gaps here."""
+        return {"id": self.node_id, "open": [], "closed": [], "lost": 0}
+
+    def fault(self, spec: str) -> None:
+        """Remember the fault. Raises ValueError for one that holds no "=" and is not "clear"."""
+        if "=" not in spec and spec != "clear":
+            raise ValueError(f"{spec!r} is no fault")
+        self.faults.append(spec)
+
+
+class FakeCluster:
+    """Shells that share one log. `held` keeps taken groups unnumbered; `copies` numbers each group that often."""
+
+    def __init__(  # noqa: PLR0913 - what a test may vary
+        self, folder: Path, make_machine: Callable[[], StateMachine], nodes: int = 3, record_max: int = RECORD_MAX,
+        key_file: Path | None = None, allow_faults: bool = False,
+    ) -> None:  # fmt: skip
+        ports = free_ports(nodes)
+        configured = tuple(NodeConfig(id=f"n{i + 1}", address=f"127.0.0.1:{port}") for i, port in enumerate(ports))
+        self.config = Config(
+            name="lab", nodes=configured, folder=folder, data_dir=folder, key_file=key_file, allow_faults=allow_faults
+        )
+        self.record_max = record_max
+        self.sequencer: int | None = name_hash("n1")
+        self.epoch = 1
+        self.last_seq = 0
+        self.held = False
+        self.copies = 1
+        self.shells = {node.id: FakeShell(self, node.id, make_machine()) for node in configured}
+        self._chain = CHAIN_ZERO
+        self._taken: list[bytes] = []
+        self._pumping = False
+
+    def take(self, groups: Iterable[tuple[bytes, ...]]) -> None:
+        """Line groups up to be numbered in the next turn of the loop."""
+        for group in groups:
+            for _ in range(self.copies):
+                self._taken += group
+        if not self._pumping:
+            self._pumping = True
+            asyncio.get_running_loop().call_soon(self.pump)
+
+    def pump(self) -> None:
+        """Number what was taken, and apply it everywhere."""
+        self._pumping = False
+        if self.held or not self._taken:
+            return
+        taken, self._taken = self._taken, []
+        frames: list[Frame] = []
+        body: list[bytes] = []
+        size = 0
+        for record in taken:
+            if body and size + len(record) > self.record_max:
+                frames.append(self._number(b"".join(body)))
+                body, size = [], 0
+            body.append(record)
+            size += len(record)
+        frames.append(self._number(b"".join(body)))
+        for shell in self.shells.values():
+            shell.apply(frames)
+
+    def release(self) -> None:
+        """End `held`."""
+        self.held = False
+        self.pump()
+
+    def lose_taken(self) -> int:
+        """What was taken and not numbered is gone, as with a sequencer that died; how many records."""
+        lost, self._taken = len(self._taken), []
+        return lost
+
+    def reign(self, node_id: str | None) -> None:
+        """Another epoch under this sequencer, or under none."""
+        before, self.sequencer = self.sequencer, None if node_id is None else name_hash(node_id)
+        self.epoch += 1
+        for shell in self.shells.values():
+            if shell.replica.node == before:
+                shell.notify(SteppedDown(self.epoch - 1))
+            shell.notify(EpochChanged(self.epoch, self.sequencer))
+            if shell.replica.ruling:
+                shell.notify(Ruling(self.epoch))
+
+    def _number(self, body: bytes) -> Frame:
+        count = sum(record.count for record in decode_records_untrusted(body))
+        now_ns = _START_NS + self.last_seq
+        frame = make_frame(self.epoch, self.last_seq + 1, count, self.last_seq, now_ns, self._chain, body)
+        self.last_seq, self._chain = frame.last, frame.chain
+        return frame
+
+
+@contextlib.asynccontextmanager
+async def serving(cluster: FakeCluster) -> AsyncIterator[dict[str, Gateway]]:
+    """Gateways for all shells, by node id; stopped at the end without waiting for anybody."""
+    gateways = {node: Gateway(shell) for node, shell in cluster.shells.items()}  # type: ignore[arg-type]
+    try:
+        for gateway in gateways.values():
+            await gateway.start()
+        yield gateways
+    finally:
+        for gateway in gateways.values():
+            await gateway.stop(drain_s=0)
+
+
+def free_ports(count: int) -> list[int]:
+    """TCP ports of 127.0.0.1 that nobody listens on at this moment."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()

@@ -1,0 +1,97 @@
+"""A whole node inside a program of one's own: the shell, its TCP side, and a client of its own."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from mcast.client.client import connect
+from mcast.config import Config, load_config
+from mcast.limits import TIMEOUT_S
+from mcast.machine.api import StateMachine
+from mcast.node.gateway import Gateway
+from mcast.node.shell import Shell
+
+if TYPE_CHECKING:
+    from mcast.client.client import Client
+    from mcast.client.questions import QueryAnswer
+    from mcast.client.receipts import Receipt, Receipts
+    from mcast.net.memory import Hub
+
+
+class Node:
+    """One node of a cluster: `async with mcast.Node("lab.toml", id="n1") as node`.
+
+    Signals, logging and the event loop stay the host's. `fault` as in `mcast node --fault`. `machine`, `hub` are for
+    tests: a machine's instance instead of the config's class, an in-process network instead of UDP.
+
+    Raises on entering:
+        ConfigError, EnvironmentProblem: the message names the fix.
+    """
+
+    def __init__(
+        self, source: Config | Path | str, id: str, *, fault: str | None = None, machine: StateMachine | None = None,
+        hub: Hub | None = None,
+    ) -> None:  # fmt: skip
+        self.config = source if isinstance(source, Config) else load_config(source)
+        self.id = id
+        self.shell = Shell(self.config, id, fault=fault, machine=machine, hub=hub)
+        self.gateway = Gateway(self.shell)
+        self._client: Client | None = None
+        self._stack = contextlib.AsyncExitStack()
+
+    async def start(self) -> None:
+        """Recover, listen, take part. What fails leaves nothing open."""
+        await self.shell.open()
+        try:
+            await self.gateway.start()
+        except BaseException:
+            await self.shell.stop()
+            raise
+        self.shell.join()
+
+    async def stop(self) -> None:
+        """Answer what is under way, leave the group, make the journal durable; idempotent."""
+        await self._stack.aclose()
+        self._client = None
+        await self.gateway.stop()
+        await self.shell.stop()
+
+    async def __aenter__(self) -> Node:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def client(self) -> Client:
+        """A client connected to this very node; opened by the first call, closed with the node."""
+        if self._client is None:
+            client = connect(self.config, self.id, strict=True)
+            self._client = await self._stack.enter_async_context(client)
+        return self._client
+
+    async def submit(self, name: str, *args: Any, timeout: float = TIMEOUT_S) -> Receipt:
+        """As the client's `submit`, at this node."""
+        return await (await self.client()).submit(name, *args, timeout=timeout)
+
+    async def submit_many(self, commands: Iterable[Sequence[Any]], timeout: float = TIMEOUT_S) -> Receipts:
+        """As the client's `submit_many`, at this node."""
+        return await (await self.client()).submit_many(commands, timeout=timeout)
+
+    async def query(self, name: str, *args: Any, **options: Any) -> QueryAnswer:
+        """As the client's `query`, answered by this node."""
+        return await (await self.client()).query(name, *args, **options)
+
+    def status(self) -> dict[str, Any]:
+        """This node's object of `mcast status --json`."""
+        return {**self.shell.status(), "queries": self.gateway.statistics().queries}
+
+    def gaps(self) -> dict[str, Any]:
+        """This node's object of `mcast gaps --json`."""
+        return self.shell.gaps()

@@ -1,0 +1,93 @@
+"""What a node says of itself: its objects of `mcast status --json` and `mcast gaps --json`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mcast.wire.envelope import name_hash
+
+if TYPE_CHECKING:
+    from mcast.node.shell import Shell
+
+
+def state(shell: Shell) -> str:
+    """One of the contract's states: "starting" until a reign is known here, "catching-up" while frames are fetched."""
+    if shell.halted is not None:
+        return "halted"
+    if not shell.joined:
+        return "starting"
+    statistics = shell.replica.statistics()
+    if statistics.catching_up:
+        return "catching-up"
+    return "live" if shell.was_live else "starting"
+
+
+def status(shell: Shell) -> dict[str, Any]:
+    """One node of `status --json`; chains in hex, at `applied_seq`. "queries" is the gateway's to fill in."""
+    statistics, engine = shell.replica.statistics(), shell.engine
+    object_: dict[str, Any] = {
+        "id": shell.node_id,
+        "role": shell.node.role,
+        "votes": statistics.votes,
+        "state": state(shell),
+        "reachable": True,
+        "epoch": statistics.epoch,
+        "last_seq": statistics.last_seq,
+        "commit_seq": statistics.commit_seq,
+        "applied_seq": engine.applied_seq,
+        "chain": engine.chain.hex(),
+        "result_chain": engine.result_chain.hex(),
+        "gaps_open": statistics.gaps_open,
+        "naks_sent": statistics.naks_sent,
+        "repairs_received": statistics.repairs_received,
+        "repairs_sent": statistics.repairs_sent,
+        "lag_events": max(statistics.high_seq - engine.applied_seq, 0),
+        "queries": 0,
+    }
+    link = shell.transport.link.counters
+    object_["sealed"] = shell.config.key_file is not None
+    object_["sync"] = shell.config.sync
+    object_["persisted_seq"] = statistics.persisted_seq
+    object_["refused"] = {**shell.transport.dropped, **statistics.counts}
+    object_["kernel_drops"] = link.kernel_drops
+    object_["sends_lost"] = sum(link.sends_lost.values())
+    if statistics.founding_waits_for:
+        object_["waits_for"] = list(statistics.founding_waits_for)
+    if shell.halted is not None:
+        object_["reason"] = shell.halted
+    elif shell.disk_full:
+        object_["reason"] = "the disk is full: nothing more is acknowledged until there is room"
+    return object_
+
+
+def gaps(shell: Shell) -> dict[str, Any]:
+    """One node of `gaps --json`: event ranges; `opened_at` in seconds since 1970; counts of datagrams."""
+    ledger = shell.replica.ledger_report()
+    names = {name_hash(node.id): node.id for node in shell.config.nodes}
+    offset_s = shell.wall_offset_ns / 1e9
+    return {
+        "id": shell.node_id,
+        "open": [list(gap) for gap in ledger.open],
+        "closed": [
+            {
+                "first": gap.first,
+                "last": gap.last,
+                "opened_at": round(gap.opened_at + offset_s, 6),
+                "naks": gap.naks,
+                "repaired_by": None if gap.repaired_by is None else names.get(gap.repaired_by),
+                "latency_ms": round(gap.latency_s * 1e3, 3),
+            }
+            for gap in ledger.closed
+        ],
+        "lost": ledger.lost,
+        "repaired": ledger.repaired,
+        "superseded": ledger.superseded,
+        "transferred": ledger.transferred,
+        "duplicates": ledger.duplicates,
+        "injected": {
+            "lost": ledger.injected_lost,
+            "duplicates": ledger.injected_duplicated,
+            "reordered": ledger.injected_reordered,
+            "corrupted": ledger.injected_corrupted,
+        },
+    }

@@ -1,0 +1,118 @@
+"""Builds one node's parts from its config."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+
+from mcast import clock
+from mcast.config import Config, NodeConfig
+from mcast.errors import ConfigError
+from mcast.limits import IP_UDP_BYTES
+from mcast.machine.api import StateMachine
+from mcast.machine.loading import load_machine
+from mcast.net.interfaces import choose_interface
+from mcast.net.link import Link, Peer
+from mcast.net.memory import Hub
+from mcast.net.sockets import resolve
+from mcast.net.udp import UdpLink
+from mcast.node.transport import Transport
+from mcast.protocol.recovered import Recovered
+from mcast.protocol.replica import Replica, Settings
+from mcast.seal.datagram import FRAME_OVERHEAD_BYTES, Opener, Sealer
+from mcast.seal.incarnations import Incarnations
+from mcast.seal.keys import load_keys
+from mcast.storage.files import Files, RealFiles
+from mcast.storage.store import Store
+from mcast.wire.envelope import name_hash
+
+INCARNATION_BYTES = 16
+
+wall_offset_ns = clock.wall_offset_ns
+
+
+def draw_incarnation() -> bytes:
+    """The random bytes that tell this process start from every other."""
+    return os.urandom(INCARNATION_BYTES)
+
+
+def frame_body_max(config: Config) -> int:
+    """Bytes of records that one datagram of the config's MTU carries; the largest record too."""
+    return config.mtu - IP_UDP_BYTES - FRAME_OVERHEAD_BYTES
+
+
+def load_machine_of(config: Config) -> StateMachine:
+    """A new instance of the config's state machine. Raises ConfigError."""
+    machine = load_machine(config.machine, str(config.folder))
+    try:
+        return machine()
+    except Exception as error:
+        problem = f"creating it raised {type(error).__name__}: {error}"
+        raise ConfigError("machine", config.machine, problem, "give it an __init__ without arguments") from error
+
+
+def open_store(config: Config, node_id: str, files: Files | None) -> tuple[Store, Recovered]:
+    """The node's data directory. Raises EnvironmentProblem."""
+    config.data_dir.mkdir(parents=True, exist_ok=True)
+    directory = config.data_dir / node_id
+    return Store.open(files or RealFiles(), directory, config.name, node_id, sync=config.sync)
+
+
+def open_link(config: Config, node: NodeConfig, incarnation: bytes, *, hub: Hub | None, offload: bool) -> Link:
+    """The node's sockets, or its end of a hub.
+
+    Raises:
+        ConfigError: no such interface, or datagrams larger than it carries. EnvironmentProblem: a port in use, ...
+    """
+    if hub is not None:
+        return hub.link((node.host, node.port))
+    interface = choose_interface(config.interface_of(node.id), config.group, near=node.host)
+    if config.mtu > interface.mtu:
+        problem = f"{interface.name} carries packets of {interface.mtu} bytes at most"
+        raise ConfigError("mtu", config.mtu, problem, f"set mtu = {interface.mtu} for all nodes")
+    return UdpLink(
+        group=config.group, port=config.port, interface=interface, host=node.host, unicast_port=node.port,
+        ignored_incarnation=incarnation, offload=offload and "MCAST_NO_OFFLOAD" not in os.environ,
+    )  # fmt: skip
+
+
+def make_transport(
+    config: Config, node_id: str, incarnation: bytes, link: Link, promised: Callable[[], int]
+) -> Transport:
+    """The node's seal around its link. Raises ConfigError: an unusable key file, or a peer's unknown host name."""
+    ring = load_keys(config.key_file) if config.key_file is not None else None
+    own, every = name_hash(node_id), [name_hash(node.id) for node in config.nodes]
+    hubbed = not isinstance(link, UdpLink)
+    peers: dict[int, Peer] = {
+        name_hash(node.id): (node.host, node.port) if hubbed else resolve(node.host, node.port)
+        for node in config.nodes
+        if node.id != node_id
+    }
+    return Transport(
+        link,
+        Sealer(ring, config.name, node_id, incarnation),
+        Opener(ring, config.name, every, own),
+        Incarnations(own, every, os.urandom),
+        peers,
+        promised,
+    )
+
+
+def make_replica(  # noqa: PLR0913 - all of them
+    config: Config, node: NodeConfig, recovered: Recovered, receive_window: int, offset_ns: int, now: float
+) -> Replica:
+    """The protocol, as it goes on from what was recovered."""
+    settings = Settings(
+        node=node.id,
+        cluster=config.name,
+        members=tuple((member.id, member.address) for member in config.members),
+        address=node.address,
+        is_member=node.role == "member",
+        frame_body_max=frame_body_max(config),
+        receive_window=receive_window,
+        wall_offset_ns=offset_ns,
+        heartbeat_max_s=config.heartbeat_max_s,
+        election_timeout_s=config.election_timeout_s,
+    )
+    return Replica(settings, recovered, random.Random(os.urandom(16)), now)

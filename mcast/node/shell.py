@@ -1,0 +1,418 @@
+"""The shell: feeds the protocol what sockets and timers bring, and carries out what it asks for. No task, one timer.
+
+    readable -> transport.receive -> replica.receive --+
+    timer -> the same, then tick ----------------------+--> settle: effects in order, completions, notices, timer
+    submit (gathered for one turn of the loop) --------+        |
+    fdatasync ended ------------------------------------        +--> apply, in slices, last: acknowledgements go first
+
+Whatever one turn of the event loop brings goes through the protocol once and leaves in as few system calls as possible.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+
+from mcast.clock import monotonic_s
+from mcast.config import Config
+from mcast.errors import CorruptionError, DiskFailed, Halted, Refused
+from mcast.machine.api import StateMachine
+from mcast.machine.engine import Applied, Engine
+from mcast.net.faulty import Faults, parse_faults
+from mcast.net.memory import Hub
+from mcast.node import report, setup
+from mcast.node.durability import GroupCommit
+from mcast.node.transport import Transport, ordered_by_reign
+from mcast.protocol.effects import (
+    Append,
+    Apply,
+    CatchUp,
+    Effect,
+    EpochChanged,
+    HaltRequired,
+    Multicast,
+    Notice,
+    Repair,
+    Send,
+    Stream,
+    Truncate,
+    WriteMeta,
+)
+from mcast.protocol.replica import Replica
+from mcast.seal.incarnations import Arrival
+from mcast.storage.files import Files
+from mcast.storage.store import Store
+from mcast.wire.frame import Frame
+
+APPLY_SLICE_S: Final = 0.005  # of applying in one turn of the loop, so that heartbeats and acknowledgements are on time
+APPLY_BURST_FRAMES: Final = 16  # between two looks at the clock
+APPLY_BACKLOG_BYTES: Final = 8 << 20  # committed and not yet applied; beyond, nothing more is received meanwhile
+TIMER_DRAINS_MAX: Final = 8  # bursts received before an overdue timer is judged all the same
+DISK_RETRY_S: Final = 0.5  # between attempts to write what a full disk refused
+STOP_DRAIN_S: Final = 2.0  # for committed events to be applied when stopping
+
+_log: Final = logging.getLogger("mcast.node")
+
+
+class Shell:
+    """One node, but for its TCP side. `open`, then `join`; `start` does both.
+
+    `hub` puts the node on an in-process network, `machine` and `files` replace what the config names: for tests.
+    Callbacks run in the event loop. What they, the protocol or the machine raise unasked is a bug, and halts the node:
+    it goes on saying so, but takes no part.
+    """
+
+    def __init__(  # noqa: PLR0913 - what tests replace, each by name
+        self, config: Config, node_id: str, *, fault: str | None = None, machine: StateMachine | None = None,
+        hub: Hub | None = None, files: Files | None = None, offload: bool = True,
+    ) -> None:  # fmt: skip
+        self.config = config
+        self.node_id = node_id
+        self.node = config.node(node_id)
+        self.incarnation = setup.draw_incarnation()
+        self.engine = Engine(machine if machine is not None else setup.load_machine_of(config))
+        self.record_max = setup.frame_body_max(config)
+        self.store: Store
+        self.replica: Replica
+        self.transport: Transport
+        self.on_applied: list[Callable[[list[Applied]], None]] = []
+        self.on_notice: list[Callable[[Notice], None]] = []
+        self.on_catch_up: Callable[[CatchUp], None] | None = None
+        self.halted: str | None = None
+        """Why the node stopped taking part; None while it does."""
+        self.joined = False
+        self.was_live = False
+        """Whether a reign has been known here since the start."""
+        self.stopped = asyncio.Event()
+        """Set when the node has halted or was stopped."""
+        self.wall_offset_ns = 0
+        self._fault = parse_faults(fault) if fault is not None else None
+        self._hub = hub
+        self._files = files
+        self._offload = offload
+        self._loop: asyncio.AbstractEventLoop
+        self._disk: GroupCommit
+        self._submitted: list[tuple[bytes, ...]] = []
+        self._to_apply: deque[Frame] = deque()
+        self._to_apply_bytes = 0
+        self._settling: asyncio.Handle | None = None
+        self._applying: asyncio.Handle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = float("inf")
+        self._drains = 0
+        self._disk_due = float("inf")
+        self._closed = False
+        self._carry_out: dict[type[Effect], Callable[[Any], None]] = {
+            Stream: lambda effect: self.transport.stream(effect.frames),
+            Repair: lambda effect: self.transport.repair(effect.to, effect.frames),
+            Multicast: lambda effect: self.transport.multicast(effect.message),
+            Send: lambda effect: self.transport.send(effect.to, effect.message),
+            Append: lambda effect: self._disk.append(effect.ticket, effect.frames),
+            Truncate: lambda effect: self._disk.truncate(effect.ticket, effect.last),
+            WriteMeta: lambda effect: self._disk.write_meta(effect.ticket, effect.meta),
+            Apply: self._keep_to_apply,
+            CatchUp: self._catch_up,
+        }
+
+    async def start(self) -> None:
+        """`open` and `join`, for a node without a TCP side."""
+        await self.open()
+        self.join()
+
+    async def open(self) -> None:
+        """Lock and recover the data directory, replay what is committed, open the sockets; takes no part yet.
+
+        Raises:
+            ConfigError, EnvironmentProblem: the message names the fix. Nothing stays open then.
+        """
+        self._loop = asyncio.get_running_loop()
+        self.wall_offset_ns = setup.wall_offset_ns()
+        self.store, recovered = await asyncio.to_thread(setup.open_store, self.config, self.node_id, self._files)
+        try:
+            for finding in self.store.findings:
+                _log.warning("%s", finding)
+            link = setup.open_link(self.config, self.node, self.incarnation, hub=self._hub, offload=self._offload)
+            try:
+                self.transport = setup.make_transport(
+                    self.config, self.node_id, self.incarnation, link, lambda: self.replica.promised
+                )
+                self.replica = setup.make_replica(
+                    self.config, self.node, recovered, link.receive_window, self.wall_offset_ns, monotonic_s()
+                )
+                self._set_faults(self._fault)
+                await self._replay(self.replica.commit_seq)
+            except BaseException:
+                link.close()
+                raise
+        except BaseException:
+            self.store.close()
+            raise
+
+    def join(self) -> None:
+        """Take part from now on."""
+        always = self.config.sync == "always"
+        self._disk = GroupCommit(self.store, always=always, wake=self._wake)
+        self.joined = True
+        self.transport.link.attach(self._loop, self._readable)
+        self._schedule()
+
+    async def stop(self) -> None:
+        """Leave the group, apply what is committed, make the journal durable and close it; idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        self._leave()
+        if self.joined:
+            await asyncio.to_thread(self._disk.close)
+        deadline = monotonic_s() + STOP_DRAIN_S
+        while self._to_apply and self.halted is None and monotonic_s() < deadline:
+            self._apply()
+            await asyncio.sleep(0)
+        try:
+            await asyncio.to_thread(self.store.close)
+        except DiskFailed as failed:
+            _log.error("node %s: %s", self.node_id, failed)
+        self.stopped.set()
+
+    def submit(self, groups: Sequence[tuple[bytes, ...]]) -> bool:
+        """Have groups of encoded records numbered, at the end of this turn of the loop. False: this node does not rule.
+
+        What was taken may still fall to a lost reign: SteppedDown says so, and it must be sent anew.
+        """
+        if self.halted is not None or not self.replica.ruling:
+            return False
+        self._submitted += groups
+        self._schedule()
+        return True
+
+    def transferred(self, frames: Sequence[Frame], peer: int) -> None:
+        """Hand over frames fetched over TCP from `peer`, in order."""
+        if self._active:
+            with self._guarded():
+                self.replica.transferred(frames, peer, monotonic_s())
+                self._schedule()
+
+    def transfer_failed(self, peer: int) -> None:
+        """A catch-up from `peer` broke off."""
+        if self._active:
+            with self._guarded():
+                self.replica.transfer_failed(peer, monotonic_s())
+                self._schedule()
+
+    def proven(self, node: int, incarnation: bytes) -> None:
+        """A sealed TCP connection proved that this incarnation of `node` lives."""
+        if self._active:
+            with self._guarded():
+                self._receive(self.transport.proven(node, incarnation, monotonic_s()))
+                self._schedule()
+
+    def fault(self, spec: str) -> None:
+        """Change what befalls received datagrams: a fault specification, or "clear".
+
+        Raises:
+            Refused: the config does not allow it. ConfigError: not a fault specification.
+        """
+        if not self.config.allow_faults:
+            raise Refused("faults on running nodes are off: set allow_faults = true in [cluster] and restart the node")
+        self._set_faults(parse_faults(spec))
+        self._schedule()
+
+    def status(self) -> dict[str, Any]:
+        """This node's object of `mcast status --json`."""
+        return report.status(self)
+
+    def gaps(self) -> dict[str, Any]:
+        """This node's object of `mcast gaps --json`."""
+        return report.gaps(self)
+
+    @property
+    def unapplied_bytes(self) -> int:
+        """Bytes of committed frames that wait to be applied."""
+        return self._to_apply_bytes
+
+    @property
+    def disk_full(self) -> bool:
+        """Whether this node has stopped acknowledging for want of disk space."""
+        return self.joined and self._disk.full
+
+    @property
+    def _active(self) -> bool:
+        return self.joined and self.halted is None and not self._closed
+
+    def _readable(self) -> None:
+        """A socket has something: take one burst; the loop calls again if there is more."""
+        with self._guarded():
+            if self._to_apply_bytes <= APPLY_BACKLOG_BYTES:
+                self._receive(self.transport.receive(monotonic_s()))
+                self._settle()
+            else:
+                self._apply()
+
+    def _due(self) -> None:
+        """The timer. Sockets are drained before the protocol judges who was silent."""
+        self._timer = None
+        self._timer_due = float("inf")
+        with self._guarded():
+            self._receive(self.transport.receive(monotonic_s()))
+            if self.transport.link.more and self._drains < TIMER_DRAINS_MAX:
+                self._drains += 1
+            else:
+                self._drains = 0
+                self._tick(monotonic_s())
+            self._settle()
+
+    def _tick(self, now: float) -> None:
+        if now >= self._disk_due:
+            self._disk_due = float("inf")
+            self._disk.retry()
+        self.transport.tick(now)
+        self.replica.tick(now)
+
+    def _turn(self) -> None:
+        """The end of a turn in which something was submitted or fetched."""
+        self._settling = None
+        with self._guarded():
+            self._settle()
+
+    def _synced(self) -> None:
+        with self._guarded():
+            self._settle()
+
+    def _wake(self) -> None:
+        """A sync has ended; called in the helper thread."""
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._synced)
+
+    def _schedule(self) -> None:
+        """Settle once at the end of this turn of the loop."""
+        if self._settling is None and self._active:
+            self._settling = self._loop.call_soon(self._turn)
+
+    def _receive(self, arrivals: list[Arrival]) -> None:
+        if arrivals:
+            replica = self.replica
+            known = replica.sequencer is not None
+            replica.receive(ordered_by_reign(arrivals, replica.promised, reign_known=known), monotonic_s())
+
+    def _settle(self) -> None:
+        """Carry out effects until there are none, tell the notices, arm the timer; applying comes last."""
+        if not self._active:
+            return
+        replica, carry_out = self.replica, self._carry_out
+        if self._submitted:
+            groups, self._submitted = self._submitted, []
+            replica.submit(groups, monotonic_s())
+        while True:
+            effects = replica.take_effects()
+            for effect in effects:
+                carry_out[type(effect)](effect)
+            completed = self._disk.take_completed()
+            if not effects and not completed:
+                break
+            now = monotonic_s()
+            for ticket in completed:
+                replica.completed(ticket, now)
+        notices = replica.take_notices()
+        if notices:
+            self._tell(notices)
+        if self._to_apply and self._applying is None:
+            self._apply()
+        self._arm()
+
+    def _tell(self, notices: Sequence[Notice]) -> None:
+        for notice in notices:
+            if isinstance(notice, HaltRequired):
+                self._halt(notice.reason)
+            elif isinstance(notice, EpochChanged) and notice.sequencer is not None:
+                self.was_live = True
+            for callback in list(self.on_notice):
+                callback(notice)
+
+    def _arm(self) -> None:
+        """One timer, moved only when it would ring too late."""
+        if not self._active:
+            return
+        if self._disk.full and self._disk_due == float("inf"):
+            self._disk_due = monotonic_s() + DISK_RETRY_S
+        due = min(self.replica.next_deadline(), self.transport.next_deadline(), self._disk_due)
+        if due >= self._timer_due:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._timer_due = due
+        self._timer = self._loop.call_later(max(due - monotonic_s(), 0.0), self._due)
+
+    def _keep_to_apply(self, effect: Apply) -> None:
+        self._to_apply.extend(effect.frames)
+        self._to_apply_bytes += sum(frame.size for frame in effect.frames)
+
+    def _catch_up(self, request: CatchUp) -> None:
+        if self.on_catch_up is not None:
+            self.on_catch_up(request)
+
+    def _apply_more(self) -> None:
+        self._applying = None
+        with self._guarded():
+            self._apply()
+
+    def _apply(self) -> None:
+        """Apply for at most a slice of time; the rest waits for the loop's next turn."""
+        waiting, until = self._to_apply, monotonic_s() + APPLY_SLICE_S
+        while waiting and self.halted is None:
+            frames = [waiting.popleft() for _ in range(min(len(waiting), APPLY_BURST_FRAMES))]
+            self._to_apply_bytes -= sum(frame.size for frame in frames)
+            applied = self.engine.apply(frames)
+            for callback in list(self.on_applied):
+                callback(applied)
+            if monotonic_s() >= until:
+                break
+        if waiting and self._applying is None and self._active:
+            self._applying = self._loop.call_soon(self._apply_more)
+
+    async def _replay(self, until: int) -> None:
+        """Apply the journal up to event `until`, leaving the loop a turn after each burst."""
+        for burst in self.store.frames_from(1) if until else ():
+            frames = [frame for frame in burst if frame.last <= until]
+            for start in range(0, len(frames), APPLY_BURST_FRAMES):
+                self.engine.apply(frames[start : start + APPLY_BURST_FRAMES])
+                await asyncio.sleep(0)
+            if len(frames) < len(burst):
+                break
+        if self.engine.applied_seq != until:
+            raise Halted(f"the journal replays to event {self.engine.applied_seq}, not to {until}")
+
+    def _set_faults(self, spec: Any) -> None:
+        faults = None if spec is None else Faults(spec, self.node_id, self.replica.note_injected)
+        self.transport.set_faults(faults)
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Whatever goes wrong inside halts the node: going on with half an effect carried out could break a promise."""
+        try:
+            yield
+        except Halted as halted:
+            self._halt(str(halted))
+        except (DiskFailed, CorruptionError, OSError) as error:
+            self._halt(f"the disk failed: {error}")
+        except Exception as error:
+            self._halt(f"a bug: {type(error).__name__}: {error}", error)
+
+    def _halt(self, reason: str, bug: BaseException | None = None) -> None:
+        """Take no further part, but stay to say why."""
+        if self.halted is None:
+            self.halted = reason
+            _log.error("node %s halted: %s", self.node_id, reason, exc_info=bug)
+            self._leave()
+            self.stopped.set()
+
+    def _leave(self) -> None:
+        for handle in (self._timer, self._settling, self._applying):
+            if handle is not None:
+                handle.cancel()
+        self._timer = self._settling = self._applying = None
+        self.transport.link.close()

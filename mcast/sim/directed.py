@@ -1,0 +1,236 @@
+"""Directed scenarios: the counter-examples to single rules, played out.
+
+Each is played twice by the tests: with every rule on it ends whole, without its rule it breaks a promise. The wording is
+Raft's where the counter-example is (Ongaro, Ousterhout: In Search of an Understandable Consensus Algorithm).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import msgpack
+
+from mcast.protocol.rules import Rules
+from mcast.sim.invariants import Violation
+from mcast.sim.node import SimNode
+from mcast.sim.stage import FRAME_KINDS, Stage
+from mcast.wire.frame import make_frame
+from mcast.wire.messages import Ack, Kind
+from mcast.wire.records import NONCE_BYTES, RecordKind, encode_record, split_fragments
+
+POWER_CUTS: Final = 12  # ways in which the same unsynced bytes survive or don't
+
+
+def figure_8(stage: Stage) -> None:
+    """An event of an older reign is on a majority, yet not committed: a newer log may still replace it."""
+    first = stage.founded()
+    stage.drop_frames_of("n1", to=("n3", "n4", "n5"))
+    stage.cut("n1", "n2")
+    stage.number(first, 1)  # epoch 1, on n1 and n2 only
+    stage.until("n2 has it on disk", lambda: _durable(stage, "n2") == first.replica.last_seq)
+    first.crash(power=True)
+    stage.node("n2").crash(power=True)
+    stage.join()
+    stage.drop_frames_of("n3", "n4", "n5")
+    stage.say("n3, n4 and n5 elect one whose EPOCH_START stays on its own disk")
+    three = [stage.node(name) for name in ("n3", "n4", "n5")]
+    before = three[0].replica.last_seq
+    stage.until("one of three begins a reign", lambda: any(node.book.durable > before for node in three))
+    lone = next(node for node in three if node.book.durable > before)
+    lone.crash(power=True)
+    stage.run(0.01)
+    stage.join()
+    stage.say("the old event returns, and reaches a majority")
+    stage.network.gate = None
+    stage.drop(lambda _s, _t, datagram: datagram.kind in FRAME_KINDS and _epoch_of(datagram.data) > 1)
+    first.start()
+    stage.node("n2").start()
+    old = first.replica.last_seq
+    others = [node for node in stage.nodes if node is not lone]
+    stage.until("the old event is on three disks", lambda: sum(node.book.durable >= old for node in others) >= 3)
+    stage.run(0.05)
+    stage.say("those who brought it back die, and the newer log wins")
+    for name in ("n1", "n2"):
+        stage.node(name).crash(power=True)
+    lone.start()
+    stage.join()
+    stage.until("the newer log rules", lambda: lone.replica.ruling)
+    stage.whole()
+
+
+def long_absence(stage: Stage) -> None:
+    """A member returns with a tail nobody shares, from so long ago that a heartbeat's history does not reach back to it."""
+    first = stage.founded()
+    stage.cut("n1")
+    stage.number(first, 20)
+    stage.say("reign after reign begins among the others")
+    for _ in range(10):
+        ruler = stage.ruled(("n2", "n3"))
+        stage.number(ruler, 2)
+        stage.until("they commit", lambda ruler=ruler: ruler.replica.commit_seq == ruler.replica.last_seq)
+        stage.cut(ruler.name)
+        stage.until("it steps down", lambda ruler=ruler: not ruler.replica.ruling)
+        stage.join()
+        stage.cut("n1")
+    stage.ruled(("n2", "n3"))
+    stage.say("history is hard to get, so n1 has to wait with its judgement")
+    stage.join()
+    stage.drop(lambda _s, _t, datagram: datagram.kind == Kind.HISTORY)
+    stage.run(0.5)
+    stage.whole()
+
+
+def lying_acknowledgement(stage: Stage) -> None:
+    """A member acknowledges what it does not hold: its chain is another one."""
+    first = stage.founded()
+    stage.drop_frames_of("n1")
+    last = stage.number(first, 3)
+    liar = stage.node("n2")
+    stage.inject("n2", "n1", Ack(first.replica.epoch, _storage_id(liar), last, bytes(16), 1, 1, 1 << 20))
+    stage.run(0.02)
+    stage.whole()
+
+
+def rotten_frame(stage: Stage) -> None:
+    """A frame with the right numbers and a right checksum, whose chain does not follow."""
+    first = stage.founded()
+    follower = stage.node("n2")
+    record = encode_record(RecordKind.NOOP, 1, 1 << 41, 1, 1, b"")
+    last = follower.replica.last_seq
+    rotten = make_frame(first.replica.epoch, last + 1, 1, last, 0, b"another chain...", record)
+    stage.inject("n1", "n2", rotten)
+    stage.run(0.02)
+    stage.number(first, 2)
+    stage.whole()
+
+
+def stale_ticket(stage: Stage) -> None:
+    """A write ordered before a cut completes after it, and looks like a write of what follows the cut."""
+    first, late = stage.founded(), stage.node("n5")
+    late.pause()
+    stage.drop_frames_of("n1", to=("n2", "n3", "n4"))
+    stage.number(first, 10)
+    stage.run(0.01)
+    stage.cut("n1")
+    stage.network.gate = None
+    ruler = stage.ruled(("n2", "n3", "n4"))
+    stage.number(ruler, 3)
+    stage.run(0.05)
+    stage.say("n5 finds all of it in its socket at once")
+    late.resume()
+    stage.run(0.1)
+    stage.whole()
+
+
+def stale_bytes(stage: Stage) -> None:
+    """A cut that is not durable: after a loss of power the old tail stands behind the new one."""
+    first, victim = stage.founded(), stage.node("n5")
+    stage.drop_frames_of("n1", to=("n2", "n3", "n4"))
+    stage.number(first, 12)
+    stage.until("n5 has them on disk", lambda: victim.book.durable == first.replica.last_seq)
+    stage.cut("n1", "n5")
+    stage.network.gate = None
+    ruler = stage.ruled(("n2", "n3", "n4"))
+    stage.join()
+    stage.cut("n1")
+    stage.until("n5 has cut its tail", lambda: victim.replica.last_seq == ruler.replica.last_seq)
+    for _ in range(POWER_CUTS):
+        stage.number(ruler, 1)
+        stage.until("n5 has it on disk", lambda: victim.book.durable == ruler.replica.last_seq)
+        victim.crash(power=True)
+        victim.start()
+        stage.until("n5 follows again", lambda: victim.replica.last_seq == ruler.replica.last_seq)
+    stage.whole()
+
+
+def founded_twice(stage: Stage) -> None:
+    """The founder loses its disk after founding with a majority, and founds again with another one."""
+    stage.cut("n3")
+    stage.run(0.6)
+    founder = stage.node("n1")
+    founder.crash(power=True)
+    founder.wipe()
+    stage.join()
+    stage.cut("n2")
+    founder.start()
+    stage.run(0.6)
+    stage.whole()
+
+
+def half_a_command(stage: Stage) -> None:
+    """The first half of a fragmented command ends one reign, its second half begins the next."""
+    first = stage.founded()
+    nonce = bytes(NONCE_BYTES)
+    first.submit([(encode_record(RecordKind.OPEN, 1, 0, 0, 0, nonce),)])
+    stage.until("the session is open", lambda: first.replica.commit_seq == first.replica.last_seq)
+    session = first.replica.last_seq
+    command = msgpack.packb(["witness", 99, 1, bytes(300)])
+    fragments = split_fragments(session, 1, 1, command, 200)
+    half = len(fragments) // 2
+    first.submit([tuple(fragments[:half])])
+    stage.until("the first half has committed", lambda: first.replica.commit_seq == first.replica.last_seq)
+    stage.cut("n1")
+    ruler = stage.ruled(("n2", "n3"))
+    ruler.submit([tuple(fragments[half:])])
+    stage.join()
+    stage.whole()
+    for node in stage.nodes:
+        if 99 in node.witness.executed:
+            raise Violation(f"{node.name} executed a command made of two reigns' fragments")
+
+
+def ghostly_heartbeats(stage: Stage) -> None:
+    """A sequencer that hears nobody steps down; if it went on beating, its heartbeats would break off every canvass."""
+    stage.founded()
+    stage.block("n2", "n1")
+    stage.block("n3", "n1")
+    others = stage.node("n2"), stage.node("n3")
+    stage.until("another one rules", lambda: any(node.replica.ruling for node in others))
+    stage.whole()
+
+
+def _durable(stage: Stage, name: str) -> int:
+    return stage.node(name).book.durable
+
+
+def _storage_id(node: SimNode) -> bytes:
+    assert node.book.meta is not None
+    return node.book.meta.storage_id
+
+
+def _epoch_of(data: bytes) -> int:
+    return int.from_bytes(data[56:64], "big")
+
+
+class Scenario(NamedTuple):
+    """A counter-example: `play` it on a stage of `members` nodes with this one-way delay."""
+
+    play: Callable[[Stage], None]
+    members: int = 3
+    delay_s: float = 0.000_5
+
+
+SCENARIOS: Final[dict[str, Scenario]] = {
+    "commit_own_epoch_only": Scenario(figure_8, 5),
+    "reconcile_before_ack": Scenario(long_absence),
+    "commit_proven": Scenario(long_absence),
+    "ack_chain_checked": Scenario(lying_acknowledgement),
+    "log_matching": Scenario(rotten_frame),
+    "ticket_named": Scenario(stale_ticket, 5),
+    "truncation_durable": Scenario(stale_bytes, 5),
+    "founding_by_all": Scenario(founded_twice),
+    "fragments_cut_by_reign": Scenario(half_a_command),
+    "heartbeats_end_with_reign": Scenario(ghostly_heartbeats, 3, 0.015),
+}
+"""Rule -> the scenario that needs it."""
+
+
+def play(scenario: Scenario, rules: Rules, lines: list[str] | None = None) -> str | None:
+    """Play a scenario; what went wrong in words, None when nothing did."""
+    stage = Stage(rules, lines, members=scenario.members, delay_s=scenario.delay_s)
+    try:
+        scenario.play(stage)
+    except Violation as violation:
+        return str(violation)
+    return None

@@ -1,0 +1,141 @@
+"""A stage for directed scenarios: a small cluster in calm weather, and hands on its links, disks and processes.
+
+Rules with rare counter-examples are not left to luck: a scenario plays the counter-example step by step. With the rule on
+it must end whole; with the rule off it must not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from mcast.protocol.rules import Rules
+from mcast.seal.datagram import Sealer
+from mcast.sim.cluster import Cluster
+from mcast.sim.invariants import Violation
+from mcast.sim.network import Datagram, Weather
+from mcast.sim.node import DiskSpeed, SimNode
+from mcast.sim.plan import draw_plan
+from mcast.wire.envelope import UNICAST
+from mcast.wire.frame import Frame
+from mcast.wire.messages import Kind, Message, encode_message, kind_of
+from mcast.wire.records import RecordKind, encode_record
+
+PATIENCE_S: Final = 5.0  # virtual seconds that an awaited state may take
+FRAME_KINDS: Final = frozenset({Kind.DATA, Kind.REPAIR})
+
+
+class Stage:
+    """Nodes n1, n2, ...; n1 founds and rules first. Every call raises Violation when a promise is broken in it."""
+
+    def __init__(self, rules: Rules, lines: list[str] | None, *, members: int, seed: int = 1, delay_s: float = 0.0005) -> None:
+        plan = replace(
+            draw_plan(seed),
+            members=members,
+            observers=0,
+            sync="always",
+            frame_body_max=1_300,
+            heartbeat_max_s=0.02,
+            election_timeout_s=(0.12, 0.24),
+            weather=Weather(delay_s=delay_s, jitter_s=0.0),
+            disk=DiskSpeed(0.000_2, 0.000_2),
+            clients=0,
+            faults=(),
+        )
+        self.cluster = Cluster(plan, rules, lines)
+        self.network = self.cluster.network
+        self.nodes = self.cluster.nodes
+        self._numbered = 0
+        self.cluster.start()
+
+    def node(self, name: str) -> SimNode:
+        """The node of this name."""
+        return next(node for node in self.nodes if node.name == name)
+
+    def say(self, text: str) -> None:
+        """Name the next step in the log."""
+        self.cluster.loop.say(f"-- {text}")
+
+    def run(self, seconds: float) -> None:
+        """Let time pass."""
+        self.cluster.loop.run(self.cluster.loop.now + seconds)
+
+    def until(self, what: str, holds: Callable[[], bool]) -> None:
+        """Let time pass until something holds; a Violation when it does not within PATIENCE_S."""
+        if not self.cluster.loop.run(self.cluster.loop.now + PATIENCE_S, holds, 0.000_5):
+            raise Violation(f"waited {PATIENCE_S} s in vain until {what}")
+
+    def founded(self, by: str = "n1") -> SimNode:
+        """Wait until n1 rules and all others follow; returns n1."""
+        first = self.node(by)
+        self.until(f"{by} rules", lambda: first.up and first.replica.ruling)
+        self.until("all hold its first event", lambda: self._equal(self.nodes))
+        return first
+
+    def ruled(self, among: Sequence[str]) -> SimNode:
+        """Wait until one of these rules, and its first event has reached the others of them; returns it."""
+        nodes = [self.node(name) for name in among]
+        self.until(f"one of {', '.join(among)} rules", lambda: any(node.up and node.replica.ruling for node in nodes))
+        ruler = max((node for node in nodes if node.up and node.replica.ruling), key=lambda node: node.replica.epoch)
+        self.until("its followers have its log", lambda: self._equal(nodes))
+        return ruler
+
+    def number(self, node: SimNode, events: int) -> int:
+        """Have a ruler number events of no consequence, each in a frame of its own; returns its log's end."""
+        for _ in range(events):
+            self._numbered += 1
+            record = encode_record(RecordKind.NOOP, 1, 1 << 40, self._numbered, self._numbered, b"")
+            if not node.submit([(record,)]):
+                raise Violation(f"{node.name} was to number an event, but does not rule")
+        return node.replica.last_seq
+
+    def cut(self, *names: str) -> None:
+        """Separate these nodes from the others, and keep those that were cut off before."""
+        self.say(f"{', '.join(names)} cut off")
+        self.network.isolate([self.node(name).index for name in names])
+
+    def block(self, source: str, *targets: str) -> None:
+        """Nothing from `source` reaches the targets."""
+        self.network.blocked |= {(self.node(source).index, self.node(target).index) for target in targets}
+
+    def join(self) -> None:
+        """Every link works again."""
+        self.say("all links work again")
+        self.network.blocked.clear()
+        self.network.gate = None
+
+    def drop(self, dropped: Callable[[str, str, Datagram], bool]) -> None:
+        """Lose the datagrams that `dropped(from, to, datagram)` picks, until `join`."""
+        names = [node.name for node in self.nodes]
+        self.network.gate = lambda source, target, datagram: not dropped(names[source], names[target], datagram)
+
+    def drop_frames_of(self, *names: str, to: Sequence[str] = ()) -> None:
+        """Lose DATA and REPAIR of these nodes, to all others or to some; everything else passes."""
+        self.drop(
+            lambda source, target, datagram: source in names and datagram.kind in FRAME_KINDS and (not to or target in to)
+        )
+
+    def inject(self, source: str, target: str, body: Frame | Message, promised: int | None = None) -> None:
+        """Deliver a message, or a frame as a repair, to `target` in the name of `source`."""
+        sender, receiver = self.node(source), self.node(target)
+        sealer = Sealer(None, "sim", source, bytes(15) + b"\x01")
+        epoch = sender.replica.promised if promised is None else promised
+        if isinstance(body, Frame):
+            datagram = Datagram(sealer.seal(Kind.REPAIR, UNICAST, epoch, body.head, body.body), Kind.REPAIR, None)
+        else:
+            kind = kind_of[type(body)]
+            datagram = Datagram(sealer.seal(kind, UNICAST, epoch, b"", encode_message(body)), kind, None)
+        self.network.unicast(sender.index, receiver.index, [datagram])
+
+    def whole(self) -> None:
+        """Heal everything; the cluster must get over it."""
+        self.join()
+        for node in self.nodes:
+            node.held = False
+        self.cluster.heal()
+        self.until("all is whole again", self.cluster.is_whole)
+
+    def _equal(self, nodes: Sequence[SimNode]) -> bool:
+        last = {node.replica.last_seq for node in nodes if node.up}
+        return len(last) == 1 and all(node.replica.commit_seq in last for node in nodes if node.up)

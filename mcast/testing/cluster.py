@@ -1,0 +1,187 @@
+"""A cluster in one process: real nodes, journals and TCP; datagrams over an in-memory hub, with faults on purpose.
+
+    async with mcast.testing.cluster(Accounts, nodes=3, loss="5%", seed=7) as c:
+        await c.submit("deposit", "ann", 10)
+        await c.converged()
+        assert [await c.ask(node, "balance_of", "ann") for node in c.nodes] == [10, 10, 10]
+
+Temporary folders and free ports are its own, so any number may run side by side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+from mcast.client.client import Client, connect
+from mcast.client.questions import QueryAnswer
+from mcast.client.receipts import Receipt, Receipts
+from mcast.config import Config, NodeConfig
+from mcast.errors import NotYet
+from mcast.limits import TIMEOUT_S
+from mcast.machine.api import StateMachine
+from mcast.net.link import Peer
+from mcast.net.memory import Hub
+from mcast.node.node import Node
+
+POLL_S: Final = 0.01  # between two looks at whether all nodes are equal
+SETTLE_S: Final = 10.0  # for the cluster to be founded and elect its first sequencer
+
+
+def cluster(
+    machine: Callable[[], StateMachine], nodes: int = 3, *, loss: str = "0%", seed: int = 1, faults: str = ""
+) -> Cluster:
+    """A cluster of `nodes` members, each with a machine of its own made by `machine()`: an async context manager.
+
+    `loss` is what each node loses of the datagrams it receives; `faults` adds to it ("dup=1%,reorder=2%,delay=5ms").
+    One `seed` gives one sequence of faults at each node.
+
+    Raises:
+        ConfigError: a `faults` or `loss` that is no fault specification.
+    """
+    return Cluster(machine, nodes, ",".join(filter(None, [f"loss={loss}", faults, f"seed={seed}"])))
+
+
+class Cluster:
+    """Entered, it rules: a sequencer is elected. `nodes` are the living nodes' ids, `client` talks to any of them."""
+
+    def __init__(self, machine: Callable[[], StateMachine], nodes: int, fault: str) -> None:
+        self.client: Client
+        self.config: Config
+        self._machine = machine
+        self._fault = fault
+        self._count = nodes
+        self._running: dict[str, Node] = {}
+        self._apart: set[frozenset[Peer]] = set()
+        self._hub = Hub(self._passes)
+        self._stack = contextlib.AsyncExitStack()
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The ids of the nodes that run, in the config's order."""
+        return tuple(node.id for node in self.config.nodes if node.id in self._running)
+
+    @property
+    def sequencer(self) -> str | None:
+        """The node that numbers commands now; None while there is none."""
+        return next((node_id for node_id, node in self._running.items() if node.shell.replica.ruling), None)
+
+    def node(self, node_id: str) -> Node:
+        """A running node, for its `status()`, `gaps()` and `shell`."""
+        return self._running[node_id]
+
+    def machine(self, node_id: str) -> StateMachine:
+        """A node's state machine; look, but do not touch."""
+        return self._running[node_id].shell.engine.machine
+
+    async def submit(self, name: str, *args: Any, timeout: float = TIMEOUT_S) -> Receipt:
+        """Submit one command."""
+        return await self.client.submit(name, *args, timeout=timeout)
+
+    async def submit_many(self, commands: Iterable[Sequence[Any]], timeout: float = TIMEOUT_S) -> Receipts:
+        """Submit commands, pipelined."""
+        return await self.client.submit_many(commands, timeout=timeout)
+
+    async def query(self, name: str, *args: Any, **options: Any) -> QueryAnswer:
+        """Ask any node."""
+        return await self.client.query(name, *args, **options)
+
+    async def ask(self, node_id: str, name: str, *args: Any) -> Any:
+        """Ask one node, whatever it has applied; the bare value."""
+        return (await self._running[node_id].query(name, *args, consistency="any")).value
+
+    def connect(self, at: str | None = None) -> Client:
+        """One more client."""
+        return connect(self.config, at)
+
+    async def kill(self, node_id: str) -> None:
+        """Stop a node; its journal stays."""
+        await self._running.pop(node_id).stop()
+
+    async def restart(self, node_id: str) -> None:
+        """Start a stopped node again, from its journal."""
+        await self._start(node_id)
+
+    def part(self, node_id: str) -> None:
+        """Let no datagram pass between this node and the others; its clients still reach it."""
+        own = self._peer(node_id)
+        self._apart |= {frozenset({own, self._peer(node.id)}) for node in self.config.nodes if node.id != node_id}
+
+    def heal(self) -> None:
+        """End every partition."""
+        self._apart.clear()
+
+    async def converged(self, timeout: float = TIMEOUT_S) -> int:
+        """Wait until every running node has applied the same events with the same results; returns the last seq.
+
+        Raises:
+            NotYet: they did not in time; the message holds each node's position.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        while True:
+            engines = {node_id: node.shell.engine for node_id, node in self._running.items()}
+            ends = {(engine.applied_seq, engine.chain, engine.result_chain) for engine in engines.values()}
+            high = max((node.shell.replica.last_seq for node in self._running.values()), default=0)
+            if len(ends) == 1 and self.sequencer is not None and next(iter(ends))[0] == high:
+                return high
+            if loop.time() >= deadline:
+                places = ", ".join(f"{node_id} at {engine.applied_seq}" for node_id, engine in engines.items())
+                raise NotYet(f"not equal after {timeout} s: {places} of {high} events")
+            await asyncio.sleep(POLL_S)
+
+    async def __aenter__(self) -> Cluster:
+        async with contextlib.AsyncExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mcast-")))
+            self.config = _config(folder, self._count)
+            stack.push_async_callback(self._stop_all)
+            for node in self.config.nodes:
+                await self._start(node.id)
+            await self.converged(SETTLE_S)
+            self.client = await stack.enter_async_context(connect(self.config))
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    async def _start(self, node_id: str) -> None:
+        node = Node(self.config, node_id, fault=self._fault, machine=self._machine(), hub=self._hub)
+        await node.start()
+        self._running[node_id] = node
+
+    async def _stop_all(self) -> None:
+        for node_id in list(self._running):
+            await self.kill(node_id)
+
+    def _peer(self, node_id: str) -> Peer:
+        node = self.config.node(node_id)
+        return node.host, node.port
+
+    def _passes(self, source: Peer, target: Peer) -> bool:
+        return frozenset({source, target}) not in self._apart
+
+
+def _config(folder: Path, count: int) -> Config:
+    nodes = tuple(
+        NodeConfig(id=f"n{index}", address=f"127.0.0.1:{port}") for index, port in enumerate(_free_ports(count), start=1)
+    )
+    return Config(
+        name="testing", nodes=nodes, folder=folder, data_dir=folder / "data", mtu=9_000, sync="os", allow_faults=True
+    )
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for listener in sockets:
+            listener.bind(("127.0.0.1", 0))
+        return [listener.getsockname()[1] for listener in sockets]

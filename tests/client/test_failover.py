@@ -1,0 +1,187 @@
+"""Exactly once while gateways and sequencers come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from mcast.client import keeper
+from mcast.client.client import connect
+from mcast.errors import NotSent
+from mcast.machine.kv import KeyValue
+from mcast.node.fake import FakeCluster, serving
+from mcast.node.gateway import Gateway
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> FakeCluster:
+    return FakeCluster(tmp_path, KeyValue)
+
+
+@pytest.fixture
+async def gateways(cluster: FakeCluster) -> AsyncIterator[dict[str, Gateway]]:
+    async with serving(cluster) as started:
+        yield started
+
+
+async def test_lost_results_are_had_from_another_gateway(cluster: FakeCluster, gateways: dict[str, Gateway]) -> None:
+    async with connect(cluster.config, at="n2") as client:
+        await client.submit("incr", "k")
+        cluster.shells["n2"].deaf = True
+        batch = asyncio.create_task(client.submit_many([("incr", "k") for _ in range(2_000)]))
+        single = asyncio.create_task(client.submit("incr", "k"))
+        while cluster.last_seq < 2_003:
+            await asyncio.sleep(0)
+        await gateways["n2"].stop(drain_s=0)
+        receipts = await batch
+        assert [receipt.value for receipt in receipts if receipt] == list(range(2, 2_002))
+        assert receipts.last_seq == 2_002, "the receipts are those of the first time"
+        assert (await single).value == 2_002
+        assert client.node != "n2"
+        assert (await client.query("get", "k")).value == 2_002
+
+
+async def test_every_group_numbered_three_times_takes_effect_once(
+    cluster: FakeCluster, gateways: dict[str, Gateway]
+) -> None:
+    cluster.copies = 3
+    async with connect(cluster.config, at="n3") as client:
+        receipts = await client.submit_many([("incr", "k") for _ in range(3_000)])
+        assert [receipt.value for receipt in receipts if receipt] == list(range(1, 3_001))
+        assert (await client.submit("set", "big", "x" * 5_000)).outcome == "ok"
+        assert (await client.query("get", "k")).value == 3_000
+
+
+async def test_what_a_dead_sequencer_had_taken_is_forwarded_again(
+    cluster: FakeCluster, gateways: dict[str, Gateway]
+) -> None:
+    async with connect(cluster.config, at="n2") as client:
+        await client.submit("incr", "k")
+        cluster.held = True
+        batch = asyncio.create_task(client.submit_many([("incr", "k") for _ in range(1_000)]))
+        while cluster.shells["n1"].submitted < 8:
+            await asyncio.sleep(0)
+        assert cluster.lose_taken()
+        cluster.reign(None)
+        await gateways["n1"].stop(drain_s=0)
+        cluster.held = False
+        await asyncio.sleep(0.02)
+        assert not batch.done()
+        cluster.reign("n3")
+        assert [receipt.value for receipt in await batch if receipt] == list(range(2, 1_002))
+        cluster.reign("n2")
+        assert (await client.submit("incr", "k")).value == 1_002, "its own gateway rules now"
+
+
+async def test_a_hole_in_the_forwarded_requests_is_resent(cluster: FakeCluster, gateways: dict[str, Gateway]) -> None:
+    async with connect(cluster.config, at="n2") as client:
+        await client.submit("incr", "k")
+        cluster.held = True
+        first = asyncio.create_task(client.submit_many([("incr", "k") for _ in range(300)]))
+        while cluster.shells["n1"].submitted < 4:
+            await asyncio.sleep(0)
+        cluster.lose_taken()
+        cluster.held = False
+        second = asyncio.create_task(client.submit_many([("incr", "k") for _ in range(300)]))
+        assert [receipt.value for receipt in await second if receipt] == list(range(302, 602))
+        assert [receipt.value for receipt in await first if receipt] == list(range(2, 302))
+
+
+async def test_a_refusing_sequencer_is_asked_again_until_it_rules(
+    cluster: FakeCluster, gateways: dict[str, Gateway]
+) -> None:
+    class NotRulingYet:
+        ruling = False
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(real, name)
+
+    real = cluster.shells["n1"].replica
+    cluster.shells["n1"].replica = NotRulingYet()  # type: ignore[assignment]
+    async with connect(cluster.config, at="n2") as client:
+        task = asyncio.create_task(client.submit("incr", "k"))
+        await asyncio.sleep(0.03)
+        assert not task.done()
+        cluster.shells["n1"].replica = real
+        assert (await task).value == 1
+
+
+async def test_a_silent_gateway_is_left_for_another(
+    cluster: FakeCluster, gateways: dict[str, Gateway], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "WATCH_INTERVAL_S", 0.01)
+    monkeypatch.setattr(gateways["n2"], "burst", lambda connection, messages: None)
+    async with connect(cluster.config, at="n2") as client:
+        assert (await client.submit("incr", "k")).value == 1
+        assert client.node != "n2"
+
+
+async def test_a_gateway_cut_off_from_the_others_is_left_after_a_while(
+    cluster: FakeCluster, gateways: dict[str, Gateway], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "WATCH_INTERVAL_S", 0.01)
+    cluster.shells["n2"].deaf = True
+    async with connect(cluster.config, at="n2") as client:
+        assert (await client.submit("incr", "k")).value == 1
+        assert client.node != "n2"
+
+
+async def test_queries_move_too(cluster: FakeCluster, gateways: dict[str, Gateway]) -> None:
+    async with connect(cluster.config, at="n2") as client:
+        await client.submit("set", "k", 7)
+        await gateways["n2"].stop(drain_s=0)
+        answer = await client.query("get", "k")
+        assert (answer.value, answer.node != "n2") == (7, True)
+
+
+async def test_strict_clients_do_not_move(cluster: FakeCluster, gateways: dict[str, Gateway]) -> None:
+    async with connect(cluster.config, at="n2", strict=True) as client:
+        await gateways["n2"].stop(drain_s=0)
+        with pytest.raises(NotSent, match="n2 at"):
+            await client.query("size", timeout=0.1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_any_mix_of_losses_applies_each_command_once_and_in_order(
+    cluster: FakeCluster, gateways: dict[str, Gateway], seed: int
+) -> None:
+    rng = random.Random(seed)
+    cluster.copies = rng.choice((1, 1, 2))
+    alive = dict(gateways)
+
+    async def trouble() -> None:
+        for _ in range(12):
+            await asyncio.sleep(rng.random() * 0.01)
+            what = rng.random()
+            if what < 0.5:
+                cluster.held = True
+                await asyncio.sleep(rng.random() * 0.005)
+                cluster.lose_taken()
+                cluster.reign(rng.choice([None, *alive]))
+            elif what < 0.75:
+                rng.choice(list(cluster.shells.values())).deaf = True
+            elif len(alive) > 1:
+                name = rng.choice(list(alive))
+                await alive.pop(name).stop(drain_s=0)
+            cluster.release()
+            for shell in cluster.shells.values():
+                if shell.deaf:
+                    shell.deaf = False
+                    if len(alive) > 1 and (gateway := alive.pop(shell.node_id, None)):
+                        await gateway.stop(drain_s=0)
+        cluster.reign(rng.choice(list(alive)))
+
+    async with connect(cluster.config) as client:
+        troubles = asyncio.create_task(trouble())
+        done: list[int] = []
+        for start in range(0, 4_000, 200):
+            receipts = await client.submit_many([("append", "l", start + index) for index in range(200)])
+            done += [receipt.value for receipt in receipts if receipt]
+            await asyncio.sleep(0.001)
+        await troubles
+        assert done == list(range(1, 4_001))
+        assert (await client.query("get", "l")).value == list(range(4_000))

@@ -1,0 +1,86 @@
+"""Commands are checked before anything is packed, and packed into records that fit."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mcast.client.packing import CommandPacker, Parcel
+from mcast.errors import Refused
+from mcast.limits import COMMAND_BYTES_MAX
+from mcast.wire.records import RECORD_HEADER_BYTES
+
+ARITIES = {"set": (2, 2), "incr": (1, 2), "clear": (0, 0)}
+RECORD_MAX = 200
+
+
+def unpacked(parcel: Parcel) -> list[Any]:
+    unpacker = msgpack.Unpacker()
+    unpacker.feed(parcel.payload)
+    return list(unpacker)
+
+
+commands = st.lists(
+    st.one_of(
+        st.tuples(st.just("set"), st.text(max_size=300), st.integers(-(2**31), 2**31)),
+        st.tuples(st.just("incr"), st.text(max_size=5)),
+        st.just(("clear",)),
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(commands)
+def test_parcels_hold_the_commands_in_order_and_fit_a_record(items: list[tuple[Any, ...]]) -> None:
+    parcels = list(CommandPacker(ARITIES, RECORD_MAX).pack(items))
+    assert [tuple(command) for command in chain.from_iterable(map(unpacked, parcels))] == items
+    for parcel in parcels:
+        assert parcel.count == len(unpacked(parcel))
+        assert parcel.count == 1 or len(parcel.payload) + RECORD_HEADER_BYTES <= RECORD_MAX
+
+
+def test_records_are_filled_across_slices() -> None:
+    parcels = list(CommandPacker(ARITIES, 1_300).pack(("incr", "k") for _ in range(10_000)))
+    assert sum(parcel.count for parcel in parcels) == 10_000
+    size = len(msgpack.packb(("incr", "k")))
+    assert {parcel.count for parcel in parcels[:-1]} == {(1_300 - RECORD_HEADER_BYTES) // size}
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (("sett", "k", 1), "unknown command 'sett'"),
+        (("set", "k"), "takes 2 arguments, not 1"),
+        (("incr",), "takes 1 to 2 arguments, not 0"),
+        (("set", "k", object()), "cannot be sent"),
+        (("set", "k", 2**70), "cannot be sent"),
+        (("set", "k", "\ud800"), "cannot be sent"),
+        ((), "begins with a name"),
+        ((1, 2, 3), "unknown command 1"),
+        (([], 2, 3), "begins with a name"),
+        ("set", "begins with a name"),
+        (None, "begins with a name"),
+        (("set", "k", b"x" * (COMMAND_BYTES_MAX + 1)), "at most"),
+    ],
+)
+def test_a_bad_command_is_refused_with_its_number_and_reason_after_those_before_it(bad: Any, words: str) -> None:
+    packed = CommandPacker(ARITIES, RECORD_MAX).pack([("set", "k", 1)] * 1_500 + [bad] + [("set", "k", 2)])
+    count = 0
+    with pytest.raises(Refused, match=f"command 1500: .*{words}"):
+        for parcel in packed:
+            count += parcel.count
+    assert count == 1_500
+
+
+def test_a_command_deeper_than_msgpack_allows_is_refused() -> None:
+    deep: Any = []
+    for _ in range(2_000):
+        deep = [deep]
+    with pytest.raises(Refused, match="cannot be sent"):
+        CommandPacker(ARITIES, RECORD_MAX).pack_one(("set", "k", deep))

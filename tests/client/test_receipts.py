@@ -1,0 +1,88 @@
+"""Receipts are list-like, lazy, and cheap to count."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+import pytest
+
+from mcast.client.receipts import Receipt, Receipts, RecordResult
+from mcast.errors import DecodeError
+
+
+def outcomes(values: list[Any], exceptions: dict[int, list[Any]] | None = None) -> bytes:
+    packed: bytes = msgpack.packb([values, exceptions or {}])
+    return packed
+
+
+def filled() -> Receipts:
+    receipts = Receipts()
+    slots = [receipts.expect(3), receipts.expect(2), receipts.expect(1)]
+    receipts.settle(slots[1], RecordResult(20, 7, 2, outcomes([None, 5], {0: [2, "KeyError"]})))
+    receipts.settle(slots[0], RecordResult(10, 7, 3, outcomes(["a", None, "c"], {1: [1, "no"]})))
+    return receipts
+
+
+def test_index_slice_and_iteration_agree() -> None:
+    receipts = filled()
+    assert len(receipts) == receipts.count == 6
+    expected = [
+        Receipt(10, 7, "ok", "a", None),
+        Receipt(11, 7, "rejected", None, "no"),
+        Receipt(12, 7, "ok", "c", None),
+        Receipt(20, 7, "failed", None, "KeyError"),
+        Receipt(21, 7, "ok", 5, None),
+        None,
+    ]
+    assert list(receipts) == expected
+    assert [receipts[index] for index in range(6)] == expected
+    assert receipts[-1] is None and receipts[-6] == expected[0]
+    assert receipts[1:4] == expected[1:4] and receipts[::-2] == expected[::-2]
+    for index in (6, -7):
+        with pytest.raises(IndexError):
+            receipts[index]
+
+
+def test_counts() -> None:
+    receipts = filled()
+    assert (receipts.known, receipts.ok, receipts.rejected, receipts.failed) == (5, 3, 1, 1)
+    assert (receipts.first_seq, receipts.last_seq, receipts.epoch) == (10, None, 7)
+    receipts.settle(2, RecordResult(30, 8, 1, outcomes([0])))
+    assert (receipts.last_seq, receipts.epoch, receipts.ok) == (30, 8, 4)
+    assert (Receipts().first_seq, Receipts().last_seq, Receipts().epoch) == (None, None, None)
+
+
+def test_values_are_dropped_but_counted_when_not_kept() -> None:
+    receipts = Receipts(keep=False)
+    receipts.settle(receipts.expect(2), RecordResult(1, 1, 2, outcomes(["big" * 100, None], {1: [1, "no"]})))
+    assert (receipts.ok, receipts.rejected, receipts.last_seq) == (1, 1, 2)
+
+
+def test_receipts_are_told_in_input_order() -> None:
+    told: list[list[Receipt]] = []
+    receipts = Receipts(on_receipts=told.append)
+    first, second = receipts.expect(1), receipts.expect(1)
+    receipts.settle(second, RecordResult(2, 1, 1, outcomes(["b"])))
+    assert told == []
+    receipts.settle(first, RecordResult(1, 1, 1, outcomes(["a"])))
+    assert [[receipt.value for receipt in part] for part in told] == [["a"], ["b"]]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"", b"\xc1", msgpack.packb(1), msgpack.packb([[1], {}]), msgpack.packb([[1, 2], {5: [1, "x"]}]),
+        msgpack.packb([[1, 2], {0: [3, "x"]}]), msgpack.packb([[1, 2], {0: [1, 2]}]), msgpack.packb([[1, 2], []]),
+        msgpack.packb([[1, 2]]), b"\x91" * 5_000,
+    ],
+)  # fmt: skip
+def test_malformed_outcomes_raise_decode_error_only(bad: bytes) -> None:
+    with pytest.raises(DecodeError):
+        RecordResult(1, 1, 2, bad).receipt(0)
+
+
+@pytest.mark.parametrize("bad", [b"", b"\xc1", msgpack.packb(1), msgpack.packb([[1, 2], {0: [3, "x"]}])])
+def test_malformed_exceptions_raise_decode_error_when_counted(bad: bytes) -> None:
+    with pytest.raises(DecodeError):
+        RecordResult(1, 1, 2, bad).counts()

@@ -1,0 +1,240 @@
+"""A session's numbers: contiguous, used only when written, identical when sent again, filled when given up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+
+import msgpack
+import pytest
+
+from mcast.client.calls import BatchCall, SingleCall
+from mcast.client.packing import Parcel
+from mcast.client.receipts import Receipts
+from mcast.client.session import OUTSTANDING_BYTES_MAX, Session
+from mcast.errors import DecodeError, NotSent, Refused, Unknown
+from mcast.limits import SESSION_PENDING_RECORDS_MAX
+from mcast.wire.records import Record, RecordKind, decode_records_untrusted
+from mcast.wire.stream import Opened, Result, Splitter, Status, StreamKind
+
+RECORD_MAX = 100
+
+
+def nonces() -> Iterator[bytes]:
+    return (bytes([number]) * 16 for number in count(1))
+
+
+def new_session(*, opened: bool = True) -> Session:
+    source = nonces()
+    session = Session(lambda: next(source), RECORD_MAX)
+    if opened:
+        call = SingleCall(Parcel(b"\x91\xa1x", 1))
+        session.enqueue(call.entry)
+        session.take()
+        call.entry.given_up = True
+        session.opened(Opened(bytes([1]) * 16, 5, 1))
+    return session
+
+
+def single(session: Session, size: int = 10) -> SingleCall:
+    call = SingleCall(Parcel(bytes(size), 1))
+    session.enqueue(call.entry)
+    return call
+
+
+def batch(session: Session, *counts: int) -> BatchCall:
+    call = BatchCall(Receipts())
+    for number in counts:
+        session.enqueue(call.expect(Parcel(bytes(40), number)))
+    return call
+
+
+def groups(messages: list[bytes]) -> list[list[Record]]:
+    decoded = Splitter().feed(b"".join(messages))
+    assert all(kind == StreamKind.SUBMIT for kind, _ in decoded)
+    return [list(decode_records_untrusted(payload)) for _, payload in decoded]
+
+
+def result(request: int, events: int, status: Status = Status.APPLIED, session: int = 5) -> Result:
+    values = msgpack.packb([[request + index for index in range(events)], {}])
+    return Result(session, request, events, 100 + request, 3, status, values)
+
+
+async def test_the_session_is_opened_before_any_number_is_used() -> None:
+    session = new_session(opened=False)
+    call = single(session)
+    (first,) = groups(session.take())
+    assert [record.kind for record in first] == [RecordKind.OPEN] and bytes(first[0].payload) == bytes([1]) * 16
+    assert session.take() == [] and not call.entry.written
+    assert groups(session.resend())[0][0].kind == RecordKind.OPEN
+    session.opened(Opened(bytes(16), 9, 1))
+    assert session.id is None
+    session.opened(Opened(bytes([1]) * 16, 5, 1))
+    assert groups(session.take())[0][0][:4] == (RecordKind.COMMANDS, 1, 5, 1)
+    assert call.entry.written
+
+
+async def test_a_full_session_table_refuses_what_waits() -> None:
+    session = new_session(opened=False)
+    call = single(session)
+    session.take()
+    session.opened(Opened(bytes([1]) * 16, 0, 1))
+    with pytest.raises(Refused, match="sessions"):
+        await call.future
+    assert not session.take()
+    single(session)
+    assert bytes(groups(session.take())[0][0].payload) == bytes([2]) * 16
+
+
+async def test_single_commands_that_wait_together_share_a_record_as_far_as_it_goes() -> None:
+    session = new_session()
+    calls = [single(session, 20) for _ in range(5)]
+    records = [group[0] for group in groups(session.take())]
+    assert [(record.request, record.count) for record in records] == [(1, 3), (4, 2)]
+    session.answered(result(4, 2))
+    session.answered(result(1, 3))
+    receipts = [await call.future for call in calls]
+    assert [receipt.seq for receipt in receipts] == [101, 102, 103, 104, 105]
+    assert [receipt.value for receipt in receipts] == [1, 2, 3, 4, 5]
+    assert not session.busy and session.queued_bytes == session.pending_bytes == 0
+
+
+async def test_a_batch_shares_no_record_with_others_and_lowest_is_the_oldest_unanswered() -> None:
+    session = new_session()
+    single(session)
+    batch(session, 7, 2)
+    single(session)
+    records = [group[0] for group in groups(session.take())]
+    assert [(record.request, record.count, record.lowest) for record in records] == [
+        (1, 1, 1), (2, 7, 1), (9, 2, 1), (11, 1, 1),
+    ]  # fmt: skip
+    session.answered(result(1, 1))
+    single(session)
+    assert groups(session.take())[0][0].lowest == 2
+
+
+async def test_resend_repeats_the_same_bytes_in_order() -> None:
+    session = new_session()
+    batch(session, 3, 3, 3)
+    sent = session.take()
+    session.answered(result(4, 3))
+    assert session.resend() == [sent[0], sent[2]]
+
+
+async def test_the_window_bounds_records_and_bytes() -> None:
+    session = new_session()
+    batch(session, *[1] * (SESSION_PENDING_RECORDS_MAX + 1))
+    assert len(session.take()) == SESSION_PENDING_RECORDS_MAX
+    assert session.take() == []
+    session.answered(result(1, 1))
+    assert len(session.take()) == 1
+    session = new_session()
+    session.record_max = OUTSTANDING_BYTES_MAX
+    for _ in range(9):
+        single(session, OUTSTANDING_BYTES_MAX // 4)
+    records = [group[0] for group in groups(session.take())]
+    assert [record.count for record in records] == [3, 3], "one record may exceed the bound, a third must wait"
+
+
+async def test_a_large_command_goes_out_as_one_group_of_fragments_under_one_number() -> None:
+    session = new_session()
+    call = single(session, 1_000)
+    (fragments,) = groups(session.take())
+    assert {(record.kind, record.request) for record in fragments} == {(RecordKind.FRAGMENT, 1)}
+    session.answered(result(1, 1))
+    assert (await call.future).seq == 101
+    single(session)
+    assert groups(session.take())[0][0].request == 2
+
+
+async def test_a_command_given_up_in_the_queue_uses_no_number() -> None:
+    session = new_session()
+    first, second = single(session), single(session)
+    first.expire(lambda: "n1 is down")
+    assert session.give_up(first.entry) == []
+    with pytest.raises(NotSent, match="n1 is down"):
+        await first.future
+    (record,) = groups(session.take())[0]
+    assert (record.request, record.count) == (1, 1)
+    assert second.entry.written
+
+
+async def test_a_written_command_given_up_is_filled_by_a_noop_under_its_number() -> None:
+    session = new_session()
+    call = single(session)
+    session.take()
+    call.expire(lambda: "n1 is silent")
+    (noop,) = groups(session.give_up(call.entry))[0]
+    assert (noop.kind, noop.session, noop.request) == (RecordKind.NOOP, 5, 1)
+    with pytest.raises(Unknown, match="n1 is silent"):
+        await call.future
+    assert groups(session.resend())[0][0].kind == RecordKind.NOOP
+    session.answered(result(1, 1, Status.REUSED))
+    assert not session.busy
+
+
+async def test_a_shared_record_is_kept_for_those_who_still_wait() -> None:
+    session = new_session()
+    first, second = single(session), single(session)
+    sent = session.take()
+    first.expire(lambda: "")
+    assert session.give_up(first.entry) == [] and session.resend() == sent
+    session.answered(result(1, 2))
+    assert (await second.future).value == 2
+    with pytest.raises(Unknown):
+        await first.future
+
+
+async def test_out_of_order_asks_for_a_resend_and_settles_nothing() -> None:
+    session = new_session()
+    batch(session, 2)
+    session.take()
+    assert session.answered(result(1, 2, Status.OUT_OF_ORDER))
+    assert session.resend()
+
+
+async def test_an_expired_session_fails_what_was_unanswered_and_begins_again() -> None:
+    session = new_session()
+    call = single(session)
+    session.take()
+    waiting = single(session)
+    assert not session.answered(result(1, 1, Status.EXPIRED))
+    with pytest.raises(Unknown, match="session"):
+        await call.future
+    assert groups(session.take())[0][0].kind == RecordKind.OPEN
+    session.opened(Opened(bytes([2]) * 16, 77, 2))
+    assert groups(session.take())[0][0][2:4] == (77, 1)
+    session.answered(result(1, 1, session=77))
+    assert (await waiting.future).seq == 101
+
+
+@pytest.mark.parametrize(("status", "words"), [(Status.OUTCOME_GONE, "it happened"), (Status.REUSED, "another")])
+async def test_an_outcome_that_cannot_be_told_is_unknown(status: Status, words: str) -> None:
+    session = new_session()
+    call = single(session)
+    session.take()
+    session.answered(result(1, 1, status))
+    with pytest.raises(Unknown, match=words):
+        await call.future
+
+
+async def test_answers_that_fit_nothing_are_ignored_or_refused() -> None:
+    session = new_session()
+    call = batch(session, 3)
+    session.take()
+    assert not session.answered(result(99, 1))
+    assert not session.answered(result(1, 3, session=6))
+    with pytest.raises(DecodeError):
+        session.answered(result(1, 2))
+    assert call.entries
+
+
+async def test_close_is_sent_only_when_nothing_is_unanswered() -> None:
+    session = new_session()
+    assert groups(session.close_message())[0][0][:4] == (RecordKind.CLOSE, 1, 5, 1)
+    single(session)
+    session.take()
+    assert session.close_message() == []
+    assert new_session(opened=False).close_message() == []
+
+

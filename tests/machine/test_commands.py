@@ -1,0 +1,69 @@
+"""A record's payload decodes to exactly its commands, or raises DecodeError and nothing else."""
+
+import contextlib
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcast.errors import DecodeError
+from mcast.limits import COMMAND_BYTES_MAX, COMMAND_DEPTH_MAX
+from mcast.machine.commands import decode_commands_untrusted, encode_command
+
+
+def nested(levels: int, container: str = "list") -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value] if container == "list" else {"k": value}
+    return value
+
+
+def test_commands_come_back_in_order() -> None:
+    payload = encode_command("set", "k", [1, {"a": b"\x00"}]) + encode_command("size")
+    assert decode_commands_untrusted(payload, 2) == [["set", "k", [1, {"a": b"\x00"}]], ["size"]]
+    assert decode_commands_untrusted(memoryview(payload), 2)[1] == ["size"]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_count_that_is_not_the_payloads_is_refused(count: int) -> None:
+    with pytest.raises(DecodeError):
+        decode_commands_untrusted(encode_command("a") + encode_command("b"), count)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"", b"\xc1", b"\x92\xa1a", b"\x91\xa1\xff", b"\x92\xa1a\xd4\x05\x00", b"\x81\x90\x01", b"\xdd\xff\xff\xff\xff",
+        b"\xc6\xff\xff\xff\xff", b"\x91" * 5000, b"\xdf\xff\xff\xff\xff" * 3,
+    ],
+)  # fmt: skip
+def test_what_is_not_a_command_is_refused(payload: bytes) -> None:
+    with pytest.raises(DecodeError):
+        decode_commands_untrusted(payload, 1)
+
+
+@pytest.mark.parametrize("container", ["list", "dict"])
+def test_nesting_is_bounded_exactly(container: str) -> None:
+    # The command itself is the first level.
+    deepest = msgpack.packb(["a", nested(COMMAND_DEPTH_MAX - 1, container)])
+    assert decode_commands_untrusted(deepest, 1)
+    with pytest.raises(DecodeError, match="nested"):
+        decode_commands_untrusted(msgpack.packb(["a", nested(COMMAND_DEPTH_MAX, container)]), 1)
+
+
+def test_many_shallow_containers_and_bytes_that_look_like_some_are_fine() -> None:
+    command = ["a", [[]] * 500, bytes(range(128, 160)) * 50]
+    assert decode_commands_untrusted(msgpack.packb(command), 1) == [command]
+
+
+def test_length_is_bounded_before_decoding() -> None:
+    with pytest.raises(DecodeError, match="too long"):
+        decode_commands_untrusted(bytes(COMMAND_BYTES_MAX + 1), 1)
+
+
+@given(st.binary(max_size=60), st.integers(0, 5))
+def test_garbage_raises_decode_error_only(payload: bytes, count: int) -> None:
+    with contextlib.suppress(DecodeError):
+        assert len(decode_commands_untrusted(payload, count)) == count

@@ -1,0 +1,100 @@
+"""Whatever a handler or a hostile payload does is an outcome, the same everywhere; only memory and stack halt."""
+
+from typing import Any
+
+import msgpack
+import pytest
+
+from mcast.errors import Halted
+from mcast.machine.api import Context
+from mcast.machine.executor import UNKNOWN_COMMAND, WRONG_ARITY, Executor
+from mcast.machine.outcomes import UNPACKABLE, Outcome, decode_outcomes_untrusted
+from tests.machine.conftest import Notebook
+
+
+def run(machine: Notebook, *commands: Any, seq: int = 1) -> list[Outcome]:
+    payload = b"".join(map(msgpack.packb, commands))
+    return decode_outcomes_untrusted(Executor(machine).run(payload, len(commands), seq))
+
+
+def ok(value: Any) -> Outcome:
+    return Outcome("ok", value, None)
+
+
+def failed(name: str) -> Outcome:
+    return Outcome("failed", None, name)
+
+
+def test_the_stream_goes_on_after_every_kind_of_outcome(notebook: Notebook) -> None:
+    assert run(
+        notebook, ["note", 1], ["refuse", "no", 3], ["fail", "zero"], ["fail", "key"], ["fail", "exit"], ["note", 2]
+    ) == [
+        ok(1), Outcome("rejected", None, "no 3"), failed("ZeroDivisionError"), failed("KeyError"),
+        failed("SystemExit"), ok(2),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        (["nothing"], UNKNOWN_COMMAND), (["count"], UNKNOWN_COMMAND), (["__init__"], UNKNOWN_COMMAND),
+        ([[]], UNKNOWN_COMMAND),
+        ([{}, 1], UNKNOWN_COMMAND), ([], UNKNOWN_COMMAND), ([None], UNKNOWN_COMMAND), (["note"], WRONG_ARITY),
+        (["note", 1, 2], WRONG_ARITY), (7, "DecodeError"), ("note", "DecodeError"), ({0: "note", 1: 2}, "DecodeError"),
+        (None, "DecodeError"), (b"x", "DecodeError"),
+    ],
+)  # fmt: skip
+def test_what_is_no_call_fails_alone(notebook: Notebook, command: Any, name: str) -> None:
+    assert run(notebook, ["note", 1], command, ["note", 2]) == [ok(1), failed(name), ok(2)]
+
+
+def test_a_payload_that_does_not_decode_fails_whole_and_runs_nothing(notebook: Notebook) -> None:
+    payload = msgpack.packb(["note", 1]) + b"\xc1"
+    outcomes = decode_outcomes_untrusted(Executor(notebook).run(payload, 2, 1))
+    assert outcomes == [failed("DecodeError")] * 2
+    assert notebook.notes == []
+
+
+@pytest.mark.parametrize("how", [["fail", "memory"], ["recurse"]])
+def test_memory_and_recursion_halt(notebook: Notebook, how: list[str]) -> None:
+    with pytest.raises(Halted, match=r"event 8: (Memory|Recursion)Error"):
+        run(notebook, ["note", 1], how, seq=7)
+
+
+def test_ctrl_c_is_not_an_outcome(notebook: Notebook) -> None:
+    def interrupted(ctx: Context) -> None:
+        raise KeyboardInterrupt
+
+    executor = Executor(notebook)
+    executor._handlers["note"] = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        executor.run(msgpack.packb(["note"]), 1, 1)
+
+
+def test_a_returned_part_of_the_state_is_recorded_as_it_was(notebook: Notebook) -> None:
+    assert run(notebook, ["note", 1], ["all"], ["note", 2], ["all"]) == [ok(1), ok([1]), ok(2), ok([1, 2])]
+
+
+def test_values_without_a_msgpack_form_fail_alone(notebook: Notebook) -> None:
+    given = run(notebook, ["give", "object"], ["give", "set"], ["give", "big"], ["give", "tuple"])
+    assert given == [failed(UNPACKABLE)] * 3 + [ok([1, [2]])]
+
+
+def test_each_event_sees_its_own_number(notebook: Notebook) -> None:
+    executor = Executor(notebook)
+    executor.context.enter(3, 55)
+    outcomes = decode_outcomes_untrusted(executor.run(msgpack.packb(["stamp"]) * 3, 3, 40))
+    assert [outcome.value for outcome in outcomes] == [[40, 55], [41, 55], [42, 55]]
+
+
+def test_draws_differ_by_event_epoch_and_cluster_and_by_nothing_else(notebook: Notebook) -> None:
+    drawn: list[Any] = []
+    for uuid, epoch in ((b"a" * 16, 1), (b"a" * 16, 1), (b"a" * 16, 2), (b"b" * 16, 1)):
+        executor = Executor(Notebook())
+        executor.context.founded(uuid)
+        executor.context.enter(epoch, 0)
+        outcomes = decode_outcomes_untrusted(executor.run(msgpack.packb(["draw"]) * 2, 2, 7))
+        drawn.append([outcome.value for outcome in outcomes])
+    first, again, *others = drawn
+    assert first == again and first not in others and others[0] != others[1]
+    assert len({number for event in first for number in event}) == 4

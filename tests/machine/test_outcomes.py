@@ -1,0 +1,68 @@
+"""Outcomes are packed once, bounded, and what can't be packed is a failure rather than a crash."""
+
+import contextlib
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcast.errors import DecodeError, Rejected
+from mcast.limits import OUTCOMES_BYTES_MAX, REJECTION_CHARS_MAX
+from mcast.machine.outcomes import (
+    FAILED,
+    NOTHING,
+    REJECTED,
+    TOO_LARGE,
+    UNPACKABLE,
+    Outcome,
+    decode_outcomes_untrusted,
+    encode_failures,
+    encode_outcomes,
+    rejection_text,
+)
+
+
+def test_values_rejections_and_failures_come_back() -> None:
+    packed = encode_outcomes([1, None, None], {1: [REJECTED, "no"], 2: [FAILED, "KeyError"]})
+    assert decode_outcomes_untrusted(packed) == [
+        Outcome("ok", 1, None), Outcome("rejected", None, "no"), Outcome("failed", None, "KeyError"),
+    ]  # fmt: skip
+
+
+def test_the_bytes_are_pinned() -> None:
+    assert encode_outcomes([7, None], {1: [1, "no"]}).hex() == "929207c081019201a26e6f"
+    assert NOTHING.hex() == "9291c080"
+    assert encode_failures(1, "X") == msgpack.packb([[None], {0: [2, "X"]}])
+
+
+def test_only_the_unpackable_values_of_a_record_fail() -> None:
+    packed = encode_outcomes([1, 1 << 64, "\ud800", "fine"], {})
+    assert [outcome.error for outcome in decode_outcomes_untrusted(packed)] == [None, UNPACKABLE, UNPACKABLE, None]
+
+
+def test_values_beyond_the_bound_fail_and_smaller_ones_after_them_do_not() -> None:
+    large = bytes(OUTCOMES_BYTES_MAX // 2)
+    packed = encode_outcomes([large, large, 3], {})
+    assert [outcome.error for outcome in decode_outcomes_untrusted(packed)] == [None, TOO_LARGE, None]
+    assert len(packed) < OUTCOMES_BYTES_MAX
+
+
+def test_a_rejection_keeps_the_authors_words_bounded_and_nothing_that_could_hold_an_address() -> None:
+    assert rejection_text(Rejected("only", 3, object())) == "only 3"
+    assert rejection_text(Rejected("x" * 5000)) == "x" * REJECTION_CHARS_MAX
+    assert rejection_text(Rejected("\ud800")) == "?"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "c0", "9290", "92910181059201a0", "92910181009207a0", "920580", "92910181009101"]
+)  # fmt: skip
+def test_other_bytes_are_refused(text: str) -> None:
+    with pytest.raises(DecodeError):
+        decode_outcomes_untrusted(bytes.fromhex(text))
+
+
+@given(st.binary(max_size=40))
+def test_garbage_raises_decode_error_only(data: bytes) -> None:
+    with contextlib.suppress(DecodeError):
+        decode_outcomes_untrusted(data)

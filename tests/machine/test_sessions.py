@@ -1,0 +1,162 @@
+"""The session table: at most once, in order, bounded, and equal wherever the same events were applied."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcast.limits import (
+    SESSION_IDLE_S,
+    SESSION_PENDING_BYTES_MAX,
+    SESSION_PENDING_RECORDS_MAX,
+    SESSIONS_KEPT_BYTES_MAX,
+)
+from mcast.machine.canonical import decode_plain, encode_ordered
+from mcast.machine.sessions import (
+    APPLIED,
+    OUT_OF_ORDER,
+    OUTCOME_GONE,
+    REUSED,
+    Kept,
+    Session,
+    SessionTable,
+)
+
+IDLE_NS = int(SESSION_IDLE_S * 1e9)
+
+
+def nonce(number: int) -> bytes:
+    return number.to_bytes(16, "big")
+
+
+def opened(table: SessionTable, number: int = 1, time: int = 0) -> Session:
+    session = table.find(table.open(nonce(number), number, time), time)
+    assert session is not None
+    return session
+
+
+def kept(request: int, count: int = 1, size: int = 1, mark: int = 0) -> Kept:
+    return Kept(request, count, 10 + request, 1, mark, bytes(size))
+
+
+def test_a_session_is_named_by_the_event_that_opened_it_and_opening_again_gives_the_same() -> None:
+    table = SessionTable()
+    assert table.open(nonce(1), 5, 0) == 5
+    assert table.open(nonce(1), 9, 0) == 5
+    assert table.open(nonce(2), 9, 0) == 9
+    assert table.close(5) and not table.close(5)
+    assert table.open(nonce(1), 12, 0) == 12
+
+
+def test_requests_are_judged_by_the_last_one() -> None:
+    table = SessionTable()
+    session = opened(table)
+    assert table.judge(session, 1, 1, 7) == (APPLIED, None)
+    first = kept(1, count=3, mark=7)
+    table.keep(session, first)
+    assert session.last == 3
+    assert table.judge(session, 1, 1, 7) == (APPLIED, first)
+    assert table.judge(session, 1, 1, 8) == (REUSED, first)
+    assert table.judge(session, 2, 1, 7) == (OUTCOME_GONE, None)
+    assert table.judge(session, 5, 1, 7) == (OUT_OF_ORDER, None)
+    assert table.judge(session, 4, 1, 7) == (APPLIED, None)
+
+
+def test_without_the_rule_of_contiguity_a_hole_is_passed_over() -> None:
+    table = SessionTable(contiguous=False)
+    assert table.judge(opened(table), 5, 1, 7) == (APPLIED, None)
+
+
+def test_outcomes_below_the_lowest_unanswered_are_released_whole_records_at_a_time() -> None:
+    table = SessionTable()
+    session = opened(table)
+    for request in (1, 4, 7):
+        table.keep(session, kept(request, count=3))
+    table.judge(session, 10, 6, 0)
+    assert list(session.kept) == [4, 7]
+    assert table.judge(session, 1, 7, 0) == (OUTCOME_GONE, None)
+    assert list(session.kept) == [7]
+    table.judge(session, 10, 1 << 62, 0)
+    assert not session.kept and session.kept_bytes == 0 and session.last == 9
+
+
+def test_kept_outcomes_are_bounded_in_count() -> None:
+    table = SessionTable()
+    session = opened(table)
+    for request in range(1, SESSION_PENDING_RECORDS_MAX + 3):
+        table.keep(session, kept(request))
+    assert len(session.kept) == SESSION_PENDING_RECORDS_MAX and next(iter(session.kept)) == 3
+
+
+def test_kept_outcomes_are_bounded_in_bytes() -> None:
+    table = SessionTable()
+    session = opened(table)
+    table.keep(session, kept(1, size=SESSION_PENDING_BYTES_MAX // 2))
+    table.keep(session, kept(2, size=SESSION_PENDING_BYTES_MAX // 2))
+    assert list(session.kept) == [2]
+    table.keep(session, kept(3, size=SESSION_PENDING_BYTES_MAX))
+    assert not session.kept and session.last == 3
+
+
+def test_all_sessions_together_are_bounded_too() -> None:
+    table = SessionTable()
+    share = SESSION_PENDING_BYTES_MAX - 1024
+    outcomes = bytes(share)  # one object: the bound counts what each session is charged with
+    number = 0
+    while number * share <= SESSIONS_KEPT_BYTES_MAX:
+        number += 1
+        table.keep(opened(table, number), Kept(1, 1, 1, 1, 0, outcomes))
+    late = opened(table, number + 1)
+    table.keep(late, kept(1, size=share))
+    assert not late.kept, "beyond the total a session keeps its equal share only"
+    table.keep(late, kept(2))
+    assert list(late.kept) == [2]
+    table._check()
+
+
+def test_a_full_table_evicts_only_who_was_idle_long_enough() -> None:
+    table = SessionTable(sessions_max=2)
+    opened(table, 1, time=0)
+    opened(table, 2, time=1)
+    assert table.open(nonce(3), 3, IDLE_NS - 1) == 0
+    assert table.find(1, IDLE_NS - 1) is not None
+    assert table.open(nonce(3), 3, IDLE_NS) == 0, "session 2 is the longest idle now, and not for long enough"
+    assert table.open(nonce(3), 3, IDLE_NS + 1) == 3
+    assert table.find(2, IDLE_NS + 1) is None
+    assert table.open(nonce(2), 9, IDLE_NS + 1) == 0, "an evicted session's nonce is forgotten with it"
+    assert len(table) == 2
+
+
+def test_nobody_is_evicted_while_there_is_room() -> None:
+    table = SessionTable(sessions_max=3)
+    for number in (1, 2, 3):
+        opened(table, number, time=number * 10 * IDLE_NS)
+    assert len(table) == 3
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["open", "close", "submit"]), st.integers(0, 3), st.integers(1, 6), st.integers(1, 3)),
+    max_size=40,
+)
+
+
+@given(STEPS)
+def test_requests_take_effect_once_and_a_restored_table_goes_on(steps: list[tuple[str, int, int, int]]) -> None:
+    table = SessionTable(sessions_max=3)
+    effects: dict[int, list[int]] = {}
+    for seq, (what, who, request, count) in enumerate(steps, 1):
+        time = seq * IDLE_NS // 4
+        if what == "open":
+            table.open(nonce(who), seq, time)
+        elif what == "close":
+            table.close(table._nonces.get(nonce(who), 0))
+        else:
+            session = table.find(table._nonces.get(nonce(who), 0), time)
+            if session is not None and table.judge(session, request, 1, count) == (APPLIED, None):
+                effects.setdefault(session.id, []).extend(range(request, request + count))
+                table.keep(session, Kept(request, count, seq, 1, count, b"x"))
+        table._check()
+        restored = SessionTable(sessions_max=3)
+        restored.restore(decode_plain(encode_ordered(table.snapshot())))
+        assert restored.snapshot() == table.snapshot()
+        table = restored
+    for requests in effects.values():
+        assert requests == list(range(1, len(requests) + 1))

@@ -1,0 +1,57 @@
+"""Logs and stores that the storage tests share."""
+
+from mcast.protocol.recovered import Recovered
+from mcast.sim.disk import SimFiles
+from mcast.storage.segment import SEGMENT_BYTES_MIN
+from mcast.storage.store import Store
+from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
+from mcast.wire.messages import Config, Genesis, encode_message
+from mcast.wire.records import RecordKind, encode_record
+
+DATA = "/data/n1"
+JOURNAL = "/data/n1/journal"
+UUID = bytes(range(16))
+
+
+def a_frame(before: Frame | None, *, epoch: int = 1, count: int = 1, size: int = 100, commit: int = 0) -> Frame:
+    """The next frame of a log, of `count` events and `size` bytes of body."""
+    first, chain = (before.last + 1, before.chain) if before else (1, CHAIN_ZERO)
+    body = bytes([first & 0xFF, epoch & 0xFF]).ljust(size, b"\0")
+    return make_frame(epoch, first, count, commit, 1_000 * first, chain, body)
+
+
+def a_log(frames: int, *, size: int = 100, count: int = 1, epoch: int = 1, after: Frame | None = None) -> list[Frame]:
+    """Consecutive frames, each of which finds all before it committed."""
+    log: list[Frame] = []
+    for _ in range(frames):
+        commit = after.last if after else 0
+        after = a_frame(after, epoch=epoch, count=count, size=size, commit=commit)
+        log.append(after)
+    return log
+
+
+def genesis_frame(uuid: bytes = UUID) -> Frame:
+    """Event 1 of a real log."""
+    record = encode_record(RecordKind.GENESIS, 1, 0, 0, 0, encode_message(Genesis(uuid, Config(1, ()))))
+    return make_frame(0, 1, 1, 0, 1_000, CHAIN_ZERO, record)
+
+
+def open_store(files: SimFiles, *, sync: str = "always", truncation_durable: bool = True) -> tuple[Store, Recovered]:
+    """The store of node n1 of cluster lab on a simulated disk, with the smallest segments."""
+    ids = iter(range(1 + files.syncs, 1 << 30))
+    return Store.open(
+        files,
+        DATA,
+        "lab",
+        "n1",
+        sync=sync,
+        read_boot_id=files.read_boot_id,
+        draw_id=lambda: next(ids).to_bytes(16, "big"),
+        segment_bytes=SEGMENT_BYTES_MIN,
+        truncation_durable=truncation_durable,
+    )
+
+
+def all_frames(store: Store) -> list[Frame]:
+    """The whole log."""
+    return [frame for burst in store.frames_from(1) for frame in burst]

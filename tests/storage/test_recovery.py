@@ -1,0 +1,379 @@
+from collections.abc import Callable
+from random import Random
+
+import pytest
+
+from mcast.errors import CorruptionError, EnvironmentProblem
+from mcast.sim.disk import SimFiles
+from mcast.storage.journal import Journal
+from mcast.storage.recovery import Recovery, recover
+from mcast.storage.segment import (
+    ENTRY_EXTRA_BYTES,
+    HEADER_BYTES,
+    PREFIX_BYTES,
+    SEGMENT_BYTES_MIN,
+    SegmentHeader,
+    decode_header_untrusted,
+    encode_entries,
+    encode_header,
+    segment_name,
+)
+from mcast.storage.verdict import RECOVERY_TABLE, Fault, Verdict
+from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
+from mcast.wire.messages import Reign
+
+from .logs import JOURNAL, UUID, a_frame, a_log, genesis_frame
+
+SIZE = 20_000  # three entries a segment
+OTHER = b"\x99" * 16
+
+
+class Disk:
+    """A journal of eight frames in three segments, the last with room for one more; nothing of it noted as synced."""
+
+    def __init__(self) -> None:
+        self.files = SimFiles(Random(1))
+        journal, _ = Journal.create(self.files, JOURNAL, segment_bytes=SEGMENT_BYTES_MIN)
+        genesis = genesis_frame()
+        self.log = [genesis, *a_log(7, size=SIZE, epoch=3, after=genesis)]
+        for frame in self.log:
+            journal.append([frame])
+        self.last = self.log[-1]
+        journal.close()
+        assert len(self.files.listdir(JOURNAL)) == 3
+
+    def path(self, number: int) -> str:
+        return f"{JOURNAL}/{segment_name(number)}"
+
+    def header(self, number: int) -> SegmentHeader:
+        return decode_header_untrusted(self.files.contents(self.path(number)))
+
+    def place(self, frame: Frame) -> tuple[int, int]:
+        """Segment and offset of a frame's entry."""
+        number = max(number for number in (1, 2, 3) if self.header(number).first <= frame.first)
+        inside = [other for other in self.log if self.header(number).first <= other.first < frame.first]
+        return number, HEADER_BYTES + sum(ENTRY_EXTRA_BYTES + len(other.body) for other in inside)
+
+    def flip(self, frame: Frame, at: int) -> None:
+        number, offset = self.place(frame)
+        self.files.corrupt(self.path(number), offset + at)
+
+    def put(self, number: int, offset: int, data: bytes) -> None:
+        held = bytearray(self.files.contents(self.path(number)))
+        held[offset : offset + len(data)] = data
+        self.files.replace(self.path(number), bytes(held))
+
+    def put_entry(self, frame: Frame, synced: int = 0) -> None:
+        """A valid entry behind the log's end, whether it belongs there or not."""
+        number, offset = self.place(self.last)
+        offset += ENTRY_EXTRA_BYTES + len(self.last.body)
+        self.put(number, offset, b"".join(encode_entries([frame], synced, self.header(number).seed)))
+
+    def recover(self, *, same_boot: bool, synced_floor: int = 0, cache_bytes: int = 1 << 20) -> Recovery:
+        return recover(
+            self.files, JOURNAL, same_boot=same_boot, synced_floor=synced_floor, cache_bytes=cache_bytes
+        )
+
+    def open(self, *, same_boot: bool, synced_floor: int = 0) -> tuple[Journal, Recovery]:
+        return Journal.open(
+            self.files, JOURNAL, same_boot=same_boot, synced_floor=synced_floor, segment_bytes=SEGMENT_BYTES_MIN
+        )
+
+
+def torn(keep: int) -> Callable[[Disk], int]:
+    def damage(disk: Disk) -> int:
+        number, offset = disk.place(disk.last)
+        disk.put(number, offset + keep, bytes(ENTRY_EXTRA_BYTES + SIZE - keep))
+        return 7
+
+    return damage
+
+
+def flipped(at: int) -> Callable[[Disk], int]:
+    def damage(disk: Disk) -> int:
+        disk.flip(disk.last, at)
+        return 7
+
+    return damage
+
+
+def another_log(disk: Disk) -> int:
+    disk.put_entry(make_frame(3, 9, 1, 0, 0, OTHER, b"x"))
+    return 8
+
+
+def claims_the_future(disk: Disk) -> int:
+    disk.put_entry(a_frame(disk.last, epoch=3), synced=9)
+    return 8
+
+
+def again(disk: Disk) -> int:
+    disk.put_entry(disk.last)
+    return 8
+
+
+def skips_one(disk: Disk) -> int:
+    disk.put_entry(a_frame(a_frame(disk.last, epoch=3), epoch=3))
+    return 8
+
+
+def epoch_back(disk: Disk) -> int:
+    disk.put_entry(a_frame(disk.last, epoch=2))
+    return 8
+
+
+def valid_after_invalid(disk: Disk) -> int:
+    disk.flip(disk.log[6], PREFIX_BYTES + 56 + 10)
+    return 6
+
+
+def lost_in_between(disk: Disk) -> int:
+    number, offset = disk.place(disk.log[5])
+    disk.put(number, offset, bytes(ENTRY_EXTRA_BYTES + SIZE))
+    return 5
+
+
+def stray_bytes(disk: Disk) -> int:
+    number, offset = disk.place(disk.last)
+    disk.put(number, offset + ENTRY_EXTRA_BYTES + SIZE + 500, b"x")
+    return 8
+
+
+def segment_header(disk: Disk) -> int:
+    disk.files.corrupt(disk.path(3), 40)
+    return 7
+
+
+def segment_emptied(disk: Disk) -> int:
+    disk.files.replace(disk.path(3), b"")
+    return 7
+
+
+def segment_missing(disk: Disk) -> int:
+    disk.files.unlink(disk.path(2))
+    return 4
+
+
+def segment_misplaced(disk: Disk) -> int:
+    header = disk.header(3)
+    disk.put(3, 0, encode_header(header._replace(first=header.first + 5)))
+    return 7
+
+
+def segment_number_wrong(disk: Disk) -> int:
+    header = disk.header(3)
+    disk.put(3, 0, encode_header(header._replace(number=7)))
+    return 7
+
+
+def end_of_segment_lost(disk: Disk) -> int:
+    number, offset = disk.place(disk.log[6])
+    assert (number, disk.header(3).first) == (2, 8)
+    disk.put(number, offset, bytes(ENTRY_EXTRA_BYTES + SIZE))
+    return 6
+
+
+def segment_foreign(disk: Disk) -> int:
+    header = disk.header(3)
+    disk.put(3, 0, encode_header(header._replace(cluster_uuid=OTHER)))
+    return 7
+
+
+def zeros(disk: Disk) -> int:
+    number, offset = disk.place(disk.last)
+    disk.put(number, offset, bytes(ENTRY_EXTRA_BYTES + SIZE))
+    return 7
+
+
+LENGTH_AT = PREFIX_BYTES + 20
+DAMAGES: list[tuple[str, Callable[[Disk], int], Fault]] = [
+    ("nothing of the last entry", zeros, Fault.ZERO_TAIL),
+    ("part of the prefix", torn(9), Fault.TORN),
+    ("part of the head", torn(PREFIX_BYTES + 30), Fault.TORN),
+    ("no body", torn(PREFIX_BYTES + 56), Fault.TORN),
+    ("all but the end mark", torn(PREFIX_BYTES + 56 + SIZE), Fault.TORN),
+    ("length", flipped(LENGTH_AT), Fault.LENGTH),
+    ("magic", flipped(0), Fault.HEADER),
+    ("checksum", flipped(5), Fault.HEADER),
+    ("synced", flipped(15), Fault.HEADER),
+    ("length, low byte", flipped(LENGTH_AT + 3), Fault.HEADER),
+    ("epoch", flipped(PREFIX_BYTES + 7), Fault.HEADER),
+    ("chain", flipped(PREFIX_BYTES + 40), Fault.HEADER),
+    ("body", flipped(PREFIX_BYTES + 56), Fault.CHAIN),
+    ("body's last byte", flipped(PREFIX_BYTES + 56 + SIZE - 1), Fault.CHAIN),
+    ("end mark", flipped(PREFIX_BYTES + 56 + SIZE), Fault.CHAIN),
+    ("another log", another_log, Fault.CHAIN),
+    ("claims the future", claims_the_future, Fault.CHAIN),
+    ("twice", again, Fault.DUPLICATE),
+    ("one skipped", skips_one, Fault.GAP),
+    ("epoch going back", epoch_back, Fault.EPOCH_BACK),
+    ("valid after invalid", valid_after_invalid, Fault.VALID_AFTER_INVALID),
+    ("one lost in between", lost_in_between, Fault.VALID_AFTER_INVALID),
+    ("stray bytes", stray_bytes, Fault.HEADER),
+    ("segment header", segment_header, Fault.SEGMENT_HEADER),
+    ("segment emptied", segment_emptied, Fault.SEGMENT_HEADER),
+    ("segment missing", segment_missing, Fault.SEGMENT_MISSING),
+    ("segment misplaced", segment_misplaced, Fault.SEGMENT_MISPLACED),
+    ("segment number", segment_number_wrong, Fault.SEGMENT_MISPLACED),
+    ("end of a segment lost", end_of_segment_lost, Fault.SEGMENT_MISPLACED),
+    ("segment of another cluster", segment_foreign, Fault.SEGMENT_FOREIGN),
+]
+
+
+def expected(fault: Fault, *, behind: bool, same_boot: bool) -> Verdict:
+    """The rule in words, against the table in data."""
+    if fault is Fault.SEGMENT_FOREIGN:
+        return Verdict.FOREIGN
+    if not behind:
+        return Verdict.CORRUPT
+    if fault is Fault.ZERO_TAIL:
+        return Verdict.INTACT
+    if not same_boot:
+        return Verdict.CUT_SUSPECT
+    return Verdict.CUT if fault is Fault.TORN else Verdict.CORRUPT
+
+
+def test_the_table_has_every_cell_as_the_rule_says() -> None:
+    cells = {(fault, behind, same) for fault in Fault for behind in (False, True) for same in (False, True)}
+    assert set(RECOVERY_TABLE) == cells
+    for fault, behind, same_boot in cells:
+        assert RECOVERY_TABLE[fault, behind, same_boot] is expected(fault, behind=behind, same_boot=same_boot)
+
+
+def test_every_fault_is_provoked_below() -> None:
+    assert {fault for _, _, fault in DAMAGES} == set(Fault)
+
+
+@pytest.mark.parametrize("same_boot", [True, False], ids=["same boot", "other boot"])
+@pytest.mark.parametrize("behind", [True, False], ids=["behind synced", "synced"])
+@pytest.mark.parametrize(("damage", "fault"), [row[1:] for row in DAMAGES], ids=[row[0] for row in DAMAGES])
+def test_each_damage_gets_its_verdict(
+    damage: Callable[[Disk], int], fault: Fault, behind: bool, same_boot: bool
+) -> None:
+    disk = Disk()
+    last = damage(disk)
+    floor = 0 if behind else last + 1
+    found = disk.recover(same_boot=same_boot, synced_floor=floor)
+    assert (found.fault, found.last_seq) == (fault, last)
+    assert found.verdict is expected(fault, behind=behind, same_boot=same_boot)
+    before = disk.files.copy()
+    if found.verdict is Verdict.CORRUPT:
+        with pytest.raises(CorruptionError):
+            disk.open(same_boot=same_boot, synced_floor=floor)
+    elif found.verdict is Verdict.FOREIGN:
+        with pytest.raises(EnvironmentProblem):
+            disk.open(same_boot=same_boot, synced_floor=floor)
+    else:
+        _assert_mended(disk, last, same_boot=same_boot)
+        return
+    names = before.listdir(JOURNAL)
+    assert disk.files.listdir(JOURNAL) == names
+    assert all(disk.files.contents(f"{JOURNAL}/{n}") == before.contents(f"{JOURNAL}/{n}") for n in names)
+
+
+def _assert_mended(disk: Disk, last: int, *, same_boot: bool) -> None:
+    """Open mends the journal, durably, so that it goes on where it was cut."""
+    journal, _ = disk.open(same_boot=same_boot)
+    assert journal.last_seq == journal.synced_seq == last
+    kept = disk.log[:last]
+    assert list(journal.read(1, 1 << 20)) == kept
+    disk.files.crash()
+    once, recovery = disk.open(same_boot=False)
+    assert (recovery.verdict, recovery.fault, once.last_seq) == (Verdict.INTACT, Fault.ZERO_TAIL, last)
+    behind = a_log(4, size=SIZE, epoch=9, after=kept[-1])
+    once.append(behind)
+    once.close()
+    twice, recovery = disk.open(same_boot=True)
+    assert recovery.verdict is Verdict.INTACT
+    assert twice.read(1, 1 << 20) == kept + behind
+
+
+@pytest.mark.parametrize("same_boot", [True, False])
+def test_an_entry_behind_the_damage_proves_what_was_synced(same_boot: bool) -> None:
+    disk = Disk()
+    disk.put_entry(a_frame(disk.last, epoch=3), synced=8)
+    disk.flip(disk.log[1], PREFIX_BYTES + 60)
+    found = disk.recover(same_boot=same_boot)
+    assert (found.last_seq, found.synced_seq) == (1, 8)
+    assert (found.verdict, found.fault) == (Verdict.CORRUPT, Fault.VALID_AFTER_INVALID)
+
+
+@pytest.mark.parametrize("same_boot", [True, False])
+def test_a_segment_header_behind_the_damage_proves_what_was_synced(same_boot: bool) -> None:
+    disk = Disk()
+    header = disk.header(3)
+    disk.put(3, 0, encode_header(header._replace(synced=5)))
+    disk.flip(disk.log[1], PREFIX_BYTES + 60)
+    assert disk.recover(same_boot=same_boot).verdict is Verdict.CORRUPT
+
+
+def test_an_entry_under_a_damaged_segment_header_still_proves_what_was_synced() -> None:
+    disk = Disk()
+    disk.put_entry(a_frame(disk.last, epoch=3), synced=8)
+    disk.files.corrupt(disk.path(3), 3)
+    found = disk.recover(same_boot=False)
+    assert (found.synced_seq, found.verdict) == (8, Verdict.CORRUPT)
+
+
+def test_an_entry_of_another_segment_proves_nothing() -> None:
+    disk = Disk()
+    stray = b"".join(encode_entries([a_frame(disk.last, epoch=3)], 8, seed=12345))
+    number, offset = disk.place(disk.last)
+    disk.flip(disk.last, PREFIX_BYTES + 60)
+    disk.put(number, offset + ENTRY_EXTRA_BYTES + SIZE, stray)
+    found = disk.recover(same_boot=False)
+    assert (found.synced_seq, found.verdict, found.fault) == (0, Verdict.CUT_SUSPECT, Fault.CHAIN)
+
+
+@pytest.mark.parametrize("same_boot", [True, False])
+@pytest.mark.parametrize("loss", ["file", "header", "directory"])
+def test_the_first_segment_was_durable_before_its_first_event(loss: str, same_boot: bool) -> None:
+    disk = Disk()
+    if loss == "header":
+        disk.files.corrupt(disk.path(1), 10)
+    else:
+        for number in (1,) if loss == "file" else (1, 2, 3):
+            disk.files.unlink(disk.path(number))
+    with pytest.raises(CorruptionError):
+        disk.open(same_boot=same_boot)
+
+
+def test_history_names_every_reign() -> None:
+    disk = Disk()
+    found = disk.recover(same_boot=True)
+    assert found.history == (Reign(0, 1, CHAIN_ZERO), Reign(3, 2, disk.log[0].chain))
+    assert found.cluster_uuid == UUID
+    assert (found.last_epoch, found.last_chain) == (3, disk.last.chain)
+
+
+def test_frames_are_the_newest_that_fit_but_all_uncommitted_ones() -> None:
+    disk = Disk()
+    whole = disk.recover(same_boot=True)
+    assert (whole.base_seq, whole.base_chain, whole.frames) == (0, CHAIN_ZERO, tuple(disk.log))
+    assert (whole.genesis, whole.config) == (None, None)
+    two = disk.recover(same_boot=True, cache_bytes=3 * SIZE - 1)
+    assert two.frames == tuple(disk.log[6:])
+    assert (two.base_seq, two.base_chain) == (6, disk.log[5].chain)
+    assert two.genesis == two.config == disk.log[0]
+
+
+def test_frames_reach_back_to_the_last_ones_commit() -> None:
+    disk = Disk()
+    lagging = a_frame(disk.last, epoch=4, commit=2)  # a new sequencer may know of an older commit than the one before
+    disk.put_entry(lagging)
+    found = disk.recover(same_boot=True, cache_bytes=100)
+    assert found.frames == (*disk.log[2:], lagging)
+    assert (found.base_seq, found.base_chain) == (2, disk.log[1].chain)
+    assert found.genesis == found.config == disk.log[0]
+
+
+def test_a_scan_crosses_its_window_anywhere() -> None:
+    files = SimFiles(Random(1))
+    journal, _ = Journal.create(files, JOURNAL, segment_bytes=16 << 20)
+    log: list[Frame] = []
+    random = Random(5)
+    while sum(frame.size for frame in log) < 9 << 20:
+        log.append(a_frame(log[-1] if log else None, size=random.choice((2, 1_400, 60_000)), count=2))
+    journal.append(log)
+    found = recover(files, JOURNAL, same_boot=True)
+    assert found.frames == tuple(log)

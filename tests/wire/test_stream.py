@@ -1,0 +1,211 @@
+"""TCP messages: round trips, bounds, and DecodeError for everything else."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcast.errors import DecodeError
+from mcast.limits import TCP_MESSAGE_BYTES_MAX
+from mcast.wire.frame import CHAIN_ZERO, make_frame
+from mcast.wire.records import RecordKind, encode_record, split_fragments
+from mcast.wire.stream import (
+    PAYLOAD_BYTES_MAX,
+    RAW_KINDS,
+    VERSION,
+    Answer,
+    Ask,
+    Failure,
+    Fault,
+    Fetch,
+    FetchEnd,
+    FetchGone,
+    ForwardRefused,
+    Hello,
+    Opened,
+    Ping,
+    Query,
+    QueryRefused,
+    Report,
+    Result,
+    Splitter,
+    StreamKind,
+    StreamMessage,
+    Welcome,
+    decode_frames_untrusted,
+    decode_group_untrusted,
+    decode_stream_untrusted,
+    pack_frames,
+    pack_message,
+    pack_raw,
+    type_of,
+)
+
+NONCE = bytes(range(16))
+MESSAGES: list[tuple[StreamKind, StreamMessage]] = [
+    (StreamKind.HELLO, Hello(VERSION, "lab", "peer", "n1", NONCE)),
+    (StreamKind.WELCOME, Welcome("n1", "lab", 1_300, {"set": (2, 2)}, {"get": (1, 1)}, NONCE)),
+    (StreamKind.OPENED, Opened(NONCE, 5, 2)),
+    (StreamKind.RESULT, Result(5, 1, 3, 10, 2, 0, b"\x92\x90\x80")),
+    (StreamKind.QUERY, Query(1, "get", ["k", None, 1.5], "session", 10, None, 3)),
+    (StreamKind.ANSWER, Answer(1, {"a": [1]}, 10, 2, 0, 1.5, "n1", "any")),
+    (StreamKind.QUERY_REFUSED, QueryRefused(1, "why", None, "not yet")),
+    (StreamKind.STATUS, Ask(1)),
+    (StreamKind.GAPS, Ask(2)),
+    (StreamKind.FAULT, Fault(1, "loss=5%")),
+    (StreamKind.REPORT, Report(1, {"id": "n1"})),
+    (StreamKind.ERROR, Failure(0, "why")),
+    (StreamKind.FORWARD_REFUSED, ForwardRefused(3, "")),
+    (StreamKind.FETCH, Fetch(7, 1 << 20)),
+    (StreamKind.FETCH_END, FetchEnd(9)),
+    (StreamKind.GONE, FetchGone(4)),
+    (StreamKind.PING, Ping(1)),
+    (StreamKind.PONG, Ping(1)),
+]
+
+
+def split(data: bytes) -> list[tuple[int, bytes]]:
+    return Splitter().feed(data)
+
+
+@pytest.mark.parametrize(("kind", "message"), MESSAGES, ids=lambda value: getattr(value, "name", ""))
+def test_round_trip(kind: StreamKind, message: StreamMessage) -> None:
+    ((found, payload),) = split(pack_message(kind, message))
+    assert found == kind
+    decoded = decode_stream_untrusted(found, payload)
+    assert decoded == message and type(decoded) is type_of[kind]
+
+
+def test_every_kind_has_a_form() -> None:
+    assert set(type_of) | RAW_KINDS == set(StreamKind)
+    assert {kind for kind, _ in MESSAGES} == set(type_of)
+
+
+@pytest.mark.parametrize(("kind", "message"), MESSAGES, ids=lambda value: getattr(value, "name", ""))
+def test_fields_missing_added_or_of_another_type_are_refused(kind: StreamKind, message: StreamMessage) -> None:
+    fields = msgpack.unpackb(msgpack.packb(message), strict_map_key=False)
+    bad: list[Any] = [fields[:-1], [*fields, 1], dict(enumerate(fields)), None, 7, fields[0], []]
+    for index in range(len(fields)):
+        if (kind, index) != (StreamKind.ANSWER, 1):
+            bad += [[*fields[:index], wrong, *fields[index + 1 :]] for wrong in (-1, 2**64 - 1, True, [[]], "x" * 5_000)]
+    for one in bad:
+        with pytest.raises(DecodeError):
+            decode_stream_untrusted(kind, msgpack.packb(one))
+
+
+@given(st.sampled_from(sorted(StreamKind)), st.binary(max_size=300))
+def test_garbage_decodes_or_raises_decode_error(kind: int, payload: bytes) -> None:
+    try:
+        decode_stream_untrusted(kind, payload)
+    except DecodeError:
+        pass
+
+
+@given(st.sampled_from(MESSAGES), st.integers(0, 10**6), st.integers(1, 255))
+def test_a_flipped_byte_decodes_or_raises_decode_error(
+    item: tuple[StreamKind, StreamMessage], at: int, flip: int
+) -> None:
+    payload = bytearray(msgpack.packb(item[1]))
+    payload[at % len(payload)] ^= flip
+    try:
+        decode_stream_untrusted(item[0], bytes(payload))
+    except DecodeError:
+        pass
+
+
+def test_small_messages_may_not_be_large_nor_deep() -> None:
+    with pytest.raises(DecodeError, match="too long"):
+        decode_stream_untrusted(StreamKind.PING, bytes(PAYLOAD_BYTES_MAX + 1))
+    with pytest.raises(DecodeError, match="not msgpack"):
+        decode_stream_untrusted(StreamKind.QUERY, b"\x91" * 100_000)
+    with pytest.raises(DecodeError, match="not msgpack"):
+        decode_stream_untrusted(StreamKind.QUERY, b"\xdd\xff\xff\xff\xff")
+
+
+@given(st.lists(st.binary(max_size=50), max_size=20), st.lists(st.integers(1, 40), min_size=1, max_size=200))
+def test_splitting_does_not_depend_on_how_bytes_arrive(payloads: list[bytes], cuts: list[int]) -> None:
+    data = b"".join(pack_raw(StreamKind.SUBMIT, payload) for payload in payloads)
+    splitter = Splitter()
+    found: list[tuple[int, bytes]] = []
+    at = turn = 0
+    while at < len(data):
+        step = cuts[turn % len(cuts)]
+        found += splitter.feed(data[at : at + step])
+        at, turn = at + step, turn + 1
+    assert found == [(StreamKind.SUBMIT, payload) for payload in payloads]
+
+
+@pytest.mark.parametrize("length", [0, TCP_MESSAGE_BYTES_MAX + 1, 2**32 - 1])
+def test_a_length_out_of_bounds_ends_the_stream_before_anything_is_buffered(length: int) -> None:
+    with pytest.raises(DecodeError, match="length"):
+        split(struct.pack("!I", length))
+
+
+def test_a_first_message_is_bounded_more_tightly_until_its_sender_is_known() -> None:
+    splitter = Splitter(100)
+    with pytest.raises(DecodeError):
+        splitter.feed(struct.pack("!I", 101))
+    splitter = Splitter(100)
+    splitter.allow_whole_messages()
+    assert splitter.feed(struct.pack("!I", TCP_MESSAGE_BYTES_MAX)) == []
+
+
+def test_a_message_beyond_the_bound_is_not_packed() -> None:
+    with pytest.raises(ValueError, match="at most"):
+        pack_raw(StreamKind.SUBMIT, bytes(TCP_MESSAGE_BYTES_MAX))
+    with pytest.raises(TypeError):
+        pack_message(StreamKind.REPORT, Report(1, {"x": object()}))
+
+
+def commands(request: int = 1, session: int = 5, lowest: int = 1) -> bytes:
+    return encode_record(RecordKind.COMMANDS, 1, session, request, lowest, b"\x91\xa1x")
+
+
+def test_a_group_is_one_record_or_one_whole_command() -> None:
+    assert decode_group_untrusted(commands(), 100)[0].session == 5
+    opening = encode_record(RecordKind.OPEN, 1, 0, 0, 0, NONCE)
+    assert bytes(decode_group_untrusted(opening, 100)[0].payload) == NONCE
+    fragments = split_fragments(5, 9, 3, bytes(1_000), 200)
+    records = decode_group_untrusted(b"".join(fragments), 200)
+    assert len(records) == len(fragments) and {record.request for record in records} == {9}
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"",
+        b"\x01",
+        commands() + commands(2),
+        commands(session=0),
+        commands(request=0, lowest=0),
+        commands(lowest=2),
+        encode_record(RecordKind.COMMANDS, 1, 5, 1, 1, bytes(101)),
+        encode_record(RecordKind.EPOCH_START, 1, 0, 0, 0, b"x"),
+        encode_record(RecordKind.GENESIS, 1, 0, 0, 0, b"x"),
+        encode_record(RecordKind.OPEN, 1, 0, 0, 0, b"short"),
+        encode_record(RecordKind.OPEN, 1, 5, 0, 0, NONCE),
+        encode_record(RecordKind.NOOP, 2, 5, 1, 1, b""),
+        *[b"".join(part) for fragments in [split_fragments(5, 9, 3, bytes(300), 100)] for part in (
+            fragments[1:], fragments[:-1], fragments[::-1], [*fragments, fragments[0]], [fragments[0], commands(9)],
+            [fragments[0], *split_fragments(5, 10, 3, bytes(300), 100)[1:]],
+        )],
+    ],
+)  # fmt: skip
+def test_a_bad_group_is_refused(bad: bytes) -> None:
+    with pytest.raises(DecodeError):
+        decode_group_untrusted(bad, 100)
+
+
+def test_frames_round_trip_and_bad_ones_are_refused() -> None:
+    first = make_frame(1, 1, 1, 0, 5, CHAIN_ZERO, commands())
+    second = make_frame(1, 2, 1, 1, 6, first.chain, commands(2))
+    ((kind, payload),) = split(pack_frames([first, second]))
+    assert kind == StreamKind.FRAMES and decode_frames_untrusted(payload) == [first, second]
+    for bad in (payload[:-1], payload + b"x", payload[1:]):
+        with pytest.raises(DecodeError):
+            decode_frames_untrusted(bad)
