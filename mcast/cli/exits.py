@@ -32,6 +32,7 @@ _CODES: dict[type[BaseException], ExitCode] = {
     errors.Unknown: ExitCode.SILENCE,
     errors.Refused: ExitCode.FINDING,
     errors.NotYet: ExitCode.FINDING,
+    errors.QueryFailed: ExitCode.FINDING,
     errors.Gone: ExitCode.FINDING,
     errors.Halted: ExitCode.FINDING,
     errors.DecodeError: ExitCode.FINDING,

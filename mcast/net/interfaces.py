@@ -79,6 +79,8 @@ def choose_interface(
         problem = f"{chosen.name} has no IPv{version} address, which group {group} needs"
         serving = [interface for interface in every if interface.address(version)]
         raise ConfigError("interface", spec, problem, f"use one of: {_list(serving) or 'none has one'}")
+    if version == 6 and chosen.loopback and not group.lower().startswith("ff01:"):
+        raise ConfigError("group", group, "loopback delivers interface-local IPv6 groups only", "use one of ff01::/16")
     if not chosen.up:
         raise EnvironmentProblem(f"interface {chosen.name} is down", f"run: ip link set {chosen.name} up")
     if not (chosen.multicast or chosen.loopback):  # lo carries no MULTICAST flag, yet a group joined there works

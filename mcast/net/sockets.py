@@ -123,8 +123,7 @@ def open_sender(group: str, port: int, interface: Interface) -> socket.socket:
             sock.connect((group, port))
         else:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, interface.index)
-            # 1 on loopback too: with 0 Linux delivers none but interface-local groups, and lo leads nowhere
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 1)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, hops)
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, 1)
             sock.connect((group, port, 0, interface.index))
         _grow_send_buffer(sock)

@@ -96,6 +96,8 @@ class FakeShell:
         self.on_applied: list[Callable[[list[Applied]], None]] = []
         self.on_notice: list[Callable[[Notice], None]] = []
         self.on_catch_up: Callable[[CatchUp], None] | None = None
+        self.halted: str | None = None
+        self.proofs: list[tuple[int, bytes]] = []
         self.deaf = False
         self.failed: list[int] = []
         self.faults: list[str] = []
@@ -140,6 +142,10 @@ class FakeShell:
     def gaps(self) -> dict[str, Any]:
         """No gaps here."""
         return {"id": self.node_id, "open": [], "closed": [], "lost": 0}
+
+    def proven(self, node: int, incarnation: bytes) -> None:
+        """Remember whose incarnation was proven."""
+        self.proofs.append((node, incarnation))
 
     def fault(self, spec: str) -> None:
         """Remember the fault. Raises ValueError for one that holds no "=" and is not "clear"."""

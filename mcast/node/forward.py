@@ -136,6 +136,8 @@ class Forwarder:
             return
         self._dialing = None
         self._link = link
+        if self._shell.config.key_file is not None:
+            self._shell.proven(name_hash(node.id), link.welcome.incarnation)
         self._pause_s = RETRY_S[0]
         self._way_open()
 

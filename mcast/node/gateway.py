@@ -167,6 +167,7 @@ class Gateway:
 
             if peer_node(secured) != hello.node:
                 raise DecodeError("unknown peer", f"its certificate is not that of {hello.node!r}")
+            shell.proven(name_hash(hello.node), hello.incarnation)
         commands, queries = dict(shell.engine.commands), dict(shell.engine.queries)
         welcome = Welcome(shell.node_id, shell.config.name, shell.record_max, commands, queries, shell.incarnation)
         return pack_message(StreamKind.WELCOME, welcome)
@@ -211,6 +212,11 @@ class Gateway:
         self._hostile[reason] += 1
 
     def _take(self, connection: Connection, peer: bool, groups: list[Group]) -> None:
+        if self._shell.halted is not None:
+            reason = f"{self._shell.node_id} has halted: {self._shell.halted}"
+            connection.send([pack_message(StreamKind.ERROR, Failure(0, reason[:1_000]))])
+            connection.close()
+            return
         if not peer:
             self._forwarder.send(groups)
         elif not self._shell.submit(groups):

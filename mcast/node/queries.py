@@ -37,7 +37,9 @@ class Queries:
 
     def ask(self, query: Query, reply: Reply) -> None:
         """Answer, refuse, or wait for event `min_seq`."""
-        if query.level not in LEVELS:
+        if self._shell.halted is not None:
+            reply(_refuse(query, f"{self._shell.node_id} has halted: {self._shell.halted}"))
+        elif query.level not in LEVELS:
             known = query.level in ("bounded", "linearizable")
             why = "not served yet by this version" if known else "unknown"
             reply(_refuse(query, f"consistency level {query.level!r} is {why}; ask for one of: {', '.join(LEVELS)}"))
@@ -106,4 +108,5 @@ class Queries:
 
 
 def _refuse(query: Query, reason: str, try_node: str | None = None, kind: str = "refused") -> bytes:
-    return pack_message(StreamKind.QUERY_REFUSED, QueryRefused(query.id, reason[:1_000], try_node, kind))
+    words = reason[:1_000].encode("utf-8", "replace").decode()  # a handler may raise with any text
+    return pack_message(StreamKind.QUERY_REFUSED, QueryRefused(query.id, words, try_node, kind))

@@ -6,7 +6,7 @@ the tail of a dead sequencer's stream is repaired by whoever has it.
 
 from __future__ import annotations
 
-from mcast.limits import DEEP_GAP_FRAMES, LEDGER_OPEN_MAX, NAK_SEQUENCER_TRIES
+from mcast.limits import DEEP_GAP_FRAMES, LEDGER_OPEN_MAX, NAK_RETRY_MAX_S, NAK_SEQUENCER_TRIES
 from mcast.protocol.core import Core
 from mcast.protocol.effects import CatchUp
 from mcast.protocol.gaps import Gap, Gaps
@@ -66,7 +66,7 @@ class Asking:
 
     def busy(self, retry_after_s: float, now: float) -> None:
         """A repairer's budget is spent."""
-        self._busy_until = max(self._busy_until, now + retry_after_s)
+        self._busy_until = max(self._busy_until, now + min(retry_after_s, NAK_RETRY_MAX_S))
 
     def tick(self, now: float) -> None:
         """Send the NAKs that are due."""

@@ -54,6 +54,7 @@ class Following:
         self._round = self._confirmed = 0
         self._claim = (0, b"")
         self._pages = []
+        self.asking.peers.clear()
         self.staleness.reset()
 
     def rule(self, history: History) -> None:
@@ -89,7 +90,7 @@ class Following:
         self._round = max(self._round, beat.round)
         self.staleness.heard(beat, core.me)
         self.ledger.announced(beat.epoch, envelope.incarnation, beat.stream_base, beat.stream_sent, beat.high)
-        self.asking.peers = {peer.node: peer.acked for peer in beat.peers}
+        self.asking.peers.update({peer.node: peer.acked for peer in beat.peers})
         self.asking.peers[envelope.sender] = beat.high
         if core.reconciled:
             self._opened(self.gaps.expect(beat.high, now))

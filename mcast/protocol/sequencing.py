@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from mcast.limits import (
     HEARTBEAT_HISTORY,
@@ -26,6 +27,9 @@ from mcast.wire.envelope import Envelope
 from mcast.wire.frame import Frame, make_frame
 from mcast.wire.messages import Ack, Commit, EpochStart, Heartbeat, PeerState, Reign, encode_message
 from mcast.wire.records import RecordKind, encode_record
+
+_BEAT_BYTES: Final = 160 + HEARTBEAT_HISTORY * 32  # of a heartbeat without its table of replicas
+_PEER_BYTES: Final = 24
 
 
 class Sequencing:
@@ -206,14 +210,21 @@ class Sequencing:
                 round=self._round, confirmed=self._confirmed,
                 stream_base=self._stream_base, stream_sent=self.stream_sent,
                 history=self._history.reigns[-HEARTBEAT_HISTORY:],
-                peers=tuple(
-                    PeerState(node, standing.seq, standing.stamp) for node, standing in sorted(self.standings.items())
-                ),
+                peers=self._peers_told(),
             )
         )  # fmt: skip
         self._last_beat = now
         self._beat_due = now + min(self._beat_interval, core.settings.heartbeat_max_s)
         self._beat_interval *= 2
+
+    def _peers_told(self) -> tuple[PeerState, ...]:
+        """As many replicas' standings as fit one datagram; where they don't all, each heartbeat tells the next ones."""
+        nodes = sorted(self.standings)
+        room = max((self.core.settings.frame_body_max - _BEAT_BYTES) // _PEER_BYTES, 1)
+        if len(nodes) > room:
+            start = self._round * room % len(nodes)
+            nodes = (nodes + nodes)[start : start + room]
+        return tuple(PeerState(node, self.standings[node].seq, self.standings[node].stamp) for node in nodes)
 
     def _resume(self, now: float) -> None:
         core = self.core

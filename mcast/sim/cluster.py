@@ -20,7 +20,7 @@ from mcast.sim.network import Network, Weather
 from mcast.sim.node import DiskSpeed, SimNode, World
 from mcast.sim.plan import Fault, Plan
 
-HEAL_S: Final = 6.0  # virtual seconds in which a healed cluster must be whole
+HEAL_S: Final = 12.0  # virtual seconds in which a healed cluster must be whole
 COMMANDS_AFTER_HEALING: Final = 3  # of each client
 RECEIVE_WINDOW_BYTES: Final = 1 << 20
 

@@ -23,7 +23,7 @@ class Violation(Error):
 class Book:
     """One node's disk and memory as the checker knows them; survives the node's crashes, as a disk does."""
 
-    __slots__ = ("applied", "bit", "chains", "commit", "durable", "meta", "name")
+    __slots__ = ("applied", "bit", "chains", "commit", "cutting", "durable", "meta", "name")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -31,6 +31,8 @@ class Book:
         """Stands for the disk (its storage id), not for the node: an empty disk is another one."""
         self.chains: dict[int, bytes] = {0: bytes(16)}
         """The log as the replica ordered it written: last event of each frame, oldest first -> chain."""
+        self.cutting: set[bytes] = set()
+        """Chains of a tail that is being cut: until that is done, a crash may bring them back."""
         self.durable = 0
         """Last event that a crash can't take back."""
         self.meta: Meta | None = None
@@ -52,6 +54,8 @@ class Checker:
         self._bits: dict[bytes, int] = {}
         self._committed: dict[int, tuple[int, bytes]] = {}
         self._chains: dict[int, bytes] = {}
+        self._committed_in: dict[int, int] = {}
+        """Epoch of the reign that committed -> the last event it did."""
         self._results: dict[int, bytes] = {}
         self._holders: dict[bytes, int] = {}
         self._numbered: dict[tuple[int, int], bytes] = {}
@@ -72,6 +76,9 @@ class Checker:
             if not follows(frame, chain):
                 raise Violation(f"{book.name} recovered a frame at {frame.first} that does not follow its log")
             chain = book.chains[frame.last] = frame.chain
+            if known.get(frame.last) != chain and chain not in book.cutting:
+                raise Violation(f"{book.name} recovered event {frame.last} after having durably cut it")
+        book.cutting.clear()
         last = max(book.chains)
         if last < book.durable or book.chains.get(book.durable) != known[book.durable]:
             raise Violation(f"{book.name} recovered events to {last}, having durably written {book.durable}")
@@ -116,7 +123,12 @@ class Checker:
             if self._chains.get(end) == chain:
                 raise Violation(f"{book.name} cuts the committed event {end} from its log")
             self._holders[chain] = self._holders.get(chain, 0) & ~book.bit
+            book.cutting.add(chain)
         book.durable = min(book.durable, last)
+
+    def cut(self, book: Book) -> None:
+        """All that was cut from a node's log is off its disk for good."""
+        book.cutting.clear()
 
     def persisted(self, book: Book, frames: Sequence[Frame]) -> None:
         """Frames of a node's log are on its disk for good."""
@@ -163,14 +175,15 @@ class Checker:
             raise Violation(f"{book.name} took back its commit, {book.commit} to {commit}")
         book.commit = commit
 
-    def applied(self, book: Book, frames: Sequence[Frame]) -> None:
-        """A node applies frames."""
+    def applied(self, book: Book, frames: Sequence[Frame], epoch: int) -> None:
+        """A node that obeys the reign of `epoch` applies frames."""
         for frame in frames:
             if frame.first != book.applied + 1:
                 raise Violation(f"{book.name} applied event {frame.first} after {book.applied}")
             known = self._committed.get(frame.first)
             if known is None:
                 self._commit(book, frame)
+                self._committed_in[epoch] = frame.last
             elif known != (frame.last, frame.chain):
                 raise Violation(f"event {frame.first} has two contents: {book.name} applied another one")
             book.applied = frame.last
@@ -210,7 +223,9 @@ class Checker:
         self._laws[frame.epoch][frame.last] = frame.chain
 
     def _begin_reign(self, book: Book, frame: Frame) -> None:
-        if self.last and book.chains.get(self.last) != self._chains[self.last]:
+        # A reign that was voted for long ago may begin late; it need not know what newer ones have committed.
+        must_hold = max((last for epoch, last in self._committed_in.items() if epoch < frame.epoch), default=0)
+        if must_hold and book.chains.get(must_hold) != self._chains[must_hold]:
             raise Violation(f"the log of {book.name} lacks committed events as epoch {frame.epoch} begins")
         self._laws[frame.epoch] = dict(book.chains)
 

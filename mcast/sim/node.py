@@ -314,7 +314,7 @@ class SimNode:
 
     def _apply(self, frames: Sequence[Frame]) -> None:
         checker = self.world.checker
-        checker.applied(self.book, frames)
+        checker.applied(self.book, frames, self.replica.epoch)
         results = self.engine.apply(frames)
         checker.computed(self.book, self.engine.applied_seq, self.engine.result_chain, self.witness.broken)
         if results:
@@ -382,6 +382,7 @@ class SimNode:
         checker = self.world.checker
         if isinstance(first, Truncate):
             self.store.truncate(first.last)
+            checker.cut(self.book)
         elif isinstance(first, WriteMeta):
             self.store.write_meta(first.meta)
             checker.meta_written(self.book, first.meta)

@@ -227,10 +227,12 @@ def create_segment(files: Files, directory: str, header: SegmentHeader, size: in
 
 
 def remove_segments(files: Files, directory: str, numbers: Sequence[int]) -> None:
-    """Durably remove segments, the newest first, and what was left half made."""
-    for number in sorted(numbers, reverse=True):
+    """Remove segments that a cut leaves behind the log, and what was left half made; not durable yet.
+
+    In any order: none of them proves a synced point beyond the cut, so a hole among them is cut again.
+    """
+    for number in numbers:
         files.unlink(f"{directory}/{segment_name(number)}")
-        files.fsync_dir(directory)
     for name in files.listdir(directory):
         if name.endswith(_NEW):
             files.unlink(f"{directory}/{name}")

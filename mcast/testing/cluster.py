@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -29,6 +28,7 @@ from mcast.machine.api import StateMachine
 from mcast.net.link import Peer
 from mcast.net.memory import Hub
 from mcast.node.node import Node
+from mcast.testing.processes import free_ports
 
 POLL_S: Final = 0.01  # between two looks at whether all nodes are equal
 SETTLE_S: Final = 10.0  # for the cluster to be founded and elect its first sequencer
@@ -172,16 +172,8 @@ class Cluster:
 
 def _config(folder: Path, count: int) -> Config:
     nodes = tuple(
-        NodeConfig(id=f"n{index}", address=f"127.0.0.1:{port}") for index, port in enumerate(_free_ports(count), start=1)
+        NodeConfig(id=f"n{index}", address=f"127.0.0.1:{port}") for index, port in enumerate(free_ports(count), start=1)
     )
     return Config(
         name="testing", nodes=nodes, folder=folder, data_dir=folder / "data", mtu=9_000, sync="os", allow_faults=True
     )
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for listener in sockets:
-            listener.bind(("127.0.0.1", 0))
-        return [listener.getsockname()[1] for listener in sockets]

@@ -1,7 +1,7 @@
 """Is a machine deterministic? Run it twice, in processes that hash differently, and compare everything.
 
-What differs between two runs of one stream would differ between two replicas: iteration over sets, `hash()`, `id()`, the
-clock, randomness of its own. The processes get PYTHONHASHSEED 1 and 2.
+What differs between two runs of one stream would differ between two replicas: iteration over sets, `hash()`, `id()`,
+the clock, randomness of its own. The processes get PYTHONHASHSEED 1 and 2.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mcast.machine.api import StateMachine
 RUN_S: Final = 60.0  # for one run of all commands
 
 
-class Nondeterministic(Error):
+class NondeterminismError(Error):
     """Two runs of the same commands differed; `first` and `last` number the commands (from 0) among which it showed."""
 
     def __init__(self, what: str, first: int, last: int) -> None:
@@ -35,15 +35,15 @@ def deterministic(machine: type[StateMachine], commands: Iterable[Sequence[Any]]
     The class must be importable by name, from the same `sys.path` as here.
 
     Raises:
-        Nondeterministic: it does not. subprocess.SubprocessError: a run failed; its stderr says why.
+        NondeterminismError: it does not. subprocess.SubprocessError: a run failed; its stderr says why.
     """
     order = msgpack.packb([machine.__module__, machine.__qualname__, [list(command) for command in commands]])
     one, two = (_run(order, hash_seed) for hash_seed in ("1", "2"))
     for (first, last, outcomes, state), (_, _, other_outcomes, other_state) in zip(one, two, strict=True):
         if outcomes != other_outcomes:
-            raise Nondeterministic("outcomes", first, last)
+            raise NondeterminismError("outcomes", first, last)
         if state != other_state:
-            raise Nondeterministic("states", first, last)
+            raise NondeterminismError("states", first, last)
 
 
 def _run(order: bytes, hash_seed: str) -> list[tuple[int, int, bytes, bytes]]:

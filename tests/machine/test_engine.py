@@ -1,6 +1,8 @@
 """The engine: each request once, every record accounted for, one result chain for one log."""
 
+import struct
 from collections.abc import Callable
+from hashlib import blake2b
 
 import pytest
 
@@ -128,9 +130,9 @@ def test_a_fragmented_command_runs_at_its_last_fragment(log: Log, notebook: Note
     session = log.open()
     *early, last = big_note(session, 1)
     assert [log.add(fragment) for fragment in early] == [[]] * len(early)
-    assert log.engine.mid_command
+    halfway = log.engine.mid_command
     [applied] = log.add(last)
-    assert not log.engine.mid_command
+    assert (halfway, log.engine.mid_command) == (True, False)
     assert (applied.seq, applied.count, applied.status) == (1 + len(early) + 1, 1, APPLIED)
     assert notebook.notes == ["x" * 500]
     for fragment in big_note(session, 1):
@@ -267,10 +269,13 @@ def test_a_different_outcome_shows_in_the_result_chain_and_a_different_state_in_
     assert right.engine.result_chain != wrong.engine.result_chain
 
 
-def test_the_result_chain_is_pinned(log_of: LogOf) -> None:
-    log = log_of()
-    log.send(log.open(), 1, ("note", "a"))
-    assert log.engine.result_chain.hex() == "PINNED"
+def test_the_result_chain_is_what_the_engines_theory_says(log: Log) -> None:
+    applied = log.send(log.open(), 1, ("note", "a"))
+    opened = blake2b(bytes(16) + struct.pack("!QQI", 1, 1, 1) + struct.pack("!BIQQ", 0, 0, 1, 0), digest_size=16)
+    proof = opened.digest() + struct.pack("!QQI", 1, 2, 1)
+    proof += struct.pack("!BIQQ", 0, len(applied.outcomes), 1, 1) + applied.outcomes
+    assert log.engine.result_chain == blake2b(proof, digest_size=16).digest()
+    assert log.engine.result_chain.hex() == "bbf54426c0749b9e84e55c7523330d4a"
 
 
 def test_an_engine_restored_from_a_snapshot_goes_on_alike(log_of: LogOf) -> None:

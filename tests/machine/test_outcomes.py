@@ -20,6 +20,7 @@ from mcast.machine.outcomes import (
     encode_failures,
     encode_outcomes,
     rejection_text,
+    settled,
 )
 
 
@@ -66,3 +67,11 @@ def test_other_bytes_are_refused(text: str) -> None:
 def test_garbage_raises_decode_error_only(data: bytes) -> None:
     with contextlib.suppress(DecodeError):
         decode_outcomes_untrusted(data)
+
+
+def test_a_settled_value_is_a_copy_in_canonical_order() -> None:
+    state = {"b": [1], "a": {"d": 1, "c": 2}}
+    copy = settled(state)
+    state["b"].append(2)  # type: ignore[attr-defined]
+    assert copy == {"a": {"c": 2, "d": 1}, "b": [1]}
+    assert list(copy) == ["a", "b"] and list(copy["a"]) == ["c", "d"]

@@ -62,6 +62,12 @@ def test_loopback_serves_though_it_has_no_multicast_flag() -> None:
     assert choose_interface("lo", GROUP, interfaces=[LO]) is LO
 
 
+def test_loopback_takes_only_interface_local_ipv6_groups() -> None:
+    with pytest.raises(ConfigError, match="ff01::/16"):
+        choose_interface("lo", GROUP6, interfaces=[LO])
+    assert choose_interface("lo", "ff01::77", interfaces=[LO]) is LO
+
+
 def test_this_machines_loopback_is_found() -> None:
     chosen = choose_interface("127.0.0.1", GROUP)
     assert chosen in list_interfaces()

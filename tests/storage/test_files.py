@@ -86,7 +86,7 @@ def test_a_lock_names_its_owner_and_ends_with_its_descriptor(place: tuple[Files,
     assert caught.value.owner == "pid 17, a longer text"
     files.close(held)
     files.lock(f"{path}/lock", "pid 18")
-    with pytest.raises(Locked, match="^pid 18$"):
+    with pytest.raises(Locked, match=r"^pid 18$"):
         files.lock(f"{path}/lock", "pid 19")
 
 

@@ -307,6 +307,13 @@ def test_a_segment_header_behind_the_damage_proves_what_was_synced(same_boot: bo
     assert disk.recover(same_boot=same_boot).verdict is Verdict.CORRUPT
 
 
+def test_a_segment_header_in_the_log_proves_what_was_synced() -> None:
+    disk = Disk()
+    disk.put(3, 0, encode_header(disk.header(3)._replace(synced=7)))
+    found = disk.recover(same_boot=True)
+    assert (found.synced_seq, found.verdict) == (7, Verdict.INTACT)
+
+
 def test_an_entry_under_a_damaged_segment_header_still_proves_what_was_synced() -> None:
     disk = Disk()
     disk.put_entry(a_frame(disk.last, epoch=3), synced=8)

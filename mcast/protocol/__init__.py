@@ -1,0 +1,1 @@
+"""The sans-I/O heart: a replica's whole agreement as one object without sockets, clock, disk or randomness."""

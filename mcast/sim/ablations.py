@@ -1,0 +1,84 @@
+"""Ablations: each safety rule switched off once, to show that the simulator would notice its loss.
+
+Rules that random runs hit often are caught by the first seed that breaks; the rare ones by their directed scenario, which
+must also end whole with every rule on.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from mcast.protocol.rules import Rules
+from mcast.sim.directed import SCENARIOS, play
+from mcast.sim.runs import rules_without, run
+
+SEEDS_MAX: Final = 500
+
+MEANINGS: Final[dict[str, str]] = {
+    "apply_only_committed": "only committed events are applied",
+    "fencing": "a datagram below the promised epoch is refused",
+    "reconcile_before_ack": "nothing is acknowledged before the log agrees with the reign's history",
+    "ack_chain_checked": "an acknowledgement counts only if its chain is the sequencer's own",
+    "log_matching": "a frame joins the log only if its chain follows",
+    "assigned_frames_only": "a frame joins the log only if the history assigns it to its reign",
+    "commit_proven": "a commit is adopted only where the own chain is proven equal",
+    "commit_own_epoch_only": "only an event of the own epoch commits by counting",
+    "vote_log_rule": "a vote goes only to a log at least as up to date",
+    "promise_durable": "an epoch is promised durably before it is obeyed",
+    "vote_durable": "a vote is durable before it is sent",
+    "reign_begins_with_vote": "a restarted sequencer never continues its epoch",
+    "storage_id_checked": "a vote or acknowledgement counts only under a member's storage id",
+    "ticket_named": "a completion from before a truncation proves nothing",
+    "sync_before_ack": "an event is acknowledged only once it is synced",
+    "truncation_durable": "a truncation is durable before anything is appended",
+    "founding_by_all": "a cluster is founded only by all its members",
+    "fragments_cut_by_reign": "a new reign discards a partial command",
+    "dedupe_contiguous": "a session's requests take effect without holes",
+    "heartbeats_end_with_reign": "a sequencer that steps down stops its heartbeats",
+    "repair_floor": "the repair budget never falls below a floor",
+}
+"""What each rule of `Rules` says."""
+
+assert set(MEANINGS) == set(Rules.__dataclass_fields__), "every rule has a meaning, and an ablation"
+
+
+@dataclass(frozen=True, slots=True)
+class Ablation:
+    """How the loss of one rule showed."""
+
+    rule: str
+    meaning: str
+    caught_by: str | None
+    """"seed N" or the scenario's name; None when nothing noticed."""
+    violation: str
+    command: str
+    """Replays it."""
+    cpu_s: float
+
+
+def catch(rule: str, seeds_max: int = SEEDS_MAX) -> Ablation:
+    """Switch `rule` off and look until something notices. Raises ValueError on a name that is no rule's."""
+    started = time.process_time()
+    rules = rules_without([rule])
+    scenario = SCENARIOS.get(rule)
+    caught_by: str | None = None
+    violation = ""
+    command = f"mcast sim --without {rule}"
+    if scenario is not None:
+        name = scenario.play.__name__
+        spoiled = play(scenario, Rules())
+        found = play(scenario, rules)
+        if spoiled is not None:
+            violation = f"the scenario fails with every rule on: {spoiled}"
+        elif found is not None:
+            caught_by, violation = name, found
+        command += f" --scenario {name} --trace"
+    else:
+        for seed in range(seeds_max):
+            outcome = run(seed, [rule])
+            if outcome.violation is not None:
+                caught_by, violation, command = f"seed {seed}", outcome.violation, outcome.command
+                break
+    return Ablation(rule, MEANINGS[rule], caught_by, violation, command, time.process_time() - started)

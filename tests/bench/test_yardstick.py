@@ -1,0 +1,32 @@
+"""The yardstick measures with real processes on loopback; here only that each measurement is whole, on a tiny scale."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mcast.bench import yardstick
+
+
+@pytest.mark.parametrize(
+    ("measure", "keys"),
+    [
+        (lambda folder: yardstick.applied(2, 1_500, 16, 2_000), {"events_per_s", "same_chain", "bytes_per_event"}),
+        (lambda folder: yardstick.round_trip(2, rounds=20), {"p50_us", "p99_us"}),
+        (lambda folder: yardstick.one_at_a_time(rounds=20), {"p50_us", "p99_us"}),
+        (lambda folder: yardstick.sync_cost(folder, 2, rounds=3), {"p50_us", "p99_us", "writers"}),
+    ],
+    ids=["applied", "round-trip", "pipe", "sync"],
+)
+def test_a_measurement_is_whole(measure: Callable[[Path], dict[str, Any]], keys: set[str], tmp_path: Path) -> None:
+    result = measure(tmp_path)
+    assert keys <= set(result)
+    assert result.get("same_chain", True) is True
+    assert all(value > 0 for key, value in result.items() if key.endswith(("_us", "_per_s")))
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_measurement_of_the_yardstick_has_a_name(tmp_path: Path) -> None:
+    names = ["small", "small-jumbo", "256", "1024", "round-trip", "pipe", "sync", "sync-all"]
+    assert list(yardstick.measurements(3, 100, tmp_path)) == names

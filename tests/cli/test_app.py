@@ -1,0 +1,192 @@
+"""The program as a whole, in process: files it writes, bad input it refuses, whom it says it asked."""
+
+import json
+import os
+import re
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mcast.cli.app import main
+from mcast.config import load_config
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MCAST_CONFIG", raising=False)
+
+
+def fails(capsys: pytest.CaptureFixture[str], code: int, *words: str) -> str:
+    """Run a command line that must end with this code, nothing on stdout and one line on stderr."""
+    assert main(words) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    return err
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    for name in ("init", "keygen", "up", "node", "submit", "query", "status", "gaps", "fault"):
+        assert re.search(rf"\b{name}\b", out)
+    assert "130 interrupted" in out
+
+
+def test_init_writes_a_config_and_never_overwrites(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"config": "lab.toml", "key_file": None, "nodes": ["n1", "n2", "n3"]}
+    before = Path("lab.toml").read_text()
+    assert "exists" in fails(capsys, 4, "init")
+    assert Path("lab.toml").read_text() == before
+
+
+def test_init_for_hosts_with_a_key(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", "--hosts", "10.77.0.11, 10.77.0.12", "--name", "prod", "--sealed", "prod.toml"]) == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "copy prod.toml and the key file" in err
+    config = load_config("prod.toml")
+    assert (config.name, config.key_file) == ("prod", Path("prod.key").resolve())
+    assert [node.address for node in config.nodes] == ["10.77.0.11:7711", "10.77.0.12:7711"]
+
+
+def test_init_prints_instead_of_writing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", "-", "--nodes", "5"]) == 0
+    assert capsys.readouterr().out.count("[[node]]") == 5
+    assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--group", "10.0.0.1"], "not a multicast group"),
+        (["--name", "a b"], "not a plain name"),
+        (["--port", "70000"], "1 to 65534"),
+        (["--hosts", "x y"], "not a host name"),
+    ],
+)
+def test_init_refuses_what_would_not_run(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert says in fails(capsys, 2, "init", *words)
+    assert not list(Path().iterdir())
+
+
+def test_keygen_writes_for_its_owner_only_and_never_overwrites(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["keygen", "lab.key"]) == 0
+    capsys.readouterr()
+    key = Path("lab.key").read_bytes()
+    assert stat.S_IMODE(Path("lab.key").stat().st_mode) == 0o600
+    assert "never overwritten" in fails(capsys, 4, "keygen", "lab.key")
+    assert Path("lab.key").read_bytes() == key
+
+
+def bad_config(before: str, after: str) -> None:
+    assert main(["init"]) == 0
+    text = Path("lab.toml").read_text()
+    assert before in text
+    Path("lab.toml").write_text(text.replace(before, after))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        ('name = "lab"', 'name = "lab"\ncolour = "red"', "cluster.colour = 'red': unknown key"),
+        ('id = "n2"', 'id = "n1"', "node[n1].id = 'n1': the same id"),
+        ('"239.77.7.1"', '"192.168.1.1"', "cluster.group = '192.168.1.1': not a multicast group"),
+        ('# key_file = "lab.key"', 'key_file = "no.key"', "cluster.key_file = 'no.key': no such file"),
+    ],
+)
+@pytest.mark.parametrize(
+    "command", [["up"], ["node", "--id", "n1"], ["status"], ["query", "get", "k"], ["fault", "clear", "--at", "n1"]]
+)
+def test_every_command_refuses_a_bad_config_in_one_line(
+    command: list[str], before: str, after: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad_config(before, after)
+    capsys.readouterr()
+    assert says in fails(capsys, 2, *command)
+
+
+def test_a_missing_config_says_how_to_make_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "mcast init" in fails(capsys, 2, "status", "-c", "none.toml")
+
+
+def test_unusable_words_are_usage_errors(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init"]) == 0
+    capsys.readouterr()
+    assert "n1, n2, n3" in fails(capsys, 2, "query", "get", "k", "--at", "n9")
+    assert "n1, n2, n3" in fails(capsys, 2, "node")
+    assert "unknown fault" in fails(capsys, 2, "fault", "--at", "n1", "less=5%")
+    assert "NAME" in fails(capsys, 2, "submit")
+    assert "--from" in fails(capsys, 2, "submit", "--receipts", "set", "k", "1")
+    for words in (["query", "get", "k", "--consistency", "some"], ["query", "get", "--min-seq", "-1"], ["nosuch"],
+                  ["status", "--timeout", "0"], ["fault", "clear"]):  # fmt: skip
+        assert main(words) == 2
+
+
+def unused_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["status"],
+        ["gaps", "--json"],
+        ["query", "get", "k", "--at", "n2"],
+        ["submit", "set", "k", "1"],
+        ["fault", "clear", "--at", "n2"],
+    ],
+)
+def test_nobody_answering_is_exit_3_and_says_who_was_asked(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["init"]) == 0
+    capsys.readouterr()
+    text, ports = Path("lab.toml").read_text(), unused_ports(3)
+    for old, new in zip((7711, 7712, 7713), ports, strict=True):
+        text = text.replace(str(old), str(new))
+    Path("lab.toml").write_text(text)
+    assert f"n2 at 127.0.0.1:{ports[1]}" in fails(capsys, 3, *words, "--timeout", "0.2")
+
+
+def test_a_bug_is_told_as_one(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("of all things")
+
+    monkeypatch.setattr("mcast.cli.init.default_config", broken)
+    assert main(["init"]) == 70
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert err.endswith("mcast: this is a bug: of all things\n")
+
+
+def test_completion_knows_the_configs_nodes() -> None:
+    assert main(["init"]) == 0
+    program = "import sys; sys.argv = ['mcast']; from mcast.cli.app import main; main()"
+    words = {"_MCAST_COMPLETE": "complete_bash", "COMP_WORDS": "mcast query -c lab.toml --at n", "COMP_CWORD": "5"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **words}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout.split() == ["n1", "n2", "n3"]
+
+
+def test_asking_for_help_imports_nothing_heavy() -> None:
+    heavy = {"cryptography", "mcast.client.client", "mcast.node.node"}
+    program = (
+        f"import sys; from mcast.cli.app import main; main(['submit', '--help']); assert not {heavy} & set(sys.modules)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", program], env=environment, stdout=subprocess.DEVNULL, timeout=30, check=True)

@@ -1,0 +1,86 @@
+"""Words of a command line as arguments."""
+
+from typing import Annotated, Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from mcast.cli.arguments import COMMAND_CONTEXT, WordsCommand, parse_argument, parse_command_line
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("5", 5),
+        ("-1", -1),
+        ("-0.5", -0.5),
+        ("true", True),
+        ("null", None),
+        ('"5"', "5"),
+        ('{"a": [1, null]}', {"a": [1, None]}),
+        ("hello", "hello"),
+        ("", ""),
+        ("01", "01"),
+        ("NaN", "NaN"),
+        ("-Infinity", "-Infinity"),
+        ("[" * 100_000, "[" * 100_000),
+        ("9" * 5_000, "9" * 5_000),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_a_word_is_json_or_itself(word: str, value: Any) -> None:
+    assert parse_argument(word) == value
+
+
+@pytest.mark.parametrize(
+    "line", ["", "5", "{}", "[]", "[1]", '["a"', "[" * 100_000, '["a", NaN]'], ids=lambda line: line[:9]
+)
+def test_a_line_that_is_no_command_says_so(line: str) -> None:
+    with pytest.raises(ValueError, match=r"not JSON|not a list|nested"):
+        parse_command_line(line)
+
+
+def test_a_line_is_a_name_and_arguments() -> None:
+    assert parse_command_line(b'["set", "k", {"n": 1}]') == ("set", "k", {"n": 1})
+
+
+def run(*words: str) -> tuple[int, str]:
+    app = typer.Typer()
+    seen: list[object] = []
+
+    @app.command(cls=WordsCommand, context_settings=COMMAND_CONTEXT)
+    def submit(
+        name: Annotated[str, typer.Argument()],
+        arguments: Annotated[list[str] | None, typer.Argument()] = None,
+        config: Annotated[str, typer.Option("-c", "--config")] = "lab.toml",
+        at: Annotated[str | None, typer.Option("--at")] = None,
+    ) -> None:
+        seen.extend([name, arguments or [], config, at])
+
+    result = CliRunner().invoke(app, list(words))
+    return result.exit_code, repr(seen) if result.exit_code == 0 else result.output
+
+
+@pytest.mark.parametrize(
+    ("words", "seen"),
+    [
+        (["incr", "k", "-1"], "['incr', ['k', '-1'], 'lab.toml', None]"),
+        (["incr", "k", "-1", "-c", "f"], "['incr', ['k', '-1'], 'f', None]"),
+        (["-c", "f", "incr", "k", "-1.5e3", "--at", "n2"], "['incr', ['k', '-1.5e3'], 'f', 'n2']"),
+        (["incr", "--at=n2", "-.5", "-c", "f"], "['incr', ['-.5'], 'f', 'n2']"),
+        (["set", "k", "-"], "['set', ['k', '-'], 'lab.toml', None]"),
+        (["set", "--", "k", "--x", "-c"], "['set', ['k', '--x', '-c'], 'lab.toml', None]"),
+        (["-c", "-1", "size"], "['size', [], '-1', None]"),
+    ],
+)
+def test_options_stand_before_or_after_arguments_and_numbers_are_arguments(words: list[str], seen: str) -> None:
+    assert run(*words) == (0, seen)
+
+
+@pytest.mark.parametrize("word", ["--x", "-x", "--aat", "-Infinity"])
+def test_a_misspelled_option_is_no_argument(word: str) -> None:
+    code, output = run("set", "k", word)
+    assert code == 2
+    assert word in output
+    assert "--" in output

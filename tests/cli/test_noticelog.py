@@ -1,0 +1,27 @@
+"""The lines a node logs."""
+
+from mcast.cli.noticelog import NoticeLog
+from mcast.protocol.effects import EpochChanged, GapClosed, GapOpened, HaltRequired, Ruling, SteppedDown, Truncated
+
+
+def test_each_change_is_a_line() -> None:
+    log = NoticeLog({7: "n2"})
+    assert [log.line(notice) for notice in (
+        EpochChanged(3, 7), EpochChanged(3, None), EpochChanged(4, 9), Ruling(4), SteppedDown(4), Truncated(9),
+        HaltRequired("why"),
+    )] == [
+        "epoch 3: n2 is the sequencer", "epoch 3: nobody is known to sequence",
+        "epoch 4: node 0000000000000009 is the sequencer", "epoch 4: this node sequences from now on",
+        "epoch 4: this node stepped down", "cut an uncommitted tail behind event 9", "HALTED: why",
+    ]  # fmt: skip
+
+
+def test_gaps_are_summed_up() -> None:
+    log = NoticeLog({})
+    assert log.gaps() is None
+    for notice in (GapOpened(1, 2), GapOpened(5, 5), GapClosed(1, 2, 0.0125)):
+        assert log.line(notice) is None
+    assert log.gaps() == "gaps: 2 opened, 1 closed, longest 12.5 ms"
+    assert log.gaps() is None
+    log.line(GapOpened(9, 9))
+    assert log.gaps() == "gaps: 1 opened, 0 closed"

@@ -1,0 +1,146 @@
+"""Catch-up: frames come from whichever peer has them, in order, in bounded pieces, and go on where they stopped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from mcast.machine.kv import KeyValue
+from mcast.node import catchup as catchup_module
+from mcast.node.catchup import Fetcher
+from mcast.node.fake import FakeCluster, FakeShell, serving
+from mcast.node.gateway import Gateway
+from mcast.protocol.effects import CatchUp
+from mcast.wire.envelope import name_hash
+from mcast.wire.records import RecordKind, encode_record
+
+N1, N2, N3 = (name_hash(f"n{number}") for number in (1, 2, 3))
+EVENTS = 600
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> FakeCluster:
+    """A cluster in which n3 has heard nothing of what the others hold."""
+    fake = FakeCluster(tmp_path, KeyValue)
+    behind = fake.shells.pop("n3")
+    for _ in range(EVENTS):
+        fake.take([(encode_record(RecordKind.OPEN, 1, 0, 0, 0, bytes(16)),)])
+    fake.pump()
+    fake.shells["n3"] = behind
+    return fake
+
+
+@pytest.fixture
+async def gateways(cluster: FakeCluster) -> AsyncIterator[dict[str, Gateway]]:
+    async with serving(cluster) as started:
+        yield started
+
+
+async def caught_up(shell: FakeShell, until: int = EVENTS) -> None:
+    while shell.engine.applied_seq < until:
+        await asyncio.sleep(0.001)
+    assert shell.engine.chain == shell.store.frames[-1].chain
+
+
+def ask(shell: FakeShell, *peers: int, until: int = EVENTS) -> None:
+    assert shell.on_catch_up is not None
+    shell.on_catch_up(CatchUp(shell.replica.last_seq + 1, until, peers))
+
+
+async def test_all_that_is_missing_is_fetched(
+    cluster: FakeCluster, gateways: dict[str, Gateway], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catchup_module, "FETCH_CHUNK_BYTES", 3_000)
+    monkeypatch.setattr(catchup_module, "FETCH_WINDOW_BYTES", 10_000)
+    behind = cluster.shells["n3"]
+    ask(behind, N2)
+    await caught_up(behind)
+    assert behind.engine.result_chain == cluster.shells["n1"].engine.result_chain
+    assert behind.failed == []
+    assert gateways["n3"].statistics().fetched_frames == len(behind.store.frames)
+
+
+async def test_a_dead_peer_and_one_that_keeps_too_little_are_passed_over(
+    cluster: FakeCluster, gateways: dict[str, Gateway]
+) -> None:
+    behind = cluster.shells["n3"]
+    cluster.shells["n2"].store.low_water = 100
+    ask(behind, N2, N1)
+    await caught_up(behind)
+    assert behind.failed == [N2]
+
+
+async def test_peers_beyond_those_named_are_tried_too(cluster: FakeCluster, gateways: dict[str, Gateway]) -> None:
+    behind = cluster.shells["n3"]
+    await gateways["n1"].stop(drain_s=0)
+    ask(behind)
+    await caught_up(behind)
+    assert behind.failed == [N1]
+
+
+async def test_it_goes_on_at_another_peer_where_the_first_broke_off(
+    cluster: FakeCluster, gateways: dict[str, Gateway], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catchup_module, "FETCH_CHUNK_BYTES", 2_000)
+    behind = cluster.shells["n3"]
+    read: list[int] = []
+    store = cluster.shells["n1"].store
+    whole = store.read
+
+    def breaking(first: int, max_bytes: int) -> object:
+        read.append(first)
+        if len(read) == 4:
+            for connection in list(gateways["n1"]._connections):
+                connection.abort()
+        return whole(first, max_bytes)
+
+    monkeypatch.setattr(store, "read", breaking)
+    ask(behind, N1, N2)
+    await caught_up(behind)
+    assert behind.failed == [N1] and len(read) >= 4
+    seqs = [frame.first for frame in behind.store.frames]
+    assert seqs == sorted(set(seqs))
+
+
+async def test_when_all_fail_it_stops_and_a_new_request_begins_anew(
+    cluster: FakeCluster, gateways: dict[str, Gateway]
+) -> None:
+    behind = cluster.shells["n3"]
+    for name in ("n1", "n2"):
+        cluster.shells[name].store.low_water = 100
+    ask(behind, N1, N2)
+    while len(behind.failed) < 2:
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(0.01)
+    assert sorted(behind.failed) == sorted([N1, N2]) and behind.engine.applied_seq == 0
+    cluster.shells["n2"].store.low_water = 1
+    ask(behind, N1, N2)
+    await caught_up(behind)
+
+
+async def test_progress_shows_while_it_lasts_and_only_then(cluster: FakeCluster, gateways: dict[str, Gateway]) -> None:
+    from mcast.client.link import Dialer
+
+    shell: FakeShell = cluster.shells["n3"]
+    fetcher = Fetcher(shell, Dialer(cluster.config, "peer", "n3", shell.incarnation))  # type: ignore[arg-type]
+    assert fetcher.progress() is None
+    fetcher.asked(CatchUp(1, EVENTS, (N1,)))
+    assert fetcher.progress() == {"from": None, "next": 1, "until": EVENTS}
+    await caught_up(shell)
+    await asyncio.sleep(0.01)
+    assert fetcher.progress() is None
+    await fetcher.stop()
+
+
+async def test_a_peer_that_goes_silent_is_left(
+    cluster: FakeCluster, gateways: dict[str, Gateway], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catchup_module, "ANSWER_S", 0.02)
+    monkeypatch.setattr(gateways["n1"], "burst", lambda connection, messages: None)
+    behind = cluster.shells["n3"]
+    ask(behind, N1)
+    await caught_up(behind)
+    assert behind.failed == [N1]

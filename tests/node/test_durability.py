@@ -1,0 +1,185 @@
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from mcast.errors import DiskFailed, DiskFull
+from mcast.node import durability
+from mcast.node.durability import GroupCommit
+from mcast.protocol.effects import Meta
+from mcast.storage.journal import SyncMark
+from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
+
+
+def frames(first: int, count: int = 1) -> list[Frame]:
+    return [make_frame(1, first + n, 1, 0, 0, CHAIN_ZERO, b"body") for n in range(count)]
+
+
+class Disk:
+    """A store that notes what is done to it, and syncs only when it may."""
+
+    def __init__(self) -> None:
+        self.done: list[tuple[object, ...]] = []
+        self.may_sync = threading.Event()
+        self.may_sync.set()
+        self.synced = threading.Event()
+        self.full = False
+        self.failing = False
+        self.sync_threads: set[int] = set()
+
+    def append(self, frames: Sequence[Frame]) -> None:
+        if self.full:
+            raise DiskFull("no space", "free some")
+        self.done.append(("append", frames[0].first, frames[-1].last))
+
+    def sync_begin(self) -> SyncMark:
+        return SyncMark(len(self.done), 0, (), 0)
+
+    def sync_finish(self, mark: SyncMark) -> int:
+        self.may_sync.wait(5)
+        self.sync_threads.add(threading.get_ident())
+        if self.failing:
+            raise DiskFailed("fdatasync: Input/output error", "replace the disk")
+        self.done.append(("sync", mark.seq))
+        return 0
+
+    def truncate(self, last: int) -> None:
+        self.done.append(("truncate", last))
+
+    def write_meta(self, meta: Meta) -> None:
+        self.done.append(("meta", meta.promised))
+
+
+def until_synced(disk: Disk, commit: GroupCommit) -> list[int]:
+    """Completions of the sync under way."""
+    assert disk.synced.wait(5)
+    disk.synced.clear()
+    return commit.take_completed()
+
+
+@pytest.fixture
+def disk() -> Disk:
+    return Disk()
+
+
+def start(disk: Disk, *, always: bool) -> GroupCommit:
+    return GroupCommit(disk, always=always, wake=disk.synced.set)
+
+
+def test_os_mode_completes_after_the_write_without_any_sync(disk: Disk) -> None:
+    commit = start(disk, always=False)
+    commit.append(1, frames(1))
+    commit.append(2, frames(2))
+    assert commit.take_completed() == [1, 2]
+    assert commit.take_completed() == []
+    assert disk.done == [("append", 1, 1), ("append", 2, 2)]
+
+
+def test_always_mode_completes_only_after_a_sync_in_the_helper_thread(disk: Disk) -> None:
+    commit = start(disk, always=True)
+    disk.may_sync.clear()
+    commit.append(1, frames(1))
+    assert commit.take_completed() == []
+    disk.may_sync.set()
+    assert until_synced(disk, commit) == [1]
+    assert disk.sync_threads and threading.get_ident() not in disk.sync_threads
+    commit.close()
+
+
+def test_appends_during_a_sync_share_the_next_one(disk: Disk) -> None:
+    commit = start(disk, always=True)
+    disk.may_sync.clear()
+    commit.append(1, frames(1))
+    commit.take_completed()
+    for ticket in (2, 3, 4):
+        commit.append(ticket, frames(ticket))
+        assert commit.take_completed() == []
+    disk.may_sync.set()
+    assert until_synced(disk, commit) == [1]
+    assert until_synced(disk, commit) == [2, 3, 4]
+    assert sum(step[0] == "sync" for step in disk.done) == 2
+    commit.close()
+
+
+def test_a_truncation_comes_after_all_earlier_appends_and_completes_behind_them(disk: Disk) -> None:
+    commit = start(disk, always=True)
+    commit.append(1, frames(1))
+    commit.take_completed()
+    commit.append(2, frames(2))
+    commit.truncate(3, 1)
+    commit.append(4, frames(2))
+    completed = commit.take_completed()
+    while completed[-1] != 4:
+        completed += until_synced(disk, commit)
+    assert completed == [1, 2, 3, 4]
+    steps = [step for step in disk.done if step[0] != "sync"]
+    assert steps == [("append", 1, 1), ("append", 2, 2), ("truncate", 1), ("append", 2, 2)]
+    assert disk.done[disk.done.index(("truncate", 1)) - 1][0] == "sync"
+    commit.close()
+
+
+def test_the_meta_is_durable_before_its_ticket(disk: Disk) -> None:
+    commit = start(disk, always=True)
+    commit.write_meta(7, Meta(bytes(16), promised=3))
+    assert disk.done == [("meta", 3)]
+    assert commit.take_completed() == [7]
+    commit.close()
+
+
+def test_a_failed_sync_completes_nothing_ever_after(disk: Disk) -> None:
+    commit = start(disk, always=True)
+    disk.failing = True
+    commit.append(1, frames(1))
+    commit.take_completed()
+    assert disk.synced.wait(5)
+    for _ in range(2):
+        with pytest.raises(DiskFailed):
+            commit.take_completed()
+    with pytest.raises(DiskFailed):
+        commit.truncate(2, 0)
+    commit.close()
+
+
+def test_a_full_disk_completes_nothing_until_there_is_room_and_keeps_the_order(disk: Disk) -> None:
+    commit = start(disk, always=False)
+    disk.full = True
+    commit.append(1, frames(1))
+    disk.full = False
+    commit.append(2, frames(2))  # would leave a hole if it were written now
+    assert commit.full and commit.take_completed() == []
+    commit.retry()
+    assert commit.take_completed() == [1, 2]
+    assert commit.full is False
+    assert disk.done == [("append", 1, 1), ("append", 2, 2)]
+
+
+def test_a_truncation_while_the_disk_is_full_drops_what_it_cuts(disk: Disk) -> None:
+    commit = start(disk, always=False)
+    disk.full = True
+    commit.append(1, frames(5, 2))
+    commit.append(2, frames(7))
+    commit.truncate(3, 5)
+    assert commit.take_completed() == [3]
+    commit.append(4, frames(6))
+    disk.full = False
+    commit.retry()
+    assert disk.done == [("append", 5, 5), ("append", 6, 6)]
+    assert commit.take_completed() == [1, 4]
+
+
+def test_a_truncation_below_the_journals_end_drops_all_that_a_full_disk_refused(disk: Disk) -> None:
+    commit = start(disk, always=False)
+    disk.full = True
+    commit.append(1, frames(5))
+    commit.truncate(2, 3)
+    assert disk.done == [("truncate", 3)]
+    assert not commit.full and commit.take_completed() == [2]
+
+
+def test_a_disk_that_stays_full_fails_at_a_bound(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(durability, "UNWRITTEN_BYTES_MAX", 150)
+    commit = start(disk, always=False)
+    disk.full = True
+    commit.append(1, frames(1, 2))
+    with pytest.raises(DiskFailed, match="full"):
+        commit.append(2, frames(3))

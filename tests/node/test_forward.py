@@ -1,0 +1,186 @@
+"""Groups find their way to whoever numbers, and all is sent again when that may have lost some."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from mcast.client.link import Dialer
+from mcast.machine.kv import KeyValue
+from mcast.node.fake import FakeCluster, serving
+from mcast.node.forward import Forwarder, Group
+from mcast.node.gateway import Gateway
+from mcast.protocol.effects import EpochChanged, Ruling, SteppedDown
+from mcast.wire.envelope import name_hash
+from mcast.wire.records import RecordKind, encode_record
+
+N1, N2, N3 = (name_hash(f"n{number}") for number in (1, 2, 3))
+
+
+def group(number: int) -> Group:
+    return (encode_record(RecordKind.OPEN, 1, 0, 0, 0, bytes([number]) * 16),)
+
+
+class Forwarding:
+    """A forwarder of n2 and the groups it is to send again."""
+
+    def __init__(self, cluster: FakeCluster) -> None:
+        shell = cluster.shells["n2"]
+        self.unanswered: list[Group] = []
+        self.resends = 0
+        self.forwarder = Forwarder(
+            shell, Dialer(cluster.config, "peer", "n2", shell.incarnation), self._resend, lambda: None  # type: ignore[arg-type]
+        )
+
+    def send(self, *groups: Group) -> None:
+        """What a gateway does: keep, then send."""
+        self.unanswered += groups
+        self.forwarder.send(groups)
+
+    def _resend(self) -> None:
+        self.resends += 1
+        self.forwarder.send(self.unanswered)
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> FakeCluster:
+    return FakeCluster(tmp_path, KeyValue)
+
+
+@pytest.fixture
+async def gateways(cluster: FakeCluster) -> AsyncIterator[dict[str, Gateway]]:
+    async with serving(cluster) as started:
+        yield started
+
+
+@pytest.fixture
+async def forwarding(cluster: FakeCluster, gateways: dict[str, Gateway]) -> AsyncIterator[Forwarding]:
+    made = Forwarding(cluster)
+    yield made
+    await made.forwarder.stop()
+
+
+async def submitted(cluster: FakeCluster, **expected: int) -> None:
+    """Wait until each node was handed this many groups."""
+    while any(cluster.shells[node].submitted < count for node, count in expected.items()):
+        await asyncio.sleep(0.001)
+    assert {node: cluster.shells[node].submitted for node in expected} == expected
+
+
+def numbers(groups: Sequence[Group]) -> list[int]:
+    return [part[-1] for (part,) in groups]
+
+
+async def test_a_follower_forwards_over_one_connection(
+    cluster: FakeCluster, forwarding: Forwarding, gateways: dict[str, Gateway]
+) -> None:
+    forwarding.send(group(1), group(2))
+    await submitted(cluster, n1=2)
+    forwarding.send(group(3))
+    await submitted(cluster, n1=3)
+    assert (forwarding.resends, gateways["n1"].statistics().connections) == (1, 1)
+
+
+async def test_the_sequencer_itself_submits_at_once(cluster: FakeCluster, forwarding: Forwarding) -> None:
+    cluster.sequencer = N2
+    forwarding.send(group(1))
+    assert cluster.shells["n2"].submitted == 1
+
+
+async def test_without_a_sequencer_groups_wait_for_one(cluster: FakeCluster, forwarding: Forwarding) -> None:
+    cluster.sequencer = None
+    forwarding.send(group(1))
+    cluster.sequencer = N3
+    forwarding.forwarder.notice(EpochChanged(2, N3))
+    await submitted(cluster, n3=1)
+    assert cluster.shells["n1"].submitted == 0
+
+
+async def test_a_new_epoch_of_the_same_sequencer_hears_everything_again(
+    cluster: FakeCluster, forwarding: Forwarding
+) -> None:
+    forwarding.send(group(1))
+    await submitted(cluster, n1=1)
+    forwarding.forwarder.notice(EpochChanged(2, N1))
+    await submitted(cluster, n1=2)
+
+
+async def test_stepping_up_and_down(cluster: FakeCluster, forwarding: Forwarding) -> None:
+    forwarding.send(group(1))
+    await submitted(cluster, n1=1)
+    cluster.sequencer = N2
+    forwarding.forwarder.notice(EpochChanged(2, N2))
+    forwarding.forwarder.notice(Ruling(2))
+    assert cluster.shells["n2"].submitted == 1
+    cluster.sequencer = N3
+    forwarding.forwarder.notice(SteppedDown(2))
+    await submitted(cluster, n3=1)
+
+
+async def test_a_lost_connection_is_opened_again_and_everything_resent(
+    cluster: FakeCluster, forwarding: Forwarding, gateways: dict[str, Gateway]
+) -> None:
+    forwarding.send(group(1))
+    await submitted(cluster, n1=1)
+    for connection in list(gateways["n1"]._connections):
+        connection.abort()
+    await submitted(cluster, n1=2)
+    assert forwarding.resends == 2
+
+
+async def test_a_node_that_does_not_rule_refuses_and_is_asked_again_less_and_less_often(
+    cluster: FakeCluster, forwarding: Forwarding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shell = cluster.shells["n1"]
+    asked: list[int] = []
+
+    def refuse(groups: Sequence[Group]) -> bool:
+        asked.append(len(groups))
+        return len(asked) > 4
+
+    monkeypatch.setattr(shell, "submit", refuse)
+    forwarding.send(group(1), group(2))
+    forwarding.send(group(3))
+    while len(asked) < 5:
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(0.03)
+    assert asked == [3] * 5
+
+
+async def test_a_sequencer_that_is_down_is_dialled_until_another_rules(
+    cluster: FakeCluster, forwarding: Forwarding, gateways: dict[str, Gateway]
+) -> None:
+    await gateways["n1"].stop(drain_s=0)
+    forwarding.send(group(1))
+    await asyncio.sleep(0.03)
+    cluster.sequencer = N3
+    forwarding.forwarder.notice(EpochChanged(2, N3))
+    await submitted(cluster, n3=1)
+
+
+async def test_resending_keeps_the_order(
+    cluster: FakeCluster, forwarding: Forwarding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def note(groups: Sequence[Group]) -> bool:
+        seen.extend(numbers(groups))
+        return True
+
+    monkeypatch.setattr(cluster.shells["n1"], "submit", note)
+    for number in range(1, 6):
+        forwarding.send(group(number))
+    while len(seen) < 5:
+        await asyncio.sleep(0.001)
+    assert seen == [1, 2, 3, 4, 5]
+
+
+async def test_a_stopped_forwarder_sends_nothing(cluster: FakeCluster, forwarding: Forwarding) -> None:
+    await forwarding.forwarder.stop()
+    forwarding.send(group(1))
+    forwarding.forwarder.notice(EpochChanged(2, N1))
+    await asyncio.sleep(0.01)
+    assert cluster.shells["n1"].submitted == 0

@@ -1,0 +1,313 @@
+"""The TCP side against clients and peers that are not honest, do not read, or come in crowds."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from mcast import limits
+from mcast.client.client import connect
+from mcast.errors import EnvironmentProblem, NotSent
+from mcast.machine.kv import KeyValue
+from mcast.node import connection as connection_module
+from mcast.node import gateway as gateway_module
+from mcast.node.fake import FakeCluster, serving
+from mcast.node.gateway import Gateway
+from mcast.seal.keys import generate_key_file
+from mcast.wire.envelope import name_hash
+from mcast.wire.records import RecordKind, encode_record
+from mcast.wire.stream import (
+    VERSION,
+    Ask,
+    Fetch,
+    Hello,
+    Ping,
+    Query,
+    Splitter,
+    StreamKind,
+    decode_stream_untrusted,
+    pack_message,
+    pack_raw,
+)
+
+NONCE = bytes(16)
+
+
+class Raw:
+    """A connection with nothing in between; `opened` are closed after each test."""
+
+    opened: ClassVar[list[Raw]] = []
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        Raw.opened.append(self)
+        self.reader, self.writer = reader, writer
+        self._splitter = Splitter(limits.TCP_MESSAGE_BYTES_MAX)
+        self._waiting: list[tuple[int, bytes]] = []
+
+    @classmethod
+    async def open(cls, cluster: FakeCluster, node: str, hello: Hello | None = None) -> Raw:
+        """Connect; say `hello` and read the WELCOME, if there is one to say."""
+        where = cluster.config.node(node)
+        raw = cls(*await asyncio.open_connection(where.host, where.port))
+        if hello is not None:
+            raw.send(pack_message(StreamKind.HELLO, hello))
+            kind, _ = await raw.message()
+            assert kind == StreamKind.WELCOME
+        return raw
+
+    def send(self, data: bytes) -> None:
+        """Write bytes."""
+        self.writer.write(data)
+
+    async def message(self) -> tuple[int, Any]:
+        """The next message, decoded; (0, None) at the end."""
+        while not self._waiting:
+            try:
+                data = await self.reader.read(65_536)
+            except ConnectionResetError:
+                data = b""
+            if not data:
+                return 0, None
+            self._waiting += self._splitter.feed(data)
+        kind, payload = self._waiting.pop(0)
+        return kind, payload if kind == StreamKind.FRAMES else decode_stream_untrusted(kind, payload)
+
+    async def ended(self) -> str:
+        """Read to the end; the last ERROR's words."""
+        words = ""
+        while (item := await self.message())[0]:
+            words = item[1].text if item[0] == StreamKind.ERROR else words
+        self.writer.close()
+        return words
+
+
+def hello(role: str = "client", node: str = "", cluster: str = "lab", version: int = VERSION) -> Hello:
+    return Hello(version, cluster, role, node, NONCE)
+
+
+def opening(nonce: bytes = NONCE) -> bytes:
+    return pack_raw(StreamKind.SUBMIT, encode_record(RecordKind.OPEN, 1, 0, 0, 0, nonce))
+
+
+@pytest.fixture(autouse=True)
+async def raws() -> AsyncIterator[None]:
+    yield
+    for raw in Raw.opened:
+        raw.writer.close()
+    Raw.opened.clear()
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> FakeCluster:
+    return FakeCluster(tmp_path, KeyValue)
+
+
+@pytest.fixture
+async def gateways(cluster: FakeCluster) -> AsyncIterator[dict[str, Gateway]]:
+    async with serving(cluster) as started:
+        yield started
+
+
+@pytest.mark.parametrize(
+    ("greeting", "words"),
+    [
+        (pack_message(StreamKind.HELLO, hello(cluster="other")), "not of 'other'"),
+        (pack_message(StreamKind.HELLO, hello(version=9)), "not 9"),
+        (pack_message(StreamKind.HELLO, hello("peer", "n9")), "no node 'n9'"),
+        (pack_message(StreamKind.PING, Ping(1)), "no HELLO"),
+        (b"GET / HTTP/1.1\r\n\r\n", "bad message length"),
+        (bytes(100), "bad message length"),
+        (b"\x00\x00\x00\x03\x01\xc1\xc1", "not msgpack"),
+    ],
+)
+async def test_whoever_does_not_belong_is_told_why_and_counted(
+    cluster: FakeCluster, gateways: dict[str, Gateway], greeting: bytes, words: str
+) -> None:
+    raw = await Raw.open(cluster, "n1")
+    raw.send(greeting)
+    assert words in await raw.ended()
+    statistics = gateways["n1"].statistics()
+    assert sum(statistics.hostile.values()) == 1 and statistics.connections == 0
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pack_raw(StreamKind.SUBMIT, b"junk"),
+        pack_raw(StreamKind.SUBMIT, encode_record(RecordKind.EPOCH_START, 1, 0, 0, 0, b"x")),
+        pack_raw(StreamKind.SUBMIT, encode_record(RecordKind.COMMANDS, 1, 5, 1, 1, bytes(5_000))),
+        pack_raw(StreamKind.FORWARD, encode_record(RecordKind.OPEN, 1, 0, 0, 0, NONCE)),
+        pack_message(StreamKind.FETCH, Fetch(1, 1_000)),
+        pack_raw(StreamKind.FRAMES, b""),
+        b"\x00\x00\x00\x01\xff",
+        b"\x00\x00\x00\x02\x06\xc1",
+    ],
+)
+async def test_what_no_client_may_say_ends_its_connection_only(
+    cluster: FakeCluster, gateways: dict[str, Gateway], message: bytes
+) -> None:
+    async with connect(cluster.config, at="n1") as client:
+        raw = await Raw.open(cluster, "n1", hello())
+        raw.send(message)
+        assert await raw.ended()
+        assert sum(gateways["n1"].statistics().hostile.values()) == 1
+        assert (await client.submit("incr", "k")).value == 1
+
+
+async def test_garbage_of_all_kinds_harms_nobody(cluster: FakeCluster, gateways: dict[str, Gateway]) -> None:
+    rng = random.Random(3)
+    good = [opening(), pack_message(StreamKind.QUERY, Query(1, "size", [], "any", 0, None, None)),
+            pack_message(StreamKind.STATUS, Ask(1)), pack_message(StreamKind.HELLO, hello())]  # fmt: skip
+    async with connect(cluster.config, at="n1", strict=True) as client:
+        for _ in range(150):
+            raw = await Raw.open(cluster, "n1", hello(*rng.choice([("client", ""), ("peer", "n2")])))
+            data = bytearray(b"".join(rng.choices(good, k=3)) if rng.random() < 0.6 else rng.randbytes(60))
+            for _ in range(rng.randrange(4)):
+                data[rng.randrange(len(data))] = rng.randrange(256)
+            raw.send(bytes(data[: rng.randrange(1, len(data) + 1)]))
+            raw.writer.write_eof()
+            await raw.ended()
+        assert (await client.submit("incr", "k")).value == 1
+    assert gateways["n1"].statistics().unanswered_bytes == 0
+
+
+async def test_a_connection_that_says_nothing_is_closed(
+    cluster: FakeCluster, gateways: dict[str, Gateway], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "HANDSHAKE_S", 0.02)
+    raw = await Raw.open(cluster, "n1")
+    await raw.ended()
+    assert gateways["n1"].statistics().hostile == {"no HELLO in time": 1}
+
+
+async def test_connections_are_bounded(
+    cluster: FakeCluster, gateways: dict[str, Gateway], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway_module, "CONNECTIONS_MAX", 2)
+    kept = [await Raw.open(cluster, "n1", hello()) for _ in range(2)]
+    third = await Raw.open(cluster, "n1")
+    await third.ended()
+    assert gateways["n1"].statistics().hostile == {"too many connections": 1}
+    kept[0].writer.close()
+    await kept[0].writer.wait_closed()
+    await asyncio.sleep(0.01)
+    await Raw.open(cluster, "n1", hello())
+
+
+async def test_a_client_that_never_reads_is_dropped(
+    cluster: FakeCluster, gateways: dict[str, Gateway], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "GATEWAY_WRITE_BYTES", 1 << 20)
+    async with connect(cluster.config, at="n2") as client:
+        await client.submit("set", "k", "x" * 500_000)
+        raw = await Raw.open(cluster, "n1", hello())
+        question = pack_message(StreamKind.QUERY, Query(1, "get", ["k"], "any", 0, None, None))
+        for _ in range(40):
+            raw.send(question)
+            await asyncio.sleep(0)
+        while "does not read" not in gateways["n1"].statistics().hostile:
+            await asyncio.sleep(0.001)
+        assert (await client.submit("incr", "n")).value == 1
+        await raw.ended()
+
+
+async def test_a_full_backlog_stops_reading_and_says_that_the_node_lives(
+    cluster: FakeCluster, gateways: dict[str, Gateway], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway_module, "KEEPALIVE_LOOKS", 2)
+    raw = await Raw.open(cluster, "n1", hello())
+    cluster.shells["n1"].replica.backlog_bytes = limits.PENDING_BYTES_MAX + 1
+    raw.send(opening())
+    assert (await raw.message())[0] == StreamKind.OPENED
+    raw.send(pack_message(StreamKind.PING, Ping(77)))
+    for _ in range(2):
+        assert await raw.message() == (StreamKind.PONG, Ping(0))
+    cluster.shells["n1"].replica.backlog_bytes = 0
+    while (item := await raw.message()) != (StreamKind.PONG, Ping(77)):
+        assert item == (StreamKind.PONG, Ping(0))
+
+
+async def test_a_clients_unanswered_bytes_are_bounded(
+    cluster: FakeCluster, gateways: dict[str, Gateway], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway_module, "GATEWAY_CLIENT_BYTES", 10_000)
+    cluster.held = True
+    raw = await Raw.open(cluster, "n1", hello())
+    for request in range(1, 400):
+        raw.send(pack_raw(StreamKind.SUBMIT, encode_record(RecordKind.COMMANDS, 1, 5, request, 1, bytes(1_000))))
+        await asyncio.sleep(0)
+    assert 10_000 < gateways["n1"].statistics().unanswered_bytes < 300_000
+    raw.writer.close()
+    while gateways["n1"].statistics().unanswered_bytes:
+        cluster.release()
+        await asyncio.sleep(0.001)
+
+
+async def test_a_session_moves_with_its_client(cluster: FakeCluster, gateways: dict[str, Gateway]) -> None:
+    old, new = await Raw.open(cluster, "n1", hello()), await Raw.open(cluster, "n1", hello())
+    old.send(opening())
+    _, opened = await old.message()
+    record = encode_record(RecordKind.COMMANDS, 1, opened.session, 1, 1, b"\x92\xa4incr\xa1k")
+    new.send(pack_raw(StreamKind.SUBMIT, record))
+    kind, result = await new.message()
+    assert (kind, result.request, result.seq) == (StreamKind.RESULT, 1, 2)
+    old.send(pack_message(StreamKind.PING, Ping(5)))
+    assert await old.message() == (StreamKind.PONG, Ping(5)), "no RESULT before it"
+
+
+async def test_a_port_in_use_and_a_foreign_address_are_explained(tmp_path: Path, cluster: FakeCluster) -> None:
+    shell: Any = cluster.shells["n1"]
+    async with serving(cluster):
+        with pytest.raises(EnvironmentProblem, match="port is in use"):
+            await Gateway(shell).start()
+    node = dataclasses.replace(cluster.config.nodes[0], address="192.0.2.1:7711")
+    shell.config = dataclasses.replace(cluster.config, nodes=(node, *cluster.config.nodes[1:]))
+    with pytest.raises(EnvironmentProblem, match="does not have that address"):
+        await Gateway(shell).start()
+
+
+async def test_stop_answers_what_is_under_way_first(cluster: FakeCluster, gateways: dict[str, Gateway]) -> None:
+    async with connect(cluster.config, at="n1", strict=True) as client:
+        await client.submit("incr", "k")
+        cluster.held = True
+        task = asyncio.create_task(client.submit("incr", "k"))
+        while cluster.shells["n1"].submitted < 3:
+            await asyncio.sleep(0)
+        stopping = asyncio.create_task(gateways["n1"].stop())
+        await asyncio.sleep(0.01)
+        assert not stopping.done()
+        cluster.release()
+        assert (await task).value == 2
+        await stopping
+        assert cluster.shells["n1"].on_applied == []
+
+
+async def test_a_halted_node_sends_its_clients_away(cluster: FakeCluster, gateways: dict[str, Gateway]) -> None:
+    async with connect(cluster.config, at="n2") as client:
+        cluster.shells["n2"].halted = "a rule was broken"
+        assert (await client.submit("incr", "k")).value == 1
+        assert client.node != "n2"
+
+
+async def test_with_a_key_file_everything_is_tls_and_peers_prove_their_incarnation(tmp_path: Path) -> None:
+    generate_key_file(tmp_path / "lab.key")
+    generate_key_file(tmp_path / "other.key")
+    cluster = FakeCluster(tmp_path, KeyValue, key_file=tmp_path / "lab.key")
+    async with serving(cluster) as gateways:
+        async with connect(cluster.config, at="n2") as client:
+            assert (await client.submit("incr", "k")).value == 1
+            assert (await client.status())["sequencer"] == "n1"
+        assert cluster.shells["n2"].proofs == [(name_hash("n1"), cluster.shells["n1"].incarnation)]
+        assert cluster.shells["n1"].proofs == [(name_hash("n2"), cluster.shells["n2"].incarnation)]
+        for key_file, words in ((tmp_path / "other.key", "key"), (None, "key")):
+            stranger = dataclasses.replace(cluster.config, key_file=key_file)
+            with pytest.raises(NotSent, match=words):
+                async with connect(stranger, timeout=0.3):
+                    pass
+        assert gateways["n1"].statistics().connections <= 1

@@ -1,0 +1,130 @@
+"""Queries: answered at once, after the event they wait for, or refused; nothing weaker."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+
+from mcast.machine.kv import KeyValue
+from mcast.node import queries as queries_module
+from mcast.node.fake import FakeCluster, FakeShell
+from mcast.node.queries import Queries
+from mcast.wire.records import RecordKind, encode_record
+from mcast.wire.stream import Query, Splitter, StreamKind, decode_stream_untrusted
+
+
+class Asked:
+    """A Queries and what it replied."""
+
+    def __init__(self, folder: Path) -> None:
+        self.cluster = FakeCluster(folder, KeyValue, nodes=1)
+        self.shell: FakeShell = self.cluster.shells["n1"]
+        self.queries = Queries(self.shell)  # type: ignore[arg-type]
+        self.shell.on_applied.append(lambda applied: self.queries.applied())
+        self.replies: list[Any] = []
+
+    def ask(self, name: str = "size", *args: Any, level: str = "session", min_seq: int = 0) -> None:
+        """Ask query number len(replies) + 1."""
+        query = Query(7, name, list(args), level, min_seq, None, None)
+        self.queries.ask(query, self._replied)
+
+    def event(self) -> None:
+        """One more event."""
+        self.shell.submit([(encode_record(RecordKind.OPEN, 1, 0, 0, 0, bytes(16)),)])
+        self.cluster.pump()
+
+    def _replied(self, data: bytes) -> None:
+        ((kind, payload),) = Splitter().feed(data)
+        assert kind in (StreamKind.ANSWER, StreamKind.QUERY_REFUSED)
+        self.replies.append(decode_stream_untrusted(kind, payload))
+
+
+@pytest.fixture
+async def asked(tmp_path: Path) -> Asked:
+    return Asked(tmp_path)
+
+
+async def test_an_answer_says_where_it_holds(asked: Asked) -> None:
+    asked.event()
+    asked.cluster.last_seq += 3
+    asked.ask(level="any", min_seq=99)
+    (answer,) = asked.replies
+    assert answer == (7, 0, 1, 1, 3, None, "n1", "any")
+
+
+async def test_session_queries_wait_for_their_event_in_any_order(asked: Asked) -> None:
+    for seq in (3, 1, 2, 2):
+        asked.ask(min_seq=seq)
+    assert asked.replies == []
+    asked.event()
+    assert [answer.seq for answer in asked.replies] == [1]
+    asked.event()
+    asked.event()
+    assert [answer.seq for answer in asked.replies] == [1, 2, 2, 3]
+    assert asked.queries.answered == 4
+
+
+async def test_an_event_that_does_not_come_is_not_yet(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queries_module, "SESSION_READ_WAIT_S", 0.01)
+    asked.ask(min_seq=1)
+    await asyncio.sleep(0.02)
+    (refused,) = asked.replies
+    assert refused.kind == "not yet" and "not yet 1" in refused.reason
+    asked.event()
+    assert len(asked.replies) == 1, "answered once"
+
+
+async def test_waiting_queries_are_bounded(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queries_module, "GATEWAY_READS_WAITING", 1)
+    asked.ask(min_seq=1)
+    asked.ask(min_seq=1)
+    assert [refused.kind for refused in asked.replies] == ["refused"]
+    asked.queries.stop()
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "level", "words"),
+    [
+        ("nope", (), "any", "no query named"),
+        ("get", (), "any", "takes"),
+        ("size", (), "bounded", "not served yet by this version"),
+        ("size", (), "linearizable", "not served yet by this version"),
+        ("size", (), "strong", "unknown"),
+    ],
+)
+async def test_what_cannot_be_served_is_refused(asked: Asked, name: str, args: Any, level: str, words: str) -> None:
+    asked.ask(name, *args, level=level)
+    (refused,) = asked.replies
+    assert words in refused.reason and refused.kind == "refused"
+    assert asked.queries.answered == 0
+
+
+async def test_a_raising_handler_and_an_answer_that_cannot_be_packed_fail_alone(asked: Asked) -> None:
+    class Odd:
+        def __init__(self, result: Any) -> None:
+            self.result = result
+
+        def __call__(self) -> Any:
+            if isinstance(self.result, Exception):
+                raise self.result
+            return self.result
+
+    for result, words in (
+        (ValueError("\ud800 secret"), "ValueError"), (object(), "cannot be sent"), (2**80, "cannot be sent"),
+        (bytes(6 << 20), "cannot be sent"), ("\ud800", "cannot be sent"),
+    ):  # fmt: skip
+        object.__setattr__(asked.shell.engine.machine, "size", Odd(result))
+        asked.ask()
+        refused = asked.replies.pop()
+        assert words in refused.reason and refused.kind == "failed"
+        msgpack.packb(refused)
+
+
+async def test_a_halted_node_answers_nothing(asked: Asked) -> None:
+    asked.shell.halted = "the disk failed"
+    asked.ask(level="any")
+    assert "the disk failed" in asked.replies[0].reason

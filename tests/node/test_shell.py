@@ -1,0 +1,317 @@
+import asyncio
+import errno
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+
+import mcast
+from mcast.config import Config, NodeConfig
+from mcast.errors import ConfigError, EnvironmentProblem, Refused
+from mcast.machine.engine import Applied
+from mcast.machine.kv import KeyValue
+from mcast.net.interfaces import Interface
+from mcast.net.memory import Hub
+from mcast.node import setup
+from mcast.node import shell as shell_module
+from mcast.node.shell import Shell
+from mcast.protocol.effects import Notice, Ruling
+from mcast.storage.files import RealFiles
+from mcast.wire.records import RecordKind, encode_record
+
+
+def config(folder: Path, nodes: int = 1, **changes: Any) -> Config:
+    every = tuple(NodeConfig(id=f"n{n}", address=f"127.0.0.1:{7710 + n}") for n in range(1, nodes + 1))
+    values = {"name": "lab", "nodes": every, "folder": folder, "data_dir": folder / "data", "sync": "os"} | changes
+    return Config(**values)
+
+
+class Watch:
+    """Follows one shell: waits for what it tells."""
+
+    def __init__(self, shell: Shell) -> None:
+        self.shell = shell
+        self.applied: list[Applied] = []
+        self.notices: list[Notice] = []
+        self._changed = asyncio.Event()
+        shell.on_applied.append(self._hear_applied)
+        shell.on_notice.append(self._hear_notice)
+
+    def _hear_applied(self, applied: list[Applied]) -> None:
+        self.applied += applied
+        self._changed.set()
+
+    def _hear_notice(self, notice: Notice) -> None:
+        self.notices.append(notice)
+        self._changed.set()
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not holds():
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def ruling(self) -> None:
+        await self.until(lambda: any(isinstance(notice, Ruling) for notice in self.notices))
+
+
+StartShell = Callable[..., Any]
+
+
+@pytest.fixture
+async def running() -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+async def start(running: AsyncExitStack, config: Config, node: str = "n1", **options: Any) -> Watch:
+    shell = Shell(config, node, hub=options.pop("hub", None) or Hub(), **options)
+    watch = Watch(shell)
+    await shell.start()
+    running.push_async_callback(shell.stop)
+    return watch
+
+
+async def open_session(watch: Watch) -> int:
+    nonce = bytes(range(16))
+    watch.shell.engine.watch_nonce(nonce)
+    assert watch.shell.submit([(encode_record(RecordKind.OPEN, 1, 0, 0, 1, nonce),)])
+    await watch.until(lambda: any(one.kind == "opened" for one in watch.applied))
+    session = watch.applied[-1].session
+    watch.shell.engine.watch(session)
+    return session
+
+
+def commands(session: int, request: int, batch: Sequence[Sequence[object]]) -> tuple[bytes, ...]:
+    payload = b"".join(map(msgpack.packb, batch))
+    return (encode_record(RecordKind.COMMANDS, len(batch), session, request, 1, payload),)
+
+
+async def test_one_member_alone_is_a_cluster(tmp_path: Path, running: AsyncExitStack) -> None:
+    watch = await start(running, config(tmp_path))
+    await watch.ruling()
+    session = await open_session(watch)
+    watch.shell.submit([commands(session, 1, [["set", "k", 5]])])
+    await watch.until(lambda: any(one.kind == "result" for one in watch.applied))
+    assert watch.shell.engine.query("get", ["k"]) == 5
+
+
+async def test_three_nodes_hold_the_same_log_and_compute_the_same(tmp_path: Path, running: AsyncExitStack) -> None:
+    hub, lab = Hub(), config(tmp_path, 3)
+    every = [await start(running, lab, f"n{n}", hub=hub, fault="loss=10%,dup=5%,reorder=5%,seed=1") for n in (1, 2, 3)]
+    ruler = every[0]
+    await ruler.ruling()
+    session = await open_session(ruler)
+    for request in range(1, 201):
+        ruler.shell.submit([commands(session, request, [["incr", "k", 1]])])
+        if request % 20 == 0:
+            await asyncio.sleep(0)
+    await ruler.until(lambda: len(ruler.applied) == 201)
+    last = ruler.shell.engine.applied_seq
+    for watch in every:
+        await watch.until(lambda watch=watch: watch.shell.engine.applied_seq >= last)  # type: ignore[misc]
+        assert watch.shell.engine.query("get", ["k"]) == 200
+        assert watch.shell.status()["state"] == "live"
+        gaps = watch.shell.gaps()
+        assert gaps["lost"] == gaps["injected"]["lost"] == gaps["repaired"]
+    assert len({(watch.shell.engine.chain, watch.shell.engine.result_chain) for watch in every}) == 1
+
+
+async def test_a_restarted_node_replays_its_journal(tmp_path: Path, running: AsyncExitStack) -> None:
+    lab = config(tmp_path)
+    watch = await start(running, lab)
+    await watch.ruling()
+    session = await open_session(watch)
+    watch.shell.submit([commands(session, n, [["set", f"k{n}", n]]) for n in range(1, 50)])
+    await watch.until(lambda: len(watch.applied) == 50)
+    chain = watch.shell.engine.chain
+    await watch.shell.stop()
+    again = await start(running, lab)
+    await again.ruling()
+    assert again.shell.engine.query("get", ["k49"]) == 49
+    assert again.shell.replica.last_seq > watch.shell.engine.applied_seq
+    frames = again.shell.store.read(watch.shell.engine.applied_seq, 1)
+    assert frames[0].chain == chain
+
+
+async def test_what_one_turn_submits_leaves_in_one_send(tmp_path: Path, running: AsyncExitStack) -> None:
+    watch = await start(running, config(tmp_path))
+    await watch.ruling()
+    session = await open_session(watch)
+    streamed: list[int] = []
+    stream = watch.shell.transport.stream
+    watch.shell.transport.stream = lambda frames: (streamed.append(len(frames)), stream(frames))  # type: ignore
+    for request in range(1, 31):
+        watch.shell.submit([commands(session, request, [["incr", "k", 1]])])
+    await watch.until(lambda: len(watch.applied) == 31)
+    assert sum(streamed) < 5, "thirty small records fill two frames"
+
+
+async def test_a_node_that_does_not_rule_takes_nothing(tmp_path: Path, running: AsyncExitStack) -> None:
+    watch = await start(running, config(tmp_path, 3), "n2")
+    assert not watch.shell.submit([(b"record",)])
+    assert watch.shell.status()["state"] == "starting"
+
+
+@pytest.mark.parametrize("sync", ["always", "os"])
+async def test_both_sync_modes_acknowledge(tmp_path: Path, running: AsyncExitStack, sync: str) -> None:
+    watch = await start(running, config(tmp_path, sync=sync))
+    await watch.ruling()
+    assert await open_session(watch) > 0
+
+
+async def test_long_applying_is_sliced_between_turns_of_the_loop(
+    tmp_path: Path, running: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shell_module, "APPLY_SLICE_S", 0.0)
+    monkeypatch.setattr(shell_module, "APPLY_BURST_FRAMES", 1)
+    watch = await start(running, config(tmp_path))
+    await watch.ruling()
+    session = await open_session(watch)
+    watch.shell.submit([commands(session, n, [["set", f"k{n}", "x" * 1_000]]) for n in range(1, 41)])
+    backlog = []
+    while len(watch.applied) < 41:
+        backlog.append(watch.shell.unapplied_bytes)
+        await asyncio.sleep(0)
+        assert len(backlog) < 10_000
+    assert len({size for size in backlog if size}) > 20
+    assert [one.request for one in watch.applied[1:]] == list(range(1, 41))
+    assert watch.shell.unapplied_bytes == 0
+
+
+class Deep(KeyValue):
+    @mcast.command
+    def dive(self, ctx: mcast.Context) -> None:
+        self.dive(ctx)
+
+
+async def test_a_machine_that_overflows_the_stack_halts_its_node_which_says_why(
+    tmp_path: Path, running: AsyncExitStack
+) -> None:
+    watch = await start(running, config(tmp_path), machine=Deep())
+    await watch.ruling()
+    session = await open_session(watch)
+    watch.shell.submit([commands(session, 1, [["dive"]])])
+    async with asyncio.timeout(5):
+        await watch.shell.stopped.wait()
+    status = watch.shell.status()
+    assert status["state"] == "halted" and "RecursionError" in status["reason"]
+    assert not watch.shell.submit([commands(session, 2, [["dive"]])])
+
+
+async def test_a_callback_that_raises_halts_the_node(tmp_path: Path, running: AsyncExitStack) -> None:
+    watch = await start(running, config(tmp_path))
+    await watch.ruling()
+
+    def broken(applied: list[Applied]) -> None:
+        raise ValueError("a bug")
+
+    watch.shell.on_applied.append(broken)
+    watch.shell.submit([(encode_record(RecordKind.OPEN, 1, 0, 0, 1, bytes(16)),)])
+    async with asyncio.timeout(5):
+        await watch.shell.stopped.wait()
+    assert watch.shell.halted == "a bug: ValueError: a bug"
+
+
+class FailingFiles(RealFiles):
+    """A disk that can be made to refuse."""
+
+    write_errno = 0
+    sync_errno = 0
+
+    def pwrite(self, fd: int, data: Any, offset: int) -> int:
+        if self.write_errno:
+            raise OSError(self.write_errno, "refused on purpose")
+        return super().pwrite(fd, data, offset)
+
+    def fdatasync(self, fd: int) -> None:
+        if self.sync_errno:
+            raise OSError(self.sync_errno, "refused on purpose")
+        super().fdatasync(fd)
+
+
+async def test_a_failed_sync_halts_the_node(tmp_path: Path, running: AsyncExitStack) -> None:
+    files = FailingFiles()
+    watch = await start(running, config(tmp_path, sync="always"), files=files)
+    await watch.ruling()
+    files.sync_errno = errno.EIO
+    before = watch.shell.replica.commit_seq
+    watch.shell.submit([(encode_record(RecordKind.OPEN, 1, 0, 0, 1, bytes(16)),)])
+    async with asyncio.timeout(5):
+        await watch.shell.stopped.wait()
+    assert watch.shell.halted is not None and "disk failed" in watch.shell.halted
+    assert watch.shell.replica.commit_seq == before
+
+
+async def test_a_full_disk_stops_acknowledging_until_there_is_room(
+    tmp_path: Path, running: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shell_module, "DISK_RETRY_S", 0.01)
+    files = FailingFiles()
+    watch = await start(running, config(tmp_path), files=files)
+    await watch.ruling()
+    files.write_errno = errno.ENOSPC
+    before = watch.shell.replica.commit_seq
+    watch.shell.submit([(encode_record(RecordKind.OPEN, 1, 0, 0, 1, bytes(16)),)])
+    async with asyncio.timeout(5):
+        while not watch.shell.disk_full:
+            await asyncio.sleep(0)
+    assert watch.shell.halted is None and watch.shell.replica.commit_seq == before
+    assert "full" in watch.shell.status()["reason"]
+    files.write_errno = 0
+    await watch.until(lambda: watch.shell.engine.applied_seq > before)
+    assert "reason" not in watch.shell.status()
+
+
+async def test_faults_on_a_running_node_need_permission_and_a_meaning(tmp_path: Path, running: AsyncExitStack) -> None:
+    strict = await start(running, config(tmp_path / "a"))
+    with pytest.raises(Refused, match="allow_faults = true"):
+        strict.shell.fault("loss=5%")
+    lenient = await start(running, config(tmp_path / "b", allow_faults=True))
+    with pytest.raises(ConfigError, match="unknown fault"):
+        lenient.shell.fault("lose=5%")
+    lenient.shell.fault("loss=5%,seed=3")
+    assert str(lenient.shell.transport.faults and lenient.shell.transport.faults.spec) == "loss=5%,seed=3"
+    lenient.shell.fault("clear")
+    assert lenient.shell.transport.faults is None
+
+
+async def test_a_locked_directory_is_told_and_leaves_the_address_free(tmp_path: Path, running: AsyncExitStack) -> None:
+    hub, lab = Hub(), config(tmp_path)
+    await start(running, lab, hub=hub)
+    other = Hub()
+    with pytest.raises(EnvironmentProblem, match="in use by another process"):
+        await Shell(lab, "n1", hub=other).open()
+    other.link(("127.0.0.1", 7711)).close()
+
+
+async def test_a_taken_address_is_told_and_leaves_the_directory_free(tmp_path: Path, running: AsyncExitStack) -> None:
+    hub, lab = Hub(), config(tmp_path)
+    taken = hub.link(("127.0.0.1", 7711))
+    with pytest.raises(EnvironmentProblem, match="in use"):
+        await Shell(lab, "n1", hub=hub).open()
+    taken.close()
+    await start(running, lab, hub=hub)
+
+
+def test_datagrams_larger_than_the_interface_carries_are_refused_at_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrow = Interface(
+        name="lo", index=1, addresses=("127.0.0.1",), up=True, multicast=True, loopback=True, mtu=1400
+    )
+    monkeypatch.setattr(setup, "choose_interface", lambda *args, **options: narrow)
+    lab = config(tmp_path)
+    with pytest.raises(ConfigError, match="set mtu = 1400"):
+        setup.open_link(lab, lab.nodes[0], bytes(16), hub=None, offload=True)
+
+
+def test_a_machine_that_cannot_be_made_is_a_config_error(tmp_path: Path) -> None:
+    (tmp_path / "picky_machine.py").write_text(
+        "import mcast\n\n\nclass Picky(mcast.StateMachine):\n    def __init__(self, size): ...\n"
+    )
+    with pytest.raises(ConfigError, match="__init__ without arguments"):
+        setup.load_machine_of(config(tmp_path, machine="picky_machine:Picky"))

@@ -1,0 +1,120 @@
+from mcast.net.faulty import Faults, FaultSpec
+from mcast.net.memory import Hub, MemoryLink
+from mcast.node.transport import Transport, ordered_by_reign
+from mcast.seal.datagram import Opener, Sealer
+from mcast.seal.incarnations import Arrival, Incarnations
+from mcast.wire.envelope import CONTROL, STREAM, Envelope, name_hash
+from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
+from mcast.wire.messages import Busy, Kind, Stale
+
+ADDRESSES = {"a": ("a", 1), "b": ("b", 2)}
+FRAMES = [make_frame(1, 1, 1, 0, 0, CHAIN_ZERO, b"first"), make_frame(1, 2, 1, 0, 0, CHAIN_ZERO, b"second")]
+
+
+def transport(link: MemoryLink, node: str, incarnation: int = 1, promised: int = 5) -> Transport:
+    every = [name_hash(name) for name in ADDRESSES]
+    peers = {name_hash(name): address for name, address in ADDRESSES.items()}
+    return Transport(
+        link, Sealer(None, "lab", node, bytes([incarnation]) * 16), Opener(None, "lab", every, name_hash(node)),
+        Incarnations(name_hash(node), every, lambda size: bytes(size)), peers, lambda: promised,
+    )  # fmt: skip
+
+
+def pair() -> tuple[Transport, Transport]:
+    """Two that have proven themselves to each other."""
+    hub = Hub()
+    a, b = transport(hub.link(ADDRESSES["a"]), "a"), transport(hub.link(ADDRESSES["b"]), "b", 2)
+    a.multicast(Busy(1))
+    b.multicast(Busy(1))
+    for _ in range(4):
+        a.receive(0.0)
+        b.receive(0.0)
+    return a, b
+
+
+def messages(arrivals: list[Arrival]) -> list[object]:
+    return [arrival.message for arrival in arrivals]
+
+
+def test_what_comes_before_the_proof_is_held_and_then_delivered() -> None:
+    hub = Hub()
+    a, b = transport(hub.link(ADDRESSES["a"]), "a"), transport(hub.link(ADDRESSES["b"]), "b", 2)
+    a.stream(FRAMES)
+    assert b.receive(0.0) == []
+    a.receive(0.0)
+    assert messages(b.receive(0.0)) == FRAMES
+
+
+def test_frames_and_messages_arrive_in_envelopes_that_carry_the_promise() -> None:
+    a, b = pair()
+    a.stream(FRAMES)
+    a.repair(None, FRAMES[:1])
+    a.repair(name_hash("b"), FRAMES[1:])
+    a.multicast(Busy(7))
+    a.send(name_hash("b"), Stale(3))
+    arrivals = b.receive(0.0)
+    assert messages(arrivals) == [*FRAMES, FRAMES[0], FRAMES[1], Busy(7), Stale(3)]
+    assert {arrival.envelope.promised for arrival in arrivals} == {5}
+    assert [arrival.envelope.kind for arrival in arrivals[:4]] == [Kind.DATA, Kind.DATA, Kind.REPAIR, Kind.REPAIR]
+
+
+def test_the_stream_channel_counts_first_sent_frames_and_nothing_else() -> None:
+    a, b = pair()
+    a.stream(FRAMES)
+    a.repair(None, FRAMES)
+    a.multicast(Busy(1))
+    a.stream(FRAMES[:1])
+    counters = [arrival.envelope.counter for arrival in b.receive(0.0) if arrival.envelope.channel == STREAM]
+    assert counters == [1, 2, 3]
+
+
+def test_garbage_is_counted_under_its_reason() -> None:
+    a, b = pair()
+    a.link.send(CONTROL, [b"", b"x" * 100])
+    assert b.receive(0.0) == []
+    assert b.dropped == {"short envelope": 1, "not an mcast datagram": 1}
+
+
+def test_a_node_without_an_address_is_counted_not_raised() -> None:
+    a, _ = pair()
+    a.send(12345, Busy(1))
+    a.repair(12345, FRAMES)
+    assert a.dropped == {"no address": 2}
+
+
+def test_faults_meet_foreign_datagrams_only_and_clearing_delivers_what_they_hold() -> None:
+    a, b = pair()
+    notes: list[tuple[str, bytes, int]] = []
+    b.set_faults(Faults(FaultSpec(delay_s=5.0), "b", lambda *note: notes.append(note)))
+    a.stream(FRAMES)
+    assert b.receive(1.0) == []
+    assert b.next_deadline() == 6.0
+    b.set_faults(Faults(FaultSpec(loss=1.0), "b", lambda *note: notes.append(note)))
+    assert b.next_deadline() == 0.0
+    a.stream(FRAMES[:1])
+    assert messages(b.receive(2.0)) == FRAMES
+    assert notes == [("lost", bytes([1]) * 16, 3)]
+    b.set_faults(None)
+    assert b.next_deadline() == float("inf")
+
+
+def arrival(promised: int, message: object) -> Arrival:
+    channel = STREAM if type(message) is Frame else CONTROL
+    return Arrival(Envelope(0, channel, 0, 0, 0, bytes(16), 1, promised), message)
+
+
+def test_a_known_reigns_frames_stay_before_its_messages() -> None:
+    arrivals = [arrival(3, FRAMES[0]), arrival(3, Busy(1))]
+    assert ordered_by_reign(arrivals, 3, reign_known=True) is arrivals
+
+
+def test_a_new_reigns_messages_go_before_its_frames_and_older_ones_before_both() -> None:
+    old = [arrival(3, FRAMES[0]), arrival(3, Busy(3))]
+    new = [arrival(4, FRAMES[1]), arrival(4, Busy(4))]
+    ordered = ordered_by_reign([new[0], old[0], old[1], new[1]], 3, reign_known=True)
+    assert ordered == [old[0], old[1], new[1], new[0]]
+
+
+def test_a_voter_that_has_not_heard_its_new_sequencer_judges_messages_first() -> None:
+    arrivals = [arrival(4, FRAMES[0]), arrival(4, Busy(4))]
+    assert ordered_by_reign(arrivals, 4, reign_known=False) == arrivals[::-1]
