@@ -86,7 +86,7 @@ class Gone(Error):
         self.low_water = low_water
 
 
-class Rejected(Exception):  # noqa: N818 - the name is the author's word, part of the contract
+class Rejected(Exception):
     """Raised by a state machine's handler to refuse a command; recorded as its outcome on every replica."""
 
 

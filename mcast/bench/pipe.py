@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from mcast.bench.group import LOOPBACK, group_receiver, group_sender
+from mcast.bench.group import LOOPBACK, Place, group_receiver, group_sender
 
 _KEY: Final = bytes(32)
 _NONCE_BYTES: Final = 12
@@ -22,15 +22,15 @@ _STOP: Final = b"stop"
 _REPLY_BYTES: Final = 8
 
 
-def member(index: int, ack_port: int, folder: str, mailbox: Any) -> None:
+def member(index: int, place: Place, mailbox: Any) -> None:
     """A process that opens, journals and acknowledges each datagram until told to stop."""
 
     async def run() -> None:
         loop, seal, over = asyncio.get_running_loop(), AESGCM(_KEY), asyncio.Event()
-        sock, ack = group_receiver(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        ack.connect((LOOPBACK, ack_port))
+        sock, ack = group_receiver(place.group_port), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        ack.connect((LOOPBACK, place.ack_port))
         sock.setblocking(False)
-        journal = os.open(f"{folder}/pipe-{index}", os.O_CREAT | os.O_WRONLY)
+        journal = os.open(f"{place.folder}/pipe-{index}", os.O_CREAT | os.O_WRONLY)
 
         def readable() -> None:
             data = sock.recv(2_048)
@@ -52,12 +52,13 @@ def member(index: int, ack_port: int, folder: str, mailbox: Any) -> None:
     asyncio.run(run())
 
 
-def sequencer(acks: socket.socket, folder: str, mailbox: Any) -> None:
+def sequencer(acks: socket.socket, place: Place, mailbox: Any) -> None:
     """A process that serves one TCP connection; one acknowledgement (with its own, two of three) answers."""
 
     async def run() -> None:
-        loop, seal, out, over = asyncio.get_running_loop(), AESGCM(_KEY), group_sender(), asyncio.Event()
-        journal = os.open(f"{folder}/pipe-sequencer", os.O_CREAT | os.O_WRONLY)
+        loop, seal, over = asyncio.get_running_loop(), AESGCM(_KEY), asyncio.Event()
+        out = group_sender(place.group_port)
+        journal = os.open(f"{place.folder}/pipe-sequencer", os.O_CREAT | os.O_WRONLY)
         acks.setblocking(False)
         waiting: dict[bytes, asyncio.StreamWriter] = {}
 

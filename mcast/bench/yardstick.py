@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from mcast.analysis import percentile
 from mcast.bench import pipe
-from mcast.bench.group import BurstSender, group_receiver, group_sender, segment_size
+from mcast.bench.group import LOOPBACK, BurstSender, Place, group_receiver, group_sender, segment_size, unused_port
 
 HEADER: Final = struct.Struct("!IIQQHH16s")  # epoch, sender, first, commit, count, length, chain before
 IP_UDP_BYTES: Final = 28  # IPv4 and UDP headers
@@ -49,7 +49,7 @@ def applied(nodes: int, mtu: int, event_bytes: int, events: int) -> Result:
     """
     with _Crew(_applier, nodes, events) as crew:
         datagram = mtu - IP_UDP_BYTES
-        out = crew.stack.enter_context(BurstSender(datagram))
+        out = crew.stack.enter_context(BurstSender(crew.place.group_port, datagram))
         pad = bytes(max(0, event_bytes - 16))
         one = len(msgpack.packb(["deposit", 999, 100, pad]))
         count = max(1, (datagram - HEADER.size - SEAL_BYTES - 3) // one)
@@ -85,12 +85,12 @@ def _send_all(out: BurstSender, crew: _Crew, events: list[Any], frames: int) -> 
     return first
 
 
-def _applier(index: int, ack_port: int, folder: str, mailbox: Any, events: int) -> None:
+def _applier(index: int, place: Place, mailbox: Any, events: int) -> None:
     with ExitStack() as stack:
-        sock = stack.enter_context(group_receiver(gro=True))
+        sock = stack.enter_context(group_receiver(place.group_port, gro=True))
         ack = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-        ack.connect(("127.0.0.1", ack_port))
-        journal = stack.enter_context(open(f"{folder}/{index}", "wb", buffering=0))
+        ack.connect((LOOPBACK, place.ack_port))
+        journal = stack.enter_context(open(f"{place.folder}/{index}", "wb", buffering=0))
         buffer = bytearray(65_536)
         view, seal, balance = memoryview(buffer), AESGCM(KEY), dict[int, int]()
 
@@ -120,7 +120,7 @@ def _applier(index: int, ack_port: int, folder: str, mailbox: Any, events: int) 
 def round_trip(nodes: int, rounds: int = 4_000) -> Result:
     """Multicast out, and every receiver's answer back, one at a time."""
     with _Crew(_echoer, nodes) as crew:
-        out = group_sender()
+        out = group_sender(crew.place.group_port)
         crew.stack.callback(out.close)
         took = []
         for _ in range(rounds):
@@ -133,9 +133,9 @@ def round_trip(nodes: int, rounds: int = 4_000) -> Result:
     return {"yardstick": "multicast out, every ack back", "nodes": nodes, **_percentiles(took)}
 
 
-def _echoer(index: int, ack_port: int, folder: str, mailbox: Any) -> None:
-    with group_receiver() as sock, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ack:
-        ack.connect(("127.0.0.1", ack_port))
+def _echoer(index: int, place: Place, mailbox: Any) -> None:
+    with group_receiver(place.group_port) as sock, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ack:
+        ack.connect((LOOPBACK, place.ack_port))
         mailbox.put("ready")
         while (data := sock.recv(2_048)) != b"stop":
             ack.send(data)
@@ -144,7 +144,7 @@ def _echoer(index: int, ack_port: int, folder: str, mailbox: Any) -> None:
 def one_at_a_time(rounds: int = 4_000) -> Result:
     """A command at a time through a bare asyncio pipe of the fabric's shape; one acknowledgement of two is awaited."""
     with _Crew(pipe.member, 2) as crew:
-        sequencer = crew.spawn(pipe.sequencer, crew.acks, crew.folder, crew.mailbox)
+        sequencer = crew.spawn(pipe.sequencer, crew.acks, crew.place, crew.mailbox)
         took = pipe.time_client(crew.next(), rounds)
         sequencer.join(SILENCE_S)
     return {"yardstick": "asyncio pipe, TCP in, sealed multicast, journalled ack, reply", **_percentiles(took)}
@@ -157,11 +157,9 @@ def sync_cost(folder: Path, writers: int, rounds: int = 300) -> Result:
     return {"yardstick": "write 4 KiB + fdatasync", "writers": writers, **_percentiles(took)}
 
 
-def _sync_writer(  # noqa: PLR0913 - a crew's four and its own two
-    index: int, ack_port: int, folder: str, mailbox: Any, place: str, rounds: int
-) -> None:
+def _sync_writer(index: int, place: Place, mailbox: Any, folder: str, rounds: int) -> None:
     took = []
-    with tempfile.NamedTemporaryFile(dir=place, prefix="yardstick.") as file:
+    with tempfile.NamedTemporaryFile(dir=folder, prefix="yardstick.") as file:
         handle, block = file.fileno(), bytes(SYNC_BYTES)
         os.pwrite(handle, bytes(SYNC_BYTES * rounds), 0)
         os.fsync(handle)
@@ -193,12 +191,13 @@ class _Crew:
 
     def __enter__(self) -> _Crew:
         self.mailbox = self._context.Queue()
-        self.folder = self.stack.enter_context(tempfile.TemporaryDirectory(prefix="mcast-yardstick-"))
+        folder = self.stack.enter_context(tempfile.TemporaryDirectory(prefix="mcast-yardstick-"))
         self.acks = self.stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-        self.acks.bind(("127.0.0.1", 0))
+        self.acks.bind((LOOPBACK, 0))
         self.acks.settimeout(SILENCE_S)
+        self.place = Place(unused_port(), self.acks.getsockname()[1], folder)
         for index in range(self._size):
-            self.spawn(self._target, index, self.acks.getsockname()[1], self.folder, self.mailbox, *self._extra)
+            self.spawn(self._target, index, self.place, self.mailbox, *self._extra)
         ready = 0
         while ready < self._size:  # the first may be done before the last is ready
             message = self.mailbox.get(timeout=START_S)

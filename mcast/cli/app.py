@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from mcast.cli import fault, gaps, init, keygen, node, query, status, submit, up
+from mcast.cli import demo, fault, gaps, init, keygen, node, query, sim, status, submit, up
 from mcast.cli.arguments import COMMAND_CONTEXT, WordsCommand
 from mcast.cli.exits import ExitCode, exit_code_of, line_of
 from mcast.cli.output import note
@@ -43,6 +43,7 @@ def _main(
     pass
 
 
+app.command("demo")(demo.demo)
 app.command("init")(init.init)
 app.command("keygen")(keygen.keygen)
 app.command("up")(up.up)
@@ -52,6 +53,7 @@ app.command("query", cls=WordsCommand, context_settings=COMMAND_CONTEXT)(query.q
 app.command("status")(status.status)
 app.command("gaps")(gaps.gaps)
 app.command("fault")(fault.fault)
+app.command("sim")(sim.sim)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -302,8 +302,9 @@ class Client:
     async def _wait(self, call: BatchCall, backlog: Callable[[], bool], timeout: float | None) -> None:
         try:
             await call.wait(backlog, self.timeout_s if timeout is None else timeout, self._keeper.tried)
-        except asyncio.CancelledError:
+        except BaseException:
             call.give_up()
+            self._flush_soon()  # what was given up before it was numbered leaves the queue
             raise
 
     def _before_enqueue(self) -> None:

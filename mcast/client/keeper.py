@@ -63,6 +63,7 @@ class Keeper:
         if self.link is not None:
             link, self.link = self.link, None
             link.close(flush=True)
+            await link.wait_closed()
 
     def link_lost(self, link: Link, reason: str) -> None:
         """Go to another node."""

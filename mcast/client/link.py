@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
@@ -20,10 +21,11 @@ from mcast.wire.stream import (
 )
 
 CONNECT_S_MAX: Final = 1.0  # TCP connect, TLS and WELCOME together; a live node on a LAN needs milliseconds
+CLOSE_S: Final = 0.5  # for what was written to leave, and for TLS to say goodbye
 WRITE_BUFFER_BYTES: Final = 1 << 20  # beyond this a writer is told to wait
 
 
-class Unreachable(Error):  # noqa: N818 - named for the situation, like the errors users meet
+class Unreachable(Error):
     """A node that could not be connected to; the message says which address and why."""
 
 
@@ -56,10 +58,11 @@ class Link(asyncio.Protocol):
         self._reason = ""
         self.lost = False
         self._adopted = False
+        self._ended = asyncio.Event()
 
     def write(self, messages: Sequence[bytes]) -> None:
         """Send whole messages with one write; nothing happens on a lost link."""
-        if self._transport is not None and messages:
+        if self._transport is not None and messages and not self._transport.is_closing():
             self._transport.write(messages[0] if len(messages) == 1 else b"".join(messages))
 
     def close(self, reason: str = "closed", flush: bool = False) -> None:
@@ -70,6 +73,13 @@ class Link(asyncio.Protocol):
                 self._transport.close()
             else:
                 self._transport.abort()
+
+    async def wait_closed(self) -> None:
+        """Until a close has had its effect, CLOSE_S at most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await self._ended.wait()
+        self.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say HELLO."""
@@ -114,6 +124,7 @@ class Link(asyncio.Protocol):
         self._transport = None
         self.writable = False
         self.lost = True
+        self._ended.set()
         reason = self._reason or (str(error) if error else "it closed the connection")
         if not self.welcomed.done():
             reason = self._reason or _explain(error or EOFError("it closed the connection"))

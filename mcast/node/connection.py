@@ -58,7 +58,7 @@ class Connection(asyncio.Protocol):
 
     def send(self, messages: Sequence[bytes]) -> None:
         """Write whole messages at once; a connection that leaves too much unread is dropped."""
-        if self._transport is None or not messages:
+        if self._transport is None or self._transport.is_closing() or not messages:
             return
         self._transport.write(messages[0] if len(messages) == 1 else b"".join(messages))
         if self._transport.get_write_buffer_size() > GATEWAY_WRITE_BYTES:

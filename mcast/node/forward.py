@@ -81,11 +81,6 @@ class Forwarder:
         elif isinstance(notice, SteppedDown):
             self._open(self._shell.replica.sequencer)
 
-    def connect(self) -> None:
-        """Open the way ahead of need, so that the first command does not wait for it."""
-        if not self._shell.replica.ruling:
-            self._open(self._shell.replica.sequencer)
-
     async def stop(self) -> None:
         """Close the connection; nothing is sent any more."""
         self._stopped = True

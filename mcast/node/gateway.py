@@ -35,9 +35,8 @@ from mcast.wire.stream import (
 )
 
 if TYPE_CHECKING:
-    from mcast.node.shell import Shell
-
     from mcast.machine.engine import Applied
+    from mcast.node.shell import Shell
 
 BACKLOG_POLL_S: Final = 0.01  # between looks whether paused clients may go on, besides after every apply
 KEEPALIVE_LOOKS: Final = 25  # looks after which paused clients hear a PONG: a quarter of a second

@@ -17,9 +17,8 @@ from mcast.wire.records import RECORD_HEADER_BYTES, Record, RecordKind
 from mcast.wire.stream import Opened, Result, Status, StreamKind, decode_group_untrusted, pack_message
 
 if TYPE_CHECKING:
-    from mcast.node.shell import Shell
-
     from mcast.machine.engine import Applied
+    from mcast.node.shell import Shell
 
 
 class Submissions:

@@ -1,4 +1,4 @@
-"""Deterministic simulation: whole clusters in virtual time, everything that can go wrong, and what must hold all the same.
+"""Deterministic simulation: whole clusters in virtual time, all that can go wrong, and what must hold all the same.
 
     run(seed, without)           one random cluster and its faults, from one seed
     swarm(seeds, workers)        many of them, in processes

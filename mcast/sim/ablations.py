@@ -1,7 +1,7 @@
 """Ablations: each safety rule switched off once, to show that the simulator would notice its loss.
 
-Rules that random runs hit often are caught by the first seed that breaks; the rare ones by their directed scenario, which
-must also end whole with every rule on.
+Rules that random runs hit often are caught by the first seed that breaks; the rare ones by their directed scenario,
+which must also end whole with every rule on.
 """
 
 from __future__ import annotations

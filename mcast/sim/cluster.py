@@ -52,13 +52,14 @@ class Cluster:
                 rules=rules,
             )
             speed = DiskSpeed(plan.disk.least_s, plan.disk.most_s)
-            node = SimNode(self.world, settings, self.checker.books[index], speed, syncs=plan.sync == "always")
+            node = SimNode(self.world, settings, self.checker.books[index], speed, syncs=plan.sync == "always", cache_bytes=plan.cache_bytes)
             node.on_applied = self._results
             self.world.nodes.append(node)
         self.nodes = self.world.nodes
         self.network.nodes = list(self.nodes)
         self.clients = [
-            SimClient(self.world, index, plan.habits, Random(f"{plan.seed}:client:{index}")) for index in range(plan.clients)
+            SimClient(self.world, index, plan.habits, Random(f"{plan.seed}:client:{index}"))
+            for index in range(plan.clients)
         ]
         self.faults_done = 0
 
@@ -100,14 +101,15 @@ class Cluster:
         """What keeps the cluster from being whole, in words."""
         for client in self.clients:
             if client.issued < client.wanted or not client.idle:
-                return f"client {client.index} has {client.answered} answers to {client.issued} of {client.wanted} commands"
+                answered = f"{client.answered} answers to {client.issued}"
+                return f"client {client.index} has {answered} of {client.wanted} commands"
         if not any(node.replica.ruling for node in self.nodes):
             return "nobody rules"
         last = self.checker.last
         for node in self.nodes:
             if node.engine.applied_seq != last or node.replica.last_seq != last:
-                replica = node.replica
-                return f"{node.name} holds {replica.last_seq}, committed {replica.commit_seq}, applied {node.engine.applied_seq} of {last}"
+                held, commit = node.replica.last_seq, node.replica.commit_seq
+                return f"{node.name} holds {held}, committed {commit}, applied {node.engine.applied_seq} of {last}"
             report = node.replica.ledger_report()
             if report.open:
                 return f"{node.name} has open gaps {report.open}"
@@ -141,7 +143,8 @@ class Cluster:
         sequencer = self.sequencer()
         targets = fault.nodes or ((sequencer,) if sequencer is not None else (0,))
         self.faults_done += 1
-        self.loop.say(f"-- {fault.kind} of {', '.join(self.nodes[target].name for target in targets)} for {fault.for_s:.3f} s")
+        names = ", ".join(self.nodes[target].name for target in targets)
+        self.loop.say(f"-- {fault.kind} of {names} for {fault.for_s:.3f} s")
         if fault.kind in {"crash", "wipe"}:
             self._crash(fault, targets)
         elif fault.kind == "pause":

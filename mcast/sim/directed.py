@@ -1,12 +1,13 @@
 """Directed scenarios: the counter-examples to single rules, played out.
 
-Each is played twice by the tests: with every rule on it ends whole, without its rule it breaks a promise. The wording is
-Raft's where the counter-example is (Ongaro, Ousterhout: In Search of an Understandable Consensus Algorithm).
+Each is played twice by the tests: with every rule on it ends whole, without its rule it breaks a promise. `figure_8` is
+the one of that number in Ongaro and Ousterhout, In Search of an Understandable Consensus Algorithm.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final, NamedTuple
 
 import msgpack
@@ -18,6 +19,7 @@ from mcast.sim.stage import FRAME_KINDS, Stage
 from mcast.wire.frame import make_frame
 from mcast.wire.messages import Ack, Kind
 from mcast.wire.records import NONCE_BYTES, RecordKind, encode_record, split_fragments
+
 
 def figure_8(stage: Stage) -> None:
     """An event of an older reign is on a majority, yet not committed: a newer log may still replace it."""
@@ -57,7 +59,7 @@ def figure_8(stage: Stage) -> None:
 
 
 def long_absence(stage: Stage) -> None:
-    """A member returns with a tail nobody shares, from so long ago that a heartbeat's history does not reach back to it."""
+    """A member returns with a tail nobody shares, from so long ago that no heartbeat's history reaches back to it."""
     first = stage.founded()
     stage.cut("n1")
     stage.number(first, 20)
@@ -65,9 +67,9 @@ def long_absence(stage: Stage) -> None:
     for _ in range(10):
         ruler = stage.ruled(("n2", "n3"))
         stage.number(ruler, 2)
-        stage.until("they commit", lambda ruler=ruler: ruler.replica.commit_seq == ruler.replica.last_seq)
+        stage.until("they commit", partial(_has_committed_all, ruler))
         stage.cut(ruler.name)
-        stage.until("it steps down", lambda ruler=ruler: not ruler.replica.ruling)
+        stage.until("it steps down", partial(_is_deposed, ruler))
         stage.join()
         stage.cut("n1")
     stage.ruled(("n2", "n3"))
@@ -157,13 +159,13 @@ def half_a_command(stage: Stage) -> None:
     first = stage.founded()
     nonce = bytes(NONCE_BYTES)
     first.submit([(encode_record(RecordKind.OPEN, 1, 0, 0, 0, nonce),)])
-    stage.until("the session is open", lambda: first.replica.commit_seq == first.replica.last_seq)
+    stage.until("the session is open", partial(_has_committed_all, first))
     session = first.replica.last_seq
     command = msgpack.packb(["witness", 99, 1, bytes(300)])
     fragments = split_fragments(session, 1, 1, command, 200)
     half = len(fragments) // 2
     first.submit([tuple(fragments[:half])])
-    stage.until("the first half has committed", lambda: first.replica.commit_seq == first.replica.last_seq)
+    stage.until("the first half has committed", partial(_has_committed_all, first))
     stage.cut("n1")
     ruler = stage.ruled(("n2", "n3"))
     ruler.submit([tuple(fragments[half:])])
@@ -186,6 +188,14 @@ def ghostly_heartbeats(stage: Stage) -> None:
 
 def _durable(stage: Stage, name: str) -> int:
     return stage.node(name).book.durable
+
+
+def _has_committed_all(node: SimNode) -> bool:
+    return node.replica.commit_seq == node.replica.last_seq
+
+
+def _is_deposed(node: SimNode) -> bool:
+    return not node.replica.ruling
 
 
 def _storage_id(node: SimNode) -> bytes:

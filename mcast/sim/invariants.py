@@ -16,7 +16,7 @@ from mcast.wire.messages import Ack, Confirm, Message, Stale, Vote, VoteRequest,
 from mcast.wire.records import decode_records_untrusted
 
 
-class Violation(Error):
+class Violation(Error):  # noqa: N818 - what was found, not a failure of the one who looked
     """A promise of the fabric was broken."""
 
 
@@ -108,7 +108,9 @@ class Checker:
         at = next(reversed(book.chains))
         for frame in frames:
             if frame.first != at + 1 or not follows(frame, book.chains[at]):
-                raise Violation(f"{book.name} appended a frame at {frame.first} that does not follow its log's end at {at}")
+                raise Violation(
+                    f"{book.name} appended a frame at {frame.first} that does not follow its log's end, {at}"
+                )
             if frame.first > 1:  # a GENESIS that was never confirmed may be replaced
                 self._follow_law(book, frame)
             at = frame.last

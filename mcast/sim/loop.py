@@ -18,14 +18,14 @@ STEPS_MAX: Final = 2_000_000  # events of one run; beyond, something feeds itsel
 _STAMP: Final = struct.Struct("!dQ")
 
 
-class Runaway(Error):
+class Runaway(Error):  # noqa: N818 - as Violation
     """More events than any honest run has: something keeps scheduling itself."""
 
 
 class Loop:
     """Runs scheduled actions in order of virtual time (seconds from 0)."""
 
-    __slots__ = ("_heap", "_hash", "_serial", "lines", "now", "steps")
+    __slots__ = ("_hash", "_heap", "_serial", "lines", "now", "steps")
 
     def __init__(self, lines: list[str] | None = None) -> None:
         self.now = 0.0

@@ -7,7 +7,7 @@ started again on the same disk, or on an empty one.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -69,6 +69,8 @@ class World:
         self.index = {name_hash(name): index for index, name in enumerate(names)}
         self.opener = Opener(None, "sim", list(self.index), 0)
         self.nodes: list[SimNode] = []
+        self.marks: Counter[str] = Counter()
+        """How often rare things happened; a swarm must reach them all."""
         self.words = Words({name_hash(name): name for name in names})
 
     def open(self, datagram: Datagram) -> tuple[Envelope, Frame | Message] | str:
@@ -84,7 +86,7 @@ class World:
 class SimNode:
     """One node of a simulated cluster. `settings` holds for all its lives; `life` counts them."""
 
-    def __init__(self, world: World, settings: Settings, book: Book, speed: DiskSpeed, *, syncs: bool) -> None:
+    def __init__(self, world: World, settings: Settings, book: Book, speed: DiskSpeed, *, syncs: bool, cache_bytes: int) -> None:
         self.world = world
         self.settings = settings
         self.book = book
@@ -103,6 +105,7 @@ class SimNode:
         self.on_applied: Callable[[SimNode, list[Applied]], None] = lambda node, results: None
         self.refused: dict[str, int] = {}
         self._syncs = syncs
+        self._cache_bytes = cache_bytes
         self._clock_offset_s = world.random.uniform(1.0, 1000.0)
 
     @property
@@ -136,19 +139,26 @@ class SimNode:
             draw_id=lambda: random.randbytes(16),
             owner=self.name,
             segment_bytes=SEGMENT_BYTES,
+            cache_bytes=self._cache_bytes,
             truncation_durable=rules.truncation_durable,
         )
-        self.world.checker.started(self.book, recovered.meta, recovered.frames, (recovered.base_seq, recovered.base_chain))
+        base = recovered.base_seq, recovered.base_chain
+        self.world.checker.started(self.book, recovered.meta, recovered.frames, base)
         self.witness = Witness()
         self.engine = Engine(self.witness, contiguous=rules.dedupe_contiguous, cut=rules.fragments_cut_by_reign)
         self._sealer = Sealer(None, self.settings.cluster, self.name, random.randbytes(16))
         self.replica = Replica(self.settings, recovered, Random(random.getrandbits(64)), self.now)
-        if self.replica.commit_seq:
-            committed = [frame for frame in recovered.frames if frame.last <= self.replica.commit_seq]
-            self._note_commit()
-            self._apply(tuple(committed))
-        self.world.loop.say(f"{self.name} starts at event {recovered.frames[-1].last if recovered.frames else 0}")
+        self._replay()
+        self.world.loop.say(f"{self.name} starts at event {self.store.last_seq}")
         self._settle()
+
+    def _replay(self) -> None:
+        """Apply from the journal what is known committed, as a node does before it takes part."""
+        until = self.replica.commit_seq
+        if until:
+            self._note_commit()
+            for burst in self.store.frames_from(1):
+                self._apply([frame for frame in burst if frame.last <= until])
 
     def crash(self, *, power: bool) -> None:
         """kill -9; with `power` the machine goes too, and what was not synced may be lost or torn."""
@@ -281,6 +291,7 @@ class SimNode:
         elif isinstance(effect, Apply):
             self._apply(effect.frames)
         elif isinstance(effect, CatchUp):
+            self.world.marks["catch-up"] += 1
             self._catch_up(effect)
         else:
             raise AssertionError(f"unknown effect {kind}")
@@ -288,6 +299,7 @@ class SimNode:
     def _tell(self, notice: Notice) -> None:
         if self.world.loop.lines is not None:
             self._say(self.world.words.notice(notice))
+        self.world.marks[type(notice).__name__] += 1
         if isinstance(notice, HaltRequired):
             raise Violation(f"{self.name} halts: {notice.reason}")
 
@@ -298,7 +310,9 @@ class SimNode:
 
     def _control(self, message: Message, channel: int) -> Datagram:
         kind = kind_of[type(message)]
-        return Datagram(self._sealer.seal(kind, channel, self.replica.promised, b"", encode_message(message)), kind, None)
+        return Datagram(
+            self._sealer.seal(kind, channel, self.replica.promised, b"", encode_message(message)), kind, None
+        )
 
     def _repair(self, effect: Repair) -> None:
         channel = CONTROL if effect.to is None else UNICAST
@@ -428,6 +442,7 @@ class SimNode:
             if self.paused or not frames:
                 self.world.loop.after(0.01, self._if_alive(failed))
                 return
+            self.world.marks["transfer"] += 1
             self.replica.transferred(frames, peer_hash, self.now)
             self._settle()
             if fetch == self._fetch and frames[-1].last < effect.until:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
+from mcast.limits import CACHE_BYTES_MAX
 from mcast.sim.client import Habits
 from mcast.sim.network import Weather
 from mcast.sim.node import DiskSpeed
@@ -39,6 +40,8 @@ class Plan:
     observers: int
     sync: str
     frame_body_max: int
+    cache_bytes: int
+    """Of recent frames in a node's memory; little, so that some must be read from its journal."""
     heartbeat_max_s: float
     election_timeout_s: tuple[float, float]
     weather: Weather
@@ -71,6 +74,7 @@ def draw_plan(seed: int) -> Plan:
         observers=observers,
         sync=sync,
         frame_body_max=frame_body_max,
+        cache_bytes=random.choice((2_000, 20_000, CACHE_BYTES_MAX)),
         heartbeat_max_s=heartbeat_s,
         election_timeout_s=(election_s, 2 * election_s),
         weather=_weather(random),
@@ -123,7 +127,8 @@ def _faults(random: Random, members: int, observers: int, trouble_s: float, elec
     faults = []
     for _ in range(count):
         kind = random.choice(kinds)
-        at = random.random() * trouble_s if random.random() < 0.1 else CALM_START_S + random.random() * (trouble_s - CALM_START_S)
+        calm_s = 0.0 if random.random() < 0.1 else CALM_START_S
+        at = calm_s + random.random() * (trouble_s - calm_s)
         for_s = election_s * (random.random() if random.random() < 0.3 else 2 + 4 * random.random())
         if kind == "wipe":
             kind = "wipe" if wipes_left else "crash"

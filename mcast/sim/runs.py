@@ -6,7 +6,7 @@ One seed is one run, in every process and under every PYTHONHASHSEED; `Outcome.t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -39,12 +39,15 @@ class Outcome:
     datagrams: int
     dropped: int
     faults: int
+    marks: dict[str, int]
+    """How often what happened."""
     cpu_s: float
 
     @property
     def command(self) -> str:
         """What replays this run, with every step on the screen."""
-        return " ".join(["mcast sim --seed", str(self.seed), *(f"--without {rule}" for rule in self.without), "--trace"])
+        without = "".join(f" --without {rule}" for rule in self.without)
+        return f"mcast sim --seed {self.seed}{without} --trace"
 
 
 def rules_without(names: Iterable[str]) -> Rules:
@@ -86,6 +89,7 @@ def run_plan(plan: Plan, without: Sequence[str] = (), lines: list[str] | None = 
         datagrams=cluster.network.sent,
         dropped=cluster.network.dropped,
         faults=cluster.faults_done,
+        marks=dict(sorted(cluster.world.marks.items())),
         cpu_s=time.process_time() - started,
     )
 
@@ -100,10 +104,10 @@ def swarm(
     workers: int,
     without: Sequence[str] = (),
     progress: Callable[[Outcome], None] = lambda outcome: None,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Run all seeds in `workers` processes; outcomes come in order of seeds, each told to `progress` as well.
 
-    Stop iterating to stop early: what has not begun then never does.
+    Close it to stop early: what has not begun then never does.
     """
     tasks = [seeds[at : at + SEEDS_A_TASK] for at in range(0, len(seeds), SEEDS_A_TASK)]
     if workers <= 1:

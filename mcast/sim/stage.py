@@ -1,7 +1,7 @@
 """A stage for directed scenarios: a small cluster in calm weather, and hands on its links, disks and processes.
 
-Rules with rare counter-examples are not left to luck: a scenario plays the counter-example step by step. With the rule on
-it must end whole; with the rule off it must not.
+Rules with rare counter-examples are not left to luck: a scenario plays the counter-example step by step. With the rule
+on it must end whole; with the rule off it must not.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ FRAME_KINDS: Final = frozenset({Kind.DATA, Kind.REPAIR})
 class Stage:
     """Nodes n1, n2, ...; n1 founds and rules first. Every call raises Violation when a promise is broken in it."""
 
-    def __init__(self, rules: Rules, lines: list[str] | None, *, members: int, seed: int = 1, delay_s: float = 0.0005) -> None:
+    def __init__(self, rules: Rules, lines: list[str] | None, *, members: int, delay_s: float) -> None:
         plan = replace(
-            draw_plan(seed),
+            draw_plan(1),
             members=members,
             observers=0,
             sync="always",
@@ -112,8 +112,9 @@ class Stage:
 
     def drop_frames_of(self, *names: str, to: Sequence[str] = ()) -> None:
         """Lose DATA and REPAIR of these nodes, to all others or to some; everything else passes."""
+        targets = to or [node.name for node in self.nodes]
         self.drop(
-            lambda source, target, datagram: source in names and datagram.kind in FRAME_KINDS and (not to or target in to)
+            lambda source, target, datagram: source in names and target in targets and datagram.kind in FRAME_KINDS
         )
 
     def inject(self, source: str, target: str, body: Frame | Message, promised: int | None = None) -> None:

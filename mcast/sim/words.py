@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Final
 
 from mcast.protocol.effects import Append, Apply, CatchUp, Effect, Multicast, Notice, Repair, Send, Stream
 from mcast.wire.frame import Frame
 from mcast.wire.messages import Heartbeat, Kind, Nak, Reign
 
-NODE_FIELDS = frozenset({"to", "sequencer", "voted_for"})
+_NODES: Final = frozenset({"to", "sequencer", "voted_for"})
+_DULL: Final = frozenset({"stamp", "window", "cluster_uuid"})
 
 
 class Words:
@@ -34,7 +36,8 @@ class Words:
             to = self._name(effect.to) if isinstance(effect, Send) else "all"
             return f"-> {to} {self._value(effect.message)}"
         if isinstance(effect, CatchUp):
-            return f"-> CatchUp {effect.first}..{effect.until} from {', '.join(map(self._name, effect.peers)) or 'nobody'}"
+            peers = ", ".join(map(self._name, effect.peers)) or "nobody"
+            return f"-> CatchUp {effect.first}..{effect.until} from {peers}"
         return f"-> {self._value(effect)}"
 
     def notice(self, notice: Notice) -> str:
@@ -59,11 +62,11 @@ class Words:
         parts = []
         for field in dataclasses.fields(value):
             item = getattr(value, field.name)
-            if field.name in {"stamp", "window", "cluster_uuid"} or (field.name == "peers" and isinstance(value, Heartbeat)):
+            if field.name in _DULL or (field.name == "peers" and isinstance(value, Heartbeat)):
                 continue
             if isinstance(value, Nak) and field.name == "ranges":
                 parts.append(" ".join(f"{wanted.first}..{wanted.last}" for wanted in value.ranges))
-            elif field.name in NODE_FIELDS:
+            elif field.name in _NODES:
                 parts.append(f"{field.name}={self._name(item)}")
             else:
                 parts.append(f"{field.name}={self._value(item)}")

@@ -6,15 +6,21 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mcast.client import keeper
 from mcast.client.client import connect
+from mcast.client.receipts import Receipts
 from mcast.errors import NotSent
 from mcast.machine.kv import KeyValue
 from mcast.node.fake import FakeCluster, serving
 from mcast.node.gateway import Gateway
+
+
+def values(receipts: Receipts) -> list[Any]:
+    return [receipt.value for receipt in receipts if receipt]
 
 
 @pytest.fixture
@@ -32,13 +38,13 @@ async def test_lost_results_are_had_from_another_gateway(cluster: FakeCluster, g
     async with connect(cluster.config, at="n2") as client:
         await client.submit("incr", "k")
         cluster.shells["n2"].deaf = True
-        batch = asyncio.create_task(client.submit_many([("incr", "k") for _ in range(2_000)]))
+        batch = asyncio.create_task(client.submit_many([("incr", "k")] * 2_000))
         single = asyncio.create_task(client.submit("incr", "k"))
         while cluster.last_seq < 2_003:
             await asyncio.sleep(0)
         await gateways["n2"].stop(drain_s=0)
         receipts = await batch
-        assert [receipt.value for receipt in receipts if receipt] == list(range(2, 2_002))
+        assert values(receipts) == list(range(2, 2_002))
         assert receipts.last_seq == 2_002, "the receipts are those of the first time"
         assert (await single).value == 2_002
         assert client.node != "n2"
@@ -50,8 +56,8 @@ async def test_every_group_numbered_three_times_takes_effect_once(
 ) -> None:
     cluster.copies = 3
     async with connect(cluster.config, at="n3") as client:
-        receipts = await client.submit_many([("incr", "k") for _ in range(3_000)])
-        assert [receipt.value for receipt in receipts if receipt] == list(range(1, 3_001))
+        receipts = await client.submit_many([("incr", "k")] * 3_000)
+        assert values(receipts) == list(range(1, 3_001))
         assert (await client.submit("set", "big", "x" * 5_000)).outcome == "ok"
         assert (await client.query("get", "k")).value == 3_000
 
@@ -62,7 +68,7 @@ async def test_what_a_dead_sequencer_had_taken_is_forwarded_again(
     async with connect(cluster.config, at="n2") as client:
         await client.submit("incr", "k")
         cluster.held = True
-        batch = asyncio.create_task(client.submit_many([("incr", "k") for _ in range(1_000)]))
+        batch = asyncio.create_task(client.submit_many([("incr", "k")] * 1_000))
         while cluster.shells["n1"].submitted < 8:
             await asyncio.sleep(0)
         assert cluster.lose_taken()
@@ -72,7 +78,7 @@ async def test_what_a_dead_sequencer_had_taken_is_forwarded_again(
         await asyncio.sleep(0.02)
         assert not batch.done()
         cluster.reign("n3")
-        assert [receipt.value for receipt in await batch if receipt] == list(range(2, 1_002))
+        assert values(await batch) == list(range(2, 1_002))
         cluster.reign("n2")
         assert (await client.submit("incr", "k")).value == 1_002, "its own gateway rules now"
 
@@ -81,14 +87,14 @@ async def test_a_hole_in_the_forwarded_requests_is_resent(cluster: FakeCluster, 
     async with connect(cluster.config, at="n2") as client:
         await client.submit("incr", "k")
         cluster.held = True
-        first = asyncio.create_task(client.submit_many([("incr", "k") for _ in range(300)]))
+        first = asyncio.create_task(client.submit_many([("incr", "k")] * 300))
         while cluster.shells["n1"].submitted < 4:
             await asyncio.sleep(0)
         cluster.lose_taken()
         cluster.held = False
-        second = asyncio.create_task(client.submit_many([("incr", "k") for _ in range(300)]))
-        assert [receipt.value for receipt in await second if receipt] == list(range(302, 602))
-        assert [receipt.value for receipt in await first if receipt] == list(range(2, 302))
+        second = asyncio.create_task(client.submit_many([("incr", "k")] * 300))
+        assert values(await second) == list(range(302, 602))
+        assert values(await first) == list(range(2, 302))
 
 
 async def test_a_refusing_sequencer_is_asked_again_until_it_rules(
@@ -177,11 +183,13 @@ async def test_any_mix_of_losses_applies_each_command_once_and_in_order(
 
     async with connect(cluster.config) as client:
         troubles = asyncio.create_task(trouble())
+        items: list[Any] = list(range(4_000))
+        items[50::200] = ["x" * 4_000] * 20  # these need fragments
         done: list[int] = []
-        for start in range(0, 4_000, 200):
-            receipts = await client.submit_many([("append", "l", start + index) for index in range(200)])
-            done += [receipt.value for receipt in receipts if receipt]
+        for start in range(0, len(items), 200):
+            receipts = await client.submit_many([("append", "l", item) for item in items[start : start + 200]])
+            done += values(receipts)
             await asyncio.sleep(0.001)
         await troubles
-        assert done == list(range(1, 4_001))
-        assert (await client.query("get", "l")).value == list(range(4_000))
+        assert done == list(range(1, len(items) + 1))
+        assert (await client.query("get", "l")).value == items

@@ -73,7 +73,7 @@ def test_boards_show_the_newest_movements_first_and_stay_bounded(tower: Rehearsa
     tower.run([departed(1, 10, delay=3), ("cancelled", 2, 11, "B6", 2, "IAH", "JFK"), ("landed", 1, 12)])
     assert tower.query("board", "IAH") == [[12, "landed", "UA1", "EWR", None], [11, "cancelled", "B62", "JFK", None]]
     assert tower.query("board", "EWR", 1) == [[10, "departed", "UA1", "IAH", 3]]
-    assert tower.query("board", "XXX") == []
+    assert tower.query("board", "ZZZ") == []
     tower.run([departed(number, 20) for number in range(10, 50)])
     assert [movement[2] for movement in tower.query("board", "EWR", 99)] == [
         f"UA{n}" for n in range(49, 49 - BOARD_MAX, -1)
@@ -117,7 +117,7 @@ def test_the_machine_and_the_table_agree_on_a_part(tower: Rehearsal, limit: int)
     assert differences(questions, expected, {"n1": ask(tower)}) == []
     for at in range(now - 4_000, now + 1, 37):
         assert tower.query("in_the_air", at) == right.answer("in_the_air", at)
-    for airport in ("EWR", "JFK", "LGA", "MIA", "LAX", "XXX"):
+    for airport in ("EWR", "JFK", "LGA", "MIA", "LAX", "ZZZ"):
         assert tower.query("board", airport, 7) == right.answer("board", airport, 7)
 
 

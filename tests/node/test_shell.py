@@ -78,7 +78,7 @@ async def start(running: AsyncExitStack, config: Config, node: str = "n1", **opt
 async def open_session(watch: Watch) -> int:
     nonce = bytes(range(16))
     watch.shell.engine.watch_nonce(nonce)
-    assert watch.shell.submit([(encode_record(RecordKind.OPEN, 1, 0, 0, 1, nonce),)])
+    assert watch.shell.submit([(encode_record(RecordKind.OPEN, 1, 0, 0, 0, nonce),)])
     await watch.until(lambda: any(one.kind == "opened" for one in watch.applied))
     session = watch.applied[-1].session
     watch.shell.engine.watch(session)
@@ -210,7 +210,7 @@ async def test_a_callback_that_raises_halts_the_node(tmp_path: Path, running: As
         raise ValueError("a bug")
 
     watch.shell.on_applied.append(broken)
-    watch.shell.submit([(encode_record(RecordKind.OPEN, 1, 0, 0, 1, bytes(16)),)])
+    watch.shell.submit([(encode_record(RecordKind.OPEN, 1, 0, 0, 0, bytes(16)),)])
     async with asyncio.timeout(5):
         await watch.shell.stopped.wait()
     assert watch.shell.halted == "a bug: ValueError: a bug"
@@ -222,10 +222,10 @@ class FailingFiles(RealFiles):
     write_errno = 0
     sync_errno = 0
 
-    def pwrite(self, fd: int, data: Any, offset: int) -> int:
+    def pwritev(self, fd: int, buffers: Sequence[bytes], offset: int) -> int:
         if self.write_errno:
             raise OSError(self.write_errno, "refused on purpose")
-        return super().pwrite(fd, data, offset)
+        return super().pwritev(fd, buffers, offset)
 
     def fdatasync(self, fd: int) -> None:
         if self.sync_errno:
@@ -239,7 +239,7 @@ async def test_a_failed_sync_halts_the_node(tmp_path: Path, running: AsyncExitSt
     await watch.ruling()
     files.sync_errno = errno.EIO
     before = watch.shell.replica.commit_seq
-    watch.shell.submit([(encode_record(RecordKind.OPEN, 1, 0, 0, 1, bytes(16)),)])
+    watch.shell.submit([(encode_record(RecordKind.OPEN, 1, 0, 0, 0, bytes(16)),)])
     async with asyncio.timeout(5):
         await watch.shell.stopped.wait()
     assert watch.shell.halted is not None and "disk failed" in watch.shell.halted
@@ -255,7 +255,7 @@ async def test_a_full_disk_stops_acknowledging_until_there_is_room(
     await watch.ruling()
     files.write_errno = errno.ENOSPC
     before = watch.shell.replica.commit_seq
-    watch.shell.submit([(encode_record(RecordKind.OPEN, 1, 0, 0, 1, bytes(16)),)])
+    watch.shell.submit([(encode_record(RecordKind.OPEN, 1, 0, 0, 0, bytes(16)),)])
     async with asyncio.timeout(5):
         while not watch.shell.disk_full:
             await asyncio.sleep(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from typing import Any
 
@@ -47,6 +48,7 @@ from mcast.wire.stream import (
 )
 
 NONCE = bytes(range(16))
+WRONG: list[Any] = [-1, 2**64 - 1, True, [[]], "x" * 5_000]
 MESSAGES: list[tuple[StreamKind, StreamMessage]] = [
     (StreamKind.HELLO, Hello(VERSION, "lab", "peer", "n1", NONCE)),
     (StreamKind.WELCOME, Welcome("n1", "lab", 1_300, {"set": (2, 2)}, {"get": (1, 1)}, NONCE)),
@@ -92,7 +94,7 @@ def test_fields_missing_added_or_of_another_type_are_refused(kind: StreamKind, m
     bad: list[Any] = [fields[:-1], [*fields, 1], dict(enumerate(fields)), None, 7, fields[0], []]
     for index in range(len(fields)):
         if (kind, index) not in ((StreamKind.ANSWER, 1), (StreamKind.QUERY, 2)):  # a value, and arguments: anything
-            bad += [[*fields[:index], wrong, *fields[index + 1 :]] for wrong in (-1, 2**64 - 1, True, [[]], "x" * 5_000)]
+            bad += [[*fields[:index], wrong, *fields[index + 1 :]] for wrong in WRONG]
     for one in bad:
         with pytest.raises(DecodeError):
             decode_stream_untrusted(kind, msgpack.packb(one))
@@ -100,10 +102,8 @@ def test_fields_missing_added_or_of_another_type_are_refused(kind: StreamKind, m
 
 @given(st.sampled_from(sorted(StreamKind)), st.binary(max_size=300))
 def test_garbage_decodes_or_raises_decode_error(kind: int, payload: bytes) -> None:
-    try:
+    with contextlib.suppress(DecodeError):
         decode_stream_untrusted(kind, payload)
-    except DecodeError:
-        pass
 
 
 @given(st.sampled_from(MESSAGES), st.integers(0, 10**6), st.integers(1, 255))
@@ -112,10 +112,8 @@ def test_a_flipped_byte_decodes_or_raises_decode_error(
 ) -> None:
     payload = bytearray(msgpack.packb(item[1]))
     payload[at % len(payload)] ^= flip
-    try:
+    with contextlib.suppress(DecodeError):
         decode_stream_untrusted(item[0], bytes(payload))
-    except DecodeError:
-        pass
 
 
 def test_small_messages_may_not_be_large_nor_deep() -> None:

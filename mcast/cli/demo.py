@@ -1,0 +1,273 @@
+"""`mcast demo`: the whole thing on this machine, with loss on purpose, a live view, and the proof at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from mcast.cli import options, output, render
+from mcast.cli.exits import Ended, ExitCode
+from mcast.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from mcast.demo.show import Shown, Watch
+    from mcast.testing.processes import Processes
+
+FLIGHTS_MACHINE: Final = "mcast.demo.flights:Flights"
+REDRAW_S: Final = 0.25
+PLAIN_S: Final = 2.0  # between two lines where there is no terminal
+SEED_MAX: Final = 2**31
+ANSWER_WIDTH: Final = 60  # characters of an answer in the table
+
+
+def demo(  # noqa: PLR0913 - one a flag
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help='Your own stream: JSON lines ["name", arg, ...].', metavar="FILE.jsonl"),
+    ] = None,
+    machine: Annotated[
+        str | None, typer.Option("--machine", help="The state machine for your stream.", metavar="MODULE:CLASS")
+    ] = None,
+    loss: Annotated[
+        str, typer.Option("--loss", help="Share of datagrams that each node loses.", metavar="PERCENT")
+    ] = "5%",
+    seed: Annotated[int, typer.Option("--seed", help="Of the injected faults.", min=0, max=SEED_MAX)] = 7,
+    limit: Annotated[int | None, typer.Option("--limit", help="Only the first N flights of the year.", min=1)] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the cluster up until Ctrl-C.")] = False,
+    json: options.Json = False,
+) -> None:
+    """Show the whole thing on this machine.
+
+    Three nodes follow every flight that left New York in 2013, while each of them loses datagrams on purpose. At the end
+    every replica is asked the same questions; the answers are compared with each other and with an independent
+    computation straight from the data. Exit 0 only when all agree and every lost datagram is accounted for.
+
+    Examples: `mcast demo` · `mcast demo --loss 20%` · `mcast demo --from orders.jsonl --machine shop:Orders`
+    """
+    from mcast.demo.show import Watch
+    from mcast.net.faulty import parse_faults
+    from mcast.testing.processes import Processes
+
+    if (source is None) != (machine is None):
+        raise ConfigError("--from", str(source) if source else None, "goes with --machine", "give both, or neither")
+    if source is not None and limit is not None:
+        raise ConfigError("--limit", limit, "is for the flights", "cut your own stream with `head`")
+    percent = loss if loss.endswith("%") else f"{loss}%"
+    faults = f"loss={percent},seed={seed}"
+    parse_faults(faults)
+    story = _flights(limit) if source is None or machine is None else _own_stream(source, machine)
+    watch = Watch()
+    cluster = Processes(
+        machine=story.machine, machine_folder=Path.cwd(), sealed=True, faults={"*": faults}, sync="os"
+    )  # fmt: skip
+    shown = asyncio.run(_run(cluster, story, watch, loss=percent, keep=keep, json=json))
+    if not shown.proven:
+        raise Ended(ExitCode.FINDING, "the replicas do not agree: see above")
+
+
+class Story:
+    """What is streamed and asked; `total` is the number of commands."""
+
+    def __init__(
+        self,
+        machine: str,
+        total: int,
+        commands: Callable[[], Iterator[Any]],
+        questions: Callable[[], tuple[Any, ...]],
+        expect: Callable[[], list[Any]] | None,
+    ) -> None:
+        self.machine = machine
+        self.total = total
+        self.commands = commands
+        self.questions = questions
+        self.expect = expect
+
+
+def _flights(limit: int | None) -> Story:
+    from mcast.demo.events import flight_commands
+    from mcast.demo.independent import Independent
+    from mcast.demo.questions import questions_for
+    from mcast.demo.source import data_folder
+
+    data_folder()  # says at once when the data is not installed
+    total = sum(1 for _ in flight_commands(limit))
+    newest = 0
+
+    def commands() -> Iterator[Any]:
+        nonlocal newest
+        for command in flight_commands(limit):
+            newest = command[2]  # type: ignore[assignment] # every command's second argument is its minute
+            yield command
+
+    def expect() -> list[Any]:
+        right = Independent(limit)
+        return [right.answer(name, *args) for _, (name, args) in questions_for(newest)]
+
+    return Story(FLIGHTS_MACHINE, total, commands, lambda: questions_for(newest), expect)
+
+
+def _own_stream(source: Path, machine: str) -> Story:
+    from mcast.demo.stream import read_commands
+    from mcast.machine.loading import load_machine
+
+    load_machine(machine, str(Path.cwd()))
+
+    def commands() -> Iterator[Any]:
+        with source.open("rb") as stream:
+            yield from read_commands(stream, str(source))
+
+    return Story(machine, sum(1 for _ in commands()), commands, tuple, None)
+
+
+async def _run(  # noqa: PLR0913 - the command's settings
+    cluster: Processes, story: Story, watch: Watch, *, loss: str, keep: bool, json: bool
+) -> Shown:
+    from mcast.demo.show import show
+
+    if not json:
+        output.note(f"mcast: three nodes on loopback multicast, each losing {loss} of its datagrams; {story.total:,} events")
+    async with cluster:
+        async with _shown_live(story, watch, quiet=json):
+            shown = await show(cluster, story.commands(), story.questions, story.expect, watch)
+        if json:
+            output.print_json(_document(shown))
+        else:
+            _print(shown)
+        if keep:
+            output.note(f"mcast: the cluster stays up: mcast status -c {cluster.path}; Ctrl-C ends it")
+            await asyncio.Event().wait()
+    return shown
+
+
+@contextlib.asynccontextmanager
+async def _shown_live(story: Story, watch: Watch, *, quiet: bool) -> Any:
+    """Redraw what `watch` knows, on stderr, while the block runs."""
+    if quiet:
+        yield
+        return
+    drawing = asyncio.get_running_loop().create_task(
+        _draw(story, watch) if sys.stderr.isatty() else _tell(story, watch)
+    )
+    try:
+        yield
+    finally:
+        drawing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await drawing
+
+
+async def _draw(story: Story, watch: Watch) -> None:
+    from rich.console import Console
+    from rich.live import Live
+
+    began = time.monotonic()
+    with Live(console=Console(stderr=True), refresh_per_second=8, transient=False) as live:
+        try:
+            while True:
+                live.update(_view(story, watch, time.monotonic() - began))
+                await asyncio.sleep(REDRAW_S)
+        finally:
+            live.update(_view(story, watch, time.monotonic() - began))
+
+
+async def _tell(story: Story, watch: Watch) -> None:
+    began = time.monotonic()
+    while True:
+        await asyncio.sleep(PLAIN_S)
+        per_second = watch.acknowledged / (time.monotonic() - began)
+        gaps = ", ".join(f"{node['id']} {node['repaired']} of {node['lost']}" for node in _answering(watch.gaps))
+        output.note(f"mcast: {watch.acknowledged:,} of {story.total:,} events, {per_second:,.0f}/s; repaired: {gaps}")
+
+
+def _view(story: Story, watch: Watch, seconds: float) -> RenderableType:
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.text import Text
+
+    gaps = {node["id"]: node for node in _answering(watch.gaps)}
+    ruler = watch.status.get("sequencer")
+    rows = [
+        [
+            f"{node['id']} (sequencer)" if node["id"] == ruler else node["id"], node["state"], node["applied_seq"],
+            node["lag_events"], node["gaps_open"], gaps.get(node["id"], {}).get("lost"), node["naks_sent"],
+            node["repairs_received"], node["repairs_sent"],
+        ]
+        for node in watch.status.get("nodes", [])
+    ]  # fmt: skip
+    columns = ["node", "state", "applied", "behind", "gaps open", "lost", "NAKs", "repairs got", "repairs given"]
+    done = f"{watch.acknowledged:,} of {story.total:,} events, {watch.acknowledged / max(seconds, 0.001):,.0f}/s"
+    return Group(
+        Text(done), ProgressBar(total=max(story.total, 1), completed=watch.acknowledged, width=80),
+        output.make_table("", columns, rows),
+    )  # fmt: skip
+
+
+def _answering(gaps: dict[str, Any]) -> list[dict[str, Any]]:
+    return [node for node in gaps.get("nodes", []) if node.get("lost") is not None]
+
+
+def _print(shown: Shown) -> None:
+    rate = shown.events / max(shown.seconds, 1e-9)
+    output.print_line(
+        f"{shown.events:,} events acknowledged in {shown.seconds:.1f} s ({rate:,.0f}/s); "
+        f"{shown.rejected:,} rejected, {shown.failed:,} failed"
+    )
+    replicas = list(shown.answers)
+    if shown.questions:
+        wrong = {(each.who, each.words) for each in shown.differences}
+        rows = []
+        for index, (words, _) in enumerate(shown.questions):
+            answer = shown.expected[index] if shown.expected is not None else shown.answers[replicas[0]][index]
+            verdicts = ["DIFFERS" if (node_id, words) in wrong else "equal" for node_id in replicas]
+            rows.append([words, *verdicts, _short(answer)])
+        source = "straight from the CSV" if shown.expected is not None else replicas[0]
+        output.print_table("the same questions to every replica", ["question", *replicas, source], rows)
+    for each in shown.differences:
+        output.print_line(f"{each.who} differs on {each.words}: {_short(each.answer)}, not {_short(each.expected)}")
+    rows = [[node["id"], node["applied_seq"], node["chain"], node["result_chain"]] for node in shown.status["nodes"]]
+    output.print_table("proofs: log and outcomes", ["node", "applied", "chain", "result chain"], rows)
+    render.print_reconciliation(shown.gaps)
+    output.print_line("everything agrees" if shown.proven else "NOT everything agrees")
+
+
+def _short(answer: object) -> str:
+    text = str(answer)
+    return text if len(text) <= ANSWER_WIDTH else f"{text[: ANSWER_WIDTH - 3]}..."
+
+
+def _document(shown: Shown) -> dict[str, Any]:
+    return {
+        "events": shown.events,
+        "rejected": shown.rejected,
+        "failed": shown.failed,
+        "seconds": round(shown.seconds, 3),
+        "questions": [
+            {
+                "question": words, "query": [name, *args],
+                "expected": shown.expected[index] if shown.expected is not None else None,
+                "answers": {node_id: given[index] for node_id, given in shown.answers.items()},
+            }
+            for index, (words, (name, args)) in enumerate(shown.questions)
+        ],
+        "differences": [{"node": each.who, "question": each.words} for each in shown.differences],
+        "nodes": [
+            {"id": node["id"], "applied_seq": node["applied_seq"], "chain": node["chain"],
+             "result_chain": node["result_chain"]}
+            for node in shown.status["nodes"]
+        ],
+        "reconciliation": [
+            {"id": each.id, "injected": each.injected, "detected": each.detected, "repaired": each.repaired,
+             "superseded": each.superseded, "transferred": each.transferred, "difference": each.difference}
+            for each in shown.reconciliation
+        ],
+        "proven": shown.proven,
+    }  # fmt: skip

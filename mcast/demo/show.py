@@ -1,0 +1,142 @@
+"""The demonstration as a whole: a cluster of processes, a stream through it under loss, and the proof at the end.
+
+Returns data and prints nothing; whoever runs it looks on through `Watch`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from mcast.analysis.ledger import Reconciliation, reconcile
+from mcast.client.client import Client
+from mcast.client.receipts import Receipts
+from mcast.demo.questions import Difference, Question, differences
+from mcast.errors import NotSent
+from mcast.testing.processes import Processes
+
+WATCH_S: Final = 0.25  # between two looks at the replicas
+STREAM_S: Final = 600.0  # for the whole stream to be acknowledged
+EQUAL_S: Final = 30.0  # for the last gaps to be repaired
+QUESTION_S: Final = 10.0
+
+Command = Sequence[Any]
+
+
+@dataclass(slots=True)
+class Watch:
+    """What is known while it runs. `status` and `gaps` are the newest documents of those commands."""
+
+    acknowledged: int = 0
+    status: dict[str, Any] = field(default_factory=dict)
+    gaps: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What the run proved. `answers` maps each replica to its answers, in the order of the questions asked."""
+
+    events: int
+    rejected: int
+    failed: int
+    seconds: float
+    """From the first command submitted to the last one acknowledged."""
+    status: dict[str, Any]
+    gaps: dict[str, Any]
+    questions: tuple[tuple[str, Question], ...]
+    answers: dict[str, list[Any]]
+    expected: list[Any] | None
+    """The independent computation's answers; None where there is none."""
+
+    @property
+    def differences(self) -> list[Difference]:
+        """Answers that differ from the independent ones, or without those, from the first replica's."""
+        if not self.answers:
+            return []
+        right = self.expected if self.expected is not None else next(iter(self.answers.values()))
+        return differences(self.questions, right, self.answers)
+
+    @property
+    def reconciliation(self) -> list[Reconciliation]:
+        """Each replica's account of the lost datagrams."""
+        return reconcile(self.gaps)
+
+    @property
+    def chains_equal(self) -> bool:
+        """Whether all replicas hold the same log and computed the same outcomes."""
+        return len({(node["applied_seq"], node["chain"], node["result_chain"]) for node in self.status["nodes"]}) == 1
+
+    @property
+    def proven(self) -> bool:
+        """Whether everything that must agree does."""
+        return self.chains_equal and not self.differences and all(each.reconciles for each in self.reconciliation)
+
+
+async def show(
+    cluster: Processes,
+    commands: Iterable[Command],
+    questions: Callable[[], tuple[tuple[str, Question], ...]],
+    expect: Callable[[], list[Any]] | None,
+    watch: Watch,
+) -> Shown:
+    """Stream `commands` through a running cluster, then ask every replica the same questions.
+
+    `questions` and `expect` are called once the stream has ended, the latter in a thread.
+
+    Raises:
+        NotSent, Unknown: the cluster stopped acknowledging. NotYet: the replicas did not become equal.
+    """
+    loop = asyncio.get_running_loop()
+    watching = loop.create_task(_look(cluster, watch))
+    try:
+        async with cluster.connect() as client:
+            began = loop.time()
+            receipts = await client.submit_stream(
+                commands, keep=False, timeout=STREAM_S, on_progress=lambda sofar: _note(sofar, watch)
+            )
+            seconds = loop.time() - began
+        watch.status = await cluster.equal(EQUAL_S)
+    finally:
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
+    asked = questions()
+    answers = {node_id: await _ask(cluster, node_id, asked, receipts.last_seq or 0) for node_id in cluster.running}
+    expected = await asyncio.to_thread(expect) if expect is not None else None
+    watch.gaps = await cluster.gaps()
+    return Shown(
+        events=receipts.count, rejected=receipts.rejected, failed=receipts.failed, seconds=seconds,
+        status=watch.status, gaps=watch.gaps, questions=asked, answers=answers, expected=expected,
+    )  # fmt: skip
+
+
+def _note(sofar: Receipts, watch: Watch) -> None:
+    watch.acknowledged = sofar.known
+
+
+async def _look(cluster: Processes, watch: Watch) -> None:
+    """Keep the watch's documents fresh until cancelled."""
+    while True:
+        with contextlib.suppress(NotSent):
+            async with cluster.connect() as client:
+                await _refresh(client, watch)
+        await asyncio.sleep(WATCH_S)
+
+
+async def _refresh(client: Client, watch: Watch) -> None:
+    while True:
+        watch.status, watch.gaps = dict(await client.status()), dict(await client.gaps())
+        await asyncio.sleep(WATCH_S)
+
+
+async def _ask(
+    cluster: Processes, node_id: str, questions: tuple[tuple[str, Question], ...], min_seq: int
+) -> list[Any]:
+    async with cluster.connect(node_id, strict=True) as client:
+        return [
+            (await client.query(name, *args, min_seq=min_seq, timeout=QUESTION_S)).value
+            for _, (name, args) in questions
+        ]
