@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from mcast.cli import demo, fault, gaps, init, keygen, node, query, sim, status, submit, up
+from mcast.cli import bench, demo, fault, gaps, init, keygen, node, query, sim, status, submit, up
 from mcast.cli.arguments import COMMAND_CONTEXT, WordsCommand
 from mcast.cli.exits import ExitCode, exit_code_of, line_of
 from mcast.cli.output import note
@@ -43,6 +43,7 @@ def _main(
     pass
 
 
+app.add_typer(bench.app, name="bench")
 app.command("demo")(demo.demo)
 app.command("init")(init.init)
 app.command("keygen")(keygen.keygen)

@@ -47,8 +47,8 @@ def demo(  # noqa: PLR0913 - one a flag
 ) -> None:
     """Show the whole thing on this machine.
 
-    Three nodes follow every flight that left New York in 2013, while each of them loses datagrams on purpose. At the end
-    every replica is asked the same questions; the answers are compared with each other and with an independent
+    Three nodes follow every flight that left New York in 2013, while each of them loses datagrams on purpose. At the
+    end every replica is asked the same questions; the answers are compared with each other and with an independent
     computation straight from the data. Exit 0 only when all agree and every lost datagram is accounted for.
 
     Examples: `mcast demo` · `mcast demo --loss 20%` · `mcast demo --from orders.jsonl --machine shop:Orders`
@@ -134,7 +134,7 @@ async def _run(  # noqa: PLR0913 - the command's settings
     from mcast.demo.show import show
 
     if not json:
-        output.note(f"mcast: three nodes on loopback multicast, each losing {loss} of its datagrams; {story.total:,} events")
+        output.note(f"mcast: three nodes on loopback, each loses {loss} of its datagrams; {story.total:,} events")
     async with cluster:
         async with _shown_live(story, watch, quiet=json):
             shown = await show(cluster, story.commands(), story.questions, story.expect, watch)

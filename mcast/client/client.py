@@ -60,6 +60,7 @@ class Client:
     """Submits commands and asks queries; any number of tasks may share one. Calls are numbered as they are made.
 
     Entering raises NotSent if no node answers before the timeout, naming who was asked on which address.
+    `status`, `gaps` and `fault` ask over connections of their own and work without entering, too.
     """
 
     def __init__(self, config: Config, at: str | None, timeout_s: float, *, strict: bool = False) -> None:

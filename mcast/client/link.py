@@ -25,7 +25,7 @@ CLOSE_S: Final = 0.5  # for what was written to leave, and for TLS to say goodby
 WRITE_BUFFER_BYTES: Final = 1 << 20  # beyond this a writer is told to wait
 
 
-class Unreachable(Error):
+class Unreachable(Error):  # noqa: N818 - named for the situation, like the errors users meet
     """A node that could not be connected to; the message says which address and why."""
 
 

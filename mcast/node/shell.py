@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final
@@ -25,6 +24,7 @@ from mcast.machine.engine import Applied, Engine
 from mcast.net.faulty import Faults, parse_faults
 from mcast.net.memory import Hub
 from mcast.node import report, setup
+from mcast.node.applying import ApplyQueue, replay
 from mcast.node.durability import GroupCommit
 from mcast.node.transport import Transport, ordered_by_reign
 from mcast.protocol.effects import (
@@ -48,9 +48,6 @@ from mcast.storage.files import Files
 from mcast.storage.store import Store
 from mcast.wire.frame import Frame
 
-APPLY_SLICE_S: Final = 0.005  # of applying in one turn of the loop, so that heartbeats and acknowledgements are on time
-APPLY_BURST_FRAMES: Final = 16  # between two looks at the clock
-APPLY_BACKLOG_BYTES: Final = 8 << 20  # committed and not yet applied; beyond, nothing more is received meanwhile
 TIMER_DRAINS_MAX: Final = 8  # bursts received before an overdue timer is judged all the same
 DISK_RETRY_S: Final = 0.5  # between attempts to write what a full disk refused
 STOP_DRAIN_S: Final = 2.0  # for committed events to be applied when stopping
@@ -97,10 +94,8 @@ class Shell:
         self._loop: asyncio.AbstractEventLoop
         self._disk: GroupCommit
         self._submitted: list[tuple[bytes, ...]] = []
-        self._to_apply: deque[Frame] = deque()
-        self._to_apply_bytes = 0
+        self._queue = ApplyQueue(self.engine, self._tell_applied, self._guarded)
         self._settling: asyncio.Handle | None = None
-        self._applying: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = float("inf")
         self._drains = 0
@@ -114,7 +109,7 @@ class Shell:
             Append: lambda effect: self._disk.append(effect.ticket, effect.frames),
             Truncate: lambda effect: self._disk.truncate(effect.ticket, effect.last),
             WriteMeta: lambda effect: self._disk.write_meta(effect.ticket, effect.meta),
-            Apply: self._keep_to_apply,
+            Apply: lambda effect: self._queue.add(effect.frames),
             CatchUp: self._catch_up,
         }
 
@@ -144,7 +139,7 @@ class Shell:
                     self.config, self.node, recovered, link.receive_window, self.wall_offset_ns, monotonic_s()
                 )
                 self._set_faults(self._fault)
-                await self._replay(self.replica.commit_seq)
+                await replay(self.engine, self.store.frames_from(1), self.replica.commit_seq)
             except BaseException:
                 link.close()
                 raise
@@ -168,10 +163,9 @@ class Shell:
         self._leave()
         if self.joined:
             await asyncio.to_thread(self._disk.close)
-        deadline = monotonic_s() + STOP_DRAIN_S
-        while self._to_apply and self.halted is None and monotonic_s() < deadline:
-            self._apply()
-            await asyncio.sleep(0)
+        if self.halted is None:
+            with self._guarded():
+                await self._queue.drain(STOP_DRAIN_S)
         try:
             await asyncio.to_thread(self.store.close)
         except DiskFailed as failed:
@@ -232,7 +226,7 @@ class Shell:
     @property
     def unapplied_bytes(self) -> int:
         """Bytes of committed frames that wait to be applied."""
-        return self._to_apply_bytes
+        return self._queue.bytes
 
     @property
     def disk_full(self) -> bool:
@@ -246,11 +240,11 @@ class Shell:
     def _readable(self) -> None:
         """A socket has something: take one burst; the loop calls again if there is more."""
         with self._guarded():
-            if self._to_apply_bytes <= APPLY_BACKLOG_BYTES:
+            if self._queue.full:
+                self._queue.run()
+            else:
                 self._receive(self.transport.receive(monotonic_s()))
                 self._settle()
-            else:
-                self._apply()
 
     def _due(self) -> None:
         """The timer. Sockets are drained before the protocol judges who was silent."""
@@ -319,8 +313,7 @@ class Shell:
         notices = replica.take_notices()
         if notices:
             self._tell(notices)
-        if self._to_apply and self._applying is None:
-            self._apply()
+        self._queue.run()
         self._arm()
 
     def _tell(self, notices: Sequence[Notice]) -> None:
@@ -347,44 +340,13 @@ class Shell:
         self._timer_due = due
         self._timer = self._loop.call_later(max(due - monotonic_s(), 0.0), self._due)
 
-    def _keep_to_apply(self, effect: Apply) -> None:
-        self._to_apply.extend(effect.frames)
-        self._to_apply_bytes += sum(frame.size for frame in effect.frames)
-
     def _catch_up(self, request: CatchUp) -> None:
         if self.on_catch_up is not None:
             self.on_catch_up(request)
 
-    def _apply_more(self) -> None:
-        self._applying = None
-        with self._guarded():
-            self._apply()
-
-    def _apply(self) -> None:
-        """Apply for at most a slice of time; the rest waits for the loop's next turn."""
-        waiting, until = self._to_apply, monotonic_s() + APPLY_SLICE_S
-        while waiting and self.halted is None:
-            frames = [waiting.popleft() for _ in range(min(len(waiting), APPLY_BURST_FRAMES))]
-            self._to_apply_bytes -= sum(frame.size for frame in frames)
-            applied = self.engine.apply(frames)
-            for callback in list(self.on_applied):
-                callback(applied)
-            if monotonic_s() >= until:
-                break
-        if waiting and self._applying is None and self._active:
-            self._applying = self._loop.call_soon(self._apply_more)
-
-    async def _replay(self, until: int) -> None:
-        """Apply the journal up to event `until`, leaving the loop a turn after each burst."""
-        for burst in self.store.frames_from(1) if until else ():
-            frames = [frame for frame in burst if frame.last <= until]
-            for start in range(0, len(frames), APPLY_BURST_FRAMES):
-                self.engine.apply(frames[start : start + APPLY_BURST_FRAMES])
-                await asyncio.sleep(0)
-            if len(frames) < len(burst):
-                break
-        if self.engine.applied_seq != until:
-            raise Halted(f"the journal replays to event {self.engine.applied_seq}, not to {until}")
+    def _tell_applied(self, applied: list[Applied]) -> None:
+        for callback in list(self.on_applied):
+            callback(applied)
 
     def _set_faults(self, spec: Any) -> None:
         faults = None if spec is None else Faults(spec, self.node_id, self.replica.note_injected)
@@ -411,8 +373,9 @@ class Shell:
             self.stopped.set()
 
     def _leave(self) -> None:
-        for handle in (self._timer, self._settling, self._applying):
+        for handle in (self._timer, self._settling):
             if handle is not None:
                 handle.cancel()
-        self._timer = self._settling = self._applying = None
+        self._timer = self._settling = None
+        self._queue.stop()
         self.transport.link.close()

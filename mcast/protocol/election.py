@@ -40,11 +40,11 @@ class Election:
     def confirmed(self, now: float) -> None:
         """The sequencer proved that a majority hears it."""
         self._heard_at = now
+        self._tries = 0
         self.grace(now)
 
     def grace(self, now: float) -> None:
         """Grant the present epoch one election timeout of silence."""
-        self._tries = 0
         self._silent_at = now + self.core.random.uniform(*self.core.settings.election_timeout_s)
 
     def tick(self, now: float) -> None:

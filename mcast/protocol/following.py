@@ -239,7 +239,7 @@ class Following:
         for frame in self.reorder.drop_unless(self._lawful):
             self.ledger.unkept(frame)
         self.reorder.drop_below(last)
-        self.gaps.forget(last)
+        self.gaps.restart(last)
         for first, end in self.reorder.ends():
             self._opened(self.gaps.seen(first, end, now))
 

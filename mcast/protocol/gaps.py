@@ -129,19 +129,11 @@ class Gaps:
         """A buffered frame proved wrong: its events are missing after all."""
         return self._open(first, last, now)
 
-    def forget(self, last: int) -> list[Loss]:
-        """Nothing behind event `last` is known to exist any more; returns the losses that end with it."""
-        ended = []
-        for gap in [gap for gap in self._gaps.values() if gap.last > last]:
-            del self._gaps[gap.first]
-            cut = gap.last - max(last, gap.first - 1)
-            gap.loss.missing -= cut
-            if gap.first <= last:
-                self._insert(gap, gap.first, last)
-            ended.append(gap.loss)
-        self._undeclared = [gap for gap in self._undeclared if self._gaps.get(gap.first) is gap]
+    def restart(self, last: int) -> None:
+        """The log ends at event `last`, and nothing beyond is known to exist any more: nothing is missing."""
+        self._gaps.clear()
+        self._undeclared = []
         self.frontier = last
-        return ended
 
     def original_was_late(self) -> None:
         """An original arrived after it was NAKed: the first delay is too short here."""

@@ -7,6 +7,7 @@ gap closed, every node at the same event with the same chain and the same result
 
 from __future__ import annotations
 
+import errno
 from random import Random
 from typing import Final
 
@@ -145,7 +146,7 @@ class Cluster:
         self.faults_done += 1
         names = ", ".join(self.nodes[target].name for target in targets)
         self.loop.say(f"-- {fault.kind} of {names} for {fault.for_s:.3f} s")
-        if fault.kind in {"crash", "wipe"}:
+        if fault.kind in {"crash", "wipe", "rot"}:
             self._crash(fault, targets)
         elif fault.kind == "pause":
             for target in targets:
@@ -156,6 +157,14 @@ class Cluster:
             calm = self.network.weather
             self.network.weather = Weather(0.3, fault.amount * 0.3, 0.1, 0.1, 0.02, calm.delay_s, calm.jitter_s)
             self.loop.after(fault.for_s, self._calm)
+        elif fault.kind in {"torn-call", "bad-sync"}:
+            for target in targets:
+                node = self.nodes[target]
+                if fault.kind == "torn-call":
+                    node.files.stop_after(int(self.random.random() * 6))
+                else:
+                    node.files.fail("fdatasync", errno.EIO, after=int(self.random.random() * 3))
+                self.loop.after(fault.for_s, self._start, node)
         elif fault.kind == "slow-disk":
             for target in targets:
                 self.nodes[target].speed.most_s = 0.05
@@ -171,6 +180,8 @@ class Cluster:
             node.crash(power=self.plan.sync == "always" and fault.amount < 0.9)
             if fault.kind == "wipe":
                 node.wipe()
+            elif fault.kind == "rot":
+                node.rot()
             self.loop.after(fault.for_s, self._start, node)
 
     def _cut(self, fault: Fault, targets: tuple[int, ...]) -> None:

@@ -101,6 +101,10 @@ class SimFiles:
         for at, entry in enumerate(inode.undo):
             inode.undo[at] = (*entry[:2], max(entry[2], offset + size), *entry[3:])
 
+    def paths(self) -> list[str]:
+        """The names of all files, in order."""
+        return sorted(self._names)
+
     def contents(self, path: str) -> bytes:
         """A file's bytes, as a program would read them."""
         inode = self._names[path]

@@ -23,7 +23,7 @@ class Violation(Error):  # noqa: N818 - what was found, not a failure of the one
 class Book:
     """One node's disk and memory as the checker knows them; survives the node's crashes, as a disk does."""
 
-    __slots__ = ("applied", "bit", "chains", "commit", "cutting", "durable", "meta", "name")
+    __slots__ = ("applied", "bit", "chains", "commit", "cutting", "durable", "meta", "name", "rotten", "writing")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -37,6 +37,10 @@ class Book:
         """Last event that a crash can't take back."""
         self.meta: Meta | None = None
         """The durable meta."""
+        self.writing: Meta | None = None
+        """The meta being written: until that is done, a crash may leave either."""
+        self.rotten = False
+        """Its files were damaged: it must either notice, and be another one, or have lost nothing."""
         self.commit = 0
         self.applied = 0
 
@@ -65,7 +69,10 @@ class Checker:
 
     def started(self, book: Book, meta: Meta, frames: Sequence[Frame], base: tuple[int, bytes]) -> None:
         """A node opened its disk: everything durable must be there."""
-        if book.meta is not None and meta != book.meta:
+        if book.rotten and book.meta is not None and meta.storage_id != book.meta.storage_id:
+            self.wiped(book)
+        book.rotten = False
+        if book.meta is not None and meta not in (book.meta, book.writing):
             raise Violation(f"{book.name} came back with {meta}, having durably written {book.meta}")
         book.bit = self._bits.setdefault(meta.storage_id, 1 << len(self._bits))
         known = dict(book.chains)
@@ -83,6 +90,7 @@ class Checker:
         if last < book.durable or book.chains.get(book.durable) != known[book.durable]:
             raise Violation(f"{book.name} recovered events to {last}, having durably written {book.durable}")
         book.meta = meta
+        book.writing = None
         book.durable = last
         for chain in book.chains.values():
             self._holders[chain] = self._holders.get(chain, 0) | book.bit
@@ -90,8 +98,9 @@ class Checker:
 
     def wiped(self, book: Book) -> None:
         """A node lost its disk."""
-        book.meta = None
+        book.meta = book.writing = None
         book.chains = {0: bytes(16)}
+        book.cutting.clear()
         book.durable = 0
 
     def streamed(self, book: Book, life: int, frames: Sequence[Frame]) -> None:
@@ -149,6 +158,7 @@ class Checker:
         if meta.voted_epoch == old.voted_epoch and meta.voted_for != old.voted_for:
             raise Violation(f"{book.name} voted twice in epoch {meta.voted_epoch}")
         book.meta = meta
+        book.writing = None
 
     def said(self, book: Book, message: Message, to: int) -> None:
         """A node sends a control message; what it claims must be durable and true."""

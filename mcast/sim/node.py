@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from mcast.errors import DecodeError
+from mcast.errors import DecodeError, DiskFailed
 from mcast.machine.engine import Applied, Engine
 from mcast.protocol.effects import (
     Append,
@@ -31,7 +31,7 @@ from mcast.protocol.effects import (
 )
 from mcast.protocol.replica import Replica, Settings
 from mcast.seal.datagram import Opener, Sealer
-from mcast.sim.disk import SimFiles
+from mcast.sim.disk import SimFiles, Stopped
 from mcast.sim.invariants import Book, Checker, Violation
 from mcast.sim.loop import Loop
 from mcast.sim.network import Arrival, Datagram, Network
@@ -177,6 +177,20 @@ class SimNode:
         self.world.loop.say(f"{self.name} loses its disk")
         self.files = SimFiles(Random(self.world.random.getrandbits(64)))
         self.world.checker.wiped(self.book)
+
+    def rot(self) -> None:
+        """A byte of a stopped node's files changes, unnoticed until it is read."""
+        assert not self.up
+        random = self.world.random
+        paths = [path for path in self.files.paths() if "/journal/" in path or path.endswith("meta.json")]
+        if not paths:
+            return
+        path = paths[int(random.random() * len(paths))]
+        written = len(self.files.contents(path).rstrip(bytes(1)))
+        offset = int(random.random() * max(written, 1))
+        self.world.loop.say(f"{self.name} has a rotten byte at {offset} of {path}")
+        self.files.corrupt(path, offset)
+        self.book.rotten = True
 
     def pause(self) -> None:
         """Stop the process in its tracks (SIGSTOP); its sockets go on filling."""
@@ -373,11 +387,13 @@ class SimNode:
         if self._busy or self.held or self.paused or not self._jobs:
             return
         self._busy = True
-        batch = [self._jobs.popleft()]
+        batch: list[Append | Truncate | WriteMeta] = [self._jobs.popleft()]
         if isinstance(batch[0], Append):
             while self._jobs and isinstance(self._jobs[0], Append):
                 batch.append(self._jobs.popleft())
-            self.store.append([frame for append in batch for frame in append.frames])  # type: ignore[union-attr]
+            appends = [job for job in batch if isinstance(job, Append)]
+            if not self._disk(self.store.append, [frame for append in appends for frame in append.frames]):
+                return
         random, speed = self.world.random, self.speed
         delay_s = speed.least_s + (speed.most_s - speed.least_s) * random.random()
         if not self._syncs and isinstance(batch[0], Append):
@@ -395,20 +411,39 @@ class SimNode:
         first = batch[0]
         checker = self.world.checker
         if isinstance(first, Truncate):
-            self.store.truncate(first.last)
+            if not self._disk(self.store.truncate, first.last):
+                return
             checker.cut(self.book)
         elif isinstance(first, WriteMeta):
-            self.store.write_meta(first.meta)
+            self.book.writing = first.meta
+            if not self._disk(self.store.write_meta, first.meta):
+                return
             checker.meta_written(self.book, first.meta)
         else:
-            if self._syncs:
-                self.store.sync()
+            if self._syncs and not self._disk(self.store.sync):
+                return
             for append in batch:
-                checker.persisted(self.book, append.frames)  # type: ignore[union-attr]
+                if isinstance(append, Append):
+                    checker.persisted(self.book, append.frames)
         self._busy = False
         if self.settings.rules.sync_before_ack or not isinstance(first, Append):
             self._complete(batch)
         self._begin_job()
+
+    def _disk(self, work: Callable[..., object], *arguments: object) -> bool:
+        """Let the store work; False when the node died of it: cut off in the middle of a call, or of a failed sync."""
+        try:
+            work(*arguments)
+        except Stopped:
+            self.world.marks["died in a disk call"] += 1
+            self.crash(power=self._syncs and self.world.random.random() < 0.5)
+        except DiskFailed as failure:
+            self.world.marks["disk failed"] += 1
+            self._say(f"!! {failure}")
+            self.crash(power=False)
+        else:
+            return True
+        return False
 
     def _complete(self, batch: list[Append | Truncate | WriteMeta]) -> None:
         for effect in batch:

@@ -17,7 +17,11 @@ from mcast.sim.node import DiskSpeed
 
 CALM_START_S: Final = 0.3  # so that most runs found their cluster before trouble begins
 RECORD_BYTES_MIN: Final = 160
-KINDS: Final = ("crash", "partition", "one-way", "isolate", "deaf", "mute", "pause", "storm", "slow-disk", "wipe")
+KINDS: Final = (
+    "crash", "torn-call", "bad-sync", "wipe", "rot", "slow-disk", "pause", "storm",
+    "partition", "one-way", "isolate", "deaf", "mute",
+)  # fmt: skip
+DISK_LOSSES: Final = frozenset({"wipe", "rot"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,7 @@ def draw_plan(seed: int) -> Plan:
     heartbeat_s = random.choice((0.02, 0.03))
     election_s = 6 * heartbeat_s + random.random() * 0.05
     sync = random.choice(("always", "always", "os"))
-    trouble_s = CALM_START_S + 0.5 + random.random() * 1.5
+    trouble_s = CALM_START_S + 0.5 + random.random() * random.choice((1.5, 3.0))
     frame_body_max = random.choice((300, 500, 1_300, 1_300, 8_000))
     return Plan(
         seed=seed,
@@ -109,7 +113,7 @@ def _disk(random: Random) -> DiskSpeed:
 
 def _habits(random: Random, frame_body_max: int) -> Habits:
     return Habits(
-        commands_max=random.choice((30, 60, 120)),
+        commands_max=random.choice((30, 60, 120, 240)),
         pause_s=random.choice((0.01, 0.03, 0.08)),
         burst_max=random.choice((1, 3, 8)),
         record_commands_max=random.choice((1, 4)),
@@ -121,21 +125,21 @@ def _habits(random: Random, frame_body_max: int) -> Habits:
 
 
 def _faults(random: Random, members: int, observers: int, trouble_s: float, election_s: float) -> tuple[Fault, ...]:
-    count = random.choice((0, 1, 2, 3, 4, 6))
+    count = random.choice((0, 1, 2, 4, 6, 10))
     kinds = [kind for kind in KINDS if random.random() < 0.5] or ["crash"]
-    nodes, wipes_left = members + observers, (members - 1) // 2
+    nodes, losses_left = members + observers, (members - 1) // 2
     faults = []
     for _ in range(count):
         kind = random.choice(kinds)
         calm_s = 0.0 if random.random() < 0.1 else CALM_START_S
         at = calm_s + random.random() * (trouble_s - calm_s)
         for_s = election_s * (random.random() if random.random() < 0.3 else 2 + 4 * random.random())
-        if kind == "wipe":
-            kind = "wipe" if wipes_left else "crash"
-            wipes_left = max(0, wipes_left - 1)
+        if kind in DISK_LOSSES:
+            kind = kind if losses_left else "crash"
+            losses_left = max(0, losses_left - 1)
         some = tuple(sorted(random.sample(range(nodes), random.randint(1, max(1, nodes // 2)))))
         target = () if random.random() < 0.5 else some
-        if kind in {"wipe", "pause", "slow-disk"} and target:
+        if kind in {*DISK_LOSSES, "pause", "slow-disk"} and target:
             target = some[:1]
         faults.append(Fault(at, for_s, kind, target, random.choice((0.3, 0.5, 0.9))))
     return tuple(sorted(faults, key=lambda fault: fault.at))

@@ -65,7 +65,7 @@ async def test_every_group_numbered_three_times_takes_effect_once(
 async def test_what_a_dead_sequencer_had_taken_is_forwarded_again(
     cluster: FakeCluster, gateways: dict[str, Gateway]
 ) -> None:
-    async with connect(cluster.config, at="n2") as client:
+    async with connect(cluster.config, at="n2", strict=True) as client:
         await client.submit("incr", "k")
         cluster.held = True
         batch = asyncio.create_task(client.submit_many([("incr", "k")] * 1_000))
@@ -84,7 +84,7 @@ async def test_what_a_dead_sequencer_had_taken_is_forwarded_again(
 
 
 async def test_a_hole_in_the_forwarded_requests_is_resent(cluster: FakeCluster, gateways: dict[str, Gateway]) -> None:
-    async with connect(cluster.config, at="n2") as client:
+    async with connect(cluster.config, at="n2", strict=True) as client:
         await client.submit("incr", "k")
         cluster.held = True
         first = asyncio.create_task(client.submit_many([("incr", "k")] * 300))
@@ -108,7 +108,7 @@ async def test_a_refusing_sequencer_is_asked_again_until_it_rules(
 
     real = cluster.shells["n1"].replica
     cluster.shells["n1"].replica = NotRulingYet()  # type: ignore[assignment]
-    async with connect(cluster.config, at="n2") as client:
+    async with connect(cluster.config, at="n2", strict=True) as client:
         task = asyncio.create_task(client.submit("incr", "k"))
         await asyncio.sleep(0.03)
         assert not task.done()

@@ -15,7 +15,7 @@ from mcast.machine.engine import Applied
 from mcast.machine.kv import KeyValue
 from mcast.net.interfaces import Interface
 from mcast.net.memory import Hub
-from mcast.node import setup
+from mcast.node import applying, setup
 from mcast.node import shell as shell_module
 from mcast.node.shell import Shell
 from mcast.protocol.effects import Notice, Ruling
@@ -25,8 +25,8 @@ from mcast.wire.records import RecordKind, encode_record
 
 def config(folder: Path, nodes: int = 1, **changes: Any) -> Config:
     every = tuple(NodeConfig(id=f"n{n}", address=f"127.0.0.1:{7710 + n}") for n in range(1, nodes + 1))
-    values = {"name": "lab", "nodes": every, "folder": folder, "data_dir": folder / "data", "sync": "os"} | changes
-    return Config(**values)
+    values: dict[str, Any] = {"name": "lab", "nodes": every, "folder": folder, "data_dir": folder / "data"}
+    return Config(**values | {"sync": "os"} | changes)
 
 
 class Watch:
@@ -166,8 +166,8 @@ async def test_both_sync_modes_acknowledge(tmp_path: Path, running: AsyncExitSta
 async def test_long_applying_is_sliced_between_turns_of_the_loop(
     tmp_path: Path, running: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shell_module, "APPLY_SLICE_S", 0.0)
-    monkeypatch.setattr(shell_module, "APPLY_BURST_FRAMES", 1)
+    monkeypatch.setattr(applying, "SLICE_S", 0.0)
+    monkeypatch.setattr(applying, "BURST_FRAMES", 1)
     watch = await start(running, config(tmp_path))
     await watch.ruling()
     session = await open_session(watch)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import TypeVar
 
 from mcast.protocol.core import Core, Settings
-from mcast.protocol.effects import Effect, Meta
+from mcast.protocol.effects import Append, Effect, Meta, Multicast, Send, Truncate, WriteMeta
 from mcast.protocol.recovered import Recovered
-from mcast.protocol.replica import Replica
+from mcast.protocol.replica import Arrival, Replica
 from mcast.protocol.rules import Rules
 from mcast.wire.envelope import Envelope, name_hash
 from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
-from mcast.wire.messages import Config, EpochStart, Genesis, Member, encode_message, kind_of
+from mcast.wire.messages import Config, EpochStart, Genesis, Member, Message, encode_message, kind_of
 from mcast.wire.records import RecordKind, encode_record
 
 NODES = ("n1", "n2", "n3")
@@ -82,26 +83,32 @@ def replica(
     return Replica(settings(node, rules), recovered(node, frames, promised), random.Random(1), now)
 
 
-def envelope(sender: str, message: object, promised: int = 0, counter: int = 1) -> Envelope:
+def envelope(sender: str, message: Message, promised: int = 0, counter: int = 1) -> Envelope:
     """The envelope in which `sender` would send a control message."""
     return Envelope(kind_of[type(message)], 2, 0, 1, KEY[sender], sender.encode().ljust(16), counter, promised)
 
 
-def arrival(sender: str, message: object, promised: int = 0) -> tuple[Envelope, object]:
+def arrival(sender: str, message: Message, promised: int = 0) -> Arrival:
     return envelope(sender, message, promised), message
 
 
-def frame_arrival(
-    sender: str, frame: Frame, kind: int = 1, counter: int = 1, promised: int | None = None
-) -> tuple[Envelope, Frame]:
+def frame_arrival(sender: str, frame: Frame, kind: int = 1, counter: int = 1, promised: int | None = None) -> Arrival:
     promise = frame.epoch if promised is None else promised
     return Envelope(kind, 0 if kind == 1 else 2, 0, 1, KEY[sender], sender.encode().ljust(16), counter, promise), frame
 
 
-def of(kind: type, effects: Sequence[Effect]) -> list[object]:
+T = TypeVar("T")
+
+
+def of(kind: type[T], effects: Sequence[Effect]) -> list[T]:
     """The effects of one kind, and the messages of one kind among those sent."""
-    found: list[object] = [effect for effect in effects if isinstance(effect, kind)]
-    return found or [effect.message for effect in effects if isinstance(getattr(effect, "message", None), kind)]  # type: ignore[union-attr]
+    found: list[T] = []
+    for effect in effects:
+        if isinstance(effect, kind):
+            found.append(effect)
+        elif isinstance(effect, Send | Multicast) and isinstance(effect.message, kind):
+            found.append(effect.message)
+    return found
 
 
 def settle(node: Replica, now: float) -> list[Effect]:
@@ -113,6 +120,6 @@ def settle(node: Replica, now: float) -> list[Effect]:
             break
         gathered.extend(effects)
         for effect in effects:
-            if hasattr(effect, "ticket"):
+            if isinstance(effect, Append | Truncate | WriteMeta):
                 node.completed(effect.ticket, now)
     return gathered

@@ -1,6 +1,9 @@
+from typing import Any
+
 import pytest
 
 from mcast.protocol.effects import EpochChanged, WriteMeta
+from mcast.protocol.replica import Replica
 from mcast.protocol.rules import Rules
 from mcast.wire.messages import PreVote, PreVoteRequest, Stale, Vote, VoteRequest
 
@@ -10,18 +13,17 @@ from .test_following import beat
 LOG = reign_log([(1, "n3", 2)])
 
 
-def silent(node="n1", frames=LOG, rules=None, now=2.0):
-    node = replica(node, frames, 1, rules)
-    return node
+def silent(node: str = "n1", rules: Rules | None = None) -> Replica:
+    return replica(node, LOG, 1, rules)
 
 
-def canvass(node, now=2.0):
+def canvass(node: Replica, now: float = 2.0) -> PreVoteRequest:
     node.tick(now)
     (request,) = of(PreVoteRequest, settle(node, now))
     return request
 
 
-def test_silence_leads_to_a_pre_vote_that_promises_nothing():
+def test_silence_leads_to_a_pre_vote_that_promises_nothing() -> None:
     node = silent()
     assert 0.5 <= node.next_deadline() <= 1.0
     request = canvass(node)
@@ -29,7 +31,7 @@ def test_silence_leads_to_a_pre_vote_that_promises_nothing():
     assert node.promised == 1
 
 
-def test_the_own_vote_is_durable_before_anybody_is_asked():
+def test_the_own_vote_is_durable_before_anybody_is_asked() -> None:
     node = silent()
     request = canvass(node)
     node.receive([arrival("n2", PreVote(2, STORAGE["n2"], True, request.nonce), promised=1)], 2.0)
@@ -44,15 +46,15 @@ def test_the_own_vote_is_durable_before_anybody_is_asked():
 
 
 @pytest.mark.parametrize("wrong", [{"nonce": 1}, {"granted": False}, {"storage_id": b"x" * 16}])
-def test_a_pre_vote_must_answer_this_canvass_under_a_members_storage_id(wrong):
+def test_a_pre_vote_must_answer_this_canvass_under_a_members_storage_id(wrong: dict[str, Any]) -> None:
     node = silent()
     request = canvass(node)
-    fields = {"epoch": 2, "storage_id": STORAGE["n2"], "granted": True, "nonce": request.nonce} | wrong
+    fields: dict[str, Any] = {"epoch": 2, "storage_id": STORAGE["n2"], "granted": True, "nonce": request.nonce} | wrong
     node.receive([arrival("n2", PreVote(**fields), promised=1)], 2.0)
     assert of(WriteMeta, node.take_effects()) == []
 
 
-def test_a_voter_that_hears_its_sequencer_refuses_the_pre_vote():
+def test_a_voter_that_hears_its_sequencer_refuses_the_pre_vote() -> None:
     node = silent("n2")
     node.receive([arrival("n3", beat(LOG, 1), promised=1)], 2.0)
     settle(node, 2.0)
@@ -64,7 +66,7 @@ def test_a_voter_that_hears_its_sequencer_refuses_the_pre_vote():
     assert answer.granted
 
 
-def test_heartbeats_whose_confirmed_round_stands_still_are_silence():
+def test_heartbeats_whose_confirmed_round_stands_still_are_silence() -> None:
     node = silent("n2")
     now = 1.0
     while now < 3.0:
@@ -76,19 +78,21 @@ def test_heartbeats_whose_confirmed_round_stands_still_are_silence():
     assert 1.5 <= now <= 2.1
 
 
-def ask_vote(node, sender="n1", epoch=2, last=(1, 4), now=2.0):
+def ask_vote(
+    node: Replica, sender: str = "n1", epoch: int = 2, last: tuple[int, int] = (1, 4), now: float = 2.0
+) -> list[Vote]:
     node.receive([arrival(sender, VoteRequest(epoch, *last), promised=epoch)], now)
     return of(Vote, settle(node, now))
 
 
-def test_one_vote_an_epoch_and_again_to_the_same_candidate():
+def test_one_vote_an_epoch_and_again_to_the_same_candidate() -> None:
     node = silent("n2")
     assert [vote.granted for vote in ask_vote(node, "n1")] == [True]
     assert [vote.granted for vote in ask_vote(node, "n3")] == [False]
     assert [vote.granted for vote in ask_vote(node, "n1")] == [True]
 
 
-def test_the_vote_is_durable_before_it_is_given():
+def test_the_vote_is_durable_before_it_is_given() -> None:
     node = silent("n2")
     node.receive([arrival("n1", VoteRequest(2, 1, 4), promised=2)], 2.0)
     (promise,) = of(WriteMeta, node.take_effects())
@@ -102,13 +106,13 @@ def test_the_vote_is_durable_before_it_is_given():
 
 
 @pytest.mark.parametrize("last", [(1, 3), (0, 900)])
-def test_a_log_that_lacks_something_gets_no_vote(last):
+def test_a_log_that_lacks_something_gets_no_vote(last: tuple[int, int]) -> None:
     assert [vote.granted for vote in ask_vote(silent("n2"), last=last)] == [False]
     ablated = silent("n2", rules=Rules(vote_log_rule=False))
     assert [vote.granted for vote in ask_vote(ablated, last=last)] == [True]
 
 
-def test_votes_under_an_unknown_storage_id_do_not_elect():
+def test_votes_under_an_unknown_storage_id_do_not_elect() -> None:
     for rules, elected in ((Rules(), False), (Rules(storage_id_checked=False), True)):
         node = silent(rules=rules)
         request = canvass(node)
@@ -118,7 +122,7 @@ def test_votes_under_an_unknown_storage_id_do_not_elect():
         assert (node.statistics().role == "assuming") is elected
 
 
-def test_a_node_outside_the_configuration_never_stands():
+def test_a_node_outside_the_configuration_never_stands() -> None:
     node = replica("n1", LOG, 1)
     node._core.meta = node._core._planned_meta = node._core.meta.__class__(b"fresh".ljust(16), promised=1)
     for step in range(40):
@@ -126,7 +130,7 @@ def test_a_node_outside_the_configuration_never_stands():
         assert of(PreVoteRequest, settle(node, 2.0)) == []
 
 
-def test_a_stale_envelope_is_refused_and_told():
+def test_a_stale_envelope_is_refused_and_told() -> None:
     node = replica("n2", LOG, 5)
     node.receive([arrival("n3", beat(LOG, 1), promised=1)], 0.1)
     effects = node.take_effects()
@@ -137,13 +141,13 @@ def test_a_stale_envelope_is_refused_and_told():
     assert node.sequencer is None
 
 
-def test_without_fencing_the_deposed_one_is_heard():
+def test_without_fencing_the_deposed_one_is_heard() -> None:
     node = replica("n2", LOG, 5, Rules(fencing=False))
     node.receive([arrival("n3", beat(LOG, 5), promised=1)], 0.1)
     assert EpochChanged(5, KEY["n3"]) in node.take_notices()
 
 
-def test_a_higher_promise_is_durable_before_its_bearer_is_heard():
+def test_a_higher_promise_is_durable_before_its_bearer_is_heard() -> None:
     node = replica("n2", LOG, 1)
     node.receive([arrival("n3", beat(LOG, 7), promised=7)], 0.1)
     (write,) = of(WriteMeta, node.take_effects())
@@ -153,7 +157,7 @@ def test_a_higher_promise_is_durable_before_its_bearer_is_heard():
     assert node.sequencer == KEY["n3"]
 
 
-def test_failed_canvasses_back_off():
+def test_failed_canvasses_back_off() -> None:
     node = silent()
     now, waits = 2.0, []
     for _ in range(8):

@@ -1,7 +1,11 @@
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 
-from mcast.protocol.effects import Append, Apply, HaltRequired, Truncate
+from mcast.protocol.effects import Append, Apply, Effect, HaltRequired, Truncate
 from mcast.protocol.log import Log
+from mcast.protocol.replica import Replica
 from mcast.protocol.rules import Rules
 from mcast.wire.frame import Frame, make_frame
 from mcast.wire.messages import Ack, Commit, Heartbeat, HistoryRequest, Reign
@@ -24,11 +28,11 @@ from .bench import (
 
 
 def beat(
-    frames: list[Frame], epoch: int, *, high: int | None = None, commit: int = 0, newest: int = 8, **how
+    frames: list[Frame], epoch: int, *, high: int | None = None, commit: int = 0, newest: int = 8, **how: Any
 ) -> Heartbeat:
     """The heartbeat of a sequencer whose log is `frames`."""
     log = Log(recovered(frames=frames))
-    fields = {
+    fields: dict[str, Any] = {
         "epoch": epoch, "cluster_uuid": UUID, "high": high or log.last_seq, "high_chain": log.last_chain,
         "commit": commit, "commit_chain": log.chain_at(commit) or bytes(16), "round": 1, "confirmed": 0,
         "stream_base": 0, "stream_sent": 0, "history": tuple(log.reigns[-newest:]), "peers": (),
@@ -36,11 +40,11 @@ def beat(
     return Heartbeat(**fields)
 
 
-def follower(frames, promised=1, rules=None):
+def follower(frames: Sequence[Frame], promised: int = 1, rules: Rules | None = None) -> Replica:
     return replica("n2", frames, promised, rules)
 
 
-def hear(node, frames, epoch=1, now=0.01, **how):
+def hear(node: Replica, frames: list[Frame], epoch: int = 1, now: float = 0.01, **how: Any) -> list[Effect]:
     node.receive([arrival("n1", beat(frames, epoch, **how), promised=epoch)], now)
     return settle(node, now)
 
@@ -48,7 +52,7 @@ def hear(node, frames, epoch=1, now=0.01, **how):
 LOG = reign_log([(1, "n1", 4)])
 
 
-def test_frames_in_order_are_journaled_in_one_append_and_acknowledged():
+def test_frames_in_order_are_journaled_in_one_append_and_acknowledged() -> None:
     node = follower(LOG[:2])
     hear(node, LOG)
     node.receive([frame_arrival("n1", frame, counter=i + 2) for i, frame in enumerate(LOG[2:5])], 0.02)
@@ -61,14 +65,14 @@ def test_frames_in_order_are_journaled_in_one_append_and_acknowledged():
     assert (ack.epoch, ack.seq, ack.chain) == (1, 5, LOG[4].chain)
 
 
-def test_nothing_is_acknowledged_before_the_history_is_known():
+def test_nothing_is_acknowledged_before_the_history_is_known() -> None:
     node = follower(LOG[:2])
     node.receive([frame_arrival("n1", LOG[2], counter=2)], 0.02)
     assert of(Ack, settle(node, 0.02)) == []
     assert node.last_seq == 2
 
 
-def test_a_gap_waits_in_the_buffer_and_is_asked_for():
+def test_a_gap_waits_in_the_buffer_and_is_asked_for() -> None:
     node = follower(LOG[:2])
     hear(node, LOG[:2], stream_sent=1)
     node.receive([frame_arrival("n1", LOG[3], counter=3), frame_arrival("n1", LOG[4], counter=4)], 0.02)
@@ -80,7 +84,7 @@ def test_a_gap_waits_in_the_buffer_and_is_asked_for():
     assert node.ledger_report().repaired == 1
 
 
-def test_a_frame_of_another_chain_is_refused():
+def test_a_frame_of_another_chain_is_refused() -> None:
     node = follower(LOG[:2])
     hear(node, LOG)
     stranger = command_frame(LOG[1], size=33)
@@ -90,7 +94,7 @@ def test_a_frame_of_another_chain_is_refused():
     assert node.statistics().counts["chain"] == 1
 
 
-def test_without_log_matching_a_damaged_frame_enters_the_log():
+def test_without_log_matching_a_damaged_frame_enters_the_log() -> None:
     node = follower(LOG[:2], rules=Rules(log_matching=False))
     hear(node, LOG)
     broken = LOG[2]._replace(body=b"?" * len(LOG[2].body))
@@ -98,7 +102,7 @@ def test_without_log_matching_a_damaged_frame_enters_the_log():
     assert node.last_seq == 3
 
 
-def test_a_buffered_frame_whose_chain_fails_reopens_its_gap():
+def test_a_buffered_frame_whose_chain_fails_reopens_its_gap() -> None:
     node = follower(LOG[:2])
     hear(node, LOG)
     broken = LOG[3]._replace(body=b"?" * len(LOG[3].body))
@@ -110,7 +114,7 @@ def test_a_buffered_frame_whose_chain_fails_reopens_its_gap():
     assert node.last_seq == 5
 
 
-def test_a_stale_frame_that_the_history_gives_to_another_reign_is_refused():
+def test_a_stale_frame_that_the_history_gives_to_another_reign_is_refused() -> None:
     base = LOG[:3]
     winner = [*base, epoch_start(2, "n3", base[-1])]
     node = follower(base, promised=2)
@@ -120,7 +124,7 @@ def test_a_stale_frame_that_the_history_gives_to_another_reign_is_refused():
     assert node.statistics().counts["unassigned frame"] == 1
 
 
-def test_a_dead_reigns_tail_is_truncated_before_anything_is_acknowledged():
+def test_a_dead_reigns_tail_is_truncated_before_anything_is_acknowledged() -> None:
     winner = [*LOG[:3], epoch_start(2, "n3", LOG[2])]
     node = follower(LOG, promised=2)
     effects = hear(node, winner, epoch=2)
@@ -132,7 +136,7 @@ def test_a_dead_reigns_tail_is_truncated_before_anything_is_acknowledged():
     assert node.last_seq == 3
 
 
-def test_a_cut_below_commit_halts():
+def test_a_cut_below_commit_halts() -> None:
     committed = extended(LOG, 1, commit=5)
     winner = [*LOG[:3], epoch_start(2, "n3", LOG[2])]
     node = follower(committed, promised=2)
@@ -143,7 +147,7 @@ def test_a_cut_below_commit_halts():
     assert node.last_seq == 7
 
 
-def test_an_append_from_before_a_truncation_proves_nothing():
+def test_an_append_from_before_a_truncation_proves_nothing() -> None:
     node = follower(LOG[:2])
     hear(node, LOG)
     node.receive([frame_arrival("n1", frame, counter=i + 2) for i, frame in enumerate(LOG[2:5])], 0.02)
@@ -159,7 +163,7 @@ def test_an_append_from_before_a_truncation_proves_nothing():
     assert [ack.seq for ack in of(Ack, node.take_effects())] == [winner[-1].last]
 
 
-def test_commit_is_adopted_only_with_its_chain():
+def test_commit_is_adopted_only_with_its_chain() -> None:
     node = follower(LOG)
     hear(node, LOG, commit=0)
     node.receive([arrival("n1", Commit(1, 4, b"?" * 16, 0), promised=1)], 0.02)
@@ -170,7 +174,7 @@ def test_commit_is_adopted_only_with_its_chain():
     assert apply.frames == tuple(LOG[:4])
 
 
-def test_a_commit_ahead_of_the_log_is_adopted_when_the_log_gets_there():
+def test_a_commit_ahead_of_the_log_is_adopted_when_the_log_gets_there() -> None:
     node = follower(LOG[:3])
     hear(node, LOG, commit=5)
     assert node.commit_seq == 0
@@ -178,7 +182,7 @@ def test_a_commit_ahead_of_the_log_is_adopted_when_the_log_gets_there():
     assert node.commit_seq == 5
 
 
-def test_a_frame_proves_the_commit_it_carries():
+def test_a_frame_proves_the_commit_it_carries() -> None:
     node = follower(LOG)
     hear(node, LOG)
     carrier = command_frame(LOG[-1], commit=5)
@@ -186,7 +190,7 @@ def test_a_frame_proves_the_commit_it_carries():
     assert node.commit_seq == 5
 
 
-def test_older_reigns_are_fetched_before_frames_are_judged():
+def test_older_reigns_are_fetched_before_frames_are_judged() -> None:
     frames = reign_log([(epoch, "n1", 1) for epoch in range(1, 30)])
     node = follower(frames[:3], promised=29)
     effects = hear(node, frames, epoch=29)
@@ -204,21 +208,21 @@ def test_older_reigns_are_fetched_before_frames_are_judged():
     assert of(Ack, hear(node, frames, epoch=29, now=0.04))
 
 
-def test_a_second_sequencer_of_one_epoch_halts_the_first():
+def test_a_second_sequencer_of_one_epoch_halts_the_first() -> None:
     node = replica("n1", LOG, 1, Rules(reign_begins_with_vote=False))
     assert node.ruling
     node.receive([arrival("n2", beat(LOG, 1), promised=1)], 0.1)
     assert any(isinstance(notice, HaltRequired) for notice in node.take_notices())
 
 
-def test_a_heartbeat_of_a_foreign_cluster_is_ignored():
+def test_a_heartbeat_of_a_foreign_cluster_is_ignored() -> None:
     node = follower(LOG)
     hear(node, LOG, cluster_uuid=b"f" * 16)
     assert node.sequencer is None
     assert node.statistics().counts["foreign cluster"] == 1
 
 
-def test_transferred_frames_are_judged_like_any_other():
+def test_transferred_frames_are_judged_like_any_other() -> None:
     node = follower(LOG[:2])
     hear(node, LOG)
     strange = make_frame(1, 3, 1, 0, 9, b"?" * 16, LOG[2].body)
@@ -228,7 +232,7 @@ def test_transferred_frames_are_judged_like_any_other():
     assert node.last_seq == 6
 
 
-def test_an_early_frame_keeps_its_place_when_the_rest_comes_over_tcp():
+def test_an_early_frame_keeps_its_place_when_the_rest_comes_over_tcp() -> None:
     node = follower(LOG[:2])
     hear(node, LOG)
     node.receive([frame_arrival("n1", LOG[5], counter=6)], 0.02)
@@ -238,12 +242,12 @@ def test_an_early_frame_keeps_its_place_when_the_rest_comes_over_tcp():
 
 
 @pytest.mark.parametrize("rule", ["reconcile_before_ack", "assigned_frames_only", "commit_proven"])
-def test_each_rule_can_be_ablated(rule):
+def test_each_rule_can_be_ablated(rule: str) -> None:
     node = follower(LOG, promised=2, rules=Rules(**{rule: False}))
     winner = [*LOG[:3], epoch_start(2, "n3", LOG[2])]
     hear(node, winner, epoch=2, commit=4)
     assert node.commit_seq == (3 if rule == "commit_proven" else 0)
 
 
-def test_genesis_alone_has_its_own_reign():
+def test_genesis_alone_has_its_own_reign() -> None:
     assert Log(recovered(frames=[genesis()])).reigns == [Reign(0, 1, bytes(16))]

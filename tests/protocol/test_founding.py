@@ -1,10 +1,11 @@
 import random
+from collections.abc import Sequence
 
-from mcast.protocol.effects import Append, Truncate
+from mcast.protocol.effects import Append, Effect, Send, Truncate
 from mcast.protocol.founding import members_hash
-from mcast.protocol.replica import Replica
+from mcast.protocol.replica import Arrival, Replica
 from mcast.protocol.rules import Rules
-from mcast.wire.frame import decode_frame_untrusted
+from mcast.wire.frame import Frame, decode_frame_untrusted
 from mcast.wire.messages import Confirm, Found, GenesisOffer, Virgin, VoteRequest
 
 from .bench import KEY, NODES, STORAGE, arrival, genesis, of, recovered, replica, settings, settle
@@ -12,18 +13,18 @@ from .bench import KEY, NODES, STORAGE, arrival, genesis, of, recovered, replica
 HASH = members_hash(settings().members)
 
 
-def founder(rules=None, frames=()):
+def founder(rules: Rules | None = None, frames: Sequence[Frame] = ()) -> tuple[Replica, list[Effect]]:
     node = replica("n1", frames, 0, rules)
     node.tick(0.0)
     return node, settle(node, 0.0)
 
 
-def virgin(sender, found, **how):
+def virgin(sender: str, found: Found, **how: bytes) -> Arrival:
     fields = {"nonce": found.nonce, "storage_id": STORAGE[sender], "members_hash": HASH} | how
     return arrival(sender, Virgin(**fields))
 
 
-def test_only_the_first_member_calls():
+def test_only_the_first_member_calls() -> None:
     _, effects = founder()
     assert of(Found, effects)
     other = replica("n2")
@@ -31,7 +32,7 @@ def test_only_the_first_member_calls():
     assert settle(other, 5.0) == []
 
 
-def test_genesis_needs_every_member():
+def test_genesis_needs_every_member() -> None:
     node, effects = founder()
     (found,) = of(Found, effects)
     node.receive([virgin("n2", found)], 0.1)
@@ -42,20 +43,20 @@ def test_genesis_needs_every_member():
     node.receive([virgin("n3", found)], 0.3)
     effects = settle(node, 0.3)
     (append,) = of(Append, effects)
-    assert {offer.to for offer in effects if isinstance(getattr(offer, "message", None), GenesisOffer)} == {
+    assert {each.to for each in effects if isinstance(each, Send) and isinstance(each.message, GenesisOffer)} == {
         KEY["n2"],
         KEY["n3"],
     }
     assert append.frames[0].first == 1
 
 
-def test_with_the_ablation_a_majority_is_enough():
+def test_with_the_ablation_a_majority_is_enough() -> None:
     node, effects = founder(Rules(founding_by_all=False))
     node.receive([virgin("n2", of(Found, effects)[0])], 0.1)
     assert of(Append, settle(node, 0.1))
 
 
-def test_an_echo_of_another_call_or_list_does_not_count():
+def test_an_echo_of_another_call_or_list_does_not_count() -> None:
     node, effects = founder()
     (found,) = of(Found, effects)
     node.receive([virgin("n2", found, nonce=b"?" * 16), virgin("n3", found, members_hash=b"?" * 16)], 0.1)
@@ -63,7 +64,7 @@ def test_an_echo_of_another_call_or_list_does_not_count():
     assert set(node.statistics().founding_waits_for) == {"n2", "n3"}
 
 
-def founded():
+def founded() -> tuple[Replica, list[Effect]]:
     node, effects = founder()
     (found,) = of(Found, effects)
     node.receive([virgin("n2", found), virgin("n3", found)], 0.1)
@@ -71,7 +72,7 @@ def founded():
     return node, effects
 
 
-def test_the_first_vote_waits_for_every_confirmation():
+def test_the_first_vote_waits_for_every_confirmation() -> None:
     node, effects = founded()
     frame = of(Append, effects)[0].frames[0]
     node.receive([arrival("n2", Confirm(frame.chain, STORAGE["n2"]))], 0.2)
@@ -83,14 +84,14 @@ def test_the_first_vote_waits_for_every_confirmation():
     assert request.epoch == 1
 
 
-def test_a_restarted_founder_offers_the_same_genesis():
+def test_a_restarted_founder_offers_the_same_genesis() -> None:
     frame = genesis()
     _node, effects = founder(frames=[frame])
     offers = of(GenesisOffer, effects)
     assert {decode_frame_untrusted(offer.frame).chain for offer in offers} == {frame.chain}
 
 
-def test_a_member_that_lost_its_disk_before_the_first_vote_makes_the_founder_begin_anew():
+def test_a_member_that_lost_its_disk_before_the_first_vote_makes_the_founder_begin_anew() -> None:
     node, effects = founder(frames=[genesis()])
     (found,) = of(Found, effects)
     node.receive([virgin("n2", found, storage_id=b"fresh".ljust(16))], 0.1)
@@ -101,11 +102,11 @@ def test_a_member_that_lost_its_disk_before_the_first_vote_makes_the_founder_beg
     assert of(Append, settle(node, 0.3))
 
 
-def offer(frame):
+def offer(frame: Frame) -> Arrival:
     return arrival("n1", GenesisOffer(frame.head + frame.body))
 
 
-def test_a_member_stores_genesis_before_confirming_it():
+def test_a_member_stores_genesis_before_confirming_it() -> None:
     node = replica("n2")
     node.receive([offer(genesis())], 0.1)
     effects = node.take_effects()
@@ -116,7 +117,7 @@ def test_a_member_stores_genesis_before_confirming_it():
     assert (confirm.chain, confirm.storage_id) == (genesis().chain, STORAGE["n2"])
 
 
-def test_a_virgin_member_replaces_an_earlier_genesis():
+def test_a_virgin_member_replaces_an_earlier_genesis() -> None:
     old = genesis()
     node = Replica(settings("n2"), recovered("n2", [old]), random.Random(1), 0.0)
     newer = genesis()._replace()
@@ -129,7 +130,7 @@ def test_a_virgin_member_replaces_an_earlier_genesis():
     assert node.last_chain == newer.chain
 
 
-def test_who_has_promised_an_epoch_takes_no_genesis():
+def test_who_has_promised_an_epoch_takes_no_genesis() -> None:
     node = replica("n2", [genesis()], promised=1)
     from mcast.wire.frame import CHAIN_ZERO, make_frame
 
@@ -137,14 +138,14 @@ def test_who_has_promised_an_epoch_takes_no_genesis():
     assert node.last_chain == genesis().chain
 
 
-def test_a_genesis_without_us_or_with_garbage_is_refused():
+def test_a_genesis_without_us_or_with_garbage_is_refused() -> None:
     node = Replica(settings("n2"), recovered("n3"), random.Random(1), 0.0)
     node.receive([offer(genesis()), arrival("n1", GenesisOffer(b"garbage"))], 0.1)
     assert settle(node, 0.1) == []
     assert node.statistics().counts == {"genesis without us": 1, "bad genesis": 1}
 
 
-def test_one_member_alone_is_a_cluster():
+def test_one_member_alone_is_a_cluster() -> None:
     node = Replica(settings("n1", members=["n1"]), recovered("n1"), random.Random(1), 0.0)
     now = 0.0
     for _ in range(30):
@@ -157,7 +158,7 @@ def test_one_member_alone_is_a_cluster():
     assert node.commit_seq == 2
 
 
-def test_nobody_else_stands_before_the_founder_has_called():
+def test_nobody_else_stands_before_the_founder_has_called() -> None:
     node = replica("n2", [genesis()])
     for step in range(60):
         node.tick(step / 10)

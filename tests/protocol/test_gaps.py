@@ -6,22 +6,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcast.limits import GAP_DECLARED_S, NAK_DELAY_MAX_S, NAK_DELAY_S, NAK_RETRY_MAX_S, NAK_RETRY_MIN_S
-from mcast.protocol.gaps import Gaps
+from mcast.protocol.gaps import Gaps, Loss
 
 
-def no_jitter(low, high):
+def no_jitter(low: float, high: float) -> float:
     return low
 
 
-def gaps(frontier=0):
+def gaps(frontier: int = 0) -> Gaps:
     return Gaps(frontier, no_jitter)
 
 
-def ranges(gaps):
+def ranges(gaps: Gaps) -> list[tuple[int, int]]:
     return [(gap.first, gap.last) for gap in gaps]
 
 
-def test_in_order_frames_leave_no_gap():
+def test_in_order_frames_leave_no_gap() -> None:
     missing = gaps()
     assert missing.seen(1, 5, 0.0) is None
     assert missing.seen(6, 6, 0.0) is None
@@ -29,23 +29,26 @@ def test_in_order_frames_leave_no_gap():
     assert missing.frontier == 6
 
 
-def test_a_jump_opens_a_gap():
+def test_a_jump_opens_a_gap() -> None:
     missing = gaps()
     loss = missing.seen(4, 6, 0.0)
+    assert loss is not None
     assert (loss.first, loss.last, loss.missing) == (1, 3, 3)
     assert ranges(missing) == [(1, 3)]
 
 
-def test_a_heartbeat_shows_a_lost_tail():
+def test_a_heartbeat_shows_a_lost_tail() -> None:
     missing = gaps(10)
     assert missing.expect(10, 0.0) is None
-    assert missing.expect(12, 0.0).last == 12
+    assert missing.expect(12, 0.0) is not None
+    assert ranges(missing) == [(11, 12)]
     assert missing.expect(12, 0.0) is None
 
 
-def test_filling_the_middle_splits_but_stays_one_loss():
+def test_filling_the_middle_splits_but_stays_one_loss() -> None:
     missing = gaps()
     loss = missing.seen(10, 10, 0.0)
+    assert loss is not None
     assert missing.filled(4, 6) == [loss]
     assert ranges(missing) == [(1, 3), (7, 9)]
     missing.filled(1, 3)
@@ -55,7 +58,7 @@ def test_filling_the_middle_splits_but_stays_one_loss():
     assert len(missing) == 0
 
 
-def test_two_later_frames_declare_a_gap():
+def test_two_later_frames_declare_a_gap() -> None:
     missing = gaps()
     missing.seen(2, 2, 0.0)
     missing.declare(0.0)
@@ -65,7 +68,7 @@ def test_two_later_frames_declare_a_gap():
     assert [gap.first for gap in missing.due(0.0001 + NAK_DELAY_S)] == [1]
 
 
-def test_time_declares_a_gap_when_traffic_stops():
+def test_time_declares_a_gap_when_traffic_stops() -> None:
     missing = gaps()
     missing.seen(2, 2, 0.0)
     assert missing.deadline() == GAP_DECLARED_S
@@ -73,7 +76,7 @@ def test_time_declares_a_gap_when_traffic_stops():
     assert missing.due(GAP_DECLARED_S + NAK_DELAY_S)
 
 
-def test_later_losses_join_the_episodes_timer():
+def test_later_losses_join_the_episodes_timer() -> None:
     missing = gaps()
     for first in (2, 4, 6, 8):
         missing.seen(first, first, 0.0)
@@ -81,7 +84,7 @@ def test_later_losses_join_the_episodes_timer():
     assert [gap.first for gap in missing.due(NAK_DELAY_S)] == [1, 3, 5]
 
 
-def test_retries_back_off_and_are_bounded():
+def test_retries_back_off_and_are_bounded() -> None:
     missing = gaps()
     missing.expect(1, 0.0)
     missing.declare(1.0)
@@ -96,7 +99,7 @@ def test_retries_back_off_and_are_bounded():
     assert waits[-1] <= NAK_RETRY_MAX_S + 1e-9
 
 
-def test_progress_resets_the_back_off_of_the_gap_at_the_logs_end():
+def test_progress_resets_the_back_off_of_the_gap_at_the_logs_end() -> None:
     missing = gaps()
     missing.expect(9, 0.0)
     missing.declare(1.0)
@@ -112,7 +115,7 @@ def test_progress_resets_the_back_off_of_the_gap_at_the_logs_end():
     assert missing.deadline() - now < slow / 2
 
 
-def test_needless_naks_lengthen_the_first_delay_and_calm_shortens_it():
+def test_needless_naks_lengthen_the_first_delay_and_calm_shortens_it() -> None:
     missing = gaps()
     for _ in range(9):
         missing.original_was_late()
@@ -122,24 +125,28 @@ def test_needless_naks_lengthen_the_first_delay_and_calm_shortens_it():
     assert missing.delay_s == NAK_DELAY_S
 
 
-def test_forgetting_a_tail_cuts_the_gap_that_straddles_it():
+def test_a_restart_forgets_every_gap() -> None:
     missing = gaps()
-    loss = missing.expect(10, 0.0)
-    assert missing.forget(4) == [loss]
-    assert ranges(missing) == [(1, 4)]
-    assert loss.missing == 4
-    assert missing.frontier == 4
+    missing.expect(10, 0.0)
+    missing.restart(4)
+    missing._check()
+    assert len(missing) == 0
+    assert missing.deadline() == float("inf")
+    assert missing.expect(6, 0.0) is not None
+    assert ranges(missing) == [(5, 6)]
 
 
 @given(st.integers(0, 2**32), st.integers(20, 120))
-def test_any_arrival_order_closes_every_loss_exactly_once(seed, length):
+def test_any_arrival_order_closes_every_loss_exactly_once(seed: int, length: int) -> None:
     rng = random.Random(seed)
     bounds = [0]
     while bounds[-1] < length:
         bounds.append(bounds[-1] + rng.randint(1, 4))
     frames = [(a + 1, b) for a, b in itertools.pairwise(bounds)]
     order = sorted(frames, key=lambda frame: frame[0] + rng.uniform(0, 15))
-    missing, losses, arrived, now = gaps(), [], set(), 0.0
+    missing, now = gaps(), 0.0
+    losses: list[Loss] = []
+    arrived: set[int] = set()
     for first, last in order:
         now += 0.0005
         if first > missing.frontier:

@@ -1,50 +1,52 @@
 import random
+from collections.abc import Sequence
 
 from mcast.protocol.history import History
 from mcast.protocol.log import Log
+from mcast.wire.frame import Frame
 from mcast.wire.messages import Reign
 
 from .bench import command_frame, epoch_start, extended, recovered, reign_log
 
 
-def history_of(frames, newest=None):
+def history_of(frames: Sequence[Frame], newest: int | None = None) -> History:
     reigns = Log(recovered(frames=frames)).reigns
     return History(reigns[-1].epoch, reigns[-newest:] if newest else reigns)
 
 
-def common(own, theirs, newest=None):
+def common(own: Sequence[Frame], theirs: Sequence[Frame], newest: int | None = None) -> int | None:
     return history_of(theirs, newest).common_point(Log(recovered(frames=own)).reigns, own[-1].last if own else 0)
 
 
-def test_equal_logs_share_everything():
+def test_equal_logs_share_everything() -> None:
     frames = reign_log([(1, "n1", 3)])
     assert common(frames, frames) == 5
 
 
-def test_a_shorter_log_of_the_newest_reign_keeps_its_end():
+def test_a_shorter_log_of_the_newest_reign_keeps_its_end() -> None:
     frames = reign_log([(1, "n1", 3)])
     assert common(frames[:3], frames) == 3
 
 
-def test_a_longer_log_of_the_newest_reign_keeps_its_end():
+def test_a_longer_log_of_the_newest_reign_keeps_its_end() -> None:
     frames = reign_log([(1, "n1", 3)])
     assert common(extended(frames, 2), frames) == 7
 
 
-def test_a_dead_reigns_tail_is_cut_where_the_next_one_began():
+def test_a_dead_reigns_tail_is_cut_where_the_next_one_began() -> None:
     old = reign_log([(1, "n1", 5)])
     winner = [*old[:4], epoch_start(2, "n2", old[3])]
     assert common(old, winner) == 4
 
 
-def test_a_reign_the_winner_never_saw_is_cut_whole():
+def test_a_reign_the_winner_never_saw_is_cut_whole() -> None:
     base = reign_log([(1, "n1", 2)])
     loser = extended([*base, epoch_start(2, "n2", base[-1])], 3)
     winner = [*base, epoch_start(3, "n3", base[-1])]
     assert common(loser, winner) == 4
 
 
-def test_unknown_older_reigns_must_be_fetched():
+def test_unknown_older_reigns_must_be_fetched() -> None:
     frames = reign_log([(epoch, "n1", 1) for epoch in range(1, 12)])
     own = frames[:4]
     assert common(own, frames, newest=3) is None
@@ -52,12 +54,12 @@ def test_unknown_older_reigns_must_be_fetched():
     assert not history_of(frames, newest=3).covers(5)
 
 
-def test_an_empty_log_shares_nothing_and_needs_nothing():
+def test_an_empty_log_shares_nothing_and_needs_nothing() -> None:
     frames = reign_log([(1, "n1", 2)])
     assert common([], frames, newest=1) == 0
 
 
-def test_only_frames_within_their_reign_are_assigned():
+def test_only_frames_within_their_reign_are_assigned() -> None:
     frames = reign_log([(1, "n1", 3), (2, "n2", 3)])
     history = history_of(frames)
     assert all(history.assigns(frame) for frame in frames)
@@ -67,12 +69,12 @@ def test_only_frames_within_their_reign_are_assigned():
     assert not history.assigns(straddling)
 
 
-def test_frames_before_the_oldest_known_reign_are_not_judged():
+def test_frames_before_the_oldest_known_reign_are_not_judged() -> None:
     frames = reign_log([(1, "n1", 3), (2, "n2", 3)])
     assert not history_of(frames, newest=1).assigns(frames[2])
 
 
-def test_the_common_point_is_the_longest_equal_prefix():
+def test_the_common_point_is_the_longest_equal_prefix() -> None:
     """Two logs grown by random reigns: the history's answer equals a frame-by-frame comparison."""
     rng = random.Random(3)
     for _ in range(200):
@@ -93,7 +95,7 @@ def test_the_common_point_is_the_longest_equal_prefix():
             assert common(own, theirs) == equal
 
 
-def test_a_reign_that_began_elsewhere_is_another_reign():
+def test_a_reign_that_began_elsewhere_is_another_reign() -> None:
     frames = reign_log([(1, "n1", 2)])
     forged = History(1, (Reign(0, 1, bytes(16)), Reign(1, 2, b"?" * 16)))
     assert forged.common_point(Log(recovered(frames=frames)).reigns, 4) == 1

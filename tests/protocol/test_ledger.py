@@ -1,22 +1,23 @@
 from mcast.protocol.gaps import Loss
 from mcast.protocol.ledger import Fate, Ledger
+from mcast.wire.frame import Frame
 
 from .bench import extended, genesis, reign_log
 
 MINE, OTHER = b"a" * 16, b"b" * 16
 
 
-def stream(count, epoch=1):
+def stream(count: int, epoch: int = 1) -> list[Frame]:
     """A reign's frames from seq 2 on, as DATA numbers 1, 2, 3 ..."""
     return reign_log([(epoch, "n1", count)])[1:]
 
 
-def tally(ledger):
+def tally(ledger: Ledger) -> tuple[int, int, int, int, int]:
     report = ledger.report(())
     return report.lost, report.repaired, report.transferred, report.superseded, report.duplicates
 
 
-def test_a_hole_in_the_counter_is_one_lost_datagram():
+def test_a_hole_in_the_counter_is_one_lost_datagram() -> None:
     ledger, frames = Ledger(), stream(5)
     assert ledger.data(frames[0], MINE, 1) is Fate.NEW
     assert ledger.data(frames[2], MINE, 3) is Fate.NEW
@@ -25,7 +26,7 @@ def test_a_hole_in_the_counter_is_one_lost_datagram():
     assert tally(ledger) == (1, 1, 0, 0, 0)
 
 
-def test_a_late_original_was_not_lost_and_takes_its_repair_back():
+def test_a_late_original_was_not_lost_and_takes_its_repair_back() -> None:
     ledger, frames = Ledger(), stream(5)
     ledger.data(frames[0], MINE, 1)
     ledger.data(frames[2], MINE, 3)
@@ -35,21 +36,21 @@ def test_a_late_original_was_not_lost_and_takes_its_repair_back():
     assert tally(ledger) == (0, 0, 0, 0, 0)
 
 
-def test_a_network_duplicate_is_counted_once_each():
+def test_a_network_duplicate_is_counted_once_each() -> None:
     ledger, frames = Ledger(), stream(3)
     ledger.data(frames[0], MINE, 1)
     assert ledger.data(frames[0], MINE, 1) is Fate.DUPLICATE
     assert tally(ledger) == (0, 0, 0, 0, 1)
 
 
-def test_a_heartbeat_reveals_a_lost_tail():
+def test_a_heartbeat_reveals_a_lost_tail() -> None:
     ledger, frames = Ledger(), stream(5)
     ledger.data(frames[0], MINE, 1)
     ledger.announced(1, MINE, 0, 3, frames[2].last)
     assert tally(ledger)[0] == 2
 
 
-def test_what_was_sent_before_we_listened_is_joining_and_not_loss():
+def test_what_was_sent_before_we_listened_is_joining_and_not_loss() -> None:
     ledger, frames = Ledger(), stream(5)
     ledger.announced(1, MINE, 0, 3, frames[2].last)
     ledger.repaired(frames[0])
@@ -60,7 +61,7 @@ def test_what_was_sent_before_we_listened_is_joining_and_not_loss():
     assert tally(ledger) == (1, 1, 0, 0, 0)
 
 
-def test_what_a_dead_reign_lost_is_superseded_once_the_log_passes_it():
+def test_what_a_dead_reign_lost_is_superseded_once_the_log_passes_it() -> None:
     ledger, frames = Ledger(), stream(5)
     ledger.data(frames[0], MINE, 1)
     ledger.data(frames[3], MINE, 4)
@@ -69,7 +70,7 @@ def test_what_a_dead_reign_lost_is_superseded_once_the_log_passes_it():
     assert tally(ledger) == (2, 1, 0, 1, 0)
 
 
-def test_a_second_reign_of_one_process_goes_on_counting():
+def test_a_second_reign_of_one_process_goes_on_counting() -> None:
     ledger = Ledger()
     first = stream(3)
     ledger.data(first[0], MINE, 1)
@@ -77,7 +78,7 @@ def test_a_second_reign_of_one_process_goes_on_counting():
     assert tally(ledger)[0] == 2  # counters 3 and 4 of the new reign
 
 
-def test_a_frame_we_could_not_keep_was_not_lost():
+def test_a_frame_we_could_not_keep_was_not_lost() -> None:
     ledger, frames = Ledger(), stream(3)
     ledger.data(frames[0], MINE, 1)
     ledger.data(frames[1], MINE, 2)
@@ -86,7 +87,7 @@ def test_a_frame_we_could_not_keep_was_not_lost():
     assert tally(ledger) == (0, 0, 0, 0, 0)
 
 
-def test_injected_faults_count_from_where_we_listened():
+def test_injected_faults_count_from_where_we_listened() -> None:
     ledger, frames = Ledger(), stream(5)
     ledger.injected("lost", MINE, 1)
     ledger.injected("lost", MINE, 3)
@@ -97,7 +98,7 @@ def test_injected_faults_count_from_where_we_listened():
     assert (report.injected_lost, report.injected_corrupted) == (1, 1)
 
 
-def test_old_holes_are_folded_into_a_number():
+def test_old_holes_are_folded_into_a_number() -> None:
     ledger, frames = Ledger(), stream(2)
     ledger.data(frames[0], MINE, 1)
     ledger.announced(1, MINE, 0, 40_001, 3)
@@ -105,14 +106,14 @@ def test_old_holes_are_folded_into_a_number():
     assert len(ledger._reigns[1].missing) < 40_000
 
 
-def test_an_absurd_counter_is_no_loss_and_costs_no_memory():
+def test_an_absurd_counter_is_no_loss_and_costs_no_memory() -> None:
     ledger, frames = Ledger(), stream(2)
     ledger.data(frames[0], MINE, 1)
     ledger.data(frames[1], MINE, 2**60)
     assert tally(ledger)[0] == 0
 
 
-def test_reigns_beyond_the_bound_are_added_up():
+def test_reigns_beyond_the_bound_are_added_up() -> None:
     ledger = Ledger()
     for epoch in range(1, 200):
         frames = extended([genesis()], 3, epoch=epoch)[1:]
@@ -122,7 +123,7 @@ def test_reigns_beyond_the_bound_are_added_up():
     assert tally(ledger)[:2] == (199, 199)
 
 
-def test_reordering_alone_leaves_no_entry():
+def test_reordering_alone_leaves_no_entry() -> None:
     ledger = Ledger()
     ledger.closed(Loss(1, 2, 0.0, 0), 0.001)
     ledger.closed(Loss(3, 4, 0.0, 0, naks=1, repaired_by=7), 0.004)

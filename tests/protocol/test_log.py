@@ -1,26 +1,27 @@
 import random
+from collections.abc import Sequence
 
 import pytest
 
 from mcast.protocol.log import Log
-from mcast.wire.frame import CHAIN_ZERO
+from mcast.wire.frame import CHAIN_ZERO, Frame
 from mcast.wire.messages import Reign
 
 from .bench import command_frame, extended, genesis, recovered, reign_log
 
 
-def log_of(frames, **how):
+def log_of(frames: Sequence[Frame], **how: int) -> Log:
     return Log(recovered(frames=frames), **how)
 
 
-def test_an_empty_log_ends_at_zero_on_the_zero_chain():
+def test_an_empty_log_ends_at_zero_on_the_zero_chain() -> None:
     log = log_of([])
     assert (log.last_seq, log.last_chain, log.last_epoch, log.low_water) == (0, CHAIN_ZERO, 0, 1)
     assert log.frame_at(1) is None
     assert log.chain_at(0) == CHAIN_ZERO
 
 
-def test_reigns_are_read_off_the_frames():
+def test_reigns_are_read_off_the_frames() -> None:
     frames = reign_log([(1, "n1", 3), (4, "n2", 2)])
     log = log_of(frames)
     assert log.reigns == [
@@ -31,7 +32,7 @@ def test_reigns_are_read_off_the_frames():
     log._check()
 
 
-def test_chain_is_known_at_frame_ends_only():
+def test_chain_is_known_at_frame_ends_only() -> None:
     frames = extended([genesis()], 2, count=5)
     log = log_of(frames)
     assert log.chain_at(6) == frames[1].chain
@@ -39,7 +40,7 @@ def test_chain_is_known_at_frame_ends_only():
     assert log.chain_at(99) is None
 
 
-def test_truncation_takes_frames_and_reigns_with_it():
+def test_truncation_takes_frames_and_reigns_with_it() -> None:
     frames = reign_log([(1, "n1", 3), (2, "n2", 2)])
     log = log_of(frames)
     log.truncate(4)
@@ -49,13 +50,13 @@ def test_truncation_takes_frames_and_reigns_with_it():
     log._check()
 
 
-def test_truncation_inside_a_frame_is_refused():
+def test_truncation_inside_a_frame_is_refused() -> None:
     log = log_of(extended([genesis()], 2, count=5))
     with pytest.raises(AssertionError):
         log.truncate(4)
 
 
-def test_between_returns_every_frame_that_holds_an_event_of_the_range():
+def test_between_returns_every_frame_that_holds_an_event_of_the_range() -> None:
     frames = extended([genesis()], 4, count=5)
     log = log_of(frames)
     assert list(log.between(4, 8, 99)) == frames[1:3]
@@ -63,7 +64,7 @@ def test_between_returns_every_frame_that_holds_an_event_of_the_range():
     assert list(log.between(30, 99, 9)) == []
 
 
-def test_trimming_keeps_what_is_not_yet_applied():
+def test_trimming_keeps_what_is_not_yet_applied() -> None:
     frames = extended([genesis()], 40, size=200)
     log = log_of(frames, cache_bytes_max=3_000)
     log.trim(keep_from=31)
@@ -75,7 +76,7 @@ def test_trimming_keeps_what_is_not_yet_applied():
     assert log.frame_at(31) is not None
 
 
-def test_random_appends_and_truncations_keep_the_invariants():
+def test_random_appends_and_truncations_keep_the_invariants() -> None:
     rng = random.Random(5)
     frames = [genesis()]
     log = log_of(frames, cache_bytes_max=100_000)

@@ -3,7 +3,7 @@ from mcast.protocol.reorder import Reorder
 from .bench import command_frame, extended, genesis
 
 
-def test_frames_come_out_by_their_first_event():
+def test_frames_come_out_by_their_first_event() -> None:
     frames = extended([genesis()], 4, count=3)
     buffer = Reorder()
     assert buffer.offer(frames[3])
@@ -15,7 +15,7 @@ def test_frames_come_out_by_their_first_event():
     assert buffer.pop(5) is None
 
 
-def test_an_overlapping_frame_is_refused():
+def test_an_overlapping_frame_is_refused() -> None:
     frames = extended([genesis()], 2, count=3)
     buffer = Reorder()
     buffer.offer(frames[2])
@@ -23,7 +23,7 @@ def test_an_overlapping_frame_is_refused():
     assert not buffer.offer(command_frame(frames[0], count=4))
 
 
-def test_it_is_bounded_in_bytes_and_frames():
+def test_it_is_bounded_in_bytes_and_frames() -> None:
     frames = extended([genesis()], 10, size=100)
     assert sum(Reorder(frames_max=3).offer(frame) for frame in frames[:1]) == 1
     buffer = Reorder(frames_max=3)
@@ -33,7 +33,7 @@ def test_it_is_bounded_in_bytes_and_frames():
     assert 0 < kept < 4
 
 
-def test_dropping_what_the_log_has_frees_its_room():
+def test_dropping_what_the_log_has_frees_its_room() -> None:
     frames = extended([genesis()], 10, size=100)
     buffer = Reorder(frames_max=4)
     for frame in frames[2:6]:

@@ -1,10 +1,12 @@
 import random
+from collections.abc import Sequence
 
 from mcast.limits import REPAIR_FLOOR_PER_S
 from mcast.protocol.core import Core
-from mcast.protocol.effects import Repair
+from mcast.protocol.effects import Effect, Repair
 from mcast.protocol.repairing import Repairing
 from mcast.protocol.rules import Rules
+from mcast.wire.frame import Frame
 from mcast.wire.messages import Busy, Gone, Nak, Range
 
 from .bench import KEY, core, envelope, extended, of, recovered, reign_log, settings
@@ -12,20 +14,24 @@ from .bench import KEY, core, envelope, extended, of, recovered, reign_log, sett
 LOG = reign_log([(1, "n1", 600)])
 
 
-def repairer(frames=LOG, rules=None, commit=None):
+def repairer(
+    frames: Sequence[Frame] = LOG, rules: Rules | None = None, commit: int | None = None
+) -> tuple[Core, Repairing]:
     shared = core("n1", frames, 1, rules)
     shared.commit = frames[-1].last if commit is None else commit
     return shared, Repairing(shared, 0.0)
 
 
-def ask(shared, repairing, ranges, now, sender="n2"):
+def ask(
+    shared: Core, repairing: Repairing, ranges: Sequence[tuple[int, int]], now: float, sender: str = "n2"
+) -> list[Effect]:
     nak = Nak(1, tuple(Range(*bounds) for bounds in ranges))
     repairing.asked(envelope(sender, nak, 1), nak, now)
     effects, shared.effects = shared.effects, []
     return effects
 
 
-def test_a_nak_is_answered_with_the_frames_it_names():
+def test_a_nak_is_answered_with_the_frames_it_names() -> None:
     shared, repairing = repairer()
     (repair,) = of(Repair, ask(shared, repairing, [(3, 4), (9, 9)], 1.0))
     assert repair.to == KEY["n2"]
@@ -33,14 +39,14 @@ def test_a_nak_is_answered_with_the_frames_it_names():
     assert repairing.repairs_sent == 3
 
 
-def test_a_repeat_within_moments_is_ignored_and_a_retry_is_not():
+def test_a_repeat_within_moments_is_ignored_and_a_retry_is_not() -> None:
     shared, repairing = repairer()
     assert ask(shared, repairing, [(3, 3)], 1.0)
     assert ask(shared, repairing, [(3, 3)], 1.003) == []
     assert ask(shared, repairing, [(3, 3)], 1.005)
 
 
-def test_two_who_miss_the_same_frame_get_one_multicast():
+def test_two_who_miss_the_same_frame_get_one_multicast() -> None:
     shared, repairing = repairer()
     ask(shared, repairing, [(3, 3)], 1.0, "n2")
     (repair,) = of(Repair, ask(shared, repairing, [(3, 3)], 1.001, "n3"))
@@ -49,7 +55,7 @@ def test_two_who_miss_the_same_frame_get_one_multicast():
     assert repair.to == KEY["n3"]
 
 
-def test_below_the_cache_the_answer_is_gone_never_silence():
+def test_below_the_cache_the_answer_is_gone_never_silence() -> None:
     shared = Core(settings("n1"), recovered("n1", LOG, 1), random.Random(1))
     shared.log._cache_bytes_max = 5_000
     shared.log.trim(keep_from=500)
@@ -58,12 +64,12 @@ def test_below_the_cache_the_answer_is_gone_never_silence():
     assert gone.low_water > 3
 
 
-def test_what_the_repairer_lacks_is_not_answered():
+def test_what_the_repairer_lacks_is_not_answered() -> None:
     shared, repairing = repairer()
     assert ask(shared, repairing, [(5_000, 5_010)], 1.0) == []
 
 
-def test_the_budget_ends_in_busy_and_refills():
+def test_the_budget_ends_in_busy_and_refills() -> None:
     shared, repairing = repairer(extended(LOG, 5_000))
     given = 0
     effects = []
@@ -77,7 +83,7 @@ def test_the_budget_ends_in_busy_and_refills():
     assert of(Repair, ask(shared, repairing, [(4_000, 4_009)], 1.1))
 
 
-def test_repairs_that_block_commit_are_exempt():
+def test_repairs_that_block_commit_are_exempt() -> None:
     shared, repairing = repairer(extended(LOG, 2_500), commit=1)
     answered = sum(
         len(repair.frames)
@@ -87,13 +93,13 @@ def test_repairs_that_block_commit_are_exempt():
     assert answered == 2_500
 
 
-def test_without_the_floor_a_quiet_group_starves():
+def test_without_the_floor_a_quiet_group_starves() -> None:
     shared, repairing = repairer(rules=Rules(repair_floor=False))
     for tick in range(1, 50):
         ask(shared, repairing, [(3, 40)], tick / 10)
     assert of(Busy, ask(shared, repairing, [(3, 40)], 6.0))
 
 
-def test_own_naks_that_loop_back_are_nothing():
+def test_own_naks_that_loop_back_are_nothing() -> None:
     shared, repairing = repairer()
     assert ask(shared, repairing, [(3, 3)], 1.0, "n1") == []

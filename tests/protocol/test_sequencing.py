@@ -1,8 +1,10 @@
 import itertools
+from typing import Any
 
 import pytest
 
 from mcast.protocol.effects import Append, Apply, Multicast, Ruling, SteppedDown, Stream
+from mcast.protocol.replica import Arrival, Replica
 from mcast.protocol.rules import Rules
 from mcast.wire.messages import Ack, Commit, Heartbeat, Vote
 from mcast.wire.records import RecordKind
@@ -12,7 +14,7 @@ from .bench import STORAGE, arrival, command_record, frame_arrival, of, reign_lo
 LOG = reign_log([(1, "n3", 2)])
 
 
-def elected(rules=None, now=2.0):
+def elected(rules: Rules | None = None, now: float = 2.0) -> Replica:
     """n1, elected in epoch 2 by n2's vote; its EPOCH_START (seq 5) is persisted but not committed."""
     node = replica("n1", LOG, 1, rules)
     node.tick(now)
@@ -25,12 +27,14 @@ def elected(rules=None, now=2.0):
     return node
 
 
-def ack(sender, seq, chain, *, epoch=2, storage=None, round_number=1):
+def ack(
+    sender: str, seq: int, chain: bytes, *, epoch: int = 2, storage: bytes | None = None, round_number: int = 1
+) -> Arrival:
     message = Ack(epoch, storage or STORAGE[sender], seq, chain, round_number, 77, 1 << 20)
     return arrival(sender, message, promised=epoch)
 
 
-def ruling(rules=None):
+def ruling(rules: Rules | None = None) -> Replica:
     node = elected(rules)
     settle(node, 2.0)
     node.receive([ack("n2", 5, node.last_chain)], 2.01)
@@ -39,7 +43,7 @@ def ruling(rules=None):
     return node
 
 
-def test_a_reign_begins_with_a_heartbeat_and_then_epoch_start():
+def test_a_reign_begins_with_a_heartbeat_and_then_epoch_start() -> None:
     node = elected()
     effects = node.take_effects()
     first = next(effect for effect in effects if isinstance(effect, Multicast))
@@ -52,7 +56,7 @@ def test_a_reign_begins_with_a_heartbeat_and_then_epoch_start():
     assert (start.epoch, start.first, start.count) == (2, 5, 1)
 
 
-def test_nothing_is_numbered_before_epoch_start_has_committed():
+def test_nothing_is_numbered_before_epoch_start_has_committed() -> None:
     node = elected()
     assert not node.submit([(command_record(),)], 2.0)
     settle(node, 2.0)
@@ -61,7 +65,7 @@ def test_nothing_is_numbered_before_epoch_start_has_committed():
     assert node.submit([(command_record(),)], 2.02)
 
 
-def test_older_events_commit_only_with_one_of_the_own_epoch():
+def test_older_events_commit_only_with_one_of_the_own_epoch() -> None:
     node = elected()
     settle(node, 2.0)
     node.receive([ack("n2", 4, LOG[-1].chain)], 2.01)
@@ -74,7 +78,7 @@ def test_older_events_commit_only_with_one_of_the_own_epoch():
     assert ablated.commit_seq == 4
 
 
-def test_the_own_acknowledgement_needs_the_own_disk():
+def test_the_own_acknowledgement_needs_the_own_disk() -> None:
     node = elected()
     effects = node.take_effects()
     node.receive([ack("n2", 5, node.last_chain)], 2.01)
@@ -91,15 +95,15 @@ def test_the_own_acknowledgement_needs_the_own_disk():
         {"chain": b"?" * 16},
     ],
 )
-def test_a_wrong_acknowledgement_does_not_count(wrong):
+def test_a_wrong_acknowledgement_does_not_count(wrong: dict[str, Any]) -> None:
     node = elected()
     settle(node, 2.0)
-    fields = {"seq": 5, "chain": node.last_chain} | wrong
+    fields: dict[str, Any] = {"seq": 5, "chain": node.last_chain} | wrong
     node.receive([ack("n2", fields.pop("seq"), fields.pop("chain"), **fields)], 2.01)
     assert node.commit_seq == 0
 
 
-def test_small_records_share_a_frame_and_large_ones_do_not():
+def test_small_records_share_a_frame_and_large_ones_do_not() -> None:
     node = ruling()
     node.submit([(command_record(2, 100),) for _ in range(10)], 2.1)
     (stream,) = of(Stream, node.take_effects())
@@ -110,7 +114,7 @@ def test_small_records_share_a_frame_and_large_ones_do_not():
     assert node.last_seq == 29
 
 
-def test_the_window_stops_numbering_and_an_acknowledgement_opens_it():
+def test_the_window_stops_numbering_and_an_acknowledgement_opens_it() -> None:
     node = ruling()
     for _ in range(1200):
         node.submit([(command_record(1, 940),)], 2.1)
@@ -122,7 +126,7 @@ def test_the_window_stops_numbering_and_an_acknowledgement_opens_it():
     assert node.commit_seq == stopped
 
 
-def test_commit_that_no_data_carries_goes_out_at_once():
+def test_commit_that_no_data_carries_goes_out_at_once() -> None:
     node = ruling()
     node.submit([(command_record(),)], 2.1)
     settle(node, 2.1)
@@ -133,7 +137,7 @@ def test_commit_that_no_data_carries_goes_out_at_once():
     assert [frame.first for frame in of(Apply, effects)[0].frames] == [6]
 
 
-def test_heartbeats_decay_after_data_to_the_longest_interval():
+def test_heartbeats_decay_after_data_to_the_longest_interval() -> None:
     node = ruling()
     node.submit([(command_record(),)], 3.0)
     settle(node, 3.0)
@@ -150,7 +154,7 @@ def test_heartbeats_decay_after_data_to_the_longest_interval():
     assert gaps == sorted(gaps)
 
 
-def test_heartbeats_go_on_while_data_flows():
+def test_heartbeats_go_on_while_data_flows() -> None:
     node = ruling()
     beats, now = 0, 3.0
     while now < 3.5:
@@ -162,7 +166,7 @@ def test_heartbeats_go_on_while_data_flows():
     assert 8 <= beats <= 20
 
 
-def test_a_sequencer_that_no_majority_answers_steps_down_and_falls_silent():
+def test_a_sequencer_that_no_majority_answers_steps_down_and_falls_silent() -> None:
     node = ruling()
     node.take_notices()
     now = 2.01
@@ -178,7 +182,7 @@ def test_a_sequencer_that_no_majority_answers_steps_down_and_falls_silent():
     assert of(Heartbeat, settle(node, now + 0.06)) == []
 
 
-def test_rounds_alone_keep_a_reign_alive():
+def test_rounds_alone_keep_a_reign_alive() -> None:
     node = ruling()
     now = 2.01
     while now < 5.0:
@@ -189,7 +193,7 @@ def test_rounds_alone_keep_a_reign_alive():
     assert node.ruling
 
 
-def test_a_higher_promise_ends_the_reign():
+def test_a_higher_promise_ends_the_reign() -> None:
     node = ruling()
     node.submit([(command_record(),)], 2.1)
     node.receive([frame_arrival("n2", LOG[-1], promised=3)], 2.2)
@@ -199,7 +203,7 @@ def test_a_higher_promise_ends_the_reign():
     assert node.backlog_bytes == 0
 
 
-def test_time_never_decreases_not_even_across_reigns():
+def test_time_never_decreases_not_even_across_reigns() -> None:
     node = ruling()
     node.submit([(command_record(),)], 2.5)
     (stream,) = of(Stream, node.take_effects())

@@ -4,18 +4,18 @@ from mcast.wire.messages import Heartbeat, PeerState
 ME = 7
 
 
-def beat(round_number, confirmed, commit, stamp_ns):
+def beat(round_number: int, confirmed: int, commit: int, stamp_ns: int) -> Heartbeat:
     peers = (PeerState(ME, 1, stamp_ns),) if stamp_ns else ()
     return Heartbeat(1, bytes(16), 9, bytes(16), commit, bytes(16), round_number, confirmed, 0, 0, (), peers)
 
 
-def test_hearing_a_heartbeat_proves_nothing():
+def test_hearing_a_heartbeat_proves_nothing() -> None:
     staleness = Staleness()
     staleness.heard(beat(1, 0, 5, 10**9), ME)
     assert staleness.age_s(2.0, 5) is None
 
 
-def test_a_confirmed_round_proves_the_age_of_its_commit():
+def test_a_confirmed_round_proves_the_age_of_its_commit() -> None:
     staleness = Staleness()
     staleness.heard(beat(1, 0, 5, 10**9), ME)
     staleness.heard(beat(2, 1, 6, 2 * 10**9), ME)
@@ -23,14 +23,14 @@ def test_a_confirmed_round_proves_the_age_of_its_commit():
     assert staleness.age_s(3.0, 4) is None
 
 
-def test_a_round_without_our_stamp_proves_nothing():
+def test_a_round_without_our_stamp_proves_nothing() -> None:
     staleness = Staleness()
     staleness.heard(beat(1, 0, 5, 0), ME)
     staleness.confirmed(1)
     assert staleness.age_s(3.0, 9) is None
 
 
-def test_a_new_epoch_forgets_open_rounds_but_not_proofs():
+def test_a_new_epoch_forgets_open_rounds_but_not_proofs() -> None:
     staleness = Staleness()
     staleness.heard(beat(4, 0, 5, 10**9), ME)
     staleness.confirmed(4)

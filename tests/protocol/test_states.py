@@ -3,23 +3,23 @@ import pytest
 from mcast.protocol.states import REIGNING, TRANSITIONS, Input, Role, move
 
 
-def test_a_halted_replica_never_moves_again():
+def test_a_halted_replica_never_moves_again() -> None:
     assert {role for (role, event) in TRANSITIONS if role is Role.HALTED and event is not Input.BREAK} == set()
 
 
-def test_only_a_won_vote_begins_a_reign():
+def test_only_a_won_vote_begins_a_reign() -> None:
     entries = {
         (role, event) for (role, event), after in TRANSITIONS.items() if after in REIGNING and role not in REIGNING
     }
     assert entries == {(Role.CANDIDATE, Input.VOTED)}
 
 
-def test_ruling_needs_the_own_epoch_start_committed():
+def test_ruling_needs_the_own_epoch_start_committed() -> None:
     entries = {event for (_, event), after in TRANSITIONS.items() if after is Role.RULING}
     assert entries == {Input.STARTED}
 
 
-def test_every_role_is_reachable_from_empty():
+def test_every_role_is_reachable_from_empty() -> None:
     reached, frontier = {Role.EMPTY}, [Role.EMPTY]
     while frontier:
         role = frontier.pop()
@@ -30,6 +30,6 @@ def test_every_role_is_reachable_from_empty():
     assert reached == set(Role)
 
 
-def test_a_move_outside_the_table_is_a_bug():
+def test_a_move_outside_the_table_is_a_bug() -> None:
     with pytest.raises(KeyError):
         move(Role.EMPTY, Input.VOTED)

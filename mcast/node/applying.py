@@ -1,0 +1,103 @@
+"""Applies committed frames through the engine in slices of time: heartbeats and acknowledgements go out between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Final
+
+from mcast.clock import monotonic_s
+from mcast.errors import Halted
+from mcast.machine.engine import Applied, Engine
+from mcast.wire.frame import Frame
+
+SLICE_S: Final = 0.005  # of applying in one turn of the loop
+BURST_FRAMES: Final = 16  # between two looks at the clock
+BACKLOG_BYTES: Final = 8 << 20  # committed and not yet applied; beyond, nothing more is received meanwhile
+
+
+class ApplyQueue:
+    """Committed frames on their way through the engine, in order. `applied` hears what became of watched records.
+
+    What the engine or `applied` raises goes through `guarded`, which every later turn of the loop runs under.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        applied: Callable[[list[Applied]], None],
+        guarded: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self.bytes = 0
+        """Bytes of frames that wait."""
+        self._engine = engine
+        self._applied = applied
+        self._guarded = guarded
+        self._waiting: deque[Frame] = deque()
+        self._next: asyncio.Handle | None = None
+        self._stopped = False
+
+    @property
+    def full(self) -> bool:
+        """Whether applying must catch up before more is received."""
+        return self.bytes > BACKLOG_BYTES
+
+    def add(self, frames: Sequence[Frame]) -> None:
+        """Append committed frames; `run` applies them."""
+        self._waiting.extend(frames)
+        self.bytes += sum(frame.size for frame in frames)
+
+    def run(self) -> None:
+        """Apply for a slice of time, unless a turn of the loop is booked for that; book one for what is left."""
+        if self._waiting and self._next is None and not self._stopped:
+            self.run_slice()
+            if self._waiting and not self._stopped:
+                self._next = asyncio.get_running_loop().call_soon(self._turn)
+
+    def run_slice(self) -> None:
+        """Apply for at most a slice of time."""
+        waiting, until = self._waiting, monotonic_s() + SLICE_S
+        while waiting:
+            frames = [waiting.popleft() for _ in range(min(len(waiting), BURST_FRAMES))]
+            self.bytes -= sum(frame.size for frame in frames)
+            self._applied(self._engine.apply(frames))
+            if monotonic_s() >= until:
+                return
+
+    async def drain(self, limit_s: float) -> None:
+        """Apply what is left, in the time given, a slice a turn."""
+        until = monotonic_s() + limit_s
+        while self._waiting and monotonic_s() < until:
+            self.run_slice()
+            await asyncio.sleep(0)
+
+    def stop(self) -> None:
+        """Book no more turns of the loop."""
+        self._stopped = True
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+
+    def _turn(self) -> None:
+        self._next = None
+        with self._guarded():
+            self.run()
+
+
+async def replay(engine: Engine, bursts: Iterator[list[Frame]], until: int) -> None:
+    """Apply a journal's frames up to event `until`, leaving the loop a turn after each few.
+
+    Raises:
+        Halted: the machine gives up, or the journal has no frame that ends at `until`.
+    """
+    for burst in bursts if until else ():
+        frames = [frame for frame in burst if frame.last <= until]
+        for start in range(0, len(frames), BURST_FRAMES):
+            engine.apply(frames[start : start + BURST_FRAMES])
+            await asyncio.sleep(0)
+        if len(frames) < len(burst):
+            break
+    if engine.applied_seq != until:
+        raise Halted(f"the journal replays to event {engine.applied_seq}, not to {until}")

@@ -1,0 +1,96 @@
+"""Processes killed and stopped under load: nothing acknowledged is lost, nothing applied twice."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+from typing import Any
+
+import pytest
+
+from mcast.testing.processes import Processes
+from tests.lan.load import Load, settled
+
+ROUNDS = int(os.environ.get("MCAST_TEST_ROUNDS", "3"))
+"""Times each victim dies; more make a longer run of the same."""
+LOSS = "loss=5%,dup=1%,reorder=2%,seed={}"
+EVERYWHERE = ("n1", "n2", "n3")
+
+pytestmark = pytest.mark.timeout(60 + 20 * ROUNDS)
+
+
+def lossy(seed: int) -> dict[str, str]:
+    return {node: LOSS.format(seed + index) for index, node in enumerate(EVERYWHERE)}
+
+
+def roles(status: dict[str, Any]) -> tuple[str, list[str]]:
+    sequencer = status["sequencer"]
+    return sequencer, [node["id"] for node in status["nodes"] if node["id"] != sequencer]
+
+
+@pytest.mark.parametrize("sync", ["always", "os"])
+async def test_followers_killed_under_load_lose_and_double_nothing(sync: str) -> None:
+    draw = random.Random(sync)
+    async with Processes(sync=sync, faults=lossy(1)) as processes:
+        async with Load(processes, EVERYWHERE) as load:
+            for _ in range(ROUNDS):
+                sequencer, followers = roles(await processes.live())
+                victim = draw.choice(followers)
+                await load.more(200)
+                await processes.kill(victim)
+                await load.more(200)
+                await processes.start(victim)
+                await load.more(200)
+            assert (await processes.live())["sequencer"] == sequencer, "a follower's death costs no reign"
+        status = await settled(processes, load)
+    assert all(node["votes"] for node in status["nodes"])
+
+
+@pytest.mark.parametrize("sync", ["always", "os"])
+async def test_sequencers_killed_under_load_lose_and_double_nothing(sync: str) -> None:
+    async with Processes(sync=sync, faults=lossy(2)) as processes:
+        before = await processes.live()
+        async with Load(processes, EVERYWHERE) as load:
+            for _ in range(ROUNDS):
+                sequencer, _ = roles(await processes.live())
+                await load.more(200)
+                await processes.kill(sequencer)
+                await load.more(200)
+                await processes.start(sequencer)
+                await load.more(100)
+        after = await settled(processes, load)
+    assert after["epoch"] >= before["epoch"] + ROUNDS, "each death began a new reign"
+    assert all(node["votes"] for node in after["nodes"])
+
+
+async def test_all_killed_at_once_under_load_lose_nothing_acknowledged() -> None:
+    async with Processes(sync="always", faults=lossy(3)) as processes:
+        async with Load(processes, EVERYWHERE) as load:
+            await load.more(300)
+            await asyncio.gather(*map(processes.kill, EVERYWHERE))
+            for node_id in EVERYWHERE:
+                await processes.start(node_id)
+            await load.more(300)
+        await settled(processes, load)
+
+
+@pytest.mark.parametrize("sealed", [True, False], ids=["sealed", "unsealed"])
+async def test_a_stopped_sequencer_is_replaced_and_fenced_when_it_goes_on(sealed: bool) -> None:
+    async with Processes(sealed=sealed, faults=lossy(4)) as processes:
+        before = await processes.live()
+        old, _ = roles(before)
+        async with Load(processes, EVERYWHERE) as load:
+            await load.more(200)
+            processes.signal(old, signal.SIGSTOP)
+            try:
+                await load.more(200)  # the others rule, and the clients of the stopped one have moved
+                await asyncio.sleep(1.0)
+            finally:
+                processes.signal(old, signal.SIGCONT)
+            await load.more(200)
+        after = await settled(processes, load)
+    assert after["epoch"] > before["epoch"]
+    assert {node["epoch"] for node in after["nodes"]} == {after["epoch"]}, "the old one follows the new reign"
+    assert after["sequencer"] != old
