@@ -6,7 +6,7 @@ the tail of a dead sequencer's stream is repaired by whoever has it.
 
 from __future__ import annotations
 
-from mcast.limits import DEEP_GAP_FRAMES, LEDGER_OPEN_MAX, NAK_RETRY_MAX_S, NAK_SEQUENCER_TRIES
+from mcast.limits import LEDGER_OPEN_MAX, NAK_RETRY_MAX_S, NAK_SEQUENCER_TRIES
 from mcast.protocol.core import Core
 from mcast.protocol.effects import CatchUp
 from mcast.protocol.gaps import Gap, Gaps
@@ -99,7 +99,7 @@ class Asking:
 
     def _shallow(self) -> bool:
         behind = min((gap.last for gap in self._gaps), default=0) - self._core.log.last_seq
-        deep = DEEP_GAP_FRAMES * self._core.log.events_per_frame
+        deep = self._core.settings.deep_gap_frames * self._core.log.events_per_frame
         return behind <= deep and len(self._gaps) <= LEDGER_OPEN_MAX
 
     def _fetch(self, now: float) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mcast.errors import DecodeError
+from mcast.limits import CACHE_BYTES_MAX, DEEP_GAP_FRAMES
 from mcast.protocol.effects import Apply, Effect, HaltRequired, Meta, Multicast, Notice, Send, WriteMeta
 from mcast.protocol.log import Log
 from mcast.protocol.recovered import Recovered
@@ -43,6 +44,10 @@ class Settings:
     """Added to the protocol's clock, gives the time of day."""
     heartbeat_max_s: float
     election_timeout_s: tuple[float, float]
+    cache_bytes_max: int = CACHE_BYTES_MAX
+    """Frames kept in memory for repairs."""
+    deep_gap_frames: int = DEEP_GAP_FRAMES
+    """Behind by more than so many datagrams, a replica fetches over TCP."""
     rules: Rules = field(default_factory=Rules)
 
 
@@ -54,7 +59,7 @@ class Core:
         self.rules = settings.rules
         self.random = random
         self.me = name_hash(settings.node)
-        self.log = Log(recovered)
+        self.log = Log(recovered, settings.cache_bytes_max)
         self.meta = recovered.meta
         self.role = Role.EMPTY
         self.sequencer: int | None = None

@@ -97,7 +97,7 @@ class Ledger:
         self._past: Counter[str] = Counter()
         self._closed: deque[ClosedGap] = deque(maxlen=LEDGER_CLOSED_MAX)
         self._unkept: dict[tuple[int, int], None] = {}
-        self._repaired_early: dict[tuple[int, int], None] = {}
+        self._healed: dict[tuple[int, int], bool] = {}
         self._early: dict[bytes, list[tuple[str, int]]] = {}
         self._injected: Counter[str] = Counter()
 
@@ -137,20 +137,22 @@ class Ledger:
         reign = self._counts(frame)
         if reign is not None:
             reign.repaired += 1
-            self._repaired_early[frame.epoch, frame.first] = None
-            if len(self._repaired_early) > REORDER_FRAMES_MAX:
-                del self._repaired_early[next(iter(self._repaired_early))]
+            self._remember(frame, over_tcp=False)
 
     def overtaken(self, frame: Frame) -> None:
-        """The original of a frame came late, after its repair: that repair healed no loss."""
-        if self._repaired_early.pop((frame.epoch, frame.first), 1) is None:
-            self._reigns[frame.epoch].repaired -= 1
+        """The original of a frame came late, after its repair or transfer: that one healed no loss."""
+        over_tcp = self._healed.pop((frame.epoch, frame.first), None)
+        if over_tcp is not None:
+            reign = self._reigns[frame.epoch]
+            reign.transferred -= over_tcp
+            reign.repaired -= not over_tcp
 
     def transferred(self, frame: Frame) -> None:
         """A frame that was missing came over TCP."""
         reign = self._counts(frame)
         if reign is not None:
             reign.transferred += 1
+            self._remember(frame, over_tcp=True)
 
     def unkept(self, frame: Frame) -> None:
         """A DATA datagram arrived but could not be kept: its later repair will heal no loss."""
@@ -223,6 +225,11 @@ class Ledger:
             kept = set(sorted(reign.missing)[-_HOLES_MAX:])
             reign.folded += len(reign.missing) - len(kept)
             reign.missing = kept
+
+    def _remember(self, frame: Frame, *, over_tcp: bool) -> None:
+        self._healed[frame.epoch, frame.first] = over_tcp
+        if len(self._healed) > REORDER_FRAMES_MAX:
+            del self._healed[next(iter(self._healed))]
 
     def _counts(self, frame: Frame) -> _Reign | None:
         if self._unkept.pop((frame.epoch, frame.first), 1) is None:

@@ -36,6 +36,17 @@ def test_a_late_original_was_not_lost_and_takes_its_repair_back() -> None:
     assert tally(ledger) == (0, 0, 0, 0, 0)
 
 
+def test_a_late_original_takes_a_transfer_back_too() -> None:
+    ledger, frames = Ledger(), stream(5)
+    ledger.data(frames[0], MINE, 1)
+    ledger.data(frames[2], MINE, 3)
+    ledger.transferred(frames[1])
+    assert tally(ledger) == (1, 0, 1, 0, 0)
+    assert ledger.data(frames[1], MINE, 2) is Fate.LATE
+    ledger.overtaken(frames[1])
+    assert tally(ledger) == (0, 0, 0, 0, 0)
+
+
 def test_a_network_duplicate_is_counted_once_each() -> None:
     ledger, frames = Ledger(), stream(3)
     ledger.data(frames[0], MINE, 1)
