@@ -111,6 +111,14 @@ GATEWAY_READS_WAITING: Final = 8_192  # queries that wait for an event at one no
 FETCH_CHUNK_BYTES: Final = 256 << 10  # journalled frames read between two turns of the event loop
 FETCH_WINDOW_BYTES: Final = 4 << 20  # bytes of frames asked for at a time in a catch-up
 
+# Scenarios
+SCENARIO_NODES_MAX: Final = 16  # nodes of one scenario, all on one machine
+SCENARIO_CLIENTS_MAX: Final = 1_000
+SCENARIO_COMMANDS_MAX: Final = 2_000_000  # commands; each is kept until it has been found in every replica's log
+SCENARIO_SECONDS_MAX: Final = 86_400.0
+SCENARIO_DELAY_MS_MAX: Final = 10_000.0
+SCENARIO_RECOVERY_S_MAX: Final = 600.0
+
 # Calls
 TIMEOUT_S: Final = 5.0  # default deadline of a client's call
 TIMEOUT_MAX_S: Final = 86_400.0  # longest deadline a flag may ask for

@@ -25,7 +25,7 @@ Tell = Callable[[float], None]
 """Hears how much of something is done, 0 to 1."""
 
 
-class BrokenRun(Error):
+class BrokenRun(Error):  # noqa: N818 - as all of errors.py: named for the situation
     """A measurement that must not give a number; says what went wrong."""
 
 

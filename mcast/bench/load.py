@@ -66,9 +66,7 @@ async def _flood(  # noqa: PLR0913 - as flood
 ) -> dict[str, Any]:
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(connect(config, at, CALL_S, strict=True))
-        witnesses = [
-            await stack.enter_async_context(connect(config, node_id, CALL_S, strict=True)) for node_id in pids
-        ]
+        witnesses = [await stack.enter_async_context(connect(config, node_id, CALL_S, strict=True)) for node_id in pids]
         source = cycle(commands(size))
         if warmup:
             first = await client.submit_stream(islice(source, warmup), keep=False)
@@ -121,7 +119,7 @@ async def _applied(witness: Client, seq: int) -> None:
                 raise BrokenRun(f"{witness.node} is still behind event {seq} after {CALL_S:g} s: {late}") from None
 
 
-def steady(tell: Tell, *, config: str, at: str, rate: float, seconds: float, size: int) -> Any:
+def steady(tell: Tell, *, config: str, at: str, rate: float, seconds: float, size: int) -> Any:  # noqa: PLR0913
     """Submit `rate` commands a second through the node `at`, each when it is due, whatever became of those before.
 
     Returns how many were `submitted`, and `seconds` until the last of them was acknowledged.
@@ -162,4 +160,3 @@ async def _steady(  # noqa: PLR0913 - as steady
         if failures:
             raise failures[0] if isinstance(failures[0], Error) else BrokenRun(repr(failures[0]))
         return {"submitted": total, "seconds": time.perf_counter() - began}
-

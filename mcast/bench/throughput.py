@@ -56,9 +56,7 @@ async def measure(workload: Workload, rounds: int, progress: Progress) -> Docume
 
 
 async def _ours(workload: Workload, tell: Tell) -> Document:
-    async with Processes(
-        nodes=workload.nodes, sync=workload.sync, mtu=workload.mtu, sealed=workload.sealed
-    ) as lab:
+    async with Processes(nodes=workload.nodes, sync=workload.sync, mtu=workload.mtu, sealed=workload.sealed) as lab:
         return await while_alive(lab, _flooded(lab, workload, tell))
 
 

@@ -24,8 +24,10 @@ from mcast.wire.envelope import CONTROL, STREAM, UNICAST
 
 ARENA_BYTES: Final = 1 << 20  # bytes received in one wakeup; some 10 ms of Python work at full rate
 DATAGRAM_BYTES_MAX: Final = 65_536  # a receive buffer this large is never cut short
-RECEIVES_MAX: Final = 96  # system calls in one wakeup; without GRO each brings a single datagram
+RECEIVES_MAX: Final = 96  # system calls on one socket in one wakeup; without GRO each brings a single datagram
 TRUESIZE_SHARE: Final = 4  # the kernel charges each packet for its bookkeeping too: up to 3 times its bytes
+# Where in the arena control, unicast and stream must stop: a flood of one leaves the others their share.
+_ARENA_ENDS: Final = (ARENA_BYTES // 4, ARENA_BYTES // 2, ARENA_BYTES)
 _ANCILLARY_BYTES: Final = socket.CMSG_SPACE(4) * 2
 _NO_OFFLOAD: Final = frozenset({errno.EINVAL, errno.ENOPROTOOPT, errno.EIO, errno.EOPNOTSUPP})
 _INT: Final = struct.Struct("=i")
@@ -154,29 +156,27 @@ class UdpLink:
         control: list[memoryview] = []
         unicast: list[memoryview] = []
         stream: list[memoryview] = []
-        at, calls = 0, 0
-        for sock, into in zip(self._hearing, (control, unicast, stream), strict=True):
-            at, calls = self._drain(sock, at, calls, into)
+        at = 0
+        for sock, into, end in zip(self._hearing, (control, unicast, stream), _ARENA_ENDS, strict=True):
+            at = self._drain(sock, at, end, into)
         stream += unicast
         stream += control
         self.counters.datagrams_received += len(stream)
         return stream
 
-    def _drain(self, sock: socket.socket, at: int, calls: int, into: list[memoryview]) -> tuple[int, int]:
+    def _drain(self, sock: socket.socket, at: int, end: int, into: list[memoryview]) -> int:
+        """Receive between these two places of the arena; where the next socket goes on."""
         arena, counters = self._arena, self.counters
-        while True:
-            if at + DATAGRAM_BYTES_MAX > ARENA_BYTES or calls >= RECEIVES_MAX:
-                self._more = True
-                return at, calls
+        for _ in range(RECEIVES_MAX):
+            if at + DATAGRAM_BYTES_MAX > end:
+                break
             try:
                 size, ancillary, _, _ = sock.recvmsg_into([arena[at : at + DATAGRAM_BYTES_MAX]], _ANCILLARY_BYTES)
             except BlockingIOError:
-                return at, calls
+                return at
             except OSError as error:  # an ICMP error of an earlier send: the stream copes, but it is counted
                 self._count_lost(error, 1)
-                calls += 1
                 continue
-            calls += 1
             counters.receives += 1
             counters.bytes_received += size
             segment = self._read_ancillary(sock, ancillary) if ancillary else 0
@@ -185,6 +185,8 @@ class UdpLink:
             else:
                 into.append(arena[at : at + size])
             at += size
+        self._more = True
+        return at
 
     def _read_ancillary(self, sock: socket.socket, ancillary: list[tuple[int, int, bytes]]) -> int:
         """The GRO segment size, 0 if this was a single datagram; counts what the socket had to drop."""

@@ -92,9 +92,7 @@ class GroupCommit:
         if not kept:
             self._store.truncate(last)
         # else the journal ends before the cut: what was to follow it ends at the cut, for cuts fall between frames
-        self._unwritten = deque(
-            (number, [frame for frame in frames if frame.last <= last]) for number, frames in kept
-        )
+        self._unwritten = deque((number, [frame for frame in frames if frame.last <= last]) for number, frames in kept)
         self._unwritten_bytes = sum(_size(frames) for _, frames in self._unwritten)
         self._completed.append(ticket)
 

@@ -100,6 +100,7 @@ class Shell:
         self._timer_due = float("inf")
         self._drains = 0
         self._disk_due = float("inf")
+        self._opened = False
         self._closed = False
         self._carry_out: dict[type[Effect], Callable[[Any], None]] = {
             Stream: lambda effect: self.transport.stream(effect.frames),
@@ -146,6 +147,7 @@ class Shell:
         except BaseException:
             self.store.close()
             raise
+        self._opened = True
 
     def join(self) -> None:
         """Take part from now on."""
@@ -157,7 +159,7 @@ class Shell:
 
     async def stop(self) -> None:
         """Leave the group, apply what is committed, make the journal durable and close it; idempotent."""
-        if self._closed:
+        if self._closed or not self._opened:
             return
         self._closed = True
         self._leave()

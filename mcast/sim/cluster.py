@@ -89,6 +89,7 @@ class Cluster:
         self.network.weather = self.plan.weather
         for node in self.nodes:
             node.speed.most_s = self.plan.disk.most_s
+            node.files.mend()
             self._start(node)
             node.resume()
         for client in self.clients:
@@ -104,6 +105,9 @@ class Cluster:
             if client.issued < client.wanted or not client.idle:
                 answered = f"{client.answered} answers to {client.issued}"
                 return f"client {client.index} has {answered} of {client.wanted} commands"
+        for node in self.nodes:
+            if not node.up:
+                return f"{node.name} is down"
         if not any(node.replica.ruling for node in self.nodes):
             return "nobody rules"
         last = self.checker.last

@@ -92,6 +92,11 @@ class SimFiles:
         """Raise Stopped in the change of the disk that follows `changes` others; of a write a part may be done."""
         self._stop_in = changes
 
+    def mend(self) -> None:
+        """Fail no more, and stop nobody."""
+        self._failures.clear()
+        self._stop_in = None
+
     def corrupt(self, path: str, offset: int, *, flip: int = 0xFF, size: int = 1) -> None:
         """Flip bits of bytes at rest, durably."""
         inode = self._names[path]

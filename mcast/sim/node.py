@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from mcast.errors import DecodeError, DiskFailed
+from mcast.errors import DecodeError, DiskFailed, EnvironmentProblem
 from mcast.machine.engine import Applied, Engine
 from mcast.protocol.effects import (
     Append,
@@ -29,6 +29,7 @@ from mcast.protocol.effects import (
     Truncate,
     WriteMeta,
 )
+from mcast.protocol.recovered import Recovered
 from mcast.protocol.replica import Replica, Settings
 from mcast.seal.datagram import Opener, Sealer
 from mcast.sim.disk import SimFiles, Stopped
@@ -46,6 +47,7 @@ from mcast.wire.messages import Kind, Message, encode_message, kind_of
 FETCH_BYTES_MAX: Final = 4_096  # small, so that a transfer takes several messages and can break in between
 PAUSED_ARRIVALS_MAX: Final = 256  # bursts a paused node's socket buffer holds
 SEGMENT_BYTES: Final = SEGMENT_BYTES_MIN  # so that journals roll
+RESTART_S: Final = 0.050  # until a node that could not start is started again
 TIMER_STUCK: Final = 1_000  # timers at one instant: then the deadline never moves on
 
 
@@ -129,19 +131,10 @@ class SimNode:
         self._fetch = 0
         random = self.world.random
         rules = self.settings.rules
-        self.store, recovered = Store.open(
-            self.files,
-            "/data",
-            self.settings.cluster,
-            self.name,
-            sync="always" if self._syncs else "os",
-            read_boot_id=self.files.read_boot_id,
-            draw_id=lambda: random.randbytes(16),
-            owner=self.name,
-            segment_bytes=SEGMENT_BYTES,
-            cache_bytes=self._cache_bytes,
-            truncation_durable=rules.truncation_durable,
-        )
+        opened = self._open()
+        if opened is None:
+            return
+        self.store, recovered = opened
         base = recovered.base_seq, recovered.base_chain
         self.world.checker.started(self.book, recovered.meta, recovered.frames, base)
         self.witness = Witness()
@@ -151,6 +144,34 @@ class SimNode:
         self._replay()
         self.world.loop.say(f"{self.name} starts at event {self.store.last_seq}")
         self._settle()
+
+    def _open(self) -> tuple[Store, Recovered] | None:
+        """Open the data directory; None when the node died of it, to be started again a little later."""
+        rules, random = self.settings.rules, self.world.random
+        try:
+            return Store.open(
+                self.files,
+                "/data",
+                self.settings.cluster,
+                self.name,
+                sync="always" if self._syncs else "os",
+                read_boot_id=self.files.read_boot_id,
+                draw_id=lambda: random.randbytes(16),
+                owner=self.name,
+                segment_bytes=SEGMENT_BYTES,
+                cache_bytes=self._cache_bytes,
+                truncation_durable=rules.truncation_durable,
+            )
+        except (Stopped, EnvironmentProblem) as error:
+            self.world.marks["died at start"] += 1
+            self._say(f"!! {error}")
+            self.crash(power=isinstance(error, Stopped) and self._syncs and random.random() < 0.5)
+            self.world.loop.after(RESTART_S, self._start_again)
+            return None
+
+    def _start_again(self) -> None:
+        if not self.up:
+            self.start()
 
     def _replay(self) -> None:
         """Apply from the journal what is known committed, as a node does before it takes part."""
@@ -265,7 +286,7 @@ class SimNode:
     # What goes out
 
     def _settle(self) -> None:
-        replica = self.replica
+        replica, life = self.replica, self.life
         while True:
             effects, notices = replica.take_effects(), replica.take_notices()
             if not effects and not notices:
@@ -273,6 +294,8 @@ class SimNode:
             self._note_commit()
             for effect in effects:
                 self._do(effect)
+                if self.life != life:
+                    return  # it died of that
             for notice in notices:
                 self._tell(notice)
         self._note_commit()

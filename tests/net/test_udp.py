@@ -74,6 +74,17 @@ def test_one_wakeup_takes_a_bounded_burst_and_says_that_there_is_more(make_link:
     assert len(receiver.receive()) == 5 and not receiver.more
 
 
+def test_a_flood_of_one_socket_leaves_the_others_their_share(make_link: MakeLink) -> None:
+    sender, receiver = make_link(), make_link()
+    burst = [bytes([7]) * 1400] * 40
+    for _ in range(30):
+        sender.send(CONTROL, burst)
+        sender.send(UNICAST, burst, address(receiver))
+    sender.send(STREAM, [b"frame"])
+    assert bytes(receiver.receive()[0]) == b"frame"
+    assert receiver.more
+
+
 @pytest.mark.skipif(not LINUX, reason="the filter is Linux's")
 def test_the_kernel_drops_ones_own_incarnation_and_nothing_else(make_link: MakeLink) -> None:
     own, other = bytes(range(16)), bytes(range(1, 17))

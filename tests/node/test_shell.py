@@ -300,9 +300,7 @@ async def test_a_taken_address_is_told_and_leaves_the_directory_free(tmp_path: P
 def test_datagrams_larger_than_the_interface_carries_are_refused_at_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    narrow = Interface(
-        name="lo", index=1, addresses=("127.0.0.1",), up=True, multicast=True, loopback=True, mtu=1400
-    )
+    narrow = Interface(name="lo", index=1, addresses=("127.0.0.1",), up=True, multicast=True, loopback=True, mtu=1400)
     monkeypatch.setattr(setup, "choose_interface", lambda *args, **options: narrow)
     lab = config(tmp_path)
     with pytest.raises(ConfigError, match="set mtu = 1400"):

@@ -1,0 +1,86 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from mcast.errors import Halted
+from mcast.machine.engine import Applied, Engine
+from mcast.machine.kv import KeyValue
+from mcast.node import applying
+from mcast.node.applying import ApplyQueue, replay
+from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
+from mcast.wire.records import RecordKind, encode_record
+
+
+def log(count: int) -> list[Frame]:
+    """Frames of one event each."""
+    frames, chain = [], CHAIN_ZERO
+    for seq in range(1, count + 1):
+        body = encode_record(RecordKind.OPEN, 1, 0, 0, 0, seq.to_bytes(16, "big"))
+        frames.append(make_frame(1, seq, 1, 0, seq, chain, body))
+        chain = frames[-1].chain
+    return frames
+
+
+@contextmanager
+def unguarded() -> Iterator[None]:
+    yield
+
+
+def make_queue() -> tuple[Engine, ApplyQueue]:
+    engine = Engine(KeyValue())
+
+    def applied(applied: list[Applied]) -> None:
+        assert applied == []
+
+    return engine, ApplyQueue(engine, applied, unguarded)
+
+
+async def test_replay_stops_at_the_committed_event() -> None:
+    engine, frames = Engine(KeyValue()), log(100)
+    await replay(engine, iter([frames[:30], frames[30:60], frames[60:]]), 45)
+    assert (engine.applied_seq, engine.chain) == (45, frames[44].chain)
+
+
+async def test_replay_of_nothing_reads_nothing() -> None:
+    bursts = iter([log(3)])
+    await replay(Engine(KeyValue()), bursts, 0)
+    assert next(bursts) == log(3)
+
+
+async def test_a_journal_that_ends_before_the_committed_event_halts() -> None:
+    with pytest.raises(Halted, match="replays to event 9, not to 12"):
+        await replay(Engine(KeyValue()), iter([log(9)]), 12)
+
+
+async def test_bytes_count_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(applying, "SLICE_S", 0.0)
+    engine, queue = make_queue()
+    frames = log(40)
+    queue.add(frames)
+    assert queue.bytes == sum(frame.size for frame in frames)
+    queue.run_slice()
+    assert engine.applied_seq == applying.BURST_FRAMES
+    assert queue.bytes == sum(frame.size for frame in frames[applying.BURST_FRAMES :])
+    await queue.drain(5.0)
+    assert (engine.applied_seq, queue.bytes) == (40, 0)
+
+
+def test_a_backlog_beyond_the_bound_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(applying, "BACKLOG_BYTES", 300)
+    _, queue = make_queue()
+    queue.add(log(2))
+    assert not queue.full
+    queue.add(log(2))
+    assert queue.full
+
+
+async def test_a_stopped_queue_books_no_more_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(applying, "SLICE_S", 0.0)
+    engine, queue = make_queue()
+    queue.add(log(100))
+    queue.run()
+    reached = engine.applied_seq
+    queue.stop()
+    queue.run()
+    assert engine.applied_seq == reached < 100
