@@ -114,7 +114,7 @@ FETCH_WINDOW_BYTES: Final = 4 << 20  # bytes of frames asked for at a time in a 
 # Scenarios
 SCENARIO_NODES_MAX: Final = 16  # nodes of one scenario, all on one machine
 SCENARIO_CLIENTS_MAX: Final = 1_000
-SCENARIO_COMMANDS_MAX: Final = 2_000_000  # commands; each is kept until it has been found in every replica's log
+SCENARIO_COMMANDS_MAX: Final = 1_000_000  # commands; each is kept until it has been found in every replica's log
 SCENARIO_SECONDS_MAX: Final = 86_400.0
 SCENARIO_DELAY_MS_MAX: Final = 10_000.0
 SCENARIO_RECOVERY_S_MAX: Final = 600.0

@@ -2,7 +2,8 @@
 
 An ACK carries the replica's own stamp; a later heartbeat echoes it together with the commit C that the sequencer knew
 then. Once a majority has answered that heartbeat's round, no newer reign can have begun before it, so C was the
-cluster's commit after the stamp was taken: whoever has applied C holds a state no older than now - stamp.
+cluster's commit after the stamp was taken: whoever has applied C holds a state no older than now - stamp. A sequencer that has not yet
+committed an event of its own epoch may know less than its predecessor had committed, so its heartbeats prove nothing.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ class Staleness:
 
     def heard(self, beat: Heartbeat, me: int) -> None:
         """A heartbeat opened a round, and says which rounds are confirmed."""
+        begun = bool(beat.history) and beat.commit >= beat.history[-1].first
         own = next((peer.stamp for peer in beat.peers if peer.node == me), 0)
-        if own:
+        if own and begun:
             self._open.append((beat.round, own, beat.commit))
         self.confirmed(beat.confirmed)
 

@@ -19,6 +19,7 @@ from mcast.client.packing import check_name
 from mcast.machine.api import StateMachine
 from mcast.machine.loading import load_machine
 from mcast.scenario.model import (
+    ALL,
     FOLLOWERS,
     GROUPS,
     SEQUENCER,
@@ -299,7 +300,7 @@ def _nodes(table: _FaultTable, field: str, ids: tuple[str, ...]) -> tuple[str, .
             raise ConfigError(field, _short(node), "no such node", f"use one of: {', '.join(known)}")
     if len(set(nodes)) < len(nodes):
         raise ConfigError(field, ", ".join(nodes), "names a node twice", "name each once")
-    if table.kind == "partition" and (nodes == ("all",) or set(nodes) >= set(ids)):
+    if table.kind == "partition" and (nodes == (ALL,) or set(nodes) >= set(ids)):
         raise ConfigError(field, ", ".join(nodes), "leaves nobody to be cut off from", "name some of the nodes")
     return nodes
 
@@ -344,10 +345,9 @@ def _check_possible(scenario: Scenario) -> None:
     """Expectations that no run can meet."""
     members = scenario.cluster.members
     for_good = [fault.nodes for fault in scenario.faults if fault.kind == "kill" and fault.for_s is None]
-    dead = {node for nodes in for_good for node in nodes if node in members}
-    living = 0 if ("all",) in for_good or ("followers",) in for_good else len(members) - len(dead)
-    if ("followers",) in for_good and len(members) == 1:
-        living = 1
+    named = {node for nodes in for_good for node in nodes if node in members}
+    dead = max(len(named), for_good.count((SEQUENCER,)), (len(members) - 1) * ((FOLLOWERS,) in for_good))
+    living = 0 if (ALL,) in for_good else len(members) - dead
     if living <= len(members) // 2:
         field, bound = "expect.recovered_within_s", scenario.expect.recovered_within_s
         fix = "give the kills a `for`, after which the node is started again"

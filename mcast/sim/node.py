@@ -200,7 +200,10 @@ class SimNode:
         self.world.checker.wiped(self.book)
 
     def rot(self) -> None:
-        """A byte of a stopped node's files changes, unnoticed until it is read."""
+        """A byte of a stopped node's files changes, unnoticed until it is read.
+
+        Not at the journal's end: what a disk forgets there looks like a write that never was synced.
+        """
         assert not self.up
         random = self.world.random
         paths = [path for path in self.files.paths() if "/journal/" in path or path.endswith("meta.json")]
@@ -208,7 +211,7 @@ class SimNode:
             return
         path = paths[int(random.random() * len(paths))]
         written = len(self.files.contents(path).rstrip(bytes(1)))
-        offset = int(random.random() * max(written, 1))
+        offset = int(random.random() * (written // 2 if "/journal/" in path else written))
         self.world.loop.say(f"{self.name} has a rotten byte at {offset} of {path}")
         self.files.corrupt(path, offset)
         self.book.rotten = True
