@@ -2,8 +2,9 @@
 
 An ACK carries the replica's own stamp; a later heartbeat echoes it together with the commit C that the sequencer knew
 then. Once a majority has answered that heartbeat's round, no newer reign can have begun before it, so C was the
-cluster's commit after the stamp was taken: whoever has applied C holds a state no older than now - stamp. A sequencer that has not yet
-committed an event of its own epoch may know less than its predecessor had committed, so its heartbeats prove nothing.
+cluster's commit after the stamp was taken: whoever has applied C holds a state no older than now - stamp. A sequencer
+that has not yet committed an event of its own epoch may know less than its predecessor had committed, so its
+heartbeats prove nothing.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ class Turn(NamedTuple):
 
     at: float
     begins: bool
-    index: int
-    """Of the fault in the scenario."""
+    fault: int
+    """Its index in the scenario."""
 
 
 def turns_of(scenario: Scenario) -> list[Turn]:

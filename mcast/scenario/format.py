@@ -13,9 +13,9 @@ from typing import Any, Final, get_args
 import msgspec
 
 from mcast import limits
+from mcast.client.packing import check_name
 from mcast.config.model import DEFAULT_MACHINE, Profile, Sync
 from mcast.errors import ConfigError, Refused
-from mcast.client.packing import check_name
 from mcast.machine.api import StateMachine
 from mcast.machine.loading import load_machine
 from mcast.scenario.model import (

@@ -79,9 +79,8 @@ class Schedule:
         """For each client, the numbers of its commands that came due since the last call."""
         first = self._next
         self._next = max(first, min(len(self._commands), int(elapsed_s * self._rate) + 1))
-        return [
-            range(first + (client - first) % self._clients, self._next, self._clients) for client in range(self._clients)
-        ]
+        clients = self._clients
+        return [range(first + (client - first) % clients, self._next, clients) for client in range(clients)]
 
 
 class Meter:

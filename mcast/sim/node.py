@@ -14,6 +14,7 @@ from random import Random
 from typing import Final
 
 from mcast.errors import DecodeError, DiskFailed, EnvironmentProblem
+from mcast.machine.api import StateMachine
 from mcast.machine.engine import Applied, Engine
 from mcast.protocol.effects import (
     Append,
@@ -74,6 +75,8 @@ class World:
         self.marks: Counter[str] = Counter()
         """How often rare things happened; a swarm must reach them all."""
         self.words = Words({name_hash(name): name for name in names})
+        self.machine: Callable[[], StateMachine] | None = None
+        """Makes what the nodes run; None: a Witness."""
 
     def open(self, datagram: Datagram) -> tuple[Envelope, Frame | Message] | str:
         """A datagram's (envelope, body), or the reason why it is refused; opened once for all receivers."""
@@ -138,7 +141,8 @@ class SimNode:
         base = recovered.base_seq, recovered.base_chain
         self.world.checker.started(self.book, recovered.meta, recovered.frames, base)
         self.witness = Witness()
-        self.engine = Engine(self.witness, contiguous=rules.dedupe_contiguous, cut=rules.fragments_cut_by_reign)
+        machine = self.witness if self.world.machine is None else self.world.machine()
+        self.engine = Engine(machine, contiguous=rules.dedupe_contiguous, cut=rules.fragments_cut_by_reign)
         self._sealer = Sealer(None, self.settings.cluster, self.name, random.randbytes(16))
         self.replica = Replica(self.settings, recovered, Random(random.getrandbits(64)), self.now)
         self._replay()
