@@ -13,14 +13,31 @@ from typing import TYPE_CHECKING
 
 from mcast.errors import DecodeError
 from mcast.limits import CACHE_BYTES_MAX, DEEP_GAP_FRAMES
-from mcast.protocol.effects import Apply, Effect, HaltRequired, Meta, Multicast, Notice, Send, WriteMeta
+from mcast.protocol.effects import (
+    Apply,
+    Effect,
+    HaltRequired,
+    MembersChanged,
+    Meta,
+    Multicast,
+    Notice,
+    Send,
+    SuspicionCleared,
+    WriteMeta,
+)
 from mcast.protocol.log import Log
 from mcast.protocol.recovered import Recovered
 from mcast.protocol.rules import Rules
 from mcast.protocol.states import REIGNING, Input, Role, move
 from mcast.wire.envelope import name_hash
 from mcast.wire.frame import Frame
-from mcast.wire.messages import Config, Message, decode_epoch_start_untrusted, decode_genesis_untrusted
+from mcast.wire.messages import (
+    Config,
+    Message,
+    decode_config_untrusted,
+    decode_epoch_start_untrusted,
+    decode_genesis_untrusted,
+)
 from mcast.wire.records import RecordKind, decode_records_untrusted
 
 if TYPE_CHECKING:
@@ -68,6 +85,10 @@ class Core:
         self.persisted = self.log.last_seq
         self.reconciled = False
         """Whether the log has been cut to what the promised epoch's history allows."""
+        self.suspect = recovered.suspect and settings.rules.suspect_abstains
+        """Events acknowledged here before a restart may be missing: no vote, no acknowledgement, no survey's answer."""
+        self.known: dict[int, tuple[str, str]] = {}
+        """Hash -> (id, address) of every node that ever was a member in this log."""
         self.cluster_uuid = bytes(16)
         self.ruler = ""
         """Who began the newest reign in the log."""
@@ -173,15 +194,36 @@ class Core:
                 if record.kind == RecordKind.GENESIS:
                     genesis = decode_genesis_untrusted(record.payload)
                     self.cluster_uuid = genesis.cluster_uuid
-                    self._configs.append((frame.first, genesis.config))
+                    self._adopt_config(frame, genesis.config)
                 elif record.kind == RecordKind.EPOCH_START:
                     start = decode_epoch_start_untrusted(record.payload)
                     self.ruler = start.node
-                    self._configs.append((frame.first, start.config))
+                    self._adopt_config(frame, start.config)
+                elif record.kind == RecordKind.CONFIG:
+                    self._adopt_config(frame, decode_config_untrusted(record.payload))
         except DecodeError as error:
             self.halt(f"event {frame.first} is not what its kind says: {error}")
-        if len(self._configs) > 2 and self._configs[-3][0] <= self.commit:
+        while len(self._configs) > 2 and self._configs[1][0] <= self.commit:
             del self._configs[0]
+
+    def _adopt_config(self, frame: Frame, config: Config) -> None:
+        """A configuration is effective as soon as it is in the log."""
+        changed = self.config is None or self.config.number != config.number
+        self._configs.append((frame.first, config))
+        self.known.update({name_hash(member.node): (member.node, member.address) for member in config.members})
+        if changed:
+            self.notices.append(MembersChanged(config.number, tuple(member.node for member in config.members)))
+
+    @property
+    def config_seq(self) -> int:
+        """The event that carries the newest configuration."""
+        return self._configs[-1][0] if self._configs else 0
+
+    def trust(self) -> None:
+        """This log is known to hold all that was acknowledged."""
+        if self.suspect:
+            self.suspect = False
+            self.notices.append(SuspicionCleared())
 
     def forget_configs(self, last: int) -> None:
         """A truncation behind event `last` takes its configurations with it."""

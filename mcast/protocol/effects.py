@@ -155,4 +155,36 @@ class HaltRequired:
     reason: str
 
 
-Notice = EpochChanged | Ruling | SteppedDown | GapOpened | GapClosed | Truncated | HaltRequired
+@dataclass(frozen=True, slots=True)
+class ReadReady:
+    """All that was committed when these reads were asked for is committed up to `commit`: apply it, then answer."""
+
+    tokens: tuple[int, ...]
+    commit: int
+
+
+@dataclass(frozen=True, slots=True)
+class MembersChanged:
+    """The newest configuration in the log; `members` are node ids."""
+
+    number: int
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SuspicionCleared:
+    """This node's log is known to hold all that was acknowledged: it votes and acknowledges again."""
+
+
+Notice = (
+    EpochChanged
+    | Ruling
+    | SteppedDown
+    | GapOpened
+    | GapClosed
+    | Truncated
+    | HaltRequired
+    | ReadReady
+    | MembersChanged
+    | SuspicionCleared
+)

@@ -2,8 +2,9 @@
 
 Silence is measured by rounds: a heartbeat counts as life only when its confirmed round advanced, so a sequencer that
 sends but hears nobody is replaced. A voter refuses a pre-vote while it hears its sequencer itself, so a node that was
-cut off does not depose anyone when it returns. Replies carry storage ids; the candidate counts those of the newest
-configuration in its own log, and the voter does not check its own membership.
+cut off does not depose anyone when it returns. Faster than silence is a witness: the TCP connection to the sequencer
+closed, and a new one was refused or met another incarnation. Replies carry storage ids; the candidate counts those of
+the newest configuration in its own log, and the voter does not check its own membership.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from mcast.limits import ELECTION_RETRY_DOUBLINGS_MAX, ELECTION_RETRY_S
+from mcast.limits import ELECTION_RETRY_DOUBLINGS_MAX, ELECTION_RETRY_S, WITNESS_RANK_S
 from mcast.protocol.core import Core
 from mcast.protocol.quorum import majority
 from mcast.protocol.states import ELECTING, REIGNING, Input, Role
+from mcast.protocol.suspicion import Suspicion
 from mcast.wire.envelope import Envelope
 from mcast.wire.messages import PreVote, PreVoteRequest, Vote, VoteRequest
 
@@ -25,9 +27,15 @@ class Election:
     """Calls and judges votes. `on_promise` runs when a higher epoch has been promised, `on_win` when a vote is won."""
 
     def __init__(
-        self, core: Core, now: float, on_promise: Callable[[float], None], on_win: Callable[[float], None]
+        self,
+        core: Core,
+        suspicion: Suspicion,
+        now: float,
+        on_promise: Callable[[float], None],
+        on_win: Callable[[float], None],
     ) -> None:
         self.core = core
+        self._suspicion = suspicion
         self._on_promise = on_promise
         self._on_win = on_win
         self._heard_at = now - core.settings.election_timeout_s[0]
@@ -35,17 +43,31 @@ class Election:
         self._tries = 0
         self._nonce = 0
         self._in_favour: set[int] = set()
+        self._witnessed = False
+        """Whether the sequencer's death was seen, not only its silence heard."""
         self.grace(now)
 
     def confirmed(self, now: float) -> None:
         """The sequencer proved that a majority hears it."""
         self._heard_at = now
         self._tries = 0
+        self._witnessed = False
         self.grace(now)
 
     def grace(self, now: float) -> None:
         """Grant the present epoch one election timeout of silence."""
         self._silent_at = now + self.core.random.uniform(*self.core.settings.election_timeout_s)
+
+    def witness(self, rank: int, now: float) -> None:
+        """The sequencer is dead: stand at once, after those whose logs are further ahead."""
+        self._witnessed = True
+        self._tries = 0
+        self._silent_at = min(self._silent_at, now + rank * WITNESS_RANK_S)
+
+    def appointed(self, now: float) -> None:
+        """The sequencer hands over to this node: no pre-vote, nobody is to be asked whether it is silent."""
+        if self.core.role is Role.FOLLOWER and self._electable():
+            self.call(now, Input.APPOINTED)
 
     def tick(self, now: float) -> None:
         """Canvass when the silence has lasted long enough."""
@@ -61,10 +83,10 @@ class Election:
         """When `tick` has work next."""
         return self._silent_at if self.core.role in _CALLABLE else float("inf")
 
-    def call(self, now: float) -> None:
+    def call(self, now: float, because: Input = Input.PRE_VOTED) -> None:
         """Stand for the next epoch: promise it and vote for oneself, durably, then ask the others."""
         core = self.core
-        core.move(Input.PRE_VOTED)
+        core.move(because)
         epoch = core.planned.promised + 1
         self._in_favour = set()
 
@@ -81,10 +103,10 @@ class Election:
     def pre_vote_asked(self, envelope: Envelope, request: PreVoteRequest, now: float) -> None:
         """Would this node vote for the sender?"""
         core = self.core
-        silent = now >= self._heard_at + core.settings.election_timeout_s[0]
+        silent = self._witnessed or now >= self._heard_at + core.settings.election_timeout_s[0]
         granted = (
             silent and core.role not in REIGNING and request.epoch > core.promised
-            and self._up_to_date(request.last_epoch, request.last_seq)
+            and self._may_vote(request.last_epoch, request.last_seq)
         )  # fmt: skip
         core.send(envelope.sender, PreVote(request.epoch, core.meta.storage_id, granted, request.nonce))
 
@@ -104,7 +126,7 @@ class Election:
         if request.epoch != core.promised or planned.promised != request.epoch:
             return
         free = planned.voted_epoch < request.epoch or planned.voted_for == envelope.sender
-        if not free or core.role in REIGNING or not self._up_to_date(request.last_epoch, request.last_seq):
+        if not free or core.role in REIGNING or not self._may_vote(request.last_epoch, request.last_seq):
             core.send(envelope.sender, Vote(request.epoch, core.meta.storage_id, granted=False))
             return
         if core.role in ELECTING and envelope.sender != core.me:
@@ -149,7 +171,11 @@ class Election:
 
     def _electable(self) -> bool:
         core = self.core
-        return core.promised > 0 and core.log.last_seq > 0 and core.is_voter(core.me, core.meta.storage_id)
+        in_config = core.log.last_seq > 0 and core.is_voter(core.me, core.meta.storage_id)
+        return core.promised > 0 and in_config and not core.suspect
+
+    def _may_vote(self, last_epoch: int, last_seq: int) -> bool:
+        return self._up_to_date(last_epoch, last_seq) and self._suspicion.allows_vote(last_epoch, last_seq)
 
     def _up_to_date(self, last_epoch: int, last_seq: int) -> bool:
         log = self.core.log

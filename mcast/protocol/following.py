@@ -19,6 +19,7 @@ from mcast.protocol.effects import Append, EpochChanged, GapClosed, GapOpened, T
 from mcast.protocol.gaps import Gaps, Loss
 from mcast.protocol.history import History
 from mcast.protocol.ledger import Fate, Ledger
+from mcast.protocol.reading import Reading
 from mcast.protocol.reorder import Reorder
 from mcast.protocol.staleness import Staleness
 from mcast.protocol.states import ELECTING, Input, Role
@@ -37,7 +38,8 @@ class Following:
         self.gaps = Gaps(core.log.last_seq, core.random.uniform)
         self.reorder = Reorder()
         self.asking = Asking(core, self.gaps, self.reorder)
-        self.staleness = Staleness()
+        self.staleness = Staleness(core.rules.staleness_proven)
+        self.reading = Reading(core)
         self.history: History | None = None
         self._on_confirmed = on_confirmed
         self._round = 0
@@ -56,6 +58,7 @@ class Following:
         self._pages = []
         self.asking.peers.clear()
         self.staleness.reset()
+        self.reading.new_epoch()
 
     def rule(self, history: History) -> None:
         """This node's own reign begins: its log is the law."""
@@ -89,6 +92,7 @@ class Following:
             self._on_confirmed(now)
         self._round = max(self._round, beat.round)
         self.staleness.heard(beat, core.me)
+        self.reading.confirmed(beat.confirmed, now)
         self.ledger.announced(beat.epoch, envelope.incarnation, beat.stream_base, beat.stream_sent, beat.high)
         self.asking.peers.update({peer.node: peer.acked for peer in beat.peers})
         self.asking.peers[envelope.sender] = beat.high
@@ -98,11 +102,12 @@ class Following:
         self._adopt_commit(beat.commit, beat.commit_chain)
         self.acknowledge(now)
 
-    def commit(self, envelope: Envelope, message: Commit) -> None:
+    def commit(self, envelope: Envelope, message: Commit, now: float) -> None:
         """Commit, or the confirmed round, moved on without data."""
         if message.epoch == self.core.promised and envelope.sender == self.core.sequencer:
             self.staleness.confirmed(message.confirmed)
             self._adopt_commit(message.commit, message.commit_chain)
+            self.reading.confirmed(message.confirmed, now)
 
     def history_page(self, envelope: Envelope, page: HistoryPage, now: float) -> None:
         """Older reigns, asked for because the heartbeat's did not reach back to this log's end."""
@@ -169,6 +174,17 @@ class Following:
         self.flush(now)
         self.asking.judge(now)
 
+    def rank(self) -> int:
+        """How many other voters' logs are ahead of this one, ties by their order in the configuration."""
+        core = self.core
+        order = {node: index for index, node in enumerate(core.voters())}
+        own = (-core.persisted, order.get(core.me, len(order)))
+        peers = self.asking.peers
+        ahead = [
+            node for node in order if node not in (core.me, core.sequencer) and (-peers.get(node, 0), order[node]) < own
+        ]
+        return len(ahead)
+
     def flush(self, now: float) -> None:
         """After a burst: journal what joined the log, adopt the commits it proves."""
         core = self.core
@@ -190,7 +206,7 @@ class Following:
         core = self.core
         if core.sequencer in (None, core.me) or core.role is Role.HALTED:
             return
-        if not core.reconciled and core.rules.reconcile_before_ack:
+        if (not core.reconciled and core.rules.reconcile_before_ack) or core.suspect:
             return
         seq = core.persisted
         chain = core.log.chain_at(seq)

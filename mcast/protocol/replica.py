@@ -22,15 +22,17 @@ from mcast.protocol.election import Election
 from mcast.protocol.following import Following
 from mcast.protocol.founding import Founding
 from mcast.protocol.ledger import Ledger, LedgerReport
+from mcast.protocol.reading import answer_survey
 from mcast.protocol.recovered import Recovered
 from mcast.protocol.repairing import Repairing
 from mcast.protocol.sequencing import Sequencing
 from mcast.protocol.states import ELECTING, Input, Role
 from mcast.protocol.statistics import Statistics
+from mcast.protocol.suspicion import Suspicion
 from mcast.wire.envelope import Envelope
 from mcast.wire.frame import Frame
+from mcast.wire.messages import Handover, HistoryRequest, Kind, Message, Stale, Standing
 from mcast.wire.messages import History as HistoryPage
-from mcast.wire.messages import HistoryRequest, Kind, Message, Stale
 
 if TYPE_CHECKING:
     import random as random_module
@@ -49,9 +51,10 @@ class Replica:
     def __init__(self, settings: Settings, recovered: Recovered, random: random_module.Random, now: float) -> None:
         core = self._core = Core(settings, recovered, random)
         self._ledger = Ledger()
-        self._election = Election(core, now, self._promised, self._won)
+        self._suspicion = Suspicion(core, now)
+        self._election = Election(core, self._suspicion, now, self._promised, self._won)
         self._following = Following(core, self._ledger, self._election.confirmed)
-        self._sequencing = Sequencing(core)
+        self._sequencing = Sequencing(core, self._following.reading.index_given)
         self._repairing = Repairing(core, now)
         self._founding = Founding(core, now, self._election.call)
         self._held: list[Arrival] = []
@@ -61,7 +64,7 @@ class Replica:
             Kind.DATA: following.frame,
             Kind.REPAIR: following.frame,
             Kind.HEARTBEAT: following.heartbeat,
-            Kind.COMMIT: lambda envelope, message, now: following.commit(envelope, message),
+            Kind.COMMIT: following.commit,
             Kind.ACK: self._sequencing.ack,
             Kind.NAK: self._repairing.asked,
             Kind.BUSY: lambda envelope, busy, now: following.asking.busy(busy.retry_after_us / 1e6, now),
@@ -77,6 +80,11 @@ class Replica:
             Kind.CONFIRM: founding.confirmed,
             Kind.HISTORY_REQUEST: self._history_asked,
             Kind.HISTORY: following.history_page,
+            Kind.READ: lambda envelope, read, now: self._sequencing.read_asked(envelope.sender, read.nonce),
+            Kind.READ_INDEX: following.reading.answered,
+            Kind.HANDOVER: self._appointed,
+            Kind.SURVEY: lambda envelope, survey, now: answer_survey(core, envelope, survey),
+            Kind.STANDING: self._surveyed,
         }
         if not settings.rules.reign_begins_with_vote and core.log.last_epoch == core.promised > 0:
             self._resume(now)
@@ -113,6 +121,24 @@ class Replica:
         self._after(now)
         return taken
 
+    def ask_read(self, now: float) -> int | None:
+        """Begin a linearizable read: ReadReady will name the token returned here. None: too many wait already."""
+        token = self._following.reading.ask(now)
+        self._after(now)
+        return token
+
+    def witnessed(self, node: int, now: float) -> None:
+        """`node` is dead: its TCP connection closed, and a new one was refused or met another incarnation."""
+        core = self._core
+        if node == core.sequencer and not core.reigning and core.role is not Role.HALTED:
+            self._election.witness(self._following.rank(), now)
+
+    def hand_over(self, to: int, now: float) -> str | None:
+        """Give the sequencer's role to another member; None when that is under way, else what stands in the way."""
+        refusal = self._sequencing.hand_over(to, now)
+        self._after(now)
+        return refusal
+
     def completed(self, ticket: int, now: float) -> None:
         """An effect with this ticket is durable."""
         self._core.completed(ticket, now)
@@ -128,7 +154,9 @@ class Replica:
         if self._core.role is Role.HALTED:
             return
         self._founding.tick(now)
+        self._suspicion.tick(now)
         self._following.gaps.declare(now)
+        self._following.reading.tick(now)
         if not self._core.reigning:
             self._following.asking.tick(now)
         self._election.tick(now)
@@ -140,7 +168,10 @@ class Replica:
         if self._core.role is Role.HALTED:
             return float("inf")
         asking = float("inf") if self._core.reigning else self._following.asking.deadline()
-        return min(asking, self._founding.deadline(), self._election.deadline(), self._sequencing.deadline())
+        deadlines = (
+            self._founding, self._suspicion, self._following.reading, self._election, self._sequencing
+        )  # fmt: skip
+        return min(asking, *(part.deadline() for part in deadlines))
 
     def take_effects(self) -> list[Effect]:
         """The effects gathered since the last call, to be carried out in order."""
@@ -225,6 +256,8 @@ class Replica:
         return Statistics(
             role=core.role.value,
             votes=core.is_voter(core.me, core.meta.storage_id),
+            suspect=core.suspect,
+            config_number=core.config.number if core.config else 0,
             epoch=core.promised,
             promised=core.promised,
             sequencer=core.sequencer,
@@ -292,6 +325,14 @@ class Replica:
                 core.move(event)
             self._following.rule(self._sequencing.resume(now))
 
+    def _appointed(self, envelope: Envelope, handover: Handover, now: float) -> None:
+        if envelope.sender == self._core.sequencer and handover.epoch == self._core.promised:
+            self._election.appointed(now)
+
+    def _surveyed(self, envelope: Envelope, standing: Standing, now: float) -> None:
+        self._following.reading.surveyed(envelope, standing, now)
+        self._suspicion.reported(envelope, standing)
+
     def _history_asked(self, envelope: Envelope, request: HistoryRequest, now: float) -> None:
         core = self._core
         reigns = self._sequencing.history.reigns
@@ -301,8 +342,16 @@ class Replica:
 
     def _after(self, now: float) -> None:
         """Once per burst: what single datagrams only gathered."""
+        own_read = self._following.reading.asked_of_self
+        if own_read is not None:
+            self._sequencing.read_asked(self._core.me, own_read)
         if self._core.reigning:
             self._sequencing.settle(now)
+            if self._core.commit:
+                self._following.reading.confirmed(self._sequencing.confirmed, now)
             self._repairing.streamed(self._sequencing.stream_sent, now)
         else:
             self._following.flush(now)
+            if self._core.suspect:
+                self._suspicion.review()
+                self._following.reading.prove(now)

@@ -33,3 +33,9 @@ class Rules:
     dedupe_contiguous: bool = True
     heartbeats_end_with_reign: bool = True
     repair_floor: bool = True
+    replace_in_two_steps: bool = True
+    read_index_own_epoch: bool = True
+    read_index_confirmed: bool = True
+    staleness_proven: bool = True
+    survey_newest_config: bool = True
+    suspect_abstains: bool = True

@@ -13,19 +13,33 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from mcast.limits import (
+    HANDOVER_S,
     HEARTBEAT_HISTORY,
     HEARTBEAT_MIN_S,
+    READ_RETRY_S,
     WINDOW_BYTES,
     WINDOW_BYTES_MIN,
 )
 from mcast.protocol.core import Core
 from mcast.protocol.effects import Append, EpochChanged, Ruling, SteppedDown, Stream
 from mcast.protocol.history import History
+from mcast.protocol.membership import Membership
 from mcast.protocol.quorum import Standing, reached
+from mcast.protocol.reading import ReadAnswers
 from mcast.protocol.states import Input, Role
 from mcast.wire.envelope import Envelope
 from mcast.wire.frame import Frame, make_frame
-from mcast.wire.messages import Ack, Commit, EpochStart, Heartbeat, PeerState, Reign, encode_message
+from mcast.wire.messages import (
+    Ack,
+    Commit,
+    EpochStart,
+    Handover,
+    Heartbeat,
+    PeerState,
+    ReadIndex,
+    Reign,
+    encode_message,
+)
 from mcast.wire.records import RecordKind, encode_record
 
 _BEAT_BYTES: Final = 160 + HEARTBEAT_HISTORY * 32  # of a heartbeat without its table of replicas
@@ -35,12 +49,16 @@ _PEER_BYTES: Final = 24
 class Sequencing:
     """Alive only while its node reigns; `stream_sent` counts DATA datagrams over the whole process."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, on_own_index: Callable[[ReadIndex, float], None]) -> None:
+        self.on_own_index = on_own_index
         self.core = core
         self.standings: dict[int, Standing] = {}
         self.backlog_bytes = 0
         self.stream_sent = 0
         self._stream_base = 0
+        self.reads = ReadAnswers(core)
+        self.membership = Membership(core)
+        self._successor: tuple[int, float] | None = None
         self._history = History(0, ())
         self._start_seq = 0
         self._pending: deque[bytes] = deque()
@@ -53,6 +71,7 @@ class Sequencing:
         self._confirmed_began = 0.0
         self._rounds: deque[tuple[int, float]] = deque(maxlen=256)
         self._told: tuple[int, int] = (0, 0)
+        self._last_hand = 0.0
         self._beat_due = float("inf")
         self._beat_interval = HEARTBEAT_MIN_S
         self._last_beat = 0.0
@@ -95,8 +114,15 @@ class Sequencing:
         self._pending.clear()
         self.backlog_bytes = 0
         self.standings = {}
+        self._successor = None
+        self.reads.reset()
         if core.rules.heartbeats_end_with_reign:
             self._beat_due = float("inf")
+
+    @property
+    def confirmed(self) -> int:
+        """The highest round of this reign that a majority has answered."""
+        return self._confirmed
 
     def submit(self, groups: Sequence[tuple[bytes, ...]], now: float) -> bool:
         """Take groups of encoded records to be numbered, each group without anything in between."""
@@ -110,7 +136,10 @@ class Sequencing:
 
     def number(self, now: float) -> None:
         """Number what waits, as far as the window allows, and send it in one burst."""
-        if not self._pending or self.core.role is not Role.RULING:
+        if self.core.role is not Role.RULING or self._successor is not None:
+            return
+        self._reconfigure(now)
+        if not self._pending:
             return
         core, pending, room = self.core, self._pending, self.core.settings.frame_body_max
         epoch, window, frames = core.promised, self._window(), []
@@ -143,6 +172,8 @@ class Sequencing:
         standing.stamp = ack.stamp
         standing.window = ack.window
         standing.round = max(standing.round, min(ack.round, self._round))
+        if not standing.counted:
+            self.membership.heard(envelope.sender, ack)
         if ack.seq > standing.seq:
             if core.log.chain_at(ack.seq) == ack.chain or not core.rules.ack_chain_checked:
                 standing.seq = min(ack.seq, core.log.last_seq)
@@ -172,8 +203,10 @@ class Sequencing:
                 core.move(Input.STARTED)
                 core.notices.append(Ruling(core.promised))
         self.number(now)
-        if core.commit > self._told[0]:
+        self._serve_reads(now)
+        if core.commit > self._told[0] or (self.reads.proves(confirmed) and self._told[1] < confirmed):
             self._tell()
+        self._hand_over(now)
 
     def tick(self, now: float) -> None:
         """Heartbeats; and the end of a reign that no majority confirms."""
@@ -183,14 +216,35 @@ class Sequencing:
             self.stop(now)
             core.move(Input.RETREAT)
             core.sequencer = None
-        if now >= self._beat_due:
+        self._hand_over(now)
+        if now >= self._beat_due or (core.reigning and now >= self._prove_due):
             self.beat(now)
 
     def deadline(self) -> float:
         """When `tick` has work next."""
         if not self.core.reigning:
             return self._beat_due
-        return min(self._beat_due, self._confirmed_at + self.core.settings.election_timeout_s[1])
+        handing = self._last_hand + READ_RETRY_S if self._successor else float("inf")
+        return min(
+            self._beat_due, self._prove_due, handing, self._confirmed_at + self.core.settings.election_timeout_s[1]
+        )
+
+    def read_asked(self, requester: int, nonce: int) -> None:
+        """A node, perhaps this one, wants a read index; `settle` begins the round."""
+        if self.core.reigning:
+            self.reads.asked(requester, nonce)
+
+    def hand_over(self, to: int, now: float) -> str | None:
+        """Begin to hand the role to a voter; what stands in the way, or None."""
+        core = self.core
+        if core.role is not Role.RULING:
+            return "this node does not rule"
+        standing = self.standings.get(to)
+        if to == core.me or standing is None or not standing.counted:
+            return "the successor must be another member that acknowledges"
+        self._successor = (to, now + HANDOVER_S)
+        self._hand_over(now)
+        return None
 
     def staleness(self, now: float) -> float | None:
         """Age in seconds of the proof that this node still ruled: its newest confirmed round's beginning."""
@@ -217,6 +271,45 @@ class Sequencing:
         self._beat_due = now + min(self._beat_interval, core.settings.heartbeat_max_s)
         self._beat_interval *= 2
 
+    @property
+    def _prove_due(self) -> float:
+        """When a round that reads wait for is to be begun again: an answer may have been lost."""
+        return self._last_beat + READ_RETRY_S if self.reads.unproven(self._confirmed) else float("inf")
+
+    def _serve_reads(self, now: float) -> None:
+        core = self.core
+        if self.reads.needs_round(self._confirmed, core.commit >= self._start_seq):
+            self.beat(now)
+            for requester, index in self.reads.begun(self._round):
+                if requester == core.me:
+                    self.on_own_index(index, now)
+                else:
+                    core.send(requester, index)
+
+    def _reconfigure(self, now: float) -> None:
+        """Append the configuration that an applicant waits for, alone in its frame."""
+        core = self.core
+        config = self.membership.next_config(self._start_seq)
+        if config is None:
+            return
+        frame = self._make(core.promised, 1, encode_record(RecordKind.CONFIG, 1, 0, 0, 0, encode_message(config)), now)
+        core.log.append(frame)
+        core.note_internal(frame)
+        self._emit([frame], now)
+
+    def _hand_over(self, now: float) -> None:
+        """Appoint the successor as soon as it holds the whole log; nothing is numbered meanwhile."""
+        if self._successor is None:
+            return
+        to, until = self._successor
+        standing = self.standings.get(to)
+        if now >= until or standing is None or not standing.counted:
+            self._successor = None
+            self.number(now)
+        elif standing.seq == self.core.log.last_seq and now >= self._last_hand + READ_RETRY_S:
+            self._last_hand = now
+            self.core.send(to, Handover(self.core.promised))
+
     def _peers_told(self) -> tuple[PeerState, ...]:
         """As many replicas' standings as fit one datagram; where they don't all, each heartbeat tells the next ones."""
         nodes = sorted(self.standings)
@@ -233,6 +326,9 @@ class Sequencing:
         self.backlog_bytes = 0
         self._in_flight.clear()
         self._in_flight_bytes = 0
+        self._successor = None
+        self.reads.reset()
+        self.membership.reset()
         self._stream_base = self.stream_sent
         self._confirmed = self._round = 0
         self._confirmed_at = now

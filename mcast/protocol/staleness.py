@@ -19,7 +19,8 @@ _ROUNDS_MAX = 64
 class Staleness:
     """The newest proof: all committed up to `commit` when the own clock stood at `stamp` ns."""
 
-    def __init__(self) -> None:
+    def __init__(self, proven: bool = True) -> None:
+        self._proven = proven
         self.commit = 0
         self.stamp = 0
         self._open: deque[tuple[int, int, int]] = deque(maxlen=_ROUNDS_MAX)
@@ -33,7 +34,10 @@ class Staleness:
     def heard(self, beat: Heartbeat, me: int) -> None:
         """A heartbeat opened a round, and says which rounds are confirmed."""
         begun = bool(beat.history) and beat.commit >= beat.history[-1].first
-        own = next((peer.stamp for peer in beat.peers if peer.node == me), 0)
+        if not self._proven:
+            self.stamp, self.commit = max(self.stamp, own_stamp(beat, me)), beat.commit
+            return
+        own = own_stamp(beat, me)
         if own and begun:
             self._open.append((beat.round, own, beat.commit))
         self.confirmed(beat.confirmed)
@@ -51,3 +55,8 @@ class Staleness:
         if not self.stamp or applied < self.commit:
             return None
         return max(now - self.stamp / 1e9, 0.0)
+
+
+def own_stamp(beat: Heartbeat, me: int) -> int:
+    """This replica's own stamp as the heartbeat echoes it; 0 where it does not."""
+    return next((peer.stamp for peer in beat.peers if peer.node == me), 0)

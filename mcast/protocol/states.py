@@ -40,6 +40,7 @@ class Input(Enum):
     JOIN = "stored GENESIS, or promised an epoch"
     SILENCE = "no confirmed round for an election timeout"
     PRE_VOTED = "a majority would vote"
+    APPOINTED = "the sequencer hands over"
     VOTED = "a majority voted"
     STARTED = "own EPOCH_START committed"
     RETREAT = "higher promise, lost vote, or quorum lost"
@@ -54,6 +55,7 @@ TRANSITIONS: Final[dict[tuple[Role, Input], Role]] = {
     (Role.FOLLOWER, Input.JOIN): Role.FOLLOWER,
     (Role.FOLLOWER, Input.SILENCE): Role.CANVASSING,
     (Role.FOLLOWER, Input.RETREAT): Role.FOLLOWER,
+    (Role.FOLLOWER, Input.APPOINTED): Role.CANDIDATE,
     (Role.CANVASSING, Input.SILENCE): Role.CANVASSING,
     (Role.CANVASSING, Input.PRE_VOTED): Role.CANDIDATE,
     (Role.CANVASSING, Input.RETREAT): Role.FOLLOWER,

@@ -12,6 +12,8 @@ class Statistics:
 
     role: str
     votes: bool
+    suspect: bool
+    config_number: int
     epoch: int
     promised: int
     sequencer: int | None

@@ -38,6 +38,11 @@ class Kind(IntEnum):
     PROOF = 19
     HISTORY_REQUEST = 20
     HISTORY = 21
+    READ = 22
+    READ_INDEX = 23
+    HANDOVER = 24
+    SURVEY = 25
+    STANDING = 26
 
 
 FRAME_KINDS: Final = frozenset({Kind.DATA, Kind.REPAIR})
@@ -253,6 +258,52 @@ class History:
 
 
 @dataclass(frozen=True, slots=True)
+class Read:
+    """Give me a read index: a commit, and a round begun after this was asked that proves it still is the newest."""
+
+    epoch: Epoch
+    nonce: U64
+
+
+@dataclass(frozen=True, slots=True)
+class ReadIndex:
+    """The answer to a Read: all committed when `round` began is `commit`; it counts once that round is confirmed."""
+
+    epoch: Epoch
+    nonce: U64
+    round: U64
+    commit: Seq
+    high: Seq
+    """The log's end then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """Stand for the next epoch at once: you have all that I have."""
+
+    epoch: Epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """While there is no sequencer: where does your log stand?"""
+
+    nonce: U64
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The answer to a Survey. `suspect`: events acknowledged here before a restart may be missing."""
+
+    nonce: U64
+    storage_id: Bytes16
+    last_epoch: Epoch
+    last_seq: Seq
+    config_number: U32
+    suspect: Flag
+
+
+@dataclass(frozen=True, slots=True)
 class Member:
     """One voter: its node id, storage id and address as founding or CONFIG wrote them into the log."""
 
@@ -290,13 +341,15 @@ type_of: Final[dict[int, type]] = {
     Kind.STALE: Stale, Kind.PRE_VOTE_REQUEST: PreVoteRequest, Kind.PRE_VOTE: PreVote,
     Kind.VOTE_REQUEST: VoteRequest, Kind.VOTE: Vote, Kind.FOUND: Found, Kind.VIRGIN: Virgin,
     Kind.GENESIS: GenesisOffer, Kind.CONFIRM: Confirm, Kind.CHALLENGE: Challenge, Kind.PROOF: Proof,
-    Kind.HISTORY_REQUEST: HistoryRequest, Kind.HISTORY: History,
+    Kind.HISTORY_REQUEST: HistoryRequest, Kind.HISTORY: History, Kind.READ: Read, Kind.READ_INDEX: ReadIndex,
+    Kind.HANDOVER: Handover, Kind.SURVEY: Survey, Kind.STANDING: Standing,
 }  # fmt: skip
 kind_of: Final[dict[type, Kind]] = {message: Kind(kind) for kind, message in type_of.items()}
 
 Message = (
     Heartbeat | Commit | Ack | Nak | Busy | Gone | Stale | PreVoteRequest | PreVote | VoteRequest | Vote | Found
-    | Virgin | GenesisOffer | Confirm | Challenge | Proof | HistoryRequest | History
+    | Virgin | GenesisOffer | Confirm | Challenge | Proof | HistoryRequest | History | Read | ReadIndex | Handover
+    | Survey | Standing
 )  # fmt: skip
 
 _PAYLOADS: Final = (Genesis, EpochStart, Config)
@@ -325,6 +378,13 @@ def decode_genesis_untrusted(data: bytes | memoryview) -> Genesis:
     genesis = _decode(Genesis, data)
     assert isinstance(genesis, Genesis)
     return genesis
+
+
+def decode_config_untrusted(data: bytes | memoryview) -> Config:
+    """The payload of a CONFIG record. Raises DecodeError."""
+    config = _decode(Config, data)
+    assert isinstance(config, Config)
+    return config
 
 
 def decode_epoch_start_untrusted(data: bytes | memoryview) -> EpochStart:

@@ -5,7 +5,7 @@ import pytest
 from mcast.protocol.effects import EpochChanged, WriteMeta
 from mcast.protocol.replica import Replica
 from mcast.protocol.rules import Rules
-from mcast.wire.messages import PreVote, PreVoteRequest, Stale, Vote, VoteRequest
+from mcast.wire.messages import Handover, PeerState, PreVote, PreVoteRequest, Stale, Vote, VoteRequest
 
 from .bench import KEY, STORAGE, arrival, of, reign_log, replica, settle
 from .test_following import beat
@@ -168,3 +168,41 @@ def test_failed_canvasses_back_off() -> None:
     assert waits[0] < 0.05
     assert max(waits) > 0.3
     assert max(waits) < 1.0
+
+
+def test_a_witness_stands_at_once_and_lets_others_stand() -> None:
+    node = silent("n2")
+    node.receive([arrival("n3", beat(LOG, 1), promised=1)], 2.0)
+    settle(node, 2.0)
+    node.witnessed(KEY["n1"], 2.1)
+    assert node.next_deadline() > 2.2
+    node.witnessed(KEY["n3"], 2.1)
+    assert node.next_deadline() <= 2.11
+    node.receive([arrival("n1", PreVoteRequest(2, 1, 4, 5), promised=1)], 2.1)
+    (answer,) = of(PreVote, node.take_effects())
+    assert answer.granted
+    now = node.next_deadline()
+    node.tick(now)
+    assert of(PreVoteRequest, settle(node, now))
+
+
+def test_a_shorter_log_stands_after_the_longer_one() -> None:
+    node = silent("n2")
+    peers = (PeerState(KEY["n1"], 9, 0),)
+    node.receive([arrival("n3", beat(LOG, 1, peers=peers), promised=1)], 2.0)
+    settle(node, 2.0)
+    node.witnessed(KEY["n3"], 2.1)
+    node.tick(2.104)
+    assert of(PreVoteRequest, settle(node, 2.104)) == []
+    node.tick(2.1051)
+    assert of(PreVoteRequest, settle(node, 2.1051))
+
+
+def test_who_is_appointed_calls_the_vote_without_asking_for_silence() -> None:
+    node = silent("n2")
+    node.receive([arrival("n3", beat(LOG, 1), promised=1)], 2.0)
+    settle(node, 2.0)
+    node.receive([arrival("n1", Handover(1), promised=1)], 2.1)
+    assert of(VoteRequest, settle(node, 2.1)) == []
+    node.receive([arrival("n3", Handover(1), promised=1)], 2.1)
+    assert of(VoteRequest, settle(node, 2.1))

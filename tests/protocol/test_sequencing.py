@@ -3,13 +3,13 @@ from typing import Any
 
 import pytest
 
-from mcast.protocol.effects import Append, Apply, Multicast, Ruling, SteppedDown, Stream
+from mcast.protocol.effects import Append, Apply, MembersChanged, Multicast, Ruling, SteppedDown, Stream
 from mcast.protocol.replica import Arrival, Replica
 from mcast.protocol.rules import Rules
-from mcast.wire.messages import Ack, Commit, Heartbeat, Vote
+from mcast.wire.messages import Ack, Commit, Handover, Heartbeat, Vote
 from mcast.wire.records import RecordKind
 
-from .bench import STORAGE, arrival, command_record, frame_arrival, of, reign_log, replica, settle
+from .bench import KEY, STORAGE, arrival, command_record, frame_arrival, of, reign_log, replica, settle
 
 LOG = reign_log([(1, "n3", 2)])
 
@@ -208,3 +208,49 @@ def test_time_never_decreases_not_even_across_reigns() -> None:
     node.submit([(command_record(),)], 2.5)
     (stream,) = of(Stream, node.take_effects())
     assert stream.frames[0].time >= LOG[-1].time
+
+
+def test_the_successor_is_appointed_once_it_holds_the_whole_log() -> None:
+    node = ruling()
+    node.receive([ack("n3", 5, node.last_chain)], 2.05)
+    node.submit([(command_record(),)], 2.1)
+    assert node.hand_over(KEY["n3"], 2.1) is None
+    assert of(Handover, settle(node, 2.1)) == []
+    node.submit([(command_record(),)], 2.11)
+    assert node.last_seq == 6
+    node.receive([ack("n3", 6, node.last_chain)], 2.12)
+    assert [handover.epoch for handover in of(Handover, settle(node, 2.12))] == [2]
+
+
+def test_a_successor_that_does_not_take_over_is_given_up() -> None:
+    node = ruling()
+    node.receive([ack("n3", 5, node.last_chain)], 2.05)
+    node.hand_over(KEY["n3"], 2.1)
+    node.submit([(command_record(),)], 2.11)
+    assert node.last_seq == 5
+    for step in range(30):
+        node.receive([ack("n2", 5, node.last_chain, round_number=10_000)], 2.1 + step / 20)
+        node.tick(2.1 + step / 20)
+        settle(node, 2.1 + step / 20)
+    assert node.last_seq == 6
+
+
+def test_only_a_voter_that_acknowledges_can_succeed() -> None:
+    node = ruling()
+    for target in (KEY["n1"], KEY["n3"], 12345):
+        assert node.hand_over(target, 2.1)
+    assert replica("n2", LOG, 1).hand_over(KEY["n1"], 2.1)
+
+
+def test_a_lost_disk_is_readmitted_in_two_configurations() -> None:
+    node = ruling()
+    fresh = b"fresh".ljust(16)
+    node.receive([ack("n3", 5, node.last_chain, storage=fresh)], 2.1)
+    settle(node, 2.1)
+    assert node.last_seq == 6
+    node.receive([ack("n2", 6, node.last_chain)], 2.2)
+    settle(node, 2.2)
+    assert node.last_seq == 7
+    node.receive([ack("n2", 7, node.last_chain)], 2.3)
+    members = [notice.members for notice in node.take_notices() if isinstance(notice, MembersChanged)]
+    assert members[-2:] == [("n1", "n2"), ("n1", "n2", "n3")]

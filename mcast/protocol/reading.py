@@ -1,0 +1,223 @@
+"""Read indexes: what a linearizable read must wait for.
+
+A read that begins now must see all that was committed before now, by anyone. The sequencer knows its own commit; but
+only a round begun after the read was asked, and answered by a majority in this epoch, proves that no newer sequencer
+has committed more meanwhile (Ongaro's thesis, 6.4). And only a sequencer that has committed an event of its own epoch
+knows that nothing its predecessors committed lies beyond its commit.
+
+One request at a time: reads that arrive while one is out wait for the next, and share it. A confirmation is never
+used for a read that came after its request.
+
+While there is no sequencer, a survey does: a majority of the newest configuration says where their logs end. Whatever
+was committed before is at or below the highest of these ends; a second survey, a moment later, must find the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mcast.limits import READ_RETRY_S, READS_WAITING_MAX, SURVEY_AGAIN_S, SURVEY_RETRY_S
+from mcast.protocol.core import Core
+from mcast.protocol.effects import ReadReady
+from mcast.protocol.quorum import majority
+from mcast.wire.envelope import Envelope
+from mcast.wire.messages import Read, ReadIndex, Standing, Survey
+
+
+class Reading:
+    """The asking side, on every node. `sequencing` answers."""
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+        self._last_token = 0
+        self._waiting: list[int] = []
+        self._out: tuple[int, ...] = ()
+        self._nonce = 0
+        self._sent = 0.0
+        self._retry_s = READ_RETRY_S
+        self._index: ReadIndex | None = None
+        self._confirmed = 0
+        self._proven_high: int | None = None
+        self._survey: dict[int, Standing] = {}
+        self._survey_end: int | None = None
+        self._survey_due = float("inf")
+
+    def ask(self, now: float) -> int | None:
+        """Begin a read; its token comes back in ReadReady. None: too many wait already."""
+        if len(self._waiting) >= READS_WAITING_MAX:
+            return None
+        self._last_token += 1
+        self._waiting.append(self._last_token)
+        if not self._out:
+            self._request(now)
+        return self._last_token
+
+    @property
+    def asked_of_self(self) -> int | None:
+        """The nonce of a request that this node's own sequencer must answer."""
+        return self._nonce if self._out and self._index is None and self.core.reigning else None
+
+    def new_epoch(self) -> None:
+        """Another reign: what was asked is asked anew, of whoever rules."""
+        self._waiting = [*self._out, *self._waiting]
+        self._out = ()
+        self._index = None
+        self._confirmed = 0
+        self._survey_end = None
+
+    def answered(self, envelope: Envelope, index: ReadIndex, now: float) -> None:
+        """The sequencer named a commit and the round that will prove it."""
+        if envelope.sender == self.core.sequencer and index.epoch == self.core.promised:
+            self.index_given(index, now)
+
+    def index_given(self, index: ReadIndex, now: float) -> None:
+        """An index for the request that is out."""
+        if index.nonce == self._nonce and self._out:
+            self._index = index
+            self.confirmed(self._confirmed, now)
+
+    def confirmed(self, round_number: int, now: float) -> None:
+        """A majority has answered all rounds of this epoch up to this one."""
+        self._confirmed = max(self._confirmed, round_number)
+        index = self._index
+        if index is None:
+            return
+        if self._confirmed >= index.round or not self.core.rules.read_index_confirmed:
+            self._proven_high = index.high
+            self._ready(index.commit, now)
+
+    def prove(self, now: float) -> None:
+        """A suspect log: reach the high water of a round begun after the restart, which this node did not answer."""
+        core = self.core
+        if self._proven_high is None:
+            if core.sequencer is not None and not self._out and not self._waiting:
+                self.ask(now)
+        elif core.reconciled and core.log.last_seq >= self._proven_high:
+            core.trust()
+
+    def tick(self, now: float) -> None:
+        """Ask again what got no answer."""
+        if (self._waiting or self._out) and now >= self._sent + self._retry_s:
+            self._waiting = [*self._out, *self._waiting]
+            self._request(now)
+
+    def deadline(self) -> float:
+        """When `tick` has work next."""
+        return self._sent + self._retry_s if self._waiting or self._out else float("inf")
+
+    def surveyed(self, envelope: Envelope, standing: Standing, now: float) -> None:
+        """A member says where its log ends."""
+        core = self.core
+        if standing.nonce != self._nonce or not self._out or core.sequencer is not None or standing.suspect:
+            return
+        self._survey[envelope.sender] = standing
+        self._judge_survey(now)
+
+    def _judge_survey(self, now: float) -> None:
+        core = self.core
+        voters = core.voters()
+        newest = max((standing.config_number for standing in self._survey.values()), default=0)
+        own = core.config.number if core.config else 0
+        if newest > own and core.rules.survey_newest_config:
+            return  # somebody knows a newer configuration: its majority is not ours to judge
+        counted = {
+            node: standing for node, standing in self._survey.items() if core.is_voter(node, standing.storage_id)
+        }
+        ends = [standing.last_seq for standing in counted.values()]
+        answered = len(counted)
+        if core.is_voter(core.me, core.meta.storage_id) and not core.suspect:
+            ends.append(core.log.last_seq)
+            answered += 1
+        if answered < majority(len(voters)):
+            return
+        end = max(ends)
+        if self._survey_end == end:
+            self._ready(end, now)
+        else:
+            self._survey_end = end
+            self._survey_due = now + SURVEY_AGAIN_S
+
+    def _request(self, now: float) -> None:
+        core = self.core
+        self._out, self._waiting = tuple(self._waiting), []
+        self._index = None
+        self._sent = now
+        self._retry_s = READ_RETRY_S if core.sequencer is not None else SURVEY_RETRY_S
+        if not self._out:
+            return
+        self._nonce = core.random.getrandbits(63)
+        if core.reigning:
+            return  # the sequencer's own half looks at `asked_of_self`
+        if core.sequencer is not None:
+            core.send(core.sequencer, Read(core.promised, self._nonce))
+        elif now >= self._survey_due or self._survey_end is None:
+            self._survey = {}
+            core.multicast(Survey(self._nonce))
+            self._judge_survey(now)
+
+    def _ready(self, commit: int, now: float) -> None:
+        tokens, self._out, self._index = self._out, (), None
+        self._survey_end = None
+        if tokens:
+            self.core.notices.append(ReadReady(tokens, commit))
+        if self._waiting:
+            self._request(now)
+
+
+def answer_survey(core: Core, envelope: Envelope, survey: Survey) -> None:
+    """Say where this log ends."""
+    config = core.config
+    if config is not None:
+        core.send(
+            envelope.sender,
+            Standing(
+                survey.nonce, core.meta.storage_id, core.log.last_epoch, core.log.last_seq, config.number, core.suspect
+            ),
+        )
+
+
+class ReadAnswers:
+    """The sequencer's side: one round for all reads that wait, none begun before them."""
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+        self._asked: list[tuple[int, int]] = []
+        self._proving = 0
+
+    def reset(self) -> None:
+        """A reign begins or ends."""
+        self._asked = []
+        self._proving = 0
+
+    def asked(self, requester: int, nonce: int) -> None:
+        """A node wants an index."""
+        if len(self._asked) < READS_WAITING_MAX and (requester, nonce) not in self._asked:
+            self._asked.append((requester, nonce))
+
+    @property
+    def waiting(self) -> bool:
+        """Whether anybody wants an index now."""
+        return bool(self._asked)
+
+    def needs_round(self, confirmed: int, started: bool) -> bool:
+        """Whether a round must begin now: reads wait, none of theirs is out, and the reign has a commit of its own."""
+        may = started or not self.core.rules.read_index_own_epoch
+        return bool(self._asked) and may and confirmed >= self._proving
+
+    def unproven(self, confirmed: int) -> bool:
+        """Whether reads wait for a round that is out."""
+        return confirmed < self._proving
+
+    def proves(self, confirmed: int) -> bool:
+        """Whether a round that reads wait for has just been confirmed."""
+        return 0 < self._proving <= confirmed
+
+    def begun(self, round_number: int) -> Sequence[tuple[int, ReadIndex]]:
+        """A round has begun for all reads that wait: (requester, answer) for each."""
+        core = self.core
+        self._proving = round_number
+        asked, self._asked = self._asked, []
+        return [
+            (requester, ReadIndex(core.promised, nonce, round_number, core.commit, core.log.last_seq))
+            for requester, nonce in asked
+        ]

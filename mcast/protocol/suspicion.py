@@ -1,0 +1,63 @@
+"""A suspect log: what was acknowledged before a restart may be missing from it.
+
+So it is with a journal cut at a torn write, and with every unsynced one after the machine itself went down. A suspect
+member neither votes nor acknowledges, until its reconciled log has reached the high water of a round that began after
+its restart and was confirmed without it: all that was ever acknowledged is in there. When no such round can come,
+because too many are suspect at once, every member reports where its log ends, and reaching the best of them does as
+well.
+"""
+
+from __future__ import annotations
+
+from mcast.limits import SURVEY_AGAIN_S
+from mcast.protocol.core import Core
+from mcast.wire.envelope import Envelope
+from mcast.wire.messages import Standing, Survey
+
+
+class Suspicion:
+    """Does nothing unless the log was recovered as suspect."""
+
+    def __init__(self, core: Core, now: float) -> None:
+        self.core = core
+        self._floor: tuple[int, int] | None = None
+        self._reports: dict[int, tuple[int, int]] = {}
+        self._nonce = 0
+        self._due = now
+
+    def tick(self, now: float) -> None:
+        """Ask every member where its log ends."""
+        core = self.core
+        if not core.suspect or self._floor is not None or now < self._due:
+            return
+        self._due = now + SURVEY_AGAIN_S
+        self._nonce = core.random.getrandbits(63)
+        self._reports = {core.me: (core.log.last_epoch, core.log.last_seq)}
+        core.multicast(Survey(self._nonce))
+        self._judge()
+
+    def deadline(self) -> float:
+        """When `tick` has work next."""
+        return self._due if self.core.suspect and self._floor is None else float("inf")
+
+    def reported(self, envelope: Envelope, standing: Standing) -> None:
+        """A member says where its log ends."""
+        if self.core.suspect and standing.nonce == self._nonce:
+            if self.core.is_voter(envelope.sender, standing.storage_id):
+                self._reports[envelope.sender] = (standing.last_epoch, standing.last_seq)
+            self._judge()
+
+    def allows_vote(self, last_epoch: int, last_seq: int) -> bool:
+        """Whether this node may vote for a log that ends there."""
+        return not self.core.suspect or (self._floor is not None and (last_epoch, last_seq) >= self._floor)
+
+    def review(self) -> None:
+        """The log has grown: does it reach the best one that was reported?"""
+        log = self.core.log
+        if self.core.suspect and self._floor is not None and (log.last_epoch, log.last_seq) >= self._floor:
+            self.core.trust()
+
+    def _judge(self) -> None:
+        if self._reports.keys() >= self.core.voters().keys():
+            self._floor = max(self._reports.values())
+            self.review()

@@ -1,0 +1,158 @@
+from mcast.protocol.effects import ReadReady
+from mcast.protocol.replica import Arrival, Replica
+from mcast.protocol.rules import Rules
+from mcast.wire.messages import Commit, Heartbeat, Read, ReadIndex, Standing, Survey
+
+from .bench import KEY, STORAGE, arrival, of, replica, settle
+from .test_following import LOG, beat, follower, hear
+from .test_sequencing import ack, elected, ruling
+
+
+def ready(node: Replica) -> list[ReadReady]:
+    return [notice for notice in node.take_notices() if isinstance(notice, ReadReady)]
+
+
+def index(asked: Read, round_number: int, commit: int = 4) -> ReadIndex:
+    return ReadIndex(1, asked.nonce, round_number, commit, 6)
+
+
+def confirming(round_number: int) -> Arrival:
+    return arrival("n1", Commit(1, 4, LOG[3].chain, round_number), promised=1)
+
+
+def test_a_read_waits_for_its_round_to_be_confirmed() -> None:
+    node = follower(LOG)
+    hear(node, LOG)
+    token = node.ask_read(0.1)
+    (asked,) = of(Read, settle(node, 0.1))
+    node.receive([arrival("n1", index(asked, 7), promised=1)], 0.11)
+    assert ready(node) == []
+    node.receive([arrival("n1", Commit(1, 4, LOG[3].chain, 6), promised=1)], 0.12)
+    assert ready(node) == []
+    node.receive([arrival("n1", Commit(1, 4, LOG[3].chain, 7), promised=1)], 0.13)
+    assert ready(node) == [ReadReady((token or 0,), 4)]
+
+
+def test_without_the_confirmation_a_deposed_sequencer_would_answer() -> None:
+    node = follower(LOG, rules=Rules(read_index_confirmed=False))
+    hear(node, LOG)
+    node.ask_read(0.1)
+    (asked,) = of(Read, settle(node, 0.1))
+    node.receive([arrival("n1", index(asked, 7), promised=1)], 0.11)
+    assert ready(node)
+
+
+def test_reads_that_come_later_share_the_next_request_and_never_the_one_that_is_out() -> None:
+    node = follower(LOG)
+    hear(node, LOG)
+    first = node.ask_read(0.1)
+    (asked,) = of(Read, settle(node, 0.1))
+    later = [node.ask_read(0.101) for _ in range(5)]
+    assert of(Read, settle(node, 0.101)) == []
+    node.receive(
+        [arrival("n1", index(asked, 7), promised=1), arrival("n1", Commit(1, 4, LOG[3].chain, 7), promised=1)], 0.11
+    )
+    assert [notice.tokens for notice in ready(node)] == [(first,)]
+    (again,) = of(Read, settle(node, 0.11))
+    node.receive(
+        [arrival("n1", index(again, 8), promised=1), arrival("n1", Commit(1, 4, LOG[3].chain, 8), promised=1)], 0.12
+    )
+    assert [notice.tokens for notice in ready(node)] == [tuple(later)]
+
+
+def test_a_lost_answer_is_asked_for_again() -> None:
+    node = follower(LOG)
+    hear(node, LOG)
+    node.ask_read(0.1)
+    (asked,) = of(Read, settle(node, 0.1))
+    node.tick(0.2)
+    (again,) = of(Read, settle(node, 0.2))
+    assert again.nonce != asked.nonce
+    node.receive(
+        [arrival("n1", index(asked, 7), promised=1), arrival("n1", Commit(1, 4, LOG[3].chain, 9), promised=1)], 0.21
+    )
+    assert ready(node) == []
+
+
+def test_the_sequencer_begins_one_round_for_all_that_wait() -> None:
+    node = ruling()
+    node.receive([arrival("n2", Read(2, 5), promised=2), arrival("n3", Read(2, 6), promised=2)], 2.1)
+    effects = settle(node, 2.1)
+    answers = of(ReadIndex, effects)
+    beats = of(Heartbeat, effects)
+    assert [(answer.nonce, answer.round) for answer in answers] == [(5, beats[-1].round), (6, beats[-1].round)]
+    assert all(answer.commit == node.commit_seq for answer in answers)
+    node.receive([ack("n2", 5, node.last_chain, round_number=beats[-1].round)], 2.11)
+    assert of(Commit, settle(node, 2.11))[0].confirmed == answers[0].round
+
+
+def test_no_read_index_before_an_own_epoch_commit() -> None:
+    for rules, answered in ((Rules(), False), (Rules(read_index_own_epoch=False), True)):
+        node = elected(rules)
+        settle(node, 2.0)
+        node.receive([arrival("n3", Read(2, 6), promised=2)], 2.01)
+        assert bool(of(ReadIndex, settle(node, 2.01))) is answered
+
+
+def test_the_sequencer_reads_by_the_same_rule() -> None:
+    node = ruling()
+    node.receive([ack("n2", 5, node.last_chain, round_number=10_000)], 2.05)
+    settle(node, 2.05)
+    token = node.ask_read(2.1)
+    beats = of(Heartbeat, settle(node, 2.1))
+    assert ready(node) == []
+    node.receive([ack("n2", 5, node.last_chain, round_number=beats[-1].round)], 2.11)
+    assert ready(node) == [ReadReady((token or 0,), 5)]
+
+
+def standing(survey: Survey, seq: int, config: int = 1, **how: bool) -> Standing:
+    return Standing(survey.nonce, STORAGE["n2"], 1, seq, config, how.get("suspect", False))
+
+
+def surveyed(rules: Rules | None = None, **how: int) -> list[ReadReady]:
+    node = replica("n3", LOG, 1, rules)
+    node.ask_read(0.1)
+    found = []
+    for now in (0.1, 0.2, 0.35, 0.5):
+        node.tick(now)
+        for survey in of(Survey, settle(node, now)):
+            node.receive(
+                [arrival("n2", standing(survey, 9, how.get("config", 1), suspect=bool(how.get("suspect"))), 1)], now
+            )
+        found += ready(node)
+    return found
+
+
+def test_without_a_sequencer_a_stable_majority_answers() -> None:
+    assert [notice.commit for notice in surveyed()] == [9]
+
+
+def test_a_survey_under_an_old_configuration_proves_nothing() -> None:
+    assert surveyed(config=2) == []
+    assert surveyed(Rules(survey_newest_config=False), config=2)
+
+
+def test_a_suspect_log_answers_no_survey() -> None:
+    assert surveyed(suspect=1) == []
+
+
+def test_a_new_reign_asks_its_sequencer_anew() -> None:
+    node = follower(LOG)
+    hear(node, LOG)
+    token = node.ask_read(0.1)
+    settle(node, 0.1)
+    node.receive([arrival("n3", beat(LOG, 2), promised=2)], 0.2)
+    settle(node, 0.2)
+    node.tick(0.3)
+    effects = [effect for effect in settle(node, 0.3)]
+    (asked,) = of(Read, effects)
+    assert asked.epoch == 2
+    node.receive(
+        [
+            arrival("n3", ReadIndex(2, asked.nonce, 3, 4, 6), promised=2),
+            arrival("n3", Commit(2, 4, LOG[3].chain, 3), promised=2),
+        ],
+        0.31,
+    )
+    assert ready(node) == [ReadReady((token or 0,), 4)]
+    assert KEY

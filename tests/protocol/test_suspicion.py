@@ -1,0 +1,81 @@
+import random
+from dataclasses import replace
+
+from mcast.protocol.effects import Effect, SuspicionCleared
+from mcast.protocol.replica import Replica
+from mcast.protocol.rules import Rules
+from mcast.wire.messages import Ack, Commit, PreVoteRequest, Read, ReadIndex, Standing, Survey
+
+from .bench import STORAGE, arrival, of, recovered, reign_log, settings, settle
+from .test_election import ask_vote
+from .test_following import LOG, hear
+
+
+def suspect(node: str = "n2", rules: Rules | None = None) -> Replica:
+    return Replica(
+        settings(node, rules), replace(recovered(node, LOG, 1), suspect=True), random.Random(1), 0.0
+    )  # fmt: skip
+
+
+def cleared(node: Replica) -> bool:
+    return any(isinstance(notice, SuspicionCleared) for notice in node.take_notices())
+
+
+def test_a_suspect_neither_votes_nor_acknowledges_nor_stands() -> None:
+    node = suspect()
+    assert [vote.granted for vote in ask_vote(node, last=(1, 6))] == [False]
+    node = suspect()
+    assert of(Ack, hear(node, LOG)) == []
+    for step in range(1, 40):
+        node.tick(2 + step / 10)
+        assert of(PreVoteRequest, settle(node, 2 + step / 10)) == []
+
+
+def test_the_ablation_votes() -> None:
+    assert [vote.granted for vote in ask_vote(suspect(rules=Rules(suspect_abstains=False)), last=(1, 6))] == [True]
+
+
+def test_a_round_begun_after_the_restart_clears_it_at_that_rounds_high_water() -> None:
+    node = suspect()
+    hear(node, LOG)
+    (asked,) = of(Read, settle(node, 0.02)) or of(Read, tick(node, 0.03))
+    end = LOG[-1].last
+    node.receive([arrival("n1", ReadIndex(1, asked.nonce, 4, 2, end), promised=1)], 0.04)
+    settle(node, 0.04)
+    assert not cleared(node)
+    node.receive([arrival("n1", Commit(1, 2, LOG[1].chain, 4), promised=1)], 0.05)
+    settle(node, 0.05)
+    assert cleared(node)
+    assert of(Ack, hear(node, LOG, now=0.06, round=9))
+
+
+def tick(node: Replica, now: float) -> list[Effect]:
+    node.tick(now)
+    return settle(node, now)
+
+
+def report(survey: Survey, sender: str, last_seq: int) -> Standing:
+    return Standing(survey.nonce, STORAGE[sender], 1, last_seq, 1, True)
+
+
+def test_when_all_are_suspect_the_best_log_is_trusted() -> None:
+    node = suspect()
+    node.tick(0.1)
+    (survey,) = of(Survey, settle(node, 0.1))
+    end = LOG[-1].last
+    node.receive([arrival("n1", report(survey, "n1", end - 1), promised=1)], 0.11)
+    assert not cleared(node)
+    node.receive([arrival("n3", report(survey, "n3", end), promised=1)], 0.12)
+    assert cleared(node)
+
+
+def test_a_lesser_suspect_votes_for_the_best_log_only() -> None:
+    longer = reign_log([(1, "n1", 6)])[-1].last
+    for offered, granted in ((longer, True), (longer - 1, False)):
+        node = suspect()
+        node.tick(0.1)
+        (survey,) = of(Survey, settle(node, 0.1))
+        reports = [arrival(sender, report(survey, sender, longer), promised=1) for sender in ("n1", "n3")]
+        node.receive(reports, 0.11)
+        assert not cleared(node)
+        assert [vote.granted for vote in ask_vote(node, "n1", 2, (1, offered))] == [granted]
