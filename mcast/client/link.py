@@ -29,6 +29,10 @@ class Unreachable(Error):  # noqa: N818 - named for the situation, like the erro
     """A node that could not be connected to; the message says which address and why."""
 
 
+class NobodyListens(Unreachable):
+    """Its machine answered that no process listens on its port: the node is down."""
+
+
 class LinkOwner(Protocol):
     """Who a link reports to. None of these may raise anything but DecodeError (from `link_message`)."""
 
@@ -169,7 +173,8 @@ class Dialer:
         """Connect, say HELLO and wait for WELCOME.
 
         Raises:
-            Unreachable: no node of this cluster and id answered on its address within `timeout_s`.
+            Unreachable: no node of this cluster and id answered on its address within `timeout_s`. NobodyListens: its
+                machine did, and refused.
         """
         link = Link(node, self._hello, owner)
         where = f"{node.id} at {node.address}"
@@ -186,7 +191,7 @@ class Dialer:
             link.close()
             raise Unreachable(f"{where}: no answer within {timeout_s:g} s") from None
         except ConnectionRefusedError:
-            raise Unreachable(f"{where}: connection refused (is it running?)") from None
+            raise NobodyListens(f"{where}: connection refused (is it running?)") from None
         except OSError as error:
             link.close()
             raise Unreachable(f"{where}: {_explain(error)}") from None

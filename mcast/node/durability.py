@@ -39,6 +39,9 @@ class DurableStore(Protocol):
     def write_meta(self, meta: Meta) -> None:
         """Durably replace the meta."""
 
+    def clear_suspect(self) -> None:
+        """Durably note that the log is known whole again."""
+
 
 class GroupCommit:
     """Answers each ticket once its effect is durable: `take_completed`, in the order of the effects.
@@ -101,6 +104,11 @@ class GroupCommit:
         self._wait()
         self._store.write_meta(meta)
         self._completed.append(ticket)
+
+    def clear_suspect(self) -> None:
+        """Durably note that the log is known whole again."""
+        self._wait()
+        self._store.clear_suspect()
 
     def retry(self) -> None:
         """Write what a full disk refused, if there is room by now."""

@@ -98,6 +98,7 @@ class FakeShell:
         self.on_catch_up: Callable[[CatchUp], None] | None = None
         self.halted: str | None = None
         self.proofs: list[tuple[int, bytes]] = []
+        self.deaths: list[int] = []
         self.deaf = False
         self.failed: list[int] = []
         self.faults: list[str] = []
@@ -146,6 +147,18 @@ class FakeShell:
     def proven(self, node: int, incarnation: bytes) -> None:
         """Remember whose incarnation was proven."""
         self.proofs.append((node, incarnation))
+
+    def witnessed(self, node: int) -> None:
+        """Remember who was seen dead."""
+        self.deaths.append(node)
+
+    def incarnation_of(self, node: int) -> bytes | None:
+        """Every fake node lives under one incarnation."""
+        return next((shell.incarnation for shell in self._cluster.shells.values() if shell.replica.node == node), None)
+
+    def hand_over(self, to: int) -> str | None:
+        """Fake nodes keep their roles."""
+        return "this node does not rule"
 
     def fault(self, spec: str) -> None:
         """Remember the fault. Raises ValueError for one that holds no "=" and is not "clear"."""

@@ -1,5 +1,9 @@
 """The way of commands to the sequencer: into this node's own protocol when it rules, else over TCP to the ruler.
 
+The connection to the ruler's node is kept open even when nothing is forwarded: it is the fast witness of its death. When
+it closes, a new one is opened at once. If nobody listens there any more, or another incarnation answers, the one that
+ruled is dead, and the protocol is told; the same incarnation proves life; no answer proves nothing.
+
 Nothing is kept here. Groups that find no way are simply not sent: their gateway keeps every unanswered group, and hears
 through `resend` whenever a way opens, or earlier sendings may have been lost (another epoch, another connection).
 Replicas apply each request once, so sending too often is harmless.
@@ -11,7 +15,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from mcast.client.link import Dialer, Link, Unreachable
+from mcast.client.link import Dialer, Link, NobodyListens, Unreachable
 from mcast.config import NodeConfig
 from mcast.errors import DecodeError
 from mcast.protocol.effects import EpochChanged, Notice, Ruling, SteppedDown
@@ -42,6 +46,9 @@ class Forwarder:
         self._link: Link | None = None
         self._dialing: asyncio.Task[None] | None = None
         self._target: int | None = None
+        self._reign: tuple[int, int, bytes | None] | None = None
+        """The epoch followed, its sequencer, and the incarnation that ruled when it began, if that is known."""
+        self._opened_s = 0.0
         self._retry: asyncio.TimerHandle | None = None
         self._pause_s = RETRY_S[0]
         self._stopped = False
@@ -72,6 +79,8 @@ class Forwarder:
             self._drop_link()
             self._way_open()
         elif isinstance(notice, EpochChanged):
+            if notice.sequencer is not None:
+                self._reign = notice.epoch, notice.sequencer, self._shell.incarnation_of(notice.sequencer)
             if notice.sequencer is None or notice.sequencer == self._me:
                 self._drop_link()
             elif self._link is not None and self._target == notice.sequencer:
@@ -105,10 +114,13 @@ class Forwarder:
         self._ready()
 
     def link_lost(self, link: Link, reason: str) -> None:
-        """Whether the sequencer died or only the connection: try again until a notice names another."""
+        """Whether the sequencer died or only the connection: try again, at once, until a notice names another."""
         if link is self._link:
             self._link = None
-            self._retry_later()
+            if asyncio.get_running_loop().time() - self._opened_s < RETRY_S[1]:
+                self._retry_later()  # else one that is closed again and again would be opened without a pause
+            else:
+                self._open(self._target)
 
     def _open(self, sequencer: int | None) -> None:
         """Dial the sequencer's node, unless that is under way."""
@@ -125,16 +137,27 @@ class Forwarder:
     async def _dial(self, node: NodeConfig) -> None:
         try:
             link = await self._dialer.open(node, self)
-        except Unreachable:
+        except Unreachable as error:
             self._dialing = None
+            if isinstance(error, NobodyListens):
+                self._died(node)
             self._retry_later()
             return
         self._dialing = None
         self._link = link
+        self._opened_s = asyncio.get_running_loop().time()
+        if self._reign is not None and self._reign[2] not in (None, link.welcome.incarnation):
+            self._died(node)
         if self._shell.config.key_file is not None:
             self._shell.proven(name_hash(node.id), link.welcome.incarnation)
         self._pause_s = RETRY_S[0]
         self._way_open()
+
+    def _died(self, node: NodeConfig) -> None:
+        """Bear witness, once a reign: should that be wrong, its heartbeats go on, and only silence counts from then."""
+        if self._reign is not None and self._reign[1] == name_hash(node.id):
+            self._reign = None
+            self._shell.witnessed(name_hash(node.id))
 
     def _drop_link(self) -> None:
         if self._retry is not None:

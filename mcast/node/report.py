@@ -17,7 +17,7 @@ def state(shell: Shell) -> str:
     if not shell.joined:
         return "starting"
     statistics = shell.replica.statistics()
-    if statistics.catching_up:
+    if statistics.catching_up or statistics.suspect:
         return "catching-up"
     return "live" if shell.was_live else "starting"
 
@@ -55,6 +55,11 @@ def status(shell: Shell) -> dict[str, Any]:
         object_["waits_for"] = list(statistics.founding_waits_for)
     if shell.halted is not None:
         object_["reason"] = shell.halted
+    elif statistics.suspect:
+        object_["reason"] = (
+            "events acknowledged here before the restart may be missing: it neither votes nor acknowledges until its log "
+            "is known whole again"
+        )
     elif shell.disk_full:
         object_["reason"] = "the disk is full: nothing more is acknowledged until there is room"
     return object_

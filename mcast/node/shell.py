@@ -39,6 +39,7 @@ from mcast.protocol.effects import (
     Repair,
     Send,
     Stream,
+    SuspicionCleared,
     Truncate,
     WriteMeta,
 )
@@ -206,6 +207,27 @@ class Shell:
                 self._receive(self.transport.proven(node, incarnation, monotonic_s()))
                 self._schedule()
 
+    def witnessed(self, node: int) -> None:
+        """The process that ruled as `node` is dead: nobody listens on its port, or another incarnation does."""
+        if self._active:
+            with self._guarded():
+                self.replica.witnessed(node, monotonic_s())
+                self._schedule()
+
+    def incarnation_of(self, node: int) -> bytes | None:
+        """The process of `node` that is alive, as far as is proven here."""
+        return self.transport.incarnation_of(node)
+
+    def hand_over(self, to: int) -> str | None:
+        """Begin to give the sequencer's role to `to`; None, or what stands in the way."""
+        if not self._active:
+            return f"{self.node_id} takes no part" + (f": {self.halted}" if self.halted else "")
+        with self._guarded():
+            refusal = self.replica.hand_over(to, monotonic_s())
+            self._schedule()
+            return refusal
+        return f"{self.node_id} has halted"
+
     def fault(self, spec: str) -> None:
         """Change what befalls received datagrams: a fault specification, or "clear".
 
@@ -324,6 +346,8 @@ class Shell:
                 self._halt(notice.reason)
             elif isinstance(notice, EpochChanged) and notice.sequencer is not None:
                 self.was_live = True
+            elif isinstance(notice, SuspicionCleared):
+                self._disk.clear_suspect()
             for callback in list(self.on_notice):
                 callback(notice)
 

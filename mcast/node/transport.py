@@ -100,6 +100,10 @@ class Transport:
         """A sealed TCP connection proved this incarnation: what was held of it."""
         return self._incarnations.proven(node, incarnation, now)
 
+    def incarnation_of(self, node: int) -> bytes | None:
+        """The proven incarnation of a node; None before the first."""
+        return self._incarnations.live(node)
+
     def tick(self, now: float) -> None:
         """Repeat what is due of challenges."""
         self._incarnations.tick(now)

@@ -139,6 +139,10 @@ class Replica:
         self._after(now)
         return refusal
 
+    def successor(self, now: float) -> int | None:
+        """Whom this node, which rules, had best hand over to; None when no other voter was heard lately."""
+        return self._sequencing.successor(now) if self.ruling else None
+
     def completed(self, ticket: int, now: float) -> None:
         """An effect with this ticket is durable."""
         self._core.completed(ticket, now)

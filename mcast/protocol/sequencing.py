@@ -246,6 +246,18 @@ class Sequencing:
         self._hand_over(now)
         return None
 
+    def successor(self, now: float) -> int | None:
+        """The other voter best placed to take over: heard lately, its log the furthest."""
+        core = self.core
+        lately = now - 3 * core.settings.heartbeat_max_s
+        voters = core.voters()
+        fit = [
+            (standing.seq, node)
+            for node, standing in self.standings.items()
+            if standing.counted and node in voters and node != core.me and standing.heard >= lately
+        ]
+        return max(fit)[1] if fit else None
+
     def staleness(self, now: float) -> float | None:
         """Age in seconds of the proof that this node still ruled: its newest confirmed round's beginning."""
         return now - self._confirmed_began if self._confirmed else None
