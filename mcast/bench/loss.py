@@ -22,7 +22,7 @@ _PERCENT: Final = re.compile(r"(\d{1,3}(?:\.\d{1,6})?)%?")
 class Workload:
     """What is submitted, and to what."""
 
-    rate: float = 1_000.0
+    rate: float = 2_000.0
     """Commands a second."""
     seconds: float = 5.0
     size: int = 255

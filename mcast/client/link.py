@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 from mcast.config import Config, NodeConfig
-from mcast.errors import DecodeError, Error
+from mcast.errors import ConfigError, DecodeError, Error
 from mcast.wire.stream import (
     VERSION,
     Hello,
@@ -27,6 +27,16 @@ WRITE_BUFFER_BYTES: Final = 1 << 20  # beyond this a writer is told to wait
 
 class Unreachable(Error):  # noqa: N818 - named for the situation, like the errors users meet
     """A node that could not be connected to; the message says which address and why."""
+
+
+class KeyMismatch(Unreachable):
+    """It is there, but its key file is another's, or only one side has one: trying again will not help."""
+
+
+def key_problem(config: Config, mismatch: str) -> ConfigError:
+    """What to tell the user when no node was reached for that reason."""
+    key_file = None if config.key_file is None else str(config.key_file)
+    return ConfigError("cluster.key_file", key_file, mismatch, "use the key file that the nodes use")
 
 
 class LinkOwner(Protocol):
@@ -127,8 +137,11 @@ class Link(asyncio.Protocol):
         self._ended.set()
         reason = self._reason or (str(error) if error else "it closed the connection")
         if not self.welcomed.done():
-            reason = self._reason or _explain(error or EOFError("it closed the connection"))
-            self.welcomed.set_exception(Unreachable(f"{self.node.id} at {self.node.address}: {reason}"))
+            ended = error or EOFError("it closed the connection")
+            kind = Unreachable if self._reason else self._kind_of(ended)
+            self.welcomed.set_exception(
+                kind(f"{self.node.id} at {self.node.address}: {self._reason or _explain(ended)}")
+            )
             self.welcomed.exception()  # marks it as seen: the task that waited may have given up
         elif self._adopted:
             self._owner.link_lost(self, reason)

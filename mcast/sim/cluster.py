@@ -50,10 +50,19 @@ class Cluster:
                 wall_offset_ns=int(self.random.random() * 2e18),
                 heartbeat_max_s=plan.heartbeat_max_s,
                 election_timeout_s=plan.election_timeout_s,
+                cache_bytes_max=plan.cache_bytes,
+                deep_gap_frames=plan.deep_gap_frames,
                 rules=rules,
             )
             speed = DiskSpeed(plan.disk.least_s, plan.disk.most_s)
-            node = SimNode(self.world, settings, self.checker.books[index], speed, syncs=plan.sync == "always", cache_bytes=plan.cache_bytes)
+            node = SimNode(
+                self.world,
+                settings,
+                self.checker.books[index],
+                speed,
+                syncs=plan.sync == "always",
+                cache_bytes=plan.cache_bytes,
+            )
             node.on_applied = self._results
             self.world.nodes.append(node)
         self.nodes = self.world.nodes
