@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from mcast.client.link import CONNECT_S_MAX, Dialer, Link, LinkOwner, Unreachable
+from mcast.client.link import CONNECT_S_MAX, Dialer, KeyMismatch, Link, LinkOwner, Unreachable
 from mcast.config import NodeConfig
 from mcast.wire.stream import Ping, StreamKind, pack_message
 
@@ -40,6 +40,8 @@ class Keeper:
     def __init__(self, dialer: Dialer, nodes: tuple[NodeConfig, ...], owner: KeeperOwner) -> None:
         self.link: Link | None = None
         self.failures: dict[str, str] = {}
+        self.mismatch: str | None = None
+        """What was last said of a node whose keys differ, if no node was reached since."""
         self._dialer = dialer
         self._nodes = nodes
         self._owner = owner
@@ -125,8 +127,11 @@ class Keeper:
                 link = await self._dialer.open(node, self._owner, CONNECT_S_MAX)
             except Unreachable as error:
                 self.failures[node.id] = str(error)
+                if isinstance(error, KeyMismatch):
+                    self.mismatch = str(error)
                 continue
             self.failures.pop(node.id, None)
+            self.mismatch = None
             self.link = link
             self._owner.link_ready(link)
             return True

@@ -65,6 +65,7 @@ class Link(asyncio.Protocol):
         self._owner = owner
         self._splitter = Splitter()
         self._transport: asyncio.Transport | None = None
+        self._secured = False
         self._reason = ""
         self.lost = False
         self._adopted = False
@@ -95,6 +96,7 @@ class Link(asyncio.Protocol):
         """Say HELLO."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self._secured = transport.get_extra_info("ssl_object") is not None
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         self.writable = True
         transport.write(pack_message(StreamKind.HELLO, self._hello))
@@ -138,10 +140,9 @@ class Link(asyncio.Protocol):
         reason = self._reason or (str(error) if error else "it closed the connection")
         if not self.welcomed.done():
             ended = error or EOFError("it closed the connection")
-            kind = Unreachable if self._reason else self._kind_of(ended)
-            self.welcomed.set_exception(
-                kind(f"{self.node.id} at {self.node.address}: {self._reason or _explain(ended)}")
-            )
+            kind = Unreachable if self._reason else _kind_of(ended, self._secured)
+            words = self._reason or _explain(ended)
+            self.welcomed.set_exception(kind(f"{self.node.id} at {self.node.address}: {words}"))
             self.welcomed.exception()  # marks it as seen: the task that waited may have given up
         elif self._adopted:
             self._owner.link_lost(self, reason)
@@ -182,7 +183,8 @@ class Dialer:
         """Connect, say HELLO and wait for WELCOME.
 
         Raises:
-            Unreachable: no node of this cluster and id answered on its address within `timeout_s`.
+            Unreachable: no node of this cluster and id answered on its address within `timeout_s`. KeyMismatch: it
+                could not, for the keys differ.
         """
         link = Link(node, self._hello, owner)
         where = f"{node.id} at {node.address}"
@@ -202,11 +204,21 @@ class Dialer:
             raise Unreachable(f"{where}: connection refused (is it running?)") from None
         except OSError as error:
             link.close()
-            raise Unreachable(f"{where}: {_explain(error)}") from None
+            raise _kind_of(error, True)(f"{where}: {_explain(error)}") from None
         except (Unreachable, asyncio.CancelledError):
             link.close()
             raise
         return link
+
+
+def _kind_of(error: BaseException, secured: bool) -> type[Unreachable]:
+    """Whether keys are to blame. A node that has one ends what is not TLS, before it says a word."""
+    if secured:
+        from mcast.seal.tls import explain
+
+        blamed = isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError)
+        return KeyMismatch if blamed and explain(error) is not None else Unreachable
+    return KeyMismatch if isinstance(error, EOFError | ConnectionResetError) else Unreachable
 
 
 def _explain(error: BaseException) -> str:

@@ -148,7 +148,7 @@ def _faults(random: Random, members: int, observers: int, trouble_s: float, elec
             losses_left = max(0, losses_left - 1)
         some = tuple(sorted(random.sample(range(nodes), random.randint(1, max(1, nodes // 2)))))
         target = () if random.random() < 0.5 else some
-        if kind in {*DISK_LOSSES, "pause", "slow-disk"} and target:
+        if kind in {*DISK_LOSSES, "pause", "slow-disk", "isolate"} and target:
             target = some[:1]
         faults.append(Fault(at, for_s, kind, target, random.choice((0.3, 0.5, 0.9))))
     return tuple(sorted(faults, key=lambda fault: fault.at))

@@ -154,6 +154,14 @@ class Processes:
         """
         return await self._until(lambda status, nodes: bool(status["sequencer"]), timeout_s, "live")
 
+    async def settled(self, timeout_s: float = READY_S) -> dict[str, Any]:
+        """Wait until every running node has applied the same, newest event, without gaps; the status document then.
+
+        Raises:
+            NotYet: not in time. EnvironmentProblem: a node's process ended meanwhile; its last words.
+        """
+        return await self._until(_is_settled, timeout_s, "settled")
+
     async def equal(self, timeout_s: float = READY_S) -> dict[str, Any]:
         """Wait until every running node is live, without gaps, at the same event with the same chains; the status.
 
@@ -162,9 +170,7 @@ class Processes:
         """
 
         def equal(status: dict[str, Any], nodes: Sequence[dict[str, Any]]) -> bool:
-            ends = {(node["applied_seq"], node["chain"], node["result_chain"]) for node in nodes}
-            idle = all(node["applied_seq"] == node["last_seq"] and not node["gaps_open"] for node in nodes)
-            return bool(status["sequencer"]) and len(ends) == 1 and idle
+            return _is_settled(status, nodes) and len({(node["chain"], node["result_chain"]) for node in nodes}) == 1
 
         return await self._until(equal, timeout_s, "equal")
 
@@ -234,6 +240,11 @@ class Processes:
             role = "member" if index < self._members else "observer"
             lines += ["[[node]]", f'id = "n{index + 1}"', f'address = "{host}:{ports[index]}"', f'role = "{role}"']
         return "\n".join(lines) + "\n"
+
+
+def _is_settled(status: dict[str, Any], nodes: Sequence[dict[str, Any]]) -> bool:
+    idle = all(node["applied_seq"] == node["last_seq"] and not node["gaps_open"] for node in nodes)
+    return bool(status["sequencer"]) and idle and len({node["applied_seq"] for node in nodes}) == 1
 
 
 def free_ports(count: int) -> list[int]:

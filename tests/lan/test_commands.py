@@ -207,3 +207,41 @@ async def test_a_key_file_that_is_none(
     assert "key" in line
     assert "lab.key" in line
     assert says in line
+
+
+async def test_another_key_is_told_as_one_and_not_as_silence(tmp_path: Path) -> None:
+    async with Processes(sealed=True) as processes:
+        text = processes.path.read_text()
+        (tmp_path / "lab.toml").write_text(text)
+        assert (await run(tmp_path, "keygen", "lab.key")).code == 0
+        for words in (("submit", "set", "k", "1"), ("status",), ("fault", "clear", "--at", "n2")):
+            line = await fails(tmp_path, 2, *words, "--timeout", "0.5")
+            assert f"cluster.key_file = '{tmp_path / 'lab.key'}': n" in line
+            assert "wrong key: the other side does not hold this key file's key; use the key file that the nodes" in line
+        await processes.stop("n3")
+        node = await run(tmp_path, "node", "--id", "n3")
+        assert node.code == 2
+        assert "mcast: cluster.key_file = " in node.err.splitlines()[-1]
+        assert {node["last_seq"] for node in (await processes.equal())["nodes"] if node["reachable"]} == {2}
+
+
+async def test_no_key_among_nodes_that_have_one_is_told_as_such(tmp_path: Path) -> None:
+    async with Processes(sealed=True) as processes:
+        (tmp_path / "lab.toml").write_text(processes.path.read_text().replace('key_file = "lab.key"\n', ""))
+        for words in (("query", "size"), ("status",)):
+            line = await fails(tmp_path, 2, *words, "--timeout", "0.5")
+            assert "cluster.key_file = None: n" in line
+            assert "only one side has a key file" in line
+        await processes.stop("n3")
+        node = await run(tmp_path, "node", "--id", "n3")
+        assert node.code == 2
+        assert "mcast: cluster.key_file = None: n" in node.err.splitlines()[-1]
+
+
+async def test_a_key_among_nodes_that_have_none_is_told_as_such(tmp_path: Path) -> None:
+    async with Processes() as processes:
+        text = processes.path.read_text().replace("allow_faults", 'key_file = "lab.key"\nallow_faults')
+        (tmp_path / "lab.toml").write_text(text)
+        assert (await run(tmp_path, "keygen", "lab.key")).code == 0
+        line = await fails(tmp_path, 2, "query", "size", "--timeout", "1")
+        assert "it runs without a key file" in line
