@@ -47,8 +47,9 @@ async def attack(config: Config, options: argparse.Namespace) -> dict[str, Any]:
         await asyncio.sleep(1.0)  # for the nodes to work off what their sockets hold
         after = await client.status()
     return {
-        "recorded": len(recorded), "sent": dict(sent.ways), "ports": dict(sent.ports), "seconds": round(sent.seconds, 1),
-        "connections": options.connections * len(config.nodes), "left_open": left_open,
+        "recorded": len(recorded), "sent": dict(sent.ways), "ports": dict(sent.ports),
+        "seconds": round(sent.seconds, 1), "connections": options.connections * len(config.nodes),
+        "left_open": left_open,
         "nodes": [_told(old, new) for old, new in zip(before["nodes"], after["nodes"], strict=True)],
     }  # fmt: skip
 

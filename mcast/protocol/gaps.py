@@ -23,6 +23,7 @@ from mcast.limits import (
     NAK_DELAY_S,
     NAK_INTERVAL_S,
     NAK_JITTER,
+    NAK_JOIN_S,
     NAK_RANGES_MAX,
     NAK_RETRY_GROWTH,
     NAK_RETRY_MAX_S,
@@ -169,10 +170,15 @@ class Gaps:
         self._undeclared = waiting
 
     def due(self, now: float) -> list[Gap]:
-        """The gaps to ask for now, oldest first, at most one NAK's worth; each one's retry is set."""
-        if now < self._next_nak:
+        """The gaps to ask for now, oldest first, at most one NAK's worth; each one's retry is set.
+
+        A NAK that goes out anyway takes along declared gaps that were not asked for yet, and retries that are all but
+        due.
+        """
+        if now < self._next_nak or not any(gap.declared and gap.due <= now for gap in self._gaps.values()):
             return []
-        asked = [gap for gap in self._gaps.values() if gap.declared and gap.due <= now][:NAK_RANGES_MAX]
+        asked = [gap for gap in self._gaps.values() if gap.declared and (not gap.tries or gap.due <= now + NAK_JOIN_S)]
+        del asked[NAK_RANGES_MAX:]
         for gap in asked:
             gap.tries += 1
             gap.loss.naks += 1

@@ -157,14 +157,14 @@ def flood(config: Config, hostile: Hostile, per_port: int, rate: float) -> Sent:
             peer = sockets.resolve(node.host, node.port)
             family = socket.AF_INET6 if len(peer) == 4 else socket.AF_INET
             targets.append((stack.enter_context(socket.socket(family, socket.SOCK_DGRAM)), peer, node.address))
-        for number, (sock, peer, name) in enumerate(_in_turn(targets, per_port)):
+        for number, (sock, to, name) in enumerate(_in_turn(targets, per_port)):
             if number % CHUNK == 0:
                 time.sleep(max(began + number / rate - time.monotonic(), 0))
             way, datagram = hostile.datagram()
-            _send(sock, datagram, peer)
+            _send(sock, datagram, to)
             sent.ways[way] += 1
             sent.ports[name] += 1
-            if peer is None and len(datagram) >= _FILTERED.stop:
+            if to is None and len(datagram) >= _FILTERED.stop:
                 sent.claimed[datagram[_FILTERED]] += 1
     sent.seconds = time.monotonic() - began
     return sent

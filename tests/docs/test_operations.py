@@ -118,12 +118,14 @@ def test_every_state_is_explained() -> None:
 
 def _counted() -> set[str]:
     """Every reason under which an arriving datagram or message is refused."""
-    found: set[str] = set()
+    found: set[tuple[str, str]] = set()
     for path in (PACKAGE / "protocol").glob("*.py"):
-        found |= set(re.findall(r'counts\["([^"]+)"\] \+= 1', path.read_text()))
-    for path in [*(PACKAGE / "seal").glob("*.py"), PACKAGE / "wire" / "envelope.py", PACKAGE / "wire" / "frame.py"]:
-        found |= set(re.findall(r'DecodeError\("([^"]+)"', path.read_text()))
-    return found
+        found |= set(re.findall(r'counts\["([^"]+)"\] \+= 1|_refuse\(envelope, frame, "([^"]+)"\)', path.read_text()))
+    found |= set(re.findall(r'dropped\["([^"]+)"\] \+= (1)', (PACKAGE / "node" / "transport.py").read_text()))
+    wire = [PACKAGE / "wire" / f"{name}.py" for name in ("envelope", "frame", "layout", "messages")]
+    for path in [*(PACKAGE / "seal").glob("*.py"), *wire]:
+        found |= set(re.findall(r'DecodeError\("([^"]+)"(?: if .*? else "([^"]+)")?', path.read_text()))
+    return {reason for pair in found for reason in pair if len(reason) > 1}
 
 
 def test_every_reason_for_refusal_is_explained() -> None:
@@ -165,7 +167,7 @@ def test_the_limits_are_the_codes() -> None:
 def test_every_command_it_names_exists() -> None:
     known = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
     blocks = "\n".join(content for info, content in fences(DOCUMENT) if info == "sh")
-    named = set(re.findall(r"(?:^|[`/ ])mcast ([a-z]+)", blocks)) | set(re.findall(r"`mcast ([a-z]+)", TEXT))
+    named = set(re.findall(r"\bmcast ([a-z]+)", blocks)) | set(re.findall(r"`mcast ([a-z]+)", TEXT))
     assert {"init", "up", "node", "status", "gaps", "fault", "keygen"} <= named
     assert named <= known
 
@@ -183,8 +185,13 @@ def test_every_link_between_the_documents_leads_somewhere() -> None:
 def test_the_messages_of_troubleshooting_are_the_programs_words() -> None:
     source = " ".join(" ".join(path.read_text().split()) for path in PACKAGE.rglob("*.py"))
     source = re.sub(r"\{[^{}]*\}", "{}", source)
-    for symptom in table("symptom", "likely cause", "try"):
-        for message in names(f"`{symptom}`" if "`" in symptom else ""):
+    checked = 0
+    [symptoms] = [rows[1:] for rows in tables(DOCUMENT) if rows[0] == ["symptom", "likely cause", "try"]]
+    for symptom, *_ in symptoms:
+        for message in names(symptom):
             for part in re.split(r"\.\.\.|'[^']*'|\d+|: ", message):
                 words = part.strip(" :;,()")
-                assert len(words) < 12 or words in source, f"{message!r}: {words!r} is said nowhere"
+                if len(words) >= 12:
+                    assert words in source, f"{message!r}: {words!r} is said nowhere"
+                    checked += 1
+    assert checked > 10

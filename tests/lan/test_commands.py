@@ -132,7 +132,7 @@ def held(kind: socket.SocketKind, host: str, port: int) -> Iterator[None]:
         yield
 
 
-def write_config(folder: Path, **changes: str) -> Path:
+def write_config(folder: Path, **changes: tuple[str, str]) -> Path:
     """A config whose ports nobody uses."""
     text = default_config(folder, group="239.77.251.1", port=free_port_pair())
     for number, port in zip((7711, 7712, 7713), free_ports(3), strict=True):
@@ -217,7 +217,7 @@ async def test_another_key_is_told_as_one_and_not_as_silence(tmp_path: Path) -> 
         for words in (("submit", "set", "k", "1"), ("status",), ("fault", "clear", "--at", "n2")):
             line = await fails(tmp_path, 2, *words, "--timeout", "0.5")
             assert f"cluster.key_file = '{tmp_path / 'lab.key'}': n" in line
-            assert "wrong key: the other side does not hold this key file's key; use the key file that the nodes" in line
+            assert "wrong key: the other side does not hold this key file's key; use the key file that" in line
         await processes.stop("n3")
         node = await run(tmp_path, "node", "--id", "n3")
         assert node.code == 2

@@ -86,6 +86,10 @@ async def test_a_flood_at_every_port_costs_nothing_but_its_counting(sealed: bool
             assert await assail_tcp(config, hostile, connections=10) == 0
             await load.more(30)
         status = await settled(processes, load)
+        for node in status["nodes"]:
+            refused: dict[str, int] = node["refused_connections"]
+            assert sum(refused.values()) > 0, "nonsense over TCP is counted too"
+            assert ("no TLS handshake" in refused) == sealed
         after, used = await accounts(processes), memory_bytes(processes)
     assert set(sent.ways) == set(WAYS)
     assert status["epoch"] == 1, "no reign ended for it"

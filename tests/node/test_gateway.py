@@ -14,7 +14,7 @@ import pytest
 
 from mcast import limits
 from mcast.client.client import connect
-from mcast.errors import EnvironmentProblem, NotSent, Refused, Unknown
+from mcast.errors import ConfigError, EnvironmentProblem, NotSent, Refused, Unknown
 from mcast.machine.kv import KeyValue
 from mcast.node import connection as connection_module
 from mcast.node import gateway as gateway_module
@@ -342,7 +342,7 @@ async def test_with_a_key_file_everything_is_tls_and_peers_prove_their_incarnati
         assert cluster.shells["n1"].proofs == [(name_hash("n2"), cluster.shells["n2"].incarnation)]
         for key_file, words in ((tmp_path / "other.key", "key"), (None, "key")):
             stranger = dataclasses.replace(cluster.config, key_file=key_file)
-            with pytest.raises(NotSent, match=words):
+            with pytest.raises(ConfigError, match=words):
                 async with connect(stranger, timeout=0.3):
                     pass
         assert gateways["n1"].statistics().connections <= 1

@@ -100,6 +100,8 @@ def test_a_journal_must_hold_what_its_node_applied() -> None:
     broken = replace(short, frames=lambda: [*log.frames[:-1], rotten])
     [finding] = audit(COMMANDS, log.receipts(), [log.replica(), broken], KeyValue)[ONE_LOG]
     assert "breaks at event 3" in finding
+    found = audit(COMMANDS, log.receipts(), [broken], KeyValue)
+    assert "breaks at event 3" in found[ONE_LOG][0] and found[NOTHING_LOST] and found[NOTHING_TWICE]
 
 
 def test_ledgers_must_add_up() -> None:
