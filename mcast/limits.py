@@ -81,6 +81,7 @@ HEARTBEAT_FAST_S: Final = 0.020  # profile "fast": for quiet machines and networ
 ELECTION_TIMEOUT_FAST_S: Final = (0.15, 0.3)
 ELECTION_RETRY_S: Final = (0.010, 0.030)  # times 2^k after a failed round
 ELECTION_RETRY_DOUBLINGS_MAX: Final = 5
+VOTE_CALLS_MAX: Final = 3  # times a candidate asks for votes in one epoch, before it canvasses for the next
 FOUNDING_RETRY_S: Final = 0.100  # between the founder's calls
 HISTORY_ENTRIES_MAX: Final = 4_096  # reigns whose beginnings a log remembers in one HISTORY exchange
 HEARTBEAT_HISTORY: Final = 8  # newest reigns carried by each heartbeat

@@ -276,6 +276,9 @@ class Client:
         message = decode_stream_untrusted(kind, payload)
         if kind == StreamKind.PONG:
             return
+        if kind == StreamKind.ERROR:
+            link.close(message.text)
+            return
         self._answers += 1
         if kind == StreamKind.RESULT:
             if self._session.answered(message):
@@ -288,8 +291,6 @@ class Client:
             self._questions.answered(message)
         elif kind == StreamKind.QUERY_REFUSED:
             self._questions.refused(message)
-        elif kind == StreamKind.ERROR:
-            link.close(message.text)
         else:
             raise DecodeError("unexpected message", str(kind))
 

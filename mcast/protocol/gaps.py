@@ -105,7 +105,7 @@ class Gaps:
         return loss
 
     def filled(self, first: int, last: int) -> list[Loss]:
-        """Events `first` to `last` arrived at or below the frontier; returns the losses they fill, wholly or not."""
+        """Events `first` to `last` arrived, from at most just behind the frontier on; returns the losses they fill."""
         touched: list[Loss] = []
         gaps = self._gaps
         index = max(gaps.bisect_right(first) - 1, 0)
@@ -124,6 +124,7 @@ class Gaps:
             if gap.first < first:
                 self._insert(gap, gap.first, first - 1)
                 index += 1
+        self.frontier = max(self.frontier, last)
         return touched
 
     def reopen(self, first: int, last: int, now: float) -> Loss:

@@ -141,23 +141,24 @@ def test_every_reason_for_refusal_is_explained() -> None:
 
 def test_the_limits_are_the_codes() -> None:
     shown = table("what", "limit")
-    for what, *numbers in [
-        ("nodes in a cluster", limits.NODES_MAX, limits.MEMBERS_MAX),
-        ("one command, packed", limits.COMMAND_BYTES_MAX >> 20, limits.ARITY_MAX, limits.COMMAND_DEPTH_MAX),
-        ("outcomes of one record of commands", limits.OUTCOMES_BYTES_MAX >> 20),
-        ("text of a rejection", limits.REJECTION_CHARS_MAX),
-        ("sessions (clients) in the cluster", limits.SESSIONS_MAX, int(limits.SESSION_IDLE_S)),
-        ("connections of one node", limits.CONNECTIONS_MAX),
-        ("unanswered bytes of one client", limits.GATEWAY_CLIENT_BYTES >> 20, limits.GATEWAY_BYTES >> 20),
-        ("queries waiting at one node", limits.GATEWAY_READS_WAITING),
-        ("a session query's wait for its event", int(limits.SESSION_READ_WAIT_S * 1_000)),
-        ("keys in a key file", limits.KEYS_MAX),
-        ("a node id or cluster name", limits.NAME_BYTES_MAX),
-        ("closed gaps remembered", limits.LEDGER_CLOSED_MAX),
-        ("timeout of a call", int(limits.TIMEOUT_S), int(limits.TIMEOUT_MAX_S)),
-        ("events between a node and the group before it goes to catch-up", limits.DEEP_GAP_FRAMES,
-         limits.DEEP_GAP_BYTES >> 20),
-    ]:  # fmt: skip
+    bounds: list[tuple[str, list[int]]] = [
+        ("nodes in a cluster", [limits.NODES_MAX, limits.MEMBERS_MAX]),
+        ("one command, packed", [limits.COMMAND_BYTES_MAX >> 20, limits.ARITY_MAX, limits.COMMAND_DEPTH_MAX]),
+        ("outcomes of one record of commands", [limits.OUTCOMES_BYTES_MAX >> 20]),
+        ("text of a rejection", [limits.REJECTION_CHARS_MAX]),
+        ("sessions (clients) in the cluster", [limits.SESSIONS_MAX, int(limits.SESSION_IDLE_S)]),
+        ("connections of one node", [limits.CONNECTIONS_MAX]),
+        ("unanswered bytes of one client", [limits.GATEWAY_CLIENT_BYTES >> 20, limits.GATEWAY_BYTES >> 20]),
+        ("queries waiting at one node", [limits.GATEWAY_READS_WAITING]),
+        ("a session query's wait for its event", [int(limits.SESSION_READ_WAIT_S * 1_000)]),
+        ("keys in a key file", [limits.KEYS_MAX]),
+        ("a node id or cluster name", [limits.NAME_BYTES_MAX]),
+        ("closed gaps remembered", [limits.LEDGER_CLOSED_MAX]),
+        ("timeout of a call", [int(limits.TIMEOUT_S), int(limits.TIMEOUT_MAX_S)]),
+        ("events between a node and the group before it goes to catch-up", [limits.DEEP_GAP_FRAMES,
+         limits.DEEP_GAP_BYTES >> 20]),
+    ]  # fmt: skip
+    for what, numbers in bounds:
         cells = shown.pop(what)
         said = [int(text.replace(",", "")) for text in re.findall(r"\d[\d,]*", cells[0])]
         assert said == numbers, what

@@ -321,12 +321,22 @@ async def test_what_a_node_forwarded_before_it_halted_is_answered_by_another(
 
 
 async def test_a_client_that_wants_no_other_node_hears_why_a_halted_one_takes_nothing(
-    cluster: FakeCluster, gateways: dict[str, Gateway]
+    cluster: FakeCluster, gateways: dict[str, Gateway], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    greeted = 0
+    greet = gateways["n2"].greet
+
+    def counting(*arguments: Any) -> bytes:
+        nonlocal greeted
+        greeted += 1
+        return greet(*arguments)
+
+    monkeypatch.setattr(gateways["n2"], "greet", counting)
     async with connect(cluster.config, at="n2", strict=True) as client:
         cluster.shells["n2"].halt("a rule was broken")
         with pytest.raises((NotSent, Unknown), match="n2 has halted: a rule was broken"):
-            await client.submit("incr", "k", timeout=0.2)
+            await client.submit("incr", "k", timeout=0.3)
+        assert greeted < 10, "it is not asked again and again without a pause"
     assert cluster.last_seq == 0
 
 

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from mcast.protocol.effects import EpochChanged, WriteMeta
+from mcast.protocol.effects import Effect, EpochChanged, WriteMeta
 from mcast.protocol.replica import Replica
 from mcast.protocol.rules import Rules
 from mcast.wire.messages import PreVote, PreVoteRequest, Stale, Vote, VoteRequest
@@ -168,3 +168,19 @@ def test_failed_canvasses_back_off() -> None:
     assert waits[0] < 0.05
     assert max(waits) > 0.3
     assert max(waits) < 1.0
+
+
+def test_a_candidate_asks_again_before_it_tries_a_higher_epoch() -> None:
+    node = silent()
+    request = canvass(node)
+    node.receive([arrival("n2", PreVote(2, STORAGE["n2"], True, request.nonce), promised=1)], 2.0)
+    calls = of(VoteRequest, settle(node, 2.0))
+    while not of(PreVoteRequest, effects := tick_next(node)):
+        calls += of(VoteRequest, effects)
+    assert [call.epoch for call in calls] == [2, 2, 2]
+
+
+def tick_next(node: Replica) -> list[Effect]:
+    now = node.next_deadline()
+    node.tick(now)
+    return settle(node, now)

@@ -23,7 +23,7 @@ def test_expressions_are_arithmetic_on_n(text: str, expected: int) -> None:
     "text",
     [
         "", "m", "n n", "n%", "n%0", "n//0", "n%n", "n//(2)", "n**2", "n/2", "(n", "n)", "+", "n.real", "__import__",
-        "1.5", "n;n", "n==1", "n" * (EXPRESSION_CHARS_MAX + 1), "9" * 19, "\u0663",
+        "1.5", "n;n", "n==1", "n" * (EXPRESSION_CHARS_MAX + 1), "9" * 19, "007", "\u0663",
     ],
 )  # fmt: skip
 def test_anything_else_is_refused(text: str) -> None:
