@@ -122,9 +122,9 @@ class Following:
     def frame(self, envelope: Envelope, frame: Frame, now: float) -> None:
         """One DATA or REPAIR datagram."""
         core = self.core
-        if envelope.kind == Kind.DATA and frame.epoch == core.promised:
-            if self.ledger.data(frame, envelope.incarnation, envelope.counter) is Fate.DUPLICATE:
-                return
+        original = envelope.kind == Kind.DATA and frame.epoch == core.promised
+        if original and self.ledger.data(frame, envelope.incarnation, envelope.counter) is Fate.DUPLICATE:
+            return
         last = frame.first + frame.count - 1
         if not core.reconciled:
             self._refuse(envelope, frame, "unreconciled")
