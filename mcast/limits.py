@@ -51,6 +51,7 @@ NAK_RETRY_MIN_S: Final = 0.005
 NAK_RETRY_MAX_S: Final = 0.160
 NAK_RETRY_GROWTH: Final = 1.5
 NAK_RETRY_ROUND_TRIPS: Final = 4.0
+NAK_JOIN_S: Final = 0.001  # a retry due within this goes along with a NAK that is sent anyway
 NAK_RANGES_MAX: Final = 64  # ranges in one NAK; more would outgrow a 1,500-byte MTU
 NAK_INTERVAL_S: Final = 0.001  # at most one NAK datagram a ms per replica
 NAK_SEQUENCER_TRIES: Final = 2  # then a random replica that has it: the tail outlives its sequencer
@@ -80,6 +81,7 @@ HEARTBEAT_FAST_S: Final = 0.020  # profile "fast": for quiet machines and networ
 ELECTION_TIMEOUT_FAST_S: Final = (0.15, 0.3)
 ELECTION_RETRY_S: Final = (0.010, 0.030)  # times 2^k after a failed round
 ELECTION_RETRY_DOUBLINGS_MAX: Final = 5
+VOTE_CALLS_MAX: Final = 3  # times a candidate asks for votes in one epoch, before it canvasses for the next
 FOUNDING_RETRY_S: Final = 0.100  # between the founder's calls
 HISTORY_ENTRIES_MAX: Final = 4_096  # reigns whose beginnings a log remembers in one HISTORY exchange
 HEARTBEAT_HISTORY: Final = 8  # newest reigns carried by each heartbeat
@@ -130,7 +132,7 @@ TIMEOUT_S: Final = 5.0  # default deadline of a client's call
 TIMEOUT_MAX_S: Final = 86_400.0  # longest deadline a flag may ask for
 SESSION_READ_WAIT_S: Final = 0.250  # how long a query waits for its event before NotYet
 
-assert REPAIR_REPEAT_S < NAK_RETRY_MIN_S, "a repairer must not ignore an honest retry"
+assert REPAIR_REPEAT_S <= NAK_RETRY_MIN_S - NAK_JOIN_S, "a repairer must not ignore an honest retry"
 assert NAK_DELAY_S * (1 + NAK_JITTER) < NAK_RETRY_MIN_S, "a retry must not overtake the first NAK"
 assert 2 * HEARTBEAT_MAX_S < ELECTION_TIMEOUT_S[0], "one lost heartbeat must not look like a death"
 assert 2 * HEARTBEAT_FAST_S < ELECTION_TIMEOUT_FAST_S[0]

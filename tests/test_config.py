@@ -7,8 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcast import config as config_package
+from mcast import limits
 from mcast.config import Config, default_config, file, load_config, parse_config, split_address
+from mcast.config.capacity import mtu_needed
 from mcast.errors import ConfigError
+from mcast.seal.datagram import Sealer
+from mcast.wire import messages
+from mcast.wire.envelope import CONTROL, STREAM
+from mcast.wire.frame import CHAIN_ZERO, make_frame
+from mcast.wire.messages import Kind
+from mcast.wire.records import RecordKind, encode_record
 
 GOOD = """\
 [cluster]
@@ -119,6 +127,7 @@ def test_an_unknown_node_is_refused_with_the_known_ones() -> None:
         ('"[::1]:7712"', '"::1:7712"', "node[n2].address", "::1:7712", "brackets"),
         ('"[::1]:7712"', '"127.0.0.1:77120"', "node[n2].address", "127.0.0.1:77120", "1 to 65535"),
         ('"[::1]:7712"', '"256.0.0.1:7712"', "node[n2].address", "256.0.0.1:7712", "octet"),
+        ('"[::1]:7712"', f'"{"x" * 60}:7712"', "node[n2].address", "x" * 60 + ":7712", "over 64 bytes"),
         ('"[::1]:7712"', '"bad host:7712"', "node[n2].address", "bad host:7712", "not a host name"),
         ('"observer"', '"voter"', "node[n2].role", "voter", '"member" (votes)'),
         ('interface = "lo"', 'interface = ""', "node[n2].interface", "", "not an interface"),
@@ -142,6 +151,35 @@ def test_no_member_and_too_many_are_refused() -> None:
     assert "16 members" in str(refused(head + "".join(node.format(n, 7700 + n, "member") for n in range(16))))
     assert "1 to 64" in str(refused(head + "".join(node.format(n, 7700 + n, "observer") for n in range(65))))
     assert "1 to 64" in str(refused("node = []\n" + head))
+
+
+def members(count: int, id_bytes: int) -> str:
+    each = [f'[[node]]\nid = "{n:0{id_bytes}}"\naddress = "{n:045}.example.com:7711"\n' for n in range(count)]
+    return GOOD.partition("[[node]]")[0] + "".join(each)
+
+
+@pytest.mark.parametrize(("count", "id_bytes"), [(1, 1), (3, 64), (15, 2), (15, 64)])
+def test_an_mtu_must_carry_the_frames_that_name_all_members(count: int, id_bytes: int) -> None:
+    text = members(count, id_bytes).replace("mtu = 1500", "mtu = 9000")
+    named = [(node.id, node.address) for node in parse(text).members]
+    needed = mtu_needed(named)
+    storage, sealer = bytes(16), Sealer(None, "lab", "n1", bytes(16))
+    voters = messages.Config(0, tuple(messages.Member(node, storage, address) for node, address in named))
+    frames = [
+        make_frame(1, 1, 1, 0, 0, CHAIN_ZERO, encode_record(kind, 1, 0, 0, 0, messages.encode_message(payload)))
+        for kind, payload in (
+            (RecordKind.GENESIS, messages.Genesis(storage, voters)),
+            (RecordKind.EPOCH_START, messages.EpochStart(named[0][0], voters)),
+        )
+    ]
+    offer = messages.encode_message(messages.GenesisOffer(frames[0].head + frames[0].body))
+    datagrams = [*sealer.seal_frames(Kind.DATA, STREAM, 1, frames), sealer.seal(Kind.GENESIS, CONTROL, 1, b"", offer)]
+    assert needed == max(map(len, datagrams)) + limits.IP_UDP_BYTES
+    if needed > limits.MTU_MIN:
+        assert parse(text.replace("mtu = 9000", f"mtu = {needed}")).mtu == needed
+        error = refused(text.replace("mtu = 9000", f"mtu = {needed - 1}"))
+        assert (error.field, error.value) == ("cluster.mtu", needed - 1)
+        assert f"{count} members" in error.problem and f"give {needed} or more" in error.fix
 
 
 def test_two_ids_with_one_hash_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

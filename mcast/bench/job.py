@@ -81,7 +81,8 @@ def main(arguments: Sequence[str]) -> None:
 
 def _end_with_parent() -> None:
     """Nothing is ever written to us: the end of standard input is the end of who started us."""
-    sys.stdin.buffer.read()
+    while os.read(0, 1):  # not sys.stdin: its lock would be held when the interpreter ends
+        pass
     os.killpg(0, signal.SIGKILL)
 
 

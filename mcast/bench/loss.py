@@ -22,7 +22,7 @@ _PERCENT: Final = re.compile(r"(\d{1,3}(?:\.\d{1,6})?)%?")
 class Workload:
     """What is submitted, and to what."""
 
-    rate: float = 1_000.0
+    rate: float = 2_000.0
     """Commands a second."""
     seconds: float = 5.0
     size: int = 255
@@ -71,7 +71,7 @@ async def _run(workload: Workload, share: float, progress: Progress) -> Document
     async with Processes(
         nodes=workload.nodes, sync=workload.sync, mtu=workload.mtu, sealed=workload.sealed, faults={"*": fault}
     ) as lab:
-        tell = lambda done: progress(f"loss {share:.3g}", done)  # noqa: E731 - a name for the line below
+        tell = lambda done: progress(f"losing {share * 100:g}%", done)  # noqa: E731 - a name for the line below
         status, gaps, took_s = await while_alive(lab, _loaded(lab, workload, tell))
     return {"loss": share, **figures(status, gaps), "rate": round(int(workload.rate * workload.seconds) / took_s)}
 

@@ -8,7 +8,9 @@ import os
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated, Final
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -19,7 +21,10 @@ from mcast.errors import ConfigError
 from mcast.wire.envelope import name_hash
 
 if TYPE_CHECKING:
+    from mcast.node.shell import Shell
     from mcast.protocol.effects import Notice
+
+KEY_CHECK_S: Final = 1.0  # seconds without a reign, and for the others' answer, before their keys are compared
 
 _log: Final = logging.getLogger("mcast.cli")
 
@@ -93,12 +98,53 @@ async def _run(config: Config, node_id: str, fault: str | None) -> int:
     running.shell.on_notice.append(notice)
     async with running:
         say(f"serves {config.name} on {config.node(node_id).address}" + _unsealed(config))
-        number = await stopped
+        number = await _until_stopped(stopped, _refuse_other_keys(config, node_id, running.shell))
         if telling is not None:
             telling.cancel()
         tell_gaps()
         say(f"{signal.Signals(number).name}: drains and ends")
     return number
+
+
+async def _until_stopped(stopped: asyncio.Future[int], check: Coroutine[Any, Any, None]) -> int:
+    """The signal that came; or what `check` raises meanwhile."""
+    checking = asyncio.create_task(check)
+    try:
+        await asyncio.wait((stopped, checking), return_when=asyncio.FIRST_COMPLETED)
+        if checking.done():
+            checking.result()
+        return await stopped
+    finally:
+        checking.cancel()
+
+
+async def _refuse_other_keys(config: Config, node_id: str, shell: Shell) -> None:
+    """Until a reign is known here: ask the other nodes over TCP whether they hold the same key.
+
+    A node whose key differs hears nobody, and would wait for ever without a word.
+
+    Raises:
+        ConfigError: no node could be talked to, and with some the keys are why; twice in a row.
+    """
+    from mcast.client.link import Dialer
+    from mcast.client.reports import ask_all
+    from mcast.wire.stream import StreamKind
+
+    others = Dialer(replace(config, nodes=tuple(node for node in config.nodes if node.id != node_id)), "client")
+    suspected = False
+    while True:
+        await asyncio.sleep(KEY_CHECK_S)
+        if shell.was_live:
+            return
+        if config.key_file is None and not shell.transport.dropped["sealed"]:
+            continue  # that a node ends an unsealed connection at once may have other reasons
+        try:
+            await ask_all(others, StreamKind.STATUS, KEY_CHECK_S)
+            suspected = False
+        except ConfigError:
+            if suspected:
+                raise
+            suspected = True
 
 
 def _unsealed(config: Config) -> str:

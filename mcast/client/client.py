@@ -18,7 +18,7 @@ from typing import Any, Final
 from mcast.client.calls import BatchCall, SingleCall
 from mcast.client.feed import parcels_of
 from mcast.client.keeper import Keeper, preferred
-from mcast.client.link import Dialer, Link, Unreachable
+from mcast.client.link import Dialer, KeyMismatch, Link, Unreachable, key_problem
 from mcast.client.packing import Command, CommandPacker, check_name
 from mcast.client.questions import QueryAnswer, Questions
 from mcast.client.receipts import Receipt, Receipts
@@ -59,7 +59,8 @@ def connect(
 class Client:
     """Submits commands and asks queries; any number of tasks may share one. Calls are numbered as they are made.
 
-    Entering raises NotSent if no node answers before the timeout, naming who was asked on which address.
+    Entering raises NotSent if no node answers before the timeout, naming who was asked on which address; ConfigError if
+    that is because their keys differ.
     `status`, `gaps` and `fault` ask over connections of their own and work without entering, too.
     """
 
@@ -88,6 +89,8 @@ class Client:
                 await self._ready.wait()
         except TimeoutError:
             await self._keeper.stop()
+            if self._keeper.mismatch is not None:
+                raise key_problem(self.config, self._keeper.mismatch) from None
             raise NotSent(f"no node answered within {self.timeout_s:g} s; asked {self._keeper.tried()}") from None
         except BaseException:
             await self._keeper.stop()
@@ -225,12 +228,16 @@ class Client:
             await asyncio.gather(*asked, return_exceptions=True)
 
     async def status(self) -> dict[str, Any]:
-        """The contract's status document: every configured node asked at once; null fields where none answered."""
+        """The contract's status document: every configured node asked at once; null fields where none answered.
+
+        Raises:
+            ConfigError: none answered, for their keys differ.
+        """
         reports = await ask_all(self._dialer, StreamKind.STATUS, min(self.timeout_s, REPORT_S_MAX))
         return status_document(self.config.name, self.config.nodes, reports)
 
     async def gaps(self) -> dict[str, Any]:
-        """The contract's gaps document."""
+        """The contract's gaps document. Raises as `status`."""
         reports = await ask_all(self._dialer, StreamKind.GAPS, min(self.timeout_s, REPORT_S_MAX))
         return gaps_document(self.config.nodes, reports)
 
@@ -243,6 +250,8 @@ class Client:
         try:
             target = self.config.node(node)
             answer = await ask_node(self._dialer, target, StreamKind.FAULT, Fault(1, spec), self.timeout_s)
+        except KeyMismatch as error:
+            raise key_problem(self.config, str(error)) from None
         except Unreachable as error:
             raise NotSent(f"no answer; asked {error}") from None
         if isinstance(answer, Failure):
@@ -267,6 +276,9 @@ class Client:
         message = decode_stream_untrusted(kind, payload)
         if kind == StreamKind.PONG:
             return
+        if kind == StreamKind.ERROR:
+            link.close(message.text)
+            return
         self._answers += 1
         if kind == StreamKind.RESULT:
             if self._session.answered(message):
@@ -279,8 +291,6 @@ class Client:
             self._questions.answered(message)
         elif kind == StreamKind.QUERY_REFUSED:
             self._questions.refused(message)
-        elif kind == StreamKind.ERROR:
-            link.close(message.text)
         else:
             raise DecodeError("unexpected message", str(kind))
 

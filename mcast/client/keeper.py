@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from mcast.client.link import CONNECT_S_MAX, Dialer, Link, LinkOwner, Unreachable
+from mcast.client.link import CONNECT_S_MAX, Dialer, KeyMismatch, Link, LinkOwner, Unreachable
 from mcast.config import NodeConfig
 from mcast.wire.stream import Ping, StreamKind, pack_message
 
@@ -40,6 +40,8 @@ class Keeper:
     def __init__(self, dialer: Dialer, nodes: tuple[NodeConfig, ...], owner: KeeperOwner) -> None:
         self.link: Link | None = None
         self.failures: dict[str, str] = {}
+        self.mismatch: str | None = None
+        """What was last said of a node whose keys differ, if no node was reached since."""
         self._dialer = dialer
         self._nodes = nodes
         self._owner = owner
@@ -48,6 +50,8 @@ class Keeper:
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._silent = self._stalled = self._heard = self._seen = 0
+        self._greeted = 0
+        """The owner's progress when the link came up."""
 
     def start(self) -> None:
         """Begin to connect."""
@@ -74,8 +78,10 @@ class Keeper:
 
     def tried(self) -> str:
         """Whom was asked on which address, and what came of it."""
+        if self.link is not None and self._owner.progress() != self._greeted:
+            self.failures.pop(self.link.node.id, None)
         parts = list(self.failures.values())
-        if self.link is not None:
+        if self.link is not None and self.link.node.id not in self.failures:
             parts.append(f"{self.link.node.id} at {self.link.node.address} took the connection and has not answered")
         if not parts:
             parts = [f"{node.id} at {node.address}: no answer" for node in self._nodes]
@@ -107,14 +113,17 @@ class Keeper:
         self._timer = asyncio.get_running_loop().call_later(WATCH_INTERVAL_S, self._look)
 
     async def _keep(self) -> None:
-        pause_s = RETRY_S[0]
+        pause_s, barren = RETRY_S[0], 0
         while True:
             if await self._connect_any():
-                pause_s = RETRY_S[0]
                 await self._lost.wait()
-            else:
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, RETRY_S[1])
+                barren += 1
+                if self._owner.progress() != self._greeted:
+                    pause_s, barren = RETRY_S[0], 0
+                if barren < len(self._nodes):
+                    continue  # else each in turn took the connection and ended it, as a halted node does
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, RETRY_S[1])
 
     async def _connect_any(self) -> bool:
         for _ in self._nodes:
@@ -125,9 +134,12 @@ class Keeper:
                 link = await self._dialer.open(node, self._owner, CONNECT_S_MAX)
             except Unreachable as error:
                 self.failures[node.id] = str(error)
+                if isinstance(error, KeyMismatch):
+                    self.mismatch = str(error)
                 continue
-            self.failures.pop(node.id, None)
+            self.mismatch = None
             self.link = link
+            self._greeted = self._owner.progress()
             self._owner.link_ready(link)
             return True
         return False

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 from mcast.config import Config, NodeConfig
-from mcast.errors import DecodeError, Error
+from mcast.errors import ConfigError, DecodeError, Error
 from mcast.wire.stream import (
     VERSION,
     Hello,
@@ -31,6 +31,16 @@ class Unreachable(Error):  # noqa: N818 - named for the situation, like the erro
 
 class NobodyListens(Unreachable):
     """Its machine answered that no process listens on its port: the node is down."""
+
+
+class KeyMismatch(Unreachable):
+    """It is there, but its key file is another's, or only one side has one: trying again will not help."""
+
+
+def key_problem(config: Config, mismatch: str) -> ConfigError:
+    """What to tell the user when no node was reached for that reason."""
+    key_file = None if config.key_file is None else str(config.key_file)
+    return ConfigError("cluster.key_file", key_file, mismatch, "use the key file that the nodes use")
 
 
 class LinkOwner(Protocol):
@@ -59,6 +69,7 @@ class Link(asyncio.Protocol):
         self._owner = owner
         self._splitter = Splitter()
         self._transport: asyncio.Transport | None = None
+        self._secured = False
         self._reason = ""
         self.lost = False
         self._adopted = False
@@ -89,6 +100,7 @@ class Link(asyncio.Protocol):
         """Say HELLO."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self._secured = transport.get_extra_info("ssl_object") is not None
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         self.writable = True
         transport.write(pack_message(StreamKind.HELLO, self._hello))
@@ -131,8 +143,10 @@ class Link(asyncio.Protocol):
         self._ended.set()
         reason = self._reason or (str(error) if error else "it closed the connection")
         if not self.welcomed.done():
-            reason = self._reason or _explain(error or EOFError("it closed the connection"))
-            self.welcomed.set_exception(Unreachable(f"{self.node.id} at {self.node.address}: {reason}"))
+            ended = error or EOFError("it closed the connection")
+            kind = Unreachable if self._reason else _kind_of(ended, self._secured)
+            words = self._reason or _explain(ended)
+            self.welcomed.set_exception(kind(f"{self.node.id} at {self.node.address}: {words}"))
             self.welcomed.exception()  # marks it as seen: the task that waited may have given up
         elif self._adopted:
             self._owner.link_lost(self, reason)
@@ -174,7 +188,7 @@ class Dialer:
 
         Raises:
             Unreachable: no node of this cluster and id answered on its address within `timeout_s`. NobodyListens: its
-                machine did, and refused.
+                machine did, and refused. KeyMismatch: the keys differ.
         """
         link = Link(node, self._hello, owner)
         where = f"{node.id} at {node.address}"
@@ -194,11 +208,21 @@ class Dialer:
             raise NobodyListens(f"{where}: connection refused (is it running?)") from None
         except OSError as error:
             link.close()
-            raise Unreachable(f"{where}: {_explain(error)}") from None
+            raise _kind_of(error, True)(f"{where}: {_explain(error)}") from None
         except (Unreachable, asyncio.CancelledError):
             link.close()
             raise
         return link
+
+
+def _kind_of(error: BaseException, secured: bool) -> type[Unreachable]:
+    """Whether keys are to blame. A node that has one ends what is not TLS, before it says a word."""
+    if secured:
+        from mcast.seal.tls import explain
+
+        blamed = isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError)
+        return KeyMismatch if blamed and explain(error) is not None else Unreachable
+    return KeyMismatch if isinstance(error, EOFError | ConnectionResetError) else Unreachable
 
 
 def _explain(error: BaseException) -> str:

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
-from mcast.client.link import Dialer, Link, Unreachable
+from mcast.client.link import Dialer, KeyMismatch, Link, Unreachable, key_problem
 from mcast.config import NodeConfig
 from mcast.errors import DecodeError
-from mcast.wire.stream import Ask, Fault, StreamKind, decode_stream_untrusted, pack_message
+from mcast.wire.stream import Ask, Fault, Handover, StreamKind, decode_stream_untrusted, pack_message
 
 NODE_FIELDS: Final = (
     "votes", "state", "epoch", "last_seq", "commit_seq", "applied_seq", "chain", "result_chain", "gaps_open",
@@ -41,11 +41,13 @@ class _Asker:
             self.answer.exception()  # marks it as seen: the asking task may have given up
 
 
-async def ask_node(dialer: Dialer, node: NodeConfig, kind: StreamKind, message: Ask | Fault, timeout_s: float) -> Any:
+async def ask_node(
+    dialer: Dialer, node: NodeConfig, kind: StreamKind, message: Ask | Fault | Handover, timeout_s: float
+) -> Any:
     """One node's Report or Failure, over a connection of its own.
 
     Raises:
-        Unreachable: no answer within `timeout_s`.
+        Unreachable: no answer within `timeout_s`. KeyMismatch: there was none, for the keys differ.
     """
     asker = _Asker()
     try:
@@ -61,17 +63,27 @@ async def ask_node(dialer: Dialer, node: NodeConfig, kind: StreamKind, message: 
 
 
 async def ask_all(dialer: Dialer, kind: StreamKind, timeout_s: float) -> list[dict[str, Any] | None]:
-    """Every configured node's report in the config's order; None for one that did not answer."""
+    """Every configured node's report in the config's order; None for one that did not answer.
+
+    Raises:
+        ConfigError: none answered, for their keys differ.
+    """
+    mismatches: list[str] = []
 
     async def ask(node: NodeConfig) -> dict[str, Any] | None:
         try:
             answer = await ask_node(dialer, node, kind, Ask(1), timeout_s)
-        except Unreachable:
+        except Unreachable as error:
+            if isinstance(error, KeyMismatch):
+                mismatches.append(str(error))
             return None
         report = getattr(answer, "report", None)
         return report if isinstance(report, dict) and isinstance(report.get("node"), dict) else None
 
-    return await asyncio.gather(*[ask(node) for node in dialer.config.nodes])
+    reports = await asyncio.gather(*[ask(node) for node in dialer.config.nodes])
+    if mismatches and not any(reports):
+        raise key_problem(dialer.config, mismatches[0])
+    return reports
 
 
 def status_document(name: str, nodes: Sequence[NodeConfig], reports: Sequence[dict[str, Any] | None]) -> dict[str, Any]:

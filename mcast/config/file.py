@@ -18,6 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from mcast import limits
+from mcast.config.capacity import mtu_needed
 from mcast.config.model import DEFAULT_MACHINE, Config, NodeConfig, Profile, Role, Sync, split_address
 from mcast.errors import ConfigError
 from mcast.wire.envelope import name_hash
@@ -102,6 +103,7 @@ def parse_config(data: bytes, file: Path) -> Config:
     _check_cluster(tables.cluster)
     _check_nodes(tables.node)
     cluster = tables.cluster
+    _check_mtu(cluster.mtu, [(node.id, node.address) for node in tables.node if node.role == "member"])
     return Config(
         name=cluster.name,
         nodes=tuple(
@@ -227,6 +229,13 @@ def _check_nodes(nodes: Sequence[_NodeTable]) -> None:
                           'give the others role = "observer"')  # fmt: skip
 
 
+def _check_mtu(mtu: int, members: Sequence[tuple[str, str]]) -> None:
+    needed = mtu_needed(members)
+    if mtu < needed:
+        problem = f"too small for {len(members)} members: the frame that names them all needs {needed}"
+        raise ConfigError("cluster.mtu", mtu, problem, f"give {needed} or more, or the nodes shorter ids and addresses")
+
+
 def _check(field: str, value: object, problem: str | None, fix: str | None = None) -> None:
     if problem is not None:
         raise ConfigError(field, _short(value), problem, _FIXES[fix or field])
@@ -282,6 +291,8 @@ def _path_problem(path: str) -> str | None:
 
 
 def _address_problem(address: str) -> str | None:
+    if len(address.encode(errors="replace")) > limits.NAME_BYTES_MAX:
+        return f"over {limits.NAME_BYTES_MAX} bytes; its IP address is shorter"
     try:
         split_address(address)
     except ValueError as error:

@@ -20,7 +20,7 @@ from mcast.testing.processes import Processes
 
 WATCH_S: Final = 0.25  # between two looks at the replicas
 STREAM_S: Final = 600.0  # for the whole stream to be acknowledged
-EQUAL_S: Final = 30.0  # for the last gaps to be repaired
+SETTLE_S: Final = 30.0  # for the last gaps to be repaired
 QUESTION_S: Final = 10.0
 
 Command = Sequence[Any]
@@ -87,7 +87,7 @@ async def show(
     `questions` and `expect` are called once the stream has ended, the latter in a thread.
 
     Raises:
-        NotSent, Unknown: the cluster stopped acknowledging. NotYet: the replicas did not become equal.
+        NotSent, Unknown: the cluster stopped acknowledging. NotYet: the replicas did not come to rest.
     """
     loop = asyncio.get_running_loop()
     watching = loop.create_task(_look(cluster, watch))
@@ -98,7 +98,7 @@ async def show(
                 commands, keep=False, timeout=STREAM_S, on_progress=lambda sofar: _note(sofar, watch)
             )
             seconds = loop.time() - began
-        watch.status = await cluster.equal(EQUAL_S)
+        watch.status = await cluster.settled(SETTLE_S)
     finally:
         watching.cancel()
         with contextlib.suppress(asyncio.CancelledError):

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from mcast.errors import ConfigError
-from mcast.wire.envelope import ENVELOPE_BYTES, KIND_OFFSET, MAGIC, STREAM, VERSION
+from mcast.wire.envelope import ENVELOPE_BYTES, KIND_OFFSET, MAGIC, STREAM, VERSION, name_hash
 from mcast.wire.messages import Kind
 
 SPEC_CHARACTERS_MAX: Final = 200
@@ -30,6 +30,8 @@ _NUMBER: Final = re.compile(r"(\d{1,9}(?:\.\d{0,9})?)(%|ms|s|)")
 _FIRST_SENT: Final = bytes((*MAGIC, VERSION, Kind.DATA, STREAM))
 _IDENTITY: Final = struct.Struct("!16sQ")
 _IDENTITY_OFFSET: Final = 24  # incarnation and counter, in the envelope
+_SENDER: Final = slice(16, 24)  # the sender's hash, in the envelope
+_NODE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 Fate = Literal["lost", "duplicated", "reordered", "corrupted"]
 Note = Callable[[Fate, bytes, int], None]
@@ -37,7 +39,10 @@ Note = Callable[[Fate, bytes, int], None]
 
 @dataclass(frozen=True, slots=True)
 class FaultSpec:
-    """What `--fault` asks for. Shares are 0 to 1 of all datagrams received; `delay_s` applies to every one."""
+    """What `--fault` asks for. Shares are 0 to 1 of all datagrams received; `delay_s` applies to every one.
+
+    Nothing comes through from the nodes named in `cut`.
+    """
 
     loss: float = 0.0
     dup: float = 0.0
@@ -45,11 +50,13 @@ class FaultSpec:
     corrupt: float = 0.0
     delay_s: float = 0.0
     seed: int = 0
+    cut: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
         shares = [(name, getattr(self, name)) for name in ("loss", "dup", "reorder", "corrupt")]
         parts = [f"{name}={share * 100:g}%" for name, share in shares if share]
         parts += [f"delay={self.delay_s * 1000:g}ms"] if self.delay_s else []
+        parts += [f"cut={'+'.join(sorted(self.cut))}"] if self.cut else []
         return ",".join([*parts, f"seed={self.seed}"])
 
 
@@ -57,24 +64,36 @@ def parse_faults(spec: str) -> FaultSpec | None:
     """Read a fault specification; None for "clear".
 
     Raises:
-        ConfigError: too long, an unknown or repeated name, a number out of range, or shares beyond 100 % in all.
+        ConfigError: too long, an unknown or repeated name, a number out of range, shares beyond 100 % in all, or a
+            `cut` that is no list of node ids such as n2+n3.
     """
     if len(spec) > SPEC_CHARACTERS_MAX:
         raise ConfigError("fault", spec[:40] + "...", f"longer than {SPEC_CHARACTERS_MAX} characters", _FIX)
     if spec.strip() == "clear":
         return None
     values: dict[str, float] = {}
+    cut: frozenset[str] = frozenset()
     for part in spec.split(","):
         name, _, text = (each.strip() for each in part.partition("="))
-        if name not in ("loss", "dup", "reorder", "corrupt", "delay", "seed"):
+        if name not in ("loss", "dup", "reorder", "corrupt", "delay", "cut", "seed"):
             raise ConfigError("fault", spec, f"unknown fault {name!r}", _FIX)
-        if name in values:
+        if name in values or (name == "cut" and cut):
             raise ConfigError("fault", spec, f"{name} is given twice", _FIX)
-        values[name] = _read_value(spec, name, text)
+        if name == "cut":
+            cut = _read_nodes(spec, text)
+        else:
+            values[name] = _read_value(spec, name, text)
     shares = {name: values.get(name, 0.0) for name in ("loss", "dup", "reorder", "corrupt")}
     if sum(shares.values()) > 1.0:
         raise ConfigError("fault", spec, "the shares add up to more than 100%", _FIX)
-    return FaultSpec(**shares, delay_s=values.get("delay", 0.0), seed=int(values.get("seed", 0)))
+    return FaultSpec(**shares, delay_s=values.get("delay", 0.0), seed=int(values.get("seed", 0)), cut=cut)
+
+
+def _read_nodes(spec: str, text: str) -> frozenset[str]:
+    nodes = text.split("+")
+    if not all(_NODE.fullmatch(node) for node in nodes):
+        raise ConfigError("fault", spec, f"cut wants node ids, such as n2+n3, not {text!r}", _FIX)
+    return frozenset(nodes)
 
 
 def _read_value(spec: str, name: str, text: str) -> float:
@@ -100,6 +119,7 @@ class Faults:
         self._note = note
         self._random = random.Random(f"{spec.seed}/{node}")
         self._fates = _thresholds(spec)
+        self._cut = frozenset(name_hash(node).to_bytes(8, "big") for node in spec.cut)
         self._order = 0
         self._delayed: list[tuple[float, int, bytes]] = []
         """Heap of (due, order of arrival, datagram)."""
@@ -113,6 +133,8 @@ class Faults:
         for datagram in datagrams:
             self._order += 1
             fate = self._fate(draw())
+            if self._cut and bytes(datagram[_SENDER]) in self._cut:
+                fate = "lost"
             if fate is not None:
                 self._tell(fate, datagram)
                 for changed in self._suffer(fate, datagram, now):

@@ -13,6 +13,7 @@ import errno
 import socket
 import struct
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from mcast.limits import RECEIVE_BUFFER_BYTES
@@ -34,6 +35,25 @@ _INT: Final = struct.Struct("=i")
 _U16: Final = struct.Struct("=H")
 
 
+@dataclass(slots=True)
+class _Drops:
+    """What one socket dropped, by the kernel's count, of which `own` were one's own datagrams meeting the filter.
+
+    The kernel tells its count with the next datagram only, so `own` may be ahead of it for a while, never behind.
+    """
+
+    own: int = 0
+    _total: int = 0
+    _counted: int = 0
+
+    def told(self, count: int) -> int:
+        """How many drops are new, given the kernel's 32-bit count."""
+        self._total += (count - self._total) & 0xFFFF_FFFF
+        new = max(self._total - self.own - self._counted, 0)
+        self._counted += new
+        return new
+
+
 class UdpLink:
     """The five sockets of one node, non-blocking. Opening them raises ConfigError or EnvironmentProblem."""
 
@@ -45,7 +65,8 @@ class UdpLink:
         self.counters = LinkCounters()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._gso = offload
-        self._drops: dict[int, int] = {}
+        self._filtered: dict[socket.socket, _Drops] = {}
+        """By sending socket: the group's receiving one, where the kernel drops (and counts) what that sends."""
         self._arena = memoryview(bytearray(ARENA_BYTES))
         self._more = False
         opened: list[socket.socket] = []
@@ -67,11 +88,12 @@ class UdpLink:
         self._receive_window = effective // TRUESIZE_SHARE
         for sock in self._hearing:
             sockets.report_drops(sock)
-            if offload:
-                sockets.enable_gro(sock)
+        self._gro = all([offload and sockets.enable_gro(sock) for sock in self._hearing])
+        self._drops = {sock: _Drops() for sock in self._hearing}
         if len(ignored_incarnation) >= sockets.IGNORED_BYTES:
-            for sock in (control, stream):
-                sockets.ignore_incarnation(sock, ignored_incarnation)
+            for hearing, speaking in ((stream, self._stream_out), (control, self._control_out)):
+                if sockets.ignore_incarnation(hearing, ignored_incarnation):
+                    self._filtered[speaking] = self._drops[hearing]
 
     @property
     def receive_window(self) -> int:
@@ -125,7 +147,7 @@ class UdpLink:
             else:
                 self._count_lost(error, len(run))
             return
-        self._count_sent(len(run), sent)
+        self._count_sent(sock, len(run), sent)
 
     def _send_singly(self, sock: socket.socket, datagrams: Sequence[bytes], to: Peer | None) -> None:
         for datagram in datagrams:
@@ -134,11 +156,13 @@ class UdpLink:
             except OSError as error:
                 self._count_lost(error, 1)
             else:
-                self._count_sent(1, sent)
+                self._count_sent(sock, 1, sent)
 
-    def _count_sent(self, datagrams: int, size: int) -> None:
+    def _count_sent(self, sock: socket.socket, datagrams: int, size: int) -> None:
         counters = self.counters
         counters.sends += 1
+        if sock in self._filtered:
+            self._filtered[sock].own += 1 if self._gro else datagrams
         counters.datagrams_sent += datagrams
         counters.bytes_sent += size
 
@@ -195,8 +219,5 @@ class UdpLink:
             if level == socket.IPPROTO_UDP and kind == sockets.UDP_GRO:
                 (segment,) = _INT.unpack_from(data)
             elif level == socket.SOL_SOCKET and kind == sockets.SO_RXQ_OVFL:
-                drops = ctypes.c_uint32.from_buffer_copy(data).value
-                known = self._drops.get(sock.fileno(), 0)
-                self.counters.kernel_drops += (drops - known) & 0xFFFF_FFFF
-                self._drops[sock.fileno()] = drops
+                self.counters.kernel_drops += self._drops[sock].told(ctypes.c_uint32.from_buffer_copy(data).value)
         return segment

@@ -36,7 +36,7 @@ class ConnectionOwner(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """A client's or peer's connection. `hello` is None until it has introduced itself."""
+    """A client's or peer's connection, made when it is accepted. `hello` is None until it has introduced itself."""
 
     def __init__(self, owner: ConnectionOwner) -> None:
         self.hello: Hello | None = None
@@ -49,7 +49,8 @@ class Connection(asyncio.Protocol):
         self._owner = owner
         self._splitter = Splitter(HELLO_BYTES_MAX)
         self._transport: asyncio.Transport | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        # From here on, for a TLS handshake that fails is told to nobody.
+        self._timer = asyncio.get_running_loop().call_later(HANDSHAKE_S, self._late)
 
     @property
     def open(self) -> bool:
@@ -112,9 +113,8 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         if not self._owner.accept(self):
             self._owner.hostile("too many connections")
+            self._timer.cancel()
             transport.abort()
-            return
-        self._timer = asyncio.get_running_loop().call_later(HANDSHAKE_S, self._late)
 
     def data_received(self, data: bytes) -> None:
         """Cut into messages, hand them on as one burst."""
@@ -136,12 +136,11 @@ class Connection(asyncio.Protocol):
         welcome = self._owner.greet(self, hello)
         self.hello = hello
         self._splitter.allow_whole_messages()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._timer.cancel()
         self.send([welcome])
 
     def _late(self) -> None:
-        self._owner.hostile("no HELLO in time")
+        self._owner.hostile("no TLS handshake" if self._transport is None else "no HELLO in time")
         self.abort()
 
     def pause_writing(self) -> None:
@@ -156,6 +155,5 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Forget it."""
         self._transport = None
-        if self._timer is not None:
-            self._timer.cancel()
+        self._timer.cancel()
         self._owner.gone(self)

@@ -95,6 +95,7 @@ class FakeShell:
         self.incarnation = node_id.encode().ljust(16, b"-")
         self.on_applied: list[Callable[[list[Applied]], None]] = []
         self.on_notice: list[Callable[[Notice], None]] = []
+        self.on_halted: list[Callable[[], None]] = []
         self.on_catch_up: Callable[[CatchUp], None] | None = None
         self.halted: str | None = None
         self.proofs: list[tuple[int, bytes]] = []
@@ -107,7 +108,7 @@ class FakeShell:
 
     def submit(self, groups: Sequence[tuple[bytes, ...]]) -> bool:
         """Number groups, if this node rules."""
-        if not self.replica.ruling:
+        if not self.replica.ruling or self.halted is not None:
             return False
         self.submitted += len(groups)
         self._cluster.take(groups)
@@ -123,12 +124,20 @@ class FakeShell:
 
     def apply(self, frames: Sequence[Frame]) -> None:
         """Journal and apply, and tell the gateway."""
+        if self.halted is not None:
+            return
         self.store.frames += frames
         applied = self.engine.apply(frames)
         self.replica.last_seq = self.engine.applied_seq
         if not self.deaf:
             for callback in list(self.on_applied):
                 callback(applied)
+
+    def halt(self, reason: str) -> None:
+        """Apply nothing more, and tell the gateway."""
+        self.halted = reason
+        for callback in list(self.on_halted):
+            callback()
 
     def notify(self, notice: Notice) -> None:
         """Tell the gateway."""

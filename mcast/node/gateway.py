@@ -17,6 +17,7 @@ from mcast.limits import CONNECTIONS_MAX, GATEWAY_BYTES, GATEWAY_CLIENT_BYTES, H
 from mcast.node.catchup import Fetcher, FetchServer
 from mcast.node.connection import Connection
 from mcast.node.forward import Forwarder, Group
+from mcast.node.handover import Handovers
 from mcast.node.queries import Queries
 from mcast.node.submissions import Submissions
 from mcast.protocol.effects import Notice
@@ -59,8 +60,9 @@ class GatewayStatistics:
 class Gateway:
     """Serves clients and peers on the node's address, and follows the shell's notices.
 
-    `start` takes the shell's `on_catch_up` and joins `on_applied` and `on_notice`; `stop` drains and leaves them. Start
-    it before the shell and stop it before the shell.
+    `start` takes the shell's `on_catch_up` and joins `on_applied`, `on_notice` and `on_halted`; `stop` drains and leaves
+    them. Start it before the shell and stop it before the shell. A halted node's gateway reports and refuses: whoever
+    submits there, or waits for an outcome, is sent away to another node, where the same requests take effect once.
     """
 
     def __init__(self, shell: Shell) -> None:
@@ -71,6 +73,7 @@ class Gateway:
         self._submissions = Submissions(shell, self._forwarder.send)
         self._queries = Queries(shell)
         self._fetches = FetchServer(shell)
+        self._handovers = Handovers(shell, self._report)
         self._fetcher = Fetcher(shell, dialer)
         self._connections: set[Connection] = set()
         self._paused: set[Connection] = set()
@@ -86,6 +89,7 @@ class Gateway:
             StreamKind.STATUS: self._status,
             StreamKind.GAPS: self._gaps,
             StreamKind.FAULT: self._fault,
+            StreamKind.HANDOVER: self._handovers.asked,
         }
 
     async def start(self) -> None:
@@ -106,7 +110,12 @@ class Gateway:
             raise _listen_problem(error, node.id, node.address) from None
         shell.on_applied.append(self._applied)
         shell.on_notice.append(self._notice)
+        shell.on_halted.append(self._halted)
         shell.on_catch_up = self._fetcher.asked
+
+    async def retire(self) -> None:
+        """Before an orderly stop: if this node rules, let the best other member do so first; bounded."""
+        await self._handovers.retire()
 
     async def stop(self, drain_s: float = DRAIN_S) -> None:
         """Take no more commands, give clients what is answered within `drain_s` (0: close at once), then close."""
@@ -119,10 +128,12 @@ class Gateway:
         if self._applied in self._shell.on_applied:
             self._shell.on_applied.remove(self._applied)
             self._shell.on_notice.remove(self._notice)
+            self._shell.on_halted.remove(self._halted)
             self._shell.on_catch_up = None
         if self._timer is not None:
             self._timer.cancel()
         self._queries.stop()
+        await self._handovers.stop()
         await self._forwarder.stop()
         await self._fetcher.stop()
         await self._fetches.stop()
@@ -212,9 +223,7 @@ class Gateway:
 
     def _take(self, connection: Connection, peer: bool, groups: list[Group]) -> None:
         if self._shell.halted is not None:
-            reason = f"{self._shell.node_id} has halted: {self._shell.halted}"
-            connection.send([pack_message(StreamKind.ERROR, Failure(0, reason[:1_000]))])
-            connection.close()
+            self._send_away(connection)
             return
         if not peer:
             self._forwarder.send(groups)
@@ -223,6 +232,18 @@ class Gateway:
             refusal = ForwardRefused(replica.epoch, self._sequencer() or "")
             connection.post(pack_message(StreamKind.FORWARD_REFUSED, refusal))
         self._hold_back(connection)
+
+    def _send_away(self, connection: Connection) -> None:
+        reason = f"{self._shell.node_id} has halted: {self._shell.halted}"
+        connection.send([pack_message(StreamKind.ERROR, Failure(0, reason[:1_000]))])
+        connection.close()
+
+    def _halted(self) -> None:
+        """Nothing is applied here any more: whoever waits for that must hear it."""
+        self._queries.halted()
+        for connection in list(self._connections):
+            if connection.unanswered_bytes:
+                self._send_away(connection)
 
     def _applied(self, applied: Sequence[Applied]) -> None:
         self._submissions.applied(applied)
@@ -241,6 +262,7 @@ class Gateway:
 
     def _status(self, connection: Connection, ask: Any) -> None:
         status = {**self._shell.status(), "queries": self._queries.answered}
+        status["refused_connections"] = dict(self._hostile)
         catching_up = self._fetcher.progress()
         if catching_up is not None:
             status["catch_up"] = catching_up

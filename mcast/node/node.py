@@ -53,10 +53,15 @@ class Node:
             raise
         self.shell.join()
 
-    async def stop(self) -> None:
-        """Answer what is under way, leave the group, make the journal durable; idempotent."""
+    async def stop(self, *, hand_over: bool = True) -> None:
+        """Answer what is under way, leave the group, make the journal durable; idempotent.
+
+        A sequencer gives its role to another member first, if one is there to take it: users then hardly notice.
+        """
         await self._stack.aclose()
         self._client = None
+        if hand_over and self.shell.joined and not self.shell.stopped.is_set():
+            await self.gateway.retire()
         await self.gateway.stop()
         await self.shell.stop()
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from mcast.clock import monotonic_s
 from mcast.errors import QueryFailed, Refused
 from mcast.limits import GATEWAY_READS_WAITING, SESSION_READ_WAIT_S
+from mcast.wire.envelope import name_hash
 from mcast.wire.stream import Answer, Query, QueryRefused, StreamKind, pack_message
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Queries:
     def ask(self, query: Query, reply: Reply) -> None:
         """Answer, refuse, or wait for event `min_seq`."""
         if self._shell.halted is not None:
-            reply(_refuse(query, f"{self._shell.node_id} has halted: {self._shell.halted}"))
+            reply(self._refuse_halted(query))
         elif query.level not in LEVELS:
             known = query.level in ("bounded", "linearizable")
             why = "not served yet by this version" if known else "unknown"
@@ -57,6 +58,13 @@ class Queries:
             if timer is not None:  # else it was refused meanwhile
                 timer.cancel()
                 reply(self._answer(query))
+
+    def halted(self) -> None:
+        """The node has halted: refuse those that wait for an event."""
+        waiting = [(query, reply) for _, number, query, reply in self._waiting if number in self._timers]
+        self.stop()
+        for query, reply in waiting:
+            reply(self._refuse_halted(query))
 
     def stop(self) -> None:
         """Answer nothing any more."""
@@ -84,6 +92,16 @@ class Queries:
             f"{SESSION_READ_WAIT_S * 1e3:g} ms after the query came"
         )
         reply(_refuse(query, reason, kind="not yet"))
+
+    def _refuse_halted(self, query: Query) -> bytes:
+        return _refuse(query, f"{self._shell.node_id} has halted: {self._shell.halted}", self._other_node())
+
+    def _other_node(self) -> str | None:
+        """Who may answer instead: the sequencer if that is another one, else any other."""
+        shell = self._shell
+        others = [node.id for node in shell.config.nodes if node.id != shell.node_id]
+        ruling = [node for node in others if name_hash(node) == shell.replica.sequencer]
+        return next(iter(ruling + others), None)
 
     def _answer(self, query: Query) -> bytes:
         shell = self._shell

@@ -48,7 +48,7 @@ def status(shell: Shell) -> dict[str, Any]:
     object_["sealed"] = shell.config.key_file is not None
     object_["sync"] = shell.config.sync
     object_["persisted_seq"] = statistics.persisted_seq
-    object_["refused"] = {**shell.transport.dropped, **statistics.counts}
+    object_["refused"] = {**shell.transport.refused(), **statistics.counts}
     object_["kernel_drops"] = link.kernel_drops
     object_["sends_lost"] = sum(link.sends_lost.values())
     if statistics.founding_waits_for:

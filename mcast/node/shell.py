@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from mcast.clock import monotonic_s
 from mcast.config import Config
-from mcast.errors import CorruptionError, DiskFailed, Halted, Refused
+from mcast.errors import CorruptionError, DiskFailed, EnvironmentProblem, Halted, Refused
 from mcast.machine.api import StateMachine
 from mcast.machine.engine import Applied, Engine
 from mcast.net.faulty import Faults, parse_faults
@@ -79,6 +79,8 @@ class Shell:
         self.transport: Transport
         self.on_applied: list[Callable[[list[Applied]], None]] = []
         self.on_notice: list[Callable[[Notice], None]] = []
+        self.on_halted: list[Callable[[], None]] = []
+        """Called when the node has halted; `halted` says why."""
         self.on_catch_up: Callable[[CatchUp], None] | None = None
         self.halted: str | None = None
         """Why the node stopped taking part; None while it does."""
@@ -141,7 +143,7 @@ class Shell:
                     self.config, self.node, recovered, link.receive_window, self.wall_offset_ns, monotonic_s()
                 )
                 self._set_faults(self._fault)
-                await replay(self.engine, self.store.frames_from(1), self.replica.commit_seq)
+                await self._replay()
             except BaseException:
                 link.close()
                 raise
@@ -149,6 +151,17 @@ class Shell:
             self.store.close()
             raise
         self._opened = True
+
+    async def _replay(self) -> None:
+        try:
+            await replay(self.engine, self.store.frames_from(1), self.replica.commit_seq)
+        except Halted as halted:
+            directory = self.config.data_dir / self.node_id
+            raise EnvironmentProblem(
+                f"node {self.node_id} cannot replay its journal in {directory}: {halted}",
+                "correct the state machine; or, if the journal is what is damaged, move that folder away: the node "
+                "comes back empty, fetches everything from the others and does not vote until it is readmitted",
+            ) from halted
 
     def join(self) -> None:
         """Take part from now on."""
@@ -397,6 +410,8 @@ class Shell:
             _log.error("node %s halted: %s", self.node_id, reason, exc_info=bug)
             self._leave()
             self.stopped.set()
+            for callback in list(self.on_halted):
+                callback()
 
     def _leave(self) -> None:
         for handle in (self._timer, self._settling):

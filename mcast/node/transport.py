@@ -116,6 +116,11 @@ class Transport:
         due = self._faults.next_due() if self._faults is not None else None
         return min(self._incarnations.next_deadline(), _FOREVER if due is None else due)
 
+    def refused(self) -> dict[str, int]:
+        """Refused datagrams by reason; with those that were held for a proof which never came."""
+        unproven = self._incarnations.statistics().forgotten
+        return {**self.dropped, **({"never proven": unproven} if unproven else {})}
+
     def set_faults(self, faults: Faults | None) -> None:
         """Change what befalls datagrams on receive; what the old faults hold is delivered."""
         if self._faults is not None:

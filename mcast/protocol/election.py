@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from mcast.limits import ELECTION_RETRY_DOUBLINGS_MAX, ELECTION_RETRY_S, WITNESS_RANK_S
+from mcast.limits import ELECTION_RETRY_DOUBLINGS_MAX, ELECTION_RETRY_S, VOTE_CALLS_MAX, WITNESS_RANK_S
 from mcast.protocol.core import Core
 from mcast.protocol.quorum import majority
 from mcast.protocol.states import ELECTING, REIGNING, Input, Role
@@ -42,6 +42,7 @@ class Election:
         self._silent_at = 0.0
         self._tries = 0
         self._nonce = 0
+        self._calls = 0
         self._in_favour: set[int] = set()
         self._witnessed = False
         """Whether the sequencer's death was seen, not only its silence heard."""
@@ -73,6 +74,9 @@ class Election:
         """Canvass when the silence has lasted long enough."""
         if now < self._silent_at or self.core.role not in _CALLABLE:
             return
+        if self.core.role is Role.CANDIDATE and self._calls < VOTE_CALLS_MAX:
+            self._call_out(now)
+            return
         if not self._electable():
             self._silent_at = now + self.core.settings.election_timeout_s[0]
             return
@@ -94,8 +98,8 @@ class Election:
             self._on_promise(then)
             if core.role is not Role.CANDIDATE or core.promised != epoch:
                 return
-            self._rearm(then)
-            core.multicast(VoteRequest(epoch, core.log.last_epoch, core.log.last_seq))
+            self._calls = 0
+            self._call_out(then)
             self._count(core.me, core.meta.storage_id, then)
 
         core.write_meta(replace(core.planned, promised=epoch, voted_epoch=epoch, voted_for=core.me), promised, now)
@@ -144,6 +148,13 @@ class Election:
         """An answer to this node's call."""
         if self.core.role is Role.CANDIDATE and vote.epoch == self.core.promised and vote.granted:
             self._count(envelope.sender, vote.storage_id, now)
+
+    def _call_out(self, now: float) -> None:
+        """Ask for votes, again where an answer was lost: a vote is given again to the same candidate."""
+        core = self.core
+        self._calls += 1
+        self._rearm(now)
+        core.multicast(VoteRequest(core.promised, core.log.last_epoch, core.log.last_seq))
 
     def _count(self, voter: int, storage_id: bytes, now: float) -> None:
         core = self.core

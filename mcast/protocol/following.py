@@ -127,18 +127,15 @@ class Following:
     def frame(self, envelope: Envelope, frame: Frame, now: float) -> None:
         """One DATA or REPAIR datagram."""
         core = self.core
-        late = False
-        if envelope.kind == Kind.DATA and frame.epoch == core.promised:
-            fate = self.ledger.data(frame, envelope.incarnation, envelope.counter)
-            if fate is Fate.DUPLICATE:
-                return
-            late = fate is Fate.LATE
+        original = envelope.kind == Kind.DATA and frame.epoch == core.promised
+        if original and self.ledger.data(frame, envelope.incarnation, envelope.counter) is Fate.DUPLICATE:
+            return
         last = frame.first + frame.count - 1
         if not core.reconciled:
             self._refuse(envelope, frame, "unreconciled")
             return
         if last <= core.log.last_seq or frame.first in self.reorder:
-            self._surplus(envelope, frame, late)
+            self._surplus(envelope, frame)
             return
         if not self._lawful(frame):
             self._refuse(envelope, frame, "unassigned frame")
@@ -311,10 +308,10 @@ class Following:
                 if loss.naks:
                     self.core.notices.append(GapClosed(loss.first, loss.last, now - loss.opened))
 
-    def _surplus(self, envelope: Envelope, frame: Frame, late: bool) -> None:
-        if late:
+    def _surplus(self, envelope: Envelope, frame: Frame) -> None:
+        if envelope.kind == Kind.DATA:
             self.ledger.overtaken(frame)
-        elif envelope.kind == Kind.REPAIR:
+        else:
             self.core.counts["repairs surplus"] += 1
 
     def _refuse(self, envelope: Envelope, frame: Frame, reason: str) -> None:

@@ -23,6 +23,7 @@ from mcast.limits import (
     NAK_DELAY_S,
     NAK_INTERVAL_S,
     NAK_JITTER,
+    NAK_JOIN_S,
     NAK_RANGES_MAX,
     NAK_RETRY_GROWTH,
     NAK_RETRY_MAX_S,
@@ -104,7 +105,7 @@ class Gaps:
         return loss
 
     def filled(self, first: int, last: int) -> list[Loss]:
-        """Events `first` to `last` arrived at or below the frontier; returns the losses they fill, wholly or not."""
+        """Events `first` to `last` arrived, from at most just behind the frontier on; returns the losses they fill."""
         touched: list[Loss] = []
         gaps = self._gaps
         index = max(gaps.bisect_right(first) - 1, 0)
@@ -123,6 +124,7 @@ class Gaps:
             if gap.first < first:
                 self._insert(gap, gap.first, first - 1)
                 index += 1
+        self.frontier = max(self.frontier, last)
         return touched
 
     def reopen(self, first: int, last: int, now: float) -> Loss:
@@ -169,10 +171,15 @@ class Gaps:
         self._undeclared = waiting
 
     def due(self, now: float) -> list[Gap]:
-        """The gaps to ask for now, oldest first, at most one NAK's worth; each one's retry is set."""
-        if now < self._next_nak:
+        """The gaps to ask for now, oldest first, at most one NAK's worth; each one's retry is set.
+
+        A NAK that goes out anyway takes along declared gaps that were not asked for yet, and retries that are all but
+        due.
+        """
+        if now < self._next_nak or not any(gap.declared and gap.due <= now for gap in self._gaps.values()):
             return []
-        asked = [gap for gap in self._gaps.values() if gap.declared and gap.due <= now][:NAK_RANGES_MAX]
+        asked = [gap for gap in self._gaps.values() if gap.declared and (not gap.tries or gap.due <= now + NAK_JOIN_S)]
+        del asked[NAK_RANGES_MAX:]
         for gap in asked:
             gap.tries += 1
             gap.loss.naks += 1

@@ -140,7 +140,7 @@ class Ledger:
             self._remember(frame, over_tcp=False)
 
     def overtaken(self, frame: Frame) -> None:
-        """The original of a frame came late, after its repair or transfer: that one healed no loss."""
+        """The original of a frame came after its repair or transfer, if it had one: that one healed no loss."""
         over_tcp = self._healed.pop((frame.epoch, frame.first), None)
         if over_tcp is not None:
             reign = self._reigns[frame.epoch]

@@ -110,7 +110,12 @@ def audit(
         for what in ("applied_seq", "chain", "result_chain"):
             if getattr(one, what) != getattr(first, what):
                 findings[ONE_LOG].append(f"{one.id} and {first.id} differ in {what.replace('_', ' ')}")
-    findings[ONE_LOG] += [problem for one in replicas if (problem := _journal_problem(one)) is not None]
+    problems = {one.id: problem for one in replicas if (problem := _journal_problem(one)) is not None}
+    findings[ONE_LOG] += problems.values()
+    first = next((one for one in replicas if one.id not in problems), first)
+    if first.id in problems:
+        told = "no journal holds a whole log to look into"
+        return {NOTHING_LOST: [told], NOTHING_TWICE: [told], ONE_LOG: findings[ONE_LOG][:_SHOWN_MAX]}
     done = replay(first.frames(), first.applied_seq, machine)
     if (done.chain, done.result_chain) != (first.chain, first.result_chain):
         findings[ONE_LOG].append(f"the log of {first.id}, executed again, gives other results")

@@ -20,7 +20,7 @@ Template = Callable[[int], Any]
 """The value for command n."""
 
 _PIECE: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]|[^{}]+")
-_TOKEN: Final = re.compile(r"\s*(?:(\d{1,18})|(n)|(//|[-+*%()]))")
+_TOKEN: Final = re.compile(r"\s*(?:(0|[1-9][0-9]{0,17})|(n)|(//|[-+*%()]))", re.ASCII)
 
 
 def parse_command(command: Sequence[Any]) -> Template:

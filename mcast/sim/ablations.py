@@ -78,7 +78,7 @@ def catch(rule: str, seeds_max: int = SEEDS_MAX) -> Ablation:
     else:
         for seed in range(seeds_max):
             outcome = run(seed, [rule])
-            if outcome.violation is not None:
+            if outcome.violation is not None and run(seed).violation is None:
                 caught_by, violation, command = f"seed {seed}", outcome.violation, outcome.command
                 break
     return Ablation(rule, MEANINGS[rule], caught_by, violation, command, time.process_time() - started)

@@ -17,7 +17,7 @@ from mcast.sim.invariants import Violation
 from mcast.sim.node import SimNode
 from mcast.sim.stage import FRAME_KINDS, Stage
 from mcast.wire.frame import make_frame
-from mcast.wire.messages import Ack, Kind
+from mcast.wire.messages import Ack, Kind, Nak, Range
 from mcast.wire.records import NONCE_BYTES, RecordKind, encode_record, split_fragments
 
 
@@ -140,6 +140,83 @@ def stale_bytes(stage: Stage) -> None:
     stage.whole()
 
 
+def resumed_reign(stage: Stage) -> None:
+    """A sequencer restarts so fast that nobody has missed it: it may not go on where it stopped."""
+    first = stage.founded()
+    stage.number(first, 3)
+    stage.until("they commit", partial(_has_committed_all, first))
+    first.crash(power=True)
+    first.start()
+    if first.replica.ruling:
+        stage.number(first, 1)
+    stage.whole()
+
+
+def short_log(stage: Stage) -> None:
+    """A member that missed committed events asks for votes."""
+    first = stage.founded()
+    stage.cut("n3")
+    stage.number(first, 3)
+    stage.until("they commit", partial(_has_committed_all, first))
+    stage.cut("n1")
+    stage.network.blocked -= {(1, 2), (2, 1)}
+    stage.say("n2 has it all, but n3 alone can make itself heard")
+    stage.drop(lambda source, _t, datagram: source == "n2" and datagram.kind == Kind.PRE_VOTE_REQUEST)
+    stage.run(1.0)
+    stage.whole()
+
+
+def old_tail(stage: Stage) -> None:
+    """A frame of a reign that is over follows a log's end; the new reign's history gives its number to another."""
+    first = stage.founded()
+    stage.cut("n1")
+    begin = first.replica.last_seq + 1
+    stage.number(first, 2)
+    stage.until("n1 has them on disk", lambda: first.book.durable > begin)
+    (frame, *_) = first.store.read(begin, 1)
+    stage.drop_frames_of("n2", "n3")
+    others = stage.node("n2"), stage.node("n3")
+    stage.until("a reign begins", lambda: any(node.replica.last_seq == begin for node in others))
+    ruler, follower = others if others[0].replica.last_seq == begin else others[::-1]
+    stage.run(0.05)
+    stage.network.gate = None
+    stage.inject(ruler.name, follower.name, frame)
+    stage.run(0.05)
+    stage.whole()
+
+
+def stale_question(stage: Stage) -> None:
+    """Somebody who has not heard of the present epoch asks for repairs."""
+    first = stage.founded()
+    last = stage.number(first, 3)
+    stage.inject("n2", "n1", Nak(0, (Range(last, last),)), promised=0)
+    stage.run(0.05)
+    stage.whole()
+
+
+def lost_disk(stage: Stage) -> None:
+    """A member comes back on an empty disk: what it had acknowledged and promised is gone, so it counts for nothing."""
+    first, second = stage.founded(), stage.node("n2")
+    stage.node("n3").crash(power=True)
+    second.crash(power=True)
+    second.wipe()
+    second.start()
+    stage.number(first, 2)
+    stage.run(0.1)
+    stage.whole()
+
+
+def second_before_first(stage: Stage) -> None:
+    """A client's second request arrives, its first one does not."""
+    first = stage.founded()
+    session = _open_session(stage, first)
+    for number in (2, 1, 2):
+        command = msgpack.packb(["witness", 0, number, b""])
+        first.submit([(encode_record(RecordKind.COMMANDS, 1, session, number, 1, command),)])
+        stage.until("it has committed", partial(_has_committed_all, first))
+    stage.whole()
+
+
 def founded_twice(stage: Stage) -> None:
     """The founder loses its disk after founding with a majority, and founds again with another one."""
     stage.cut("n3")
@@ -157,10 +234,7 @@ def founded_twice(stage: Stage) -> None:
 def half_a_command(stage: Stage) -> None:
     """The first half of a fragmented command ends one reign, its second half begins the next."""
     first = stage.founded()
-    nonce = bytes(NONCE_BYTES)
-    first.submit([(encode_record(RecordKind.OPEN, 1, 0, 0, 0, nonce),)])
-    stage.until("the session is open", partial(_has_committed_all, first))
-    session = first.replica.last_seq
+    session = _open_session(stage, first)
     command = msgpack.packb(["witness", 99, 1, bytes(300)])
     fragments = split_fragments(session, 1, 1, command, 200)
     half = len(fragments) // 2
@@ -184,6 +258,12 @@ def ghostly_heartbeats(stage: Stage) -> None:
     others = stage.node("n2"), stage.node("n3")
     stage.until("another one rules", lambda: any(node.replica.ruling for node in others))
     stage.whole()
+
+
+def _open_session(stage: Stage, ruler: SimNode) -> int:
+    ruler.submit([(encode_record(RecordKind.OPEN, 1, 0, 0, 0, bytes(NONCE_BYTES)),)])
+    stage.until("the session is open", partial(_has_committed_all, ruler))
+    return ruler.replica.last_seq
 
 
 def _durable(stage: Stage, name: str) -> int:
@@ -216,6 +296,12 @@ class Scenario(NamedTuple):
 
 
 SCENARIOS: Final[dict[str, Scenario]] = {
+    "fencing": Scenario(stale_question),
+    "assigned_frames_only": Scenario(old_tail),
+    "vote_log_rule": Scenario(short_log),
+    "reign_begins_with_vote": Scenario(resumed_reign),
+    "storage_id_checked": Scenario(lost_disk),
+    "dedupe_contiguous": Scenario(second_before_first),
     "commit_own_epoch_only": Scenario(figure_8, 5),
     "reconcile_before_ack": Scenario(long_absence),
     "commit_proven": Scenario(long_absence),

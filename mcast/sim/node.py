@@ -7,14 +7,11 @@ started again on the same disk, or on an empty one.
 
 from __future__ import annotations
 
-from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from mcast.errors import DecodeError, DiskFailed, EnvironmentProblem
-from mcast.machine.api import StateMachine
+from mcast.errors import EnvironmentProblem
 from mcast.machine.engine import Applied, Engine
 from mcast.protocol.effects import (
     Append,
@@ -32,18 +29,20 @@ from mcast.protocol.effects import (
 )
 from mcast.protocol.recovered import Recovered
 from mcast.protocol.replica import Replica, Settings
-from mcast.seal.datagram import Opener, Sealer
+from mcast.seal.datagram import Sealer
 from mcast.sim.disk import SimFiles, Stopped
-from mcast.sim.invariants import Book, Checker, Violation
-from mcast.sim.loop import Loop
-from mcast.sim.network import Arrival, Datagram, Network
+from mcast.sim.invariants import Book, Violation
+from mcast.sim.network import Arrival, Datagram
 from mcast.sim.witness import Witness
-from mcast.sim.words import Words
+from mcast.sim.worker import DiskWorker, Job
+from mcast.sim.world import DiskSpeed, World
 from mcast.storage.segment import SEGMENT_BYTES_MIN
 from mcast.storage.store import Store
 from mcast.wire.envelope import CONTROL, STREAM, UNICAST, Envelope, name_hash
 from mcast.wire.frame import Frame
 from mcast.wire.messages import Kind, Message, encode_message, kind_of
+
+__all__ = ["DiskSpeed", "SimNode", "World"]
 
 FETCH_BYTES_MAX: Final = 4_096  # small, so that a transfer takes several messages and can break in between
 PAUSED_ARRIVALS_MAX: Final = 256  # bursts a paused node's socket buffer holds
@@ -52,46 +51,12 @@ RESTART_S: Final = 0.050  # until a node that could not start is started again
 TIMER_STUCK: Final = 1_000  # timers at one instant: then the deadline never moves on
 
 
-@dataclass(slots=True)
-class DiskSpeed:
-    """Seconds a job takes: between the two, drawn anew for each."""
-
-    least_s: float
-    most_s: float
-
-
-class World:
-    """What all nodes of a run share."""
-
-    def __init__(self, loop: Loop, network: Network, checker: Checker, random: Random, names: Sequence[str]) -> None:
-        self.loop = loop
-        self.network = network
-        self.checker = checker
-        self.random = random
-        self.names = list(names)
-        self.index = {name_hash(name): index for index, name in enumerate(names)}
-        self.opener = Opener(None, "sim", list(self.index), 0)
-        self.nodes: list[SimNode] = []
-        self.marks: Counter[str] = Counter()
-        """How often rare things happened; a swarm must reach them all."""
-        self.words = Words({name_hash(name): name for name in names})
-        self.machine: Callable[[], StateMachine] | None = None
-        """Makes what the nodes run; None: a Witness."""
-
-    def open(self, datagram: Datagram) -> tuple[Envelope, Frame | Message] | str:
-        """A datagram's (envelope, body), or the reason why it is refused; opened once for all receivers."""
-        if datagram.opened is None:
-            try:
-                datagram.opened = self.opener.open_untrusted(datagram.data)
-            except DecodeError as error:
-                datagram.opened = error.reason
-        return datagram.opened
-
-
 class SimNode:
     """One node of a simulated cluster. `settings` holds for all its lives; `life` counts them."""
 
-    def __init__(self, world: World, settings: Settings, book: Book, speed: DiskSpeed, *, syncs: bool, cache_bytes: int) -> None:
+    def __init__(  # noqa: PLR0913 - each by name
+        self, world: World, settings: Settings, book: Book, speed: DiskSpeed, *, syncs: bool, cache_bytes: int
+    ) -> None:
         self.world = world
         self.settings = settings
         self.book = book
@@ -127,8 +92,7 @@ class SimNode:
         self.up = True
         self.paused = False
         self._waiting: list[list[Arrival]] = []
-        self._jobs: deque[Append | Truncate | WriteMeta] = deque()
-        self._busy = False
+        self._worker = DiskWorker(self, syncs=self._syncs)
         self._timer_at = float("inf")
         self._stuck = (0.0, 0)
         self._fetch = 0
@@ -234,7 +198,7 @@ class SimNode:
         waiting, self._waiting = self._waiting, []
         if waiting:
             self.deliver([arrival for burst in waiting for arrival in burst])
-        self._begin_job()
+        self._worker.go_on()
         self.replica.tick(self.now)
         self._settle()
 
@@ -403,81 +367,17 @@ class SimNode:
         else:
             self._arm()
 
-    # The disk
-
     def _order(self, effect: Append | Truncate | WriteMeta) -> None:
         if isinstance(effect, Append):
             self.world.checker.appended(self.book, effect.frames)
         elif isinstance(effect, Truncate):
             self.world.checker.truncated(self.book, effect.last)
-        self._jobs.append(effect)
-        self._begin_job()
+        self._worker.order(effect)
 
-    def _begin_job(self) -> None:
-        if self._busy or self.held or self.paused or not self._jobs:
-            return
-        self._busy = True
-        batch: list[Append | Truncate | WriteMeta] = [self._jobs.popleft()]
-        if isinstance(batch[0], Append):
-            while self._jobs and isinstance(self._jobs[0], Append):
-                batch.append(self._jobs.popleft())
-            appends = [job for job in batch if isinstance(job, Append)]
-            if not self._disk(self.store.append, [frame for append in appends for frame in append.frames]):
-                return
-        random, speed = self.world.random, self.speed
-        delay_s = speed.least_s + (speed.most_s - speed.least_s) * random.random()
-        if not self._syncs and isinstance(batch[0], Append):
-            delay_s = 1e-5
-        self.world.loop.after(delay_s, self._end_job, self.life, batch)
-        if not self.settings.rules.sync_before_ack and isinstance(batch[0], Append):
-            self._complete(batch)
-
-    def _end_job(self, life: int, batch: list[Append | Truncate | WriteMeta]) -> None:
-        if life != self.life:
-            return
-        if self.held or self.paused:
-            self.world.loop.after(0.001, self._end_job, life, batch)
-            return
-        first = batch[0]
-        checker = self.world.checker
-        if isinstance(first, Truncate):
-            if not self._disk(self.store.truncate, first.last):
-                return
-            checker.cut(self.book)
-        elif isinstance(first, WriteMeta):
-            self.book.writing = first.meta
-            if not self._disk(self.store.write_meta, first.meta):
-                return
-            checker.meta_written(self.book, first.meta)
-        else:
-            if self._syncs and not self._disk(self.store.sync):
-                return
-            for append in batch:
-                if isinstance(append, Append):
-                    checker.persisted(self.book, append.frames)
-        self._busy = False
-        if self.settings.rules.sync_before_ack or not isinstance(first, Append):
-            self._complete(batch)
-        self._begin_job()
-
-    def _disk(self, work: Callable[..., object], *arguments: object) -> bool:
-        """Let the store work; False when the node died of it: cut off in the middle of a call, or of a failed sync."""
-        try:
-            work(*arguments)
-        except Stopped:
-            self.world.marks["died in a disk call"] += 1
-            self.crash(power=self._syncs and self.world.random.random() < 0.5)
-        except DiskFailed as failure:
-            self.world.marks["disk failed"] += 1
-            self._say(f"!! {failure}")
-            self.crash(power=False)
-        else:
-            return True
-        return False
-
-    def _complete(self, batch: list[Append | Truncate | WriteMeta]) -> None:
-        for effect in batch:
-            self.replica.completed(effect.ticket, self.now)
+    def completed(self, jobs: Sequence[Job]) -> None:
+        """The disk is done with these."""
+        for job in jobs:
+            self.replica.completed(job.ticket, self.now)
         self._settle()
 
     # Catch-up over TCP

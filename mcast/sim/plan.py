@@ -6,16 +6,17 @@ what another would show. Partitions mostly outlast an election: shorter ones rar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Final
 
-from mcast.limits import CACHE_BYTES_MAX
+from mcast.limits import CACHE_BYTES_MAX, DEEP_GAP_FRAMES
 from mcast.sim.client import Habits
 from mcast.sim.network import Weather
 from mcast.sim.node import DiskSpeed
 
 CALM_START_S: Final = 0.3  # so that most runs found their cluster before trouble begins
+LOSS_WITHOUT_SPARE_MAX: Final = 0.1
 RECORD_BYTES_MIN: Final = 160
 KINDS: Final = (
     "crash", "torn-call", "bad-sync", "wipe", "rot", "slow-disk", "pause", "storm",
@@ -46,6 +47,8 @@ class Plan:
     frame_body_max: int
     cache_bytes: int
     """Of recent frames in a node's memory; little, so that some must be read from its journal."""
+    deep_gap_frames: int
+    """Behind which a node catches up over TCP; few, so that it happens."""
     heartbeat_max_s: float
     election_timeout_s: tuple[float, float]
     weather: Weather
@@ -72,6 +75,11 @@ def draw_plan(seed: int) -> Plan:
     sync = random.choice(("always", "always", "os"))
     trouble_s = CALM_START_S + 0.5 + random.random() * random.choice((1.5, 3.0))
     frame_body_max = random.choice((300, 500, 1_300, 1_300, 8_000))
+    faults = _faults(random, members, observers, trouble_s, election_s)
+    weather = _weather(random)
+    if any(fault.kind in DISK_LOSSES for fault in faults):
+        # Without a voter to spare every answer counts, and heavy loss can keep an election going past any bound.
+        weather = replace(weather, loss=min(weather.loss, LOSS_WITHOUT_SPARE_MAX))
     return Plan(
         seed=seed,
         members=members,
@@ -79,13 +87,14 @@ def draw_plan(seed: int) -> Plan:
         sync=sync,
         frame_body_max=frame_body_max,
         cache_bytes=random.choice((2_000, 20_000, CACHE_BYTES_MAX)),
+        deep_gap_frames=random.choice((4, 30, DEEP_GAP_FRAMES)),
         heartbeat_max_s=heartbeat_s,
         election_timeout_s=(election_s, 2 * election_s),
-        weather=_weather(random),
+        weather=weather,
         disk=_disk(random),
         clients=random.choice((1, 1, 2, 3)),
         habits=_habits(random, frame_body_max),
-        faults=_faults(random, members, observers, trouble_s, election_s),
+        faults=faults,
         trouble_s=trouble_s,
     )
 
@@ -139,7 +148,7 @@ def _faults(random: Random, members: int, observers: int, trouble_s: float, elec
             losses_left = max(0, losses_left - 1)
         some = tuple(sorted(random.sample(range(nodes), random.randint(1, max(1, nodes // 2)))))
         target = () if random.random() < 0.5 else some
-        if kind in {*DISK_LOSSES, "pause", "slow-disk"} and target:
+        if kind in {*DISK_LOSSES, "pause", "slow-disk", "isolate"} and target:
             target = some[:1]
         faults.append(Fault(at, for_s, kind, target, random.choice((0.3, 0.5, 0.9))))
     return tuple(sorted(faults, key=lambda fault: fault.at))

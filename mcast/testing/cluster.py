@@ -25,6 +25,7 @@ from mcast.config import Config, NodeConfig
 from mcast.errors import NotYet
 from mcast.limits import TIMEOUT_S
 from mcast.machine.api import StateMachine
+from mcast.net.faulty import parse_faults
 from mcast.net.link import Peer
 from mcast.net.memory import Hub
 from mcast.node.node import Node
@@ -45,7 +46,9 @@ def cluster(
     Raises:
         ConfigError: a `faults` or `loss` that is no fault specification.
     """
-    return Cluster(machine, nodes, ",".join(filter(None, [f"loss={loss}", faults, f"seed={seed}"])))
+    spec = ",".join(filter(None, [f"loss={loss}", faults, f"seed={seed}"]))
+    parse_faults(spec)
+    return Cluster(machine, nodes, spec)
 
 
 class Cluster:

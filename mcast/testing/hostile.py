@@ -36,7 +36,7 @@ DATAGRAM_BYTES_MAX: Final = 60_000  # bytes of the largest garbage: what a datag
 CHUNK: Final = 64  # datagrams between two looks at the clock
 REFUSED_TRIES: Final = 100  # times one datagram is offered to a full send buffer, a millisecond apart
 ANSWER_S: Final = 3.0  # a node has closed a nonsensical connection by then
-_INCARNATION: Final = slice(24, 40)
+_FILTERED: Final = slice(24, 24 + sockets.IGNORED_BYTES)
 _SIZES: Final = ((0, 55), (56, 140), (56, 1_472), (1_472, DATAGRAM_BYTES_MAX))
 _SIZE_WEIGHTS: Final = (30, 30, 39, 1)
 
@@ -48,8 +48,8 @@ class Sent:
     ways: Counter[str] = field(default_factory=Counter)
     ports: Counter[str] = field(default_factory=Counter)
     """By where it went: "239.77.7.1:7700"."""
-    incarnations: Counter[bytes] = field(default_factory=Counter)
-    """To the groups, by the incarnation they claim to come from: that very process never sees them."""
+    claimed: Counter[bytes] = field(default_factory=Counter)
+    """To the groups, by the beginning of the incarnation they claim: the kernel keeps these from that very process."""
     seconds: float = 0.0
 
 
@@ -157,15 +157,15 @@ def flood(config: Config, hostile: Hostile, per_port: int, rate: float) -> Sent:
             peer = sockets.resolve(node.host, node.port)
             family = socket.AF_INET6 if len(peer) == 4 else socket.AF_INET
             targets.append((stack.enter_context(socket.socket(family, socket.SOCK_DGRAM)), peer, node.address))
-        for number, (sock, peer, name) in enumerate(_in_turn(targets, per_port)):
+        for number, (sock, to, name) in enumerate(_in_turn(targets, per_port)):
             if number % CHUNK == 0:
                 time.sleep(max(began + number / rate - time.monotonic(), 0))
             way, datagram = hostile.datagram()
-            _send(sock, datagram, peer)
+            _send(sock, datagram, to)
             sent.ways[way] += 1
             sent.ports[name] += 1
-            if peer is None and len(datagram) >= _INCARNATION.stop:
-                sent.incarnations[datagram[_INCARNATION]] += 1
+            if to is None and len(datagram) >= _FILTERED.stop:
+                sent.claimed[datagram[_FILTERED]] += 1
     sent.seconds = time.monotonic() - began
     return sent
 

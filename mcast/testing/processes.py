@@ -36,7 +36,8 @@ class Processes:
     """Nodes n1, n2, ... as processes: an async context manager. Entered, all of them are live.
 
     `machine` is "module:Class", found in `machine_folder` or installed. `faults` maps a node's id to its fault
-    specification; "*" stands for all others. `keep_in` keeps config, journals and logs in that folder.
+    specification; "*" stands for all others. `keep_in` keeps config, journals and logs in that folder. `wrap` maps a
+    node's id to words before its command, such as `unshare`'s, that end in becoming the node. `ipv6` moves all to ::1.
 
     Raises on entering:
         ConfigError: a machine or fault that cannot be used. EnvironmentProblem: a node ended; its last words.
@@ -56,6 +57,8 @@ class Processes:
         sealed: bool = False,
         faults: Mapping[str, str] | None = None,
         keep_in: Path | None = None,
+        wrap: Mapping[str, Sequence[str]] | None = None,
+        ipv6: bool = False,
     ) -> None:
         self.config: Config
         self.path: Path
@@ -67,6 +70,8 @@ class Processes:
         self._machine_folder = machine_folder
         self._faults = dict(faults or {})
         self._folder = keep_in
+        self._wrap = dict(wrap or {})
+        self._ipv6 = ipv6
         self._children: dict[str, Process] = {}
         self._stack = contextlib.AsyncExitStack()
 
@@ -92,15 +97,21 @@ class Processes:
         """A client of this cluster."""
         return connect(self.config, at, strict=strict)
 
-    async def start(self, node_id: str) -> None:
-        """Start a node's process (again); it need not be live yet."""
-        fault = self._faults.get(node_id, self._faults.get("*"))
-        command = [sys.executable, "-m", "mcast", "node", "-c", str(self.path), "--id", node_id]
+    async def start(self, node_id: str, fault: str | None = None) -> None:
+        """Start a node's process (again); it need not be live yet. `fault` replaces what the cluster was made with."""
+        fault = fault or self._faults.get(node_id, self._faults.get("*"))
+        command = [*self._wrap.get(node_id, ()), sys.executable, "-m", "mcast", "node"]
+        command += ["-c", str(self.path), "--id", node_id]
         command += ["--parent", str(os.getpid()), *(["--fault", fault] if fault else [])]
+        environment = dict(os.environ)
+        if self._machine_folder is not None:
+            found_first = [str(self._machine_folder.resolve()), *filter(None, [environment.get("PYTHONPATH")])]
+            environment["PYTHONPATH"] = os.pathsep.join(found_first)
         with self.log(node_id).open("ab") as log:
             self._children[node_id] = await asyncio.create_subprocess_exec(
-                *command, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
+                *command, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                env=environment,
+            )  # fmt: skip
 
     async def stop(self, node_id: str) -> int:
         """SIGTERM, then SIGKILL if it does not end in time; its exit code."""
@@ -143,6 +154,14 @@ class Processes:
         """
         return await self._until(lambda status, nodes: bool(status["sequencer"]), timeout_s, "live")
 
+    async def settled(self, timeout_s: float = READY_S) -> dict[str, Any]:
+        """Wait until every running node has applied the same, newest event, without gaps; the status document then.
+
+        Raises:
+            NotYet: not in time. EnvironmentProblem: a node's process ended meanwhile; its last words.
+        """
+        return await self._until(_is_settled, timeout_s, "settled")
+
     async def equal(self, timeout_s: float = READY_S) -> dict[str, Any]:
         """Wait until every running node is live, without gaps, at the same event with the same chains; the status.
 
@@ -151,9 +170,7 @@ class Processes:
         """
 
         def equal(status: dict[str, Any], nodes: Sequence[dict[str, Any]]) -> bool:
-            ends = {(node["applied_seq"], node["chain"], node["result_chain"]) for node in nodes}
-            idle = all(node["applied_seq"] == node["last_seq"] and not node["gaps_open"] for node in nodes)
-            return bool(status["sequencer"]) and len(ends) == 1 and idle
+            return _is_settled(status, nodes) and len({(node["chain"], node["result_chain"]) for node in nodes}) == 1
 
         return await self._until(equal, timeout_s, "equal")
 
@@ -209,9 +226,11 @@ class Processes:
 
     def _config_text(self, folder: Path) -> str:
         ports = free_ports(self._members + self._observers)
-        group = f"239.77.{secrets.randbelow(250) + 1}.{secrets.randbelow(250) + 1}"
-        port = free_port_pair()
-        lines = ["[cluster]", 'name = "local"', f'group = "{group}"', f"port = {port}", 'interface = "127.0.0.1"']
+        own = [secrets.randbelow(250) + 1 for _ in range(2)]
+        group = "ff01::77:{:x}{:02x}" if self._ipv6 else "239.77.{}.{}"
+        host, interface = ("[::1]", "::1") if self._ipv6 else ("127.0.0.1", "127.0.0.1")
+        lines = ["[cluster]", 'name = "local"', f'group = "{group.format(*own)}"', f"port = {free_port_pair()}"]
+        lines += [f'interface = "{interface}"']
         lines += [f'{key} = "{value}"' for key, value in self._settings.items()]
         lines += [f"mtu = {self._mtu}", "allow_faults = true"]
         if self._sealed:
@@ -219,8 +238,13 @@ class Processes:
             lines.append('key_file = "lab.key"')
         for index in range(self._members + self._observers):
             role = "member" if index < self._members else "observer"
-            lines += ["[[node]]", f'id = "n{index + 1}"', f'address = "127.0.0.1:{ports[index]}"', f'role = "{role}"']
+            lines += ["[[node]]", f'id = "n{index + 1}"', f'address = "{host}:{ports[index]}"', f'role = "{role}"']
         return "\n".join(lines) + "\n"
+
+
+def _is_settled(status: dict[str, Any], nodes: Sequence[dict[str, Any]]) -> bool:
+    idle = all(node["applied_seq"] == node["last_seq"] and not node["gaps_open"] for node in nodes)
+    return bool(status["sequencer"]) and idle and len({node["applied_seq"] for node in nodes}) == 1
 
 
 def free_ports(count: int) -> list[int]:

@@ -65,6 +65,7 @@ class StreamKind(IntEnum):
     GONE = 19
     PING = 20
     PONG = 21
+    HANDOVER = 22
 
 
 class Status(IntEnum):
@@ -173,8 +174,15 @@ class Fault(NamedTuple):
     spec: str
 
 
+class Handover(NamedTuple):
+    """To the sequencer's node: give your role to the node with the id `to`."""
+
+    id: int
+    to: str
+
+
 class Report(NamedTuple):
-    """The answer to STATUS, GAPS and FAULT."""
+    """The answer to STATUS, GAPS, FAULT and HANDOVER."""
 
     id: int
     report: dict[str, Any]
@@ -221,7 +229,7 @@ class Ping(NamedTuple):
 
 StreamMessage = (
     Hello | Welcome | Opened | Result | Query | Answer | QueryRefused | Ask | Fault | Report | Failure | ForwardRefused
-    | Fetch | FetchEnd | FetchGone | Ping
+    | Fetch | FetchEnd | FetchGone | Ping | Handover
 )  # fmt: skip
 
 type_of: Final[dict[StreamKind, type]] = {
@@ -230,6 +238,7 @@ type_of: Final[dict[StreamKind, type]] = {
     StreamKind.STATUS: Ask, StreamKind.GAPS: Ask, StreamKind.FAULT: Fault, StreamKind.REPORT: Report,
     StreamKind.ERROR: Failure, StreamKind.FORWARD_REFUSED: ForwardRefused, StreamKind.FETCH: Fetch,
     StreamKind.FETCH_END: FetchEnd, StreamKind.GONE: FetchGone, StreamKind.PING: Ping, StreamKind.PONG: Ping,
+    StreamKind.HANDOVER: Handover,
 }  # fmt: skip
 RAW_KINDS: Final = frozenset({StreamKind.SUBMIT, StreamKind.FORWARD, StreamKind.FRAMES})
 
@@ -454,4 +463,5 @@ _CHECKS: Final[dict[int, tuple[Any, tuple[_Check, ...]]]] = {
     StreamKind.GONE: (FetchGone, (_SEQ,)),
     StreamKind.PING: (Ping, (_ID,)),
     StreamKind.PONG: (Ping, (_ID,)),
+    StreamKind.HANDOVER: (Handover, (_ID, _NAME)),
 }  # fmt: skip

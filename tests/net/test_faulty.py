@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from mcast.errors import ConfigError
 from mcast.net.faulty import DELAYED_MAX, REORDER_S, Faults, FaultSpec, parse_faults
-from mcast.wire.envelope import CONTROL, STREAM, Envelope, encode_envelope
+from mcast.wire.envelope import CONTROL, STREAM, Envelope, encode_envelope, name_hash
 from mcast.wire.messages import Kind
 
 INCARNATION = bytes(range(16))
@@ -32,6 +32,8 @@ def test_a_whole_specification_is_read() -> None:
     assert parse_faults(str(spec)) == spec
     assert parse_faults("clear") is None
     assert parse_faults("delay=1s") == FaultSpec(delay_s=1.0)
+    cut = parse_faults("cut=n3+n2,loss=1%")
+    assert cut == FaultSpec(loss=0.01, cut=frozenset({"n2", "n3"})) and parse_faults(str(cut)) == cut
 
 
 @pytest.mark.parametrize(
@@ -41,7 +43,9 @@ def test_a_whole_specification_is_read() -> None:
         ("loss=101%", "out of range"), ("loss=60%,dup=60%", "more than 100%"), ("loss=1%,loss=2%", "twice"),
         ("lag=5ms", "unknown fault"), ("delay=5", "wants a number with ms"), ("delay=11s", "out of range"),
         ("seed=1.5", "out of range"), ("seed=x", "wants a number"), ("loss=nan%", "wants a number"),
-        ("loss=5%;reboot", "wants a number"), ("loss=1%," * 100, "longer than"),
+        ("loss=5%;reboot", "wants a number"),
+        ("cut=", "wants node ids"), ("cut=n1+", "wants node ids"), ("cut=n1,cut=n2", "twice"),
+        ("loss=1%," * 100, "longer than"),
     ],
 )  # fmt: skip
 def test_a_bad_specification_is_answered_with_an_example(spec: str, problem: str) -> None:
@@ -80,6 +84,15 @@ def test_only_first_sent_data_is_noted() -> None:
     others = [data(1, Kind.REPAIR, CONTROL), data(2, Kind.HEARTBEAT, CONTROL), b"garbage", b""]
     assert lossy.receive([*others, data(9)], 0.0) == []
     assert notes == [("lost", INCARNATION, 9)]
+
+
+def test_nothing_comes_through_from_nodes_that_are_cut_off() -> None:
+    severed, notes = faults("cut=n7+n8")
+    envelope = Envelope(Kind.DATA, STREAM, 0, 1, name_hash("n7"), INCARNATION, 1, 1)
+    other = encode_envelope(envelope._replace(sender=name_hash("n9")))
+    buffer = bytearray(encode_envelope(envelope))
+    assert severed.receive([memoryview(buffer), other, b"garbage"], 0.0) == [other, b"garbage"]
+    assert notes == [("lost", INCARNATION, 1)]
 
 
 def test_corruption_flips_one_bit() -> None:

@@ -98,6 +98,30 @@ def test_the_kernel_drops_ones_own_incarnation_and_nothing_else(make_link: MakeL
     assert link.receive() == []
 
 
+@pytest.mark.skipif(not LINUX, reason="the filter is Linux's")
+@pytest.mark.parametrize("offload", [True, False])
+def test_ones_own_datagrams_are_no_kernel_drops_and_hide_none(make_link: MakeLink, offload: bool) -> None:
+    own = bytes(range(16))
+    link, other = make_link(incarnation=own, offload=offload), make_link(offload=offload)
+    mine = bytes(24) + own + bytes(1000)
+    for _ in range(5):
+        link.send(STREAM, [mine] * 50)
+        link.send(CONTROL, [mine])
+        other.send(STREAM, [b"theirs"])
+        other.send(CONTROL, [b"theirs"])
+        assert receive(link, 2) == [b"theirs"] * 2
+    assert link.counters.kernel_drops == 0
+    for sock in link._hearing:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 10)
+    for _ in range(400):
+        other.send(STREAM, [bytes(1400)])
+    heard = len(receive(link, 400, wait_s=0.05))
+    link.send(STREAM, [mine] * 50)
+    other.send(STREAM, [b"theirs"])
+    assert receive(link, 1) == [b"theirs"]
+    assert link.counters.kernel_drops == 400 - heard > 0
+
+
 def test_a_datagram_larger_than_the_interface_carries_is_a_counted_loss(make_link: MakeLink) -> None:
     link = make_link()
     link.send(STREAM, [bytes(65_507)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import random
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,13 +14,14 @@ import pytest
 
 from mcast import limits
 from mcast.client.client import connect
-from mcast.errors import EnvironmentProblem, NotSent
+from mcast.errors import ConfigError, EnvironmentProblem, NotSent, Refused, Unknown
 from mcast.machine.kv import KeyValue
 from mcast.node import connection as connection_module
 from mcast.node import gateway as gateway_module
 from mcast.node.fake import FakeCluster, serving
 from mcast.node.gateway import Gateway
-from mcast.seal.keys import generate_key_file
+from mcast.seal.keys import generate_key_file, load_keys
+from mcast.seal.tls import client_context
 from mcast.wire.envelope import name_hash
 from mcast.wire.records import RecordKind, encode_record
 from mcast.wire.stream import (
@@ -134,6 +136,8 @@ async def test_whoever_does_not_belong_is_told_why_and_counted(
     assert words in await raw.ended()
     statistics = gateways["n1"].statistics()
     assert sum(statistics.hostile.values()) == 1 and statistics.connections == 0
+    status = (await connect(cluster.config).status())["nodes"][0]
+    assert status["refused_connections"] == statistics.hostile
 
 
 @pytest.mark.parametrize(
@@ -289,10 +293,51 @@ async def test_stop_answers_what_is_under_way_first(cluster: FakeCluster, gatewa
 
 
 async def test_a_halted_node_sends_its_clients_away(cluster: FakeCluster, gateways: dict[str, Gateway]) -> None:
-    async with connect(cluster.config, at="n2") as client:
-        cluster.shells["n2"].halted = "a rule was broken"
+    async with connect(cluster.config, at="n2") as client, connect(cluster.config, at="n2") as reader:
+        cluster.shells["n2"].halt("a rule was broken")
         assert (await client.submit("incr", "k")).value == 1
         assert client.node != "n2"
+        with pytest.raises(Refused, match="n2 has halted: a rule was broken") as caught:
+            await reader.query("get", "k", consistency="any")
+        assert caught.value.try_node == "n1"
+        assert (await reader.status())["nodes"][1]["reachable"], "it goes on saying so"
+
+
+async def test_what_a_node_forwarded_before_it_halted_is_answered_by_another(
+    cluster: FakeCluster, gateways: dict[str, Gateway]
+) -> None:
+    async with connect(cluster.config, at="n2") as client:
+        await client.submit("incr", "k")
+        cluster.held = True
+        task = asyncio.create_task(client.submit("incr", "k"))
+        while cluster.shells["n1"].submitted < 3:
+            await asyncio.sleep(0)
+        cluster.shells["n2"].halt("a rule was broken")
+        while client.node in (None, "n2"):
+            await asyncio.sleep(0)
+        cluster.release()
+        assert (await asyncio.wait_for(task, 1)).value == 2, "once, though it was sent twice"
+        assert client.node != "n2"
+
+
+async def test_a_client_that_wants_no_other_node_hears_why_a_halted_one_takes_nothing(
+    cluster: FakeCluster, gateways: dict[str, Gateway], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    greeted = 0
+    greet = gateways["n2"].greet
+
+    def counting(*arguments: Any) -> bytes:
+        nonlocal greeted
+        greeted += 1
+        return greet(*arguments)
+
+    monkeypatch.setattr(gateways["n2"], "greet", counting)
+    async with connect(cluster.config, at="n2", strict=True) as client:
+        cluster.shells["n2"].halt("a rule was broken")
+        with pytest.raises((NotSent, Unknown), match="n2 has halted: a rule was broken"):
+            await client.submit("incr", "k", timeout=0.3)
+        assert greeted < 10, "it is not asked again and again without a pause"
+    assert cluster.last_seq == 0
 
 
 async def test_with_a_key_file_everything_is_tls_and_peers_prove_their_incarnation(tmp_path: Path) -> None:
@@ -307,7 +352,26 @@ async def test_with_a_key_file_everything_is_tls_and_peers_prove_their_incarnati
         assert cluster.shells["n1"].proofs == [(name_hash("n2"), cluster.shells["n2"].incarnation)]
         for key_file, words in ((tmp_path / "other.key", "key"), (None, "key")):
             stranger = dataclasses.replace(cluster.config, key_file=key_file)
-            with pytest.raises(NotSent, match=words):
+            with pytest.raises(ConfigError, match=words):
                 async with connect(stranger, timeout=0.3):
                     pass
         assert gateways["n1"].statistics().connections <= 1
+
+
+async def test_what_never_shakes_hands_with_a_sealed_node_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "HANDSHAKE_S", 0.05)
+    generate_key_file(tmp_path / "lab.key")
+    generate_key_file(tmp_path / "other.key")
+    cluster = FakeCluster(tmp_path, KeyValue, nodes=1, key_file=tmp_path / "lab.key")
+    where = cluster.config.node("n1")
+    async with serving(cluster) as gateways:
+        raw = await Raw.open(cluster, "n1")
+        raw.send(b"GET / HTTP/1.1\r\n\r\n")
+        await raw.ended()
+        with pytest.raises(ssl.SSLError):
+            await asyncio.open_connection(where.host, where.port, ssl=client_context(load_keys(tmp_path / "other.key")))
+        async with asyncio.timeout(5):
+            while gateways["n1"].statistics().hostile != {"no TLS handshake": 2}:
+                await asyncio.sleep(0.001)

@@ -20,8 +20,8 @@ from mcast.wire.stream import Query, Splitter, StreamKind, decode_stream_untrust
 class Asked:
     """A Queries and what it replied."""
 
-    def __init__(self, folder: Path) -> None:
-        self.cluster = FakeCluster(folder, KeyValue, nodes=1)
+    def __init__(self, folder: Path, nodes: int = 1) -> None:
+        self.cluster = FakeCluster(folder, KeyValue, nodes=nodes)
         self.shell: FakeShell = self.cluster.shells["n1"]
         self.queries = Queries(self.shell)  # type: ignore[arg-type]
         self.shell.on_applied.append(lambda applied: self.queries.applied())
@@ -124,7 +124,22 @@ async def test_a_raising_handler_and_an_answer_that_cannot_be_packed_fail_alone(
         msgpack.packb(refused)
 
 
-async def test_a_halted_node_answers_nothing(asked: Asked) -> None:
-    asked.shell.halted = "the disk failed"
+@pytest.mark.parametrize(("ruling", "better"), [("n1", "n2"), ("n3", "n3"), (None, "n2")])
+async def test_a_halted_node_refuses_every_query_and_names_another(
+    tmp_path: Path, ruling: str | None, better: str
+) -> None:
+    asked = Asked(tmp_path, nodes=3)
+    asked.cluster.reign(ruling)
+    asked.ask(min_seq=1)
+    asked.shell.halt("the disk failed")
+    asked.queries.halted()
     asked.ask(level="any")
-    assert "the disk failed" in asked.replies[0].reason
+    asked.ask(min_seq=1)
+    assert [(refused.kind, refused.try_node) for refused in asked.replies] == [("refused", better)] * 3
+    assert all("n1 has halted: the disk failed" in refused.reason for refused in asked.replies)
+
+
+async def test_a_halted_node_that_is_alone_names_nobody(asked: Asked) -> None:
+    asked.shell.halt("the disk failed")
+    asked.ask()
+    assert asked.replies[0].try_node is None

@@ -9,6 +9,7 @@ import msgpack
 import pytest
 
 import mcast
+from mcast.cli.exits import exit_code_of
 from mcast.config import Config, NodeConfig
 from mcast.errors import ConfigError, EnvironmentProblem, Refused
 from mcast.machine.engine import Applied
@@ -200,6 +201,45 @@ async def test_a_machine_that_overflows_the_stack_halts_its_node_which_says_why(
     status = watch.shell.status()
     assert status["state"] == "halted" and "RecursionError" in status["reason"]
     assert not watch.shell.submit([commands(session, 2, [["dive"]])])
+
+
+class Hungry(KeyValue):
+    hungry = False
+
+    @mcast.command
+    def eat(self, ctx: mcast.Context) -> None:
+        if self.hungry:
+            raise MemoryError
+
+
+async def test_a_journal_that_cannot_be_replayed_is_told_with_what_to_do(
+    tmp_path: Path, running: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = await start(running, config(tmp_path), machine=Hungry())
+    await watch.ruling()
+    session = await open_session(watch)
+    watch.shell.submit([commands(session, 1, [["eat"]])])
+    await watch.until(lambda: len(watch.applied) == 2)
+    watch.shell.submit([commands(session, 2, [["set", "k", 1]])])  # its frame says that the one before is committed
+    await watch.until(lambda: len(watch.applied) == 3)
+    await watch.shell.stop()
+    monkeypatch.setattr(Hungry, "hungry", True)
+    for _ in range(2):  # nothing stays locked or open
+        with pytest.raises(EnvironmentProblem, match="n1 cannot replay its journal in .*n1.*MemoryError.*move") as caught:
+            await Shell(config(tmp_path), "n1", hub=Hub(), machine=Hungry()).open()
+    assert exit_code_of(caught.value) == 4 and "\n" not in str(caught.value)
+
+
+async def test_whoever_wants_to_know_hears_of_the_halt_once(tmp_path: Path, running: AsyncExitStack) -> None:
+    watch = await start(running, config(tmp_path), machine=Deep())
+    heard: list[str | None] = []
+    watch.shell.on_halted.append(lambda: heard.append(watch.shell.halted))
+    await watch.ruling()
+    session = await open_session(watch)
+    watch.shell.submit([commands(session, 1, [["dive"]])])
+    async with asyncio.timeout(5):
+        await watch.shell.stopped.wait()
+    assert len(heard) == 1 and heard[0] is not None and "RecursionError" in heard[0]
 
 
 async def test_a_callback_that_raises_halts_the_node(tmp_path: Path, running: AsyncExitStack) -> None:

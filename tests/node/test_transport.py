@@ -1,3 +1,4 @@
+from mcast.limits import UNPROVEN_S
 from mcast.net.faulty import Faults, FaultSpec
 from mcast.net.memory import Hub, MemoryLink
 from mcast.node.transport import Transport, ordered_by_reign
@@ -73,6 +74,16 @@ def test_garbage_is_counted_under_its_reason() -> None:
     a.link.send(CONTROL, [b"", b"x" * 100])
     assert b.receive(0.0) == []
     assert b.dropped == {"short envelope": 1, "not an mcast datagram": 1}
+
+
+def test_what_was_held_for_a_proof_that_never_came_is_counted() -> None:
+    a, b = pair()
+    sealer = Sealer(None, "lab", "a", bytes([9]) * 16)
+    a.link.send(STREAM, sealer.seal_frames(Kind.DATA, STREAM, 5, FRAMES))
+    assert b.receive(10.0) == []
+    assert b.refused() == {}
+    b.tick(10.0 + UNPROVEN_S)
+    assert b.refused() == {"never proven": len(FRAMES)}
 
 
 def test_a_node_without_an_address_is_counted_not_raised() -> None:

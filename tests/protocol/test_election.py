@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from mcast.protocol.effects import EpochChanged, WriteMeta
+from mcast.protocol.effects import Effect, EpochChanged, WriteMeta
 from mcast.protocol.replica import Replica
 from mcast.protocol.rules import Rules
 from mcast.wire.messages import Handover, PeerState, PreVote, PreVoteRequest, Stale, Vote, VoteRequest
@@ -206,3 +206,19 @@ def test_who_is_appointed_calls_the_vote_without_asking_for_silence() -> None:
     assert of(VoteRequest, settle(node, 2.1)) == []
     node.receive([arrival("n3", Handover(1), promised=1)], 2.1)
     assert of(VoteRequest, settle(node, 2.1))
+
+
+def test_a_candidate_asks_again_before_it_tries_a_higher_epoch() -> None:
+    node = silent()
+    request = canvass(node)
+    node.receive([arrival("n2", PreVote(2, STORAGE["n2"], True, request.nonce), promised=1)], 2.0)
+    calls = of(VoteRequest, settle(node, 2.0))
+    while not of(PreVoteRequest, effects := tick_next(node)):
+        calls += of(VoteRequest, effects)
+    assert [call.epoch for call in calls] == [2, 2, 2]
+
+
+def tick_next(node: Replica) -> list[Effect]:
+    now = node.next_deadline()
+    node.tick(now)
+    return settle(node, now)

@@ -251,3 +251,21 @@ def test_each_rule_can_be_ablated(rule: str) -> None:
 
 def test_genesis_alone_has_its_own_reign() -> None:
     assert Log(recovered(frames=[genesis()])).reigns == [Reign(0, 1, bytes(16))]
+
+
+def test_a_transfer_may_bring_more_than_was_known_to_exist() -> None:
+    node = follower(LOG[:2])
+    hear(node, LOG[:2], high=3)
+    node.transferred(LOG[2:5], KEY["n3"], 0.02)
+    hear(node, LOG, high=5, now=0.03, round=2)
+    assert node.ledger_report().open == ()
+
+
+def test_an_original_that_arrives_after_its_transfer_was_not_lost() -> None:
+    node = follower(LOG[:2])
+    hear(node, LOG[:2], stream_sent=1)
+    node.transferred(LOG[2:4], KEY["n3"], 0.02)
+    assert node.ledger_report().transferred == 2
+    node.receive([frame_arrival("n1", LOG[2], counter=2), frame_arrival("n1", LOG[3], counter=3)], 0.03)
+    report = node.ledger_report()
+    assert (report.lost, report.transferred) == (0, 0)

@@ -84,6 +84,18 @@ def test_later_losses_join_the_episodes_timer() -> None:
     assert [gap.first for gap in missing.due(NAK_DELAY_S)] == [1, 3, 5]
 
 
+def test_a_nak_that_goes_anyway_takes_others_along() -> None:
+    missing = gaps()
+    missing.seen(2, 3, 0.0)
+    missing.declare(0.002)
+    missing.seen(5, 6, 0.0025)
+    missing.seen(8, 9, 0.0026)
+    missing.declare(0.0026)
+    assert [gap.first for gap in missing.due(0.003)] == [1, 4]
+    missing.declare(0.0046)
+    assert [gap.first for gap in missing.due(0.0075)] == [1, 4, 7]
+
+
 def test_retries_back_off_and_are_bounded() -> None:
     missing = gaps()
     missing.expect(1, 0.0)

@@ -1,0 +1,100 @@
+"""Handing over the sequencer's role: `mcast handover`, and a sequencer that is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from mcast.clock import monotonic_s
+from mcast.limits import HANDOVER_S
+from mcast.protocol.effects import Notice
+from mcast.wire.envelope import name_hash
+from mcast.wire.stream import Failure, Handover, StreamKind, pack_message
+
+if TYPE_CHECKING:
+    from mcast.machine.engine import Applied
+    from mcast.node.shell import Shell
+
+RETIRE_S: Final = 0.5  # a stopping sequencer waits no longer for its successor to rule
+SLACK_S: Final = 0.5  # beyond HANDOVER_S: for the successor's election, and its first event to be applied here
+
+
+class Handovers:
+    """Gives the role away, and waits until the successor rules: its reign's first event is committed and applied here.
+
+    `report(connection, id, node)` answers whoever asked.
+    """
+
+    def __init__(self, shell: Shell, report: Callable[[Any, int, dict[str, Any]], None]) -> None:
+        self._shell = shell
+        self._report = report
+        self._nodes = {node.id: name_hash(node.id) for node in shell.config.nodes}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Event()
+
+    def asked(self, connection: Any, message: Handover) -> None:
+        """A connection wants the role moved to a node; REPORT when that rules, ERROR when it will not."""
+        task = asyncio.get_running_loop().create_task(self._answer(connection, message))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def retire(self) -> None:
+        """Hand over to whoever is best placed, if this node rules and there is anybody; returns within RETIRE_S."""
+        replica = self._shell.replica
+        successor = replica.successor(monotonic_s()) if self._shell.halted is None else None
+        if successor is not None:
+            await self._give(successor, RETIRE_S)
+
+    async def stop(self) -> None:
+        """Wait for nobody any more."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _answer(self, connection: Any, message: Handover) -> None:
+        shell, began_s = self._shell, monotonic_s()
+        to = self._nodes.get(message.to)
+        if to is None:
+            problem: str | None = f"no node {message.to!r} in the config of {shell.node_id}"
+        elif shell.replica.ruling and to == name_hash(shell.node_id):
+            problem = None
+        else:
+            problem = await self._give(to, HANDOVER_S + SLACK_S)
+        if problem is not None:
+            connection.post(pack_message(StreamKind.ERROR, Failure(message.id, problem[:1_000])))
+            return
+        ms = round((monotonic_s() - began_s) * 1e3, 3)
+        self._report(connection, message.id, {"id": shell.node_id, "to": message.to, "ms": ms})
+
+    async def _give(self, to: int, timeout_s: float) -> str | None:
+        """Hand over to `to`; None when it rules, else why it does not."""
+        shell = self._shell
+        epoch = shell.replica.epoch
+        shell.on_applied.append(self._applied)
+        shell.on_notice.append(self._noticed)
+        try:
+            refusal = shell.hand_over(to)
+            if refusal is not None:
+                return refusal
+            async with asyncio.timeout(timeout_s):
+                while not self._rules(to, epoch):
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            return f"the successor did not take over within {timeout_s:g} s; epoch {shell.replica.epoch} goes on"
+        finally:
+            shell.on_applied.remove(self._applied)
+            shell.on_notice.remove(self._noticed)
+        return None
+
+    def _rules(self, to: int, epoch: int) -> bool:
+        replica, engine = self._shell.replica, self._shell.engine
+        return replica.sequencer == to and engine.applied_epoch == replica.epoch > epoch
+
+    def _applied(self, applied: Sequence[Applied]) -> None:
+        self._changed.set()
+
+    def _noticed(self, notice: Notice) -> None:
+        self._changed.set()

@@ -1,0 +1,105 @@
+"""A simulated node's disk at work: jobs in order, one at a time, each taking a while; appends that wait go together.
+
+It is the shell's helper thread: a batch is written when it begins and durable when it ends, and anything may happen
+to the process in between, or in the middle of a call.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from mcast.errors import DiskFailed
+from mcast.protocol.effects import Append, Truncate, WriteMeta
+from mcast.sim.disk import Stopped
+
+if TYPE_CHECKING:
+    from mcast.sim.node import SimNode
+
+Job = Append | Truncate | WriteMeta
+WRITE_S: Final = 1e-5  # a write that nobody waits to be synced
+HELD_S: Final = 0.001  # between two looks at whether a disk is still held
+
+
+class DiskWorker:
+    """Carries out one life's disk jobs. With `syncs` off, appends complete once written."""
+
+    def __init__(self, node: SimNode, *, syncs: bool) -> None:
+        self._node = node
+        self._syncs = syncs
+        self._jobs: deque[Job] = deque()
+        self._busy = False
+
+    def order(self, job: Job) -> None:
+        """Do this after all that was ordered before."""
+        self._jobs.append(job)
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Begin the next job, if nothing is in the way."""
+        node = self._node
+        if self._busy or node.held or node.paused or not self._jobs:
+            return
+        self._busy = True
+        batch = [self._jobs.popleft()]
+        if isinstance(batch[0], Append):
+            while self._jobs and isinstance(self._jobs[0], Append):
+                batch.append(self._jobs.popleft())
+            if not self._do(node.store.append, [frame for append in _appends(batch) for frame in append.frames]):
+                return
+        random, speed = node.world.random, node.speed
+        delay_s = speed.least_s + (speed.most_s - speed.least_s) * random.random()
+        if not self._syncs and isinstance(batch[0], Append):
+            delay_s = WRITE_S
+        node.world.loop.after(delay_s, self._end, node.life, batch)
+        if not node.settings.rules.sync_before_ack and isinstance(batch[0], Append):
+            node.completed(batch)
+
+    def _end(self, life: int, batch: list[Job]) -> None:
+        node, first = self._node, batch[0]
+        if life != node.life:
+            return
+        if node.held or node.paused:
+            node.world.loop.after(HELD_S, self._end, life, batch)
+            return
+        checker, book = node.world.checker, node.book
+        if isinstance(first, Truncate):
+            if not self._do(node.store.truncate, first.last):
+                return
+            checker.cut(book)
+        elif isinstance(first, WriteMeta):
+            book.writing = first.meta
+            if not self._do(node.store.write_meta, first.meta):
+                return
+            checker.meta_written(book, first.meta)
+        else:
+            if self._syncs and not self._do(node.store.sync):
+                return
+            for append in _appends(batch):
+                checker.persisted(book, append.frames)
+        self._busy = False
+        if node.settings.rules.sync_before_ack or not isinstance(first, Append):
+            node.completed(batch)
+        if life == node.life:
+            self.go_on()
+
+    def _do(self, work: Callable[..., object], *arguments: object) -> bool:
+        """Let the store work; False when the node died of it: cut off in the middle of a call, or of a failed sync."""
+        node = self._node
+        try:
+            work(*arguments)
+        except Stopped:
+            node.world.marks["died in a disk call"] += 1
+            node.crash(power=self._syncs and node.world.random.random() < 0.5)
+        except DiskFailed as failure:
+            node.world.marks["disk failed"] += 1
+            node.world.loop.say(f"{node.name} !! {failure}")
+            node.crash(power=False)
+        else:
+            return True
+        return False
+
+
+def _appends(batch: Sequence[Job]) -> list[Append]:
+    return [job for job in batch if isinstance(job, Append)]

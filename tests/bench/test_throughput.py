@@ -1,0 +1,71 @@
+import asyncio
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from mcast.bench import throughput
+from mcast.bench.job import BrokenRun, run_job
+from mcast.bench.throughput import Workload
+
+
+async def test_a_small_round_is_measured_beside_the_yardstick() -> None:
+    document = await throughput.measure(Workload(events=3_000, nodes=2), 1, lambda what, share: None)
+    (one,) = document["rounds"]
+    assert document["workload"]["event_bytes"] == 12
+    assert one["events_per_s"] > 0
+    assert one["acknowledged_per_s"] > 0
+    assert one["ratio"] == pytest.approx(one["events_per_s"] / one["yardstick_per_s"], rel=1e-2)
+    assert document["ratio"] == {"median": one["ratio"], "min": one["ratio"], "max": one["ratio"]}
+    assert set(one["cpu_us_per_event"]) == {"n1", "n2", "client"}
+    assert one["sequencer"] in ("n1", "n2")
+
+
+async def test_a_job_that_fails_says_why(tmp_path: Path) -> None:
+    job = {"config": str(tmp_path / "none.toml"), "at": "n1", "rate": 1, "seconds": 1, "size": 12}
+    with pytest.raises(BrokenRun, match=r"none\.toml"):
+        await run_job("steady", job, lambda share: None)
+
+
+async def test_a_job_without_a_result_gives_its_last_words() -> None:
+    with pytest.raises(BrokenRun, match="ended without a result: KeyError"):
+        await run_job("nonesuch", {}, lambda share: None)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+async def test_a_cancelled_job_is_killed_with_all_it_started(tmp_path: Path) -> None:
+    """The yardstick's receivers wait for datagrams that never come, unless someone ends them."""
+    job = {"nodes": 2, "mtu": 1_500, "event_bytes": 16, "events": 100_000_000}
+    task = asyncio.ensure_future(run_job("yardstick", job, lambda share: None))
+    async with asyncio.timeout(8):
+        while len(started := _descendants()) < 3:  # the job and its two receivers
+            await asyncio.sleep(0.02)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    async with asyncio.timeout(8):
+        while any(_lives(pid) for pid in started):
+            await asyncio.sleep(0.02)
+
+
+def _lives(pid: int) -> bool:
+    """Whether it runs; a zombie has no command line."""
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
+    except OSError:
+        return False
+
+
+def _descendants() -> set[int]:
+    """Processes that this one started, and that those did."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            pid, _, rest = path.read_text().partition(" (")
+            parents[int(pid)] = int(rest.rpartition(") ")[2].split()[1])
+    found = {os.getpid()}
+    for _ in range(4):
+        found |= {pid for pid, parent in parents.items() if parent in found}
+    return found - {os.getpid()}

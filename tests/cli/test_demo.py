@@ -1,0 +1,78 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+MACHINE = """
+import mcast
+
+
+class Tally(mcast.StateMachine):
+    def __init__(self):
+        self.words = []
+
+    @mcast.command
+    def note(self, ctx, word: str):
+        if word == "bad":
+            raise mcast.Rejected("bad word")
+        {note}
+        return self.words[0]
+"""
+
+
+def demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mcast", "demo", "--json", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=55, check=False)
+
+
+def test_the_flights_of_the_first_days_agree_everywhere(tmp_path: Path) -> None:
+    done = demo(tmp_path, "--limit", "3000", "--loss", "10")
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)
+    assert shown["proven"]
+    assert shown["events"] > 5_900
+    assert shown["differences"] == []
+    for question in shown["questions"]:
+        assert list(question["answers"].values()) == [question["expected"]] * 3
+    assert sum(account["injected"] for account in shown["reconciliation"]) > 0
+    assert all(account["difference"] == 0 for account in shown["reconciliation"])
+
+
+def own_stream(folder: Path, note: str) -> subprocess.CompletedProcess[str]:
+    (folder / "words.py").write_text(MACHINE.format(note=note))
+    lines = [json.dumps(["note", f"word{n}"]) for n in range(300)] + ['["note", "bad"]', ""]
+    (folder / "words.jsonl").write_text("\n".join(lines))
+    return demo(folder, "--from", "words.jsonl", "--machine", "words:Tally")
+
+
+def test_ones_own_stream_and_machine(tmp_path: Path) -> None:
+    done = own_stream(tmp_path, "self.words.append(word)")
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)
+    assert (shown["events"], shown["rejected"], shown["failed"]) == (301, 1, 0)
+    assert len({node["result_chain"] for node in shown["nodes"]}) == 1
+
+
+def test_replicas_that_compute_differently_are_found(tmp_path: Path) -> None:
+    done = own_stream(tmp_path, "self.words = list({*self.words, word})")
+    assert done.returncode == 1
+    assert "do not agree" in done.stderr
+    assert not json.loads(done.stdout)["proven"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--from", "words.jsonl"), "--machine"),
+        (("--loss", "lots"), "loss"),
+        (("--limit", "0"), "--limit"),
+        (("--from", "gone.jsonl", "--machine", "mcast.machine.kv:KeyValue"), "gone.jsonl"),
+    ],
+)
+def test_a_wrong_option_is_one_line(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    done = demo(tmp_path, *arguments)
+    assert done.returncode in (2, 4)
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr

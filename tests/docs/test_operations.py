@@ -1,0 +1,198 @@
+"""The operator's manual against the code: every key, field, limit, reason and command it names, and none missing."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from dataclasses import MISSING, fields
+from pathlib import Path
+
+import msgspec
+import pytest
+import typer
+
+import mcast
+from mcast import limits
+from mcast.cli import render
+from mcast.cli.app import app
+from mcast.cli.exits import ExitCode
+from mcast.client.reports import NODE_FIELDS
+from mcast.config import Config, NodeConfig, default_config, file, parse_config
+from mcast.testing import cluster
+from tests.docs.document import DOCS, fences, tables
+from tests.machine.conftest import Notebook
+
+DOCUMENT = "OPERATIONS.md"
+TEXT = (DOCS / DOCUMENT).read_text()
+PACKAGE = Path(mcast.__file__).parent
+
+
+def table(*header: str) -> dict[str, list[str]]:
+    """The rows of the tables with this header, by their first cell without backticks."""
+    found = [rows[1:] for rows in tables(DOCUMENT) if tuple(rows[0]) == header]
+    assert found, f"no table with the columns {header}"
+    return {row[0].strip("`"): row[1:] for rows in found for row in rows}
+
+
+def names(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def _defaults(struct: type[msgspec.Struct]) -> dict[str, object]:
+    return {each.name: each.default for each in msgspec.structs.fields(struct)}
+
+
+@pytest.mark.parametrize(("index", "struct"), [(0, file._ClusterTable), (1, file._NodeTable)])
+def test_every_config_key_stands_in_its_table_with_its_default(index: int, struct: type[msgspec.Struct]) -> None:
+    shown = [rows[1:] for rows in tables(DOCUMENT) if rows[0] == ["key", "default", "meaning"]][index]
+    defaults = _defaults(struct)
+    assert [row[0].strip("`") for row in shown] == list(defaults)
+    for key, default, meaning in shown:
+        value = defaults[key.strip("`")]
+        if value is msgspec.NODEFAULT:
+            assert default == "required"
+        elif value is None:
+            assert default in ("none", "the cluster's")
+        else:
+            assert default == f"`{json.dumps(value)}`"
+        assert len(meaning) > 10
+
+
+def test_the_config_tables_name_nothing_that_config_objects_lack() -> None:
+    derived = {"nodes", "folder"}
+    assert set(_defaults(file._ClusterTable)) == {each.name for each in fields(Config)} - derived
+    assert set(_defaults(file._NodeTable)) == {each.name for each in fields(NodeConfig)}
+    assert all(each.default is MISSING for each in fields(Config) if each.name in derived)
+
+
+def test_what_init_writes_is_what_the_manual_says(tmp_path: Path) -> None:
+    here = parse_config(default_config(tmp_path).encode(), tmp_path / "lab.toml")
+    hosts = parse_config(default_config(tmp_path, ["10.0.0.1"]).encode(), tmp_path / "lab.toml")
+    assert (here.allow_faults, hosts.allow_faults) == (True, False)
+    assert "`mcast init` without `--hosts` writes `true`" in TEXT
+    assert here.key_file is None
+
+
+def test_the_exit_codes_are_all_there() -> None:
+    shown = table("code", "meaning", "examples")
+    assert sorted(int(code) for code in shown) == sorted(ExitCode)
+
+
+async def test_every_field_of_a_node_in_status_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    columns = table("column", "JSON field", "meaning", "normal")
+    extra = table("field", "meaning", "normal")
+    explained = {name for cell, *_ in columns.values() for name in names(cell)}
+    explained |= {name for cell in extra for name in names(f"`{cell}`")} | {"id"}
+    async with cluster(Notebook, nodes=1) as c:
+        status = c.node("n1").status()
+        document = await c.client.status()
+    assert set(status) | set(NODE_FIELDS) <= explained
+    assert explained - set(status) == {"waits_for", "reason"}, "explained, but reported nowhere"
+    render.print_status(document)
+    heading = next(line for line in capsys.readouterr().out.splitlines() if "applied" in line)
+    assert heading.split() == list(columns)
+
+
+async def test_every_field_of_a_node_in_gaps_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    columns = table("column", "JSON field", "meaning")
+    async with cluster(Notebook, nodes=1) as c:
+        gaps = c.node("n1").gaps()
+        render.print_gaps(await c.client.gaps())
+    heading = next(line for line in capsys.readouterr().out.splitlines() if "injected" in line)
+    shown = ["node"] + [column.strip() for key in columns for column in key.replace("`", "").split(",")]
+    assert re.split(r"\s{2,}", heading.strip()) == shown
+    explained = {name.split(".")[0].split("[")[0] for cell, _ in columns.values() for name in names(cell)}
+    assert set(gaps) - {"id"} <= explained
+
+
+def test_every_state_is_explained() -> None:
+    from mcast.node import report
+
+    said = {
+        node.value for node in ast.walk(ast.parse(Path(report.__file__).read_text()))
+        if isinstance(node, ast.Constant) and node.value in ("starting", "catching-up", "live", "halted", "quarantined")
+    }  # fmt: skip
+    assert said and said <= set(table("state", "meaning", "what to do"))
+
+
+def _counted() -> set[str]:
+    """Every reason under which an arriving datagram or message is refused."""
+    found: set[tuple[str, str]] = set()
+    for path in (PACKAGE / "protocol").glob("*.py"):
+        found |= set(re.findall(r'counts\["([^"]+)"\] \+= 1|_refuse\(envelope, frame, "([^"]+)"\)', path.read_text()))
+    found |= set(re.findall(r'dropped\["([^"]+)"\] \+= (1)', (PACKAGE / "node" / "transport.py").read_text()))
+    wire = [PACKAGE / "wire" / f"{name}.py" for name in ("envelope", "frame", "layout", "messages")]
+    for path in [*(PACKAGE / "seal").glob("*.py"), *wire]:
+        found |= set(re.findall(r'DecodeError\("([^"]+)"(?: if .*? else "([^"]+)")?', path.read_text()))
+    return {reason for pair in found for reason in pair if len(reason) > 1}
+
+
+def test_every_reason_for_refusal_is_explained() -> None:
+    patterns = [
+        ".*".join(re.escape(part) for part in name.split("..."))
+        for cell in table("reason", "likely cause") for name in names(f"`{cell}`")
+    ]  # fmt: skip
+    reasons = _counted()
+    assert len(reasons) > 20
+    assert not {reason for reason in reasons if not any(re.fullmatch(pattern, reason) for pattern in patterns)}
+    assert not [pattern for pattern in patterns if not any(re.fullmatch(pattern, reason) for reason in reasons)]
+
+
+def test_the_limits_are_the_codes() -> None:
+    shown = table("what", "limit")
+    bounds: list[tuple[str, list[int]]] = [
+        ("nodes in a cluster", [limits.NODES_MAX, limits.MEMBERS_MAX]),
+        ("one command, packed", [limits.COMMAND_BYTES_MAX >> 20, limits.ARITY_MAX, limits.COMMAND_DEPTH_MAX]),
+        ("outcomes of one record of commands", [limits.OUTCOMES_BYTES_MAX >> 20]),
+        ("text of a rejection", [limits.REJECTION_CHARS_MAX]),
+        ("sessions (clients) in the cluster", [limits.SESSIONS_MAX, int(limits.SESSION_IDLE_S)]),
+        ("connections of one node", [limits.CONNECTIONS_MAX]),
+        ("unanswered bytes of one client", [limits.GATEWAY_CLIENT_BYTES >> 20, limits.GATEWAY_BYTES >> 20]),
+        ("queries waiting at one node", [limits.GATEWAY_READS_WAITING]),
+        ("a session query's wait for its event", [int(limits.SESSION_READ_WAIT_S * 1_000)]),
+        ("keys in a key file", [limits.KEYS_MAX]),
+        ("a node id or cluster name", [limits.NAME_BYTES_MAX]),
+        ("closed gaps remembered", [limits.LEDGER_CLOSED_MAX]),
+        ("timeout of a call", [int(limits.TIMEOUT_S), int(limits.TIMEOUT_MAX_S)]),
+        ("events between a node and the group before it goes to catch-up", [limits.DEEP_GAP_FRAMES,
+         limits.DEEP_GAP_BYTES >> 20]),
+    ]  # fmt: skip
+    for what, numbers in bounds:
+        cells = shown.pop(what)
+        said = [int(text.replace(",", "")) for text in re.findall(r"\d[\d,]*", cells[0])]
+        assert said == numbers, what
+    assert not shown, "limits that nothing here compares"
+
+
+def test_every_command_it_names_exists() -> None:
+    known = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    blocks = "\n".join(content for info, content in fences(DOCUMENT) if info == "sh")
+    named = set(re.findall(r"\bmcast ([a-z]+)", blocks)) | set(re.findall(r"`mcast ([a-z]+)", TEXT))
+    assert {"init", "up", "node", "status", "gaps", "fault", "keygen"} <= named
+    assert named <= known
+
+
+def test_every_link_between_the_documents_leads_somewhere() -> None:
+    for path in DOCS.glob("*.md"):
+        for target in re.findall(r"\]\(([^)#]*\.md)?(#[^)]*)?\)", path.read_text()):
+            other = DOCS / target[0] if target[0] else path
+            assert other.exists(), target
+            headings = [line.lstrip("# ") for line in other.read_text().splitlines() if line.startswith("#")]
+            anchors = {"#" + re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+            assert not target[1] or target[1] in anchors, f"{path.name}: {target}"
+
+
+def test_the_messages_of_troubleshooting_are_the_programs_words() -> None:
+    source = " ".join(" ".join(path.read_text().split()) for path in PACKAGE.rglob("*.py"))
+    source = re.sub(r"\{[^{}]*\}", "{}", source)
+    checked = 0
+    [symptoms] = [rows[1:] for rows in tables(DOCUMENT) if rows[0] == ["symptom", "likely cause", "try"]]
+    for symptom, *_ in symptoms:
+        for message in names(symptom):
+            for part in re.split(r"\.\.\.|'[^']*'|\d+|: ", message):
+                words = part.strip(" :;,()")
+                if len(words) >= 12:
+                    assert words in source, f"{message!r}: {words!r} is said nowhere"
+                    checked += 1
+    assert checked > 10

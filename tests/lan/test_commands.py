@@ -1,0 +1,247 @@
+"""The real command line against real nodes: large values, failing commands, strict addresses, machines that refuse."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mcast.config import default_config, load_config
+from mcast.errors import NotSent, Refused
+from mcast.limits import COMMAND_BYTES_MAX
+from mcast.testing.processes import Processes, free_port_pair, free_ports
+from tests.lan.commands import fails, run
+from tests.lan.load import ask_strictly
+
+EVERYWHERE = ("n1", "n2", "n3")
+MIB = 1 << 20
+FRAIL = """
+import mcast
+
+
+class Frail(mcast.StateMachine):
+    version = 1
+
+    def __init__(self):
+        self.total = 0
+
+    @mcast.command
+    def divide(self, ctx, by):
+        self.total += 1
+        return 100 // by
+
+    @mcast.command
+    def refuse(self, ctx):
+        raise mcast.Rejected("not today")
+
+    @mcast.query
+    def stumble(self):
+        raise KeyError("an address such as 0x7f")
+
+    @mcast.query
+    def count(self):
+        return self.total
+
+    def snapshot(self):
+        return self.total
+
+    def restore(self, data):
+        self.total = data
+"""
+
+
+async def test_a_mebibyte_goes_in_and_comes_out_of_every_replica() -> None:
+    async with Processes(faults={"*": "loss=5%,seed=6"}) as processes:
+        folder = processes.path.parent
+        value = ("the quick brown fox \\ \" é \n" * (MIB // 20))[:MIB]
+        (folder / "big.jsonl").write_text(json.dumps(["set", "big", value]) + "\n")
+        submitted = await run(folder, "submit", "--from", "big.jsonl", "--json", "--at", "n2")
+        assert submitted.code == 0, submitted.err
+        last = submitted.document["last_seq"]
+        for node_id in EVERYWHERE:
+            asked = await run(folder, "query", "get", "big", "--at", node_id, "--min-seq", str(last), "--json")
+            assert asked.document["value"] == value
+            assert asked.document["node"] == node_id
+
+        async with processes.connect("n3") as client:
+            raw = bytes(range(256)) * (MIB // 256)
+            receipt = await client.submit("set", "raw", raw)
+            for node_id in EVERYWHERE:
+                assert await ask_strictly(processes, node_id, "get", "raw", min_seq=receipt.seq) == raw
+            with pytest.raises(Refused, match=str(COMMAND_BYTES_MAX)):
+                await client.submit("set", "raw", bytes(COMMAND_BYTES_MAX))
+        (folder / "huge.jsonl").write_text(json.dumps(["set", "big", "x" * COMMAND_BYTES_MAX]))
+        refused = await fails(folder, 2, "submit", "--from", "huge.jsonl")
+        assert str(COMMAND_BYTES_MAX) in refused
+        status = await processes.equal()
+        ends = {node["last_seq"] for node in status["nodes"]}
+        assert max(ends) <= receipt.seq + 1, "only the end of the session followed: what is refused is never numbered"
+
+
+async def test_a_command_that_raises_is_an_outcome_and_the_stream_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "frail.py").write_text(FRAIL)
+    async with Processes(machine="frail:Frail", keep_in=tmp_path) as processes:
+        failed = await run(tmp_path, "submit", "divide", "0", "--json")
+        assert (failed.code, failed.document["outcome"]) == (1, "failed")
+        assert failed.document["error"] == "ZeroDivisionError", "messages may hold addresses: not part of the outcome"
+        rejected = await run(tmp_path, "submit", "refuse", "--json")
+        assert (rejected.code, rejected.document["outcome"]) == (1, "rejected")
+        assert rejected.document["error"] == "not today"
+        assert rejected.document["seq"] > failed.document["seq"]
+        went_on = await run(tmp_path, "submit", "divide", "7", "--json")
+        assert (went_on.code, went_on.document["value"]) == (0, 14)
+        assert "0x7f" not in await fails(tmp_path, 1, "query", "stumble")
+        for node_id in EVERYWHERE:
+            seen = await ask_strictly(processes, node_id, "count", min_seq=went_on.document["seq"])
+            assert seen == 2, "nothing is rolled back"
+        await processes.equal()
+
+
+async def test_at_is_strict_on_the_command_line_and_a_preference_in_a_program() -> None:
+    async with Processes() as processes:
+        folder = processes.path.parent
+        await processes.kill("n3")
+        address = processes.config.node("n3").address
+        for words in (("query", "size"), ("submit", "set", "k", "1"), ("fault", "clear")):
+            done = await run(folder, *words, "--at", "n3", "--timeout", "0.5")
+            assert (done.code, done.out) == (3, ""), done
+            assert f"n3 at {address}" in done.err
+            assert "n1" not in done.err
+            assert done.seconds < 5
+        assert (await run(folder, "query", "size", "--at", "n2")).out == "0\n", "none of them happened"
+        assert (await run(folder, "submit", "set", "k", "1")).code == 0
+        async with processes.connect("n3") as client:
+            assert client.node != "n3"
+            assert (await client.query("get", "k")).value == 1
+        with pytest.raises(NotSent, match="n3 at"):
+            async with asyncio.timeout(10), processes.connect("n3", strict=True):
+                pass
+
+
+@contextlib.contextmanager
+def held(kind: socket.SocketKind, host: str, port: int) -> Iterator[None]:
+    with socket.socket(socket.AF_INET, kind) as sock:
+        sock.bind((host, port))
+        if kind == socket.SOCK_STREAM:
+            sock.listen()
+        yield
+
+
+def write_config(folder: Path, **changes: tuple[str, str]) -> Path:
+    """A config whose ports nobody uses."""
+    text = default_config(folder, group="239.77.251.1", port=free_port_pair())
+    for number, port in zip((7711, 7712, 7713), free_ports(3), strict=True):
+        text = text.replace(f"127.0.0.1:{number}", f"127.0.0.1:{port}")
+    for before, after in changes.values():
+        assert before in text
+        text = text.replace(before, after)
+    path = folder / "lab.toml"
+    path.write_text(text)
+    return path
+
+
+async def test_an_interface_that_is_not_there(tmp_path: Path) -> None:
+    write_config(tmp_path, interface=('interface = "127.0.0.1"', 'interface = "eth77"'))
+    line = await fails(tmp_path, 2, "node", "--id", "n1")
+    assert "interface = 'eth77': no interface of this machine matches; use one of: " in line
+    assert "lo (127.0.0.1" in line
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM], ids=["tcp", "udp"])
+async def test_a_nodes_port_in_use(kind: socket.SocketKind, tmp_path: Path) -> None:
+    node = load_config(write_config(tmp_path)).node("n2")
+    with held(kind, node.host, node.port):
+        line = await fails(tmp_path, 4, "node", "--id", "n2")
+    assert node.address in line
+    assert "in use" in line
+    assert "; " in line.partition("in use")[2], "and what to do about it"
+
+
+async def test_the_groups_port_in_use(tmp_path: Path) -> None:
+    config = load_config(write_config(tmp_path))
+    with held(socket.SOCK_DGRAM, "0.0.0.0", config.port + 1):
+        line = await fails(tmp_path, 4, "node", "--id", "n2")
+    assert str(config.port + 1) in line
+    assert "change the cluster's port" in line
+
+
+async def test_a_data_directory_that_is_locked_or_anothers() -> None:
+    async with Processes() as processes:
+        folder = processes.path.parent
+        line = await fails(folder, 4, "node", "--id", "n1")
+        assert f"in use by another process (pid {processes.pid('n1')})" in line
+        assert str(folder / "data" / "n1") in line
+        assert "data_dir" in line
+        await processes.stop("n3")
+        other = processes.path.read_text().replace('name = "local"', 'name = "elsewhere"')
+        (folder / "other.toml").write_text(other)
+        line = await fails(folder, 4, "node", "--id", "n3", "-c", "other.toml")
+        assert "belongs to cluster 'local', not 'elsewhere'" in line
+        assert "data_dir" in line
+        (folder / "data" / "n3").rename(folder / "data" / "n4")
+        (folder / "other.toml").write_text(processes.path.read_text().replace('id = "n3"', 'id = "n4"'))
+        line = await fails(folder, 4, "node", "--id", "n4", "-c", "other.toml")
+        assert "n3" in line
+        assert "data_dir" in line
+
+
+@pytest.mark.parametrize(
+    ("code", "mode", "content", "says"),
+    [(4, 0o644, None, "chmod 600"), (2, 0o600, b"", "keygen"), (2, 0o600, b"\xff" * 100, "keygen")],
+    ids=["readable by all", "empty", "noise"],
+)
+async def test_a_key_file_that_is_none(
+    code: int, mode: int, content: bytes | None, says: str, tmp_path: Path
+) -> None:
+    write_config(tmp_path, key=('# key_file = "lab.key"', 'key_file = "lab.key"'))
+    assert (await run(tmp_path, "keygen", "lab.key")).code == 0
+    if content is not None:
+        (tmp_path / "lab.key").write_bytes(content)
+    (tmp_path / "lab.key").chmod(mode)
+    line = await fails(tmp_path, code, "node", "--id", "n1")
+    assert "key" in line
+    assert "lab.key" in line
+    assert says in line
+
+
+async def test_another_key_is_told_as_one_and_not_as_silence(tmp_path: Path) -> None:
+    async with Processes(sealed=True) as processes:
+        text = processes.path.read_text()
+        (tmp_path / "lab.toml").write_text(text)
+        assert (await run(tmp_path, "keygen", "lab.key")).code == 0
+        for words in (("submit", "set", "k", "1"), ("status",), ("fault", "clear", "--at", "n2")):
+            line = await fails(tmp_path, 2, *words, "--timeout", "0.5")
+            assert f"cluster.key_file = '{tmp_path / 'lab.key'}': n" in line
+            assert "wrong key: the other side does not hold this key file's key; use the key file that" in line
+        await processes.stop("n3")
+        node = await run(tmp_path, "node", "--id", "n3")
+        assert node.code == 2
+        assert "mcast: cluster.key_file = " in node.err.splitlines()[-1]
+        assert {node["last_seq"] for node in (await processes.equal())["nodes"] if node["reachable"]} == {2}
+
+
+async def test_no_key_among_nodes_that_have_one_is_told_as_such(tmp_path: Path) -> None:
+    async with Processes(sealed=True) as processes:
+        (tmp_path / "lab.toml").write_text(processes.path.read_text().replace('key_file = "lab.key"\n', ""))
+        for words in (("query", "size"), ("status",)):
+            line = await fails(tmp_path, 2, *words, "--timeout", "0.5")
+            assert "cluster.key_file = None: n" in line
+            assert "only one side has a key file" in line
+        await processes.stop("n3")
+        node = await run(tmp_path, "node", "--id", "n3")
+        assert node.code == 2
+        assert "mcast: cluster.key_file = None: n" in node.err.splitlines()[-1]
+
+
+async def test_a_key_among_nodes_that_have_none_is_told_as_such(tmp_path: Path) -> None:
+    async with Processes() as processes:
+        text = processes.path.read_text().replace("allow_faults", 'key_file = "lab.key"\nallow_faults')
+        (tmp_path / "lab.toml").write_text(text)
+        assert (await run(tmp_path, "keygen", "lab.key")).code == 0
+        line = await fails(tmp_path, 2, "query", "size", "--timeout", "1")
+        assert "it runs without a key file" in line

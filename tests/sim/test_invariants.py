@@ -1,0 +1,257 @@
+"""The checker itself: each invariant, broken by hand, is noticed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from mcast.protocol.effects import Meta, Send
+from mcast.sim.invariants import Book, Checker, Violation
+from mcast.wire.envelope import name_hash
+from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
+from mcast.wire.messages import (
+    Ack,
+    Config,
+    EpochStart,
+    Genesis,
+    Member,
+    Nak,
+    Stale,
+    Vote,
+    VoteRequest,
+    encode_message,
+)
+from mcast.wire.records import RecordKind, encode_record
+
+NAMES = ("n1", "n2", "n3")
+IDS = [bytes([at]) * 16 for at in range(1, 4)]
+CONFIG = Config(1, tuple(Member(name, disk, "a") for name, disk in zip(NAMES, IDS, strict=True)))
+GENESIS = make_frame(
+    0, 1, 1, 0, 1, CHAIN_ZERO,
+    encode_record(RecordKind.GENESIS, 1, 0, 0, 0, encode_message(Genesis(bytes(16), CONFIG))),
+)  # fmt: skip
+BASE = (0, CHAIN_ZERO)
+
+
+def noop(number: int) -> bytes:
+    return encode_record(RecordKind.NOOP, 1, 9, number, number, b"")
+
+
+def after(frame: Frame, epoch: int, number: int = 1) -> Frame:
+    return make_frame(epoch, frame.last + 1, 1, 0, 2, frame.chain, noop(number))
+
+
+START = make_frame(
+    1, 2, 1, 0, 2, GENESIS.chain,
+    encode_record(RecordKind.EPOCH_START, 1, 0, 0, 0, encode_message(EpochStart("n1", CONFIG))),
+)  # fmt: skip
+FIRST = after(START, 1)
+OTHER = after(START, 1, number=2)
+
+
+class Story:
+    """Three nodes that hold GENESIS and the first reign's beginning, all of it committed."""
+
+    def __init__(self) -> None:
+        self.checker = Checker(NAMES)
+        for book, disk in zip(self.checker.books, IDS, strict=True):
+            self.checker.started(book, Meta(disk), (), BASE)
+            self.store(book, GENESIS, START)
+            self.checker.meta_written(book, Meta(disk, 1, 1, name_hash("n1")))
+        self.checker.streamed(self.one, 1, (START,))
+        for book in self.checker.books:
+            self.commit(book, GENESIS, START)
+
+    @property
+    def one(self) -> Book:
+        return self.checker.books[0]
+
+    @property
+    def two(self) -> Book:
+        return self.checker.books[1]
+
+    def store(self, book: Book, *frames: Frame) -> None:
+        self.checker.appended(book, frames)
+        self.checker.persisted(book, frames)
+
+    def commit(self, book: Book, *frames: Frame) -> None:
+        self.checker.committed(book, frames[-1].last)
+        self.checker.applied(book, frames, 1)
+
+
+def applied_by_a_minority(story: Story) -> None:
+    story.store(story.one, FIRST)
+    story.commit(story.one, FIRST)
+
+
+def applied_twice(story: Story) -> None:
+    story.commit(story.one, START)
+
+
+def applied_beyond_commit(story: Story) -> None:
+    story.store(story.one, FIRST)
+    story.store(story.two, FIRST)
+    story.checker.applied(story.one, (FIRST,), 1)
+
+
+def two_contents_in_one_epoch(story: Story) -> None:
+    story.store(story.one, FIRST)
+    story.store(story.two, OTHER)
+
+
+def two_committed_contents(story: Story) -> None:
+    for book in story.checker.books[:2]:
+        story.store(book, FIRST)
+    story.commit(story.one, FIRST)
+    story.commit(story.two, after(START, 1, number=3))
+
+
+def two_sequencers_in_one_epoch(story: Story) -> None:
+    story.checker.streamed(story.two, 1, (FIRST,))
+
+
+def a_sequencer_goes_on_after_its_restart(story: Story) -> None:
+    story.checker.streamed(story.one, 2, (FIRST,))
+
+
+def a_frame_that_does_not_follow(story: Story) -> None:
+    story.checker.appended(story.one, (FIRST._replace(chain=bytes(16)),))
+
+
+def a_reign_without_committed_events(story: Story) -> None:
+    story.checker.books[2].chains = {0: CHAIN_ZERO, 1: GENESIS.chain}
+    story.checker.appended(story.checker.books[2], (after(GENESIS, 2),))
+
+
+def a_committed_event_cut(story: Story) -> None:
+    story.checker.truncated(story.one, 1)
+
+
+def a_cut_inside_a_frame(story: Story) -> None:
+    story.checker.truncated(story.one, 7)
+
+
+def an_event_lost_by_a_restart(story: Story) -> None:
+    story.checker.started(story.one, story.one.meta or Meta(b""), (GENESIS,), BASE)
+
+
+def a_cut_event_back_after_a_restart(story: Story) -> None:
+    story.store(story.one, FIRST)
+    story.checker.truncated(story.one, 2)
+    story.checker.cut(story.one)
+    story.checker.started(story.one, story.one.meta or Meta(b""), (GENESIS, START, FIRST), BASE)
+
+
+def a_promise_lost_by_a_restart(story: Story) -> None:
+    story.checker.started(story.one, Meta(IDS[0]), (GENESIS, START), BASE)
+
+
+def a_promise_taken_back(story: Story) -> None:
+    story.checker.meta_written(story.one, Meta(IDS[0]))
+
+
+def two_votes_in_one_epoch(story: Story) -> None:
+    story.checker.meta_written(story.one, Meta(IDS[0], 1, 1, name_hash("n2")))
+
+
+def a_vote_not_on_disk(story: Story) -> None:
+    story.checker.said(story.one, Vote(2, IDS[0], granted=True), name_hash("n2"))
+
+
+def a_call_before_the_own_vote(story: Story) -> None:
+    story.checker.said(story.one, VoteRequest(2, 1, 2), 0)
+
+
+def an_acknowledgement_before_the_disk(story: Story) -> None:
+    story.checker.appended(story.two, (FIRST,))
+    story.checker.said(story.two, Ack(1, IDS[1], 3, FIRST.chain, 1, 1, 1), 0)
+
+
+def an_acknowledgement_below_the_promise(story: Story) -> None:
+    story.checker.meta_written(story.two, Meta(IDS[1], 2, 1, name_hash("n1")))
+    story.checker.said(story.two, Ack(1, IDS[1], 2, START.chain, 1, 1, 1), 0)
+
+
+def an_acknowledgement_of_another_tail(story: Story) -> None:
+    story.store(story.two, FIRST)
+    story.checker.appended(story.one, (make_frame(2, 3, 1, 0, 2, START.chain, noop(5)),))
+    story.checker.meta_written(story.two, Meta(IDS[1], 2, 1, name_hash("n1")))
+    story.checker.said(story.two, Ack(2, IDS[1], 3, FIRST.chain, 1, 1, 1), 0)
+
+
+def a_commit_taken_back(story: Story) -> None:
+    story.checker.committed(story.one, 1)
+
+
+def a_stale_datagram_obeyed(story: Story) -> None:
+    story.checker.fenced(story.one, [Send(1, Nak(1, ()))])
+
+
+def other_results(story: Story) -> None:
+    story.checker.computed(story.one, 2, bytes(16), "")
+    story.checker.computed(story.two, 2, bytes([1]) * 16, "")
+
+
+def a_command_done_twice(story: Story) -> None:
+    story.checker.computed(story.one, 2, bytes(16), "command 1 of client 0 executed after 1, as event 2")
+
+
+def told_before_it_committed(story: Story) -> None:
+    story.checker.acknowledged(0, 1, 3)
+
+
+def told_two_numbers(story: Story) -> None:
+    story.checker.acknowledged(0, 1, 1)
+    story.checker.acknowledged(0, 1, 2)
+
+
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        applied_by_a_minority, applied_twice, applied_beyond_commit, two_contents_in_one_epoch, two_committed_contents,
+        two_sequencers_in_one_epoch, a_sequencer_goes_on_after_its_restart, a_frame_that_does_not_follow,
+        a_reign_without_committed_events, a_committed_event_cut, a_cut_inside_a_frame, an_event_lost_by_a_restart,
+        a_cut_event_back_after_a_restart, a_promise_lost_by_a_restart, a_promise_taken_back, two_votes_in_one_epoch,
+        a_vote_not_on_disk, a_call_before_the_own_vote, an_acknowledgement_before_the_disk,
+        an_acknowledgement_below_the_promise, an_acknowledgement_of_another_tail, a_commit_taken_back,
+        a_stale_datagram_obeyed, other_results, a_command_done_twice, told_before_it_committed, told_two_numbers,
+    ],
+)  # fmt: skip
+def test_a_broken_invariant_is_noticed(break_it: Callable[[Story], None]) -> None:
+    story = Story()
+    with pytest.raises(Violation):
+        break_it(story)
+
+
+def test_an_honest_story_is_believed() -> None:
+    story = Story()
+    checker = story.checker
+    for book in checker.books[:2]:
+        story.store(book, FIRST)
+    checker.streamed(story.one, 1, (FIRST,))
+    checker.said(story.two, Ack(1, IDS[1], 3, FIRST.chain, 1, 1, 1), 0)
+    story.commit(story.one, FIRST)
+    story.commit(story.two, FIRST)
+    checker.acknowledged(0, 1, 3)
+    checker.fenced(story.one, [Send(1, Stale(1))])
+    checker.started(story.two, story.two.meta or Meta(b""), (GENESIS, START, FIRST), BASE)
+    assert checker.last == 3
+
+
+def test_an_unfinished_cut_may_be_undone_by_a_crash() -> None:
+    story = Story()
+    story.store(story.one, FIRST)
+    story.checker.truncated(story.one, 2)
+    story.checker.started(story.one, story.one.meta or Meta(b""), (GENESIS, START, FIRST), BASE)
+
+
+def test_a_lost_disk_holds_nothing_for_anybody() -> None:
+    story = Story()
+    story.checker.wiped(story.two)
+    story.checker.started(story.two, Meta(bytes([9]) * 16), (), BASE)
+    for book in story.checker.books[:2]:
+        frames = (GENESIS, START, FIRST) if book is story.two else (FIRST,)
+        story.store(book, *frames)
+    with pytest.raises(Violation, match="1 members hold durably"):
+        story.commit(story.one, FIRST)

@@ -1,0 +1,53 @@
+import pytest
+
+from mcast.errors import ConfigError, NotYet
+from mcast.testing import cluster
+
+from .machines import Accounts
+
+
+async def test_every_node_answers_alike_under_loss() -> None:
+    async with cluster(Accounts, loss="10%", seed=3) as lab:
+        receipts = await lab.submit_many([("deposit", f"a{n % 7}", n) for n in range(3_000)])
+        assert receipts.ok == 3_000
+        assert (await lab.submit("transfer", "a0", "a1", 10**9)).outcome == "rejected"
+        end = await lab.converged()
+        right = sum(n for n in range(3_000) if n % 7 == 3)
+        assert [await lab.ask(node, "balance_of", "a3") for node in lab.nodes] == [right] * 3
+        assert all(lab.node(node).status()["applied_seq"] == end for node in lab.nodes)
+        lost = [lab.node(node).gaps() for node in lab.nodes]
+        assert sum(gaps["injected"]["lost"] for gaps in lost) > 0
+        for gaps in lost:
+            assert gaps["lost"] == gaps["repaired"] + gaps["superseded"] + gaps["transferred"]
+
+
+async def test_a_killed_sequencer_is_replaced_and_comes_back_equal() -> None:
+    async with cluster(Accounts, seed=4) as lab:
+        await lab.submit("deposit", "ann", 1)
+        dead = lab.sequencer
+        assert dead is not None
+        await lab.kill(dead)
+        assert (await lab.submit("deposit", "ann", 1)).value == 2
+        assert lab.sequencer not in (None, dead)
+        await lab.restart(dead)
+        await lab.converged()
+        assert [await lab.ask(node, "balance_of", "ann") for node in lab.nodes] == [2, 2, 2]
+
+
+async def test_a_node_cut_off_falls_behind_and_catches_up() -> None:
+    async with cluster(Accounts, seed=5) as lab:
+        apart = next(node for node in lab.nodes if node != lab.sequencer)
+        lab.part(apart)
+        async with lab.connect(lab.sequencer) as client:
+            assert (await client.submit("deposit", "ann", 5)).outcome == "ok"
+        assert await lab.ask(apart, "balance_of", "ann") == 0
+        with pytest.raises(NotYet, match=apart):
+            await lab.converged(timeout=0.1)
+        lab.heal()
+        await lab.converged()
+        assert await lab.ask(apart, "balance_of", "ann") == 5
+
+
+def test_a_wrong_fault_is_told_on_entering() -> None:
+    with pytest.raises(ConfigError, match="loss"):
+        cluster(Accounts, loss="much")

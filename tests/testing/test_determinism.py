@@ -1,0 +1,28 @@
+import subprocess
+
+import pytest
+
+from mcast.testing import deterministic
+from mcast.testing.determinism import NondeterminismError
+
+from .machines import Accounts, Hashing
+
+WORDS = [("note", f"word{n}") for n in range(200)]
+
+
+def test_an_honest_machine_passes() -> None:
+    deterministic(Accounts, [("deposit", "ann", n) for n in range(100)] + [("transfer", "ann", "bob", 10**9)])
+
+
+def test_a_machine_that_depends_on_hashing_is_found() -> None:
+    with pytest.raises(NondeterminismError, match="after commands 0 to 63") as found:
+        deterministic(Hashing, WORDS)
+    assert (found.value.first, found.value.last) == (0, 63)
+
+
+def test_a_run_that_fails_says_so() -> None:
+    class Hidden(Accounts):
+        pass
+
+    with pytest.raises(subprocess.CalledProcessError):
+        deterministic(Hidden, WORDS)
