@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from mcast.cli import bench, demo, fault, gaps, init, keygen, node, query, scenario, sim, status, submit, up
+from mcast.cli import bench, demo, fault, gaps, handover, init, keygen, node, query, scenario, sim, status, submit, up
 from mcast.cli.arguments import COMMAND_CONTEXT, WordsCommand
 from mcast.cli.exits import ExitCode, exit_code_of, line_of
 from mcast.cli.output import note
@@ -54,6 +54,7 @@ app.command("query", cls=WordsCommand, context_settings=COMMAND_CONTEXT)(query.q
 app.command("status")(status.status)
 app.command("gaps")(gaps.gaps)
 app.command("fault")(fault.fault)
+app.command("handover")(handover.handover)
 app.command("sim")(sim.sim)
 app.add_typer(scenario.app, name="scenario")
 

@@ -25,12 +25,13 @@ from mcast.client.receipts import Receipt, Receipts
 from mcast.client.reports import ask_all, ask_node, gaps_document, status_document
 from mcast.client.session import Session
 from mcast.config import Config, load_config
-from mcast.errors import DecodeError, Error, NotSent, Refused
+from mcast.errors import DecodeError, Error, NotSent, Refused, Unknown
 from mcast.limits import SEQ_MAX, SESSION_IDLE_S, TIMEOUT_S
 from mcast.wire.stream import (
     INCARNATION_BYTES,
     Failure,
     Fault,
+    Handover,
     Query,
     StreamKind,
     Welcome,
@@ -258,6 +259,30 @@ class Client:
             raise Refused(answer.text)
         report: dict[str, Any] = answer.report
         return report
+
+    async def handover(self, to: str) -> dict[str, Any]:
+        """Give the sequencer's role to node `to`; returns once it rules: {"from", "to", "epoch", "ms"}.
+
+        Raises:
+            ConfigError: no such node in the config. NotSent: no node answered. Refused: there is no sequencer, or it keeps
+                its role; says why. Unknown: it did not say in time.
+        """
+        self.config.node(to)
+        status = await self.status()
+        if not any(node["reachable"] for node in status["nodes"]):
+            raise NotSent(f"no node answered; asked {', '.join(node.address for node in self.config.nodes)}")
+        if status["sequencer"] is None:
+            raise Refused("nobody is known to sequence just now: nothing can be handed over")
+        ruler = self.config.node(status["sequencer"])
+        ask = Handover(1, to)
+        try:
+            answer = await ask_node(self._dialer, ruler, StreamKind.HANDOVER, ask, self.timeout_s)
+        except Unreachable as error:
+            raise Unknown(f"whether {to} took over is not known: {error}; see mcast status") from None
+        if isinstance(answer, Failure):
+            raise Refused(f"{ruler.id} keeps its role: {answer.text}")
+        report = answer.report
+        return {"from": ruler.id, "to": to, "epoch": report["epoch"], "ms": report["node"]["ms"]}
 
     def link_ready(self, link: Link) -> None:
         """A gateway was found: it hears everything unanswered, in order."""

@@ -92,6 +92,7 @@ class Election:
         core = self.core
         core.move(because)
         epoch = core.planned.promised + 1
+        self._calls = VOTE_CALLS_MAX  # nobody is asked before the own vote is durable
         self._in_favour = set()
 
         def promised(then: float) -> None:
