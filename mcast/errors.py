@@ -77,6 +77,10 @@ class QueryFailed(Error):
 class NotYet(Error):
     """The replica has not reached the asked-for event yet; another node, or a moment later, will do."""
 
+    def __init__(self, message: str, try_node: str | None = None) -> None:
+        super().__init__(message)
+        self.try_node = try_node
+
 
 class Gone(Error):
     """What was asked for lies before the oldest event still kept here."""

@@ -107,6 +107,10 @@ CHALLENGE_RETRY_MIN_S: Final = 0.010  # between challenges to one sender, so tha
 CHALLENGE_RETRY_MAX_S: Final = 0.160  # reached by doubling; a dead node's replayed datagrams cost no more than this
 PROOF_INTERVAL_S: Final = 0.001  # between proofs to an unproven sender: a replayed challenge must not amplify
 RETIRED_QUIET_S: Final = 1.0  # silence of the live incarnation after which even a replaced one may prove itself
+TWIN_ASK_S: Final = 1.0  # between two questions whether another process runs under this node's id
+TWIN_ANSWER_S: Final = 0.010  # between two answers to such a question
+TWIN_START_S: Final = 0.015  # a starting node waits this long for an answer, TWIN_STARTS times
+TWIN_STARTS: Final = 3
 REPLAY_WINDOW: Final = 4_096  # datagrams of one channel that may arrive out of order; older ones count as replayed
 
 # Connections
@@ -119,6 +123,12 @@ GATEWAY_READS_WAITING: Final = 8_192  # queries that wait for an event at one no
 FETCH_CHUNK_BYTES: Final = 256 << 10  # journalled frames read between two turns of the event loop
 FETCH_WINDOW_BYTES: Final = 4 << 20  # bytes of frames asked for at a time in a catch-up
 
+# Subscriptions
+EVENTS_CHUNK_BYTES: Final = 256 << 10  # bytes of frames sent to a subscriber at a time; the next when they have left
+EVENTS_PIECE_BYTES: Final = 1 << 20  # bytes of events whose outcomes go to disk with one write
+EVENTS_RECENT_BYTES: Final = 4 << 20  # bytes of the newest events kept in memory for those who read as it happens
+EVENTS_UNREAD_BYTES: Final = 1 << 20  # bytes a client keeps of what its program has not taken yet
+
 # Scenarios
 SCENARIO_NODES_MAX: Final = 16  # nodes of one scenario, all on one machine
 SCENARIO_CLIENTS_MAX: Final = 1_000
@@ -130,7 +140,9 @@ SCENARIO_RECOVERY_S_MAX: Final = 600.0
 # Calls
 TIMEOUT_S: Final = 5.0  # default deadline of a client's call
 TIMEOUT_MAX_S: Final = 86_400.0  # longest deadline a flag may ask for
-SESSION_READ_WAIT_S: Final = 0.250  # how long a query waits for its event before NotYet
+SESSION_READ_WAIT_S: Final = 0.250  # how long a query waits for its event before NotYet, or for a proof of its age
+BOUNDED_HEARTBEATS: Final = 3.0  # default max_ms of a bounded query, in longest heartbeat intervals
+READ_MARGIN: Final = 0.1  # share of a query's time that a node keeps, so that its refusal comes before the deadline
 
 assert REPAIR_REPEAT_S <= NAK_RETRY_MIN_S - NAK_JOIN_S, "a repairer must not ignore an honest retry"
 assert NAK_DELAY_S * (1 + NAK_JITTER) < NAK_RETRY_MIN_S, "a retry must not overtake the first NAK"
@@ -140,4 +152,5 @@ assert SESSION_PENDING_RECORDS_MAX * 1_024 < SESSION_PENDING_BYTES_MAX
 assert WINDOW_BYTES < REORDER_BYTES_MAX <= CACHE_BYTES_MAX, "what is in flight must fit behind a gap"
 assert MTU_MAX < FRAME_BODY_BYTES_MAX
 assert COMMAND_BYTES_MAX < TCP_MESSAGE_BYTES_MAX
+assert EVENTS_CHUNK_BYTES <= EVENTS_PIECE_BYTES < EVENTS_RECENT_BYTES, "what is not on disk yet is in memory"
 assert GATEWAY_WRITE_BYTES > 2 * TCP_MESSAGE_BYTES_MAX, "one whole answer must fit while another leaves"

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from mcast.cli import bench, demo, fault, gaps, handover, init, keygen, node, query, scenario, sim, status, submit, up
+from mcast.cli import bench, demo, fault, gaps, handover, init, keygen, node, query, recover, scenario, sim, status, submit, up
 from mcast.cli.arguments import COMMAND_CONTEXT, WordsCommand
 from mcast.cli.exits import ExitCode, exit_code_of, line_of
 from mcast.cli.output import note
@@ -55,6 +55,7 @@ app.command("status")(status.status)
 app.command("gaps")(gaps.gaps)
 app.command("fault")(fault.fault)
 app.command("handover")(handover.handover)
+app.command("recover")(recover.recover)
 app.command("sim")(sim.sim)
 app.add_typer(scenario.app, name="scenario")
 

@@ -10,7 +10,7 @@ different things.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Any, Final, Literal, NamedTuple
 from zlib import crc32
@@ -23,7 +23,7 @@ from mcast.machine.fragments import Assembly
 from mcast.machine.outcomes import NOTHING, rejection_text
 from mcast.machine.sessions import APPLIED, SESSION_EXPIRED, Kept, SessionTable
 from mcast.wire.frame import CHAIN_BYTES, CHAIN_ZERO, Frame
-from mcast.wire.messages import decode_genesis_untrusted
+from mcast.wire.messages import decode_genesis_untrusted, decode_recovery_untrusted
 from mcast.wire.records import NONCE_BYTES, Record, RecordKind, decode_records_untrusted
 
 _FRAME: Final = struct.Struct("!QQI")
@@ -70,6 +70,9 @@ class Engine:
         self.result_chain = CHAIN_ZERO
         self.cluster_uuid: bytes | None = None
         self.sessions = SessionTable(contiguous=contiguous)
+        self.on_frame: Callable[[Frame, list[tuple[int, bytes]]], None] | None = None
+        """Called with each applied frame and its executed records' outcomes, each under the `seq` of `Applied`."""
+        self._executed: list[tuple[int, bytes]] = []
         self._executor = Executor(machine)
         self._assembly = Assembly(cut=cut)
         self._watched: set[int] = set()
@@ -193,6 +196,9 @@ class Engine:
         self.applied_epoch = frame.epoch
         self.chain = frame.chain
         self.result_chain = blake2b(b"".join(proof), digest_size=CHAIN_BYTES).digest()
+        if self.on_frame is not None:
+            executed, self._executed = self._executed, []
+            self.on_frame(frame, executed)
 
     def _apply_other(self, record: Record, seq: int, frame: Frame, proof: list[bytes], applied: list[Applied]) -> None:
         kind = record.kind
@@ -212,7 +218,7 @@ class Engine:
                 applied.append(
                     Applied("result", record.session, record.request, 1, seq, frame.epoch, status, b"", b"", 0)
                 )
-        elif kind == RecordKind.GENESIS:
+        elif kind == RecordKind.GENESIS or kind == RecordKind.RECOVERY:
             self._found(record)
 
     def _settle(  # noqa: PLR0913 - the record, where it stands, and where its effects go
@@ -236,6 +242,8 @@ class Engine:
             status, kept = self.sessions.judge(session, request, lowest, mark)
             if kept is None and status == APPLIED:
                 executed = NOTHING if kind == _NOOP else self._executor.run(payload, count, seq)
+                if self.on_frame is not None and kind != _NOOP:
+                    self._executed.append((seq, executed))
                 kept = Kept(request, count, seq, frame.epoch, mark, executed)
                 self.sessions.keep(session, kept)
             expected = session.last + 1
@@ -257,10 +265,13 @@ class Engine:
             applied.append(Applied("opened", session, 0, 1, seq, frame.epoch, status, b"", nonce, expected))
 
     def _found(self, record: Record) -> None:
+        decode = decode_genesis_untrusted if record.kind == RecordKind.GENESIS else decode_recovery_untrusted
         try:
-            self.cluster_uuid = decode_genesis_untrusted(record.payload).cluster_uuid
+            self.cluster_uuid = decode(record.payload).cluster_uuid
         except DecodeError as error:
-            raise Halted(f"GENESIS does not decode: {error}") from error
+            raise Halted(f"{RecordKind(record.kind).name} does not decode: {error}") from error
+        if record.kind == RecordKind.RECOVERY:
+            self.sessions.restore([])  # requests that their clients saw applied may be lost: no number can go on from here
         self._executor.context.founded(self.cluster_uuid)
 
 

@@ -17,8 +17,11 @@ from mcast.config import Config, NodeConfig
 from mcast.errors import Gone
 from mcast.machine.api import StateMachine
 from mcast.machine.engine import Applied, Engine
+from mcast.node.eventlog import EventLog
 from mcast.node.gateway import Gateway
 from mcast.protocol.effects import CatchUp, EpochChanged, Notice, Ruling, SteppedDown
+from mcast.storage.files import RealFiles
+from mcast.storage.outcomes import OutcomeLog
 from mcast.wire.envelope import name_hash
 from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
 from mcast.wire.records import decode_records_untrusted
@@ -34,6 +37,7 @@ class FakeReplica:
         self.backlog_bytes = 0
         self.node = node
         self.last_seq = 0
+        self.proven: tuple[int, float] | None = None
         self._cluster = cluster
 
     @property
@@ -57,8 +61,12 @@ class FakeReplica:
         return self._cluster.last_seq
 
     def staleness(self, now: float, applied_seq: int) -> float | None:
-        """There are no proofs here."""
-        return None
+        """As the test's `proven`, (commit, time in s), allows."""
+        return now - self.proven[1] if self.proven is not None and self.proven[0] <= applied_seq else None
+
+    def proof(self, now: float) -> tuple[int, float] | None:
+        """The test's `proven`."""
+        return None if self.proven is None else (self.proven[0], now - self.proven[1])
 
 
 class FakeStore:
@@ -91,6 +99,10 @@ class FakeShell:
         self.replica = FakeReplica(cluster, name_hash(node_id))
         self.engine = Engine(machine)
         self.store = FakeStore()
+        self.outcomes = OutcomeLog(RealFiles(), str(cluster.config.data_dir / node_id / "outcomes"))
+        self.events = EventLog(self.store, self.outcomes)
+        self.engine.on_frame = self.events.take
+        self.reads = 0
         self.record_max = cluster.record_max
         self.incarnation = node_id.encode().ljust(16, b"-")
         self.on_applied: list[Callable[[list[Applied]], None]] = []
@@ -100,6 +112,7 @@ class FakeShell:
         self.halted: str | None = None
         self.proofs: list[tuple[int, bytes]] = []
         self.deaths: list[int] = []
+        self.heard: dict[int, bytes] = {}
         self.deaf = False
         self.failed: list[int] = []
         self.faults: list[str] = []
@@ -113,6 +126,11 @@ class FakeShell:
         self.submitted += len(groups)
         self._cluster.take(groups)
         return True
+
+    def ask_read(self) -> int | None:
+        """The token of a read that the test makes ready by a notice."""
+        self.reads += 1
+        return self.reads
 
     def transferred(self, frames: Sequence[Frame], peer: int) -> None:
         """Apply fetched frames that follow."""
@@ -162,8 +180,8 @@ class FakeShell:
         self.deaths.append(node)
 
     def incarnation_of(self, node: int) -> bytes | None:
-        """Every fake node lives under one incarnation."""
-        return next((shell.incarnation for shell in self._cluster.shells.values() if shell.replica.node == node), None)
+        """As the test says in `heard`, else the node's only one."""
+        return self.heard.get(node) or next((shell.incarnation for shell in self._cluster.shells.values() if shell.replica.node == node), None)
 
     def hand_over(self, to: int) -> str | None:
         """Fake nodes keep their roles."""

@@ -20,7 +20,8 @@ from mcast.node.forward import Forwarder, Group
 from mcast.node.handover import Handovers
 from mcast.node.queries import Queries
 from mcast.node.submissions import Submissions
-from mcast.protocol.effects import Notice
+from mcast.node.subscriptions import Subscriptions
+from mcast.protocol.effects import Notice, ReadReady
 from mcast.wire.envelope import name_hash
 from mcast.wire.stream import (
     VERSION,
@@ -72,6 +73,7 @@ class Gateway:
         self._forwarder = Forwarder(shell, dialer, lambda: self._submissions.resend(), self._reconsider)
         self._submissions = Submissions(shell, self._forwarder.send)
         self._queries = Queries(shell)
+        self._subscriptions = Subscriptions(shell)
         self._fetches = FetchServer(shell)
         self._handovers = Handovers(shell, self._report)
         self._fetcher = Fetcher(shell, dialer)
@@ -90,6 +92,7 @@ class Gateway:
             StreamKind.GAPS: self._gaps,
             StreamKind.FAULT: self._fault,
             StreamKind.HANDOVER: self._handovers.asked,
+            StreamKind.SUBSCRIBE: self._subscriptions.subscribe,
         }
 
     async def start(self) -> None:
@@ -133,6 +136,7 @@ class Gateway:
         if self._timer is not None:
             self._timer.cancel()
         self._queries.stop()
+        self._subscriptions.stop()
         await self._handovers.stop()
         await self._forwarder.stop()
         await self._fetcher.stop()
@@ -206,14 +210,16 @@ class Gateway:
                 self._take(connection, peer, groups)
 
     def writable(self, connection: Connection) -> None:
-        """A fetch may go on."""
+        """A fetch or a subscription may go on."""
         self._fetches.writable(connection)
+        self._subscriptions.writable(connection)
 
     def gone(self, connection: Connection) -> None:
         """The connection has ended: nobody waits there any more."""
         self._connections.discard(connection)
         self._paused.discard(connection)
         self._fetches.gone(connection)
+        self._subscriptions.gone(connection)
         self._submissions.gone(connection)
         self._changed.set()
 
@@ -241,6 +247,7 @@ class Gateway:
     def _halted(self) -> None:
         """Nothing is applied here any more: whoever waits for that must hear it."""
         self._queries.halted()
+        self._subscriptions.halted()
         for connection in list(self._connections):
             if connection.unanswered_bytes:
                 self._send_away(connection)
@@ -248,13 +255,18 @@ class Gateway:
     def _applied(self, applied: Sequence[Applied]) -> None:
         self._submissions.applied(applied)
         self._queries.applied()
+        self._subscriptions.applied()
         if self._paused:
             self._reconsider()
         self._changed.set()
 
     def _notice(self, notice: Notice) -> None:
         """Followed in the next turn of the loop: the shell is in the middle of its own."""
-        asyncio.get_running_loop().call_soon(self._forwarder.notice, notice)
+        loop = asyncio.get_running_loop()
+        if isinstance(notice, ReadReady):
+            loop.call_soon(self._queries.ready, notice)
+        else:
+            loop.call_soon(self._forwarder.notice, notice)
 
     def _sequencer(self) -> str | None:
         sequencer = self._shell.replica.sequencer

@@ -1,118 +1,286 @@
 """Answers queries from this replica's state, and never weaker than asked.
 
-`any`: the committed state as it is here. `session`: not before event `min_seq` was applied; waits for it a little,
-woken by the apply itself, then says NotYet.
+`any`: the committed state as it is here. `session`: not before event `min_seq` was applied; waits for it a little.
+`bounded`: with a proof that the state is no older, or no further behind, than asked. `linearizable`: after all that was
+committed before the query came, by anyone. What cannot be served is refused, and says who may do better.
+
+Waiting costs a query no task and no polling: applying events, and notices from the protocol, wake those concerned. One
+read index is out at a time; all queries that come meanwhile share the next one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from mcast.clock import monotonic_s
 from mcast.errors import QueryFailed, Refused
-from mcast.limits import GATEWAY_READS_WAITING, SESSION_READ_WAIT_S
+from mcast.limits import (
+    BOUNDED_HEARTBEATS,
+    GATEWAY_READS_WAITING,
+    READ_MARGIN,
+    SESSION_READ_WAIT_S,
+    TIMEOUT_MAX_S,
+)
+from mcast.protocol.effects import ReadReady
 from mcast.wire.envelope import name_hash
 from mcast.wire.stream import Answer, Query, QueryRefused, StreamKind, pack_message
 
 if TYPE_CHECKING:
     from mcast.node.shell import Shell
 
-LEVELS: Final = ("any", "session")
+LEVELS: Final = ("any", "session", "bounded", "linearizable")
+SLICE_S: Final = 0.005  # of answering in one turn of the loop: heartbeats and acknowledgements go out between
+
+_DEAD_MIN: Final = 64
 
 Reply = Callable[[bytes], None]
 
 
+class _Waiting:
+    """A query that cannot be answered yet. `timer` is None once it was answered, refused or is about to be."""
+
+    __slots__ = ("query", "reply", "timer", "why")
+
+    def __init__(self, query: Query, reply: Reply, why: Callable[[Query], str]) -> None:
+        self.query = query
+        self.reply = reply
+        self.timer: asyncio.TimerHandle | None = None
+        self.why = why
+        """What to say if its time ends."""
+
+
 class Queries:
-    """Answers each query by one call of its `reply`, with a whole message; at once, or after an apply or a deadline."""
+    """Answers each query by one call of its `reply`, with a whole message."""
 
     def __init__(self, shell: Shell) -> None:
         self.answered = 0
         self._shell = shell
-        self._waiting: list[tuple[int, int, Query, Reply]] = []
-        self._timers: dict[int, asyncio.TimerHandle] = {}
+        self._me = name_hash(shell.node_id)
+        self._names = {name_hash(node.id): node.id for node in shell.config.nodes}
+        self._others = [node.id for node in shell.config.members if node.id != shell.node_id]
+        self._turns = count()
         self._order = count()
+        self._size = 0
+        self._dead = 0
+        """Places in the lists below whose queries were refused when their time was over."""
+        self._applying: list[tuple[int, int, _Waiting]] = []
+        """A heap: those who wait for an event to be applied."""
+        self._fresh: list[_Waiting] = []
+        """Those who wait for the next read index."""
+        self._asked: list[_Waiting] = []
+        """Those who wait for the read index that is out."""
+        self._proving: list[_Waiting] = []
+        """Those who wait for a proof of how old the state is; any read index is one."""
+        self._token: int | None = None
+        self._asked_s = 0.0
+        self._asking: asyncio.Handle | None = None
+        self._index: tuple[int, float] | None = None
+        """All that was committed at this time is at or below this event: the newest read index."""
+        self._due: deque[_Waiting] = deque()
 
     def ask(self, query: Query, reply: Reply) -> None:
-        """Answer, refuse, or wait for event `min_seq`."""
-        if self._shell.halted is not None:
-            reply(self._refuse_halted(query))
+        """Answer, refuse, or wait."""
+        shell, now = self._shell, monotonic_s()
+        if shell.halted is not None:
+            reply(self._refuse(query, f"{shell.node_id} has halted: {shell.halted}", try_node=self._better()))
         elif query.level not in LEVELS:
-            known = query.level in ("bounded", "linearizable")
-            why = "not served yet by this version" if known else "unknown"
-            reply(_refuse(query, f"consistency level {query.level!r} is {why}; ask for one of: {', '.join(LEVELS)}"))
-        elif query.level == "session" and query.min_seq > self._shell.engine.applied_seq:
-            self._wait(query, reply)
+            words = f"consistency level {query.level!r} is unknown; ask for one of: {', '.join(LEVELS)}"
+            reply(self._refuse(query, words))
+        elif query.level == "linearizable":
+            if waiting := self._wait(query, reply, _limit_s(query), self._unconfirmed):
+                self._fresh.append(waiting)
+                self._ask_soon()
+        elif query.level == "bounded" and not self._proven(query, now):
+            if waiting := self._wait(query, reply, SESSION_READ_WAIT_S, self._unproven):
+                self._proving.append(waiting)
+                self._ask_soon()
+        elif query.min_seq > shell.engine.applied_seq:
+            if waiting := self._wait(query, reply, SESSION_READ_WAIT_S, self._not_yet):
+                heapq.heappush(self._applying, (query.min_seq, next(self._order), waiting))
         else:
-            reply(self._answer(query))
+            reply(self._answer(query, now))
 
     def applied(self) -> None:
         """Events were applied: answer those that waited for them."""
-        applied = self._shell.engine.applied_seq
-        while self._waiting and self._waiting[0][0] <= applied:
-            _, number, query, reply = heapq.heappop(self._waiting)
-            timer = self._timers.pop(number, None)
-            if timer is not None:  # else it was refused meanwhile
-                timer.cancel()
-                reply(self._answer(query))
+        applied, due = self._shell.engine.applied_seq, []
+        while self._applying and self._applying[0][0] <= applied:
+            due.append(heapq.heappop(self._applying)[2])
+        if due:
+            self._answer_all(due)
+        if self._proving:
+            self._judge_proving()
+
+    def ready(self, notice: ReadReady) -> None:
+        """A read index came: all that was committed when it was asked for is at or below its commit."""
+        if self._token not in notice.tokens:
+            return
+        applied, due = self._shell.engine.applied_seq, []
+        asked, self._asked, self._token = self._asked, [], None
+        self._index = notice.commit, self._asked_s
+        for waiting in asked:
+            seq = max(notice.commit, waiting.query.min_seq)
+            if seq <= applied:
+                due.append(waiting)
+            elif waiting.timer is not None:
+                waiting.why = self._behind
+                heapq.heappush(self._applying, (seq, next(self._order), waiting))
+        self._answer_all(due)
+        self._judge_proving()
+        self._ask_soon()
 
     def halted(self) -> None:
-        """The node has halted: refuse those that wait for an event."""
-        waiting = [(query, reply) for _, number, query, reply in self._waiting if number in self._timers]
+        """This node takes part no more: refuse all that wait."""
+        for waiting in self._all_waiting():
+            self._give_up(waiting, f"{self._shell.node_id} has halted: {self._shell.halted}")
         self.stop()
-        for query, reply in waiting:
-            reply(self._refuse_halted(query))
 
     def stop(self) -> None:
         """Answer nothing any more."""
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
-        self._waiting.clear()
+        for waiting in self._all_waiting():
+            if waiting.timer is not None:
+                waiting.timer.cancel()
+                waiting.timer = None
+        if self._asking is not None:
+            self._asking.cancel()
+        self._applying, self._fresh, self._asked, self._proving = [], [], [], []
+        self._due.clear()
+        self._size = self._dead = 0
 
-    def _wait(self, query: Query, reply: Reply) -> None:
-        if len(self._waiting) >= GATEWAY_READS_WAITING:
-            reply(_refuse(query, f"{len(self._waiting)} queries wait here already"))
-            return
-        number = next(self._order)
-        heapq.heappush(self._waiting, (query.min_seq, number, query, reply))
-        loop = asyncio.get_running_loop()
-        self._timers[number] = loop.call_later(SESSION_READ_WAIT_S, self._late, number, query, reply)
+    def _all_waiting(self) -> list[_Waiting]:
+        return [*(entry[2] for entry in self._applying), *self._fresh, *self._asked, *self._proving, *self._due]
 
-    def _late(self, number: int, query: Query, reply: Reply) -> None:
-        del self._timers[number]
-        self._waiting = [waiting for waiting in self._waiting if waiting[1] != number]
-        heapq.heapify(self._waiting)
-        shell = self._shell
-        reason = (
-            f"{shell.node_id} has applied event {shell.engine.applied_seq} and not yet {query.min_seq}, "
-            f"{SESSION_READ_WAIT_S * 1e3:g} ms after the query came"
-        )
-        reply(_refuse(query, reason, kind="not yet"))
+    def _wait(self, query: Query, reply: Reply, limit_s: float, why: Callable[[Query], str]) -> _Waiting | None:
+        """A place to wait in for at most `limit_s`; None, and refused, when there is none."""
+        if self._size >= GATEWAY_READS_WAITING:
+            reply(self._refuse(query, f"{self._size} queries wait here already", try_node=self._better()))
+            return None
+        self._size += 1
+        waiting = _Waiting(query, reply, why)
+        waiting.timer = asyncio.get_running_loop().call_later(limit_s, self._late, waiting)
+        return waiting
 
-    def _refuse_halted(self, query: Query) -> bytes:
-        return _refuse(query, f"{self._shell.node_id} has halted: {self._shell.halted}", self._other_node())
+    def _ask_soon(self) -> None:
+        """Ask for a read index at the end of this turn of the loop, for all that came in it."""
+        if self._asking is None and self._token is None and (self._fresh or self._proving):
+            self._asking = asyncio.get_running_loop().call_soon(self._ask_index)
 
-    def _other_node(self) -> str | None:
-        """Who may answer instead: the sequencer if that is another one, else any other."""
-        shell = self._shell
-        others = [node.id for node in shell.config.nodes if node.id != shell.node_id]
-        ruling = [node for node in others if name_hash(node) == shell.replica.sequencer]
-        return next(iter(ruling + others), None)
+    def _ask_index(self) -> None:
+        self._asking = None
+        self._asked, self._fresh = self._fresh, []
+        self._asked_s = monotonic_s()
+        self._token = self._shell.ask_read()
+        if self._token is None:
+            asked, self._asked = self._asked, []
+            for waiting in asked:
+                self._give_up(waiting, f"{self._shell.node_id} takes no linearizable queries now")
 
-    def _answer(self, query: Query) -> bytes:
+    def _judge_proving(self) -> None:
+        now, applied = monotonic_s(), self._shell.engine.applied_seq
+        due: list[_Waiting] = []
+        left: list[_Waiting] = []
+        for waiting in self._proving:
+            served = self._proven(waiting.query, now) and waiting.query.min_seq <= applied
+            (due if served else left).append(waiting)
+        self._proving = left
+        self._answer_all(due)
+
+    def _proven(self, query: Query, now: float) -> bool:
+        """Whether what is applied is as new as a bounded query asks."""
+        applied = self._shell.engine.applied_seq
+        max_s = self._max_s(query)
+        if query.max_ms is not None or query.max_lag is None:
+            age_s = self._age_s(now)
+            if age_s is None or age_s > max_s:
+                return False
+        if query.max_lag is not None:
+            proof = self._newest_proof(now)
+            return proof is not None and proof[1] <= max_s and proof[0] - applied <= query.max_lag
+        return True
+
+    def _max_s(self, query: Query) -> float:
+        if query.max_ms is None:
+            return BOUNDED_HEARTBEATS * self._shell.config.heartbeat_max_s
+        return query.max_ms / 1e3
+
+    def _newest_proof(self, now: float) -> tuple[int, float] | None:
+        """Commit and age of the newest proof, a heartbeat's or a read index's."""
+        proof = self._shell.replica.proof(now)
+        if self._index is not None:
+            commit, asked_s = self._index
+            if proof is None or now - asked_s < proof[1]:
+                return commit, now - asked_s
+        return proof
+
+    def _age_s(self, now: float) -> float | None:
+        """How old the applied state can be at most."""
+        applied = self._shell.engine.applied_seq
+        age_s = self._shell.replica.staleness(now, applied)
+        if self._index is not None and self._index[0] <= applied:
+            since_s = now - self._index[1]
+            return since_s if age_s is None else min(age_s, since_s)
+        return age_s
+
+    def _late(self, waiting: _Waiting) -> None:
+        self._give_up(waiting, waiting.why(waiting.query), "not yet" if waiting.why == self._not_yet else "refused")
+        self._dead += 1
+        if self._dead > self._size + _DEAD_MIN:  # rarely, so that many that are late at once cost no more than each
+            self._dead = 0
+            self._applying = [entry for entry in self._applying if entry[2].timer is not None]
+            heapq.heapify(self._applying)
+            self._fresh, self._asked, self._proving = [
+                [one for one in waiting if one.timer is not None]
+                for waiting in (self._fresh, self._asked, self._proving)
+            ]
+
+    def _give_up(self, waiting: _Waiting, reason: str, kind: str = "refused") -> None:
+        if waiting.timer is not None:
+            waiting.timer.cancel()
+            waiting.timer = None
+            self._size -= 1
+            waiting.reply(self._refuse(waiting.query, reason, kind, self._better()))
+
+    def _answer_all(self, due: Iterable[_Waiting]) -> None:
+        """Answer at once what fits into a slice of time; the rest in later turns of the loop."""
+        idle = not self._due
+        self._due.extend(due)
+        if idle and self._due:
+            self._answer_slice()
+
+    def _answer_slice(self) -> None:
+        until = (now := monotonic_s()) + SLICE_S
+        while self._due:
+            waiting = self._due.popleft()
+            if waiting.timer is not None:  # else it was refused meanwhile
+                if waiting.query.level == "bounded" and not self._proven(waiting.query, now):
+                    self._proving.append(waiting)  # its proof has grown too old here
+                    self._ask_soon()
+                    continue
+                waiting.timer.cancel()
+                waiting.timer = None
+                self._size -= 1
+                waiting.reply(self._answer(waiting.query, now))
+                now = monotonic_s()
+            if self._due and now >= until:
+                asyncio.get_running_loop().call_soon(self._answer_slice)
+                return
+
+    def _answer(self, query: Query, now: float) -> bytes:
         shell = self._shell
         engine, replica = shell.engine, shell.replica
+        if shell.halted is not None:
+            return self._refuse(query, f"{shell.node_id} has halted: {shell.halted}", try_node=self._better())
         try:
             value = engine.query(query.name, query.args)
         except Refused as refused:
-            return _refuse(query, refused.reason, refused.try_node)
+            return self._refuse(query, refused.reason, try_node=refused.try_node)
         except QueryFailed as failed:
-            return _refuse(query, failed.text, kind="rejected" if failed.rejected else "failed")
-        lag_s = replica.staleness(monotonic_s(), engine.applied_seq)
+            return self._refuse(query, failed.text, "rejected" if failed.rejected else "failed")
+        lag_s = self._age_s(now)
         answer = Answer(
             query.id, value, engine.applied_seq, engine.applied_epoch, max(replica.high_seq - engine.applied_seq, 0),
             None if lag_s is None else round(lag_s * 1e3, 3), shell.node_id, query.level,
@@ -120,11 +288,53 @@ class Queries:
         try:
             message = pack_message(StreamKind.ANSWER, answer)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            return _refuse(query, f"the answer cannot be sent: {error}", kind="failed")
+            return self._refuse(query, f"the answer cannot be sent: {error}", "failed")
         self.answered += 1
         return message
 
+    def _refuse(self, query: Query, reason: str, kind: str = "refused", try_node: str | None = None) -> bytes:
+        words = reason[:1_000].encode("utf-8", "replace").decode()  # a handler may raise with any text
+        return pack_message(StreamKind.QUERY_REFUSED, QueryRefused(query.id, words, try_node, kind))
 
-def _refuse(query: Query, reason: str, try_node: str | None = None, kind: str = "refused") -> bytes:
-    words = reason[:1_000].encode("utf-8", "replace").decode()  # a handler may raise with any text
-    return pack_message(StreamKind.QUERY_REFUSED, QueryRefused(query.id, words, try_node, kind))
+    def _better(self) -> str | None:
+        """The sequencer; where none is known, or it is this node, the other members in turn: nobody knows who lives."""
+        sequencer = self._shell.replica.sequencer
+        name = self._names.get(sequencer) if sequencer is not None and sequencer != self._me else None
+        if name is None and self._others:
+            name = self._others[next(self._turns) % len(self._others)]
+        return name
+
+    def _not_yet(self, query: Query) -> str:
+        return (
+            f"{self._shell.node_id} has applied event {self._shell.engine.applied_seq} and not yet {query.min_seq}, "
+            f"{SESSION_READ_WAIT_S * 1e3:g} ms after the query came"
+        )
+
+    def _behind(self, query: Query) -> str:
+        return (
+            f"{self._shell.node_id} has applied event {self._shell.engine.applied_seq} and not yet all that was "
+            f"committed when the query came"
+        )
+
+    def _unconfirmed(self, query: Query) -> str:
+        waited_ms = _limit_s(query) * 1e3
+        return f"no majority has confirmed to {self._shell.node_id} within {waited_ms:.0f} ms what is committed"
+
+    def _unproven(self, query: Query) -> str:
+        now = monotonic_s()
+        age_s, proof = self._age_s(now), self._newest_proof(now)
+        node, max_ms = self._shell.node_id, self._max_s(query) * 1e3
+        if proof is None:
+            return f"{node} has no proof of how old its state is"
+        if age_s is not None and age_s * 1e3 > max_ms:
+            return f"the state of {node} may be {age_s * 1e3:.1f} ms old; at most {max_ms:g} were asked for"
+        if query.min_seq > self._shell.engine.applied_seq:
+            return self._not_yet(query)
+        lag = proof[0] - self._shell.engine.applied_seq
+        wanted = "" if query.max_lag is None else f"; at most {query.max_lag} were asked for"
+        return f"{node} is {lag} events behind what was committed {proof[1] * 1e3:.1f} ms ago{wanted}"
+
+
+def _limit_s(query: Query) -> float:
+    """How long a linearizable query waits: its own time, less what its refusal needs to arrive."""
+    return min(query.timeout_ms / 1e3, TIMEOUT_MAX_S) * (1 - READ_MARGIN)

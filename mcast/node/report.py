@@ -53,6 +53,8 @@ def status(shell: Shell) -> dict[str, Any]:
     object_["sends_lost"] = sum(link.sends_lost.values())
     if statistics.founding_waits_for:
         object_["waits_for"] = list(statistics.founding_waits_for)
+    if shell.twin is not None:
+        object_["twin"] = shell.twin.hex()
     if shell.halted is not None:
         object_["reason"] = shell.halted
     elif statistics.suspect:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from mcast import clock
 from mcast.config import Config, NodeConfig
-from mcast.errors import ConfigError
+from mcast.errors import ConfigError, EnvironmentProblem
 from mcast.limits import IP_UDP_BYTES
 from mcast.machine.api import StateMachine
 from mcast.machine.loading import load_machine
@@ -17,13 +17,16 @@ from mcast.net.link import Link, Peer
 from mcast.net.memory import Hub
 from mcast.net.sockets import resolve
 from mcast.net.udp import UdpLink
+from mcast.node.eventlog import EventLog
 from mcast.node.transport import Transport
 from mcast.protocol.recovered import Recovered
 from mcast.protocol.replica import Replica, Settings
 from mcast.seal.datagram import FRAME_OVERHEAD_BYTES, Opener, Sealer
 from mcast.seal.incarnations import Incarnations
 from mcast.seal.keys import load_keys
+from mcast.seal.twins import Twins
 from mcast.storage.files import Files, RealFiles
+from mcast.storage.outcomes import OutcomeLog
 from mcast.storage.store import Store
 from mcast.wire.envelope import name_hash
 
@@ -59,6 +62,15 @@ def open_store(config: Config, node_id: str, files: Files | None) -> tuple[Store
     return Store.open(files or RealFiles(), directory, config.name, node_id, sync=config.sync)
 
 
+def open_events(config: Config, node_id: str, store: Store, files: Files | None) -> EventLog:
+    """What subscribers of this node are served from, empty. Raises EnvironmentProblem."""
+    directory = str(config.data_dir / node_id / "outcomes")
+    try:
+        return EventLog(store, OutcomeLog(files or RealFiles(), directory))
+    except OSError as error:
+        raise EnvironmentProblem(f"{directory}: {error.strerror or error}", "let this user write it") from error
+
+
 def open_link(config: Config, node: NodeConfig, incarnation: bytes, *, hub: Hub | None, offload: bool) -> Link:
     """The node's sockets, or its end of a hub.
 
@@ -77,8 +89,8 @@ def open_link(config: Config, node: NodeConfig, incarnation: bytes, *, hub: Hub 
     )  # fmt: skip
 
 
-def make_transport(
-    config: Config, node_id: str, incarnation: bytes, link: Link, promised: Callable[[], int]
+def make_transport(  # noqa: PLR0913 - all of them
+    config: Config, node_id: str, incarnation: bytes, link: Link, promised: Callable[[], int], votes: Callable[[], bool]
 ) -> Transport:
     """The node's seal around its link. Raises ConfigError: an unusable key file, or a peer's unknown host name."""
     ring = load_keys(config.key_file) if config.key_file is not None else None
@@ -96,6 +108,7 @@ def make_transport(
         Incarnations(own, every, os.urandom),
         peers,
         promised,
+        Twins(incarnation, os.urandom, votes),
     )
 
 
@@ -103,7 +116,13 @@ def make_replica(  # noqa: PLR0913 - all of them
     config: Config, node: NodeConfig, recovered: Recovered, receive_window: int, offset_ns: int, now: float
 ) -> Replica:
     """The protocol, as it goes on from what was recovered."""
-    settings = Settings(
+    settings = make_settings(config, node, receive_window, offset_ns)
+    return Replica(settings, recovered, random.Random(os.urandom(16)), now)
+
+
+def make_settings(config: Config, node: NodeConfig, receive_window: int, offset_ns: int) -> Settings:
+    """One node's part in the protocol."""
+    return Settings(
         node=node.id,
         cluster=config.name,
         members=tuple((member.id, member.address) for member in config.members),
@@ -115,4 +134,3 @@ def make_replica(  # noqa: PLR0913 - all of them
         heartbeat_max_s=config.heartbeat_max_s,
         election_timeout_s=config.election_timeout_s,
     )
-    return Replica(settings, recovered, random.Random(os.urandom(16)), now)

@@ -26,6 +26,7 @@ from mcast.net.memory import Hub
 from mcast.node import report, setup
 from mcast.node.applying import ApplyQueue, replay
 from mcast.node.durability import GroupCommit
+from mcast.node.eventlog import EventLog
 from mcast.node.transport import Transport, ordered_by_reign
 from mcast.protocol.effects import (
     Append,
@@ -82,6 +83,9 @@ class Shell:
         self.on_halted: list[Callable[[], None]] = []
         """Called when the node has halted; `halted` says why."""
         self.on_catch_up: Callable[[CatchUp], None] | None = None
+        self.events: EventLog
+        self.twin: bytes | None = None
+        """The incarnation of another process that was found to run under this node's id."""
         self.halted: str | None = None
         """Why the node stopped taking part; None while it does."""
         self.joined = False
@@ -137,11 +141,13 @@ class Shell:
             link = setup.open_link(self.config, self.node, self.incarnation, hub=self._hub, offload=self._offload)
             try:
                 self.transport = setup.make_transport(
-                    self.config, self.node_id, self.incarnation, link, lambda: self.replica.promised
-                )
+                    self.config, self.node_id, self.incarnation, link, lambda: self.replica.promised,
+                    lambda: self.replica.votes,
+                )  # fmt: skip
                 self.replica = setup.make_replica(
                     self.config, self.node, recovered, link.receive_window, self.wall_offset_ns, monotonic_s()
                 )
+                await self._check_alone()
                 self._set_faults(self._fault)
                 await self._replay()
             except BaseException:
@@ -182,6 +188,7 @@ class Shell:
         if self.halted is None:
             with self._guarded():
                 await self._queue.drain(STOP_DRAIN_S)
+        self.events.close()
         try:
             await asyncio.to_thread(self.store.close)
         except DiskFailed as failed:
@@ -198,6 +205,15 @@ class Shell:
         self._submitted += groups
         self._schedule()
         return True
+
+    def ask_read(self) -> int | None:
+        """Begin a linearizable read: a ReadReady notice will name the token. None: not now."""
+        token: int | None = None
+        if self._active:
+            with self._guarded():
+                token = self.replica.ask_read(monotonic_s())
+                self._schedule()
+        return token
 
     def transferred(self, frames: Sequence[Frame], peer: int) -> None:
         """Hand over frames fetched over TCP from `peer`, in order."""
@@ -235,11 +251,11 @@ class Shell:
         """Begin to give the sequencer's role to `to`; None, or what stands in the way."""
         if not self._active:
             return f"{self.node_id} takes no part" + (f": {self.halted}" if self.halted else "")
+        refusal: str | None = f"{self.node_id} has halted"
         with self._guarded():
             refusal = self.replica.hand_over(to, monotonic_s())
             self._schedule()
-            return refusal
-        return f"{self.node_id} has halted"
+        return refusal
 
     def fault(self, spec: str) -> None:
         """Change what befalls received datagrams: a fault specification, or "clear".
@@ -301,7 +317,36 @@ class Shell:
             self._disk_due = float("inf")
             self._disk.retry()
         self.transport.tick(now)
+        self._judge_twin()
         self.replica.tick(now)
+
+    async def _check_alone(self) -> None:
+        """Raise EnvironmentProblem if another process under this node's id answers. What else comes is not heard yet."""
+        twins = self.transport.twins
+        assert twins is not None
+        for _ in range(TWIN_STARTS):
+            twins.ask(monotonic_s())
+            self.transport.receive(monotonic_s())
+            await asyncio.sleep(TWIN_START_S)
+            self.transport.receive(monotonic_s())
+            if twins.heard_of is not None:
+                raise EnvironmentProblem(
+                    f"another process already runs as {self.node_id} on this network (incarnation "
+                    f"{twins.heard_of.hex()[:8]})",
+                    "stop that one first, or give this one an id of its own; its data directory is as it was",
+                )
+
+    def _judge_twin(self) -> None:
+        """Stop, if another process under this node's id has the better right to it; else say so once."""
+        twins = self.transport.twins
+        if twins is None or twins.heard_of in (None, self.twin):
+            return
+        assert twins.heard_of is not None
+        self.twin = twins.heard_of
+        other = f"another process runs as {self.node_id} (incarnation {self.twin.hex()[:8]})"
+        if twins.lesser:
+            raise Halted(f"{other}, and has the vote or is the older: stop one of the two, they have one id")
+        _log.warning("node %s: %s; that one must stop, this one goes on", self.node_id, other)
 
     def _turn(self) -> None:
         """The end of a turn in which something was submitted or fetched."""

@@ -11,6 +11,7 @@ from mcast.net.faulty import Faults
 from mcast.net.link import Link, Peer
 from mcast.seal.datagram import Opener, Sealer
 from mcast.seal.incarnations import Arrival, Incarnations
+from mcast.seal.twins import Twins
 from mcast.wire.envelope import CONTROL, STREAM, UNICAST
 from mcast.wire.frame import Frame
 from mcast.wire.messages import Kind, Message, encode_message, kind_of
@@ -43,12 +44,14 @@ class Transport:
 
     def __init__(  # noqa: PLR0913 - the parts it joins
         self, link: Link, sealer: Sealer, opener: Opener, incarnations: Incarnations, peers: Mapping[int, Peer],
-        promised: Callable[[], int],
+        promised: Callable[[], int], twins: Twins | None = None,
     ) -> None:  # fmt: skip
         self.link = link
         self.dropped: Counter[str] = Counter()
+        self.twins = twins
         self._sealer = sealer
         self._opener = opener
+        self._own = opener.own
         self._incarnations = incarnations
         self._peers = peers
         self._promised = promised
@@ -90,7 +93,12 @@ class Transport:
         unseal, admit = self._opener.open_untrusted, self._incarnations.admit
         for datagram in datagrams:
             try:
-                arrivals += admit(*unseal(datagram), now)
+                envelope, message = unseal(datagram)
+                if envelope.kind == Kind.TWIN:
+                    if self.twins is not None and envelope.sender == self._own:
+                        self.twins.heard(envelope, message, now)
+                    continue
+                arrivals += admit(envelope, message, now)
             except DecodeError as error:
                 self.dropped[error.reason] += 1
         self._answer()
@@ -105,8 +113,10 @@ class Transport:
         return self._incarnations.live(node)
 
     def tick(self, now: float) -> None:
-        """Repeat what is due of challenges."""
+        """Repeat what is due of challenges; ask for twins."""
         self._incarnations.tick(now)
+        if self.twins is not None:
+            self.twins.tick(now)
         self._answer()
 
     def next_deadline(self) -> float:
@@ -114,7 +124,8 @@ class Transport:
         if self._released:
             return 0.0
         due = self._faults.next_due() if self._faults is not None else None
-        return min(self._incarnations.next_deadline(), _FOREVER if due is None else due)
+        twins_due = _FOREVER if self.twins is None else self.twins.next_deadline()
+        return min(self._incarnations.next_deadline(), twins_due, _FOREVER if due is None else due)
 
     def refused(self) -> dict[str, int]:
         """Refused datagrams by reason; with those that were held for a proof which never came."""
@@ -144,3 +155,6 @@ class Transport:
     def _answer(self) -> None:
         for node, message in self._incarnations.outgoing():
             self.send(node, message)
+        if self.twins is not None:
+            for question in self.twins.outgoing():
+                self.multicast(question)

@@ -28,6 +28,7 @@ from mcast.protocol.effects import (
 from mcast.protocol.log import Log
 from mcast.protocol.recovered import Recovered
 from mcast.protocol.rules import Rules
+from mcast.protocol.staleness import Proofs
 from mcast.protocol.states import REIGNING, Input, Role, move
 from mcast.wire.envelope import name_hash
 from mcast.wire.frame import Frame
@@ -37,6 +38,7 @@ from mcast.wire.messages import (
     decode_config_untrusted,
     decode_epoch_start_untrusted,
     decode_genesis_untrusted,
+    decode_recovery_untrusted,
 )
 from mcast.wire.records import RecordKind, decode_records_untrusted
 
@@ -87,6 +89,7 @@ class Core:
         """Whether the log has been cut to what the promised epoch's history allows."""
         self.suspect = recovered.suspect and settings.rules.suspect_abstains
         """Events acknowledged here before a restart may be missing: no vote, no acknowledgement, no survey's answer."""
+        self.proofs = Proofs()
         self.known: dict[int, tuple[str, str]] = {}
         """Hash -> (id, address) of every node that ever was a member in this log."""
         self.cluster_uuid = bytes(16)
@@ -195,6 +198,11 @@ class Core:
                     genesis = decode_genesis_untrusted(record.payload)
                     self.cluster_uuid = genesis.cluster_uuid
                     self._adopt_config(frame, genesis.config)
+                elif record.kind == RecordKind.RECOVERY:
+                    recovery = decode_recovery_untrusted(record.payload)
+                    self.cluster_uuid = recovery.cluster_uuid
+                    self.known.update({name_hash(member.node): (member.node, member.address) for member in recovery.former})
+                    self._adopt_config(frame, recovery.config)
                 elif record.kind == RecordKind.EPOCH_START:
                     start = decode_epoch_start_untrusted(record.payload)
                     self.ruler = start.node

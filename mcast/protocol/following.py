@@ -19,6 +19,7 @@ from mcast.protocol.effects import Append, EpochChanged, GapClosed, GapOpened, T
 from mcast.protocol.gaps import Gaps, Loss
 from mcast.protocol.history import History
 from mcast.protocol.ledger import Fate, Ledger
+from mcast.protocol.lineage import succeeds
 from mcast.protocol.reading import Reading
 from mcast.protocol.reorder import Reorder
 from mcast.protocol.staleness import Staleness
@@ -38,7 +39,7 @@ class Following:
         self.gaps = Gaps(core.log.last_seq, core.random.uniform)
         self.reorder = Reorder()
         self.asking = Asking(core, self.gaps, self.reorder)
-        self.staleness = Staleness(core.rules.staleness_proven)
+        self.staleness = Staleness(core.rules.staleness_proven, core.proofs)
         self.reading = Reading(core)
         self.history: History | None = None
         self._on_confirmed = on_confirmed
@@ -74,7 +75,7 @@ class Following:
         if beat.epoch != core.promised:
             core.counts["heartbeat of another epoch"] += 1
             return
-        if any(core.cluster_uuid) and beat.cluster_uuid != core.cluster_uuid:
+        if any(core.cluster_uuid) and beat.cluster_uuid != core.cluster_uuid and not self._left_behind(beat.cluster_uuid):
             core.counts["foreign cluster"] += 1
             return
         if core.reigning:
@@ -215,6 +216,22 @@ class Following:
             core.sequencer,
             Ack(core.promised, core.meta.storage_id, seq, chain, self._round, stamp, core.settings.receive_window),
         )
+
+    def _left_behind(self, uuid: bytes) -> bool:
+        """Whether this log may go on in cluster `uuid`: it can in a recovery of its own, unless it voted before that.
+
+        A voter may have acknowledged what the recovery lost; so it halts, rather than pass its log off as the same.
+        """
+        core = self.core
+        if not succeeds(uuid, core.cluster_uuid):
+            return False
+        if core.is_voter(core.me, core.meta.storage_id):
+            core.halt(
+                "the cluster was recovered on another node without this one (mcast recover --accept-loss): move this "
+                "node's data directory away and start it again, empty; it then rejoins by itself"
+            )
+            return False
+        return True
 
     def _adopt(self, sequencer: int) -> None:
         core = self.core

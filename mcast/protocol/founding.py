@@ -16,6 +16,7 @@ from mcast.errors import DecodeError
 from mcast.limits import FOUNDING_RETRY_S
 from mcast.protocol.core import Core
 from mcast.protocol.effects import Append, Truncate
+from mcast.protocol.lineage import founded
 from mcast.protocol.quorum import majority
 from mcast.protocol.states import Input, Role
 from mcast.wire.envelope import Envelope, name_hash
@@ -167,7 +168,7 @@ class Founding:
 
     def _found(self, now: float) -> None:
         core = self.core
-        uuid = core.random.getrandbits(128).to_bytes(16, "big")
+        uuid = founded(core.random.getrandbits(128))
         members = tuple(
             Member(node, self._virgins[name_hash(node)], address)
             for node, address in core.settings.members

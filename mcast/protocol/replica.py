@@ -207,6 +207,11 @@ class Replica:
         return self._core.sequencer
 
     @property
+    def votes(self) -> bool:
+        """Whether the newest configuration in the log counts this node's vote."""
+        return self._core.is_voter(self._core.me, self._core.meta.storage_id)
+
+    @property
     def ruling(self) -> bool:
         """Whether this node numbers commands."""
         return self._core.role is Role.RULING
@@ -243,9 +248,12 @@ class Replica:
 
     def staleness(self, now: float, applied_seq: int) -> float | None:
         """How old, in seconds, the state at `applied_seq` can be at most; None without a proof."""
-        if self._core.reigning:
-            return self._sequencing.staleness(now)
-        return self._following.staleness.age_s(now, applied_seq)
+        return self._core.proofs.age_s(now, applied_seq)
+
+    def proof(self, now: float) -> tuple[int, float] | None:
+        """The newest staleness proof: all committed up to its age in seconds ago is at or below its commit."""
+        proofs = self._core.proofs
+        return (proofs.commit, max(now - proofs.stamp / 1e9, 0.0)) if proofs.stamp else None
 
     def ledger_report(self) -> LedgerReport:
         """Every gap, and the reconciliation of what was lost."""
@@ -259,7 +267,7 @@ class Replica:
         report = self._ledger.report(())
         return Statistics(
             role=core.role.value,
-            votes=core.is_voter(core.me, core.meta.storage_id),
+            votes=self.votes,
             suspect=core.suspect,
             config_number=core.config.number if core.config else 0,
             epoch=core.promised,

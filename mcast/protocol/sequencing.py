@@ -68,8 +68,7 @@ class Sequencing:
         self._round = 0
         self._confirmed = 0
         self._confirmed_at = 0.0
-        self._confirmed_began = 0.0
-        self._rounds: deque[tuple[int, float]] = deque(maxlen=256)
+        self._rounds: deque[tuple[int, float, int]] = deque(maxlen=256)
         self._told: tuple[int, int] = (0, 0)
         self._last_hand = 0.0
         self._beat_due = float("inf")
@@ -193,7 +192,9 @@ class Sequencing:
             self._confirmed = confirmed
             self._confirmed_at = now
             while self._rounds and self._rounds[0][0] <= confirmed:
-                self._confirmed_began = self._rounds.popleft()[1]
+                _, began, commit = self._rounds.popleft()
+                if commit >= self._start_seq or not core.rules.staleness_proven:
+                    core.proofs.add(commit, int(began * 1e9))
         held = reached([*(standing.seq for standing in counted), *([core.persisted] if own else [])], len(voters))
         while self._in_flight and self._in_flight[0][0] <= held:
             self._in_flight_bytes -= self._in_flight.popleft()[1]
@@ -242,6 +243,8 @@ class Sequencing:
         standing = self.standings.get(to)
         if to == core.me or standing is None or not standing.counted:
             return "the successor must be another member that acknowledges"
+        if standing.heard < self._lately(now):
+            return "the successor was not heard lately"
         self._successor = (to, now + HANDOVER_S)
         self._hand_over(now)
         return None
@@ -249,24 +252,23 @@ class Sequencing:
     def successor(self, now: float) -> int | None:
         """The other voter best placed to take over: heard lately, its log the furthest."""
         core = self.core
-        lately = now - 3 * core.settings.heartbeat_max_s
         voters = core.voters()
         fit = [
             (standing.seq, node)
             for node, standing in self.standings.items()
-            if standing.counted and node in voters and node != core.me and standing.heard >= lately
+            if standing.counted and node in voters and node != core.me and standing.heard >= self._lately(now)
         ]
         return max(fit)[1] if fit else None
 
-    def staleness(self, now: float) -> float | None:
-        """Age in seconds of the proof that this node still ruled: its newest confirmed round's beginning."""
-        return now - self._confirmed_began if self._confirmed else None
+    def _lately(self, now: float) -> float:
+        """Whoever lives has acknowledged since then."""
+        return now - 3 * self.core.settings.heartbeat_max_s
 
     def beat(self, now: float) -> None:
         """One heartbeat; it opens a round."""
         core = self.core
         self._round += 1
-        self._rounds.append((self._round, now))
+        self._rounds.append((self._round, now, core.commit))
         self._told = (core.commit, self._confirmed)
         core.multicast(
             Heartbeat(

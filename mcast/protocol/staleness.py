@@ -1,43 +1,82 @@
-"""How old can this replica's state be? A proof that needs no synchronised clocks.
+"""How old can this replica's state be? Proofs that need no synchronised clocks.
 
 An ACK carries the replica's own stamp; a later heartbeat echoes it together with the commit C that the sequencer knew
 then. Once a majority has answered that heartbeat's round, no newer reign can have begun before it, so C was the
-cluster's commit after the stamp was taken: whoever has applied C holds a state no older than now - stamp. A sequencer
-that has not yet committed an event of its own epoch may know less than its predecessor had committed, so its
-heartbeats prove nothing.
+cluster's commit after the stamp was taken: whoever has applied C holds a state no older than now - stamp. The sequencer
+proves the same to itself by the beginning of each round. One that has not yet committed an event of its own epoch may
+know less than its predecessor had committed, so its rounds prove nothing.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
 from mcast.wire.messages import Heartbeat
 
-_ROUNDS_MAX = 64
+_ROUNDS_MAX: Final = 64
+_PROOFS_MAX: Final = 64
+_APART_NS: Final = 10_000_000  # between proofs that are kept, besides the newest: together they reach back 0.6 s
+
+
+class Proofs:
+    """Pairs (commit, stamp): all that was committed when the own clock stood at `stamp` ns is at or below `commit`.
+
+    Besides the newest some older ones are kept: a replica that has not applied the newest one's commit yet still knows
+    how old it is. A proof once held stays true, and grows old.
+    """
+
+    def __init__(self) -> None:
+        self._held: deque[tuple[int, int]] = deque(maxlen=_PROOFS_MAX)
+
+    @property
+    def commit(self) -> int:
+        """The newest proof's commit; 0 without one."""
+        return self._held[-1][0] if self._held else 0
+
+    @property
+    def stamp(self) -> int:
+        """The newest proof's stamp in ns; 0 without one."""
+        return self._held[-1][1] if self._held else 0
+
+    def add(self, commit: int, stamp: int) -> None:
+        """One more; an older one than the newest tells nothing new."""
+        held = self._held
+        if not stamp or stamp <= self.stamp:
+            return
+        if held and (held[-1][0] >= commit or (len(held) > 1 and stamp - held[-2][1] < _APART_NS)):
+            commit = max(commit, held.pop()[0])
+        held.append((commit, stamp))
+
+    def age_s(self, now: float, applied: int) -> float | None:
+        """How old the state at event `applied` can be at most; None without a proof."""
+        for commit, stamp in reversed(self._held):
+            if commit <= applied:
+                return max(now - stamp / 1e9, 0.0)
+        return None
 
 
 class Staleness:
-    """The newest proof: all committed up to `commit` when the own clock stood at `stamp` ns."""
+    """A follower's proofs, from the heartbeats it hears."""
 
-    def __init__(self, proven: bool = True) -> None:
+    def __init__(self, proven: bool = True, proofs: Proofs | None = None) -> None:
+        self.proofs = proofs if proofs is not None else Proofs()
         self._proven = proven
-        self.commit = 0
-        self.stamp = 0
         self._open: deque[tuple[int, int, int]] = deque(maxlen=_ROUNDS_MAX)
         self._confirmed = 0
 
     def reset(self) -> None:
-        """A new epoch: its rounds are other rounds. A proof once held stays true, and grows old."""
+        """A new epoch: its rounds are other rounds."""
         self._open.clear()
         self._confirmed = 0
 
     def heard(self, beat: Heartbeat, me: int) -> None:
         """A heartbeat opened a round, and says which rounds are confirmed."""
         begun = bool(beat.history) and beat.commit >= beat.history[-1].first
-        if not self._proven:
-            self.stamp, self.commit = max(self.stamp, own_stamp(beat, me)), beat.commit
-            return
         own = own_stamp(beat, me)
+        if not self._proven:
+            self.proofs.add(beat.commit, own)
+            return
         if own and begun:
             self._open.append((beat.round, own, beat.commit))
         self.confirmed(beat.confirmed)
@@ -47,14 +86,11 @@ class Staleness:
         self._confirmed = max(self._confirmed, round_number)
         while self._open and self._open[0][0] <= self._confirmed:
             _, stamp, commit = self._open.popleft()
-            if stamp > self.stamp:
-                self.stamp, self.commit = stamp, commit
+            self.proofs.add(commit, stamp)
 
     def age_s(self, now: float, applied: int) -> float | None:
         """How old the state at event `applied` can be at most; None without a proof."""
-        if not self.stamp or applied < self.commit:
-            return None
-        return max(now - self.stamp / 1e9, 0.0)
+        return self.proofs.age_s(now, applied)
 
 
 def own_stamp(beat: Heartbeat, me: int) -> int:

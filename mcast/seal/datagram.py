@@ -119,10 +119,11 @@ class Opener:
     def __init__(self, ring: KeyRing | None, cluster: str, senders: Collection[int], own: int) -> None:
         self._ring = ring
         self._cluster = name_hash(cluster)
-        self._own = own
+        self.own = own
         self._own_bytes = own.to_bytes(8, "big")
         self._flags = 0 if ring is None else SEALED
         self._ciphers = {sender: _Ciphers(ring, self._cluster, sender) for sender in senders if sender != own}
+        self._own_ciphers = _Ciphers(ring, self._cluster, own)
 
     def is_own(self, data: bytes | memoryview) -> bool:
         """Whether a datagram names this node as its sender: multicast loops back. Cannot fail."""
@@ -139,8 +140,10 @@ class Opener:
         if envelope.cluster != self._cluster:
             raise DecodeError("foreign cluster", f"{envelope.cluster:016x}")
         ciphers = self._ciphers.get(envelope.sender)
+        if ciphers is None and kind == Kind.TWIN and envelope.sender == self.own:
+            ciphers = self._own_ciphers
         if ciphers is None:
-            reason = "own datagram" if envelope.sender == self._own else "unknown sender"
+            reason = "own datagram" if envelope.sender == self.own else "unknown sender"
             raise DecodeError(reason, f"{envelope.sender:016x}")
         if envelope.flags != self._flags:
             raise DecodeError("sealed" if envelope.flags else "unsealed", "only one side has a key file")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from mcast.errors import CorruptionError, DiskFailed, DiskFull, EnvironmentProblem, Gone
 from mcast.limits import CACHE_BYTES_MAX
 from mcast.storage.files import Files, write_all
-from mcast.storage.recovery import UUID_UNKNOWN, Recovery, begun, genesis_uuid, recover
+from mcast.storage.recovery import FOUNDING_KINDS, UUID_UNKNOWN, Recovery, begun, founded_uuid, recover
 from mcast.storage.segment import ENTRY_EXTRA_BYTES, SEGMENT_BYTES, SEGMENT_BYTES_MIN, SegmentHeader, encode_entries
 from mcast.storage.segments import BURST_BYTES, FULL, Segment, Segments, create_segment, remove_segments
 from mcast.storage.verdict import Verdict
@@ -47,7 +47,8 @@ class Journal:
         self._last_chain = recovery.last_chain
         self._last_epoch = recovery.last_epoch
         self._synced_seq = recovery.synced_seq
-        self._cluster_uuid = recovery.cluster_uuid
+        self._base_uuid = recovery.segments[0].header.cluster_uuid
+        self._foundings = list(recovery.foundings)
         self._generation = 0  # counts truncations: a sync begun before one proves nothing after it
         self._failure: DiskFailed | None = None
 
@@ -128,8 +129,8 @@ class Journal:
 
     @property
     def cluster_uuid(self) -> bytes:
-        """As the first event says it; UUID_UNKNOWN before."""
-        return self._cluster_uuid
+        """As the newest GENESIS or RECOVERY says it; UUID_UNKNOWN before the first."""
+        return self._foundings[-1][1] if self._foundings else self._base_uuid
 
     def append(self, frames: Sequence[Frame]) -> None:
         """Write frames behind the last one, in one system call a burst; they are not durable until `sync`.
@@ -144,12 +145,11 @@ class Journal:
             return
         self._check_follows(frames)
         segments, end = len(self._segments), self._segments.active.state.end
-        if frames[0].first == 1:
-            self._cluster_uuid = genesis_uuid(frames[0])
         try:
             at = 0
             while at < len(frames):
-                at = self._write_run(frames, at)
+                written, at = at, self._write_run(frames, at)
+                self._note_foundings(frames[written:at])
         except OSError as error:
             self._undo(segments, end)
             raise self._disk_error(error) from error
@@ -199,8 +199,7 @@ class Journal:
         self._generation += 1
         self._last_seq, self._last_chain, self._last_epoch = last, chain, epoch
         self._synced_seq = min(self._synced_seq, last)
-        if last == 0:
-            self._cluster_uuid = UUID_UNKNOWN
+        self._forget_foundings(last)
         if not self._truncation_durable:
             self._segments.forget(index, offset)
             return
@@ -279,14 +278,23 @@ class Journal:
         state.end = offset
         return at
 
+    def _note_foundings(self, frames: Sequence[Frame]) -> None:
+        """Segments begun behind a GENESIS or RECOVERY name the cluster that it names."""
+        for frame in frames:
+            if frame.body[0] in FOUNDING_KINDS and (uuid := founded_uuid(frame)) != UUID_UNKNOWN:
+                self._foundings.append((frame.first, uuid))
+
+    def _forget_foundings(self, last: int) -> None:
+        while self._foundings and self._foundings[-1][0] > last:
+            self._foundings.pop()
+
     def _roll(self, first: int, chain_before: bytes) -> None:
         number = self._segments.active.state.header.number + 1
-        self._segments.add(SegmentHeader(self._cluster_uuid, number, first, chain_before, self._synced_seq))
+        self._segments.add(SegmentHeader(self.cluster_uuid, number, first, chain_before, self._synced_seq))
 
     def _undo(self, segments: int, end: int) -> None:
         """Return to `segments` segments of which the last ends at `end`, after a write that failed."""
-        if self._last_seq == 0:
-            self._cluster_uuid = UUID_UNKNOWN
+        self._forget_foundings(self._last_seq)
         try:
             self._segments.cut(segments - 1, end, durable=False)
         except OSError as error:

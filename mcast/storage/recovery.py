@@ -31,7 +31,7 @@ from mcast.storage.segment import (
 )
 from mcast.storage.verdict import RECOVERY_TABLE, Fault, Verdict
 from mcast.wire.frame import CHAIN_ZERO, Frame, decode_frame_untrusted, follows
-from mcast.wire.messages import Reign, decode_genesis_untrusted
+from mcast.wire.messages import Reign, decode_genesis_untrusted, decode_recovery_untrusted
 from mcast.wire.records import RecordKind, decode_records_untrusted
 
 UUID_UNKNOWN: Final = bytes(16)
@@ -78,12 +78,14 @@ class Recovery:
     synced_seq: int
     """The highest seq proven to have been durable."""
     cluster_uuid: bytes
+    foundings: tuple[tuple[int, bytes], ...]
+    """(seq, cluster uuid) of GENESIS and of every RECOVERY in the log, oldest first."""
     base_seq: int
     base_chain: bytes
     history: tuple[Reign, ...]
     frames: tuple[Frame, ...]
     genesis: Frame | None
-    """Event 1's frame, when it lies below `frames`."""
+    """The newest frame below `frames` that names the cluster's uuid: event 1's, or a RECOVERY's."""
     config: Frame | None
     """The newest frame below `frames` that carries a configuration."""
     segments: tuple[SegmentState, ...]
@@ -116,8 +118,8 @@ def begun(directory: str, header: SegmentHeader) -> Recovery:
     return Recovery(
         verdict=Verdict.INTACT, fault=Fault.ZERO_TAIL, detail=f"{directory}: new", low_water=header.first,
         last_seq=last_seq, last_chain=header.chain_before, last_epoch=0, synced_seq=last_seq,
-        cluster_uuid=header.cluster_uuid, base_seq=last_seq, base_chain=header.chain_before, history=(), frames=(),
-        genesis=None, config=None, segments=(SegmentState(header),), excess=(),
+        cluster_uuid=header.cluster_uuid, foundings=(), base_seq=last_seq, base_chain=header.chain_before, history=(),
+        frames=(), genesis=None, config=None, segments=(SegmentState(header),), excess=(),
     )  # fmt: skip
 
 
@@ -137,6 +139,7 @@ class _Scan:
         self._epoch = -1
         self._synced = 0
         self._uuid = UUID_UNKNOWN
+        self._foundings: list[tuple[int, bytes]] = []
         self._history: list[Reign] = []
         self._frames: deque[Frame] = deque()
         self._frames_bytes = 0
@@ -165,6 +168,7 @@ class _Scan:
             last_epoch=max(self._epoch, 0),
             synced_seq=self._synced,
             cluster_uuid=self._uuid,
+            foundings=tuple(self._foundings),
             base_seq=self._base[0],
             base_chain=self._base[1],
             history=tuple(self._history),
@@ -271,8 +275,9 @@ class _Scan:
         if frame.epoch != self._epoch:
             self._history.append(Reign(frame.epoch, frame.first, self._chain))
             self._epoch = frame.epoch
-        if frame.first == 1:
-            self._uuid = genesis_uuid(frame)
+        if frame.body[0] in FOUNDING_KINDS and (uuid := founded_uuid(frame)) != UUID_UNKNOWN:
+            self._uuid = uuid
+            self._foundings.append((frame.first, uuid))
         self._last_seq, self._chain = frame.last, frame.chain
         frames = self._frames
         frames.append(frame)
@@ -284,7 +289,7 @@ class _Scan:
             self._base = (oldest.last, oldest.chain)
             if oldest.body[0] >= RecordKind.GENESIS:  # EPOCH_START and CONFIG too carry the configuration
                 self._config = oldest
-                if oldest.first == 1:
+                if any(seq == oldest.first for seq, _ in self._foundings):
                     self._genesis = oldest
 
     def _classify(self, fd: int, segment: SegmentState, size: int, fault: Fault, *, final: bool) -> Fault:
@@ -357,6 +362,7 @@ class _Scan:
         return f"{self._directory}/{segment_name(number)}"
 
 
+FOUNDING_KINDS: Final = frozenset({RecordKind.GENESIS, RecordKind.RECOVERY})
 _DAMAGE: Final = frozenset({Fault.LENGTH, Fault.HEADER, Fault.CHAIN})
 
 
@@ -374,12 +380,14 @@ def _last_nonzero(files: Files, fd: int, offset: int, size: int) -> int | None:
     return last
 
 
-def genesis_uuid(frame: Frame) -> bytes:
-    """The cluster uuid that a log beginning with this frame was founded under; UUID_UNKNOWN when it says none."""
+def founded_uuid(frame: Frame) -> bytes:
+    """The cluster uuid that the log has from this GENESIS or RECOVERY frame on; UUID_UNKNOWN when it says none."""
     try:
         for record in decode_records_untrusted(frame.body):
             if record.kind == RecordKind.GENESIS:
                 return decode_genesis_untrusted(bytes(record.payload)).cluster_uuid
+            if record.kind == RecordKind.RECOVERY:
+                return decode_recovery_untrusted(bytes(record.payload)).cluster_uuid
     except DecodeError:
         pass
     return UUID_UNKNOWN

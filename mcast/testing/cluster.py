@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -29,6 +31,9 @@ from mcast.net.faulty import parse_faults
 from mcast.net.link import Peer
 from mcast.net.memory import Hub
 from mcast.node.node import Node
+from mcast.node.recover import recover
+from mcast.storage.files import RealFiles
+from mcast.storage.meta import load_meta, store_meta
 from mcast.testing.processes import free_ports
 
 POLL_S: Final = 0.01  # between two looks at whether all nodes are equal
@@ -104,12 +109,43 @@ class Cluster:
         return connect(self.config, at)
 
     async def kill(self, node_id: str) -> None:
-        """Stop a node; its journal stays."""
+        """Stop a node, without handing over anything; its journal stays."""
+        await self._running.pop(node_id).stop(hand_over=False)
+
+    async def stop(self, node_id: str) -> None:
+        """Stop a node in order, as SIGTERM does: a sequencer hands over first."""
         await self._running.pop(node_id).stop()
 
     async def restart(self, node_id: str) -> None:
         """Start a stopped node again, from its journal."""
         await self._start(node_id)
+
+    def lose_disk(self, node_id: str) -> None:
+        """Empty the data directory of a stopped node."""
+        self._check_stopped(node_id)
+        shutil.rmtree(self._directory(node_id))
+
+    def lose_power(self, node_id: str) -> None:
+        """Make a stopped node's data directory that of a machine whose power failed, though nothing was lost in fact."""
+        self._check_stopped(node_id)
+        files, directory = RealFiles(), str(self._directory(node_id))
+        meta = load_meta(files, directory)
+        assert meta is not None, f"{directory} has no meta"
+        store_meta(files, directory, replace(meta, boot_id="another boot", clean=False))
+
+    def recover(self, node_id: str) -> None:
+        """Let a stopped node's log go on alone, as `mcast recover --accept-loss` does."""
+        self._check_stopped(node_id)
+        recover(self.config, node_id)
+
+    async def voting(self, node_id: str, timeout: float = TIMEOUT_S) -> None:
+        """Wait until a running node votes. Raises NotYet: it does not in time."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        while not self._running[node_id].shell.replica.statistics().votes:
+            if loop.time() >= deadline:
+                raise NotYet(f"{node_id} has no vote after {timeout} s")
+            await asyncio.sleep(POLL_S)
 
     def part(self, node_id: str) -> None:
         """Let no datagram pass between this node and the others; its clients still reach it."""
@@ -164,6 +200,13 @@ class Cluster:
     async def _stop_all(self) -> None:
         for node_id in list(self._running):
             await self.kill(node_id)
+
+    def _directory(self, node_id: str) -> Path:
+        return self.config.data_dir / node_id
+
+    def _check_stopped(self, node_id: str) -> None:
+        if node_id in self._running:
+            raise ValueError(f"{node_id} is running: stop it first")
 
     def _peer(self, node_id: str) -> Peer:
         node = self.config.node(node_id)

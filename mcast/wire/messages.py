@@ -43,6 +43,7 @@ class Kind(IntEnum):
     HANDOVER = 24
     SURVEY = 25
     STANDING = 26
+    TWIN = 27
 
 
 FRAME_KINDS: Final = frozenset({Kind.DATA, Kind.REPAIR})
@@ -304,6 +305,18 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
+class Twin:
+    """To all, from a node to itself: does another process run under my id? The answer echoes `random`."""
+
+    random: Bytes16
+    answer: Flag
+    votes: Flag
+    """Whether the process that speaks has a vote."""
+    age_ms: U64
+    """Since it started to take part."""
+
+
+@dataclass(frozen=True, slots=True)
 class Member:
     """One voter: its node id, storage id and address as founding or CONFIG wrote them into the log."""
 
@@ -336,6 +349,16 @@ class EpochStart:
     config: Config
 
 
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """A majority was lost for ever: from this event on the log belongs to another cluster, with a voter of its own."""
+
+    cluster_uuid: Bytes16
+    config: Config
+    former: Annotated[tuple[Member, ...], MEMBERS_MAX]
+    """Every node that ever voted in this log: they may come back, with empty disks."""
+
+
 type_of: Final[dict[int, type]] = {
     Kind.HEARTBEAT: Heartbeat, Kind.COMMIT: Commit, Kind.ACK: Ack, Kind.NAK: Nak, Kind.BUSY: Busy, Kind.GONE: Gone,
     Kind.STALE: Stale, Kind.PRE_VOTE_REQUEST: PreVoteRequest, Kind.PRE_VOTE: PreVote,
@@ -343,20 +366,21 @@ type_of: Final[dict[int, type]] = {
     Kind.GENESIS: GenesisOffer, Kind.CONFIRM: Confirm, Kind.CHALLENGE: Challenge, Kind.PROOF: Proof,
     Kind.HISTORY_REQUEST: HistoryRequest, Kind.HISTORY: History, Kind.READ: Read, Kind.READ_INDEX: ReadIndex,
     Kind.HANDOVER: Handover, Kind.SURVEY: Survey, Kind.STANDING: Standing,
+    Kind.TWIN: Twin,
 }  # fmt: skip
 kind_of: Final[dict[type, Kind]] = {message: Kind(kind) for kind, message in type_of.items()}
 
 Message = (
     Heartbeat | Commit | Ack | Nak | Busy | Gone | Stale | PreVoteRequest | PreVote | VoteRequest | Vote | Found
     | Virgin | GenesisOffer | Confirm | Challenge | Proof | HistoryRequest | History | Read | ReadIndex | Handover
-    | Survey | Standing
+    | Survey | Standing | Twin
 )  # fmt: skip
 
-_PAYLOADS: Final = (Genesis, EpochStart, Config)
+_PAYLOADS: Final = (Genesis, EpochStart, Config, Recovery)
 _CODECS: Final = {message: codec_for(message) for message in (*kind_of, *_PAYLOADS)}
 
 
-def encode_message(message: Message | Genesis | EpochStart | Config) -> bytes:
+def encode_message(message: Message | Genesis | EpochStart | Config | Recovery) -> bytes:
     """A control message's or internal payload's bytes."""
     return _CODECS[type(message)].encode(message)
 
@@ -378,6 +402,13 @@ def decode_genesis_untrusted(data: bytes | memoryview) -> Genesis:
     genesis = _decode(Genesis, data)
     assert isinstance(genesis, Genesis)
     return genesis
+
+
+def decode_recovery_untrusted(data: bytes | memoryview) -> Recovery:
+    """The payload of a RECOVERY record. Raises DecodeError."""
+    recovery = _decode(Recovery, data)
+    assert isinstance(recovery, Recovery)
+    return recovery
 
 
 def decode_config_untrusted(data: bytes | memoryview) -> Config:

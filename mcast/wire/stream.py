@@ -6,8 +6,8 @@
          5     -  payload
 
 Payloads are msgpack arrays, the fields below in order, except SUBMIT and FORWARD (concatenated records: one group,
-which is numbered contiguously in one epoch) and FRAMES (concatenated frames). A connection begins with HELLO and
-WELCOME. PING may be sent at any time after that and is answered by PONG.
+which is numbered contiguously in one epoch), FRAMES (concatenated frames) and EVENTS (outcomes and frames, see
+`pack_events`). A connection begins with HELLO and WELCOME. PING may be sent at any time after that and is answered by PONG.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ PAYLOAD_BYTES_MAX: Final = 16 << 10  # bytes of most messages: msgpack may unpac
 
 _LENGTH: Final = struct.Struct("!I")
 _HEAD: Final = struct.Struct("!IB")
+_OUTCOMES: Final = struct.Struct("!QI")
 HEAD_BYTES: Final = _HEAD.size
 
 
@@ -66,6 +67,8 @@ class StreamKind(IntEnum):
     PING = 20
     PONG = 21
     HANDOVER = 22
+    SUBSCRIBE = 23
+    EVENTS = 24
 
 
 class Status(IntEnum):
@@ -128,7 +131,7 @@ class Result(NamedTuple):
 
 
 class Query(NamedTuple):
-    """Ask the machine. `max_ms` and `max_lag` may be None."""
+    """Ask the machine. `max_ms` and `max_lag` may be None; nobody waits for the answer after `timeout_ms`."""
 
     id: int
     name: str
@@ -137,6 +140,7 @@ class Query(NamedTuple):
     min_seq: int
     max_ms: float | None
     max_lag: int | None
+    timeout_ms: float
 
 
 class Answer(NamedTuple):
@@ -221,6 +225,12 @@ class FetchGone(NamedTuple):
     low_water: int
 
 
+class Subscribe(NamedTuple):
+    """Send all applied events from number `first` on, now and later, as EVENTS; at most one a connection."""
+
+    first: int
+
+
 class Ping(NamedTuple):
     """PING and PONG."""
 
@@ -240,7 +250,7 @@ type_of: Final[dict[StreamKind, type]] = {
     StreamKind.FETCH_END: FetchEnd, StreamKind.GONE: FetchGone, StreamKind.PING: Ping, StreamKind.PONG: Ping,
     StreamKind.HANDOVER: Handover,
 }  # fmt: skip
-RAW_KINDS: Final = frozenset({StreamKind.SUBMIT, StreamKind.FORWARD, StreamKind.FRAMES})
+RAW_KINDS: Final = frozenset({StreamKind.SUBMIT, StreamKind.FORWARD, StreamKind.FRAMES, StreamKind.EVENTS})
 
 
 def pack_message(kind: StreamKind, message: StreamMessage) -> bytes:
@@ -383,6 +393,48 @@ def pack_frames(frames: Sequence[Frame]) -> bytes:
     return pack_raw(StreamKind.FRAMES, b"".join([part for frame in frames for part in (frame.head, frame.body)]))
 
 
+def pack_outcomes(seq: int, outcomes: bytes) -> bytes:
+    """The outcomes of one record, as EVENTS carries them. `seq` as in Result."""
+    return _OUTCOMES.pack(seq, len(outcomes)) + outcomes
+
+
+def pack_events(outcomes: bytes, frames: Sequence[Frame]) -> bytes:
+    """One EVENTS message: length of the outcomes u32, outcomes, frames.
+
+    The outcomes of a frame's records come with it or before it. A record without outcomes had no effect.
+
+    Raises:
+        ValueError: beyond TCP_MESSAGE_BYTES_MAX.
+    """
+    parts = [part for frame in frames for part in (frame.head, frame.body)]
+    return pack_raw(StreamKind.EVENTS, b"".join((_LENGTH.pack(len(outcomes)), outcomes, *parts)))
+
+
+def decode_events_untrusted(payload: bytes) -> tuple[list[tuple[int, bytes]], list[Frame]]:
+    """The outcomes, each with its `seq`, and the frames of one EVENTS message.
+
+    Raises:
+        DecodeError: lengths beyond the payload, or as `decode_frame_untrusted`.
+    """
+    if len(payload) < _LENGTH.size:
+        raise DecodeError("short message", f"{len(payload)} bytes")
+    end = _LENGTH.size + _LENGTH.unpack_from(payload)[0]
+    if end > len(payload):
+        raise DecodeError("short message", f"outcomes end at {end} of {len(payload)} bytes")
+    outcomes: list[tuple[int, bytes]] = []
+    at = _LENGTH.size
+    while at < end:
+        if end - at < _OUTCOMES.size:
+            raise DecodeError("bad outcomes", f"{end - at} bytes left")
+        seq, length = _OUTCOMES.unpack_from(payload, at)
+        at += _OUTCOMES.size
+        if not 0 < seq <= SEQ_MAX or length > end - at:
+            raise DecodeError("bad outcomes", f"event {seq}, {length} of {end - at} bytes")
+        outcomes.append((seq, payload[at : at + length]))
+        at += length
+    return outcomes, decode_frames_untrusted(payload[end:])
+
+
 _Check = Callable[[Any], bool]
 
 
@@ -447,7 +499,7 @@ _CHECKS: Final[dict[int, tuple[Any, tuple[_Check, ...]]]] = {
         Query,
         (
             _ID, _NAME, lambda value: type(value) is list and len(value) <= ARITY_MAX, _NAME, _SEQ,
-            _optional(_is_number), _optional(_SEQ),
+            _optional(_is_number), _optional(_SEQ), _is_number,
         ),
     ),
     StreamKind.ANSWER: (Answer, (_ID, _is_any, _SEQ, _EPOCH, _SEQ, _optional(_is_number), _NAME, _NAME)),

@@ -11,7 +11,7 @@ import pytest
 from mcast.client.link import Dialer
 from mcast.machine.kv import KeyValue
 from mcast.node.fake import FakeCluster, serving
-from mcast.node.forward import Forwarder, Group
+from mcast.node.forward import RETRY_S, Forwarder, Group
 from mcast.node.gateway import Gateway
 from mcast.protocol.effects import EpochChanged, Ruling, SteppedDown
 from mcast.wire.envelope import name_hash
@@ -184,3 +184,56 @@ async def test_a_stopped_forwarder_sends_nothing(cluster: FakeCluster, forwardin
     forwarding.forwarder.notice(EpochChanged(2, N1))
     await asyncio.sleep(0.01)
     assert cluster.shells["n1"].submitted == 0
+
+
+async def seen_dead(cluster: FakeCluster) -> list[int]:
+    while not cluster.shells["n2"].deaths:
+        await asyncio.sleep(0.001)
+    return cluster.shells["n2"].deaths
+
+
+async def linked(cluster: FakeCluster, forwarding: Forwarding, gateways: dict[str, Gateway]) -> None:
+    """n2 follows n1 and keeps a connection to it, though it has nothing to forward."""
+    forwarding.forwarder.notice(EpochChanged(1, N1))
+    while not gateways["n1"].statistics().connections:
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(RETRY_S[1])
+
+
+async def test_a_closed_connection_and_a_refused_one_witness_death(
+    cluster: FakeCluster, forwarding: Forwarding, gateways: dict[str, Gateway]
+) -> None:
+    await linked(cluster, forwarding, gateways)
+    await gateways["n1"].stop(drain_s=0)
+    assert await seen_dead(cluster) == [N1]
+    await asyncio.sleep(0.05)
+    assert cluster.shells["n2"].deaths == [N1], "once a reign"
+
+
+async def test_nobody_listening_when_the_reign_becomes_known_witnesses_death(
+    cluster: FakeCluster, forwarding: Forwarding, gateways: dict[str, Gateway]
+) -> None:
+    await gateways["n1"].stop(drain_s=0)
+    forwarding.forwarder.notice(EpochChanged(1, N1))
+    assert await seen_dead(cluster) == [N1]
+
+
+async def test_the_same_incarnation_on_a_new_connection_is_alive(
+    cluster: FakeCluster, forwarding: Forwarding, gateways: dict[str, Gateway]
+) -> None:
+    await linked(cluster, forwarding, gateways)
+    (before,) = gateways["n1"]._connections
+    before.abort()
+    while gateways["n1"]._connections in (set(), {before}):
+        await asyncio.sleep(0.001)
+    forwarding.send(group(1))
+    await submitted(cluster, n1=1)
+    assert cluster.shells["n2"].deaths == []
+
+
+async def test_another_incarnation_on_a_new_connection_witnesses_death(
+    cluster: FakeCluster, forwarding: Forwarding, gateways: dict[str, Gateway]
+) -> None:
+    cluster.shells["n2"].heard[N1] = b"the one before--"
+    forwarding.forwarder.notice(EpochChanged(1, N1))
+    assert await seen_dead(cluster) == [N1]

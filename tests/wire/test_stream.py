@@ -37,12 +37,16 @@ from mcast.wire.stream import (
     Splitter,
     StreamKind,
     StreamMessage,
+    Subscribe,
     Welcome,
+    decode_events_untrusted,
     decode_frames_untrusted,
     decode_group_untrusted,
     decode_stream_untrusted,
+    pack_events,
     pack_frames,
     pack_message,
+    pack_outcomes,
     pack_raw,
     type_of,
 )
@@ -54,7 +58,7 @@ MESSAGES: list[tuple[StreamKind, StreamMessage]] = [
     (StreamKind.WELCOME, Welcome("n1", "lab", 1_300, {"set": (2, 2)}, {"get": (1, 1)}, NONCE)),
     (StreamKind.OPENED, Opened(NONCE, 5, 2)),
     (StreamKind.RESULT, Result(5, 1, 3, 10, 2, 0, b"\x92\x90\x80")),
-    (StreamKind.QUERY, Query(1, "get", ["k", None, 1.5], "session", 10, None, 3)),
+    (StreamKind.QUERY, Query(1, "get", ["k", None, 1.5], "session", 10, None, 3, 5_000.0)),
     (StreamKind.ANSWER, Answer(1, {"a": [1]}, 10, 2, 0, 1.5, "n1", "any")),
     (StreamKind.QUERY_REFUSED, QueryRefused(1, "why", None, "not yet")),
     (StreamKind.STATUS, Ask(1)),
@@ -68,6 +72,7 @@ MESSAGES: list[tuple[StreamKind, StreamMessage]] = [
     (StreamKind.GONE, FetchGone(4)),
     (StreamKind.PING, Ping(1)),
     (StreamKind.PONG, Ping(1)),
+    (StreamKind.SUBSCRIBE, Subscribe(1)),
 ]
 
 
@@ -207,3 +212,21 @@ def test_frames_round_trip_and_bad_ones_are_refused() -> None:
     for bad in (payload[:-1], payload + b"x", payload[1:]):
         with pytest.raises(DecodeError):
             decode_frames_untrusted(bad)
+
+
+def test_events_round_trip_and_bad_ones_are_refused() -> None:
+    frame = make_frame(1, 1, 1, 0, 5, CHAIN_ZERO, commands())
+    outcomes = [(1, b"abc"), (2, b"")]
+    ((kind, payload),) = split(pack_events(b"".join(pack_outcomes(*one) for one in outcomes), [frame]))
+    assert kind == StreamKind.EVENTS and decode_events_untrusted(payload) == (outcomes, [frame])
+    assert decode_events_untrusted(bytes(4)) == ([], [])
+    for end in range(len(payload)):
+        if end != len(payload) - frame.size:  # the same without its frame
+            with pytest.raises(DecodeError):
+                decode_events_untrusted(payload[:end])
+
+
+@given(st.binary(max_size=300))
+def test_garbage_events_decode_or_raise_decode_error(payload: bytes) -> None:
+    with contextlib.suppress(DecodeError):
+        decode_events_untrusted(payload)

@@ -1,0 +1,41 @@
+"""`mcast handover`: give the sequencer's role to another node."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mcast import limits
+from mcast.cli import options, output
+
+
+def handover(
+    to: Annotated[
+        str, typer.Option("--to", help="Who is to rule.", metavar="ID", autocompletion=options.complete_node_id)
+    ],
+    config: options.ConfigFile = options.DEFAULT_CONFIG,
+    timeout: options.Timeout = limits.TIMEOUT_S,
+    json: options.Json = False,
+) -> None:
+    """Give the sequencer's role to another member.
+
+    Returns once that one rules. Before work on the sequencer's machine: users hardly notice. Exit 1: refused, says why.
+
+    Examples: `mcast handover -c lab.toml --to n2` · `mcast handover -c lab.toml --to n2 --json`
+    """
+    document = asyncio.run(_ask(config, to, timeout))
+    if json:
+        output.print_json(document)
+    elif document["from"] == to:
+        output.note(f"{to} rules already, in epoch {document['epoch']}")
+    else:
+        output.note(f"{to} rules, in epoch {document['epoch']}; {document['from']} gave way within {document['ms']} ms")
+
+
+async def _ask(config: Path, to: str, timeout: float) -> dict[str, Any]:
+    from mcast.client.client import connect
+
+    return await connect(config, timeout=timeout).handover(to)

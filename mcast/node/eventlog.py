@@ -1,0 +1,227 @@
+"""What this node has applied, for subscribers: frames with the outcomes of their records, from any kept number on.
+
+The newest are in memory. Older frames are read from the journal, and their outcomes, which the journal does not hold,
+from a log beside it: one write for each PIECE_BYTES of events, without a sync, for a restart computes them again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Sequence
+from typing import Final, NamedTuple, Protocol
+
+from mcast.errors import DecodeError, Gone
+from mcast.limits import EVENTS_CHUNK_BYTES, EVENTS_PIECE_BYTES, EVENTS_RECENT_BYTES
+from mcast.storage.outcomes import OutcomeLog
+from mcast.wire.frame import Frame
+from mcast.wire.records import RecordKind, decode_fragment_untrusted, decode_records_untrusted
+from mcast.wire.stream import pack_events, pack_outcomes
+
+_log: Final = logging.getLogger("mcast.node")
+
+
+class FrameSource(Protocol):
+    """What is asked of a `storage.store.Store`."""
+
+    @property
+    def low_water(self) -> int:
+        """The first event it holds."""
+
+    def read(self, first: int, max_bytes: int) -> list[Frame]:
+        """Frames from the one that holds event `first` on. Raises Gone, CorruptionError."""
+
+
+class Batch(NamedTuple):
+    """EVENTS messages to send, the event that comes next, and the last one whose outcomes were sent."""
+
+    messages: list[bytes]
+    next: int
+    told: int
+
+
+class _Applied(NamedTuple):
+    frame: Frame
+    outcomes: tuple[bytes, ...]
+    """Packed for EVENTS, in parts of about a chunk; one record's are never divided."""
+    size: int
+
+
+class EventLog:
+    """Install `take` as the engine's `on_frame` before it applies anything."""
+
+    def __init__(self, journal: FrameSource, outcomes: OutcomeLog) -> None:
+        self.last = 0
+        """The last event taken."""
+        self._journal = journal
+        self._log = outcomes
+        self._low = 1
+        self._failing = False
+        self._recent: deque[_Applied] = deque()
+        self._recent_bytes = 0
+        self._unwritten: list[_Applied] = []
+        self._unwritten_bytes = 0
+        self._packed: tuple[tuple[int, int], list[bytes]] = ((0, 0), [])
+
+    @property
+    def low_water(self) -> int:
+        """The first event that `read` still gives."""
+        kept = self._journal.low_water
+        return max(self._low, min(kept, self._recent[0].frame.first) if self._recent else kept)
+
+    def take(self, frame: Frame, outcomes: Sequence[tuple[int, bytes]]) -> None:
+        """A frame was applied. What a broken disk does to older outcomes is no reason to stop applying."""
+        packed = _divided(outcomes) if outcomes else ()
+        one = _Applied(frame, packed, frame.size + sum(map(len, packed)))
+        if not self.last:
+            self._low = frame.first
+        self.last = frame.last
+        self._recent.append(one)
+        self._unwritten.append(one)
+        self._recent_bytes += one.size
+        self._unwritten_bytes += one.size
+        if self._unwritten_bytes >= EVENTS_PIECE_BYTES:
+            self._write()
+            while self._recent_bytes > EVENTS_RECENT_BYTES and len(self._recent) > 1:
+                self._recent_bytes -= self._recent.popleft().size
+
+    def beginning(self, first: int) -> int:
+        """Where to begin so that the event that is, or holds, number `first` is whole: its command's first fragment.
+
+        Raises:
+            Gone: that is no longer kept. CorruptionError, OSError: the disk failed.
+        """
+        frame = self._frame_at(first)
+        if frame is None:
+            return first
+        try:
+            index, total = _fragment_at(frame, first)
+        except DecodeError:  # such a frame has no effect
+            return first
+        begin = first - index
+        if begin < self.low_water:
+            raise _gone(first, begin + total)
+        return begin
+
+    def read(self, first: int, told: int) -> Batch:
+        """About a chunk of events from the frame with event `first` on; no messages when there are none yet.
+
+        Raises:
+            Gone: they are no longer kept. CorruptionError, OSError: the disk failed.
+        """
+        if first > self.last:
+            return Batch([], first, told)
+        if first < self.low_water:
+            raise _gone(first, self.low_water)
+        if self._recent and first >= self._recent[0].frame.first:
+            return self._read_recent(first)
+        frames = self._journal.read(first, EVENTS_CHUNK_BYTES)
+        if not frames:
+            return Batch([], first, told)
+        pieces = [piece for piece in self._log.pieces(frames[0].first, frames[-1].last) if piece.last > told]
+        if pieces:  # one piece's range at a time, so that no more outcomes are in memory than one frame may have
+            told = pieces[0].last
+            pieces = [piece for piece in pieces if piece.last == told]
+            frames = [frame for frame in frames if frame.last <= told]
+        return Batch(_messages([self._log.read(piece) for piece in pieces], frames), frames[-1].last + 1, told)
+
+    def close(self) -> None:
+        """Give the outcomes' room on disk back."""
+        try:
+            self._log.close()
+        except OSError as error:
+            _log.warning("outcomes kept for subscribers could not be removed: %s", error)
+
+    def _frame_at(self, seq: int) -> Frame | None:
+        if seq < self.low_water:
+            raise _gone(seq, self.low_water)
+        if seq > self.last:
+            return None
+        if self._recent and seq >= self._recent[0].frame.first:
+            return next(one.frame for one in reversed(self._recent) if one.frame.first <= seq)
+        return next(iter(self._journal.read(seq, 0)), None)
+
+    def _read_recent(self, first: int) -> Batch:
+        taken: list[_Applied] = []
+        for one in reversed(self._recent):
+            taken.append(one)
+            if one.frame.first <= first:
+                break
+        taken.reverse()
+        end = size = 0
+        while end < len(taken) and (not end or size + taken[end].size <= EVENTS_CHUNK_BYTES):
+            size += taken[end].size
+            end += 1
+        del taken[end:]
+        last = taken[-1].frame.last
+        key = taken[0].frame.first, last
+        if self._packed[0] != key:  # subscribers who read as it happens all get the same bytes
+            outcomes = [part for one in taken for part in one.outcomes]
+            self._packed = key, _messages(outcomes, [one.frame for one in taken])
+        return Batch(self._packed[1], last + 1, last)
+
+    def _write(self) -> None:
+        """What is in memory only. If the disk does not take it, begin anew with what comes."""
+        frames, self._unwritten, self._unwritten_bytes = self._unwritten, [], 0
+        parts = [part for one in frames for part in one.outcomes]
+        try:
+            if sum(map(len, parts)) <= EVENTS_PIECE_BYTES:
+                if parts:
+                    self._log.append(frames[0].frame.first, frames[-1].frame.last, b"".join(parts))
+            else:
+                for one in frames:
+                    for part in one.outcomes:
+                        self._log.append(one.frame.first, one.frame.last, part)
+            self._log.forget(self._journal.low_water)
+        except OSError as error:
+            if not self._failing:
+                _log.warning("events before %d can no longer be subscribed to here: %s", self.last + 1, error)
+            self._failing = True
+            self._low = self.last + 1
+            self._recent.clear()
+            self._recent_bytes = 0
+            self.close()
+        else:
+            self._failing = False
+
+
+def _fragment_at(frame: Frame, seq: int) -> tuple[int, int]:
+    """Index and total of the fragment that is event `seq`; (0, 1) for anything else. Raises DecodeError."""
+    at = frame.first
+    for record in decode_records_untrusted(frame.body):
+        if seq < at + record.count:
+            if record.kind == RecordKind.FRAGMENT:
+                index, total, _ = decode_fragment_untrusted(record.payload)
+                return (index, total) if index < seq else (0, 1)
+            break
+        at += record.count
+    return 0, 1
+
+
+def _divided(outcomes: Sequence[tuple[int, bytes]]) -> tuple[bytes, ...]:
+    packed = [pack_outcomes(seq, one) for seq, one in outcomes]
+    if sum(map(len, packed)) <= EVENTS_CHUNK_BYTES:
+        return (b"".join(packed),)
+    return tuple(packed)
+
+
+def _messages(outcomes: Sequence[bytes], frames: Sequence[Frame]) -> list[bytes]:
+    """EVENTS messages with all of it, the frames in the last one."""
+    messages: list[bytes] = []
+    waiting: list[bytes] = []
+    size = 0
+    for part in outcomes:
+        if waiting and size + len(part) > EVENTS_CHUNK_BYTES:
+            messages.append(pack_events(b"".join(waiting), ()))
+            waiting, size = [], 0
+        waiting.append(part)
+        size += len(part)
+    if size > EVENTS_CHUNK_BYTES:
+        messages.append(pack_events(b"".join(waiting), ()))
+        waiting = []
+    messages.append(pack_events(b"".join(waiting), frames))
+    return messages
+
+
+def _gone(first: int, low_water: int) -> Gone:
+    return Gone(f"event {first} is no longer kept here; the oldest is {low_water}", low_water)

@@ -1,0 +1,158 @@
+"""Who a node still is after its disk, its machine or its role was lost: real nodes over an in-memory network."""
+
+import asyncio
+
+import pytest
+
+from mcast.client.client import connect
+from mcast.errors import Refused
+from mcast.machine.kv import KeyValue
+from mcast.testing.cluster import Cluster, cluster
+from mcast.wire.envelope import name_hash
+
+
+async def sequencer_of(c: Cluster) -> str:
+    while (ruler := c.sequencer) is None:
+        await asyncio.sleep(0.005)
+    return ruler
+
+
+@pytest.mark.parametrize("which", ["a follower", "the sequencer"])
+async def test_a_member_without_its_disk_is_readmitted_and_votes_again(which: str) -> None:
+    async with cluster(KeyValue) as c:
+        await c.submit("set", "k", 1)
+        ruler = await sequencer_of(c)
+        lost = ruler if which == "the sequencer" else next(node for node in c.nodes if node != ruler)
+        before = c.node(lost).shell.store.meta.storage_id
+        await c.kill(lost)
+        c.lose_disk(lost)
+        await c.submit("set", "k", 2)
+        await c.restart(lost)
+        assert c.node(lost).status()["votes"] is False
+        await c.voting(lost)
+        await c.converged()
+        assert c.node(lost).shell.store.meta.storage_id != before
+        assert c.machine(lost).get("k") == 2
+        assert {c.node(node).shell.replica.statistics().config_number for node in c.nodes} == {3}
+        other = next(node for node in c.nodes if node not in (lost, c.sequencer))
+        await c.kill(other)  # from here on the readmitted one's vote is needed
+        assert (await c.submit("set", "k", 3)).value is None
+
+
+async def test_a_founder_without_its_disk_founds_no_second_cluster() -> None:
+    async with cluster(KeyValue) as c:
+        await c.submit("set", "k", 1)
+        uuid = c.node("n2").shell.replica.cluster_uuid
+        await c.kill("n1")
+        c.lose_disk("n1")
+        await c.restart("n1")
+        await c.voting("n1")
+        await c.converged()
+        assert {c.node(node).shell.replica.cluster_uuid for node in c.nodes} == {uuid}
+        assert c.machine("n1").get("k") == 1
+
+
+async def test_a_founder_without_its_disk_waits_while_nobody_answers() -> None:
+    async with cluster(KeyValue) as c:
+        await c.submit("set", "k", 1)
+        for node in ("n1", "n2", "n3"):
+            await c.kill(node)
+        c.lose_disk("n1")
+        await c.restart("n1")
+        await asyncio.sleep(0.3)
+        assert (c.node("n1").shell.replica.last_seq, c.node("n1").status()["state"]) == (0, "starting")
+        assert c.node("n1").status()["waits_for"] == ["n2", "n3"]
+        for node in ("n2", "n3"):
+            await c.restart(node)
+        await c.voting("n1")
+        await c.converged()
+        assert c.machine("n1").get("k") == 1
+
+
+async def test_the_last_member_left_is_never_removed() -> None:
+    async with cluster(KeyValue, nodes=2) as c:
+        await c.submit("set", "k", 1)
+        await c.kill("n2")
+        c.lose_disk("n2")
+        await c.restart("n2")  # before n1 has missed it for an election timeout: so n1 can still remove it
+        await c.voting("n2")
+        await c.converged()
+        assert all(c.node(node).shell.replica.statistics().votes for node in c.nodes)
+        assert c.machine("n2").get("k") == 1
+
+
+async def test_a_suspect_says_so_and_is_trusted_once_its_log_is_proven_whole() -> None:
+    async with cluster(KeyValue) as c:
+        await c.submit("set", "k", 1)
+        ruler = await sequencer_of(c)
+        suspect, other = (node for node in c.nodes if node != ruler)
+        await c.kill(suspect)
+        c.lose_power(suspect)
+        c.part(suspect)
+        await c.restart(suspect)
+        shell = c.node(suspect).shell
+        status = shell.status()
+        assert (status["state"], shell.store.suspect) == ("catching-up", True)
+        assert "may be missing" in status["reason"]
+        await c.submit("set", "k", 2)
+        c.heal()
+        while shell.store.suspect:
+            await asyncio.sleep(0.005)
+        await c.converged()
+        assert "reason" not in shell.status()
+        assert shell.status()["state"] == "live"
+        await c.kill(other)
+        await c.submit("set", "k", 3)
+        assert c.machine(suspect).get("k") == 3
+
+
+async def test_when_all_lost_their_power_the_best_log_is_trusted() -> None:
+    async with cluster(KeyValue) as c:
+        await c.submit("set", "k", 1)
+        await c.converged()
+        for node in c.nodes:
+            await c.kill(node)
+            c.lose_power(node)
+        for node in ("n1", "n2", "n3"):
+            await c.restart(node)
+        await c.submit("set", "k", 2)
+        await c.converged()
+        assert not any(c.node(node).shell.store.suspect for node in c.nodes)
+
+
+async def test_handover_moves_the_role_and_keeps_every_command() -> None:
+    async with cluster(KeyValue) as c:
+        ruler = await sequencer_of(c)
+        to = next(node for node in c.nodes if node != ruler)
+        running = asyncio.create_task(c.submit_many([("incr", "n")] * 200))
+        epoch = c.node(ruler).shell.replica.epoch
+        moved = await connect(c.config).handover(to)
+        assert (moved["from"], moved["to"], c.sequencer) == (ruler, to, to)
+        assert moved["epoch"] == epoch + 1
+        assert (await running).ok == 200
+        await c.converged()
+        assert c.machine(ruler).get("n") == 200
+        assert (await connect(c.config).handover(to))["from"] == to
+
+
+async def test_handover_says_what_stands_in_the_way() -> None:
+    async with cluster(KeyValue) as c:
+        ruler = await sequencer_of(c)
+        gone, other = (node for node in c.nodes if node != ruler)
+        await c.kill(gone)
+        with pytest.raises(Refused, match="keeps its role"):
+            await connect(c.config).handover(gone)
+        assert (await c.submit("set", "k", 1)).outcome == "ok"
+        assert c.sequencer == ruler
+        assert c.node(ruler).shell.hand_over(name_hash(ruler)) == "the successor must be another member that acknowledges"
+        assert c.node(other).shell.hand_over(name_hash(ruler)) == "this node does not rule"
+
+
+async def test_a_sequencer_that_stops_hands_over_first() -> None:
+    async with cluster(KeyValue) as c:
+        ruler = await sequencer_of(c)
+        epoch = c.node(ruler).shell.replica.epoch
+        await c.stop(ruler)
+        assert c.sequencer is not None
+        assert c.node(c.sequencer).shell.replica.epoch == epoch + 1
+        assert (await c.submit("set", "k", 1)).outcome == "ok"

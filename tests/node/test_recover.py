@@ -1,0 +1,154 @@
+"""A majority is lost for ever: one log goes on, the others rejoin empty, and who was left behind says so."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from mcast.config import Config, NodeConfig
+from mcast.errors import ConfigError, EnvironmentProblem, Unknown
+from mcast.machine.kv import KeyValue
+from mcast.node.recover import Loss, examine, recover
+from mcast.protocol.lineage import founded, recovered, succeeds
+from mcast.testing.cluster import Cluster, cluster
+
+
+async def losing_all(c: Cluster) -> None:
+    await c.submit("set", "k", 1)
+    await c.converged()
+    for node in c.nodes:
+        await c.kill(node)
+
+
+async def put(c: Cluster, value: int) -> None:
+    """By a new client: sessions end with the cluster that they were opened in."""
+    async with c.connect() as client:
+        assert (await client.submit("set", "k", value)).outcome == "ok"
+
+
+def test_a_recovery_succeeds_what_it_came_from_and_of_two_one_prevails() -> None:
+    first, other = founded((1 << 128) - 1), founded(7)
+    one, two = recovered(first, 1), recovered(first, 2)
+    assert first[15] == 0
+    assert succeeds(one, first) and succeeds(recovered(one, 0), two)
+    assert not succeeds(first, one) and not succeeds(first, first)
+    assert succeeds(two, one) and not succeeds(one, two)
+    assert not succeeds(recovered(other, 1), first)
+
+
+@pytest.mark.parametrize("kept", ["n1", "n3"])
+async def test_one_log_goes_on_alone_and_the_others_grow_back(kept: str) -> None:
+    async with cluster(KeyValue) as c:
+        before = c.node(kept).shell.replica.cluster_uuid
+        await losing_all(c)
+        c.recover(kept)
+        await c.restart(kept)
+        await put(c, 2)  # alone it is a majority
+        uuid = c.node(kept).shell.replica.cluster_uuid
+        assert succeeds(uuid, before)
+        for node in sorted({"n1", "n2", "n3"} - {kept}):
+            c.lose_disk(node)
+            await c.restart(node)
+            await c.voting(node)
+        await c.converged()
+        assert [c.machine(node).get("k") for node in c.nodes] == [2, 2, 2]
+        assert {c.node(node).shell.replica.cluster_uuid for node in c.nodes} == {uuid}
+        assert {c.node(node).shell.engine.cluster_uuid for node in c.nodes} == {uuid}
+        assert {c.node(node).shell.store.cluster_uuid for node in c.nodes} == {uuid}
+        await c.kill(kept)  # the new votes are a majority without it
+        await put(c, 3)
+        await c.restart(kept)
+        await c.converged()
+        assert c.machine(kept).get("k") == 3
+
+
+async def test_who_was_left_behind_says_so_and_takes_no_part() -> None:
+    async with cluster(KeyValue) as c:
+        await losing_all(c)
+        c.recover("n1")
+        await c.restart("n1")
+        await put(c, 2)
+        await c.restart("n2")
+        await asyncio.wait_for(c.node("n2").shell.stopped.wait(), 5)
+        status = c.node("n2").status()
+        assert status["state"] == "halted"
+        assert "recovered on another node" in status["reason"] and "data directory" in status["reason"]
+        await put(c, 3)
+        await c.kill("n2")
+        c.lose_disk("n2")
+        await c.restart("n2")
+        await c.voting("n2")
+        assert c.machine("n2").get("k") == 3
+
+
+async def test_a_majority_that_was_not_lost_after_all_gives_way_to_the_recovery() -> None:
+    async with cluster(KeyValue) as c:
+        await c.submit("set", "k", 1)
+        await c.converged()
+        await c.kill("n1")
+        c.recover("n1")
+        await c.submit("set", "k", "lost")
+        await c.restart("n1")
+        for node in ("n2", "n3"):
+            await asyncio.wait_for(c.node(node).shell.stopped.wait(), 10)
+            assert "recovered on another node" in c.node(node).status()["reason"]
+            await c.kill(node)
+        with pytest.raises(Unknown):  # its session is gone: whether it had happened in the other cluster cannot be told
+            await c.submit("set", "k", 2)
+        assert (await c.submit("set", "k", 3)).outcome == "ok"
+
+
+async def test_a_node_that_rejoins_is_not_mistaken_for_one_left_behind() -> None:
+    async with cluster(KeyValue) as c:
+        await losing_all(c)
+        c.recover("n1")
+        await c.restart("n1")
+        await put(c, 2)
+        c.lose_disk("n2")
+        await c.restart("n2")
+        await c.voting("n2")
+        for _ in range(2):  # its log begins with the GENESIS of the cluster before, and it may restart at any point
+            await c.kill("n2")
+            await c.restart("n2")
+        await c.converged()
+        assert c.machine("n2").get("k") == 2
+
+
+async def test_it_can_be_done_again() -> None:
+    async with cluster(KeyValue, nodes=2) as c:
+        await losing_all(c)
+        for value in (2, 3):
+            c.recover("n1")
+            await c.restart("n1")
+            await put(c, value)
+            await c.kill("n1")
+        c.lose_disk("n2")
+        await c.restart("n1")
+        await c.restart("n2")
+        await c.voting("n2")
+        await c.converged()
+        assert c.machine("n2").get("k") == 3
+        assert c.node("n2").shell.replica.cluster_uuid[15] == 2
+
+
+async def test_it_is_refused_while_the_node_runs_and_where_there_is_no_log(tmp_path: Path) -> None:
+    async with cluster(KeyValue) as c:
+        with pytest.raises(EnvironmentProblem, match="in use by another process"):
+            recover(c.config, "n1")
+    nodes = (NodeConfig(id="n1", address="127.0.0.1:1"), NodeConfig(id="o1", address="127.0.0.1:2", role="observer"))
+    config = Config(name="lab", nodes=nodes, folder=tmp_path, data_dir=tmp_path / "data")
+    with pytest.raises(EnvironmentProblem, match="holds no log"):
+        recover(config, "n1")
+    assert not (tmp_path / "data").exists()
+    with pytest.raises(ConfigError, match="no member"):
+        recover(config, "o1")
+
+
+async def test_looking_changes_nothing() -> None:
+    async with cluster(KeyValue) as c:
+        await losing_all(c)
+        loss = examine(c.config, "n1")
+        assert (loss.members, loss.must_rejoin, loss.done) == (("n1", "n2", "n3"), ("n2", "n3"), False)
+        assert loss == examine(c.config, "n1")
+        done = recover(c.config, "n1")
+        assert done == Loss("n1", loss.epoch + 1, loss.last_seq + 1, loss.last_seq + 1, ("n1",), ("n2", "n3"), done=True)
