@@ -70,6 +70,7 @@ class Election:
         core = self.core
         core.move(Input.PRE_VOTED)
         epoch = core.planned.promised + 1
+        self._calls = VOTE_CALLS_MAX  # nobody is asked before the own vote is durable
         self._in_favour = set()
 
         def promised(then: float) -> None:

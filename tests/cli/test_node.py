@@ -1,6 +1,5 @@
 """Which node of a config this machine is, and what ends a node whose parent is gone."""
 
-import asyncio
 import os
 import subprocess
 import sys
@@ -11,7 +10,6 @@ import pytest
 from mcast.cli.node import infer_id
 from mcast.config import Config, NodeConfig
 from mcast.errors import ConfigError
-from mcast.testing.processes import Processes
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,19 +42,3 @@ def test_a_node_whose_parent_is_gone_does_not_start(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 4
     assert "parent process 1 is gone" in done.stderr
-
-
-async def test_a_second_process_of_a_running_node_ends_with_one_line(tmp_path: Path) -> None:
-    async with Processes(nodes=1, keep_in=tmp_path) as processes:
-        elsewhere = tmp_path / "elsewhere.toml"
-        elsewhere.write_text(processes.path.read_text().replace("[cluster]", '[cluster]\ndata_dir = "other"'))
-        for path, says in ((processes.path, f"pid {processes.pid('n1')}"), (elsewhere, "is in use")):
-            second = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "mcast", "node", "-c", str(path), "--id", "n1",
-                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
-            )  # fmt: skip
-            out, _ = await asyncio.wait_for(second.communicate(), 30)
-            assert second.returncode == 4
-            assert out.count(b"\n") == 1 and says in out.decode()
-        await processes.live()

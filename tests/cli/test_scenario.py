@@ -56,7 +56,7 @@ def test_json_is_one_document_for_all_files(file: Path, capsys: pytest.CaptureFi
     assert (brief["ok"], strict["ok"]) == (True, False)
     assert set(brief) == {
         "scenario", "file", "backend", "seed", "ok", "checks", "faults", "commands", "events", "seconds", "datagrams",
-        "trace", "replay",
+        "trace", "replay", "notes",
     }  # fmt: skip
     assert brief["faults"] == [{"at": 0, "for": None, "kind": "loss", "nodes": ["n2"]}]
     assert brief["commands"] == {"submitted": 40, "acknowledged": 40, "ok": 40, "rejected": 0, "failed": 0}
