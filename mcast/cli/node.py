@@ -86,7 +86,7 @@ async def _run(config: Config, node_id: str, fault: str | None) -> int:
     def tell_gaps() -> None:
         nonlocal telling
         telling = None
-        say(log.gaps())
+        say(log.gaps(running.shell.replica.statistics().gaps_open))
 
     def notice(happened: Notice) -> None:
         nonlocal telling

@@ -112,7 +112,11 @@ def check(files: Files, json: options.Json = False) -> None:
 @contextmanager
 def _ended_in_order() -> Iterator[None]:
     """SIGTERM ends the block as Ctrl-C does, so that no node and no folder of theirs stays behind."""
-    before = signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+
+    def end(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
     try:
         yield
     finally:

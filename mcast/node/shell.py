@@ -102,6 +102,7 @@ class Shell:
         self._timer_due = float("inf")
         self._drains = 0
         self._disk_due = float("inf")
+        self._disk_was_full = False
         self._opened = False
         self._closed = False
         self._carry_out: dict[type[Effect], Callable[[Any], None]] = {
@@ -344,6 +345,10 @@ class Shell:
         """One timer, moved only when it would ring too late."""
         if not self._active:
             return
+        if self._disk.full != self._disk_was_full:
+            self._disk_was_full = self._disk.full
+            what = report.DISK_FULL if self._disk.full else "the disk has room again: events are acknowledged"
+            _log.warning("node %s: %s", self.node_id, what)
         if self._disk.full and self._disk_due == float("inf"):
             self._disk_due = monotonic_s() + DISK_RETRY_S
         due = min(self.replica.next_deadline(), self.transport.next_deadline(), self._disk_due)

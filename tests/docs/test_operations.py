@@ -17,8 +17,18 @@ from mcast import limits
 from mcast.cli import render
 from mcast.cli.app import app
 from mcast.cli.exits import ExitCode
+from mcast.cli.noticelog import NoticeLog
 from mcast.client.reports import NODE_FIELDS
 from mcast.config import Config, NodeConfig, default_config, file, parse_config
+from mcast.protocol.effects import (
+    EpochChanged,
+    GapClosed,
+    GapOpened,
+    HaltRequired,
+    Ruling,
+    SteppedDown,
+    Truncated,
+)
 from mcast.testing import cluster
 from tests.docs.document import DOCS, fences, tables
 from tests.machine.conftest import Notebook
@@ -198,3 +208,18 @@ def test_the_messages_of_troubleshooting_are_the_programs_words() -> None:
                     assert words in source, f"{message!r}: {words!r} is said nowhere"
                     checked += 1
     assert checked > 10
+
+
+def test_every_line_that_a_node_logs_is_explained() -> None:
+    log = NoticeLog({1: "n3"})
+    lines = [
+        log.line(EpochChanged(4, 1)), log.line(EpochChanged(4, None)), log.line(Ruling(4)), log.line(SteppedDown(4)),
+        log.line(Truncated(812)), log.line(HaltRequired("...")),
+    ]  # fmt: skip
+    assert log.line(GapOpened(1, 2)) is None and log.line(GapClosed(1, 2, 0.0649)) is None
+    lines.append(log.gaps())
+    shown = [name for cell in table("line", "meaning") for name in names(f"`{cell}`")]
+    plain = [re.sub(r"\d[\d.]*", "N", line) for line in shown]
+    for line in lines:
+        assert line is not None
+        assert re.sub(r"\d[\d.]*", "N", line) in plain, line

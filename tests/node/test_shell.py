@@ -287,7 +287,7 @@ async def test_a_failed_sync_halts_the_node(tmp_path: Path, running: AsyncExitSt
 
 
 async def test_a_full_disk_stops_acknowledging_until_there_is_room(
-    tmp_path: Path, running: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, running: AsyncExitStack, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(shell_module, "DISK_RETRY_S", 0.01)
     files = FailingFiles()
