@@ -47,7 +47,7 @@ def decode_commands_untrusted(payload: bytes | memoryview, count: int) -> list[A
 
 def nests_too_deep(packed: bytes) -> bool:
     """Whether one command as a client packed it is nested more deeply than replicas accept."""
-    if len(packed.translate(None, _NOT_CONTAINERS)) <= 1 + COMMAND_DEPTH_MAX:
+    if len(packed.translate(None, _NOT_CONTAINERS)) <= COMMAND_DEPTH_MAX:
         return False
     return _too_deep([msgpack.unpackb(packed, strict_map_key=False)])
 

@@ -1,6 +1,8 @@
 """Which node of a config this machine is, and what ends a node whose parent is gone."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from mcast.cli.node import infer_id
-from mcast.config import Config, NodeConfig
+from mcast.config import Config, NodeConfig, default_config
 from mcast.errors import ConfigError
+from mcast.testing.processes import free_port_pair, free_ports
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,3 +45,21 @@ def test_a_node_whose_parent_is_gone_does_not_start(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 4
     assert "parent process 1 is gone" in done.stderr
+
+
+def test_a_nodes_log_is_json_lines_for_programs(tmp_path: Path) -> None:
+    text = default_config(tmp_path, nodes=1, port=free_port_pair()).replace('"always"', '"os"')
+    (tmp_path / "lab.toml").write_text(re.sub(r"127.0.0.1:\d+", f"127.0.0.1:{free_ports(1)[0]}", text))
+    with subprocess.Popen(
+        [sys.executable, "-m", "mcast", "node", "-c", "lab.toml", "--json"], cwd=tmp_path, stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True,
+    ) as node:  # fmt: skip
+        assert node.stdout is not None
+        lines = [json.loads(node.stdout.readline()) for _ in range(3)]
+        node.terminate()
+        lines += map(json.loads, node.stdout)
+        assert node.wait(10) == 0
+    assert all(list(line) == ["time", "id", "level", "message"] for line in lines)
+    assert {(line["id"], line["level"]) for line in lines} == {("n1", "info")}
+    said = [line["message"] for line in lines]
+    assert "serves lab" in said[0] and said[1] == "epoch 1: n1 is the sequencer" and "SIGTERM" in said[-1]

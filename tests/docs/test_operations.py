@@ -217,7 +217,7 @@ def test_every_line_that_a_node_logs_is_explained() -> None:
         log.line(Truncated(812)), log.line(HaltRequired("...")),
     ]  # fmt: skip
     assert log.line(GapOpened(1, 2)) is None and log.line(GapClosed(1, 2, 0.0649)) is None
-    lines.append(log.gaps())
+    lines.append(log.gaps(0))
     shown = [name for cell in table("line", "meaning") for name in names(f"`{cell}`")]
     plain = [re.sub(r"\d[\d.]*", "N", line) for line in shown]
     for line in lines:

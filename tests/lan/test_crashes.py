@@ -63,6 +63,24 @@ async def test_all_killed_at_once_under_load_lose_nothing_acknowledged() -> None
         await settled(processes, load)
 
 
+async def test_what_a_sequencer_numbers_for_itself_alone_is_not_acknowledged() -> None:
+    """It goes on for a moment, heard by nobody, and then dies with what it numbered."""
+    async with Processes(faults=lossy(5)) as processes:
+        old, followers = roles(await processes.live())
+        async with Load(processes, EVERYWHERE) as load, processes.connect(followers[0]) as admin:
+            await load.more(200)
+            for node_id in followers:
+                await admin.fault(node_id, "loss=100%")
+            await asyncio.sleep(0.2)  # less than an election's timeout
+            await processes.kill(old)
+            for node_id in followers:
+                await admin.fault(node_id, "clear")
+            await load.more(200)
+            await processes.start(old)
+            await load.more(100)
+        await settled(processes, load, found=False)  # nobody can know of what died with it
+
+
 @pytest.mark.parametrize("sealed", [True, False], ids=["sealed", "unsealed"])
 async def test_a_stopped_sequencer_is_replaced_and_fenced_when_it_goes_on(sealed: bool) -> None:
     async with Processes(sealed=sealed, faults=lossy(4)) as processes:

@@ -304,6 +304,8 @@ async def test_a_full_disk_stops_acknowledging_until_there_is_room(
     files.write_errno = 0
     await watch.until(lambda: watch.shell.engine.applied_seq > before)
     assert "reason" not in watch.shell.status()
+    said = [record.message for record in caplog.records]
+    assert len(said) == 2 and "the disk is full" in said[0] and "has room again" in said[1]
 
 
 async def test_faults_on_a_running_node_need_permission_and_a_meaning(tmp_path: Path, running: AsyncExitStack) -> None:
