@@ -64,10 +64,9 @@ def query(  # noqa: PLR0913 - one argument a flag
     try:
         answer = asyncio.run(_ask(Target(config, at, timeout), (name, *words), keywords))
     except (Refused, NotYet) as error:
-        try_node = error.try_node if isinstance(error, Refused) else None
         if json:
-            output.print_json({"refused": str(error), "try_node": try_node})
-        output.note(f"mcast: refused: {error}" + (f"; try --at {try_node}" if try_node else ""))
+            output.print_json({"refused": str(error), "try_node": error.try_node})
+        output.note(f"mcast: refused: {error}" + (f"; try --at {error.try_node}" if error.try_node else ""))
         raise typer.Exit(ExitCode.FINDING) from None
     if json:
         output.print_json(answer_document(answer))

@@ -66,7 +66,7 @@ class Questions:
         if future is not None and not future.done():
             error: Error
             if refused.kind == "not yet":
-                error = NotYet(refused.reason)
+                error = NotYet(refused.reason, refused.try_node)
             elif refused.kind in ("failed", "rejected"):
                 error = QueryFailed(refused.reason, rejected=refused.kind == "rejected")
             else:

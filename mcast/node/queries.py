@@ -91,17 +91,21 @@ class Queries:
             f"{shell.node_id} has applied event {shell.engine.applied_seq} and not yet {query.min_seq}, "
             f"{SESSION_READ_WAIT_S * 1e3:g} ms after the query came"
         )
-        reply(_refuse(query, reason, kind="not yet"))
+        reply(_refuse(query, reason, next(iter(self._others_ruling()), None), kind="not yet"))
 
     def _refuse_halted(self, query: Query) -> bytes:
         return _refuse(query, f"{self._shell.node_id} has halted: {self._shell.halted}", self._other_node())
 
     def _other_node(self) -> str | None:
         """Who may answer instead: the sequencer if that is another one, else any other."""
+        others = [node.id for node in self._shell.config.nodes if node.id != self._shell.node_id]
+        return next(iter(self._others_ruling() + others), None)
+
+    def _others_ruling(self) -> list[str]:
+        """The sequencer, if it is known and another node."""
         shell = self._shell
-        others = [node.id for node in shell.config.nodes if node.id != shell.node_id]
-        ruling = [node for node in others if name_hash(node) == shell.replica.sequencer]
-        return next(iter(ruling + others), None)
+        ruler = shell.replica.sequencer
+        return [node.id for node in shell.config.nodes if node.id != shell.node_id and name_hash(node.id) == ruler]
 
     def _answer(self, query: Query) -> bytes:
         shell = self._shell

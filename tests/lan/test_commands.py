@@ -225,8 +225,8 @@ async def test_another_key_and_none_are_told_as_such_and_not_as_silence(tmp_path
             line = done.err.splitlines()[-1]
             assert f"mcast: cluster.key_file = '{tmp_path / 'lab.key'}': n" in line
             assert "wrong key: the other side does not hold this key file's key; use the key file that" in line
-        calls = (("query", "size", "-c", "open.toml", "--timeout", "1"), ("gaps", "-c", "open.toml"))
-        for done in await asyncio.gather(*[run(tmp_path, *words) for words in calls]):
+        keyless = (("query", "size", "-c", "open.toml", "--timeout", "1"), ("gaps", "-c", "open.toml"))
+        for done in await asyncio.gather(*[run(tmp_path, *words) for words in keyless]):
             assert (done.code, done.out) == (2, ""), done
             assert "mcast: cluster.key_file = None: n" in done.err
             assert "only one side has a key file" in done.err
