@@ -75,7 +75,11 @@ class QueryFailed(Error):
 
 
 class NotYet(Error):
-    """The replica has not reached the asked-for event yet; another node, or a moment later, will do."""
+    """The replica has not reached the asked-for event yet; `try_node`, if known, or a moment later, will do."""
+
+    def __init__(self, message: str, try_node: str | None = None) -> None:
+        super().__init__(message)
+        self.try_node = try_node
 
     def __init__(self, message: str, try_node: str | None = None) -> None:
         super().__init__(message)

@@ -9,13 +9,15 @@ from mcast.analysis.ledger import reconcile
 
 
 def status_findings(document: Mapping[str, Any]) -> list[str]:
-    """Nodes unreachable, quarantined or halted, and open gaps, of the document of `mcast status --json`."""
+    """Nodes unreachable, quarantined, halted or out of disk space, and open gaps, of `mcast status --json`."""
     findings = []
     for node in document["nodes"]:
         if not node["reachable"]:
             findings.append(f"{node['id']} is unreachable")
         elif node["state"] in ("quarantined", "halted"):
-            findings.append(f"{node['id']} is {node['state']}")
+            findings.append(f"{node['id']} is {node['state']}" + (f": {node['reason']}" if node.get("reason") else ""))
+        elif node.get("reason"):
+            findings.append(f"{node['id']}: {node['reason']}")
         if node["gaps_open"]:
             findings.append(f"{node['id']} has {node['gaps_open']} open gap{'s' if node['gaps_open'] > 1 else ''}")
     return findings

@@ -13,9 +13,14 @@ from mcast.cli import options, output
 from mcast.cli.exits import Ended, ExitCode
 from mcast.errors import Refused
 
+_SPEC_HELP = (
+    "`loss`, `dup`, `reorder`, `corrupt`: share of datagrams, in %; `delay`: in ms or s; `seed`: a number. "
+    "Such as `loss=5%,dup=1%,reorder=2%,corrupt=0.1%,delay=5ms,seed=7`; or `clear`."
+)
+
 
 def fault(
-    spec: Annotated[str, typer.Argument(help="`loss=5%,dup=1%,reorder=2%,corrupt=0.1%,delay=5ms,seed=7` or `clear`.")],
+    spec: Annotated[str, typer.Argument(help=_SPEC_HELP, metavar="SPEC")],
     at: Annotated[str, typer.Option("--at", help="The node.", metavar="ID", autocompletion=options.complete_node_id)],
     config: options.ConfigFile = options.DEFAULT_CONFIG,
     timeout: options.Timeout = limits.TIMEOUT_S,

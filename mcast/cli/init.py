@@ -13,13 +13,24 @@ from mcast.config import DEFAULT_MACHINE, default_config, parse_config
 
 
 def init(  # noqa: PLR0913 - one argument a flag
-    path: Annotated[Path, typer.Argument(help="Where to write it; `-` prints it.")] = options.DEFAULT_CONFIG,
+    path: Annotated[
+        Path, typer.Argument(help="Where to write it; `-` prints it.", metavar="FILE")
+    ] = options.DEFAULT_CONFIG,
     hosts: Annotated[str, typer.Option("--hosts", help="Hosts, one node on each.", metavar="A,B,C")] = "",
-    nodes: Annotated[int, typer.Option("--nodes", help="How many nodes on this machine, without --hosts.", min=1)] = 3,
-    name: Annotated[str, typer.Option("--name", help="The cluster's name.")] = "lab",
-    group: Annotated[str, typer.Option("--group", help="The multicast group.")] = "239.77.7.1",
-    port: Annotated[int, typer.Option("--port", help="The stream's port; control takes the next.")] = 7700,
-    machine: Annotated[str, typer.Option("--machine", help="The state machine, module:Class.")] = DEFAULT_MACHINE,
+    nodes: Annotated[
+        int, typer.Option("--nodes", help="How many nodes on this machine, without --hosts.", min=1, metavar="N")
+    ] = 3,
+    name: Annotated[str, typer.Option("--name", help="The cluster's name.", metavar="NAME")] = "lab",
+    group: Annotated[str, typer.Option("--group", help="The multicast group.", metavar="ADDRESS")] = "239.77.7.1",
+    port: Annotated[
+        int, typer.Option("--port", help="The stream's port; control takes the next.", metavar="PORT")
+    ] = 7700,
+    machine: Annotated[
+        str, typer.Option("--machine", help="The state machine.", metavar="MODULE:CLASS")
+    ] = DEFAULT_MACHINE,
+    data_dir: Annotated[
+        str, typer.Option("--data-dir", help="Where nodes keep their journals; clusters share none.", metavar="FOLDER")
+    ] = "./data",
     sealed: Annotated[bool, typer.Option("--sealed", help="Make a key file beside it, and seal all traffic.")] = False,
     json: options.Json = False,
 ) -> None:
@@ -35,8 +46,9 @@ def init(  # noqa: PLR0913 - one argument a flag
 
     def text(key_file: str | None) -> str:
         return default_config(
-            folder, places, name=name, group=group, port=port, nodes=nodes, machine=machine, key_file=key_file
-        )
+            folder, places, name=name, group=group, port=port, nodes=nodes, machine=machine, key_file=key_file,
+            data_dir=data_dir,
+        )  # fmt: skip
 
     config = parse_config(text(None).encode(), path.resolve())
     if str(path) == "-":
@@ -44,14 +56,13 @@ def init(  # noqa: PLR0913 - one argument a flag
             raise Ended(ExitCode.USAGE, "--sealed needs a file to write beside; name one instead of `-`")
         typer.echo(text(None), nl=False)
         return
-    if key is not None:
-        _make_key(key)
-    _write_new(path, text(None if key is None else key.name))
+    _write_new(path, text(None if key is None else key.name), key)
     if json:
         output.print_json({"config": str(path), "key_file": None if key is None else str(key),
                            "nodes": [node.id for node in config.nodes]})  # fmt: skip
         return
-    output.note(f"wrote {path}: {len(config.nodes)} nodes" + (f", key file {key}" if key else ""))
+    count = f"{len(config.nodes)} node{'' if len(config.nodes) == 1 else 's'}"
+    output.note(f"wrote {path}: {count}" + (f", key file {key}" if key else ""))
     if places:
         copy = f"copy {path}{' and the key file' if key else ''} to every host"
         output.note(f"next: {copy}, then run there: mcast node -c {path}")
@@ -65,9 +76,16 @@ def _make_key(key: Path) -> None:
     generate_key_file(key)
 
 
-def _write_new(path: Path, text: str) -> None:
+def _write_new(path: Path, text: str, key: Path | None) -> None:
+    """The config and, if one is wanted, its key file: both or neither."""
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
         raise Ended(ExitCode.ENVIRONMENT, f"{path} exists and is never overwritten; name another path") from None
+    if key is not None:
+        try:
+            _make_key(key)
+        except BaseException:
+            path.unlink()
+            raise

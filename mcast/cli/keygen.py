@@ -11,7 +11,7 @@ from mcast.cli import options, output
 
 
 def keygen(
-    path: Annotated[Path, typer.Argument(help="Where to write it.")],
+    path: Annotated[Path, typer.Argument(help="Where to write it.", metavar="FILE")],
     json: options.Json = False,
 ) -> None:
     """Make a key file.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from mcast.cli import options
+from mcast.cli import options, output
 from mcast.cli.exits import Ended, ExitCode
 from mcast.config import Config, load_config
 from mcast.errors import ConfigError
@@ -39,6 +39,7 @@ def node(
     fault: Annotated[
         str | None, typer.Option("--fault", help="Faults, such as `loss=5%,seed=7`.", metavar="SPEC")
     ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Log JSON lines on stdout instead.")] = False,
     parent: Annotated[int | None, typer.Option("--parent", hidden=True, help="End when this process does.")] = None,
 ) -> None:  # fmt: skip
     """Run one node of a config.
@@ -51,9 +52,34 @@ def node(
         die_with(parent)
     checked = load_config(config)
     node_id = checked.node(id).id if id is not None else infer_id(checked, local_addresses())
+    _log_to(node_id, json)
     number = asyncio.run(_run(checked, node_id, fault))
     if number == signal.SIGINT:
         raise typer.Exit(ExitCode.INTERRUPTED)
+
+
+class _JsonLines(logging.Handler):
+    """Each record as one line of JSON on stdout; `time` in seconds since 1970."""
+
+    def __init__(self, node_id: str) -> None:
+        super().__init__()
+        self._node_id = node_id
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print it."""
+        output.print_json({
+            "time": round(record.created, 3), "id": self._node_id, "level": record.levelname.lower(),
+            "message": record.getMessage(),
+        })  # fmt: skip
+        sys.stdout.flush()
+
+
+def _log_to(node_id: str, json: bool) -> None:
+    """Have log lines go to stderr for people, or to stdout for programs."""
+    if json:
+        logging.basicConfig(handlers=[_JsonLines(node_id)], level=logging.INFO)
+    else:
+        logging.basicConfig(format=f"%(asctime)s {node_id} %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
 
 
 async def _run(config: Config, node_id: str, fault: str | None) -> int:
@@ -75,8 +101,6 @@ async def _run(config: Config, node_id: str, fault: str | None) -> int:
         loop.add_signal_handler(each, stop, each)
     log = NoticeLog({name_hash(each.id): each.id for each in config.nodes})
 
-    logging.basicConfig(format=f"%(asctime)s {node_id} %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
-
     telling: asyncio.TimerHandle | None = None
 
     def say(line: str | None) -> None:
@@ -86,7 +110,7 @@ async def _run(config: Config, node_id: str, fault: str | None) -> int:
     def tell_gaps() -> None:
         nonlocal telling
         telling = None
-        say(log.gaps())
+        say(log.gaps(running.shell.replica.statistics().gaps_open))
 
     def notice(happened: Notice) -> None:
         nonlocal telling

@@ -39,12 +39,12 @@ class NoticeLog:
             return self._line(notice)
         return None
 
-    def gaps(self) -> str | None:
-        """The sum of the gaps since it was last told; None if there were none."""
+    def gaps(self, open_now: int) -> str | None:
+        """The sum of the gaps since it was last told; None if there were none. Those only late need no repair."""
         if not (self._opened or self._closed):
             return None
         longest = f", longest {self._longest_s * 1000:.1f} ms" if self._closed else ""
-        line = f"gaps: {self._opened} opened, {self._closed} closed{longest}"
+        line = f"gaps: {self._opened} opened, {self._closed} repaired{longest}, {open_now} open now"
         self._opened = self._closed = 0
         self._longest_s = 0.0
         return line

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from mcast.client.questions import QueryAnswer
 
 LEVELS: Final = ("any", "session", "bounded", "linearizable")
+_LEVELS_HELP: Final = "any or session (the next two are not served yet: bounded, linearizable)."
+_MIN_SEQ_HELP: Final = f"Wait up to {limits.SESSION_READ_WAIT_S * 1e3:.0f} ms until the node has applied this event."
 
 
 def _level(value: str) -> str:
@@ -34,18 +36,19 @@ def query(  # noqa: PLR0913 - one argument a flag
     config: options.ConfigFile = options.DEFAULT_CONFIG,
     at: options.At = None,
     consistency: Annotated[
-        str, typer.Option("--consistency", help=f"One of: {', '.join(LEVELS)}.", callback=_level, metavar="LEVEL",
+        str, typer.Option("--consistency", help=_LEVELS_HELP, callback=_level, metavar="LEVEL",
                           autocompletion=lambda: list(LEVELS))
     ] = "session",
     min_seq: Annotated[
-        int, typer.Option("--min-seq", help="Wait for this event.", callback=options.at_least_zero, metavar="N")
+        int, typer.Option("--min-seq", help=_MIN_SEQ_HELP, callback=options.at_least_zero, metavar="N")
     ] = 0,
     max_ms: Annotated[
-        float | None, typer.Option("--max-ms", help="At most this stale.", callback=options.at_least_zero, metavar="N")
+        float | None, typer.Option("--max-ms", help="For bounded: at most this old.", callback=options.at_least_zero,
+                                   metavar="MS")
     ] = None,
     max_lag: Annotated[
-        int | None, typer.Option("--max-lag", help="At most this many events behind.", callback=options.at_least_zero,
-                                 metavar="N")
+        int | None, typer.Option("--max-lag", help="For bounded: at most this many events behind.",
+                                 callback=options.at_least_zero, metavar="N")
     ] = None,
     timeout: options.Timeout = limits.TIMEOUT_S,
     json: options.Json = False,
@@ -61,10 +64,9 @@ def query(  # noqa: PLR0913 - one argument a flag
     try:
         answer = asyncio.run(_ask(Target(config, at, timeout), (name, *words), keywords))
     except (Refused, NotYet) as error:
-        try_node = error.try_node if isinstance(error, Refused) else None
         if json:
-            output.print_json({"refused": str(error), "try_node": try_node})
-        output.note(f"mcast: refused: {error}" + (f"; try --at {try_node}" if try_node else ""))
+            output.print_json({"refused": str(error), "try_node": error.try_node})
+        output.note(f"mcast: refused: {error}" + (f"; try --at {error.try_node}" if error.try_node else ""))
         raise typer.Exit(ExitCode.FINDING) from None
     if json:
         output.print_json(answer_document(answer))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -58,7 +62,10 @@ def run(
     reports = []
     for scenario in scenarios:
         lines: list[str] | None = [] if trace else None
-        report = run_scenario(scenario, backend.value, seed, lines)
+        if sys.stderr.isatty():
+            output.note(f"{scenario.name} on {_BACKENDS[backend.value]}, {scenario.ends_s:g} s ...")
+        with _ended_in_order():
+            report = run_scenario(scenario, backend.value, seed, lines)
         reports.append(report)
         if not json:
             for line in lines or ():
@@ -102,6 +109,20 @@ def check(files: Files, json: options.Json = False) -> None:
         output.print_table("", columns, [[one[column] for column in columns] for one in checked])
 
 
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does, so that no node and no folder of theirs stays behind."""
+
+    def end(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _show(report: Report) -> None:
     title = f"{report.scenario}: {'PASS' if report.ok else 'FAIL'}, on {_BACKENDS[report.backend]}, seed {report.seed}"
     rows = [
@@ -121,6 +142,8 @@ def _show(report: Report) -> None:
     if lost:
         repaired, transferred = (sum(getattr(one, name) for one in report.datagrams) for name in _CURES)
         output.print_line(f"{lost:,} datagrams lost, {repaired:,} repaired, {transferred:,} transferred")
+    for note in report.notes:
+        output.print_line(f"note: {note}")
     if report.replay is not None:
         output.print_line(f"replay: {report.replay}")
 
@@ -131,4 +154,4 @@ _CURES = ("repaired", "transferred")
 
 
 def _number(value: float | None) -> str | None:
-    return None if value is None else f"{value:,.1f}" if value < 1e15 and value % 1 else f"{value:g}"
+    return None if value is None else f"{value:,.2f}".rstrip("0").rstrip(".")

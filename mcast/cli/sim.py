@@ -20,9 +20,13 @@ SEEDS_MAX = 10_000_000
 
 
 def sim(  # noqa: PLR0913 - one parameter a flag
-    seeds: Annotated[int, typer.Option("--seeds", help="How many random runs.", min=1, max=SEEDS_MAX)] = SEEDS,
-    first: Annotated[int, typer.Option("--from", help="The first seed of them.", min=0)] = 0,
-    seed: Annotated[int | None, typer.Option("--seed", help="Only the run of this seed.", min=0)] = None,
+    seeds: Annotated[
+        int, typer.Option("--seeds", help="How many random runs.", min=1, max=SEEDS_MAX, metavar="N")
+    ] = SEEDS,
+    first: Annotated[int, typer.Option("--from", help="The first seed of them.", min=0, metavar="SEED")] = 0,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Only the run of this seed.", min=0, metavar="SEED")
+    ] = None,
     without: Annotated[
         list[str] | None, typer.Option("--without", help="Switch a safety rule off.", metavar="RULE")
     ] = None,
@@ -33,7 +37,9 @@ def sim(  # noqa: PLR0913 - one parameter a flag
         bool, typer.Option("--ablations", help="Switch every rule off in turn, and show what notices.")
     ] = False,
     trace: Annotated[bool, typer.Option("--trace", help="Print every step of one run.")] = False,
-    workers: Annotated[int | None, typer.Option("--workers", help="Processes; one for each CPU if not given.")] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", help="Processes; one for each CPU if not given.", metavar="N")
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Simulate whole clusters: real replicas, journals and machines; network, disks and clocks made up from a seed.
@@ -41,7 +47,7 @@ def sim(  # noqa: PLR0913 - one parameter a flag
     Anything may go wrong: loss up to 30 %, partitions, crashes, lost disks. What the fabric promises must hold at every
     step, and after healing each cluster must become whole. A seed gives the same run everywhere.
 
-    Examples: `mcast sim --seeds 2000`, `mcast sim --seed 7 --trace`, `mcast sim --ablations`
+    Examples: `mcast sim --seeds 2000` · `mcast sim --seed 7 --trace` · `mcast sim --ablations`
     """
     rules = tuple(without or ())
     _check_rules(rules)

@@ -10,12 +10,13 @@ import asyncio
 import contextlib
 import random
 import secrets
-from collections.abc import AsyncIterable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
 from mcast.client.calls import BatchCall, SingleCall
+from mcast.client.detour import Detour
 from mcast.client.feed import parcels_of
 from mcast.client.keeper import Keeper, preferred
 from mcast.client.link import Dialer, KeyMismatch, Link, Unreachable, key_problem
@@ -24,9 +25,11 @@ from mcast.client.questions import QueryAnswer, Questions
 from mcast.client.receipts import Receipt, Receipts
 from mcast.client.reports import ask_all, ask_node, gaps_document, status_document
 from mcast.client.session import Session
+from mcast.client.subscription import Subscription
 from mcast.config import Config, load_config
-from mcast.errors import DecodeError, Error, NotSent, Refused, Unknown
+from mcast.errors import DecodeError, Error, NotSent, NotYet, Refused, Unknown
 from mcast.limits import SEQ_MAX, SESSION_IDLE_S, TIMEOUT_S
+from mcast.machine.events import Event
 from mcast.wire.stream import (
     INCARNATION_BYTES,
     Failure,
@@ -72,7 +75,10 @@ class Client:
         self.config = config
         self.timeout_s = timeout_s
         self._dialer = Dialer(config, "client")
+        self._nodes = nodes
         self._keeper = Keeper(self._dialer, nodes, self)
+        self._detour = Detour(self._dialer)
+        self._subscriptions: set[Subscription] = set()
         self._session = Session(lambda: secrets.token_bytes(INCARNATION_BYTES), 0)
         self._questions = Questions()
         self._welcome: Welcome
@@ -101,6 +107,9 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for subscription in list(self._subscriptions):
+            await subscription.stop()
+        self._detour.stop()
         if self._keeper.link is not None:
             self._keeper.link.write(self._session.close_message())
         await self._keeper.stop()
@@ -183,7 +192,13 @@ class Client:
         self, name: str, *args: Any, consistency: str = "session", min_seq: int = 0, max_ms: float | None = None,
         max_lag: int | None = None, timeout: float | None = None,
     ) -> QueryAnswer:  # fmt: skip
-        """A query's answer.
+        """A query's answer, at the consistency level asked for or a stronger one, never a weaker.
+
+        "any": the node's committed state. "session": not before this client's last event. "bounded": proven to be at
+        most `max_ms` old (default: three heartbeats) and, if `max_lag` is given, at most that many events behind.
+        "linearizable": not before anything that was committed, by anyone, when it was asked. All: not before `min_seq`.
+        What the gateway refuses and says who may do better is asked once more there, within the deadline; not by a
+        `strict` client.
 
         Raises:
             Refused: unknown name or arity, or a level that cannot be served. QueryFailed: its handler raised.
@@ -193,20 +208,42 @@ class Client:
         check_name("query", name, len(args), self._welcome.queries)
         if not 0 <= min_seq <= SEQ_MAX:
             raise Refused(f"min_seq = {min_seq}: an event number is from 0 to {SEQ_MAX}")
+        if (max_ms is not None and max_ms < 0) or (max_lag is not None and not 0 <= max_lag <= SEQ_MAX):
+            raise Refused(f"max_ms = {max_ms}, max_lag = {max_lag}: neither can be below zero")
         if consistency == "session":
             min_seq = max(min_seq, self._session.last_seq)
-        number, future, message = self._questions.ask(Query(0, name, list(args), consistency, min_seq, max_ms, max_lag))
-        self._write([message])
         timeout_s = self.timeout_s if timeout is None else timeout
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        share = 0.5 if len(self._nodes) > 1 else 1.0  # of its time for the gateway: another node may need the rest
+        query = Query(0, name, list(args), consistency, min_seq, max_ms, max_lag, timeout_s * 1e3 * share)
+        try:
+            answer = await self._ask(query, timeout_s)
+        except (Refused, NotYet) as refused:
+            answer = await self._ask_elsewhere(query, refused, deadline)
+        self._session.last_seq = max(self._session.last_seq, answer.seq)
+        return answer
+
+    async def _ask(self, query: Query, timeout_s: float) -> QueryAnswer:
+        number, future, message = self._questions.ask(query)
+        self._write([message])
         try:
             async with asyncio.timeout(timeout_s):
-                answer = await future
+                return await future
         except TimeoutError:
             raise NotSent(f"no answer within {timeout_s:g} s: {self._keeper.tried()}") from None
         finally:
             self._questions.forget(number)
-        self._session.last_seq = max(self._session.last_seq, answer.seq)
-        return answer
+
+    async def _ask_elsewhere(self, query: Query, refused: Refused | NotYet, deadline: float) -> QueryAnswer:
+        """The answer of the node that the refusal names; the refusal itself if there is none."""
+        node = next((node for node in self._nodes if node.id == refused.try_node), None)
+        left_s = deadline - asyncio.get_running_loop().time()
+        if node is None or len(self._nodes) == 1 or left_s <= 0:
+            raise refused
+        try:
+            return await self._detour.ask(node, query._replace(timeout_ms=left_s * 1e3), left_s)
+        except (Unreachable, TimeoutError):
+            raise refused from None
 
     async def query_many(  # noqa: PLR0913 - as query
         self, queries: Iterable[Sequence[Any]], *, consistency: str = "session", min_seq: int = 0,
@@ -227,6 +264,30 @@ class Client:
             for task in asked:
                 task.cancel()
             await asyncio.gather(*asked, return_exceptions=True)
+
+    async def subscribe(self, from_seq: int = 1) -> AsyncGenerator[Event, None]:
+        """All client events from number `from_seq` on, as they are applied, for ever: in order, each once, none left out.
+
+        Numbers are skipped where an event is internal, a fragment, or a repetition without effect. Runs over a
+        connection of its own; when its gateway dies it goes on at another node after the last event given. Whoever
+        takes events slowly costs nobody else anything. To resume later, subscribe from the last `seq` + 1.
+
+        Raises:
+            Refused: `from_seq` is no event number. Gone: it is older than what any node in reach still keeps.
+            NotSent: no node took the subscription for as long as the client's timeout. ConfigError: keys differ.
+        """
+        if not 1 <= from_seq <= SEQ_MAX:
+            raise Refused(f"from_seq = {from_seq}: an event number is from 1 to {SEQ_MAX}")
+        subscription = Subscription(self._dialer, self._nodes, from_seq, self.timeout_s)
+        self._subscriptions.add(subscription)
+        subscription.start()
+        try:
+            while True:
+                for event in await subscription.next():
+                    yield event
+        finally:
+            self._subscriptions.discard(subscription)
+            await subscription.stop()
 
     async def status(self) -> dict[str, Any]:
         """The contract's status document: every configured node asked at once; null fields where none answered.

@@ -89,6 +89,14 @@ class Link(asyncio.Protocol):
             else:
                 self._transport.abort()
 
+    def pause(self, paused: bool) -> None:
+        """Stop or go on reading."""
+        if self._transport is not None and not self._transport.is_closing() and paused == self._transport.is_reading():
+            if paused:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
+
     async def wait_closed(self) -> None:
         """Until a close has had its effect, CLOSE_S at most."""
         with contextlib.suppress(TimeoutError):

@@ -15,7 +15,8 @@ from typing import Any, Final, NamedTuple
 import msgpack
 
 from mcast.errors import Refused
-from mcast.limits import COMMAND_BYTES_MAX
+from mcast.limits import COMMAND_BYTES_MAX, COMMAND_DEPTH_MAX
+from mcast.machine.commands import nests_too_deep
 from mcast.wire.records import RECORD_HEADER_BYTES
 
 SLICE_COMMANDS: Final = 1_024  # commands checked and packed at a time; bounds what a stream holds unpacked
@@ -120,6 +121,9 @@ class CommandPacker:
             raise Refused(f"an argument cannot be sent: {error}") from None
         if max(map(len, packed)) > COMMAND_BYTES_MAX:
             raise Refused(f"a command packs to {max(map(len, packed))} bytes; at most {COMMAND_BYTES_MAX}")
+        for one in packed:
+            if len(one) > COMMAND_DEPTH_MAX and nests_too_deep(one):
+                raise Refused(f"an argument cannot be sent: nested deeper than {COMMAND_DEPTH_MAX} levels")
         return packed
 
     def _cut(self, packed: list[bytes]) -> Iterator[Any]:

@@ -66,9 +66,17 @@ class Questions:
         if future is not None and not future.done():
             error: Error
             if refused.kind == "not yet":
-                error = NotYet(refused.reason)
+                error = NotYet(refused.reason, refused.try_node)
             elif refused.kind in ("failed", "rejected"):
                 error = QueryFailed(refused.reason, rejected=refused.kind == "rejected")
             else:
                 error = Refused(refused.reason, refused.try_node)
             future.set_exception(error)
+
+    def abandon(self, error: Error) -> None:
+        """None of them will be answered."""
+        waiting, self._waiting = self._waiting, {}
+        for future, _ in waiting.values():
+            if not future.done():
+                future.set_exception(error)
+                future.exception()  # marks it as seen: the asking task may have given up

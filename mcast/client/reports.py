@@ -92,7 +92,7 @@ def status_document(name: str, nodes: Sequence[NodeConfig], reports: Sequence[di
     return {
         "cluster": name,
         "epoch": None if newest is None else newest.get("epoch"),
-        "sequencer": None if newest is None else newest.get("sequencer"),
+        "sequencer": None if newest is None else _ruler(newest, nodes, reports),
         "nodes": [_node_status(node, report) for node, report in zip(nodes, reports, strict=True)],
     }
 
@@ -111,6 +111,15 @@ def _node_status(node: NodeConfig, report: dict[str, Any] | None) -> dict[str, A
     if report is not None:
         status.update(report["node"])
     return {**status, "id": node.id, "role": node.role, "reachable": report is not None}
+
+
+def _ruler(
+    newest: dict[str, Any], nodes: Sequence[NodeConfig], reports: Sequence[dict[str, Any] | None]
+) -> str | None:
+    """Whom the newest report names, unless that node itself says that it does not rule."""
+    named: str | None = newest.get("sequencer")
+    own = next((report for node, report in zip(nodes, reports, strict=True) if node.id == named), None)
+    return named if own is None or own.get("sequencer") == named else None
 
 
 def _epoch(report: dict[str, Any]) -> tuple[int, bool]:

@@ -29,6 +29,7 @@ def default_config(  # noqa: PLR0913 - one argument a flag of `mcast init`
     nodes: int = 3,
     machine: str = DEFAULT_MACHINE,
     key_file: str | None = None,
+    data_dir: str = "./data",
 ) -> str:
     """The commented TOML of a new cluster in `folder`: `nodes` nodes on this machine, or one on each of `hosts`.
 
@@ -46,7 +47,7 @@ def default_config(  # noqa: PLR0913 - one argument a flag of `mcast init`
         f"port = {port}\n",
         _line(f"interface = {_quoted(interface)}", 'address, name, CIDR ("10.77.0.0/24") or "auto"'),
         _line(f"machine = {_quoted(machine)}", "module:Class; this file's folder is first on sys.path"),
-        _line('data_dir = "./data"', "each node keeps its journal in data_dir/<id>; relative to this file"),
+        _line(f"data_dir = {_quoted(data_dir)}", "each node keeps its journal in data_dir/<id>; relative to this file"),
         _line('sync = "always"', 'survives power loss; "os" is faster and survives kill -9 only'),
         _line(key_line, "seals all traffic; `mcast keygen` makes it, every host has a copy"),
         _line("mtu = 1500", "bytes of one datagram with its headers; 9000 where the LAN has jumbo frames"),

@@ -45,6 +45,13 @@ def decode_commands_untrusted(payload: bytes | memoryview, count: int) -> list[A
     return commands
 
 
+def nests_too_deep(packed: bytes) -> bool:
+    """Whether one command as a client packed it is nested more deeply than replicas accept."""
+    if len(packed.translate(None, _NOT_CONTAINERS)) <= COMMAND_DEPTH_MAX:
+        return False
+    return _too_deep([msgpack.unpackb(packed, strict_map_key=False)])
+
+
 def _too_deep(values: list[Any]) -> bool:
     level: list[Any] = values
     for _ in range(COMMAND_DEPTH_MAX + 1):

@@ -61,9 +61,9 @@ class GatewayStatistics:
 class Gateway:
     """Serves clients and peers on the node's address, and follows the shell's notices.
 
-    `start` takes the shell's `on_catch_up` and joins `on_applied`, `on_notice` and `on_halted`; `stop` drains and leaves
-    them. Start it before the shell and stop it before the shell. A halted node's gateway reports and refuses: whoever
-    submits there, or waits for an outcome, is sent away to another node, where the same requests take effect once.
+    `start` takes the shell's `on_catch_up` and joins its lists of callbacks; `stop` drains and leaves them. Start it
+    before the shell and stop it before the shell. A halted node's gateway reports and refuses: whoever submits there,
+    or waits for an outcome, is sent away to another node, where the same requests take effect once.
     """
 
     def __init__(self, shell: Shell) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from mcast.wire.envelope import name_hash
 
 if TYPE_CHECKING:
     from mcast.node.shell import Shell
+
+DISK_FULL: Final = "the disk is full: nothing more is acknowledged until there is room"
 
 
 def state(shell: Shell) -> str:
@@ -63,7 +65,7 @@ def status(shell: Shell) -> dict[str, Any]:
             "is known whole again"
         )
     elif shell.disk_full:
-        object_["reason"] = "the disk is full: nothing more is acknowledged until there is room"
+        object_["reason"] = DISK_FULL
     return object_
 
 

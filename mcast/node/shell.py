@@ -19,6 +19,7 @@ from typing import Any, Final
 from mcast.clock import monotonic_s
 from mcast.config import Config
 from mcast.errors import CorruptionError, DiskFailed, EnvironmentProblem, Halted, Refused
+from mcast.limits import TWIN_START_S, TWIN_STARTS
 from mcast.machine.api import StateMachine
 from mcast.machine.engine import Applied, Engine
 from mcast.net.faulty import Faults, parse_faults
@@ -107,6 +108,7 @@ class Shell:
         self._timer_due = float("inf")
         self._drains = 0
         self._disk_due = float("inf")
+        self._disk_was_full = False
         self._opened = False
         self._closed = False
         self._carry_out: dict[type[Effect], Callable[[Any], None]] = {
@@ -339,9 +341,16 @@ class Shell:
     def _judge_twin(self) -> None:
         """Stop, if another process under this node's id has the better right to it; else say so once."""
         twins = self.transport.twins
-        if twins is None or twins.heard_of in (None, self.twin):
+        if twins is None:
             return
-        assert twins.heard_of is not None
+        if twins.asked_by is not None:
+            _log.warning(
+                "node %s: another process starts as %s (incarnation %s); it was told that this one runs",
+                self.node_id, self.node_id, twins.asked_by.hex()[:8],
+            )  # fmt: skip
+            twins.asked_by = None
+        if twins.heard_of is None or twins.heard_of == self.twin:
+            return
         self.twin = twins.heard_of
         other = f"another process runs as {self.node_id} (incarnation {self.twin.hex()[:8]})"
         if twins.lesser:
@@ -413,6 +422,10 @@ class Shell:
         """One timer, moved only when it would ring too late."""
         if not self._active:
             return
+        if self._disk.full != self._disk_was_full:
+            self._disk_was_full = self._disk.full
+            what = report.DISK_FULL if self._disk.full else "the disk has room again: events are acknowledged"
+            _log.warning("node %s: %s", self.node_id, what)
         if self._disk.full and self._disk_due == float("inf"):
             self._disk_due = monotonic_s() + DISK_RETRY_S
         due = min(self.replica.next_deadline(), self.transport.next_deadline(), self._disk_due)

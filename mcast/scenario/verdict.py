@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -51,6 +51,8 @@ class Report:
     trace: str | None
     replay: str | None
     """The command that repeats the run exactly; None where nothing can."""
+    notes: tuple[str, ...] = ()
+    """Where this backend did less than the file says."""
 
     @property
     def ok(self) -> bool:
@@ -88,6 +90,7 @@ class Report:
             ],
             "trace": self.trace,
             "replay": self.replay,
+            "notes": list(self.notes),
         }
 
 
@@ -118,7 +121,15 @@ def judge(  # noqa: PLR0913 - what was asked for and what came of it
         datagrams=tuple(accounts),
         trace=run.trace,
         replay=replay,
+        notes=tuple(_notes(scenario, backend)),
     )
+
+
+def _notes(scenario: Scenario, backend: Backend) -> Iterator[str]:
+    if backend == "sim" and scenario.cluster.sealed:
+        yield "the simulator's datagrams carry checksums, no seal"
+    if backend == "processes" and any(fault.kind == "partition" for fault in scenario.faults):
+        yield "a partition of local processes cuts datagrams only: TCP between them still works"
 
 
 def _invariants(

@@ -28,6 +28,8 @@ class Twins:
     def __init__(self, incarnation: bytes, random: Callable[[int], bytes], votes: Callable[[], bool]) -> None:
         self.heard_of: bytes | None = None
         """The incarnation of a twin that was proven alive."""
+        self.asked_by: bytes | None = None
+        """An incarnation that asked for the first time; the owner resets it when it was told."""
         self.lesser = False
         """Whether this process is the one of the two that must stop."""
         self._incarnation = incarnation
@@ -35,6 +37,7 @@ class Twins:
         self._votes = votes
         self._began: float | None = None
         self._asked = b""
+        self._asked_last: bytes | None = None
         self._due = _LONG_AGO
         self._answer_due = _LONG_AGO
         self._outgoing: list[Twin] = []
@@ -60,6 +63,8 @@ class Twins:
         if envelope.incarnation == self._incarnation:
             return  # one's own, looped back
         if not message.answer:
+            if envelope.incarnation != self._asked_last:
+                self.asked_by = self._asked_last = envelope.incarnation
             if now >= self._answer_due:
                 self._answer_due = now + TWIN_ANSWER_S
                 self._say(message.random, now, answer=True)

@@ -67,7 +67,7 @@ class Cluster:
         self._count = nodes
         self._running: dict[str, Node] = {}
         self._apart: set[frozenset[Peer]] = set()
-        self._hub = Hub(self._passes)
+        self.hub = Hub(self._passes)
         self._stack = contextlib.AsyncExitStack()
 
     @property
@@ -152,6 +152,10 @@ class Cluster:
         own = self._peer(node_id)
         self._apart |= {frozenset({own, self._peer(node.id)}) for node in self.config.nodes if node.id != node_id}
 
+    def part_link(self, own: Peer) -> None:
+        """The same for a node of a test's own, at this address of the hub."""
+        self._apart |= {frozenset({own, self._peer(node.id)}) for node in self.config.nodes}
+
     def heal(self) -> None:
         """End every partition."""
         self._apart.clear()
@@ -193,7 +197,7 @@ class Cluster:
         await self._stack.aclose()
 
     async def _start(self, node_id: str) -> None:
-        node = Node(self.config, node_id, fault=self._fault, machine=self._machine(), hub=self._hub)
+        node = Node(self.config, node_id, fault=self._fault, machine=self._machine(), hub=self.hub)
         await node.start()
         self._running[node_id] = node
 

@@ -35,7 +35,7 @@ def deterministic(machine: type[StateMachine], commands: Iterable[Sequence[Any]]
     The class must be importable by name, from the same `sys.path` as here.
 
     Raises:
-        NondeterminismError: it does not. subprocess.SubprocessError: a run failed; its stderr says why.
+        NondeterminismError: it does not. Error: a run failed, or took too long; says why.
     """
     order = msgpack.packb([machine.__module__, machine.__qualname__, [list(command) for command in commands]])
     one, two = (_run(order, hash_seed) for hash_seed in ("1", "2"))
@@ -48,9 +48,15 @@ def deterministic(machine: type[StateMachine], commands: Iterable[Sequence[Any]]
 
 def _run(order: bytes, hash_seed: str) -> list[tuple[int, int, bytes, bytes]]:
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run(
-        [sys.executable, "-m", "mcast.testing.rehearse"],
-        input=order, env=environment, stdout=subprocess.PIPE, timeout=RUN_S, check=True,
-    )  # fmt: skip
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "mcast.testing.rehearse"],
+            input=order, env=environment, capture_output=True, timeout=RUN_S, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise Error(f"the commands took over {RUN_S:g} s; give fewer") from None
+    if done.returncode:
+        last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        raise Error(f"a run of the commands failed: {last or f'exit code {done.returncode}'}")
     steps: list[tuple[int, int, bytes, bytes]] = [tuple(step) for step in msgpack.unpackb(done.stdout)]
     return steps

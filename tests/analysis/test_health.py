@@ -20,6 +20,8 @@ def status_node(**changes: Any) -> dict[str, Any]:
         ({"reachable": False, "state": None, "gaps_open": None}, ["n1 is unreachable"]),
         ({"state": "quarantined"}, ["n1 is quarantined"]),
         ({"state": "halted"}, ["n1 is halted"]),
+        ({"state": "halted", "reason": "a bug"}, ["n1 is halted: a bug"]),
+        ({"reason": "the disk is full"}, ["n1: the disk is full"]),
         ({"gaps_open": 1}, ["n1 has 1 open gap"]),
         ({"gaps_open": 3}, ["n1 has 3 open gaps"]),
     ],

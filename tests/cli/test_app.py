@@ -59,6 +59,26 @@ def test_init_for_hosts_with_a_key(capsys: pytest.CaptureFixture[str]) -> None:
     assert [node.address for node in config.nodes] == ["10.77.0.11:7711", "10.77.0.12:7711"]
 
 
+def test_init_leaves_no_key_behind_where_the_config_exists_and_no_config_where_the_key_does(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["init", "one.toml"]) == 0
+    assert main(["init", "--sealed", "two.toml"]) == 0
+    capsys.readouterr()
+    Path("lab.key").rename("kept.key")
+    assert "exists" in fails(capsys, 4, "init", "--sealed", "one.toml")
+    assert not Path("lab.key").exists()
+    Path("kept.key").rename("lab.key")
+    assert "never overwritten" in fails(capsys, 4, "init", "--sealed", "three.toml")
+    assert not Path("three.toml").exists()
+
+
+def test_init_keeps_clusters_of_one_folder_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", "--nodes", "1", "--data-dir", "./solo data", "solo.toml"]) == 0
+    assert "wrote solo.toml: 1 node\n" in capsys.readouterr().err
+    assert load_config("solo.toml").data_dir == Path("solo data").resolve()
+
+
 def test_init_prints_instead_of_writing(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["init", "-", "--nodes", "5"]) == 0
     assert capsys.readouterr().out.count("[[node]]") == 5

@@ -1,7 +1,8 @@
 """Which node of a config this machine is, and what ends a node whose parent is gone."""
 
-import asyncio
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from mcast.cli.node import infer_id
-from mcast.config import Config, NodeConfig
+from mcast.config import Config, NodeConfig, default_config
 from mcast.errors import ConfigError
-from mcast.testing.processes import Processes
+from mcast.testing.processes import free_port_pair, free_ports
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,17 +47,19 @@ def test_a_node_whose_parent_is_gone_does_not_start(tmp_path: Path) -> None:
     assert "parent process 1 is gone" in done.stderr
 
 
-async def test_a_second_process_of_a_running_node_ends_with_one_line(tmp_path: Path) -> None:
-    async with Processes(nodes=1, keep_in=tmp_path) as processes:
-        elsewhere = tmp_path / "elsewhere.toml"
-        elsewhere.write_text(processes.path.read_text().replace("[cluster]", '[cluster]\ndata_dir = "other"'))
-        for path, says in ((processes.path, f"pid {processes.pid('n1')}"), (elsewhere, "is in use")):
-            second = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "mcast", "node", "-c", str(path), "--id", "n1",
-                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
-            )  # fmt: skip
-            out, _ = await asyncio.wait_for(second.communicate(), 30)
-            assert second.returncode == 4
-            assert out.count(b"\n") == 1 and says in out.decode()
-        await processes.live()
+def test_a_nodes_log_is_json_lines_for_programs(tmp_path: Path) -> None:
+    text = default_config(tmp_path, nodes=1, port=free_port_pair()).replace('"always"', '"os"')
+    (tmp_path / "lab.toml").write_text(re.sub(r"127.0.0.1:\d+", f"127.0.0.1:{free_ports(1)[0]}", text))
+    with subprocess.Popen(
+        [sys.executable, "-m", "mcast", "node", "-c", "lab.toml", "--json"], cwd=tmp_path, stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True,
+    ) as node:  # fmt: skip
+        assert node.stdout is not None
+        lines = [json.loads(node.stdout.readline()) for _ in range(3)]
+        node.terminate()
+        lines += map(json.loads, node.stdout)
+        assert node.wait(10) == 0
+    assert all(list(line) == ["time", "id", "level", "message"] for line in lines)
+    assert {(line["id"], line["level"]) for line in lines} == {("n1", "info")}
+    said = [line["message"] for line in lines]
+    assert "serves lab" in said[0] and said[1] == "epoch 1: n1 is the sequencer" and "SIGTERM" in said[-1]

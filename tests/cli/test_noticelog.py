@@ -18,10 +18,10 @@ def test_each_change_is_a_line() -> None:
 
 def test_gaps_are_summed_up() -> None:
     log = NoticeLog({})
-    assert log.gaps() is None
+    assert log.gaps(0) is None
     for notice in (GapOpened(1, 2), GapOpened(5, 5), GapClosed(1, 2, 0.0125)):
         assert log.line(notice) is None
-    assert log.gaps() == "gaps: 2 opened, 1 closed, longest 12.5 ms"
-    assert log.gaps() is None
+    assert log.gaps(1) == "gaps: 2 opened, 1 repaired, longest 12.5 ms, 1 open now"
+    assert log.gaps(1) is None
     log.line(GapOpened(9, 9))
-    assert log.gaps() == "gaps: 1 opened, 0 closed"
+    assert log.gaps(0) == "gaps: 1 opened, 0 repaired, 0 open now"

@@ -1,4 +1,10 @@
+import contextlib
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -56,7 +62,7 @@ def test_json_is_one_document_for_all_files(file: Path, capsys: pytest.CaptureFi
     assert (brief["ok"], strict["ok"]) == (True, False)
     assert set(brief) == {
         "scenario", "file", "backend", "seed", "ok", "checks", "faults", "commands", "events", "seconds", "datagrams",
-        "trace", "replay",
+        "trace", "replay", "notes",
     }  # fmt: skip
     assert brief["faults"] == [{"at": 0, "for": None, "kind": "loss", "nodes": ["n2"]}]
     assert brief["commands"] == {"submitted": 40, "acknowledged": 40, "ok": 40, "rejected": 0, "failed": 0}
@@ -101,3 +107,31 @@ def test_a_bad_second_file_stops_the_first_from_running(file: Path, capsys: pyte
     assert main(["scenario", "run", "brief.toml", "missing.toml"]) == 2
     out, err = capsys.readouterr()
     assert out == "" and "missing.toml" in err
+
+
+def nodes_of(folder: Path) -> list[str]:
+    """The processes whose command line names the folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if str(folder).encode() in process.read_bytes():
+                found.append(process.parent.name)
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="looks for processes in /proc")
+@pytest.mark.timeout(90)
+def test_a_terminated_run_leaves_nothing_behind(file: Path) -> None:
+    file.write_text(GOOD.replace("seconds = 0.2", "seconds = 60"))
+    folder = file.parent / "scratch"
+    folder.mkdir()
+    environment = {**os.environ, "TMPDIR": str(folder), "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-m", "mcast", "scenario", "run", "--backend", "processes", "brief.toml"]
+    with subprocess.Popen(command, cwd=file.parent, env=environment, stdout=subprocess.PIPE) as running:
+        deadline = time.monotonic() + 30
+        while len(nodes_of(folder)) < 3 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert len(nodes_of(folder)) == 3
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(40) == 130
+    assert nodes_of(folder) == [] and list(folder.iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import chain
 from typing import Any
 
@@ -11,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcast.client.packing import CommandPacker, Parcel
-from mcast.errors import Refused
+from mcast.errors import DecodeError, Refused
 from mcast.limits import COMMAND_BYTES_MAX
+from mcast.machine.commands import decode_commands_untrusted
 from mcast.wire.records import RECORD_HEADER_BYTES
 
 ARITIES = {"set": (2, 2), "incr": (1, 2), "clear": (0, 0)}
@@ -84,3 +86,24 @@ def test_a_command_deeper_than_msgpack_allows_is_refused() -> None:
         deep = [deep]
     with pytest.raises(Refused, match="cannot be sent"):
         CommandPacker(ARITIES, RECORD_MAX).pack_one(("set", "k", deep))
+
+
+@pytest.mark.parametrize("nest", [lambda value: [value], lambda value: {"k": value}, lambda value: (value, 1)])
+def test_nesting_is_refused_exactly_where_replicas_would(nest: Callable[[Any], Any]) -> None:
+    packer = CommandPacker(ARITIES, RECORD_MAX)
+    value: Any = "x"
+    taken = 0
+    for _ in range(70):
+        value = nest(value)
+        packed = msgpack.packb(("set", "k", value))
+        try:
+            decode_commands_untrusted(packed, 1)
+        except DecodeError:
+            with pytest.raises(Refused, match="nested deeper than 64 levels"):
+                packer.pack_one(("set", "k", value))
+        else:
+            taken += 1
+            assert packer.pack_one(("set", "k", value)) == (packed, 1)
+    assert 0 < taken < 70
+    text = "ö" * 500  # bytes that could be headers of containers, but are text
+    assert packer.pack_one(("set", "k", text)).count == 1

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mcast.client.client import connect
 from mcast.config import default_config, load_config
 from mcast.errors import NotSent, Refused
 from mcast.limits import COMMAND_BYTES_MAX
@@ -107,8 +108,8 @@ async def test_at_is_strict_on_the_command_line_and_a_preference_in_a_program() 
         folder = processes.path.parent
         await processes.kill("n3")
         address = processes.config.node("n3").address
-        for words in (("query", "size"), ("submit", "set", "k", "1"), ("fault", "clear")):
-            done = await run(folder, *words, "--at", "n3", "--timeout", "0.5")
+        asked = (("query", "size"), ("submit", "set", "k", "1"), ("fault", "clear"))
+        for done in await asyncio.gather(*[run(folder, *words, "--at", "n3", "--timeout", "0.5") for words in asked]):
             assert (done.code, done.out) == (3, ""), done
             assert f"n3 at {address}" in done.err
             assert "n1" not in done.err
@@ -119,7 +120,7 @@ async def test_at_is_strict_on_the_command_line_and_a_preference_in_a_program() 
             assert client.node != "n3"
             assert (await client.query("get", "k")).value == 1
         with pytest.raises(NotSent, match="n3 at"):
-            async with asyncio.timeout(10), processes.connect("n3", strict=True):
+            async with connect(processes.config, "n3", timeout=0.3, strict=True):
                 pass
 
 
@@ -209,33 +210,30 @@ async def test_a_key_file_that_is_none(
     assert says in line
 
 
-async def test_another_key_is_told_as_one_and_not_as_silence(tmp_path: Path) -> None:
+async def test_another_key_and_none_are_told_as_such_and_not_as_silence(tmp_path: Path) -> None:
     async with Processes(sealed=True) as processes:
+        await processes.stop("n3")
+        before = {each["last_seq"] for each in (await processes.equal())["nodes"] if each["reachable"]}
         text = processes.path.read_text()
         (tmp_path / "lab.toml").write_text(text)
+        (tmp_path / "open.toml").write_text(text.replace('key_file = "lab.key"\n', ""))
         assert (await run(tmp_path, "keygen", "lab.key")).code == 0
-        for words in (("submit", "set", "k", "1"), ("status",), ("fault", "clear", "--at", "n2")):
-            line = await fails(tmp_path, 2, *words, "--timeout", "0.5")
-            assert f"cluster.key_file = '{tmp_path / 'lab.key'}': n" in line
+        node = ("node", "--id", "n3")
+        calls = (("submit", "set", "k", "1", "--timeout", "1"), ("status",), ("fault", "clear", "--at", "n2"), node)
+        for done in await asyncio.gather(*[run(tmp_path, *words) for words in calls]):
+            assert (done.code, done.out) == (2, ""), done
+            line = done.err.splitlines()[-1]
+            assert f"mcast: cluster.key_file = '{tmp_path / 'lab.key'}': n" in line
             assert "wrong key: the other side does not hold this key file's key; use the key file that" in line
-        await processes.stop("n3")
-        node = await run(tmp_path, "node", "--id", "n3")
-        assert node.code == 2
-        assert "mcast: cluster.key_file = " in node.err.splitlines()[-1]
-        assert {node["last_seq"] for node in (await processes.equal())["nodes"] if node["reachable"]} == {2}
-
-
-async def test_no_key_among_nodes_that_have_one_is_told_as_such(tmp_path: Path) -> None:
-    async with Processes(sealed=True) as processes:
-        (tmp_path / "lab.toml").write_text(processes.path.read_text().replace('key_file = "lab.key"\n', ""))
-        for words in (("query", "size"), ("status",)):
-            line = await fails(tmp_path, 2, *words, "--timeout", "0.5")
-            assert "cluster.key_file = None: n" in line
-            assert "only one side has a key file" in line
-        await processes.stop("n3")
-        node = await run(tmp_path, "node", "--id", "n3")
-        assert node.code == 2
-        assert "mcast: cluster.key_file = None: n" in node.err.splitlines()[-1]
+        keyless = (("query", "size", "-c", "open.toml", "--timeout", "1"), ("gaps", "-c", "open.toml"))
+        for done in await asyncio.gather(*[run(tmp_path, *words) for words in keyless]):
+            assert (done.code, done.out) == (2, ""), done
+            assert "mcast: cluster.key_file = None: n" in done.err
+            assert "only one side has a key file" in done.err
+        done = await run(tmp_path, *node, "-c", "open.toml")
+        assert done.code == 2
+        assert "mcast: cluster.key_file = None: n" in done.err.splitlines()[-1]
+        assert {each["last_seq"] for each in (await processes.equal())["nodes"] if each["reachable"]} == before
 
 
 async def test_a_key_among_nodes_that_have_none_is_told_as_such(tmp_path: Path) -> None:

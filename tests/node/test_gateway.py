@@ -313,11 +313,24 @@ async def test_what_a_node_forwarded_before_it_halted_is_answered_by_another(
         while cluster.shells["n1"].submitted < 3:
             await asyncio.sleep(0)
         cluster.shells["n2"].halt("a rule was broken")
-        while client.node in (None, "n2"):
-            await asyncio.sleep(0)
+        async with asyncio.timeout(1):  # by being told, and not for want of progress, which takes 2 s
+            while client.node in (None, "n2"):
+                await asyncio.sleep(0)
         cluster.release()
         assert (await asyncio.wait_for(task, 1)).value == 2, "once, though it was sent twice"
         assert client.node != "n2"
+
+
+async def test_a_query_that_waits_for_its_event_hears_of_the_halt(
+    cluster: FakeCluster, gateways: dict[str, Gateway]
+) -> None:
+    raw = await Raw.open(cluster, "n2", hello())
+    raw.send(pack_message(StreamKind.QUERY, Query(1, "size", [], "session", 7, None, None)))
+    raw.send(pack_message(StreamKind.PING, Ping(1)))
+    assert (await raw.message())[0] == StreamKind.PONG, "the query is there, and waits"
+    cluster.shells["n2"].halt("a rule was broken")
+    kind, refused = await raw.message()
+    assert (kind, refused.kind, refused.try_node) == (StreamKind.QUERY_REFUSED, "refused", "n1")
 
 
 async def test_a_client_that_wants_no_other_node_hears_why_a_halted_one_takes_nothing(

@@ -1,13 +1,16 @@
 """Who a node still is after its disk, its machine or its role was lost: real nodes over an in-memory network."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from mcast.client.client import connect
-from mcast.errors import Refused
+from mcast.errors import EnvironmentProblem, Refused
 from mcast.machine.kv import KeyValue
+from mcast.node.node import Node
 from mcast.testing.cluster import Cluster, cluster
+from mcast.testing.processes import free_ports
 from mcast.wire.envelope import name_hash
 
 
@@ -156,3 +159,46 @@ async def test_a_sequencer_that_stops_hands_over_first() -> None:
         assert c.sequencer is not None
         assert c.node(c.sequencer).shell.replica.epoch == epoch + 1
         assert (await c.submit("set", "k", 1)).outcome == "ok"
+
+
+def twin_of(c: Cluster, node_id: str) -> Node:
+    """Another process with the same id, as on a machine that has a copy of the config: its own address and directory."""
+    (port,) = free_ports(1)
+    nodes = tuple(
+        replace(node, address=f"127.0.0.1:{port}") if node.id == node_id else node for node in c.config.nodes
+    )
+    config = replace(c.config, nodes=nodes, data_dir=c.config.folder / "twin")
+    return Node(config, node_id, machine=KeyValue(), hub=c.hub)
+
+
+async def test_a_second_process_with_the_same_id_refuses_to_start(caplog: pytest.LogCaptureFixture) -> None:
+    async with cluster(KeyValue) as c:
+        await c.submit("set", "k", 1)
+        with pytest.raises(EnvironmentProblem, match="another process already runs as n2"):
+            await twin_of(c, "n2").start()
+        await c.submit("set", "k", 2)
+        await c.converged()
+        assert all(c.node(node).shell.replica.votes for node in c.nodes)
+        while "another process starts as n2" not in caplog.text:
+            await asyncio.sleep(0.01)
+
+
+async def test_of_two_that_started_apart_the_one_without_the_vote_stops() -> None:
+    async with cluster(KeyValue) as c:
+        await c.submit("set", "k", 1)
+        second = twin_of(c, "n2")
+        c.part_link((second.config.node("n2").host, second.config.node("n2").port))
+        try:
+            await second.start()
+            c.heal()
+            await asyncio.wait_for(second.shell.stopped.wait(), 5)
+            assert second.shell.halted is not None and "another process runs as n2" in second.shell.halted
+            assert second.status()["state"] == "halted"
+            while c.node("n2").status().get("twin") != second.shell.incarnation.hex():
+                await c.submit("set", "k", 2)
+        finally:
+            await second.stop()
+        await c.submit("set", "k", 3)
+        await c.converged()
+        assert all(c.node(node).shell.replica.votes for node in c.nodes)
+        assert [c.machine(node).get("k") for node in c.nodes] == [3, 3, 3]

@@ -68,12 +68,18 @@ async def test_session_queries_wait_for_their_event_in_any_order(asked: Asked) -
     assert asked.queries.answered == 4
 
 
-async def test_an_event_that_does_not_come_is_not_yet(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("ruling", "better"), [("n1", None), ("n2", "n2"), (None, None)])
+async def test_an_event_that_does_not_come_is_not_yet_but_perhaps_at_the_sequencer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ruling: str | None, better: str | None
+) -> None:
     monkeypatch.setattr(queries_module, "SESSION_READ_WAIT_S", 0.01)
+    asked = Asked(tmp_path, nodes=2)
+    asked.cluster.reign(ruling)
     asked.ask(min_seq=1)
     await asyncio.sleep(0.02)
     (refused,) = asked.replies
-    assert refused.kind == "not yet" and "not yet 1" in refused.reason
+    assert refused.kind == "not yet" and "not yet 1" in refused.reason and refused.try_node == better
+    asked.cluster.reign("n1")
     asked.event()
     assert len(asked.replies) == 1, "answered once"
 

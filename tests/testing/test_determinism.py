@@ -1,9 +1,7 @@
-import subprocess
-
 import pytest
 
-from mcast.testing import deterministic
-from mcast.testing.determinism import NondeterminismError
+from mcast.errors import Error
+from mcast.testing import NondeterminismError, deterministic
 
 from .machines import Accounts, Hashing
 
@@ -24,5 +22,5 @@ def test_a_run_that_fails_says_so() -> None:
     class Hidden(Accounts):
         pass
 
-    with pytest.raises(subprocess.CalledProcessError):
+    with pytest.raises(Error, match="a run of the commands failed: AttributeError"):
         deterministic(Hidden, WORDS)

@@ -1,0 +1,168 @@
+"""One subscriber's stream of events, from gateway to gateway: what one did not send any more, the next one does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Final
+
+from mcast.client.keeper import Keeper
+from mcast.client.link import Dialer, Link, key_problem
+from mcast.config import NodeConfig
+from mcast.errors import DecodeError, Error, Gone, NotSent
+from mcast.limits import EVENTS_UNREAD_BYTES
+from mcast.machine.events import Event, EventReader
+from mcast.wire.stream import StreamKind, Subscribe, decode_events_untrusted, decode_stream_untrusted, pack_message
+
+BAD_STREAMS_MAX: Final = 3  # gateways in a row whose events could not be read before the subscription gives up
+
+
+class Subscription:
+    """A connection of its own. It reads no further than EVENTS_UNREAD_BYTES ahead of who takes the events."""
+
+    def __init__(self, dialer: Dialer, nodes: tuple[NodeConfig, ...], first: int, timeout_s: float) -> None:
+        self._reader = EventReader(first)
+        self._dialer = dialer
+        self._count = len(nodes)
+        self._keeper = Keeper(dialer, nodes, self)
+        self._timeout_s = timeout_s
+        self._unread: deque[bytes] = deque()
+        self._unread_bytes = 0
+        self._changed = asyncio.Event()
+        self._without_link_s = 0.0
+        self._gone: dict[str, int] = {}
+        """The low waters of nodes that no longer keep what is wanted."""
+        self._bad = 0
+        self._looks = 0
+        self._error: Error | None = None
+
+    def start(self) -> None:
+        """Begin to look for a gateway."""
+        self._without_link_s = asyncio.get_running_loop().time()
+        self._keeper.start()
+
+    async def stop(self) -> None:
+        """Close the connection; whoever still waits gets an error."""
+        self._end(Error("the client was closed"))
+        await self._keeper.stop()
+
+    async def next(self) -> list[Event]:
+        """The next events, at least one.
+
+        Raises:
+            Gone, NotSent, ConfigError, DecodeError: as `Client.subscribe`.
+        """
+        while True:
+            if self._unread:
+                events = self._read(self._unread.popleft())
+                if events:
+                    return events
+            elif self._error is not None:
+                raise self._error
+            else:
+                await self._wait()
+
+    async def _wait(self) -> None:
+        """Until something changes; without a gateway, not for ever."""
+        self._changed.clear()
+        try:
+            async with asyncio.timeout_at(
+                None if self._keeper.link is not None else self._without_link_s + self._timeout_s
+            ):
+                await self._changed.wait()
+        except TimeoutError:
+            if self._keeper.link is None:
+                self._end(
+                    NotSent(f"no node took the subscription within {self._timeout_s:g} s: {self._keeper.tried()}")
+                    if self._keeper.mismatch is None
+                    else key_problem(self._dialer.config, self._keeper.mismatch)
+                )
+
+    def _read(self, payload: bytes) -> list[Event]:
+        self._unread_bytes -= len(payload)
+        link = self._keeper.link
+        if link is not None and self._unread_bytes <= EVENTS_UNREAD_BYTES // 2:
+            link.pause(False)
+            self._keeper.watch()
+        try:
+            outcomes, frames = decode_events_untrusted(payload)
+            events = self._reader.read(outcomes, frames)
+        except DecodeError as error:
+            self._forget_unread()
+            self._reader.restart()
+            self._bad += 1
+            if self._bad >= BAD_STREAMS_MAX:
+                self._end(error)
+            elif link is not None:
+                link.close(f"{link.node.id} sent what cannot be read: {error}")
+            return []
+        if frames:
+            self._gone.clear()
+            self._bad = 0
+        return events
+
+    def _forget_unread(self) -> None:
+        self._unread.clear()
+        self._unread_bytes = 0
+
+    def _end(self, error: Error) -> None:
+        if self._error is None:
+            self._error = error
+        self._changed.set()
+
+    def link_ready(self, link: Link) -> None:
+        """A gateway was found: go on after the last event that was read."""
+        if link.node.id in self._gone:  # all that could be reached were asked
+            self._end_gone()
+            return
+        self._forget_unread()
+        self._reader.restart()
+        link.write([pack_message(StreamKind.SUBSCRIBE, Subscribe(self._reader.next))])
+        self._keeper.watch()
+        self._changed.set()
+
+    def link_message(self, link: Link, kind: int, payload: bytes) -> None:
+        """Keep events for who takes them; stop reading while they are many."""
+        if link is not self._keeper.link or self._error is not None:
+            return
+        if kind == StreamKind.EVENTS:
+            self._unread.append(payload)
+            self._unread_bytes += len(payload)
+            if self._unread_bytes > EVENTS_UNREAD_BYTES:
+                link.pause(True)
+            self._changed.set()
+            return
+        message = decode_stream_untrusted(kind, payload)
+        if kind == StreamKind.GONE:
+            self._gone[link.node.id] = message.low_water
+            if len(self._gone) == self._count:
+                self._end_gone()
+            else:
+                link.close(f"{link.node.id} keeps nothing before event {message.low_water}")
+        elif kind == StreamKind.ERROR:
+            link.close(message.text)
+        elif kind != StreamKind.PONG:
+            raise DecodeError("unexpected message", str(kind))
+
+    def _end_gone(self) -> None:
+        low_water = min(self._gone.values())
+        kept = f"the oldest kept is {low_water}, at {min(self._gone, key=self._gone.__getitem__)}"
+        self._end(Gone(f"event {self._reader.next} is no longer kept; {kept}", low_water))
+
+    def link_writable(self, link: Link) -> None:
+        """One small message is all that is ever written."""
+
+    def link_lost(self, link: Link, reason: str) -> None:
+        """Another gateway is looked for at once."""
+        self._without_link_s = asyncio.get_running_loop().time()
+        self._keeper.link_lost(link, reason)
+        self._changed.set()
+
+    def waiting(self) -> bool:
+        """Whether the gateway's silence means anything: not while it may not send."""
+        return self._error is None and self._unread_bytes <= EVENTS_UNREAD_BYTES
+
+    def progress(self) -> int:
+        """A stream that has nothing to tell is none the worse for it."""
+        self._looks += 1
+        return self._looks
