@@ -57,12 +57,14 @@ class Refused(Error):
 class Unknown(Error):
     """The command may or may not have happened: its outcome did not arrive before the deadline.
 
-    `receipts` holds what is known of a batch, one item a command, None where unknown.
+    `receipts` holds what is known of a batch, one item a command, None where unknown. `Client.resolve` asks again under
+    the same request numbers, by `handle`; that is None when nobody can tell any more.
     """
 
-    def __init__(self, message: str, receipts: Sequence[object] = ()) -> None:
+    def __init__(self, message: str, receipts: Sequence[object] = (), handle: object | None = None) -> None:
         super().__init__(message)
         self.receipts = receipts
+        self.handle = handle
 
 
 class QueryFailed(Error):
@@ -76,10 +78,6 @@ class QueryFailed(Error):
 
 class NotYet(Error):
     """The replica has not reached the asked-for event yet; `try_node`, if known, or a moment later, will do."""
-
-    def __init__(self, message: str, try_node: str | None = None) -> None:
-        super().__init__(message)
-        self.try_node = try_node
 
     def __init__(self, message: str, try_node: str | None = None) -> None:
         super().__init__(message)

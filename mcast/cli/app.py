@@ -10,7 +10,23 @@ from typing import Annotated
 
 import typer
 
-from mcast.cli import bench, demo, fault, gaps, handover, init, keygen, node, query, recover, scenario, sim, status, submit, up
+from mcast.cli import (
+    bench,
+    demo,
+    fault,
+    gaps,
+    handover,
+    init,
+    keygen,
+    node,
+    query,
+    recover,
+    scenario,
+    sim,
+    status,
+    submit,
+    up,
+)
 from mcast.cli.arguments import COMMAND_CONTEXT, WordsCommand
 from mcast.cli.exits import ExitCode, exit_code_of, line_of
 from mcast.cli.output import note

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -20,6 +20,8 @@ EVENTS_MAX = 100_000_000
 ROUNDS_MAX = 99
 SECONDS_MAX = 3_600.0
 RATE_MAX = 1_000_000.0
+BEAT_RATE_MAX = 1_000.0  # commands/s of one client that sends them one by one
+PAUSE_MAX = 60.0
 RATE_HELD = 0.9  # of the rate asked for; a run below is told apart
 
 Document = dict[str, Any]
@@ -107,6 +109,57 @@ def loss(  # noqa: PLR0913 - one argument a flag
     tell_rates(document, rate)
 
 
+@app.command("failover")
+def failover(  # noqa: PLR0913 - one argument a flag
+    kind: Annotated[
+        str, typer.Option("--kind", help="`kill` its process, `stop` it, or `cut` off its datagrams.", metavar="KIND")
+    ] = "kill",
+    times: Annotated[int, typer.Option("--times", help="How often.", metavar="N")] = 30,
+    profile: Annotated[str, typer.Option("--profile", help="`default` or `fast`.", metavar="NAME")] = "default",
+    nodes: Nodes = 3,
+    sync: Sync = "os",
+    key: Sealed = True,
+    rate: Annotated[float, typer.Option("--rate", help="Commands a second at each node.", metavar="N")] = 100.0,
+    pause: Annotated[
+        float, typer.Option("--pause", help="Seconds that it stays stopped or cut off, at least.", metavar="S")
+    ] = 3.0,
+    json: options.Json = False,
+) -> None:
+    """Measure how long clients wait when the sequencer goes away.
+
+    The sequencer's process is killed (-9), stopped, or cut off from all datagrams, again and again, under a steady load
+    with a client at every node. An outage lasts from the last acknowledgement before to the first after, at the worst
+    of the other nodes' clients; the struck node's own client has to find another gateway. Exit 1: something
+    acknowledged was lost or doubled, or a run broke, and there is no number.
+
+    Examples: `mcast bench failover` · `mcast bench failover --kind stop --profile fast --times 10 --json`
+    """
+    from mcast.bench import failover as bench
+
+    _check_word("--kind", kind, bench.KINDS)
+    _check_word("--profile", profile, ("default", "fast"))
+    _check_word("--sync", sync, ("os", "always"))
+    _check("--times", times, 1, ROUNDS_MAX)
+    _check("--nodes", nodes, bench.MEMBERS_MIN, limits.MEMBERS_MAX)
+    _check("--rate", rate, 1.0, BEAT_RATE_MAX)
+    _check("--pause", pause, 0.0, PAUSE_MAX)
+    workload = bench.Workload(
+        kind=kind, times=times, nodes=nodes, profile=profile, sync=sync, sealed=key, rate=rate, pause_s=pause
+    )
+    with _progress() as progress:
+        document = _run(bench.measure(workload, progress))
+    if json:
+        output.print_json(document)
+    else:
+        print_failover(document)
+
+
+def _check_word(flag: str, value: str, words: Sequence[str]) -> None:
+    """Raise ConfigError for a word that is none of these."""
+    if value not in words:
+        raise ConfigError(flag, value, "no such word", f"use {', '.join(words[:-1])} or {words[-1]}")
+
+
 def _check(flag: str, value: float, least: float, most: float) -> None:
     """Raise ConfigError for a number out of range."""
     if not least <= value <= most:
@@ -119,8 +172,7 @@ def _check_common(size: int, nodes: int, sync: str, mtu: int) -> None:
     _check("--size", size, SIZE_MIN, limits.COMMAND_BYTES_MAX)
     _check("--nodes", nodes, 1, limits.MEMBERS_MAX)
     _check("--mtu", mtu, limits.MTU_MIN, limits.MTU_MAX)
-    if sync not in ("os", "always"):
-        raise ConfigError("--sync", sync, "no such mode", "use os or always")
+    _check_word("--sync", sync, ("os", "always"))
 
 
 def _run(measuring: Coroutine[Any, Any, Document]) -> Document:
@@ -207,3 +259,21 @@ def print_loss(document: Document) -> None:
         ])  # fmt: skip
     columns = ["loss", "lost", "mean ms", "p50 ms", "p99 ms", "max ms", "repairs/loss", "NAKs/loss", "commands/s"]
     output.print_table(title, columns, rows)
+
+
+def print_failover(document: Document) -> None:
+    """One row of waits for each kind of client, and every single one below."""
+    work = document["workload"]
+    sealed = "sealed" if work["sealed"] else "unsealed"
+    what = {"kill": "killed (-9)", "stop": "stopped", "cut": "cut off"}[work["kind"]]
+    title = (
+        f"the sequencer {what} {work['times']} times: {work['nodes']} nodes, profile {work['profile']}, {sealed}, sync "
+        f"{work['sync']}, {work['rate']:g} commands/s at each"
+    )
+    rows: list[list[object]] = []
+    for key, label in (("outage_ms", "the other nodes' clients"), ("gateway_outage_ms", "the struck node's client")):
+        told = document[key]
+        rows.append([label, *(told[name] for name in ("p50", "p90", "mean", "min", "max"))])
+    output.print_table(title, ["outage of", "p50 ms", "p90 ms", "mean ms", "min ms", "max ms"], rows)
+    output.print_line(f"each, in ms: {' '.join(f'{one:g}' for one in document['outage_ms']['all'])}")
+    output.print_line(f"{document['acknowledged']:,} commands were acknowledged: none lost, none doubled")

@@ -10,9 +10,12 @@ from mcast.protocol.effects import (
     GapClosed,
     GapOpened,
     HaltRequired,
+    MembersChanged,
     Notice,
+    ReadReady,
     Ruling,
     SteppedDown,
+    SuspicionCleared,
     Truncated,
 )
 
@@ -29,7 +32,9 @@ class NoticeLog:
         self._longest_s = 0.0
 
     def line(self, notice: Notice) -> str | None:
-        """What to log now that this has happened; None for a gap, which is summed up."""
+        """What to log now that this has happened; None for a gap, which is summed up, and a read."""
+        if isinstance(notice, ReadReady):
+            return None
         if isinstance(notice, GapOpened):
             self._opened += 1
         elif isinstance(notice, GapClosed):
@@ -49,7 +54,7 @@ class NoticeLog:
         self._longest_s = 0.0
         return line
 
-    def _line(self, notice: Notice) -> str:
+    def _line(self, notice: Notice) -> str | None:
         if isinstance(notice, EpochChanged):
             ruler = "nobody is known to sequence" if notice.sequencer is None else self._name(notice.sequencer)
             return f"epoch {notice.epoch}: {ruler}{'' if notice.sequencer is None else ' is the sequencer'}"
@@ -61,6 +66,10 @@ class NoticeLog:
             return f"cut an uncommitted tail behind event {notice.last}"
         if isinstance(notice, HaltRequired):
             return f"HALTED: {notice.reason}"
+        if isinstance(notice, MembersChanged):
+            return f"configuration {notice.number}: {', '.join(notice.members)} vote"
+        if isinstance(notice, SuspicionCleared):
+            return "the log is known whole again: this node votes and acknowledges"
         return str(notice)
 
     def _name(self, node: int) -> str:

@@ -29,9 +29,9 @@ def recover(
 ) -> None:  # fmt: skip
     """Go on with one node's log, when a majority of members is lost for ever.
 
-    Offline, on that node's machine. Its log is kept, under a new cluster uuid, with itself as the only member; the others
-    must rejoin with empty data directories, and get their votes back by themselves. Without `--accept-loss` it changes
-    nothing and ends with exit code 2: run it so on every node left, and choose the one whose log reaches furthest.
+    Offline, on that node's machine. Its log is kept, under a new cluster uuid, with itself as the only member; the
+    others must rejoin with empty data directories, and get their votes back by themselves. Without `--accept-loss` it
+    changes nothing and ends with exit code 2: run it so on every node left, and choose the log that reaches furthest.
 
     Examples: `mcast recover -c lab.toml --id n1` · `mcast recover -c lab.toml --id n1 --accept-loss`
     """
@@ -45,9 +45,9 @@ def recover(
         raise Ended(ExitCode.USAGE, _warning(loss))
     if not json:
         rejoin = ", ".join(loss.must_rejoin)
-        output.note(f"{id} goes on alone behind event {loss.last_seq}, as another cluster, in epoch {loss.epoch} and above")
+        output.note(f"{id} goes on alone behind event {loss.last_seq}, as another cluster, above epoch {loss.epoch}")
         if rejoin:
-            output.note(f"before {rejoin} start again: move their data directories away; they rejoin and vote by themselves")
+            output.note(f"before {rejoin} start again, move their data directories away: they rejoin and vote then")
 
 
 def _warning(loss: Loss) -> str:
@@ -55,7 +55,7 @@ def _warning(loss: Loss) -> str:
     kept = f"the log of {loss.node} ends at event {loss.last_seq} of epoch {loss.epoch}"
     unsure = f", of which {loss.commit_seq + 1} to {loss.last_seq} may never have been acknowledged: they would stay"
     return (
-        f"{kept}{unsure if loss.last_seq > loss.commit_seq else ''}; whatever {others or 'others'} acknowledged beyond it "
-        "would be lost for ever; if a majority of the members can still be started, start them instead; else repeat with "
-        "--accept-loss on the node whose log reaches furthest"
+        f"{kept}{unsure if loss.last_seq > loss.commit_seq else ''}; whatever {others or 'others'} acknowledged beyond "
+        "it would be lost for ever; if a majority of the members can still be started, start them instead; else repeat "
+        "with --accept-loss on the node whose log reaches furthest"
     )

@@ -8,18 +8,20 @@ from typing import Protocol
 
 from mcast.client.packing import Parcel
 from mcast.client.receipts import Receipt, Receipts, RecordResult
-from mcast.errors import Error, NotSent, Unknown
+from mcast.errors import DecodeError, Error, NotSent, Unknown
 
 
 class Entry:
     """One parcel on its way: queued, then written as (part of) a numbered record, then answered or given up."""
 
-    __slots__ = ("call", "given_up", "parcel", "slot", "written")
+    __slots__ = ("call", "given_up", "parcel", "request", "slot", "written")
 
     def __init__(self, parcel: Parcel, call: Call, slot: int) -> None:
         self.parcel = parcel
         self.call = call
         self.slot = slot
+        self.request = 0
+        """The number of the record it was written in."""
         self.written = False
         self.given_up = False
 
@@ -38,35 +40,65 @@ class Call(Protocol):
 
 
 class SingleCall:
-    """One command's call."""
+    """One command's call. Its fate may become known after its caller has stopped waiting."""
 
     mergeable = True
 
     def __init__(self, parcel: Parcel) -> None:
         self.future: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
         self.entry = Entry(parcel, self, 0)
+        self._fate: Receipt | Error | None = None
+        self._asked_again: asyncio.Future[None] | None = None
 
     def answered(self, entry: Entry, result: RecordResult, offset: int) -> None:
         """Hand the receipt to the waiting task."""
+        receipt = result.receipt(offset)
         if not self.future.done():
-            self.future.set_result(result.receipt(offset))
+            self.future.set_result(receipt)
+        self._settle(receipt)
 
     def failed(self, entry: Entry, error: Error) -> None:
         """Raise the error in the waiting task."""
         if not self.future.done():
             self.future.set_exception(error)
+        self._settle(error)
 
     def expire(self, why: Callable[[], str]) -> None:
         """The deadline is over; `why` says what was tried."""
         self.entry.given_up = True
-        if self.entry.written:
-            self.failed(self.entry, Unknown(f"no answer in time, the command may or may not have happened: {why()}"))
-        else:
+        if not self.entry.written:
             self.failed(self.entry, NotSent(f"no node took the command in time: {why()}"))
+        elif not self.future.done():
+            words = f"no answer in time, the command may or may not have happened: {why()}"
+            self.future.set_exception(Unknown(words, handle=self))
+
+    async def resolve(self, timeout_s: float, why: Callable[[], str]) -> Receipt:
+        """The command's receipt, once its number is answered.
+
+        Raises:
+            NotSent: it did not happen and never will. Unknown: no answer in time, or nobody can tell any more.
+        """
+        if self._fate is None:
+            if self._asked_again is None or self._asked_again.done():
+                self._asked_again = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._asked_again], timeout=timeout_s)
+        if self._fate is None:
+            raise Unknown(f"still no answer, the command may or may not have happened: {why()}", handle=self)
+        if isinstance(self._fate, Error):
+            raise self._fate
+        return self._fate
+
+    def _settle(self, fate: Receipt | Error) -> None:
+        self._fate = fate
+        if self._asked_again is not None and not self._asked_again.done():
+            self._asked_again.set_result(None)
 
 
 class BatchCall:
-    """A batch's call: done when every expected record was answered, or when none was for the time allowed."""
+    """A batch's call: done when every expected record was answered, or when none was for the time allowed.
+
+    What is answered after it has failed is kept aside, for whoever resolves the error.
+    """
 
     mergeable = False
 
@@ -75,6 +107,9 @@ class BatchCall:
         self.entries: dict[int, Entry] = {}
         self.progress = 0
         self.error: Error | None = None
+        self._untold = 0
+        """Records that may have happened, and of which nobody can tell any more."""
+        self._late: list[tuple[Entry, RecordResult]] = []
         self._on_progress = on_progress
         self._changed = asyncio.Event()
 
@@ -87,31 +122,30 @@ class BatchCall:
     def answered(self, entry: Entry, result: RecordResult, offset: int) -> None:
         """Keep the record's result."""
         assert offset == 0, "a batch's record is its own"
-        if self.entries.pop(entry.slot, None) is None or self.error is not None:
+        if self.entries.pop(entry.slot, None) is None:
             return
-        try:
-            self.receipts.settle(entry.slot, result)
-        except Error as error:
-            self.failed(entry, error)
+        self._changed.set()
+        if self.error is not None:
+            self._late.append((entry, result))
             return
-        self.progress += 1
+        self._keep(entry, result)
         if self._on_progress is not None:
             self._on_progress(self.receipts)
-        self._changed.set()
 
     def failed(self, entry: Entry, error: Error) -> None:
-        """The batch as a whole fails; what is known stays known."""
+        """The batch as a whole fails; what is known stays known, what was not numbered never will be."""
         self.entries.pop(entry.slot, None)
+        self._untold += isinstance(error, Unknown)
         if self.error is None:
-            self.error = error if type(error) is not Unknown else Unknown(str(error), self.receipts)
+            self.error = error
+            self.give_up()
         self._changed.set()
 
     async def wait(self, backlog: Callable[[], bool], timeout_s: float, why: Callable[[], str]) -> None:
         """Until `backlog()` is false, at most `timeout_s` after the last answer.
 
         Raises:
-            NotSent: no command of the batch was ever written.
-            Unknown: with the receipts, when some were.
+            NotSent, Refused: none of the commands happened, nor will. Unknown: with the receipts, when some may have.
         """
         while self.error is None and backlog():
             before = self.progress
@@ -121,18 +155,58 @@ class BatchCall:
                     await self._changed.wait()
             except TimeoutError:
                 if self.progress == before and self.error is None:
-                    self.error = self._expired(why)
+                    self.error = NotSent(f"no answer in time: {why()}")
         if self.error is not None:
             self.give_up()
+            raise self._verdict(self.error)
+
+    async def resolve(self, timeout_s: float, why: Callable[[], str]) -> Receipts:
+        """The receipts, once every record that was numbered is answered: a None left in them did not happen.
+
+        Raises:
+            Unknown: not all within `timeout_s`, or nobody can tell any more. DecodeError: an answer that is none.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        while self._open():
+            self._changed.clear()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._changed.wait()
+            except TimeoutError:
+                break
+        late, self._late = self._late, []
+        for entry, result in late:
+            self._keep(entry, result)
+        if isinstance(self.error, DecodeError):
             raise self.error
+        if self._open() or self._untold:
+            raise self._verdict(NotSent(f"no answer: {why()}" if self._open() else "their session is over"))
+        return self.receipts
 
     def give_up(self) -> None:
         """Nobody waits for the rest any more."""
         for entry in self.entries.values():
             entry.given_up = True
 
-    def _expired(self, why: Callable[[], str]) -> Error:
-        if not self.receipts.known and not any(entry.written for entry in self.entries.values()):
-            return NotSent(f"no node took any of the commands in time: {why()}")
-        known = f"{self.receipts.known} of {self.receipts.count} outcomes are known"
-        return Unknown(f"{known}, the others may or may not happen: {why()}", self.receipts)
+    def _keep(self, entry: Entry, result: RecordResult) -> None:
+        try:
+            self.receipts.settle(entry.slot, result)
+        except DecodeError as error:
+            self.error = error
+            self.give_up()
+            return
+        self.progress += 1
+
+    def _open(self) -> bool:
+        return any(entry.written for entry in self.entries.values())
+
+    def _verdict(self, error: Error) -> Error:
+        """What may be said of the batch as a whole: nothing definite while some of it happened, or may have."""
+        if isinstance(error, DecodeError):
+            return error
+        is_open = self._open()
+        if not (is_open or self._late or self._untold or self.receipts.known):
+            return NotSent(f"no node took any of the commands: {error}") if isinstance(error, NotSent) else error
+        known = f"{self.receipts.known} of {self.receipts.count} outcomes are known, the others may or may not happen"
+        return Unknown(f"{known}: {error}", self.receipts, None if self._untold and not is_open else self)

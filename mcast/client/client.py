@@ -26,12 +26,14 @@ from mcast.client.receipts import Receipt, Receipts
 from mcast.client.reports import ask_all, ask_node, gaps_document, status_document
 from mcast.client.session import Session
 from mcast.client.subscription import Subscription
+from mcast.clock import monotonic_s
 from mcast.config import Config, load_config
 from mcast.errors import DecodeError, Error, NotSent, NotYet, Refused, Unknown
 from mcast.limits import SEQ_MAX, SESSION_IDLE_S, TIMEOUT_S
 from mcast.machine.events import Event
 from mcast.wire.stream import (
     INCARNATION_BYTES,
+    UNFOUNDED,
     Failure,
     Fault,
     Handover,
@@ -88,6 +90,7 @@ class Client:
         self._outbox: list[bytes] = []
         self._answers = 0
         self._used_s = 0.0
+        self._founded = UNFOUNDED
 
     async def __aenter__(self) -> Client:
         self._keeper.start()
@@ -126,7 +129,7 @@ class Client:
         Raises:
             Refused: unknown name, wrong number of arguments, or arguments that cannot be sent. It did not happen.
             NotSent: no node took it before the deadline. It did not happen.
-            Unknown: it was sent, and no answer came before the deadline.
+            Unknown: it was sent, and no answer came before the deadline; `resolve` asks again.
         """
         timeout_s = self.timeout_s if timeout is None else timeout
         call = SingleCall(self._packer.pack_one((name, *args)))
@@ -149,7 +152,7 @@ class Client:
         Raises:
             Refused: some command can never be sent; none of them happened.
             NotSent: none of them happened.
-            Unknown: with `.receipts`, None where unknown.
+            Unknown: with `.receipts`, None where unknown; `resolve` asks again.
         """
         parcels = list(self._packer.pack(commands))
         call = BatchCall(Receipts())
@@ -187,6 +190,23 @@ class Client:
         if refused is not None:
             raise refused
         return call.receipts
+
+    async def resolve(self, error: Unknown, timeout: float | None = None) -> Receipt | Receipts:
+        """What became of the call of this client that raised `error`: asked again, under the same request numbers.
+
+        A command gives its receipt, a batch its receipts, which are `error.receipts`, completed in place: a None left
+        in them did not happen and never will. Ask before the client is closed.
+
+        Raises:
+            NotSent: the command did not happen and never will.
+            Unknown: not known within `timeout` seconds; resolve that one, later. Without a `handle`: nobody can tell
+                any more, for the cluster has forgotten the session or dropped the outcome.
+        """
+        call = error.handle
+        if not isinstance(call, SingleCall | BatchCall):
+            raise error
+        self._flush_soon()  # whose silence is watched from now on
+        return await call.resolve(self.timeout_s if timeout is None else timeout, self._keeper.tried)
 
     async def query(  # noqa: PLR0913 - the contract's keywords
         self, name: str, *args: Any, consistency: str = "session", min_seq: int = 0, max_ms: float | None = None,
@@ -266,7 +286,7 @@ class Client:
             await asyncio.gather(*asked, return_exceptions=True)
 
     async def subscribe(self, from_seq: int = 1) -> AsyncGenerator[Event, None]:
-        """All client events from number `from_seq` on, as they are applied, for ever: in order, each once, none left out.
+        """Every client event from number `from_seq` on, as it is applied, without end: in order, once, none missing.
 
         Numbers are skipped where an event is internal, a fragment, or a repetition without effect. Runs over a
         connection of its own; when its gateway dies it goes on at another node after the last event given. Whoever
@@ -347,6 +367,10 @@ class Client:
 
     def link_ready(self, link: Link) -> None:
         """A gateway was found: it hears everything unanswered, in order."""
+        if link.welcome.cluster_uuid not in (self._founded, UNFOUNDED):
+            if self._founded != UNFOUNDED:
+                self._session.forgotten()
+            self._founded = link.welcome.cluster_uuid
         self._welcome = link.welcome
         self._session.record_max = link.welcome.record_max
         self._packer = CommandPacker(link.welcome.commands, link.welcome.record_max)
@@ -406,8 +430,9 @@ class Client:
 
     def _before_enqueue(self) -> None:
         """A session that idled for long may have been forgotten by the cluster: begin another before using it."""
-        now_s = asyncio.get_running_loop().time()
+        now_s = monotonic_s()
         if not self._session.busy and now_s - self._used_s > SESSION_IDLE_S / 2:
+            self._write(self._session.close_message())
             self._session.renew()
         self._used_s = now_s
 

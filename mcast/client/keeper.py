@@ -34,10 +34,13 @@ class Keeper:
     """Holds a link to one of `nodes`, tried in this order; the next one when it dies or falls silent.
 
     Looks happen by a timer while answers are awaited, and count silence in looks rather than by the clock: a program
-    that blocked its own event loop for a second must not take its gateway for dead.
+    that blocked its own event loop for a second must not take its gateway for dead. With `patient`, a node that answers
+    pings and nothing else is kept.
     """
 
-    def __init__(self, dialer: Dialer, nodes: tuple[NodeConfig, ...], owner: KeeperOwner) -> None:
+    def __init__(
+        self, dialer: Dialer, nodes: tuple[NodeConfig, ...], owner: KeeperOwner, *, patient: bool = False
+    ) -> None:
         self.link: Link | None = None
         self.failures: dict[str, str] = {}
         self.mismatch: str | None = None
@@ -45,6 +48,7 @@ class Keeper:
         self._dialer = dialer
         self._nodes = nodes
         self._owner = owner
+        self._patient = patient
         self._next = 0
         self._lost = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -105,7 +109,7 @@ class Keeper:
         if self._silent >= SILENT_LOOKS_LOST:
             link.close(f"silent for {self._silent * WATCH_INTERVAL_S:g} s")
             return
-        if self._stalled >= STALLED_LOOKS and len(self._nodes) > 1:
+        if self._stalled >= STALLED_LOOKS and len(self._nodes) > 1 and not self._patient:
             link.close(f"no progress for {self._stalled * WATCH_INTERVAL_S:g} s")
             return
         if self._silent >= SILENT_LOOKS_PING:

@@ -4,7 +4,7 @@ Numbers are used only when a record is written, so a command that never left nee
 its bytes until it is answered: whichever gateway the client moves to hears the same bytes under the same numbers, in
 order, and the replicas apply each number once. A number nobody waits for any more still has to be filled, or all later
 ones would be out of order: a single command's is filled by a NOOP, which cannot take effect late; a batch's record is
-sent again.
+sent again. Either way the number's answer comes some time, and tells what happened.
 
 No I/O here: methods return the bytes to write.
 """
@@ -17,23 +17,30 @@ from typing import Final
 
 from mcast.client.calls import Entry
 from mcast.client.receipts import RecordResult
-from mcast.errors import DecodeError, Error, Refused, Unknown
+from mcast.errors import DecodeError, Error, NotSent, Refused, Unknown
 from mcast.limits import SESSION_PENDING_RECORDS_MAX
+from mcast.machine.outcomes import NOTHING
 from mcast.wire.records import RECORD_HEADER_BYTES, RecordKind, encode_record, split_fragments
 from mcast.wire.stream import Opened, Result, Status, StreamKind, pack_raw
 
 OUTSTANDING_BYTES_MAX: Final = 4 << 20  # bytes of unanswered records; one more record may exceed it
+BEHIND_MAX: Final = 5  # answers that ask for something answered, before it counts as lost: a second, by the gateway's pace
+_OTHER: Final = "the command did not happen: its request number was used for another one"
 
 
 class Pending:
     """One numbered, unanswered record and the entries packed into it."""
 
-    __slots__ = ("count", "entries", "message")
+    __slots__ = ("count", "entries", "filled", "message", "resent")
 
     def __init__(self, message: bytes, count: int, entries: list[Entry]) -> None:
         self.message = message
         self.count = count
         self.entries = entries
+        self.filled = False
+        """Whether a NOOP competes with it for its number."""
+        self.resent = False
+        """Whether more than one gateway may have it: what one of them says need not be the first that was said."""
 
 
 class Session:
@@ -54,6 +61,8 @@ class Session:
         self._nonce = draw_nonce()
         self._next_request = 1
         self._opening = False
+        self._behind = 0
+        """Answers in a row that tell of a session which knows less than it acknowledged."""
 
     @property
     def busy(self) -> bool:
@@ -86,22 +95,21 @@ class Session:
         """Everything unanswered, in order: for a new gateway, or after a request went missing."""
         if self.id is None:
             return [self._open_message()] if self._opening else []
+        for pending in self.pending.values():
+            pending.resent = True
         return [pending.message for pending in self.pending.values()]
 
     def give_up(self, entry: Entry) -> list[bytes]:
         """The entry's caller waits no longer; the messages that fill its number."""
         entry.given_up = True
-        if not entry.written:
+        pending = self.pending.get(entry.request)
+        if not entry.written or pending is None or pending.count > 1 or pending.entries != [entry]:
             return []
-        for request, pending in self.pending.items():
-            if entry in pending.entries:
-                if pending.count == 1:
-                    assert self.id is not None
-                    noop = encode_record(RecordKind.NOOP, 1, self.id, request, self._lowest(request), b"")
-                    self._replace(pending, pack_raw(StreamKind.SUBMIT, noop))
-                    return [pending.message]
-                return []
-        return []
+        assert self.id is not None
+        noop = encode_record(RecordKind.NOOP, 1, self.id, entry.request, self._lowest(entry.request), b"")
+        pending.filled = True
+        self._replace(pending, pack_raw(StreamKind.SUBMIT, noop))
+        return [pending.message]
 
     def opened(self, opened: Opened) -> None:
         """The cluster knows the session. An answer to an older nonce is ignored."""
@@ -127,27 +135,35 @@ class Session:
         if result.session != self.id or pending is None:
             return False
         if result.status == Status.OUT_OF_ORDER:
-            return True
+            return self._out_of_order(expected=result.seq)
         if result.status == Status.EXPIRED:
-            self._expire()
+            self._expire("the cluster no longer knows the session")
             return False
-        if result.status == Status.APPLIED and result.events != pending.count:
+        if result.status == Status.APPLIED and not pending.filled and result.events != pending.count:
             raise DecodeError("bad result", f"{result.events} of {pending.count} commands")
         del self.pending[result.request]
         self.pending_bytes -= len(pending.message)
+        self._behind = 0
         self.last_seq = max(self.last_seq, result.seq + result.events - 1)
-        if result.status == Status.APPLIED:
-            record = RecordResult(result.seq, result.epoch, result.events, result.outcomes)
-            offset = 0
-            for entry in pending.entries:
-                if not entry.given_up:
-                    entry.call.answered(entry, record, offset)
-                offset += entry.parcel.count
-        else:
-            gone = result.status == Status.OUTCOME_GONE
-            _fail(pending, Unknown("it happened, but its outcome is no longer kept" if gone else
-                                   "its request number was used by another command"))  # fmt: skip
+        error = _why_not(pending, result)
+        if error is not None:
+            _fail(pending, error)
+            return False
+        record = RecordResult(result.seq, result.epoch, result.events, result.outcomes)
+        offset = 0
+        for entry in pending.entries:
+            try:
+                entry.call.answered(entry, record, offset)
+            except DecodeError as undecodable:
+                entry.call.failed(entry, undecodable)
+            offset += entry.parcel.count
         return False
+
+    def forgotten(self) -> None:
+        """Another cluster answers under the name of the one that knew the session."""
+        self.last_seq = 0
+        if self.id is not None:
+            self._expire("the cluster was founded anew")
 
     def renew(self) -> None:
         """Begin again as another session. Nothing may be unanswered."""
@@ -198,7 +214,7 @@ class Session:
         self.pending_bytes += len(message)
         self._next_request += count
         for entry in entries:
-            entry.written = True
+            entry.written, entry.request = True, request
         return message
 
     def _lowest(self, request: int) -> int:
@@ -211,17 +227,41 @@ class Session:
     def _open_message(self) -> bytes:
         return pack_raw(StreamKind.SUBMIT, encode_record(RecordKind.OPEN, 1, 0, 0, 0, self._nonce))
 
-    def _expire(self) -> None:
-        """The cluster forgot the session: what was unanswered may have happened before it did."""
+    def _out_of_order(self, expected: int) -> bool:
+        """Whether to send all again. A cluster that goes on asking for what it had answered has lost that."""
+        if expected >= next(iter(self.pending)):
+            return True
+        self._behind += 1
+        if self._behind < BEHIND_MAX:
+            return True
+        self._expire("the cluster has lost what it had acknowledged")
+        return False
+
+    def _expire(self, why: str) -> None:
+        """The session is over: what one gateway alone had, and refused, did not happen; the rest may have, before."""
         unanswered = list(self.pending.values())
         self.pending.clear()
-        self.pending_bytes = 0
+        self.pending_bytes = self._behind = 0
         self.renew()
         for pending in unanswered:
-            _fail(pending, Unknown("the cluster no longer knows the session; the command may have happened before"))
+            if pending.resent:
+                _fail(pending, Unknown(f"{why}; the command may have happened before"))
+            else:
+                _fail(pending, NotSent(f"{why}; the command did not happen"))
+
+
+def _why_not(pending: Pending, result: Result) -> Error | None:
+    """The error that a final answer means for the record's commands; None if it holds their outcomes."""
+    if result.status == Status.OUTCOME_GONE:
+        happened = "whether it happened is no longer kept" if pending.filled else "it happened, but its outcome is no longer kept"
+        return Unknown(happened)
+    if pending.filled:  # either of the two took effect, and REUSED comes with what is kept
+        if result.outcomes == NOTHING:
+            return NotSent("the command did not happen and never will: its request number was filled in time")
+        return None if result.events == pending.count else Refused(_OTHER)
+    return Refused(_OTHER) if result.status == Status.REUSED else None
 
 
 def _fail(pending: Pending, error: Error) -> None:
     for entry in pending.entries:
-        if not entry.given_up:
-            entry.call.failed(entry, error)
+        entry.call.failed(entry, error)

@@ -24,7 +24,7 @@ class Subscription:
         self._reader = EventReader(first)
         self._dialer = dialer
         self._count = len(nodes)
-        self._keeper = Keeper(dialer, nodes, self)
+        self._keeper = Keeper(dialer, nodes, self, patient=True)
         self._timeout_s = timeout_s
         self._unread: deque[bytes] = deque()
         self._unread_bytes = 0
@@ -33,7 +33,8 @@ class Subscription:
         self._gone: dict[str, int] = {}
         """The low waters of nodes that no longer keep what is wanted."""
         self._bad = 0
-        self._looks = 0
+        self._answers = 0
+        self._greeted = 0
         self._error: Error | None = None
 
     def start(self) -> None:
@@ -115,6 +116,7 @@ class Subscription:
         if link.node.id in self._gone:  # all that could be reached were asked
             self._end_gone()
             return
+        self._greeted = self._answers
         self._forget_unread()
         self._reader.restart()
         link.write([pack_message(StreamKind.SUBSCRIBE, Subscribe(self._reader.next))])
@@ -125,6 +127,7 @@ class Subscription:
         """Keep events for who takes them; stop reading while they are many."""
         if link is not self._keeper.link or self._error is not None:
             return
+        self._answers += kind in (StreamKind.EVENTS, StreamKind.PONG)
         if kind == StreamKind.EVENTS:
             self._unread.append(payload)
             self._unread_bytes += len(payload)
@@ -154,7 +157,8 @@ class Subscription:
 
     def link_lost(self, link: Link, reason: str) -> None:
         """Another gateway is looked for at once."""
-        self._without_link_s = asyncio.get_running_loop().time()
+        if self._answers != self._greeted:  # else it took the connection only to end it
+            self._without_link_s = asyncio.get_running_loop().time()
         self._keeper.link_lost(link, reason)
         self._changed.set()
 
@@ -163,6 +167,5 @@ class Subscription:
         return self._error is None and self._unread_bytes <= EVENTS_UNREAD_BYTES
 
     def progress(self) -> int:
-        """A stream that has nothing to tell is none the worse for it."""
-        self._looks += 1
-        return self._looks
+        """A number that changes with every answer."""
+        return self._answers

@@ -271,7 +271,7 @@ class Engine:
         except DecodeError as error:
             raise Halted(f"{RecordKind(record.kind).name} does not decode: {error}") from error
         if record.kind == RecordKind.RECOVERY:
-            self.sessions.restore([])  # requests that their clients saw applied may be lost: no number can go on from here
+            self.sessions.restore([])  # requests that clients saw applied may be lost: no number can go on from here
         self._executor.context.founded(self.cluster_uuid)
 
 

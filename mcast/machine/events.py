@@ -1,7 +1,7 @@
 """Client events out of the log: applied frames and the outcomes of their records, read without a machine.
 
-An event here is a command that took effect. Numbers are skipped where there is none: internal events, sessions' records,
-repetitions of a request, fragments (a fragmented command has the number of its last one).
+An event here is a command that took effect. Numbers are skipped where there is none: internal events, sessions'
+records, repetitions of a request, fragments (a fragmented command has the number of its last one).
 """
 
 from __future__ import annotations
@@ -114,7 +114,8 @@ def _decode(  # noqa: PLR0913 - the record, where it stands, and where its event
     except DecodeError:  # no honest client's: they failed, whatever they were meant to be
         commands = [None] * record.count
     epoch, time = frame.epoch, frame.time
-    for number, command, (outcome, value, error) in zip(range(seq, seq + record.count), commands, outcomes, strict=True):
+    numbers = range(seq, seq + record.count)
+    for number, command, (outcome, value, error) in zip(numbers, commands, outcomes, strict=True):
         if number >= first:
             named = command.__class__ is list and command and command[0].__class__ is str
             name, args = (command[0], command[1:]) if named else ("", [])

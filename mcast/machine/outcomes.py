@@ -32,7 +32,8 @@ class Outcome(NamedTuple):
 
 _KINDS: Final[dict[int, Literal["rejected", "failed"]]] = {REJECTED: "rejected", FAILED: "failed"}
 _PACKER: Final = msgpack.Packer()
-NOTHING: Final[bytes] = _PACKER.pack([[None], {}])
+NOTHING: Final[bytes] = _PACKER.pack([[], {}])
+"""The outcomes of a NOOP: no command's, so that whoever filled a number can tell which of the two took effect."""
 
 
 def encode_outcomes(values: list[Any], errors: Errors) -> bytes:

@@ -181,7 +181,8 @@ class FakeShell:
 
     def incarnation_of(self, node: int) -> bytes | None:
         """As the test says in `heard`, else the node's only one."""
-        return self.heard.get(node) or next((shell.incarnation for shell in self._cluster.shells.values() if shell.replica.node == node), None)
+        shells = self._cluster.shells.values()
+        return self.heard.get(node) or next((one.incarnation for one in shells if one.replica.node == node), None)
 
     def hand_over(self, to: int) -> str | None:
         """Fake nodes keep their roles."""

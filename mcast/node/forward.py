@@ -1,8 +1,8 @@
 """The way of commands to the sequencer: into this node's own protocol when it rules, else over TCP to the ruler.
 
-The connection to the ruler's node is kept open even when nothing is forwarded: it is the fast witness of its death. When
-it closes, a new one is opened at once. If nobody listens there any more, or another incarnation answers, the one that
-ruled is dead, and the protocol is told; the same incarnation proves life; no answer proves nothing.
+The connection to the ruler's node is kept open even when nothing is forwarded: it is the fast witness of its death.
+When it closes, a new one is opened at once. If nobody listens there any more, or another incarnation answers, the one
+that ruled is dead, and the protocol is told; the same incarnation proves life; no answer proves nothing.
 
 Nothing is kept here. Groups that find no way are simply not sent: their gateway keeps every unanswered group, and hears
 through `resend` whenever a way opens, or earlier sendings may have been lost (another epoch, another connection).

@@ -24,6 +24,7 @@ from mcast.node.subscriptions import Subscriptions
 from mcast.protocol.effects import Notice, ReadReady
 from mcast.wire.envelope import name_hash
 from mcast.wire.stream import (
+    UNFOUNDED,
     VERSION,
     Failure,
     ForwardRefused,
@@ -183,7 +184,10 @@ class Gateway:
                 raise DecodeError("unknown peer", f"its certificate is not that of {hello.node!r}")
             shell.proven(name_hash(hello.node), hello.incarnation)
         commands, queries = dict(shell.engine.commands), dict(shell.engine.queries)
-        welcome = Welcome(shell.node_id, shell.config.name, shell.record_max, commands, queries, shell.incarnation)
+        welcome = Welcome(
+            shell.node_id, shell.config.name, shell.record_max, commands, queries, shell.incarnation,
+            shell.engine.cluster_uuid or UNFOUNDED,
+        )  # fmt: skip
         return pack_message(StreamKind.WELCOME, welcome)
 
     def burst(self, connection: Connection, messages: Sequence[tuple[int, bytes]]) -> None:

@@ -242,7 +242,8 @@ class Queries:
             waiting.timer.cancel()
             waiting.timer = None
             self._size -= 1
-            waiting.reply(self._refuse(waiting.query, reason, kind, self._better()))
+            better = self._sequencer() if kind == "not yet" else self._better()
+            waiting.reply(self._refuse(waiting.query, reason, kind, better))
 
     def _answer_all(self, due: Iterable[_Waiting]) -> None:
         """Answer at once what fits into a slice of time; the rest in later turns of the loop."""
@@ -296,10 +297,14 @@ class Queries:
         words = reason[:1_000].encode("utf-8", "replace").decode()  # a handler may raise with any text
         return pack_message(StreamKind.QUERY_REFUSED, QueryRefused(query.id, words, try_node, kind))
 
+    def _sequencer(self) -> str | None:
+        """The sequencer, if it is known and another node."""
+        sequencer = self._shell.replica.sequencer
+        return None if sequencer is None or sequencer == self._me else self._names.get(sequencer)
+
     def _better(self) -> str | None:
         """The sequencer; where none is known, or it is this node, the other members in turn: nobody knows who lives."""
-        sequencer = self._shell.replica.sequencer
-        name = self._names.get(sequencer) if sequencer is not None and sequencer != self._me else None
+        name = self._sequencer()
         if name is None and self._others:
             name = self._others[next(self._turns) % len(self._others)]
         return name

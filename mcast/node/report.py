@@ -61,8 +61,8 @@ def status(shell: Shell) -> dict[str, Any]:
         object_["reason"] = shell.halted
     elif statistics.suspect:
         object_["reason"] = (
-            "events acknowledged here before the restart may be missing: it neither votes nor acknowledges until its log "
-            "is known whole again"
+            "events acknowledged here before the restart may be missing: it neither votes nor acknowledges until its "
+            "log is known whole again"
         )
     elif shell.disk_full:
         object_["reason"] = DISK_FULL

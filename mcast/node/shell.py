@@ -151,6 +151,8 @@ class Shell:
                 )
                 await self._check_alone()
                 self._set_faults(self._fault)
+                self.events = setup.open_events(self.config, self.node_id, self.store, self._files)
+                self.engine.on_frame = self.events.take
                 await self._replay()
             except BaseException:
                 link.close()
@@ -323,7 +325,7 @@ class Shell:
         self.replica.tick(now)
 
     async def _check_alone(self) -> None:
-        """Raise EnvironmentProblem if another process under this node's id answers. What else comes is not heard yet."""
+        """Raise EnvironmentProblem if another process under this node's id answers. Nothing else is heard yet."""
         twins = self.transport.twins
         assert twins is not None
         for _ in range(TWIN_STARTS):

@@ -1,7 +1,7 @@
 """Sends subscribers what is applied, at their own pace: nobody who reads slowly, or never, costs the node anything.
 
-A subscriber is a connection, two numbers and a place in a queue; what it has not read yet stays in the event log. It is
-sent a chunk only when all of the last one has left, and all subscribers together get at most a share of the node's time.
+A subscriber is a connection, two numbers and a place in a queue; what it has not read yet stays in the event log. It
+is sent a chunk only when the last one has left, and all subscribers together get at most a share of the node's time.
 """
 
 from __future__ import annotations

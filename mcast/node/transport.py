@@ -85,7 +85,9 @@ class Transport:
         faults = self._faults
         if faults is not None:
             is_own = self._opener.is_own
-            datagrams = faults.receive([datagram for datagram in datagrams if not is_own(datagram)], now)
+            arrived = list(datagrams)
+            own = [datagram for datagram in arrived if is_own(datagram)]  # faults are for what others sent
+            datagrams = [*own, *faults.receive([datagram for datagram in arrived if not is_own(datagram)], now)]
         if self._released:
             datagrams = [*self._released, *datagrams]
             self._released = []

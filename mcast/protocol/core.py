@@ -201,7 +201,7 @@ class Core:
                 elif record.kind == RecordKind.RECOVERY:
                     recovery = decode_recovery_untrusted(record.payload)
                     self.cluster_uuid = recovery.cluster_uuid
-                    self.known.update({name_hash(member.node): (member.node, member.address) for member in recovery.former})
+                    self.known.update({name_hash(one.node): (one.node, one.address) for one in recovery.former})
                     self._adopt_config(frame, recovery.config)
                 elif record.kind == RecordKind.EPOCH_START:
                     start = decode_epoch_start_untrusted(record.payload)

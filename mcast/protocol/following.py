@@ -75,7 +75,7 @@ class Following:
         if beat.epoch != core.promised:
             core.counts["heartbeat of another epoch"] += 1
             return
-        if any(core.cluster_uuid) and beat.cluster_uuid != core.cluster_uuid and not self._left_behind(beat.cluster_uuid):
+        if any(core.cluster_uuid) and not self._belongs(beat.cluster_uuid):
             core.counts["foreign cluster"] += 1
             return
         if core.reigning:
@@ -217,12 +217,14 @@ class Following:
             Ack(core.promised, core.meta.storage_id, seq, chain, self._round, stamp, core.settings.receive_window),
         )
 
-    def _left_behind(self, uuid: bytes) -> bool:
-        """Whether this log may go on in cluster `uuid`: it can in a recovery of its own, unless it voted before that.
+    def _belongs(self, uuid: bytes) -> bool:
+        """Whether this log may go on in cluster `uuid`: its own, or a recovery of it that this node had no vote before.
 
         A voter may have acknowledged what the recovery lost; so it halts, rather than pass its log off as the same.
         """
         core = self.core
+        if uuid == core.cluster_uuid:
+            return True
         if not succeeds(uuid, core.cluster_uuid):
             return False
         if core.is_voter(core.me, core.meta.storage_id):

@@ -38,6 +38,12 @@ MEANINGS: Final[dict[str, str]] = {
     "dedupe_contiguous": "a session's requests take effect without holes",
     "heartbeats_end_with_reign": "a sequencer that steps down stops its heartbeats",
     "repair_floor": "the repair budget never falls below a floor",
+    "replace_in_two_steps": "a member's lost disk is removed, and its new one added only once that has committed",
+    "read_index_own_epoch": "a sequencer names no read index before an event of its own epoch has committed",
+    "read_index_confirmed": "a read index counts only once a majority has answered a round begun after it was asked for",
+    "staleness_proven": "a state's age is proven by a confirmed round, never by a heartbeat alone",
+    "survey_newest_config": "a survey counts a majority of the newest configuration that anybody knows",
+    "suspect_abstains": "a log that may lack what it acknowledged neither votes nor acknowledges",
 }
 """What each rule of `Rules` says."""
 

@@ -126,7 +126,7 @@ class Cluster:
         shutil.rmtree(self._directory(node_id))
 
     def lose_power(self, node_id: str) -> None:
-        """Make a stopped node's data directory that of a machine whose power failed, though nothing was lost in fact."""
+        """Make a stopped node's data directory that of a machine whose power failed, though nothing was lost."""
         self._check_stopped(node_id)
         files, directory = RealFiles(), str(self._directory(node_id))
         meta = load_meta(files, directory)

@@ -12,7 +12,8 @@
 
 The sequencer copies records and never decodes a payload. Payloads: COMMANDS, `count` msgpack arrays
 `[name, arg, ...]`; FRAGMENT, index u32, total u32 and a slice of one such array (count 1, every fragment under the same
-request number); OPEN, a 16-byte nonce; NOOP and CLOSE, nothing; GENESIS, CONFIG, EPOCH_START and RECOVERY, see `messages`.
+request number); OPEN, a 16-byte nonce; NOOP and CLOSE, nothing; GENESIS, CONFIG, EPOCH_START and RECOVERY, see
+`messages`.
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@
 
 Payloads are msgpack arrays, the fields below in order, except SUBMIT and FORWARD (concatenated records: one group,
 which is numbered contiguously in one epoch), FRAMES (concatenated frames) and EVENTS (outcomes and frames, see
-`pack_events`). A connection begins with HELLO and WELCOME. PING may be sent at any time after that and is answered by PONG.
+`pack_events`). A connection begins with HELLO and WELCOME. PING may be sent at any time after that and is answered by
+PONG.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from mcast.wire.records import CLIENT_KINDS, Record, RecordKind, decode_fragment
 
 VERSION: Final = 1
 INCARNATION_BYTES: Final = 16
+UNFOUNDED: Final = bytes(16)
 TEXT_BYTES_MAX: Final = 4_096  # bytes of an error's or refusal's words; no honest one is longer
 NAMES_MAX: Final = 4_096  # commands or queries of one machine
 PAYLOAD_BYTES_MAX: Final = 16 << 10  # bytes of most messages: msgpack may unpack to sixty times its size
@@ -96,7 +98,10 @@ class Hello(NamedTuple):
 
 
 class Welcome(NamedTuple):
-    """Answers HELLO. `commands` and `queries` map a name to its least and greatest number of arguments."""
+    """Answers HELLO. `commands` and `queries` map a name to its least and greatest number of arguments.
+
+    `cluster_uuid` is GENESIS' random name of the cluster, UNFOUNDED before that is known.
+    """
 
     node: str
     cluster: str
@@ -104,6 +109,7 @@ class Welcome(NamedTuple):
     commands: dict[str, tuple[int, int]]
     queries: dict[str, tuple[int, int]]
     incarnation: bytes
+    cluster_uuid: bytes
 
 
 class Opened(NamedTuple):
@@ -239,7 +245,7 @@ class Ping(NamedTuple):
 
 StreamMessage = (
     Hello | Welcome | Opened | Result | Query | Answer | QueryRefused | Ask | Fault | Report | Failure | ForwardRefused
-    | Fetch | FetchEnd | FetchGone | Ping | Handover
+    | Fetch | FetchEnd | FetchGone | Ping | Handover | Subscribe
 )  # fmt: skip
 
 type_of: Final[dict[StreamKind, type]] = {
@@ -248,7 +254,7 @@ type_of: Final[dict[StreamKind, type]] = {
     StreamKind.STATUS: Ask, StreamKind.GAPS: Ask, StreamKind.FAULT: Fault, StreamKind.REPORT: Report,
     StreamKind.ERROR: Failure, StreamKind.FORWARD_REFUSED: ForwardRefused, StreamKind.FETCH: Fetch,
     StreamKind.FETCH_END: FetchEnd, StreamKind.GONE: FetchGone, StreamKind.PING: Ping, StreamKind.PONG: Ping,
-    StreamKind.HANDOVER: Handover,
+    StreamKind.HANDOVER: Handover, StreamKind.SUBSCRIBE: Subscribe,
 }  # fmt: skip
 RAW_KINDS: Final = frozenset({StreamKind.SUBMIT, StreamKind.FORWARD, StreamKind.FRAMES, StreamKind.EVENTS})
 
@@ -490,7 +496,7 @@ _PAYLOAD_BYTES_MAX: Final[dict[int, int]] = {
 
 _CHECKS: Final[dict[int, tuple[Any, tuple[_Check, ...]]]] = {
     StreamKind.HELLO: (Hello, (_COUNT, _NAME, lambda value: value in ("client", "peer"), _NAME, _NONCE)),
-    StreamKind.WELCOME: (Welcome, (_NAME, _NAME, _integer(1 << 20), _is_arity_table, _is_arity_table, _NONCE)),
+    StreamKind.WELCOME: (Welcome, (_NAME, _NAME, _integer(1 << 20), _is_arity_table, _is_arity_table, _NONCE, _NONCE)),
     StreamKind.OPENED: (Opened, (_NONCE, _SEQ, _EPOCH)),
     StreamKind.RESULT: (
         Result, (_SEQ, _SEQ, _COUNT, _SEQ, _EPOCH, _integer(max(Status)), lambda value: type(value) is bytes),
@@ -516,4 +522,5 @@ _CHECKS: Final[dict[int, tuple[Any, tuple[_Check, ...]]]] = {
     StreamKind.PING: (Ping, (_ID,)),
     StreamKind.PONG: (Ping, (_ID,)),
     StreamKind.HANDOVER: (Handover, (_ID, _NAME)),
+    StreamKind.SUBSCRIBE: (Subscribe, (_SEQ,)),
 }  # fmt: skip

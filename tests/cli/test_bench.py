@@ -23,6 +23,13 @@ from mcast.cli.exits import ExitCode
         ("loss --rate 0", "--rate"),
         ("loss --rate nan", "--rate"),
         ("loss --seed -1", "--seed"),
+        ("failover --kind burn", "--kind"),
+        ("failover --times 0", "--times"),
+        ("failover --nodes 2", "--nodes"),
+        ("failover --profile slow", "--profile"),
+        ("failover --sync never", "--sync"),
+        ("failover --rate 0", "--rate"),
+        ("failover --pause nan", "--pause"),
     ],
 )
 def test_an_impossible_option_is_refused_in_one_line(words: str, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,6 +76,24 @@ def test_loss_is_a_row_a_share(capsys: pytest.CaptureFixture[str]) -> None:
     bench.print_loss({"workload": work, "runs": [run]})
     row = capsys.readouterr().out.splitlines()[-2].split()
     assert row == ["1.5", "%", "1,234", "6.5", "4.0", "30.0", "64.0", "1.11", "0.99", "1,999"]
+
+
+def test_failover_is_a_row_for_each_kind_of_client(capsys: pytest.CaptureFixture[str]) -> None:
+    told = {"p50": 65.5, "p90": 80.0, "mean": 66.1, "min": 50.0, "max": 90.0, "all": [50.0, 90.0]}
+    work = {
+        "kind": "stop", "times": 2, "nodes": 3, "profile": "fast", "sealed": True, "sync": "os", "rate": 100.0,
+    }  # fmt: skip
+    bench.print_failover(
+        {"workload": work, "outage_ms": told, "gateway_outage_ms": {**told, "max": 1_000.0}, "acknowledged": 1_234}
+    )
+    said = capsys.readouterr().out
+    assert "the sequencer stopped 2 times: 3 nodes, profile fast, sealed" in said
+    rows = {line.split("  ")[0].strip(): line.split()[-5:] for line in said.splitlines() if "'s client" in line}
+    assert rows == {
+        "the other nodes' clients": ["65.5", "80.0", "66.1", "50.0", "90.0"],
+        "the struck node's client": ["65.5", "80.0", "66.1", "50.0", "1000.0"],
+    }
+    assert said.endswith("each, in ms: 50 90\n1,234 commands were acknowledged: none lost, none doubled\n")
 
 
 def test_a_rate_that_was_not_held_is_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,18 +1,30 @@
 """The lines a node logs."""
 
 from mcast.cli.noticelog import NoticeLog
-from mcast.protocol.effects import EpochChanged, GapClosed, GapOpened, HaltRequired, Ruling, SteppedDown, Truncated
+from mcast.protocol.effects import (
+    EpochChanged,
+    GapClosed,
+    GapOpened,
+    HaltRequired,
+    MembersChanged,
+    ReadReady,
+    Ruling,
+    SteppedDown,
+    SuspicionCleared,
+    Truncated,
+)
 
 
 def test_each_change_is_a_line() -> None:
     log = NoticeLog({7: "n2"})
     assert [log.line(notice) for notice in (
         EpochChanged(3, 7), EpochChanged(3, None), EpochChanged(4, 9), Ruling(4), SteppedDown(4), Truncated(9),
-        HaltRequired("why"),
+        HaltRequired("why"), MembersChanged(3, ("n1", "n2")), SuspicionCleared(), ReadReady((1,), 9),
     )] == [
         "epoch 3: n2 is the sequencer", "epoch 3: nobody is known to sequence",
         "epoch 4: node 0000000000000009 is the sequencer", "epoch 4: this node sequences from now on",
         "epoch 4: this node stepped down", "cut an uncommitted tail behind event 9", "HALTED: why",
+        "configuration 3: n1, n2 vote", "the log is known whole again: this node votes and acknowledges", None,
     ]  # fmt: skip
 
 

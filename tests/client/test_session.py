@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from itertools import count
 
@@ -11,9 +12,10 @@ import pytest
 from mcast.client.calls import BatchCall, SingleCall
 from mcast.client.packing import Parcel
 from mcast.client.receipts import Receipts
-from mcast.client.session import OUTSTANDING_BYTES_MAX, Session
+from mcast.client.session import BEHIND_MAX, OUTSTANDING_BYTES_MAX, Session
 from mcast.errors import DecodeError, NotSent, Refused, Unknown
 from mcast.limits import SESSION_PENDING_RECORDS_MAX
+from mcast.machine.outcomes import NOTHING
 from mcast.wire.records import Record, RecordKind, decode_records_untrusted
 from mcast.wire.stream import Opened, Result, Splitter, Status, StreamKind
 
@@ -199,7 +201,7 @@ async def test_an_expired_session_fails_what_was_unanswered_and_begins_again() -
     session.take()
     waiting = single(session)
     assert not session.answered(result(1, 1, Status.EXPIRED))
-    with pytest.raises(Unknown, match="session"):
+    with pytest.raises(NotSent, match="session"):
         await call.future
     assert groups(session.take())[0][0].kind == RecordKind.OPEN
     session.opened(Opened(bytes([2]) * 16, 77, 2))
@@ -208,14 +210,131 @@ async def test_an_expired_session_fails_what_was_unanswered_and_begins_again() -
     assert (await waiting.future).seq == 101
 
 
-@pytest.mark.parametrize(("status", "words"), [(Status.OUTCOME_GONE, "it happened"), (Status.REUSED, "another")])
-async def test_an_outcome_that_cannot_be_told_is_unknown(status: Status, words: str) -> None:
+async def test_what_several_gateways_had_may_have_happened_before_its_session_was_forgotten() -> None:
     session = new_session()
     call = single(session)
     session.take()
-    session.answered(result(1, 1, status))
-    with pytest.raises(Unknown, match=words):
+    session.resend()
+    session.answered(result(1, 1, Status.EXPIRED))
+    with pytest.raises(Unknown, match="before") as caught:
         await call.future
+    assert caught.value.handle is None, "nobody can tell any more"
+
+
+async def test_an_outcome_that_is_no_longer_kept_is_unknown() -> None:
+    session = new_session()
+    call = single(session)
+    session.take()
+    session.answered(result(1, 1, Status.OUTCOME_GONE))
+    with pytest.raises(Unknown, match="it happened") as caught:
+        await call.future
+    assert caught.value.handle is None
+
+
+async def test_a_number_that_another_command_took_is_refused_for_certain() -> None:
+    session = new_session()
+    call, other = batch(session, 2), single(session)
+    session.take()
+    session.answered(result(1, 2, Status.REUSED))
+    with pytest.raises(Refused, match="another one"):
+        await call.wait(lambda: True, 1, str)
+    session.answered(result(3, 1))
+    assert (await other.future).value == 3, "whoever shares the session is not harmed"
+
+
+async def expired(session: Session, call: SingleCall) -> Unknown:
+    session.take()
+    call.expire(lambda: "n1 is silent")
+    assert groups(session.give_up(call.entry))[0][0].kind == RecordKind.NOOP
+    with pytest.raises(Unknown) as caught:
+        await call.future
+    assert caught.value.handle is call
+    return caught.value
+
+
+@pytest.mark.parametrize("status", [Status.APPLIED, Status.REUSED])
+async def test_whichever_of_command_and_noop_won_is_told_whatever_the_status(status: Status) -> None:
+    """Its gateway may have heard of the other one first: only what is kept under the number tells."""
+    session = new_session()
+    call = single(session)
+    await expired(session, call)
+    session.answered(Result(5, 1, 1, 101, 3, status, NOTHING))
+    with pytest.raises(NotSent, match="never will"):
+        await call.resolve(1, str)
+    call = single(session)
+    await expired(session, call)
+    session.answered(result(2, 1, status))
+    assert (await call.resolve(1, str)).value == 2
+    assert not session.busy
+
+
+async def test_what_is_unknown_may_be_asked_for_again_and_again() -> None:
+    session = new_session()
+    call = single(session)
+    await expired(session, call)
+    with pytest.raises(Unknown, match="n2 is silent") as caught:
+        await call.resolve(0, lambda: "n2 is silent")
+    assert caught.value.handle is call
+    asked = [asyncio.ensure_future(call.resolve(1, str)) for _ in range(2)]
+    await asyncio.sleep(0)
+    session.answered(result(1, 1))
+    assert [receipt.seq for receipt in await asyncio.gather(*asked)] == [101, 101]
+
+
+async def test_a_batch_is_resolved_in_place_and_what_was_not_numbered_never_happens() -> None:
+    session = new_session()
+    call = batch(session, *[1] * (SESSION_PENDING_RECORDS_MAX + 2))
+    session.take()
+    session.answered(result(1, 1))
+    with pytest.raises(Unknown) as caught:
+        await call.wait(lambda: bool(call.entries), 0, str)
+    assert caught.value.receipts is call.receipts and call.receipts.known == 1
+    assert session.take() == [] and not session.queue, "what nobody waits for is not numbered any more"
+    for request in range(2, SESSION_PENDING_RECORDS_MAX + 1):
+        session.answered(result(request, 1))
+    assert call.receipts.known == 1, "an error's receipts change only when it is resolved"
+    receipts = await call.resolve(1, str)
+    assert receipts is caught.value.receipts
+    assert [receipt is None for receipt in receipts] == [False] * SESSION_PENDING_RECORDS_MAX + [True] * 2
+
+
+async def test_a_batch_whose_session_ended_with_some_of_it_applied_stays_unknown() -> None:
+    session = new_session()
+    call = batch(session, 1, 1)
+    session.take()
+    session.answered(result(1, 1))
+    session.resend()
+    session.answered(result(2, 1, Status.EXPIRED))
+    with pytest.raises(Unknown, match="1 of 2") as caught:
+        await call.wait(lambda: bool(call.entries), 1, str)
+    assert caught.value.handle is None and list(caught.value.receipts)[1] is None
+
+
+async def test_a_cluster_that_lost_what_it_acknowledged_is_left_with_a_new_session() -> None:
+    session = new_session()
+    first, second = single(session, 90), single(session, 90)
+    session.take()
+    session.answered(result(1, 1))
+    await first.future
+    missing = result(2, 1, Status.OUT_OF_ORDER)._replace(seq=1)
+    assert [session.answered(missing) for _ in range(BEHIND_MAX - 1)] == [True] * (BEHIND_MAX - 1)
+    assert session.resend() and not session.answered(missing)
+    with pytest.raises(Unknown, match="lost what it had acknowledged"):
+        await second.future
+    single(session)
+    assert groups(session.take())[0][0].kind == RecordKind.OPEN
+
+
+async def test_another_cluster_under_the_same_name_ends_the_session() -> None:
+    session = new_session()
+    call = single(session)
+    session.take()
+    session.forgotten()
+    assert session.last_seq == 0, "another log's numbers mean nothing here"
+    with pytest.raises(NotSent, match="founded anew"):
+        await call.future
+    single(session)
+    assert groups(session.take())[0][0].kind == RecordKind.OPEN
 
 
 async def test_answers_that_fit_nothing_are_ignored_or_refused() -> None:

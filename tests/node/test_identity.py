@@ -147,7 +147,8 @@ async def test_handover_says_what_stands_in_the_way() -> None:
             await connect(c.config).handover(gone)
         assert (await c.submit("set", "k", 1)).outcome == "ok"
         assert c.sequencer == ruler
-        assert c.node(ruler).shell.hand_over(name_hash(ruler)) == "the successor must be another member that acknowledges"
+        refusal = c.node(ruler).shell.hand_over(name_hash(ruler))
+        assert refusal == "the successor must be another member that acknowledges"
         assert c.node(other).shell.hand_over(name_hash(ruler)) == "this node does not rule"
 
 
@@ -162,7 +163,7 @@ async def test_a_sequencer_that_stops_hands_over_first() -> None:
 
 
 def twin_of(c: Cluster, node_id: str) -> Node:
-    """Another process with the same id, as on a machine that has a copy of the config: its own address and directory."""
+    """Another process with the same id, as where the config was copied: its own address and directory."""
     (port,) = free_ports(1)
     nodes = tuple(
         replace(node, address=f"127.0.0.1:{port}") if node.id == node_id else node for node in c.config.nodes

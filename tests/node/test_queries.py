@@ -9,10 +9,12 @@ from typing import Any
 import msgpack
 import pytest
 
+from mcast.clock import monotonic_s
 from mcast.machine.kv import KeyValue
 from mcast.node import queries as queries_module
 from mcast.node.fake import FakeCluster, FakeShell
 from mcast.node.queries import Queries
+from mcast.protocol.effects import ReadReady
 from mcast.wire.records import RecordKind, encode_record
 from mcast.wire.stream import Query, Splitter, StreamKind, decode_stream_untrusted
 
@@ -27,10 +29,21 @@ class Asked:
         self.shell.on_applied.append(lambda applied: self.queries.applied())
         self.replies: list[Any] = []
 
-    def ask(self, name: str = "size", *args: Any, level: str = "session", min_seq: int = 0) -> None:
+    def ask(
+        self, name: str = "size", *args: Any, level: str = "session", min_seq: int = 0, max_ms: float | None = None,
+        max_lag: int | None = None, timeout_ms: float = 5_000.0,
+    ) -> None:  # fmt: skip
         """Ask query number len(replies) + 1."""
-        query = Query(7, name, list(args), level, min_seq, None, None)
+        query = Query(7, name, list(args), level, min_seq, max_ms, max_lag, timeout_ms)
         self.queries.ask(query, self._replied)
+
+    def index(self, commit: int, *tokens: int) -> None:
+        """The read index that was asked for last, or these, come back."""
+        self.queries.ready(ReadReady(tokens or (self.shell.reads,), commit))
+
+    def prove(self, commit: int, age_s: float) -> None:
+        """A heartbeat's proof."""
+        self.shell.replica.proven = commit, monotonic_s() - age_s
 
     def event(self) -> None:
         """One more event."""
@@ -51,7 +64,7 @@ async def asked(tmp_path: Path) -> Asked:
 async def test_an_answer_says_where_it_holds(asked: Asked) -> None:
     asked.event()
     asked.cluster.last_seq += 3
-    asked.ask(level="any", min_seq=99)
+    asked.ask(level="any")
     (answer,) = asked.replies
     assert answer == (7, 0, 1, 1, 3, None, "n1", "any")
 
@@ -97,8 +110,6 @@ async def test_waiting_queries_are_bounded(asked: Asked, monkeypatch: pytest.Mon
     [
         ("nope", (), "any", "no query named"),
         ("get", (), "any", "takes"),
-        ("size", (), "bounded", "not served yet by this version"),
-        ("size", (), "linearizable", "not served yet by this version"),
         ("size", (), "strong", "unknown"),
     ],
 )
@@ -130,9 +141,9 @@ async def test_a_raising_handler_and_an_answer_that_cannot_be_packed_fail_alone(
         msgpack.packb(refused)
 
 
-@pytest.mark.parametrize(("ruling", "better"), [("n1", "n2"), ("n3", "n3"), (None, "n2")])
+@pytest.mark.parametrize(("ruling", "better"), [("n1", ("n2", "n3")), ("n3", ("n3",)), (None, ("n2", "n3"))])
 async def test_a_halted_node_refuses_every_query_and_names_another(
-    tmp_path: Path, ruling: str | None, better: str
+    tmp_path: Path, ruling: str | None, better: tuple[str, ...]
 ) -> None:
     asked = Asked(tmp_path, nodes=3)
     asked.cluster.reign(ruling)
@@ -141,7 +152,8 @@ async def test_a_halted_node_refuses_every_query_and_names_another(
     asked.queries.halted()
     asked.ask(level="any")
     asked.ask(min_seq=1)
-    assert [(refused.kind, refused.try_node) for refused in asked.replies] == [("refused", better)] * 3
+    assert {refused.kind for refused in asked.replies} == {"refused"}
+    assert {refused.try_node for refused in asked.replies} == set(better)
     assert all("n1 has halted: the disk failed" in refused.reason for refused in asked.replies)
 
 
@@ -149,3 +161,154 @@ async def test_a_halted_node_that_is_alone_names_nobody(asked: Asked) -> None:
     asked.shell.halt("the disk failed")
     asked.ask()
     assert asked.replies[0].try_node is None
+
+
+async def turn() -> None:
+    """What was put off to the end of this turn of the loop has happened."""
+    await asyncio.sleep(0)
+
+
+async def test_a_thousand_linearizable_queries_share_one_read_index(asked: Asked) -> None:
+    for _ in range(1_000):
+        asked.ask(level="linearizable")
+    await turn()
+    assert (asked.shell.reads, asked.replies) == (1, [])
+    asked.index(0)
+    assert len(asked.replies) == asked.queries.answered == 1_000
+    assert {answer.level for answer in asked.replies} == {"linearizable"}
+
+
+async def test_an_index_is_never_used_for_a_query_that_came_after_it_was_asked(asked: Asked) -> None:
+    asked.ask(level="linearizable")
+    await turn()
+    asked.ask(level="linearizable")
+    asked.ask(level="linearizable")
+    await turn()
+    assert asked.shell.reads == 1, "one at a time"
+    asked.index(0)
+    assert len(asked.replies) == 1
+    await turn()
+    assert asked.shell.reads == 2
+    asked.index(0, 1)
+    assert len(asked.replies) == 1, "an old token means nothing"
+    asked.index(0)
+    assert len(asked.replies) == 3
+
+
+async def test_a_linearizable_query_waits_until_its_index_is_applied(asked: Asked) -> None:
+    asked.ask(level="linearizable")
+    asked.ask(level="linearizable", min_seq=3)
+    await turn()
+    asked.index(2)
+    asked.event()
+    assert asked.replies == []
+    asked.event()
+    assert [answer.seq for answer in asked.replies] == [2]
+    asked.event()
+    assert [answer.seq for answer in asked.replies] == [2, 3]
+
+
+async def test_a_linearizable_query_without_an_index_is_refused_before_its_deadline(tmp_path: Path) -> None:
+    asked = Asked(tmp_path, nodes=3)
+    asked.cluster.reign("n2")
+    loop = asyncio.get_running_loop()
+    began, refused_at = loop.time(), loop.create_future()
+    asked.queries.ask(
+        Query(7, "size", [], "linearizable", 0, None, None, 50.0),
+        lambda data: (asked._replied(data), refused_at.set_result(loop.time())),  # type: ignore[arg-type, return-value]
+    )
+    assert 0.04 < await refused_at - began < 1.0
+    (refused,) = asked.replies
+    assert "no majority has confirmed to n1 within 45 ms" in refused.reason
+    assert (refused.kind, refused.try_node) == ("refused", "n2")
+    asked.index(0)
+    assert len(asked.replies) == 1, "answered once"
+
+
+async def test_many_that_are_late_leave_nothing_behind(asked: Asked) -> None:
+    for _ in range(300):
+        asked.ask(level="linearizable", timeout_ms=1.0)
+        asked.ask(level="any", min_seq=9, timeout_ms=1.0)
+    for number in range(300):
+        asked.queries._late(asked.queries._fresh[0] if number == 0 else asked.queries._all_waiting()[0])
+    assert len(asked.queries._all_waiting()) < 600
+    asked.queries.stop()
+
+
+async def test_what_a_shell_cannot_ask_is_refused(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asked.shell, "ask_read", lambda: None)
+    asked.ask(level="linearizable")
+    await turn()
+    assert "takes no linearizable queries" in asked.replies[0].reason
+
+
+@pytest.mark.parametrize(
+    ("commit", "age_s", "max_ms", "max_lag", "served"),
+    [
+        (1, 0.1, None, None, True),  # three heartbeats are the default
+        (1, 0.2, None, None, False),
+        (1, 0.2, 300.0, None, True),
+        (2, 0.01, 300.0, None, False),  # behind the proof's commit: how old is unknown
+        (2, 0.01, None, 1, True),
+        (3, 0.01, None, 1, False),
+        (2, 0.2, None, 1, False),  # the proof that lag counts against must itself be young
+        (2, 0.01, 300.0, 1, False),  # both were asked for
+        (1, 0.01, 0.0, None, False),
+    ],
+)
+async def test_bounded_is_served_from_a_young_proof_or_waits_for_one(
+    asked: Asked, commit: int, age_s: float, max_ms: float | None, max_lag: int | None, served: bool
+) -> None:
+    asked.event()
+    asked.prove(commit, age_s)
+    asked.ask(level="bounded", max_ms=max_ms, max_lag=max_lag)
+    await turn()
+    assert (len(asked.replies), asked.shell.reads) == ((1, 0) if served else (0, 1))
+    if served:
+        (answer,) = asked.replies
+        assert answer.level == "bounded" and (answer.lag_ms is None) == (commit > 1)
+    asked.queries.stop()
+
+
+async def test_bounded_queries_share_the_read_index_that_proves_them(asked: Asked) -> None:
+    asked.event()
+    for _ in range(3):
+        asked.ask(level="bounded")
+        await turn()
+    assert (asked.shell.reads, asked.replies) == (1, [])
+    asked.index(2)
+    assert asked.replies == [], "event 2 is not applied"
+    asked.event()
+    assert [(answer.seq, answer.level) for answer in asked.replies] == [(2, "bounded")] * 3
+    assert all(answer.lag_ms < 150 for answer in asked.replies)
+
+
+async def test_bounded_without_a_proof_is_refused_with_how_old_the_state_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries_module, "SESSION_READ_WAIT_S", 0.01)
+    asked = Asked(tmp_path, nodes=3)
+    asked.cluster.reign(None)
+    asked.ask(level="bounded")
+    asked.prove(0, 10.0)
+    asked.ask(level="any")
+    asked.ask(level="bounded", max_lag=5)
+    await asyncio.sleep(0.05)
+    answer, *refused = asked.replies
+    assert 10_000 < answer.lag_ms < 12_000 and answer.level == "any"
+    assert all("may be 100" in one.reason and "at most 150 were asked for" in one.reason for one in refused)
+    assert {one.try_node for one in refused} == {"n2", "n3"}
+
+
+async def test_answering_many_at_once_leaves_the_loop_its_turns(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries_module, "SLICE_S", 0.0)
+    for _ in range(10):
+        asked.ask(level="linearizable")
+    await turn()
+    asked.index(0)
+    assert len(asked.replies) == 1
+    for _ in range(10):
+        await turn()
+    assert len(asked.replies) == 10

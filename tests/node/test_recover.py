@@ -151,4 +151,5 @@ async def test_looking_changes_nothing() -> None:
         assert (loss.members, loss.must_rejoin, loss.done) == (("n1", "n2", "n3"), ("n2", "n3"), False)
         assert loss == examine(c.config, "n1")
         done = recover(c.config, "n1")
-        assert done == Loss("n1", loss.epoch + 1, loss.last_seq + 1, loss.last_seq + 1, ("n1",), ("n2", "n3"), done=True)
+        end = loss.last_seq + 1
+        assert done == Loss("n1", loss.epoch + 1, end, end, ("n1",), ("n2", "n3"), done=True)

@@ -55,7 +55,7 @@ NONCE = bytes(range(16))
 WRONG: list[Any] = [-1, 2**64 - 1, True, [[]], "x" * 5_000]
 MESSAGES: list[tuple[StreamKind, StreamMessage]] = [
     (StreamKind.HELLO, Hello(VERSION, "lab", "peer", "n1", NONCE)),
-    (StreamKind.WELCOME, Welcome("n1", "lab", 1_300, {"set": (2, 2)}, {"get": (1, 1)}, NONCE)),
+    (StreamKind.WELCOME, Welcome("n1", "lab", 1_300, {"set": (2, 2)}, {"get": (1, 1)}, NONCE, NONCE)),
     (StreamKind.OPENED, Opened(NONCE, 5, 2)),
     (StreamKind.RESULT, Result(5, 1, 3, 10, 2, 0, b"\x92\x90\x80")),
     (StreamKind.QUERY, Query(1, "get", ["k", None, 1.5], "session", 10, None, 3, 5_000.0)),

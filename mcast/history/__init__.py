@@ -1,0 +1,7 @@
+"""Judges what clients saw of a cluster against what its logs hold: pure checks of recorded histories."""
+
+from mcast.history.calls import Call, encode_call, read_calls_untrusted
+from mcast.history.findings import Finding
+from mcast.history.verdict import Judgement, judge
+
+__all__ = ["Call", "Finding", "Judgement", "encode_call", "judge", "read_calls_untrusted"]

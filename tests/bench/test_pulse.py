@@ -1,0 +1,45 @@
+import pytest
+
+from mcast.bench.job import BrokenRun
+from mcast.bench.pulse import Pulse, longest_wait_s
+from mcast.testing.processes import Processes
+
+
+@pytest.mark.parametrize(
+    ("beats", "waited_s"),
+    [
+        ([(1.0, 1), (2.0, 1), (5.0, 2), (9.0, 2)], 3.0),  # from the last before until the first after, no further
+        ([(1.0, 1), (2.0, 1), (2.6, 1), (4.6, 2)], 2.0),  # what was under way still came
+        ([(1.0, 1), (2.0, 1), (7.0, 1), (7.1, 2)], 5.0),  # the successor's first commit is of the older epoch
+        ([(1.0, 1), (2.0, 1), (3.0, 3)], 1.0),  # two elections
+    ],
+)
+def test_the_wait_around_a_strike(beats: list[tuple[float, int]], waited_s: float) -> None:
+    assert longest_wait_s(beats, 2.5, 1) == pytest.approx(waited_s)
+
+
+@pytest.mark.parametrize(
+    ("found", "said"), [([0, 2], "1 lost"), ([0, 1, 1, 2], "1 twice"), ([0, 2, 1], "wrongly"), (None, "3 lost")]
+)
+def test_a_replica_that_lacks_what_was_acknowledged_breaks_the_run(found: list[int] | None, said: str) -> None:
+    pulse = Pulse(None, "key", 1.0)  # type: ignore[arg-type] # never entered
+    pulse.sent = 3
+    pulse.check("n1", [0, 1, 2])
+    with pytest.raises(BrokenRun, match=said):
+        pulse.check("n1", found)
+
+
+async def test_a_pulse_notes_what_was_acknowledged_in_which_epoch() -> None:
+    async with Processes(nodes=1, sealed=False) as lab:
+        async with Pulse(lab.connect("n1"), "key", 200.0) as pulse:
+            await pulse.wait_for(1, 5.0)
+            assert (pulse.gateway, pulse.epoch) == ("n1", 1)
+            with pytest.raises(BrokenRun, match="nothing was acknowledged for"):
+                await pulse.wait_for(2, 0.05)
+        assert pulse.acknowledged == pulse.sent > 1
+        async with lab.connect() as client:
+            pulse.check("n1", (await client.query("get", "key")).value)
+            await client.submit("append", "spoiled", 7)
+        with pytest.raises(BrokenRun, match="came to"):
+            async with Pulse(lab.connect("n1"), "spoiled", 200.0) as spoiled:
+                await spoiled.wait_for(2, 5.0)
