@@ -10,6 +10,7 @@ from typing import Final
 # Numbers and names
 SEQ_MAX: Final = 2**63 - 1  # events; u64 on the wire, but never wraps: a century at 10^9/s
 EPOCH_MAX: Final = 2**62  # reigns; a hostile epoch must leave room for honest ones above it
+EPOCH_JUMP_MAX: Final = 1_000_000  # reigns beyond the own promise that a cluster without keys believes in at once
 NAME_BYTES_MAX: Final = 64  # a node id, cluster name or host name, in UTF-8
 NODES_MAX: Final = 64  # nodes in one config: the heartbeat's table must fit one datagram
 MEMBERS_MAX: Final = 15  # voters; more only slows the quorum

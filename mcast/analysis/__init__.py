@@ -11,6 +11,7 @@ from mcast.analysis.ledger import (
     repair_latency,
     repair_latency_by_node,
 )
+from mcast.analysis.outage import longest_wait
 
 __all__ = [
     "Latency",
@@ -18,6 +19,7 @@ __all__ = [
     "SharedLosses",
     "find_shared",
     "gap_findings",
+    "longest_wait",
     "percentile",
     "reconcile",
     "repair_latency",

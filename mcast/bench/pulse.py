@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
+from mcast.analysis import longest_wait
 from mcast.bench.job import BrokenRun
 from mcast.client.client import Client
 from mcast.errors import Error
@@ -18,17 +19,6 @@ from mcast.errors import Error
 CALL_S: Final = 30.0  # without an answer, after which a run is broken
 OUTSTANDING_MAX: Final = 4_096  # commands unanswered; beyond, the beat waits
 LOOK_S: Final = 0.002  # between two looks for an acknowledgement
-
-
-def longest_wait_s(beats: Sequence[tuple[float, int]], struck_s: float, epoch: int) -> float:
-    """The longest time between two acknowledgements, (when, epoch) each, around a strike.
-
-    From the last one before `struck_s` until the first after it in an epoch beyond `epoch`, both of which there are: a
-    few may still come after the strike, for what was under way.
-    """
-    begins = next(index for index, (when, _) in enumerate(beats) if when >= struck_s)
-    ends = next(index for index, (_, its) in enumerate(beats) if index >= begins and its > epoch)
-    return max(beats[index][0] - beats[index - 1][0] for index in range(begins, ends + 1))
 
 
 class Pulse:
@@ -76,7 +66,7 @@ class Pulse:
 
     def outage_s(self, struck_s: float, epoch: int) -> float:
         """How long it waited because of what happened at `struck_s` in `epoch`; it was acknowledged in a later one."""
-        return longest_wait_s(self._beats, struck_s, epoch)
+        return longest_wait(self._beats, struck_s, epoch)
 
     def check(self, node_id: str, found: Sequence[Any] | None) -> None:
         """One replica's list, once every call was answered.

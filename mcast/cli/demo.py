@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from mcast.demo.show import Shown, Watch
+    from mcast.demo.takeover import Takeover
     from mcast.testing.processes import Processes
 
 FLIGHTS_MACHINE: Final = "mcast.demo.flights:Flights"
@@ -42,16 +43,19 @@ def demo(  # noqa: PLR0913 - one a flag
     ] = "5%",
     seed: Annotated[int, typer.Option("--seed", help="Of the injected faults.", min=0, max=SEED_MAX)] = 7,
     limit: Annotated[int | None, typer.Option("--limit", help="Only the first N flights of the year.", min=1)] = None,
+    no_kill: Annotated[bool, typer.Option("--no-kill", help="Leave the sequencer's process alone.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the cluster up until Ctrl-C.")] = False,
     json: options.Json = False,
 ) -> None:
     """Show the whole thing on this machine.
 
-    Three nodes follow every flight that left New York in 2013, while each of them loses datagrams on purpose. At the
-    end every replica is asked the same questions; the answers are compared with each other and with an independent
-    computation straight from the data. Exit 0 only when all agree and every lost datagram is accounted for.
+    Three nodes follow every flight that left New York in 2013, while each of them loses datagrams on purpose. In the
+    middle of the stream the process that numbers the events is killed (-9): another takes over, and the killed one is
+    started again. At the end every replica is asked the same questions; the answers are compared with each other and
+    with an independent computation straight from the data. Exit 0 only when all agree and every lost datagram is
+    accounted for.
 
-    Examples: `mcast demo` · `mcast demo --loss 20%` · `mcast demo --from orders.jsonl --machine shop:Orders`
+    Examples: `mcast demo` · `mcast demo --loss 20%` · `mcast demo --no-kill` · `mcast demo --from orders.jsonl --machine shop:Orders`
     """
     from mcast.demo.show import Watch
     from mcast.net.faulty import parse_faults
@@ -69,7 +73,7 @@ def demo(  # noqa: PLR0913 - one a flag
     cluster = Processes(
         machine=story.machine, machine_folder=Path.cwd(), sealed=True, faults={"*": faults}, sync="os"
     )  # fmt: skip
-    shown = asyncio.run(_run(cluster, story, watch, loss=percent, keep=keep, json=json))
+    shown = asyncio.run(_run(cluster, story, watch, loss=percent, kill=not no_kill, keep=keep, json=json))
     if not shown.proven:
         raise Ended(ExitCode.FINDING, "the replicas do not agree: see above")
 
@@ -129,7 +133,7 @@ def _own_stream(source: Path, machine: str) -> Story:
 
 
 async def _run(  # noqa: PLR0913 - the command's settings
-    cluster: Processes, story: Story, watch: Watch, *, loss: str, keep: bool, json: bool
+    cluster: Processes, story: Story, watch: Watch, *, loss: str, kill: bool, keep: bool, json: bool
 ) -> Shown:
     from mcast.demo.show import show
 
@@ -137,7 +141,8 @@ async def _run(  # noqa: PLR0913 - the command's settings
         output.note(f"mcast: three nodes on loopback, each loses {loss} of its datagrams; {story.total:,} events")
     async with cluster:
         async with _shown_live(story, watch, quiet=json):
-            shown = await show(cluster, story.commands(), story.questions, story.expect, watch)
+            kill_amid = story.total if kill else None
+            shown = await show(cluster, story.commands(), story.questions, story.expect, watch, kill_amid)
         if json:
             output.print_json(_document(shown))
         else:
@@ -180,12 +185,39 @@ async def _draw(story: Story, watch: Watch) -> None:
 
 
 async def _tell(story: Story, watch: Watch) -> None:
-    began = time.monotonic()
-    while True:
-        await asyncio.sleep(PLAIN_S)
-        per_second = watch.acknowledged / (time.monotonic() - began)
-        gaps = ", ".join(f"{node['id']} {node['repaired']} of {node['lost']}" for node in _answering(watch.gaps))
-        output.note(f"mcast: {watch.acknowledged:,} of {story.total:,} events, {per_second:,.0f}/s; repaired: {gaps}")
+    began, told = time.monotonic(), 0
+    due = began + PLAIN_S
+    try:
+        while True:
+            await asyncio.sleep(REDRAW_S)
+            lines = takeover_lines(watch.takeover)
+            for line in lines[told:]:
+                output.note(f"mcast: {line}")
+            told = len(lines)
+            if time.monotonic() >= due:
+                due += PLAIN_S
+                output.note(f"mcast: {_progress(story, watch, time.monotonic() - began)}")
+    finally:
+        for line in takeover_lines(watch.takeover)[told:]:
+            output.note(f"mcast: {line}")
+
+
+def _progress(story: Story, watch: Watch, seconds: float) -> str:
+    gaps = ", ".join(f"{node['id']} {node['repaired']} of {node['lost']}" for node in _answering(watch.gaps))
+    done = f"{watch.acknowledged:,} of {story.total:,} events, {watch.acknowledged / seconds:,.0f}/s"
+    return f"{done}; repaired: {gaps}"
+
+
+def takeover_lines(takeover: Takeover | None) -> list[str]:
+    """What has happened so far, a line each."""
+    if takeover is None:
+        return []
+    lines = [f"{takeover.killed}, the sequencer, was killed (-9) after {takeover.events:,} events"]
+    if takeover.successor is not None:
+        lines.append(f"{takeover.successor} took over: the longest wait for an acknowledgement was {takeover.outage_ms:.0f} ms")
+    if takeover.restarted:
+        lines.append(f"{takeover.killed} was started again: it reads its journal and catches up")
+    return lines
 
 
 def _view(story: Story, watch: Watch, seconds: float) -> RenderableType:
@@ -197,7 +229,7 @@ def _view(story: Story, watch: Watch, seconds: float) -> RenderableType:
     ruler = watch.status.get("sequencer")
     rows = [
         [
-            f"{node['id']} (sequencer)" if node["id"] == ruler else node["id"], node["state"], node["applied_seq"],
+            f"{node['id']} (sequencer)" if node["id"] == ruler else node["id"], node["state"] or "down", node["applied_seq"],
             node["lag_events"], node["gaps_open"], gaps.get(node["id"], {}).get("lost"), node["naks_sent"],
             node["repairs_received"], node["repairs_sent"],
         ]
@@ -207,7 +239,7 @@ def _view(story: Story, watch: Watch, seconds: float) -> RenderableType:
     done = f"{watch.acknowledged:,} of {story.total:,} events, {watch.acknowledged / max(seconds, 0.001):,.0f}/s"
     return Group(
         Text(done), ProgressBar(total=max(story.total, 1), completed=watch.acknowledged, width=80),
-        output.make_table("", columns, rows),
+        output.make_table("", columns, rows), *map(Text, takeover_lines(watch.takeover)),
     )  # fmt: skip
 
 
@@ -236,6 +268,10 @@ def _print(shown: Shown) -> None:
     rows = [[node["id"], node["applied_seq"], node["chain"], node["result_chain"]] for node in shown.status["nodes"]]
     output.print_table("proofs: log and outcomes", ["node", "applied", "chain", "result chain"], rows)
     render.print_reconciliation(shown.gaps)
+    if shown.takeover is not None:
+        for line in takeover_lines(shown.takeover)[:2]:
+            output.print_line(line)
+        output.print_line(f"{shown.takeover.killed}'s account of lost datagrams begins with its restart")
     output.print_line("everything agrees" if shown.proven else "NOT everything agrees")
 
 
@@ -269,5 +305,9 @@ def _document(shown: Shown) -> dict[str, Any]:
              "superseded": each.superseded, "transferred": each.transferred, "difference": each.difference}
             for each in shown.reconciliation
         ],
+        "takeover": None if shown.takeover is None else {
+            "killed": shown.takeover.killed, "successor": shown.takeover.successor,
+            "outage_ms": shown.takeover.outage_ms,
+        },
         "proven": shown.proven,
     }  # fmt: skip

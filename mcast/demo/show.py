@@ -1,4 +1,5 @@
-"""The demonstration as a whole: a cluster of processes, a stream through it under loss, and the proof at the end.
+"""The demonstration as a whole: a cluster of processes, a stream through it under loss, its sequencer killed in the
+middle of it, and the proof at the end.
 
 Returns data and prints nothing; whoever runs it looks on through `Watch`.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -15,11 +17,12 @@ from mcast.analysis.ledger import Reconciliation, reconcile
 from mcast.client.client import Client
 from mcast.client.receipts import Receipts
 from mcast.demo.questions import Difference, Question, differences
+from mcast.demo.takeover import Killing, Takeover
 from mcast.errors import NotSent
 from mcast.testing.processes import Processes
 
 WATCH_S: Final = 0.25  # between two looks at the replicas
-STREAM_S: Final = 600.0  # for the whole stream to be acknowledged
+STREAM_S: Final = 60.0  # without any acknowledgement, after which the stream is given up
 SETTLE_S: Final = 30.0  # for the last gaps to be repaired
 QUESTION_S: Final = 10.0
 
@@ -33,6 +36,7 @@ class Watch:
     acknowledged: int = 0
     status: dict[str, Any] = field(default_factory=dict)
     gaps: dict[str, Any] = field(default_factory=dict)
+    takeover: Takeover | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,8 @@ class Shown:
     answers: dict[str, list[Any]]
     expected: list[Any] | None
     """The independent computation's answers; None where there is none."""
+    takeover: Takeover | None
+    """None where nobody was killed."""
 
     @property
     def differences(self) -> list[Difference]:
@@ -72,32 +78,31 @@ class Shown:
     @property
     def proven(self) -> bool:
         """Whether everything that must agree does."""
-        return self.chains_equal and not self.differences and all(each.reconciles for each in self.reconciliation)
+        taken_over = self.takeover is None or self.takeover.happened
+        accounted = all(each.reconciles for each in self.reconciliation)
+        return self.chains_equal and not self.differences and accounted and taken_over
 
 
-async def show(
+async def show(  # noqa: PLR0913 - the demonstration's parts
     cluster: Processes,
     commands: Iterable[Command],
     questions: Callable[[], tuple[tuple[str, Question], ...]],
     expect: Callable[[], list[Any]] | None,
     watch: Watch,
+    kill_amid: int | None = None,
 ) -> Shown:
     """Stream `commands` through a running cluster, then ask every replica the same questions.
 
-    `questions` and `expect` are called once the stream has ended, the latter in a thread.
+    With `kill_amid`, the number of commands, the sequencer's process is killed in their midst and started again. A
+    ledger lives as long as its process: the account of the one that was killed begins with its restart. `questions` and
+    `expect` are called once the stream has ended, the latter in a thread.
 
     Raises:
         NotSent, Unknown: the cluster stopped acknowledging. NotYet: the replicas did not come to rest.
     """
-    loop = asyncio.get_running_loop()
-    watching = loop.create_task(_look(cluster, watch))
+    watching = asyncio.create_task(_look(cluster, watch))
     try:
-        async with cluster.connect() as client:
-            began = loop.time()
-            receipts = await client.submit_stream(
-                commands, keep=False, timeout=STREAM_S, on_progress=lambda sofar: _note(sofar, watch)
-            )
-            seconds = loop.time() - began
+        receipts, seconds = await _stream(cluster, commands, watch, kill_amid)
         watch.status = await cluster.settled(SETTLE_S)
     finally:
         watching.cancel()
@@ -110,11 +115,33 @@ async def show(
     return Shown(
         events=receipts.count, rejected=receipts.rejected, failed=receipts.failed, seconds=seconds,
         status=watch.status, gaps=watch.gaps, questions=asked, answers=answers, expected=expected,
+        takeover=watch.takeover,
     )  # fmt: skip
 
 
-def _note(sofar: Receipts, watch: Watch) -> None:
-    watch.acknowledged = sofar.known
+async def _stream(
+    cluster: Processes, commands: Iterable[Command], watch: Watch, kill_amid: int | None
+) -> tuple[Receipts, float]:
+    """The receipts of all commands, and the seconds they took."""
+
+    def tell(takeover: Takeover) -> None:
+        watch.takeover = takeover
+
+    def progress(sofar: Receipts) -> None:
+        watch.acknowledged = sofar.known
+        killing.acknowledged(sofar.known, lambda: sofar.epoch)
+
+    killing = Killing(cluster, tell)
+    source = commands if kill_amid is None else killing.amid(commands, kill_amid)
+    began_s = time.monotonic()
+    try:
+        async with cluster.connect() as client:
+            receipts = await client.submit_stream(source, keep=False, timeout=STREAM_S, on_progress=progress)
+            seconds = time.monotonic() - began_s
+        await killing.ended()
+    finally:
+        await killing.cancel()
+    return receipts, seconds
 
 
 async def _look(cluster: Processes, watch: Watch) -> None:

@@ -77,11 +77,13 @@ def check_real_time(calls: Sequence[Call], log: Log) -> Iterator[Finding]:
     """A command gets a higher number than all that was known before it was invoked; unknown ones too, where found."""
     known = Known(calls)
     places = _places(log.events.values())
+    submitted = Counter(_content(call) for call in calls if call.kind == "submit")
     for call in calls:
         if call.kind != "submit" or call.outcome in DEFINITE:
             continue
-        found = places.get(_content(call), ())
-        seq = call.seq if call.seq is not None else found[0] if len(found) == 1 else None
+        seq = call.seq
+        if seq is None and submitted[_content(call)] == 1:  # else the event may be another call's
+            seq = next(iter(places.get(_content(call), ())), None)
         floor, by = known.before(call.invoked_ns)
         if seq is not None and seq <= floor:
             yield Finding("real-time order", f"event {seq} for a call invoked after {floor} was known: {call} | {by}")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from mcast.errors import DecodeError
+from mcast.limits import EPOCH_JUMP_MAX, EPOCH_MAX
 from mcast.net.faulty import Faults
 from mcast.net.link import Link, Peer
 from mcast.seal.datagram import Opener, Sealer
@@ -87,15 +88,19 @@ class Transport:
             is_own = self._opener.is_own
             arrived = list(datagrams)
             own = [datagram for datagram in arrived if is_own(datagram)]  # faults are for what others sent
-            datagrams = [*own, *faults.receive([datagram for datagram in arrived if not is_own(datagram)], now)]
+            others = [datagram for datagram in arrived if not is_own(datagram)]
+            datagrams = [*own, *faults.receive(others, now)]
         if self._released:
             datagrams = [*self._released, *datagrams]
             self._released = []
         arrivals: list[Arrival] = []
+        newest = EPOCH_MAX if self._opener.sealed else self._promised() + EPOCH_JUMP_MAX
         unseal, admit = self._opener.open_untrusted, self._incarnations.admit
         for datagram in datagrams:
             try:
                 envelope, message = unseal(datagram)
+                if envelope.promised > newest:  # promised for ever by whoever hears it: one forgery would end all reigns
+                    raise DecodeError("far epoch", str(envelope.promised))
                 if envelope.kind == Kind.TWIN:
                     if self.twins is not None and envelope.sender == self._own:
                         self.twins.heard(envelope, message, now)

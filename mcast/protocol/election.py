@@ -143,7 +143,15 @@ class Election:
                 core.send(envelope.sender, Vote(request.epoch, core.meta.storage_id, granted=True))
 
         meta = replace(planned, voted_epoch=request.epoch, voted_for=envelope.sender)
-        core.write_meta(meta, voted, now, durable=core.rules.vote_durable)
+        if meta == core.meta == planned:
+            voted(now)  # written with the promise, or asked for again
+        else:
+            core.write_meta(meta, voted, now, durable=core.rules.vote_durable)
+
+    def votes_at_once(self, request: VoteRequest, envelope: Envelope) -> bool:
+        """Whether the vote may be written with the promise of its epoch, saving a write; `vote_asked` judges again."""
+        both = self.core.rules.vote_durable and self.core.rules.promise_durable
+        return both and request.epoch == envelope.promised and self._may_vote(request.last_epoch, request.last_seq)
 
     def vote_given(self, envelope: Envelope, vote: Vote, now: float) -> None:
         """An answer to this node's call."""

@@ -31,7 +31,7 @@ from mcast.protocol.statistics import Statistics
 from mcast.protocol.suspicion import Suspicion
 from mcast.wire.envelope import Envelope
 from mcast.wire.frame import Frame
-from mcast.wire.messages import Handover, HistoryRequest, Kind, Message, Stale, Standing
+from mcast.wire.messages import Handover, HistoryRequest, Kind, Message, Stale, Standing, VoteRequest
 from mcast.wire.messages import History as HistoryPage
 
 if TYPE_CHECKING:
@@ -305,6 +305,8 @@ class Replica:
         if envelope.promised > core.planned.promised:
             self._held = []
             meta = replace(core.planned, promised=envelope.promised)
+            if type(message) is VoteRequest and self._election.votes_at_once(message, envelope):
+                meta = replace(meta, voted_epoch=message.epoch, voted_for=envelope.sender)
             core.write_meta(meta, self._promised, now, durable=core.rules.promise_durable)
             if core.promised == envelope.promised:
                 return True

@@ -122,6 +122,7 @@ class Opener:
         self.own = own
         self._own_bytes = own.to_bytes(8, "big")
         self._flags = 0 if ring is None else SEALED
+        self.sealed = ring is not None
         self._ciphers = {sender: _Ciphers(ring, self._cluster, sender) for sender in senders if sender != own}
         self._own_ciphers = _Ciphers(ring, self._cluster, own)
 

@@ -48,6 +48,8 @@ class Habits:
     """Of commands that need fragments."""
     record_bytes_max: int
     resend_s: float
+    moves_share: float = 0.0
+    """Of its bursts, before which it goes to another gateway, though this one served it well."""
 
 
 class SimClient:
@@ -58,7 +60,11 @@ class SimClient:
         self.answered = 0
         """Commands answered so far."""
         self.issued = 0
+        self.newest = 0
+        """The highest command that was answered: all before it have been executed too."""
         self.wanted = habits.commands_max
+        self.gone = False
+        """It takes no part any more."""
         self._world = world
         self._habits = habits
         self._random = random
@@ -94,7 +100,9 @@ class SimClient:
     # Sending
 
     def _work(self) -> None:
-        if self.issued < self.wanted:
+        if self.issued < self.wanted and not self.gone:
+            if self._random.random() < self._habits.moves_share:
+                self._gateway = int(self._random.random() * len(self._world.nodes))
             if self._session and len(self._pending) < UNANSWERED_MAX:
                 fresh = [self._make() for _ in range(1 + int(self._random.random() * self._habits.burst_max))]
                 self._send([one for one in fresh if one is not None])
@@ -163,6 +171,8 @@ class SimClient:
     def _watch(self) -> None:
         """Resend what is overdue, through another gateway when this one has had its chance."""
         now, resend_s = self._world.loop.now, self._habits.resend_s
+        if self.gone:
+            return
         if not self._session:
             if now - self._opened_at > resend_s and self.wanted:
                 self._change_gateway()
@@ -180,7 +190,7 @@ class SimClient:
     # Hearing
 
     def _hear(self, results: Sequence[Applied]) -> None:
-        for one in results:
+        for one in results if not self.gone else ():
             if one.kind == "opened":
                 self._session = self._session or one.session
             elif one.session == self._session:
@@ -201,6 +211,7 @@ class SimClient:
         self._check(pending, result)
         del self._pending[result.request]
         self.answered += pending.count
+        self.newest = max(self.newest, pending.number + pending.count - 1)
         for at in range(pending.count):
             self._world.checker.acknowledged(self.index, pending.number + at, result.seq + at)
 

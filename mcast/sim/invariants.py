@@ -6,14 +6,19 @@ replica. A broken invariant raises Violation at the first step that shows it, lo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from mcast.errors import Error
 from mcast.protocol.effects import Effect, Meta, Send
 from mcast.protocol.quorum import majority
+from mcast.sim.voters import config_in, differ, disks, suffices
 from mcast.wire.frame import Frame, follows
-from mcast.wire.messages import Ack, Confirm, Message, Stale, Vote, VoteRequest, decode_genesis_untrusted
-from mcast.wire.records import decode_records_untrusted
+from mcast.wire.messages import Ack, Config, Confirm, Message, Stale, Vote, VoteRequest
+from mcast.wire.records import RecordKind
+
+ROUNDING_S: Final = 1e-6  # of the stamps that ages are computed from
 
 
 class Violation(Error):  # noqa: N818 - what was found, not a failure of the one who looked
@@ -23,7 +28,10 @@ class Violation(Error):  # noqa: N818 - what was found, not a failure of the one
 class Book:
     """One node's disk and memory as the checker knows them; survives the node's crashes, as a disk does."""
 
-    __slots__ = ("applied", "bit", "chains", "commit", "cutting", "durable", "meta", "name", "rotten", "writing")
+    __slots__ = (
+        "applied", "bit", "chains", "commit", "configs", "cutting", "durable", "forgetful", "meta", "name", "owes", "rotten",
+        "trusted", "writing",
+    )  # fmt: skip
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -41,20 +49,44 @@ class Book:
         """The meta being written: until that is done, a crash may leave either."""
         self.rotten = False
         """Its files were damaged: it must either notice, and be another one, or have lost nothing."""
+        self.forgetful = False
+        """Its machine lost power before what it wrote was synced: it may lack that, if it then says so."""
+        self.trusted = True
+        """Whether the log is known to hold all that was acknowledged from it."""
+        self.owes = 0
+        """What had been committed when it came back as a suspect: until it holds that it must remain one."""
+        self.configs: list[tuple[int, Config]] = []
+        """The configurations in the log, oldest first: (event, configuration)."""
         self.commit = 0
         self.applied = 0
 
+    @property
+    def config(self) -> Config | None:
+        """The newest one in the log: effective."""
+        return self.configs[-1][1] if self.configs else None
+
 
 class Checker:
-    """Every invariant of a run. Methods are told what happens, and raise Violation."""
+    """Every invariant of a run. Methods are told what happens, and raise Violation. `clock` gives virtual seconds."""
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], clock: Callable[[], float] = lambda: 0.0) -> None:
         self.books = [Book(name) for name in names]
         self.last = 0
         """The last event known committed anywhere, ever."""
-        self._need = 0
-        self._voters = 0
-        """Bits of the disks that GENESIS lists."""
+        self.config: Config | None = None
+        """The newest committed one."""
+        self._clock = clock
+        self._commits: tuple[list[float], list[int]] = ([], [])
+        """When which event was the last one committed."""
+        self._carried: dict[bytes, Config] = {}
+        """Chain of a frame -> the configuration in it."""
+        self._begun: dict[int, int] = {}
+        """Epoch -> its first event."""
+        self._epochs: dict[bytes, int] = {}
+        self._dates: dict[bytes, int] = {}
+        """Chain of a frame -> its time."""
+        self._dark: set[str] | None = None
+        """Since a loss of power that hit everybody: who has not come back yet."""
         self._bits: dict[bytes, int] = {}
         self._committed: dict[int, tuple[int, bytes]] = {}
         self._chains: dict[int, bytes] = {}
@@ -67,11 +99,14 @@ class Checker:
         self._laws: dict[int, dict[int, bytes]] = {}
         self._acknowledged: dict[tuple[int, int], int] = {}
 
-    def started(self, book: Book, meta: Meta, frames: Sequence[Frame], base: tuple[int, bytes]) -> None:
-        """A node opened its disk: everything durable must be there."""
+    def started(
+        self, book: Book, meta: Meta, frames: Sequence[Frame], base: tuple[int, bytes], *, suspect: bool = False
+    ) -> None:
+        """A node opened its disk: everything durable must be there, or the node must suspect itself."""
         if book.rotten and book.meta is not None and meta.storage_id != book.meta.storage_id:
             self.wiped(book)
-        book.rotten = False
+        may_lack = suspect and (book.rotten or book.forgetful)
+        book.rotten = book.forgetful = False
         if book.meta is not None and meta not in (book.meta, book.writing):
             raise Violation(f"{book.name} came back with {meta}, having durably written {book.meta}")
         book.bit = self._bits.setdefault(meta.storage_id, 1 << len(self._bits))
@@ -87,7 +122,7 @@ class Checker:
                 raise Violation(f"{book.name} recovered event {frame.last} after having durably cut it")
         book.cutting.clear()
         last = max(book.chains)
-        if last < book.durable or book.chains.get(book.durable) != known[book.durable]:
+        if not may_lack and (last < book.durable or book.chains.get(book.durable) != known[book.durable]):
             raise Violation(f"{book.name} recovered events to {last}, having durably written {book.durable}")
         book.meta = meta
         book.writing = None
@@ -95,13 +130,85 @@ class Checker:
         for chain in book.chains.values():
             self._holders[chain] = self._holders.get(chain, 0) | book.bit
         book.commit = book.applied = 0
+        book.configs = [(seq, self._carried[chain]) for seq, chain in book.chains.items() if chain in self._carried]
+        book.trusted = not suspect
+        book.owes = self.last if suspect else 0
+        if self._dark is not None:
+            self._dark.discard(book.name)
+            if not self._dark:
+                self._dawn()
 
     def wiped(self, book: Book) -> None:
         """A node lost its disk."""
         book.meta = book.writing = None
         book.chains = {0: bytes(16)}
+        book.configs = []
         book.cutting.clear()
         book.durable = 0
+        book.trusted = True
+
+    def darkened(self, book: Book, *, synced: bool) -> None:
+        """A node's machine lost power; with `synced`, nothing that counts as durable may be lost by that."""
+        book.trusted = False
+        book.forgetful = book.forgetful or not synced
+
+    def rotted(self, book: Book) -> None:
+        """A byte on a node's disk has changed: it may be another one when it comes back, or a suspect."""
+        book.rotten = True
+        book.trusted = False
+
+    def cleared(self, book: Book) -> None:
+        """A suspect holds its log for whole again."""
+        if book.owes and book.chains.get(book.owes) != self._chains[book.owes]:
+            raise Violation(f"{book.name} trusts its log, which lacks event {book.owes}, committed before it restarted")
+        book.trusted = True
+        book.owes = 0
+
+    def blackout(self) -> None:
+        """All machines lost power at once, unsynced: what is in no disk any more may be gone, once all are back."""
+        self._dark = {book.name for book in self.books}
+
+    def _dawn(self) -> None:
+        """All are back: the best log is the cluster's, and what is not in it never was."""
+        self._dark = None
+        best = max(self.books, key=lambda book: (self._epochs.get(book.chains[book.durable], 0), book.durable))
+        end = best.durable
+        for seq in [seq for seq in self._chains if seq > end]:
+            del self._chains[seq]
+        for seq in [seq for seq in self._committed if seq > end]:
+            del self._committed[seq]
+        for seq in [seq for seq in self._results if seq > end]:
+            del self._results[seq]
+        self.last = min(self.last, end)
+        self._committed_in = {epoch: min(last, self.last) for epoch, last in self._committed_in.items()}
+        times, lasts = self._commits
+        while lasts and lasts[-1] > self.last:
+            lasts.pop()
+            times.pop()
+        for book in self.books:
+            book.owes = min(book.owes, self.last)
+
+    # What may be taken away without breaking the promises' own condition, a majority that lives
+
+    def intact(self, without: Book | None = None) -> set[bytes]:
+        """The disks that are there, and whose logs are trusted."""
+        return {book.meta.storage_id for book in self.books if book.meta and book.trusted and book is not without}
+
+    def effective(self) -> list[Config]:
+        """Every configuration that may decide: the newest committed one, and what newer ones the logs hold."""
+        least = self.config.number if self.config else 0
+        configs = [book.config for book in self.books if book.config is not None and book.config.number >= least]
+        return [*configs, self.config] if self.config else configs
+
+    def spares(self, book: Book) -> bool:
+        """Whether a majority stays, of every configuration that may decide, if this disk is lost or suspect."""
+        left = self.intact(without=book)
+        return all(suffices(left, config) for config in self.effective())
+
+    def complete(self) -> bool:
+        """Whether every member's disk is there, and a member in every configuration that may decide."""
+        present = {book.meta.storage_id for book in self.books if book.meta is not None}
+        return all(disks(config) <= present for config in self.effective())
 
     def streamed(self, book: Book, life: int, frames: Sequence[Frame]) -> None:
         """A node multicasts frames as their sequencer."""
@@ -120,6 +227,7 @@ class Checker:
                 raise Violation(
                     f"{book.name} appended a frame at {frame.first} that does not follow its log's end, {at}"
                 )
+            self._note(book, frame, book.chains[at])
             if frame.first > 1:  # a GENESIS that was never confirmed may be replaced
                 self._follow_law(book, frame)
             at = frame.last
@@ -135,6 +243,8 @@ class Checker:
                 raise Violation(f"{book.name} cuts the committed event {end} from its log")
             self._holders[chain] = self._holders.get(chain, 0) & ~book.bit
             book.cutting.add(chain)
+        while book.configs and book.configs[-1][0] > last:
+            book.configs.pop()
         book.durable = min(book.durable, last)
 
     def cut(self, book: Book) -> None:
@@ -216,6 +326,48 @@ class Checker:
         if self._acknowledged.setdefault((client, number), seq) != seq:
             raise Violation(f"client {client} was told two numbers for command {number}")
 
+    def aged(self, book: Book, applied: int, age_s: float) -> None:
+        """A node claims that its state at event `applied` is no older than this."""
+        times, lasts = self._commits
+        at = bisect_right(lasts, applied)
+        true_s = self._clock() - times[at] if at < len(lasts) else 0.0
+        if age_s < true_s - ROUNDING_S:
+            raise Violation(f"{book.name} holds a state {true_s:.4f} s old for no older than {age_s:.4f} s")
+
+    def proved(self, book: Book, commit: int, age_s: float) -> None:
+        """A node claims that all committed up to `age_s` seconds ago is at or below `commit`."""
+        times, lasts = self._commits
+        at = bisect_right(times, self._clock() - age_s - ROUNDING_S)
+        if at and lasts[at - 1] > commit:
+            raise Violation(f"{book.name} proves event {commit} for {age_s:.4f} s ago, when it was {lasts[at - 1]}")
+
+    def _note(self, book: Book, frame: Frame, before: bytes) -> None:
+        """Look at what a new frame says of itself: its time, and the configuration it may carry."""
+        if frame.time < self._dates.get(before, 0):
+            raise Violation(f"event {frame.first} has an earlier time than the event before it")
+        self._dates[frame.chain] = frame.time
+        self._epochs[frame.chain] = frame.epoch
+        carried = config_in(frame)
+        if carried is None:
+            return
+        kind, config = carried
+        if kind == RecordKind.EPOCH_START:
+            self._begun[frame.epoch] = frame.first
+            if config != book.config:
+                raise Violation(f"epoch {frame.epoch} begins with another configuration than its log's newest")
+        elif kind == RecordKind.CONFIG and frame.chain not in self._carried:
+            self._reconfigured(book, frame, config)
+        self._carried[frame.chain] = config
+        book.configs.append((frame.last, config))
+
+    def _reconfigured(self, book: Book, frame: Frame, config: Config) -> None:
+        seq, older = book.configs[-1]
+        if wrong := differ(older, config):
+            raise Violation(wrong)
+        for needed, what in ((seq, "the one before"), (self._begun.get(frame.epoch, frame.first), "its reign's beginning")):
+            if needed > self.last or self._chains.get(needed) != book.chains.get(needed):
+                raise Violation(f"configuration {config.number} is written before {what} has committed")
+
     def _acked(self, book: Book, meta: Meta, ack: Ack) -> None:
         if ack.epoch != meta.promised:
             raise Violation(f"{book.name} acknowledged in epoch {ack.epoch}, its durable promise being {meta.promised}")
@@ -244,14 +396,17 @@ class Checker:
     def _commit(self, book: Book, frame: Frame) -> None:
         if frame.first != self.last + 1:
             raise Violation(f"{book.name} applied a frame at {frame.first} that crosses a committed one")
-        if frame.first == 1:
-            record = next(decode_records_untrusted(frame.body))
-            listed = decode_genesis_untrusted(record.payload).config.members
-            self._voters = sum(self._bits[member.storage_id] for member in listed)
-            self._need = majority(len(listed))
-        holders = (self._holders.get(frame.chain, 0) & self._voters).bit_count()
-        if holders < self._need:
+        config = book.config
+        if config is None:
+            raise Violation(f"{book.name} applied event {frame.first}, but its log knows no members")
+        voters = sum({self._bits[disk] for disk in disks(config) if disk in self._bits})
+        holders = (self._holders.get(frame.chain, 0) & voters).bit_count()
+        if holders < majority(len(config.members)):
             raise Violation(f"{book.name} applied event {frame.first}, which {holders} members hold durably")
+        self.config = self._carried.get(frame.chain, self.config)
         self._committed[frame.first] = (frame.last, frame.chain)
         self._chains[frame.last] = frame.chain
         self.last = frame.last
+        times, lasts = self._commits
+        times.append(self._clock())
+        lasts.append(self.last)

@@ -8,6 +8,7 @@ started again on the same disk, or on an empty one.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from random import Random
 from typing import Final
 
@@ -21,9 +22,11 @@ from mcast.protocol.effects import (
     HaltRequired,
     Multicast,
     Notice,
+    ReadReady,
     Repair,
     Send,
     Stream,
+    SuspicionCleared,
     Truncate,
     WriteMeta,
 )
@@ -48,6 +51,7 @@ FETCH_BYTES_MAX: Final = 4_096  # small, so that a transfer takes several messag
 PAUSED_ARRIVALS_MAX: Final = 256  # bursts a paused node's socket buffer holds
 SEGMENT_BYTES: Final = SEGMENT_BYTES_MIN  # so that journals roll
 RESTART_S: Final = 0.050  # until a node that could not start is started again
+WITNESS_S: Final = 0.001  # until a peer knows that a connection closed, and that nobody answers any more
 TIMER_STUCK: Final = 1_000  # timers at one instant: then the deadline never moves on
 
 
@@ -73,10 +77,20 @@ class SimNode:
         self.witness: Witness
         self.store: Store
         self.on_applied: Callable[[SimNode, list[Applied]], None] = lambda node, results: None
+        self.on_ready: Callable[[SimNode, ReadReady], None] = lambda node, ready: None
+        self.may_darken: Callable[[SimNode], bool] = lambda node: node.syncs
+        """Whether its machine may lose power now."""
+        self.wall_clock: Callable[[], int] | None = None
+        """Gives the offset (ns) that the wall clock has at each start; None: always the same."""
         self.refused: dict[str, int] = {}
         self._syncs = syncs
         self._cache_bytes = cache_bytes
         self._clock_offset_s = world.random.uniform(1.0, 1000.0)
+
+    @property
+    def syncs(self) -> bool:
+        """Whether what it acknowledges is synced."""
+        return self._syncs
 
     @property
     def now(self) -> float:
@@ -97,21 +111,27 @@ class SimNode:
         self._stuck = (0.0, 0)
         self._fetch = 0
         random = self.world.random
+        if self.wall_clock is not None:
+            self.settings = replace(self.settings, wall_offset_ns=self.wall_clock())
         rules = self.settings.rules
         opened = self._open()
         if opened is None:
             return
         self.store, recovered = opened
         base = recovered.base_seq, recovered.base_chain
-        self.world.checker.started(self.book, recovered.meta, recovered.frames, base)
+        self.world.checker.started(self.book, recovered.meta, recovered.frames, base, suspect=recovered.suspect)
         self.witness = Witness()
         machine = self.witness if self.world.machine is None else self.world.machine()
         self.engine = Engine(machine, contiguous=rules.dedupe_contiguous, cut=rules.fragments_cut_by_reign)
         self._sealer = Sealer(None, self.settings.cluster, self.name, random.randbytes(16))
         self.replica = Replica(self.settings, recovered, Random(random.getrandbits(64)), self.now)
         self._replay()
-        self.world.loop.say(f"{self.name} starts at event {self.store.last_seq}")
+        suspicion = ", a suspect" if recovered.suspect else ""
+        self.world.marks["suspect"] += recovered.suspect
+        self.world.loop.say(f"{self.name} starts at event {self.store.last_seq}{suspicion}")
         self._settle()
+        if self.life > 1:
+            self._be_seen()  # a reconnecting peer meets another incarnation
 
     def _open(self) -> tuple[Store, Recovered] | None:
         """Open the data directory; None when the node died of it, to be started again a little later."""
@@ -133,7 +153,7 @@ class SimNode:
         except (Stopped, EnvironmentProblem) as error:
             self.world.marks["died at start"] += 1
             self._say(f"!! {error}")
-            self.crash(power=isinstance(error, Stopped) and self._syncs and random.random() < 0.5)
+            self.crash(power=isinstance(error, Stopped) and random.random() < 0.5 and self.may_darken(self))
             self.world.loop.after(RESTART_S, self._start_again)
             return None
 
@@ -156,9 +176,40 @@ class SimNode:
         self.up = False
         self.life += 1
         if power:
-            self.files.crash()
+            self.darken()
         else:
             self.files.kill()
+            self._be_seen()
+
+    def darken(self) -> None:
+        """The machine of a stopped node loses power."""
+        assert not self.up
+        self.files.crash()
+        self.world.checker.darkened(self.book, synced=self._syncs)
+
+    def _be_seen(self) -> None:
+        """Peers see this process end: their connections to it close, and a new one is refused, or finds another."""
+        for peer in self.world.nodes:
+            if peer is not self and peer.up and not peer.paused:
+                self.world.loop.after(WITNESS_S, peer.witness_death, peer.life, self)
+
+    def witness_death(self, life: int, of: SimNode) -> None:
+        """A connection to another node's process closed; unless the network is in the way, it is known to be dead."""
+        ways = (self.index, of.index), (of.index, self.index)
+        if self.up and self.life == life and not self.paused and not self.world.network.blocked.intersection(ways):
+            self.replica.witnessed(name_hash(of.name), self.now)
+            self._settle()
+
+    def ask_read(self) -> int | None:
+        """Begin a linearizable read; see Replica.ask_read."""
+        token = self.replica.ask_read(self.now)
+        self._settle()
+        return token
+
+    def hand_over(self, to: SimNode) -> None:
+        """Ask this node, if it rules, to give its role to another."""
+        self.replica.hand_over(name_hash(to.name), self.now)
+        self._settle()
 
     def wipe(self) -> None:
         """The disk of a stopped node is replaced by an empty one."""
@@ -168,10 +219,7 @@ class SimNode:
         self.world.checker.wiped(self.book)
 
     def rot(self) -> None:
-        """A byte of a stopped node's files changes, unnoticed until it is read.
-
-        Not at the journal's end: what a disk forgets there looks like a write that never was synced.
-        """
+        """A byte of a stopped node's files changes, unnoticed until it is read."""
         assert not self.up
         random = self.world.random
         paths = [path for path in self.files.paths() if "/journal/" in path or path.endswith("meta.json")]
@@ -179,10 +227,10 @@ class SimNode:
             return
         path = paths[int(random.random() * len(paths))]
         written = len(self.files.contents(path).rstrip(bytes(1)))
-        offset = int(random.random() * (written // 2 if "/journal/" in path else written))
+        offset = int(random.random() * written)
         self.world.loop.say(f"{self.name} has a rotten byte at {offset} of {path}")
         self.files.corrupt(path, offset)
-        self.book.rotten = True
+        self.world.checker.rotted(self.book)
 
     def pause(self) -> None:
         """Stop the process in its tracks (SIGSTOP); its sockets go on filling."""
@@ -310,6 +358,11 @@ class SimNode:
         self.world.marks[type(notice).__name__] += 1
         if isinstance(notice, HaltRequired):
             raise Violation(f"{self.name} halts: {notice.reason}")
+        if isinstance(notice, SuspicionCleared):
+            self.world.checker.cleared(self.book)
+            self._worker.clear_suspect()
+        elif isinstance(notice, ReadReady):
+            self.on_ready(self, notice)
 
     def _data(self, frame: Frame) -> Datagram:
         sealer = self._sealer

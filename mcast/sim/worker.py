@@ -36,6 +36,10 @@ class DiskWorker:
         self._jobs.append(job)
         self.go_on()
 
+    def clear_suspect(self) -> None:
+        """Note at once that the log is whole again."""
+        self._do(self._node.store.clear_suspect)
+
     def go_on(self) -> None:
         """Begin the next job, if nothing is in the way."""
         node = self._node
@@ -91,7 +95,7 @@ class DiskWorker:
             work(*arguments)
         except Stopped:
             node.world.marks["died in a disk call"] += 1
-            node.crash(power=self._syncs and node.world.random.random() < 0.5)
+            node.crash(power=node.world.random.random() < 0.5 and node.may_darken(node))
         except DiskFailed as failure:
             node.world.marks["disk failed"] += 1
             node.world.loop.say(f"{node.name} !! {failure}")

@@ -38,6 +38,7 @@ class Processes:
     `machine` is "module:Class", found in `machine_folder` or installed. `faults` maps a node's id to its fault
     specification; "*" stands for all others. `keep_in` keeps config, journals and logs in that folder. `wrap` maps a
     node's id to words before its command, such as `unshare`'s, that end in becoming the node. `ipv6` moves all to ::1.
+    `hosts` puts them on a LAN instead: an address each, all in `interface`, a CIDR.
 
     Raises on entering:
         ConfigError: a machine or fault that cannot be used. EnvironmentProblem: a node ended; its last words.
@@ -59,6 +60,8 @@ class Processes:
         keep_in: Path | None = None,
         wrap: Mapping[str, Sequence[str]] | None = None,
         ipv6: bool = False,
+        hosts: Sequence[str] = (),
+        interface: str | None = None,
     ) -> None:
         self.config: Config
         self.path: Path
@@ -72,6 +75,8 @@ class Processes:
         self._folder = keep_in
         self._wrap = dict(wrap or {})
         self._ipv6 = ipv6
+        self._hosts = tuple(hosts)
+        self._interface = interface
         self._children: dict[str, Process] = {}
         self._stack = contextlib.AsyncExitStack()
 
@@ -230,7 +235,7 @@ class Processes:
         group = "ff01::77:{:x}{:02x}" if self._ipv6 else "239.77.{}.{}"
         host, interface = ("[::1]", "::1") if self._ipv6 else ("127.0.0.1", "127.0.0.1")
         lines = ["[cluster]", 'name = "local"', f'group = "{group.format(*own)}"', f"port = {free_port_pair()}"]
-        lines += [f'interface = "{interface}"']
+        lines += [f'interface = "{self._interface or interface}"']
         lines += [f'{key} = "{value}"' for key, value in self._settings.items()]
         lines += [f"mtu = {self._mtu}", "allow_faults = true"]
         if self._sealed:
@@ -238,7 +243,8 @@ class Processes:
             lines.append('key_file = "lab.key"')
         for index in range(self._members + self._observers):
             role = "member" if index < self._members else "observer"
-            lines += ["[[node]]", f'id = "n{index + 1}"', f'address = "{host}:{ports[index]}"', f'role = "{role}"']
+            address = f"{self._hosts[index] if self._hosts else host}:{ports[index]}"
+            lines += ["[[node]]", f'id = "n{index + 1}"', f'address = "{address}"', f'role = "{role}"']
         return "\n".join(lines) + "\n"
 
 

@@ -80,7 +80,8 @@ class Service:
         self._enter(Entry(client, list(command), resent=True))
 
     def query(  # what a call may say, each by name
-        self, client: str, *query: Any, level: Level = "session", early: int = 1, late: int = 1, back: int = 0, **more: Any
+        self, client: str, *query: Any, level: Level = "session", early: int = 1, late: int = 1, back: int = 0,
+        **more: Any,
     ) -> None:  # fmt: skip
         """An answer from the state `back` entries ago, saying honestly how old that is."""
         self.now_ns += STEP_NS

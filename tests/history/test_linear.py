@@ -132,7 +132,7 @@ def test_calls_are_searched_key_by_key() -> None:
         call("append", "list", 1, at=10),
     ]
     assert check_registers(calls, "reg") == ([], [])
-    findings, undecided = check_registers([*calls, call("get", "reg2", value=2, at=12)], "reg")
+    findings, _ = check_registers([*calls, call("get", "reg2", value=2, at=12)], "reg")
     assert [finding.text for finding in findings] == ["no order explains the 2 calls on 'reg2'"]
     assert check_registers(calls, "reg", steps_max=1) == ([], ["reg1"])
     with pytest.raises(ValueError, match="append is no operation on a register"):

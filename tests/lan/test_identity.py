@@ -83,14 +83,17 @@ async def test_a_lost_disk_and_a_killed_sequencer(sealed: bool) -> None:
         await put(processes, 3)  # by the votes of those that came back
 
 
-async def test_a_second_process_with_one_id_ends_and_says_why(tmp_path: Path) -> None:
-    async with Processes() as processes:
+@pytest.mark.parametrize("sealed", [False, True])
+async def test_a_second_process_with_one_id_ends_and_says_why(sealed: bool, tmp_path: Path) -> None:
+    async with Processes(sealed=sealed) as processes:
         await processes.live()
         same = await run(processes.path.parent, "node", "--id", "n2")
         assert (same.code, "in use by another process" in same.err) == (4, True), same.err
         text = processes.path.read_text()
         address = processes.config.node("n2").address
         (tmp_path / "lab.toml").write_text(text.replace(address, f"127.0.0.1:{free_ports(1)[0]}"))
+        if sealed:
+            shutil.copy(processes.path.parent / "lab.key", tmp_path)
         copied = await run(tmp_path, "node", "--id", "n2")
         assert (copied.code, "another process already runs as n2" in copied.err) == (4, True), copied.err
         await put(processes, 1)

@@ -12,7 +12,7 @@ from mcast.machine.engine import Engine
 from mcast.machine.executor import UNKNOWN_COMMAND
 from mcast.machine.outcomes import decode_outcomes_untrusted
 from mcast.machine.sessions import APPLIED, OUT_OF_ORDER, OUTCOME_GONE, REUSED, SESSION_EXPIRED
-from mcast.wire.messages import Config, EpochStart, Genesis, encode_message
+from mcast.wire.messages import Config, EpochStart, Genesis, Recovery, encode_message
 from mcast.wire.records import RecordKind, encode_record, split_fragments
 from tests.machine.conftest import Log, Notebook, record
 
@@ -204,6 +204,19 @@ def test_genesis_names_the_cluster(log: Log) -> None:
     assert log.engine.cluster_uuid is None
     log.add(GENESIS)
     assert log.engine.cluster_uuid == b"u" * 16
+
+
+def test_a_recovery_names_another_cluster_and_ends_every_session(log: Log, notebook: Notebook) -> None:
+    log.add(GENESIS)
+    session = log.open()
+    log.send(session, 1, ("note", "a"))
+    payload = encode_message(Recovery(b"v" * 16, Config(2, ()), ()))
+    log.add(encode_record(RecordKind.RECOVERY, 1, 0, 0, 0, payload))
+    assert log.engine.cluster_uuid == b"v" * 16
+    assert log.send(session, 2, ("note", "b")).status == SESSION_EXPIRED
+    assert log.engine.query("count", []) == 1
+    with pytest.raises(Halted, match="RECOVERY does not decode"):
+        log.add(encode_record(RecordKind.RECOVERY, 1, 0, 0, 0, b"x"))
 
 
 def test_queries_are_checked_and_their_failures_told(log: Log) -> None:

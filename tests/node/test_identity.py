@@ -35,7 +35,7 @@ async def test_a_member_without_its_disk_is_readmitted_and_votes_again(which: st
         await c.voting(lost)
         await c.converged()
         assert c.node(lost).shell.store.meta.storage_id != before
-        assert c.machine(lost).get("k") == 2
+        assert await c.ask(lost, "get", "k") == 2
         assert {c.node(node).shell.replica.statistics().config_number for node in c.nodes} == {3}
         other = next(node for node in c.nodes if node not in (lost, c.sequencer))
         await c.kill(other)  # from here on the readmitted one's vote is needed
@@ -52,7 +52,7 @@ async def test_a_founder_without_its_disk_founds_no_second_cluster() -> None:
         await c.voting("n1")
         await c.converged()
         assert {c.node(node).shell.replica.cluster_uuid for node in c.nodes} == {uuid}
-        assert c.machine("n1").get("k") == 1
+        assert await c.ask("n1", "get", "k") == 1
 
 
 async def test_a_founder_without_its_disk_waits_while_nobody_answers() -> None:
@@ -69,7 +69,7 @@ async def test_a_founder_without_its_disk_waits_while_nobody_answers() -> None:
             await c.restart(node)
         await c.voting("n1")
         await c.converged()
-        assert c.machine("n1").get("k") == 1
+        assert await c.ask("n1", "get", "k") == 1
 
 
 async def test_the_last_member_left_is_never_removed() -> None:
@@ -81,7 +81,7 @@ async def test_the_last_member_left_is_never_removed() -> None:
         await c.voting("n2")
         await c.converged()
         assert all(c.node(node).shell.replica.statistics().votes for node in c.nodes)
-        assert c.machine("n2").get("k") == 1
+        assert await c.ask("n2", "get", "k") == 1
 
 
 async def test_a_suspect_says_so_and_is_trusted_once_its_log_is_proven_whole() -> None:
@@ -106,7 +106,7 @@ async def test_a_suspect_says_so_and_is_trusted_once_its_log_is_proven_whole() -
         assert shell.status()["state"] == "live"
         await c.kill(other)
         await c.submit("set", "k", 3)
-        assert c.machine(suspect).get("k") == 3
+        assert await c.ask(suspect, "get", "k") == 3
 
 
 async def test_when_all_lost_their_power_the_best_log_is_trusted() -> None:
@@ -134,7 +134,7 @@ async def test_handover_moves_the_role_and_keeps_every_command() -> None:
         assert moved["epoch"] == epoch + 1
         assert (await running).ok == 200
         await c.converged()
-        assert c.machine(ruler).get("n") == 200
+        assert await c.ask(ruler, "get", "n") == 200
         assert (await connect(c.config).handover(to))["from"] == to
 
 
@@ -165,9 +165,7 @@ async def test_a_sequencer_that_stops_hands_over_first() -> None:
 def twin_of(c: Cluster, node_id: str) -> Node:
     """Another process with the same id, as where the config was copied: its own address and directory."""
     (port,) = free_ports(1)
-    nodes = tuple(
-        replace(node, address=f"127.0.0.1:{port}") if node.id == node_id else node for node in c.config.nodes
-    )
+    nodes = tuple(replace(node, address=f"127.0.0.1:{port}") if node.id == node_id else node for node in c.config.nodes)
     config = replace(c.config, nodes=nodes, data_dir=c.config.folder / "twin")
     return Node(config, node_id, machine=KeyValue(), hub=c.hub)
 
@@ -202,4 +200,4 @@ async def test_of_two_that_started_apart_the_one_without_the_vote_stops() -> Non
         await c.submit("set", "k", 3)
         await c.converged()
         assert all(c.node(node).shell.replica.votes for node in c.nodes)
-        assert [c.machine(node).get("k") for node in c.nodes] == [3, 3, 3]
+        assert [await c.ask(node, "get", "k") for node in c.nodes] == [3, 3, 3]

@@ -1,9 +1,14 @@
-from mcast.limits import UNPROVEN_S
+from collections.abc import Callable
+
+import pytest
+
+from mcast.limits import EPOCH_JUMP_MAX, EPOCH_MAX, UNPROVEN_S
 from mcast.net.faulty import Faults, FaultSpec
 from mcast.net.memory import Hub, MemoryLink
 from mcast.node.transport import Transport, ordered_by_reign
 from mcast.seal.datagram import Opener, Sealer
 from mcast.seal.incarnations import Arrival, Incarnations
+from mcast.seal.keys import KeyRing
 from mcast.wire.envelope import CONTROL, STREAM, Envelope, name_hash
 from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
 from mcast.wire.messages import Busy, Kind, Stale
@@ -12,12 +17,15 @@ ADDRESSES = {"a": ("a", 1), "b": ("b", 2)}
 FRAMES = [make_frame(1, 1, 1, 0, 0, CHAIN_ZERO, b"first"), make_frame(1, 2, 1, 0, 0, CHAIN_ZERO, b"second")]
 
 
-def transport(link: MemoryLink, node: str, incarnation: int = 1, promised: int = 5) -> Transport:
+def transport(
+    link: MemoryLink, node: str, incarnation: int = 1, ring: KeyRing | None = None,
+    promised: Callable[[], int] = lambda: 5,
+) -> Transport:  # fmt: skip
     every = [name_hash(name) for name in ADDRESSES]
     peers = {name_hash(name): address for name, address in ADDRESSES.items()}
     return Transport(
-        link, Sealer(None, "lab", node, bytes([incarnation]) * 16), Opener(None, "lab", every, name_hash(node)),
-        Incarnations(name_hash(node), every, lambda size: bytes(size)), peers, lambda: promised,
+        link, Sealer(ring, "lab", node, bytes([incarnation]) * 16), Opener(ring, "lab", every, name_hash(node)),
+        Incarnations(name_hash(node), every, lambda size: bytes(size)), peers, promised,
     )  # fmt: skip
 
 
@@ -67,6 +75,27 @@ def test_the_stream_channel_counts_first_sent_frames_and_nothing_else() -> None:
     a.stream(FRAMES[:1])
     counters = [arrival.envelope.counter for arrival in b.receive(0.0) if arrival.envelope.channel == STREAM]
     assert counters == [1, 2, 3]
+
+
+@pytest.mark.parametrize("ring", [None, KeyRing((bytes(32),))], ids=["unsealed", "sealed"])
+def test_only_who_holds_a_key_is_believed_an_epoch_far_ahead(ring: KeyRing | None) -> None:
+    hub = Hub()
+    promised = [5]
+    a = transport(hub.link(ADDRESSES["a"]), "a", ring=ring, promised=lambda: promised[0])
+    b = transport(hub.link(ADDRESSES["b"]), "b", 2, ring=ring)
+    a.multicast(Busy(1))
+    b.multicast(Busy(1))
+    for _ in range(4):
+        a.receive(0.0)
+        b.receive(0.0)
+    for promised[0] in (5 + EPOCH_JUMP_MAX, 6 + EPOCH_JUMP_MAX, EPOCH_MAX):
+        a.multicast(Busy(7))
+        a.stream(FRAMES[:1])
+    believed = {arrival.envelope.promised for arrival in b.receive(0.0)}
+    if ring is None:
+        assert believed == {5 + EPOCH_JUMP_MAX} and b.refused() == {"far epoch": 4}
+    else:
+        assert max(believed) == EPOCH_MAX and not b.refused()
 
 
 def test_garbage_is_counted_under_its_reason() -> None:

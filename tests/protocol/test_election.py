@@ -95,14 +95,34 @@ def test_one_vote_an_epoch_and_again_to_the_same_candidate() -> None:
 def test_the_vote_is_durable_before_it_is_given() -> None:
     node = silent("n2")
     node.receive([arrival("n1", VoteRequest(2, 1, 4), promised=2)], 2.0)
-    (promise,) = of(WriteMeta, node.take_effects())
-    assert promise.meta.promised == 2
-    node.completed(promise.ticket, 2.0)
+    effects = node.take_effects()
+    (both,) = of(WriteMeta, effects)
+    assert (both.meta.promised, both.meta.voted_epoch, both.meta.voted_for) == (2, 2, KEY["n1"])
+    assert of(Vote, effects) == []
+    node.completed(both.ticket, 2.0)
+    effects = node.take_effects()
+    assert (of(WriteMeta, effects), of(Vote, effects)[0].granted) == ([], True)
+
+
+def test_a_vote_for_an_epoch_that_was_promised_before_is_durable_before_it_is_given() -> None:
+    node = silent("n2")
+    node.receive([arrival("n1", Stale(1), promised=2)], 2.0)
+    settle(node, 2.0)
+    node.receive([arrival("n1", VoteRequest(2, 1, 4), promised=2)], 2.0)
     effects = node.take_effects()
     (vote,) = of(WriteMeta, effects)
     assert of(Vote, effects) == []
     node.completed(vote.ticket, 2.0)
     assert of(Vote, node.take_effects())[0].granted
+
+
+def test_a_log_that_gets_no_vote_gets_the_promise_alone() -> None:
+    node = silent("n2")
+    node.receive([arrival("n1", VoteRequest(2, 1, 3), promised=2)], 2.0)
+    (promise,) = of(WriteMeta, node.take_effects())
+    assert (promise.meta.promised, promise.meta.voted_epoch) == (2, 0)
+    node.completed(promise.ticket, 2.0)
+    assert not of(Vote, node.take_effects())[0].granted
 
 
 @pytest.mark.parametrize("last", [(1, 3), (0, 900)])

@@ -14,10 +14,13 @@ from mcast.storage.recovery import UUID_UNKNOWN
 from mcast.storage.segment import SEGMENT_BYTES_MIN, decode_header_untrusted, segment_name
 from mcast.storage.segments import OPEN_SEGMENTS_MAX
 from mcast.storage.verdict import Verdict
-from mcast.wire.frame import CHAIN_ZERO, Frame
+from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
+from mcast.wire.messages import Config, Recovery, encode_message
+from mcast.wire.records import RecordKind, encode_record
 
 from .logs import JOURNAL, UUID, a_frame, a_log, genesis_frame
 
+OTHER = bytes(reversed(UUID))
 SIZE = 20_000  # three entries a segment
 
 
@@ -327,6 +330,34 @@ def test_a_truncated_genesis_takes_the_uuid_with_it() -> None:
     assert journal.cluster_uuid == UUID_UNKNOWN
     journal.append([genesis_frame(bytes(15) + b"\1")])
     assert journal.cluster_uuid == bytes(15) + b"\1"
+
+
+def a_recovery(after: Frame, uuid: bytes) -> Frame:
+    payload = encode_message(Recovery(uuid, Config(2, ()), ()))
+    record = encode_record(RecordKind.RECOVERY, 1, 0, 0, 0, payload)
+    return make_frame(after.epoch + 1, after.last + 1, 1, after.last, after.time, after.chain, record)
+
+
+def test_behind_a_recovery_segments_name_its_cluster_and_a_truncation_takes_it_back() -> None:
+    files, journal = begin()
+    log = [genesis_frame()]
+    log += a_log(4, size=SIZE, after=log[0])
+    log.append(a_recovery(log[-1], OTHER))
+    log += a_log(6, size=SIZE, epoch=3, after=log[-1])
+    journal.append(log)  # in one burst: the segments that it rolls before the recovery are still of the first cluster
+    journal.sync()
+    assert journal.cluster_uuid == OTHER
+    names = [segment_name(n) for n in (1, 2, 3, 4)]
+    uuids = [decode_header_untrusted(files.contents(f"{JOURNAL}/{name}")).cluster_uuid for name in names]
+    assert uuids == [UUID_UNKNOWN, UUID, OTHER, OTHER]
+    again, recovery = Journal.open(files, JOURNAL, same_boot=True, segment_bytes=SEGMENT_BYTES_MIN)
+    assert (recovery.verdict, recovery.foundings) == (Verdict.INTACT, ((1, UUID), (6, OTHER)))
+    assert (again.cluster_uuid, everything(again)) == (OTHER, log)
+    again.truncate(5)
+    assert again.cluster_uuid == UUID
+    again.append(a_log(1, epoch=2, after=log[4]))
+    again.sync()
+    assert Journal.open(files, JOURNAL, same_boot=True, segment_bytes=SEGMENT_BYTES_MIN)[0].cluster_uuid == UUID
 
 
 @pytest.mark.parametrize("after", [0, 1])

@@ -1,0 +1,119 @@
+"""A LAN of network namespaces on one machine: a namespace a node, wired to this process's own by a switch.
+
+For processes that were started in a network namespace of their own (`unshare -n`) as root; nothing is visible outside,
+and all of it goes when this process does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from mcast.errors import EnvironmentProblem
+
+NETWORK: Final = "10.77.0.0/24"
+CLIENTS: Final = "clients"
+"""The name of the port that this process, and so every client in it, is at."""
+_COMMAND_S: Final = 10.0
+_FIX: Final = "run as root on Linux with ip, unshare, nsenter and /dev/net/tun"
+
+
+class Lan:
+    """Nodes' namespaces and the switch between them: an async context manager. Raises EnvironmentProblem on entering."""
+
+    def __init__(self, nodes: Sequence[str]) -> None:
+        self.nodes = tuple(nodes)
+        self.hosts = tuple(f"10.77.0.{number}" for number in range(1, len(nodes) + 1))
+        self.wrap: dict[str, list[str]] = {}
+        """Node -> words before a command that run it in the node's namespace."""
+        self._devices = {node: f"mc{number}" for number, node in enumerate((*nodes, CLIENTS))}
+        self._switch: Process
+        self._stack = contextlib.AsyncExitStack()
+
+    async def rule(self, losses: dict[tuple[str, str], float]) -> None:
+        """Replace what is lost: (from, to) -> share, 1 for a cut. Ports are the nodes' ids and CLIENTS."""
+        named = {f"{self._devices[source]}>{self._devices[target]}": loss for (source, target), loss in losses.items()}
+        assert self._switch.stdin is not None
+        self._switch.stdin.write(json.dumps(named).encode() + b"\n")
+        await _expect(self._switch, b"ok\n")
+
+    async def __aenter__(self) -> Self:
+        async with contextlib.AsyncExitStack() as stack:
+            words = [sys.executable, "-m", "mcast.testing.switch", *self._devices.values()]
+            self._switch = await _child(stack, words, b"ready\n")
+            for node, host in zip(self.nodes, self.hosts, strict=True):
+                holder = await _child(stack, ["unshare", "-n", "sh", "-c", "echo held; exec cat"], b"held\n")
+                self.wrap[node] = ["nsenter", f"--net=/proc/{holder.pid}/ns/net"]
+                device = self._devices[node]
+                await _run(["ip", "link", "set", device, "netns", str(holder.pid)])
+                await _address(self.wrap[node], device, host)
+            await _address([], self._devices[CLIENTS], "10.77.0.254")
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+
+def own_namespace(arguments: Iterable[str]) -> list[str]:
+    """The words that run a Python program, by `arguments`, in a network namespace of its own."""
+    return ["unshare", "-n", sys.executable, *arguments]
+
+
+def lan_problem() -> str | None:
+    """Why this process cannot make a Lan even in a namespace of its own; None if it can."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return "not root on Linux"
+    if not Path("/dev/net/tun").exists():
+        return "no /dev/net/tun"
+    missing = [each for each in ("ip", "unshare", "nsenter") if not _found(each)]
+    return f"no {', '.join(missing)} here" if missing else None
+
+
+def _found(program: str) -> bool:
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    return any(os.access(Path(folder) / program, os.X_OK) for folder in folders)
+
+
+async def _address(wrap: list[str], device: str, host: str) -> None:
+    for command in (f"addr add {host}/24 dev {device}", f"link set {device} up", "link set lo up"):
+        await _run([*wrap, "ip", *command.split()])
+
+
+async def _run(words: Sequence[str]) -> None:
+    child = await asyncio.create_subprocess_exec(*words, stdout=PIPE, stderr=PIPE)
+    async with asyncio.timeout(_COMMAND_S):
+        _, told = await child.communicate()
+    if child.returncode:
+        raise EnvironmentProblem(f"{' '.join(words)}: {told.decode(errors='replace').strip()}", _FIX)
+
+
+async def _child(stack: contextlib.AsyncExitStack, words: Sequence[str], says: bytes) -> Process:
+    """A child that lives as long as its input is open, which the kernel closes for it if this process dies."""
+    child = await asyncio.create_subprocess_exec(*words, stdin=PIPE, stdout=PIPE)
+    stack.push_async_callback(_end, child)
+    await _expect(child, says)
+    return child
+
+
+async def _expect(child: Process, says: bytes) -> None:
+    assert child.stdout is not None
+    async with asyncio.timeout(_COMMAND_S):
+        if await child.stdout.readline() != says:
+            raise EnvironmentProblem("a part of the LAN did not come up; its own words are above", _FIX)
+
+
+async def _end(child: Process) -> None:
+    assert child.stdin is not None
+    child.stdin.close()
+    await child.wait()

@@ -1,0 +1,76 @@
+"""Whose log goes on as which cluster."""
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from mcast.protocol.effects import HaltRequired
+from mcast.protocol.lineage import founded, recovered, succeeds
+from mcast.protocol.replica import Replica
+from mcast.wire.frame import Frame, make_frame
+from mcast.wire.messages import Config, Member, Recovery, encode_message
+from mcast.wire.records import RecordKind, encode_record
+
+from .bench import KEY, arrival, core, reign_log, replica, settings, settle
+from .bench import recovered as found
+from .test_following import beat
+
+LOG = reign_log([(1, "n3", 2)])
+ALONE = Member("n1", b"another storage!", "10.0.0.1:1")
+
+
+def recovery_frame(log: list[Frame], former: tuple[Member, ...] = ()) -> Frame:
+    """What `mcast recover` on n1 adds to a log."""
+    uuid = recovered(core("n1", log).cluster_uuid, 5)
+    payload = encode_message(Recovery(uuid, Config(2, (ALONE,)), former))
+    record = encode_record(RecordKind.RECOVERY, 1, 0, 0, 0, payload)
+    newest = log[-1]
+    return make_frame(9, newest.last + 1, 1, newest.last, newest.time, newest.chain, record)
+
+
+def test_a_recovery_succeeds_what_it_came_from_and_of_two_one_prevails() -> None:
+    first, other = founded((1 << 128) - 1), founded(7)
+    one, two = recovered(first, 1), recovered(first, 2)
+    assert first[15] == 0
+    assert succeeds(one, first) and succeeds(recovered(one, 0), two)
+    assert not succeeds(first, one) and not succeeds(first, first)
+    assert succeeds(two, one) and not succeeds(one, two)
+    assert not succeeds(recovered(other, 1), first)
+
+
+def test_a_recovery_in_the_log_names_the_cluster_its_only_voter_and_who_may_come_back() -> None:
+    former = (Member("n1", bytes(16), "10.0.0.1:1"), Member("n7", bytes(16), "10.0.0.7:1"))
+    shared = core("n1", [*LOG, recovery_frame(LOG, former)], 9)
+    assert shared.cluster_uuid == recovered(core("n1", LOG).cluster_uuid, 5)
+    assert shared.voters() == {KEY["n1"]: ALONE.storage_id}
+    assert [name for name, _ in shared.known.values()] == ["n1", "n2", "n3", "n7"]
+    assert shared.commit == LOG[-1].last
+
+
+def heard(node: Replica, uuid: bytes) -> list[object]:
+    """The notices of a node that hears n3 rule another cluster."""
+    node.receive([arrival("n3", replace(beat(LOG, 1), cluster_uuid=uuid), promised=1)], 0.1)
+    settle(node, 0.1)
+    return [notice for notice in node.take_notices() if isinstance(notice, HaltRequired)]
+
+
+def test_a_voter_of_the_cluster_before_halts_and_says_what_to_do() -> None:
+    node = replica("n1", LOG, 1)
+    (halt,) = heard(node, recovered(node.cluster_uuid, 1))
+    assert isinstance(halt, HaltRequired) and "data directory" in halt.reason
+
+
+def test_one_that_had_no_vote_goes_on() -> None:
+    stored = found("n1", LOG, 1)
+    fresh = replace(stored, meta=replace(stored.meta, storage_id=b"fresh".ljust(16)))
+    node = Replica(settings("n1"), fresh, random.Random(1), 0.0)
+    assert heard(node, recovered(node.cluster_uuid, 1)) == []
+    assert node.sequencer == KEY["n3"]
+
+
+@pytest.mark.parametrize("uuid", [b"a foreign one...", bytes(15) + b"\1"])
+def test_a_foreign_cluster_is_counted_and_not_heard(uuid: bytes) -> None:
+    node = replica("n1", LOG, 1)
+    assert heard(node, uuid) == []
+    assert (node.sequencer, node.statistics().counts["foreign cluster"]) == (None, 1)
