@@ -25,7 +25,7 @@ def config(*hosts: str) -> Config:
 def test_the_id_is_inferred_from_a_local_address() -> None:
     assert infer_id(config("10.77.0.11", "10.77.0.12", "[fe80::1]"), {"127.0.0.1", "10.77.0.12"}) == "n2"
     assert infer_id(config("10.77.0.11", "[::1]"), {"::1"}) == "n2"
-    assert infer_id(config("10.77.0.11", "localhost"), {"127.0.0.1", "::1"}) == "n2"
+    assert infer_id(config("10.77.0.11", "127.0.0.1"), {"127.0.0.1", "::1"}) == "n2"
 
 
 @pytest.mark.parametrize(
