@@ -115,7 +115,11 @@ TWIN_STARTS: Final = 3
 REPLAY_WINDOW: Final = 4_096  # datagrams of one channel that may arrive out of order; older ones count as replayed
 
 # Connections
-CONNECTIONS_MAX: Final = 12_288  # open TCP connections of one node: ten thousand idle clients and slack
+CONNECTIONS_MAX: Final = 12_288  # clients connected to one node: ten thousand idle ones and slack
+CONNECTIONS_SPARE: Final = 2 * NODES_MAX  # more of them for peers, and for those who have not introduced themselves
+DESCRIPTORS_RESERVED: Final = 512  # open files of a node besides its clients: those spare ones, journal, sockets
+ACCEPTS_PER_TURN: Final = 8  # TLS handshakes begun in one turn of the loop, 1 ms each: heartbeats must go out between
+CONNECTION_SESSIONS_MAX: Final = 64  # sessions of one connection: an honest client has one at a time
 HANDSHAKE_S: Final = 2.0  # from accept to a whole HELLO; a port scanner holds a connection no longer
 GATEWAY_CLIENT_BYTES: Final = 8 << 20  # unanswered bytes of one client; beyond, its socket is read no more
 GATEWAY_BYTES: Final = 64 << 20  # unanswered bytes of all clients of one gateway; beyond, none submits
@@ -153,5 +157,6 @@ assert SESSION_PENDING_RECORDS_MAX * 1_024 < SESSION_PENDING_BYTES_MAX
 assert WINDOW_BYTES < REORDER_BYTES_MAX <= CACHE_BYTES_MAX, "what is in flight must fit behind a gap"
 assert MTU_MAX < FRAME_BODY_BYTES_MAX
 assert COMMAND_BYTES_MAX < TCP_MESSAGE_BYTES_MAX
+assert CONNECTIONS_SPARE < DESCRIPTORS_RESERVED
 assert EVENTS_CHUNK_BYTES <= EVENTS_PIECE_BYTES < EVENTS_RECENT_BYTES, "what is not on disk yet is in memory"
 assert GATEWAY_WRITE_BYTES > 2 * TCP_MESSAGE_BYTES_MAX, "one whole answer must fit while another leaves"

@@ -25,6 +25,7 @@ from mcast.cli import (
     sim,
     status,
     submit,
+    tail,
     up,
 )
 from mcast.cli.arguments import COMMAND_CONTEXT, WordsCommand
@@ -68,6 +69,7 @@ app.command("node")(node.node)
 app.command("submit", cls=WordsCommand, context_settings=COMMAND_CONTEXT)(submit.submit)
 app.command("query", cls=WordsCommand, context_settings=COMMAND_CONTEXT)(query.query)
 app.command("status")(status.status)
+app.command("tail")(tail.tail)
 app.command("gaps")(gaps.gaps)
 app.command("fault")(fault.fault)
 app.command("handover")(handover.handover)

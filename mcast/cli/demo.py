@@ -55,7 +55,7 @@ def demo(  # noqa: PLR0913 - one a flag
     with an independent computation straight from the data. Exit 0 only when all agree and every lost datagram is
     accounted for.
 
-    Examples: `mcast demo` · `mcast demo --loss 20%` · `mcast demo --no-kill` · `mcast demo --from orders.jsonl --machine shop:Orders`
+    Examples: `mcast demo` · `mcast demo --loss 20% --no-kill` · `mcast demo --from orders.jsonl --machine shop:Orders`
     """
     from mcast.demo.show import Watch
     from mcast.net.faulty import parse_faults
@@ -214,7 +214,7 @@ def takeover_lines(takeover: Takeover | None) -> list[str]:
         return []
     lines = [f"{takeover.killed}, the sequencer, was killed (-9) after {takeover.events:,} events"]
     if takeover.successor is not None:
-        lines.append(f"{takeover.successor} took over: the longest wait for an acknowledgement was {takeover.outage_ms:.0f} ms")
+        lines.append(f"{takeover.successor} took over: the client waited {takeover.outage_ms:.0f} ms for it at most")
     if takeover.restarted:
         lines.append(f"{takeover.killed} was started again: it reads its journal and catches up")
     return lines
@@ -229,9 +229,9 @@ def _view(story: Story, watch: Watch, seconds: float) -> RenderableType:
     ruler = watch.status.get("sequencer")
     rows = [
         [
-            f"{node['id']} (sequencer)" if node["id"] == ruler else node["id"], node["state"] or "down", node["applied_seq"],
-            node["lag_events"], node["gaps_open"], gaps.get(node["id"], {}).get("lost"), node["naks_sent"],
-            node["repairs_received"], node["repairs_sent"],
+            f"{node['id']} (sequencer)" if node["id"] == ruler else node["id"], node["state"] or "down",
+            node["applied_seq"], node["lag_events"], node["gaps_open"], gaps.get(node["id"], {}).get("lost"),
+            node["naks_sent"], node["repairs_received"], node["repairs_sent"],
         ]
         for node in watch.status.get("nodes", [])
     ]  # fmt: skip

@@ -39,7 +39,7 @@ class Takeover:
 
 
 class Killing:
-    """Kills and restarts; `tell` hears each change of what is known. Use it for one stream, and await `ended` after it."""
+    """Kills and restarts; `tell` hears each change of what is known. For one stream; await `ended` after that."""
 
     def __init__(self, cluster: Processes, tell: Callable[[Takeover], None]) -> None:
         self._cluster = cluster
@@ -66,7 +66,7 @@ class Killing:
             yield command
 
     def acknowledged(self, known: int, epoch: Callable[[], int | None]) -> None:
-        """So many commands are acknowledged by now, the last one in `epoch()`, which is asked for only while it matters."""
+        """So many commands are acknowledged by now, the last one in `epoch()`, which is asked only while it matters."""
         self._known = known
         if self._taken_over.is_set():
             return

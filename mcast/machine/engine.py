@@ -25,6 +25,7 @@ from mcast.machine.sessions import APPLIED, SESSION_EXPIRED, Kept, SessionTable
 from mcast.wire.frame import CHAIN_BYTES, CHAIN_ZERO, Frame
 from mcast.wire.messages import decode_genesis_untrusted, decode_recovery_untrusted
 from mcast.wire.records import NONCE_BYTES, Record, RecordKind, decode_records_untrusted
+from mcast.wire.stream import OUTCOMES_HEAD
 
 _FRAME: Final = struct.Struct("!QQI")
 _RECORD: Final = struct.Struct("!BIQQ")
@@ -70,9 +71,9 @@ class Engine:
         self.result_chain = CHAIN_ZERO
         self.cluster_uuid: bytes | None = None
         self.sessions = SessionTable(contiguous=contiguous)
-        self.on_frame: Callable[[Frame, list[tuple[int, bytes]]], None] | None = None
-        """Called with each applied frame and its executed records' outcomes, each under the `seq` of `Applied`."""
-        self._executed: list[tuple[int, bytes]] = []
+        self.on_frame: Callable[[Frame, list[bytes]], None] | None = None
+        """Called with each applied frame and its executed records' outcomes, as EVENTS carries them, in parts."""
+        self._executed: list[bytes] = []
         self._executor = Executor(machine)
         self._assembly = Assembly(cut=cut)
         self._watched: set[int] = set()
@@ -243,7 +244,7 @@ class Engine:
             if kept is None and status == APPLIED:
                 executed = NOTHING if kind == _NOOP else self._executor.run(payload, count, seq)
                 if self.on_frame is not None and kind != _NOOP:
-                    self._executed.append((seq, executed))
+                    self._executed += (OUTCOMES_HEAD.pack(seq, len(executed)), executed)
                 kept = Kept(request, count, seq, frame.epoch, mark, executed)
                 self.sessions.keep(session, kept)
             expected = session.last + 1

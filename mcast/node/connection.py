@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 
 from mcast.errors import DecodeError
 from mcast.limits import GATEWAY_WRITE_BYTES, HANDSHAKE_S
+from mcast.node.readbuffer import LEAN_BYTES, READ_BYTES, set_read_buffer
 from mcast.wire.stream import Failure, Hello, Splitter, StreamKind, decode_stream_untrusted, pack_message
 
 HELLO_BYTES_MAX: Final = 512  # bytes of a first message; nobody unknown may make a node hold more
@@ -15,9 +16,6 @@ HELLO_BYTES_MAX: Final = 512  # bytes of a first message; nobody unknown may mak
 
 class ConnectionOwner(Protocol):
     """The gateway, as its connections see it."""
-
-    def accept(self, connection: Connection) -> bool:
-        """Whether there is room for one more connection."""
 
     def greet(self, connection: Connection, hello: Hello) -> bytes:
         """The WELCOME for this HELLO. Raises DecodeError to refuse it."""
@@ -38,6 +36,11 @@ class ConnectionOwner(Protocol):
 class Connection(asyncio.Protocol):
     """A client's or peer's connection, made when it is accepted. `hello` is None until it has introduced itself."""
 
+    __slots__ = (
+        "_lean", "_owner", "_posted", "_splitter", "_timer", "_transport", "congested", "hello", "nonces", "paused",
+        "sessions", "unanswered_bytes",
+    )  # fmt: skip
+
     def __init__(self, owner: ConnectionOwner) -> None:
         self.hello: Hello | None = None
         self.sessions: set[int] = set()
@@ -46,6 +49,8 @@ class Connection(asyncio.Protocol):
         self.paused = False
         self.congested = False
         self._posted: list[bytes] = []
+        self._lean = False
+        """Whether little is read at a time, as from a client that says little: see `set_read_buffer`."""
         self._owner = owner
         self._splitter = Splitter(HELLO_BYTES_MAX)
         self._transport: asyncio.Transport | None = None
@@ -111,15 +116,15 @@ class Connection(asyncio.Protocol):
         """Wait for HELLO, not for long."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        if not self._owner.accept(self):
-            self._owner.hostile("too many connections")
-            self._timer.cancel()
-            transport.abort()
+        self._lean = set_read_buffer(transport, LEAN_BYTES)
 
     def data_received(self, data: bytes) -> None:
         """Cut into messages, hand them on as one burst."""
         if not self.open:
             return
+        if self._lean and len(data) >= LEAN_BYTES // 2:
+            assert self._transport is not None
+            self._lean = not set_read_buffer(self._transport, READ_BYTES)
         try:
             messages = self._splitter.feed(data)
             if messages and self.hello is None:
@@ -141,6 +146,8 @@ class Connection(asyncio.Protocol):
 
     def _late(self) -> None:
         self._owner.hostile("no TLS handshake" if self._transport is None else "no HELLO in time")
+        if self._transport is None:
+            self._owner.gone(self)
         self.abort()
 
     def pause_writing(self) -> None:

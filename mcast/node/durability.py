@@ -86,6 +86,8 @@ class GroupCommit:
         except DiskFull:
             self._keep_unwritten(ticket, frames)
         else:
+            if self._marks is None and frames[0].epoch == 0:
+                self._store.sync_finish(self._store.sync_begin())  # a cluster whose GENESIS is gone is never founded again
             self._written.append(ticket)
 
     def truncate(self, ticket: int, last: int) -> None:

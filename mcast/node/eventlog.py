@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
 from mcast.errors import DecodeError, Gone
-from mcast.limits import EVENTS_CHUNK_BYTES, EVENTS_PIECE_BYTES, EVENTS_RECENT_BYTES
+from mcast.limits import EVENTS_CHUNK_BYTES, EVENTS_PIECE_BYTES, EVENTS_RECENT_BYTES, FRAME_BODY_BYTES_MAX
 from mcast.storage.outcomes import OutcomeLog
-from mcast.wire.frame import Frame
+from mcast.wire.frame import FRAME_HEADER_BYTES, Frame
 from mcast.wire.records import RecordKind, decode_fragment_untrusted, decode_records_untrusted
-from mcast.wire.stream import pack_events, pack_outcomes
+from mcast.wire.stream import OUTCOMES_HEAD, pack_events
 
 _log: Final = logging.getLogger("mcast.node")
 
@@ -40,11 +40,7 @@ class Batch(NamedTuple):
     told: int
 
 
-class _Applied(NamedTuple):
-    frame: Frame
-    outcomes: tuple[bytes, ...]
-    """Packed for EVENTS, in parts of about a chunk; one record's are never divided."""
-    size: int
+_Applied = tuple[Frame, bytes]  # a frame, and its records' outcomes as EVENTS carries them
 
 
 class EventLog:
@@ -59,6 +55,7 @@ class EventLog:
         self._failing = False
         self._recent: deque[_Applied] = deque()
         self._recent_bytes = 0
+        """Of those that are written."""
         self._unwritten: list[_Applied] = []
         self._unwritten_bytes = 0
         self._packed: tuple[tuple[int, int], list[bytes]] = ((0, 0), [])
@@ -67,23 +64,23 @@ class EventLog:
     def low_water(self) -> int:
         """The first event that `read` still gives."""
         kept = self._journal.low_water
-        return max(self._low, min(kept, self._recent[0].frame.first) if self._recent else kept)
+        return max(self._low, min(kept, self._recent[0][0].first) if self._recent else kept)
 
-    def take(self, frame: Frame, outcomes: Sequence[tuple[int, bytes]]) -> None:
+    def take(self, frame: Frame, outcomes: Sequence[bytes]) -> None:
         """A frame was applied. What a broken disk does to older outcomes is no reason to stop applying."""
-        packed = _divided(outcomes) if outcomes else ()
-        one = _Applied(frame, packed, frame.size + sum(map(len, packed)))
+        packed = b"".join(outcomes)
+        applied = frame, packed
         if not self.last:
             self._low = frame.first
-        self.last = frame.last
-        self._recent.append(one)
-        self._unwritten.append(one)
-        self._recent_bytes += one.size
-        self._unwritten_bytes += one.size
+        self.last = frame.first + frame.count - 1
+        self._recent.append(applied)
+        self._unwritten.append(applied)
+        self._unwritten_bytes += FRAME_HEADER_BYTES + len(frame.body) + len(packed)
         if self._unwritten_bytes >= EVENTS_PIECE_BYTES:
+            self._recent_bytes += self._unwritten_bytes
             self._write()
             while self._recent_bytes > EVENTS_RECENT_BYTES and len(self._recent) > 1:
-                self._recent_bytes -= self._recent.popleft().size
+                self._recent_bytes -= _size(self._recent.popleft())
 
     def beginning(self, first: int) -> int:
         """Where to begin so that the event that is, or holds, number `first` is whole: its command's first fragment.
@@ -113,7 +110,7 @@ class EventLog:
             return Batch([], first, told)
         if first < self.low_water:
             raise _gone(first, self.low_water)
-        if self._recent and first >= self._recent[0].frame.first:
+        if self._recent and first >= self._recent[0][0].first:
             return self._read_recent(first)
         frames = self._journal.read(first, EVENTS_CHUNK_BYTES)
         if not frames:
@@ -137,41 +134,40 @@ class EventLog:
             raise _gone(seq, self.low_water)
         if seq > self.last:
             return None
-        if self._recent and seq >= self._recent[0].frame.first:
-            return next(one.frame for one in reversed(self._recent) if one.frame.first <= seq)
+        if self._recent and seq >= self._recent[0][0].first:
+            return next(frame for frame, _ in reversed(self._recent) if frame.first <= seq)
         return next(iter(self._journal.read(seq, 0)), None)
 
     def _read_recent(self, first: int) -> Batch:
         taken: list[_Applied] = []
         for one in reversed(self._recent):
             taken.append(one)
-            if one.frame.first <= first:
+            if one[0].first <= first:
                 break
         taken.reverse()
         end = size = 0
-        while end < len(taken) and (not end or size + taken[end].size <= EVENTS_CHUNK_BYTES):
-            size += taken[end].size
+        while end < len(taken) and (not end or size + _size(taken[end]) <= EVENTS_CHUNK_BYTES):
+            size += _size(taken[end])
             end += 1
         del taken[end:]
-        last = taken[-1].frame.last
-        key = taken[0].frame.first, last
+        last = taken[-1][0].last
+        key = taken[0][0].first, last
         if self._packed[0] != key:  # subscribers who read as it happens all get the same bytes
-            outcomes = [part for one in taken for part in one.outcomes]
-            self._packed = key, _messages(outcomes, [one.frame for one in taken])
+            self._packed = key, _messages([outcomes for _, outcomes in taken], [frame for frame, _ in taken])
         return Batch(self._packed[1], last + 1, last)
 
     def _write(self) -> None:
         """What is in memory only. If the disk does not take it, begin anew with what comes."""
-        frames, self._unwritten, self._unwritten_bytes = self._unwritten, [], 0
-        parts = [part for one in frames for part in one.outcomes]
+        frames, size = self._unwritten, self._unwritten_bytes
+        self._unwritten, self._unwritten_bytes = [], 0
         try:
-            if sum(map(len, parts)) <= EVENTS_PIECE_BYTES:
-                if parts:
-                    self._log.append(frames[0].frame.first, frames[-1].frame.last, b"".join(parts))
+            if size <= EVENTS_PIECE_BYTES + FRAME_BODY_BYTES_MAX:
+                if data := b"".join([outcomes for _, outcomes in frames]):
+                    self._log.append(frames[0][0].first, frames[-1][0].last, data)
             else:
-                for one in frames:
-                    for part in one.outcomes:
-                        self._log.append(one.frame.first, one.frame.last, part)
+                for frame, outcomes in frames:
+                    for part in _divided(outcomes):
+                        self._log.append(frame.first, frame.last, part)
             self._log.forget(self._journal.low_water)
         except OSError as error:
             if not self._failing:
@@ -198,11 +194,21 @@ def _fragment_at(frame: Frame, seq: int) -> tuple[int, int]:
     return 0, 1
 
 
-def _divided(outcomes: Sequence[tuple[int, bytes]]) -> tuple[bytes, ...]:
-    packed = [pack_outcomes(seq, one) for seq, one in outcomes]
-    if sum(map(len, packed)) <= EVENTS_CHUNK_BYTES:
-        return (b"".join(packed),)
-    return tuple(packed)
+def _size(applied: _Applied) -> int:
+    return FRAME_HEADER_BYTES + len(applied[0].body) + len(applied[1])
+
+
+def _divided(outcomes: bytes) -> list[bytes]:
+    """Outcomes in parts of about a chunk; one record's stay together."""
+    parts: list[bytes] = []
+    start = at = 0
+    while at < len(outcomes):
+        end = at + OUTCOMES_HEAD.size + OUTCOMES_HEAD.unpack_from(outcomes, at)[1]
+        if at > start and end - start > EVENTS_CHUNK_BYTES:
+            parts.append(outcomes[start:at])
+            start = at
+        at = end
+    return [*parts, outcomes[start:]] if start < at else parts
 
 
 def _messages(outcomes: Sequence[bytes], frames: Sequence[Frame]) -> list[bytes]:
@@ -210,7 +216,7 @@ def _messages(outcomes: Sequence[bytes], frames: Sequence[Frame]) -> list[bytes]
     messages: list[bytes] = []
     waiting: list[bytes] = []
     size = 0
-    for part in outcomes:
+    for part in [part for one in outcomes for part in ([one] if len(one) <= EVENTS_CHUNK_BYTES else _divided(one))]:
         if waiting and size + len(part) > EVENTS_CHUNK_BYTES:
             messages.append(pack_events(b"".join(waiting), ()))
             waiting, size = [], 0

@@ -13,11 +13,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mcast.client.link import Dialer
 from mcast.errors import DecodeError, EnvironmentProblem, Error
-from mcast.limits import CONNECTIONS_MAX, GATEWAY_BYTES, GATEWAY_CLIENT_BYTES, HANDSHAKE_S, PENDING_BYTES_MAX
+from mcast.limits import (
+    ACCEPTS_PER_TURN,
+    CONNECTIONS_SPARE,
+    GATEWAY_BYTES,
+    GATEWAY_CLIENT_BYTES,
+    HANDSHAKE_S,
+    PENDING_BYTES_MAX,
+)
 from mcast.node.catchup import Fetcher, FetchServer
 from mcast.node.connection import Connection
 from mcast.node.forward import Forwarder, Group
 from mcast.node.handover import Handovers
+from mcast.node.listener import listen, open_listener, room_for_connections
 from mcast.node.queries import Queries
 from mcast.node.submissions import Submissions
 from mcast.node.subscriptions import Subscriptions
@@ -45,6 +53,8 @@ BACKLOG_POLL_S: Final = 0.01  # between looks whether paused clients may go on, 
 KEEPALIVE_LOOKS: Final = 25  # looks after which paused clients hear a PONG: a quarter of a second
 DRAIN_S: Final = 1.0  # a stopping gateway waits this long for its clients' answers
 FLUSH_S: Final = 0.5  # ... and this long for what was written to leave
+_TOO_MANY: Final = "too many connections"
+_TRY_ANOTHER: Final = "that is as many as it may; try another node"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +89,10 @@ class Gateway:
         self._handovers = Handovers(shell, self._report)
         self._fetcher = Fetcher(shell, dialer)
         self._connections: set[Connection] = set()
+        """All that were accepted, whether they have said who they are or not."""
+        self._clients: set[Connection] = set()
+        self.clients_max = 0
+        """Clients that this process has file descriptors for."""
         self._paused: set[Connection] = set()
         self._hostile: Counter[str] = Counter()
         self._server: asyncio.Server | None = None
@@ -105,11 +119,19 @@ class Gateway:
         shell = self._shell
         node = shell.config.node(shell.node_id)
         context = _server_context(shell)
+        self.clients_max = room_for_connections(node.id)
+        words = b"" if context else pack_message(StreamKind.ERROR, Failure(0, f"{node.id} is full; {_TRY_ANOTHER}"))
         try:
-            self._server = await asyncio.get_running_loop().create_server(
-                lambda: Connection(self), node.host, node.port, ssl=context, backlog=1_024, reuse_address=True,
-                ssl_handshake_timeout=HANDSHAKE_S if context else None,
-            )  # fmt: skip
+            listener = open_listener(node.host, node.port, self._is_full, words, lambda: self.hostile(_TOO_MANY))
+            try:
+                self._server = await asyncio.get_running_loop().create_server(
+                    self._accept, sock=listener, ssl=context, backlog=ACCEPTS_PER_TURN,
+                    ssl_handshake_timeout=HANDSHAKE_S if context else None,
+                )  # fmt: skip
+                listen(listener)
+            except BaseException:
+                listener.close()
+                raise
         except OSError as error:
             raise _listen_problem(error, node.id, node.address) from None
         shell.on_applied.append(self._applied)
@@ -145,7 +167,7 @@ class Gateway:
         if drain_s > 0:
             for connection in list(self._connections):
                 connection.close()
-            await self._wait_until(lambda: not self._connections, FLUSH_S)
+            await self._wait_until(lambda: not any(one.open for one in self._connections), FLUSH_S)
         for connection in list(self._connections):
             connection.abort()
 
@@ -159,14 +181,9 @@ class Gateway:
     def statistics(self) -> GatewayStatistics:
         """Counters at this moment."""
         return GatewayStatistics(
-            len(self._connections), self._submissions.sessions, self._submissions.size, self._queries.answered,
+            sum(one.open for one in self._connections), self._submissions.sessions, self._submissions.size, self._queries.answered,
             self._fetcher.fetched_frames, dict(self._hostile),
         )  # fmt: skip
-
-    def accept(self, connection: Connection) -> bool:
-        """Whether there is room for one more connection."""
-        self._connections.add(connection)
-        return len(self._connections) <= CONNECTIONS_MAX and not self._stopping
 
     def greet(self, connection: Connection, hello: Hello) -> bytes:
         """Answer HELLO. Raises DecodeError for another version, another cluster or an unknown peer."""
@@ -183,6 +200,10 @@ class Gateway:
             if peer_node(secured) != hello.node:
                 raise DecodeError("unknown peer", f"its certificate is not that of {hello.node!r}")
             shell.proven(name_hash(hello.node), hello.incarnation)
+        if hello.role == "client":
+            if len(self._clients) >= self.clients_max:
+                raise DecodeError(_TOO_MANY, f"{shell.node_id} serves {self.clients_max} clients; {_TRY_ANOTHER}")
+            self._clients.add(connection)
         commands, queries = dict(shell.engine.commands), dict(shell.engine.queries)
         welcome = Welcome(
             shell.node_id, shell.config.name, shell.record_max, commands, queries, shell.incarnation,
@@ -221,6 +242,7 @@ class Gateway:
     def gone(self, connection: Connection) -> None:
         """The connection has ended: nobody waits there any more."""
         self._connections.discard(connection)
+        self._clients.discard(connection)
         self._paused.discard(connection)
         self._fetches.gone(connection)
         self._subscriptions.gone(connection)
@@ -230,6 +252,15 @@ class Gateway:
     def hostile(self, reason: str) -> None:
         """Count a connection closed for what it sent, or did not send or read."""
         self._hostile[reason] += 1
+
+    def _accept(self) -> Connection:
+        """One more connection; before its TLS handshake, if it needs one."""
+        connection = Connection(self)
+        self._connections.add(connection)
+        return connection
+
+    def _is_full(self) -> bool:
+        return self._stopping or len(self._connections) >= self.clients_max + CONNECTIONS_SPARE
 
     def _take(self, connection: Connection, peer: bool, groups: list[Group]) -> None:
         if self._shell.halted is not None:
@@ -279,6 +310,7 @@ class Gateway:
     def _status(self, connection: Connection, ask: Any) -> None:
         status = {**self._shell.status(), "queries": self._queries.answered}
         status["refused_connections"] = dict(self._hostile)
+        status["clients"], status["clients_max"] = len(self._clients), self.clients_max
         catching_up = self._fetcher.progress()
         if catching_up is not None:
             status["catch_up"] = catching_up

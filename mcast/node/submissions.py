@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from mcast.errors import DecodeError
+from mcast.limits import CONNECTION_SESSIONS_MAX
 from mcast.node.connection import Connection
 from mcast.node.forward import Group
 from mcast.node.served import ServedSessions
@@ -53,14 +55,30 @@ class Submissions:
 
     def keep(self, connection: Connection, first: Record, group: Group) -> None:
         """Remember a client's group until it comes back applied. A CLOSE is not waited for."""
+        if first.kind == RecordKind.CLOSE:
+            self._release(connection, first.session)
+            return
+        if len(connection.sessions) + len(connection.nonces) >= CONNECTION_SESSIONS_MAX:
+            self._check_known(connection, first)
         if first.kind == RecordKind.OPEN:
             nonce = bytes(first.payload)
             self._shell.engine.watch_nonce(nonce)
             self._served.keep_open(connection, nonce, group)
-        elif first.kind != RecordKind.CLOSE:
+        else:
             served = self._served.bind(first.session, connection)
             self._shell.engine.watch(first.session)
             self._served.keep(served, first.request, group)
+
+    def _check_known(self, connection: Connection, first: Record) -> None:
+        """Raise DecodeError for one session more: whoever opens so many would fill the cluster's table."""
+        opens = first.kind == RecordKind.OPEN
+        if not (bytes(first.payload) in connection.nonces if opens else first.session in connection.sessions):
+            raise DecodeError("too many sessions", f"one connection serves {CONNECTION_SESSIONS_MAX}")
+
+    def _release(self, connection: Connection, session: int) -> None:
+        if session in connection.sessions:
+            self._served.release(session)
+            self._shell.engine.unwatch(session)
 
     def resend(self) -> None:
         """Hand over everything unanswered once more, each session's in order."""
@@ -113,5 +131,7 @@ class Submissions:
             seq = one.expected
         elif not self._served.forget(served, one.request):
             return None, b""
+        elif one.status == Status.EXPIRED and not served.unanswered:
+            self._release(served.connection, one.session)
         result = Result(one.session, one.request, one.count, seq, one.epoch, one.status, one.outcomes)
         return served.connection, pack_message(StreamKind.RESULT, result)

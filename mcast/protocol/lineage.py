@@ -21,7 +21,7 @@ def founded(drawn: int) -> bytes:
 
 
 def recovered(before: bytes, drawn: int) -> bytes:
-    """The uuid of the cluster that goes on with the log of `before`, from 56 random bits; at most RECOVERIES_MAX times."""
+    """The uuid of the cluster that goes on with `before`'s log, from 56 random bits; at most RECOVERIES_MAX times."""
     return before[:_KEPT] + drawn.to_bytes(7, "big") + bytes([before[15] + 1])
 
 

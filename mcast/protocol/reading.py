@@ -33,6 +33,8 @@ class Reading:
         self._waiting: list[int] = []
         self._out: tuple[int, ...] = ()
         self._nonce = 0
+        self._asked_epoch = 0
+        """Of the sequencer that the request went to; 0: to none, but to all by a survey."""
         self._sent = 0.0
         self._retry_s = READ_RETRY_S
         self._index: ReadIndex | None = None
@@ -71,8 +73,8 @@ class Reading:
             self.index_given(index, now)
 
     def index_given(self, index: ReadIndex, now: float) -> None:
-        """An index for the request that is out."""
-        if index.nonce == self._nonce and self._out:
+        """An index for the request that is out; a later one for the same request, asked again, would serve no better."""
+        if index.nonce == self._nonce and self._out and self._index is None:
             self._index = index
             self.confirmed(self._confirmed, now)
 
@@ -96,10 +98,18 @@ class Reading:
             core.trust()
 
     def tick(self, now: float) -> None:
-        """Ask again what got no answer."""
-        if (self._waiting or self._out) and now >= self._sent + self._retry_s:
-            self._waiting = [*self._out, *self._waiting]
-            self._request(now)
+        """Ask again what got no answer: the same request, else an answer that takes longer than a retry never counts."""
+        core = self.core
+        if not (self._waiting or self._out) or now < self._sent + self._retry_s:
+            return
+        if self._out and core.sequencer is not None and self._asked_epoch == core.promised:
+            self._sent = now
+            self._retry_s = min(2 * self._retry_s, SURVEY_RETRY_S)
+            if self._index is None and not core.reigning:
+                core.send(core.sequencer, Read(core.promised, self._nonce))
+            return
+        self._waiting = [*self._out, *self._waiting]
+        self._request(now)
 
     def deadline(self) -> float:
         """When `tick` has work next."""
@@ -146,6 +156,7 @@ class Reading:
         if not self._out:
             return
         self._nonce = core.random.getrandbits(63)
+        self._asked_epoch = core.promised if core.sequencer is not None else 0
         if core.reigning:
             return  # the sequencer's own half looks at `asked_of_self`
         if core.sequencer is not None:

@@ -225,9 +225,8 @@ class Sequencing:
         """When `tick` has work next."""
         if not self.core.reigning:
             return self._beat_due
-        handing = self._last_hand + READ_RETRY_S if self._successor else float("inf")
         return min(
-            self._beat_due, self._prove_due, handing, self._confirmed_at + self.core.settings.election_timeout_s[1]
+            self._beat_due, self._prove_due, self._hand_due, self._confirmed_at + self.core.settings.election_timeout_s[1]
         )
 
     def read_asked(self, requester: int, nonce: int) -> None:
@@ -289,6 +288,17 @@ class Sequencing:
     def _prove_due(self) -> float:
         """When a round that reads wait for is to be begun again: an answer may have been lost."""
         return self._last_beat + READ_RETRY_S if self.reads.unproven(self._confirmed) else float("inf")
+
+    @property
+    def _hand_due(self) -> float:
+        """When the successor is to be appointed again, or given up; until it holds the whole log its acks decide."""
+        if self._successor is None:
+            return float("inf")
+        to, until = self._successor
+        standing = self.standings.get(to)
+        if standing is None or standing.seq != self.core.log.last_seq:
+            return until
+        return min(until, self._last_hand + READ_RETRY_S)
 
     def _serve_reads(self, now: float) -> None:
         core = self.core

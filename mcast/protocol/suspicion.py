@@ -58,6 +58,7 @@ class Suspicion:
             self.core.trust()
 
     def _judge(self) -> None:
-        if self._reports.keys() >= self.core.voters().keys():
+        voters = self.core.voters()
+        if voters and self._reports.keys() >= voters.keys():
             self._floor = max(self._reports.values())
             self.review()

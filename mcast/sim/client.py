@@ -62,6 +62,8 @@ class SimClient:
         self.issued = 0
         self.newest = 0
         """The highest command that was answered: all before it have been executed too."""
+        self.newest_seq = 0
+        """The highest event that it was told of."""
         self.wanted = habits.commands_max
         self.gone = False
         """It takes no part any more."""
@@ -212,6 +214,7 @@ class SimClient:
         del self._pending[result.request]
         self.answered += pending.count
         self.newest = max(self.newest, pending.number + pending.count - 1)
+        self.newest_seq = max(self.newest_seq, result.seq + pending.count - 1)
         for at in range(pending.count):
             self._world.checker.acknowledged(self.index, pending.number + at, result.seq + at)
 

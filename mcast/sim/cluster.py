@@ -1,17 +1,24 @@
 """A whole simulated cluster: nodes, clients, network and disks in one virtual second after another.
 
-A run has two halves. In the first, anything goes wrong as its plan says, and safety must hold at every step. Then
-everything is healed for good, and within a bound the cluster must be whole: a sequencer, every command answered, every
-gap closed, every node at the same event with the same chain and the same results.
+A run has three parts. In the first, anything goes wrong as its plan says, and safety must hold at every step. Then some
+majority is healed while all others stay dead, and within a bound it must answer commands and reads. Then everything is
+healed for good, and within a bound the cluster must be whole: a sequencer, every member voting, every command and read
+answered, every gap closed, every node at the same event with the same chain and the same results.
+
+What the fabric promises holds while a majority lives; so no fault takes the disks, or the unsynced writes, of more than
+a majority can spare. One does: a blackout that hits every machine at once. With unsynced writes it may cost what no disk
+holds, but no more; and all must come back before anybody may count on anything.
 """
 
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from random import Random
 from typing import Final
 
 from mcast.machine.engine import Applied
+from mcast.protocol.effects import ReadReady
 from mcast.protocol.replica import Settings
 from mcast.protocol.rules import Rules
 from mcast.sim.client import SimClient
@@ -20,8 +27,15 @@ from mcast.sim.loop import Loop
 from mcast.sim.network import Network, Weather
 from mcast.sim.node import DiskSpeed, SimNode, World
 from mcast.sim.plan import Fault, Plan
+from mcast.sim.reads import Reader
+from mcast.sim.voters import disks, suffices
 
-HEAL_S: Final = 12.0  # virtual seconds in which a healed cluster must be whole
+HEAL_S: Final = 12.0  # virtual seconds in which a healed majority must make progress, a healed cluster be whole
+FAIR: Final = 0.1  # loss that a bare majority can bear: every answer counts, and worse can keep an election going for long
+COMMANDS_OF_MAJORITY: Final = 2  # of each client
+WRITE_BACK_S: Final = 0.4  # on average, until a kernel writes unsynced pages to its disk by itself
+WALL_CLOCK_NS: Final = int(2e18)  # where wall clocks may stand: anywhere in 63 years
+DISK_LOSSES: Final = frozenset({"wipe", "rot"})
 LATE_S: Final = 0.1  # after which every datagram has arrived, however late
 COMMANDS_AFTER_HEALING: Final = 3  # of each client
 RECEIVE_WINDOW_BYTES: Final = 1 << 20
@@ -36,7 +50,7 @@ class Cluster:
         self.random = Random(f"{plan.seed}:run")
         self.network = Network(self.loop, Random(f"{plan.seed}:network"), plan.weather)
         names = [f"n{index + 1}" for index in range(plan.members + plan.observers)]
-        self.checker = Checker(names)
+        self.checker = Checker(names, lambda: self.loop.now)
         self.world = World(self.loop, self.network, self.checker, self.random, names)
         members = tuple((name, f"10.0.0.{at + 1}:7700") for at, name in enumerate(names[: plan.members]))
         for index, name in enumerate(names):
@@ -65,6 +79,9 @@ class Cluster:
                 cache_bytes=plan.cache_bytes,
             )
             node.on_applied = self._results
+            node.on_ready = self._ready
+            node.may_darken = self._may_darken
+            node.wall_clock = lambda: int(self.random.random() * WALL_CLOCK_NS)
             self.world.nodes.append(node)
         self.nodes = self.world.nodes
         self.network.nodes = list(self.nodes)
@@ -72,15 +89,22 @@ class Cluster:
             SimClient(self.world, index, plan.habits, Random(f"{plan.seed}:client:{index}"))
             for index in range(plan.clients)
         ]
+        self.reader = Reader(self.world, self.clients, Random(f"{plan.seed}:reads"), plan.read_pause_s)
         self.faults_done = 0
+        self._calm = plan.weather
+        self._kept_down: set[int] = set()
 
     def run(self) -> None:
-        """Both halves. Raises Violation."""
+        """All three parts. Raises Violation."""
         self.start()
         for fault in self.plan.faults:
             self.loop.at(fault.at, self._break, fault)
         self.loop.run(self.plan.trouble_s)
+        if self.heal_some() and not self.checker.extinct and not self.loop.run(self.loop.now + HEAL_S, self.has_progressed):
+            raise Violation(f"no progress {HEAL_S} s after healing a majority: {self.what_is_awaited()}")
         self.heal()
+        if self.checker.extinct:
+            return
         if not self.loop.run(self.loop.now + HEAL_S, self.is_whole):
             raise Violation(f"not whole {HEAL_S} s after healing: {self.what_is_missing()}")
         if self.plan.reconciles:
@@ -91,21 +115,57 @@ class Cluster:
         """All nodes and clients begin within the first moments."""
         for node in self.nodes:
             self.loop.after(self.random.random() * 0.05, self._start, node)
+            if not node.syncs:
+                self._write_back(node)
         for client in self.clients:
             client.begin()
+        if self.clients:
+            self.reader.begin()
+
+    def heal_some(self) -> bool:
+        """Let a majority work, and nobody else; False when there is none that could, so soon or after so much."""
+        some = self._majority()
+        if not some:
+            return False
+        names = ", ".join(self.nodes[index].name for index in sorted(some))
+        self.loop.say(f"-- healed: {names} alone")
+        self._kept_down = set(range(len(self.nodes))) - some
+        calm = self.plan.weather
+        self._mend(replace(calm, loss=min(calm.loss, FAIR), shared_loss=min(calm.shared_loss, FAIR)))
+        for index in sorted(self._kept_down):
+            if self.nodes[index].up:
+                self.nodes[index].crash(power=self.random.random() < 0.5 and self._may_darken(self.nodes[index]))
+        for index in sorted(some):
+            self._revive(self.nodes[index])
+        for client in self.clients:
+            client.finish(COMMANDS_OF_MAJORITY)
+        return True
+
+    def has_progressed(self) -> bool:
+        """Whether a healed majority has answered what it was asked."""
+        return not self.what_is_awaited()
+
+    def what_is_awaited(self) -> str:
+        """Which command or read has no answer, in words."""
+        for client in self.clients:
+            if client.issued < client.wanted or not client.idle:
+                answered = f"{client.answered} answers to {client.issued}"
+                return f"client {client.index} has {answered} of {client.wanted} commands"
+        return ""
 
     def heal(self) -> None:
         """Everything works from now on; only the weather stays, if milder than a storm."""
         self.loop.say("-- healed")
-        self.network.blocked.clear()
-        self.network.weather = self.plan.weather
+        self._kept_down = set()
+        self._mend(self.plan.weather)
         for node in self.nodes:
-            node.speed.most_s = self.plan.disk.most_s
-            node.files.mend()
-            self._start(node)
-            node.resume()
+            self._revive(node)
         for client in self.clients:
             client.finish(COMMANDS_AFTER_HEALING)
+        self.reader.stop()
+        for node in self.nodes:
+            if node.up and self.clients:
+                self.reader.ask(node)
 
     def is_whole(self) -> bool:
         """Whether a healed cluster has got over everything."""
@@ -113,10 +173,8 @@ class Cluster:
 
     def what_is_missing(self) -> str:
         """What keeps the cluster from being whole, in words."""
-        for client in self.clients:
-            if client.issued < client.wanted or not client.idle:
-                answered = f"{client.answered} answers to {client.issued}"
-                return f"client {client.index} has {answered} of {client.wanted} commands"
+        if awaited := self.what_is_awaited() or self.reader.waiting():
+            return awaited
         for node in self.nodes:
             if not node.up:
                 return f"{node.name} is down"
@@ -127,6 +185,8 @@ class Cluster:
             if node.engine.applied_seq != last or node.replica.last_seq != last:
                 held, commit = node.replica.last_seq, node.replica.commit_seq
                 return f"{node.name} holds {held}, committed {commit}, applied {node.engine.applied_seq} of {last}"
+            if node.settings.is_member and not node.replica.votes:
+                return f"{node.name} has no vote"
             report = node.replica.ledger_report()
             if report.open:
                 return f"{node.name} has open gaps {report.open}"
@@ -150,9 +210,47 @@ class Cluster:
         for client in self.clients:
             client.results(node, results)
 
+    def _ready(self, node: SimNode, ready: ReadReady) -> None:
+        self.reader.ready(node, ready)
+
     def _start(self, node: SimNode) -> None:
-        if not node.up:
+        if not node.up and node.index not in self._kept_down:
             node.start()
+
+    def _mend(self, weather: Weather) -> None:
+        """No fault goes on."""
+        self.network.blocked.clear()
+        self.network.weather = self._calm = weather
+        for node in self.nodes:
+            node.speed.most_s = self.plan.disk.most_s
+            node.files.mend()
+
+    def _revive(self, node: SimNode) -> None:
+        self._start(node)
+        node.resume()
+
+    def _majority(self) -> set[int]:
+        """Some nodes whose disks are a trusted majority of every configuration that may decide; none if there are none.
+
+        Before an event has committed all are needed.
+        """
+        configs, trusted = self.checker.effective(), self.checker.intact()
+        if not self.checker.last or not all(suffices(trusted, config) for config in configs):
+            return set()
+        some: set[int] = set()
+        held: set[bytes] = set()
+        for index in self.random.sample(range(len(self.nodes)), len(self.nodes)):
+            meta = self.nodes[index].book.meta
+            disk = meta.storage_id if meta is not None and meta.storage_id in trusted else b""
+            helps = any(disk in disks(config) and not suffices(held, config) for config in configs)
+            if helps or self.random.random() < 0.2:
+                some.add(index)
+                held.add(disk)
+        return some
+
+    def _may_darken(self, node: SimNode) -> bool:
+        """Whether this node's machine may lose power now: what it may lose by that must be spared by the others."""
+        return self.checker.spares(node.book) or (node.syncs and self.checker.complete())
 
     def _break(self, fault: Fault) -> None:
         sequencer = self.sequencer()
@@ -167,10 +265,16 @@ class Cluster:
                 if self.nodes[target].up and not self.nodes[target].paused:
                     self.nodes[target].pause()
                     self.loop.after(fault.for_s, self.nodes[target].resume)
+        elif fault.kind == "handover":
+            successor = self.nodes[int(self.random.random() * len(self.nodes))]
+            if sequencer is not None and successor.index != sequencer and not self.nodes[sequencer].paused:
+                self.nodes[sequencer].hand_over(successor)
+        elif fault.kind == "blackout":
+            self._black_out(fault)
         elif fault.kind == "storm":
             calm = self.network.weather
             self.network.weather = Weather(0.3, fault.amount * 0.3, 0.1, 0.1, 0.02, calm.delay_s, calm.jitter_s)
-            self.loop.after(fault.for_s, self._calm)
+            self.loop.after(fault.for_s, self._clear_up)
         elif fault.kind in {"torn-call", "bad-sync"}:
             for target in targets:
                 node = self.nodes[target]
@@ -191,12 +295,44 @@ class Cluster:
             node = self.nodes[target]
             if not node.up:
                 continue
-            node.crash(power=self.plan.sync == "always" and fault.amount < 0.9)
-            if fault.kind == "wipe":
+            loses_disk = fault.kind in DISK_LOSSES and self.checker.spares(node.book)
+            node.crash(power=fault.amount < 0.9 and self._may_darken(node))
+            if loses_disk and fault.kind == "wipe":
                 node.wipe()
-            elif fault.kind == "rot":
+            elif loses_disk:
                 node.rot()
             self.loop.after(fault.for_s, self._start, node)
+
+    def _black_out(self, fault: Fault) -> None:
+        """All machines lose power at once; unsynced writes go where no disk holds them, and their clients start over."""
+        syncs = self.plan.sync == "always"
+        if not self.checker.complete() or (not syncs and (self.plan.observers or self._lost_identity())):
+            return
+        self.world.marks["blackout"] += 1
+        for node in self.nodes:
+            if node.up:
+                node.crash(power=True)
+            else:
+                node.darken()
+            self.loop.after(fault.for_s * (0.5 + self.random.random()), self._start, node)
+        if not syncs:
+            self.checker.blackout()
+            for at, client in enumerate(self.clients):
+                client.gone = True
+                index = client.index + 100
+                random = Random(f"{self.plan.seed}:client:{index}")
+                self.clients[at] = SimClient(self.world, index, self.plan.habits, random)
+                self.clients[at].begin()
+
+    def _write_back(self, node: SimNode) -> None:
+        node.files.write_back()
+        self.loop.after(self.random.expovariate(1.0) * WRITE_BACK_S, self._write_back, node)
+
+    def _lost_identity(self) -> bool:
+        """Whether some member's disk votes in no log yet: its word would count for nothing when all must report."""
+        present = {node.book.meta.storage_id for node in self.nodes if node.book.meta is not None}
+        configs = self.checker.effective()
+        return len(present) < len(self.nodes) or any(disks(config) != present for config in configs)
 
     def _cut(self, fault: Fault, targets: tuple[int, ...]) -> None:
         links = self._links(fault.kind, targets)
@@ -215,8 +351,8 @@ class Cluster:
             return {link for link in sorted(outward | inward) if self.random.random() < 0.5}
         return outward | inward
 
-    def _calm(self) -> None:
-        self.network.weather = self.plan.weather
+    def _clear_up(self) -> None:
+        self.network.weather = self._calm
 
     def _speed_up(self, target: int) -> None:
         self.nodes[target].speed.most_s = self.plan.disk.most_s

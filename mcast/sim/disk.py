@@ -84,6 +84,12 @@ class SimFiles:
         for inode in inodes.values():
             self._crash_inode(inode)
 
+    def write_back(self) -> None:
+        """The kernel has written its page cache to the disk, unasked."""
+        self._unsynced_names.clear()
+        for inode in self._names.values():
+            inode.undo.clear()
+
     def fail(self, operation: str, error: int, *, after: int = 0, times: int = 1) -> None:
         """Let `times` calls of the method named `operation` raise OSError(error), after `after` good ones."""
         self._failures[operation] = [after, times, error]

@@ -75,6 +75,8 @@ class Checker:
         """The last event known committed anywhere, ever."""
         self.config: Config | None = None
         """The newest committed one."""
+        self.extinct = False
+        """A blackout took all there was, the founding itself included: nothing is left to go on from."""
         self._clock = clock
         self._commits: tuple[list[float], list[int]] = ([], [])
         """When which event was the last one committed."""
@@ -179,6 +181,7 @@ class Checker:
             del self._committed[seq]
         for seq in [seq for seq in self._results if seq > end]:
             del self._results[seq]
+        self.extinct = end == 0
         self.last = min(self.last, end)
         self._committed_in = {epoch: min(last, self.last) for epoch, last in self._committed_in.items()}
         times, lasts = self._commits

@@ -129,7 +129,7 @@ class SimNode:
         suspicion = ", a suspect" if recovered.suspect else ""
         self.world.marks["suspect"] += recovered.suspect
         self.world.loop.say(f"{self.name} starts at event {self.store.last_seq}{suspicion}")
-        self._settle()
+        self.settle()
         if self.life > 1:
             self._be_seen()  # a reconnecting peer meets another incarnation
 
@@ -198,18 +198,12 @@ class SimNode:
         ways = (self.index, of.index), (of.index, self.index)
         if self.up and self.life == life and not self.paused and not self.world.network.blocked.intersection(ways):
             self.replica.witnessed(name_hash(of.name), self.now)
-            self._settle()
-
-    def ask_read(self) -> int | None:
-        """Begin a linearizable read; see Replica.ask_read."""
-        token = self.replica.ask_read(self.now)
-        self._settle()
-        return token
+            self.settle()
 
     def hand_over(self, to: SimNode) -> None:
         """Ask this node, if it rules, to give its role to another."""
         self.replica.hand_over(name_hash(to.name), self.now)
-        self._settle()
+        self.settle()
 
     def wipe(self) -> None:
         """The disk of a stopped node is replaced by an empty one."""
@@ -248,7 +242,7 @@ class SimNode:
             self.deliver([arrival for burst in waiting for arrival in burst])
         self._worker.go_on()
         self.replica.tick(self.now)
-        self._settle()
+        self.settle()
 
     # What comes in
 
@@ -280,7 +274,7 @@ class SimNode:
             if any(envelope.promised < self.replica.promised for envelope, _ in opened):
                 opened = self._fence(opened)
             self.replica.receive(opened, self.now)
-            self._settle()
+            self.settle()
 
     def _fence(self, opened: list[tuple[Envelope, Frame | Message]]) -> list[tuple[Envelope, Frame | Message]]:
         """Give the replica what lies below its promise one by one, with the checker looking on; returns the rest."""
@@ -299,12 +293,13 @@ class SimNode:
     def submit(self, groups: Sequence[tuple[bytes, ...]]) -> bool:
         """Number groups of records here; False when this node does not rule."""
         taken = self.replica.submit(groups, self.now)
-        self._settle()
+        self.settle()
         return taken
 
     # What goes out
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
+        """Carry out what the replica wants done, hear what it has to say, and set its timer."""
         replica, life = self.replica, self.life
         while True:
             effects, notices = replica.take_effects(), replica.take_notices()
@@ -416,7 +411,7 @@ class SimNode:
             if times > TIMER_STUCK:
                 raise Violation(f"{self.name} asks for the timer again and again at one instant")
             self.replica.tick(max(now, due))
-            self._settle()
+            self.settle()
         else:
             self._arm()
 
@@ -431,7 +426,7 @@ class SimNode:
         """The disk is done with these."""
         for job in jobs:
             self.replica.completed(job.ticket, self.now)
-        self._settle()
+        self.settle()
 
     # Catch-up over TCP
 
@@ -449,7 +444,7 @@ class SimNode:
         def failed() -> None:
             if fetch == self._fetch and not self.paused:
                 self.replica.transfer_failed(peer_hash, self.now)
-                self._settle()
+                self.settle()
 
         def read() -> Sequence[Frame]:
             return () if peer.paused else peer.store.read(first, FETCH_BYTES_MAX)
@@ -462,7 +457,7 @@ class SimNode:
                 return
             self.world.marks["transfer"] += 1
             self.replica.transferred(frames, peer_hash, self.now)
-            self._settle()
+            self.settle()
             if fetch == self._fetch and frames[-1].last < effect.until:
                 self._fetch_from(fetch, effect, frames[-1].last + 1)
 

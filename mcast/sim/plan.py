@@ -20,7 +20,7 @@ LOSS_WITHOUT_SPARE_MAX: Final = 0.1
 RECORD_BYTES_MIN: Final = 160
 KINDS: Final = (
     "crash", "torn-call", "bad-sync", "wipe", "rot", "slow-disk", "pause", "storm",
-    "partition", "one-way", "isolate", "deaf", "mute",
+    "partition", "one-way", "isolate", "deaf", "mute", "handover", "blackout",
 )  # fmt: skip
 DISK_LOSSES: Final = frozenset({"wipe", "rot"})
 
@@ -55,9 +55,10 @@ class Plan:
     disk: DiskSpeed
     clients: int
     habits: Habits
+    read_pause_s: float
     faults: tuple[Fault, ...]
     trouble_s: float
-    """Faults may begin until then; afterwards all is healed."""
+    """Faults may begin until then; afterwards a majority is healed, and then all."""
 
     @property
     def reconciles(self) -> bool:
@@ -94,6 +95,7 @@ def draw_plan(seed: int) -> Plan:
         disk=_disk(random),
         clients=random.choice((1, 1, 2, 3)),
         habits=_habits(random, frame_body_max),
+        read_pause_s=random.choice((0.01, 0.03, 0.1)),
         faults=faults,
         trouble_s=trouble_s,
     )
@@ -130,22 +132,23 @@ def _habits(random: Random, frame_body_max: int) -> Habits:
         large_share=random.choice((0.0, 0.0, 0.1, 0.3)),
         record_bytes_max=min(frame_body_max, random.choice((RECORD_BYTES_MIN, 400))),
         resend_s=random.choice((0.15, 0.3)),
+        moves_share=random.choice((0.0, 0.0, 0.05)),
     )
 
 
 def _faults(random: Random, members: int, observers: int, trouble_s: float, election_s: float) -> tuple[Fault, ...]:
     count = random.choice((0, 1, 2, 4, 6, 10))
     kinds = [kind for kind in KINDS if random.random() < 0.5] or ["crash"]
-    nodes, losses_left = members + observers, (members - 1) // 2
+    nodes, blackouts_left = members + observers, 1
     faults = []
     for _ in range(count):
         kind = random.choice(kinds)
         calm_s = 0.0 if random.random() < 0.1 else CALM_START_S
         at = calm_s + random.random() * (trouble_s - calm_s)
         for_s = election_s * (random.random() if random.random() < 0.3 else 2 + 4 * random.random())
-        if kind in DISK_LOSSES:
-            kind = kind if losses_left else "crash"
-            losses_left = max(0, losses_left - 1)
+        if kind == "blackout":
+            kind = kind if blackouts_left else "crash"
+            blackouts_left = 0
         some = tuple(sorted(random.sample(range(nodes), random.randint(1, max(1, nodes // 2)))))
         target = () if random.random() < 0.5 else some
         if kind in {*DISK_LOSSES, "pause", "slow-disk", "isolate"} and target:

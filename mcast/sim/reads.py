@@ -69,7 +69,7 @@ class Reader:
                 raise Violation(
                     f"{node.name} would read at event {ready.commit}, {asked.floor} having been committed before it was asked"
                 )
-            self._answer((node.index, node.life, token))
+            self._answer((node.index, node.life, token), ready.commit)
 
     def ask(self, node: SimNode) -> None:
         """One linearizable read at a node that is up."""
@@ -111,13 +111,13 @@ class Reader:
         else:
             self.look(node)
 
-    def _answer(self, key: tuple[int, int, int]) -> None:
+    def _answer(self, key: tuple[int, int, int], commit: int) -> None:
         asked = self._asked[key]
         node = asked.node
         if not node.up or node.life != asked.life:
             del self._asked[key]
-        elif node.engine.applied_seq < asked.floor or node.engine.applied_seq < node.replica.commit_seq:
-            self._world.loop.after(APPLY_S, self._answer, key)
+        elif node.engine.applied_seq < commit:
+            self._world.loop.after(APPLY_S, self._answer, key, commit)
         else:
             del self._asked[key]
             self.answered += 1

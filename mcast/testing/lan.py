@@ -27,7 +27,10 @@ _FIX: Final = "run as root on Linux with ip, unshare, nsenter and /dev/net/tun"
 
 
 class Lan:
-    """Nodes' namespaces and the switch between them: an async context manager. Raises EnvironmentProblem on entering."""
+    """Nodes' namespaces and the switch between them: an async context manager.
+
+    Raises EnvironmentProblem on entering, where the machine does not allow it.
+    """
 
     def __init__(self, nodes: Sequence[str]) -> None:
         self.nodes = tuple(nodes)

@@ -67,7 +67,8 @@ def run(devices: Sequence[str]) -> None:
         while True:
             for key, _ in selector.select():
                 if key.data is not None:
-                    _pump(switch, taps, key.data)
+                    if not _pump(switch, taps, key.data):
+                        selector.unregister(key.fileobj)
                 elif line := sys.stdin.buffer.readline():
                     switch.rule(json.loads(line))
                     print("ok", flush=True)  # noqa: T201
@@ -75,17 +76,21 @@ def run(devices: Sequence[str]) -> None:
                     return
 
 
-def _pump(switch: Switch, taps: Mapping[str, int], source: str) -> None:
+def _pump(switch: Switch, taps: Mapping[str, int], source: str) -> bool:
+    """Forward what waits at one device; whether the device still exists."""
     for _ in range(FRAMES_MAX):
         try:
             frame = os.read(taps[source], FRAME_BYTES_MAX)
         except BlockingIOError:
-            return
+            break
+        except OSError:
+            return False  # its namespace has ended
         for port in switch.forward(source, frame):
             try:
                 os.write(taps[port], frame)
             except OSError:  # its end is down or full: a loss like any other
                 continue
+    return True
 
 
 def _open_tap(device: str) -> int:

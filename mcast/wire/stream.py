@@ -40,7 +40,7 @@ PAYLOAD_BYTES_MAX: Final = 16 << 10  # bytes of most messages: msgpack may unpac
 
 _LENGTH: Final = struct.Struct("!I")
 _HEAD: Final = struct.Struct("!IB")
-_OUTCOMES: Final = struct.Struct("!QI")
+OUTCOMES_HEAD: Final = struct.Struct("!QI")
 HEAD_BYTES: Final = _HEAD.size
 
 
@@ -399,14 +399,10 @@ def pack_frames(frames: Sequence[Frame]) -> bytes:
     return pack_raw(StreamKind.FRAMES, b"".join([part for frame in frames for part in (frame.head, frame.body)]))
 
 
-def pack_outcomes(seq: int, outcomes: bytes) -> bytes:
-    """The outcomes of one record, as EVENTS carries them. `seq` as in Result."""
-    return _OUTCOMES.pack(seq, len(outcomes)) + outcomes
-
-
 def pack_events(outcomes: bytes, frames: Sequence[Frame]) -> bytes:
     """One EVENTS message: length of the outcomes u32, outcomes, frames.
 
+    Outcomes are, for each record that had an effect, OUTCOMES_HEAD (`seq` as in Result, length) and the packed bytes.
     The outcomes of a frame's records come with it or before it. A record without outcomes had no effect.
 
     Raises:
@@ -430,10 +426,10 @@ def decode_events_untrusted(payload: bytes) -> tuple[list[tuple[int, bytes]], li
     outcomes: list[tuple[int, bytes]] = []
     at = _LENGTH.size
     while at < end:
-        if end - at < _OUTCOMES.size:
+        if end - at < OUTCOMES_HEAD.size:
             raise DecodeError("bad outcomes", f"{end - at} bytes left")
-        seq, length = _OUTCOMES.unpack_from(payload, at)
-        at += _OUTCOMES.size
+        seq, length = OUTCOMES_HEAD.unpack_from(payload, at)
+        at += OUTCOMES_HEAD.size
         if not 0 < seq <= SEQ_MAX or length > end - at:
             raise DecodeError("bad outcomes", f"event {seq}, {length} of {end - at} bytes")
         outcomes.append((seq, payload[at : at + length]))

@@ -214,8 +214,9 @@ def test_one_fabricated_answer_is_found(service: Service, data: st.DataObject) -
 @settings(max_examples=60, deadline=None)
 @given(services(), st.data())
 def test_one_acknowledged_command_lost_is_found(service: Service, data: st.DataObject) -> None:
-    contents = [(call.name, call.args) for call in service.calls if call.kind == "submit"]  # else another's takes its place
+    contents = [(call.name, call.args) for call in service.calls if call.kind == "submit"]
     submits = [service.calls[at] for at in answered(service, "submit")]
+    # Else another call's, of the same content and outcome, could take its place, and no harm done.
     candidates = [call.seq or 0 for call in submits if contents.count((call.name, call.args)) == 1]
     assume(candidates)
     lost = data.draw(st.sampled_from(candidates))

@@ -15,6 +15,7 @@ from mcast.machine.engine import Engine
 from mcast.machine.events import Event, EventReader
 from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
 from mcast.wire.records import RecordKind, decode_records_untrusted, encode_record, split_fragments
+from mcast.wire.stream import decode_events_untrusted
 
 
 class Divider(StateMachine):
@@ -44,7 +45,7 @@ class Log:
         self.frames: list[Frame] = []
         self.outcomes: list[tuple[int, bytes]] = []
         self._engine = Engine(Divider())
-        self._engine.on_frame = lambda frame, outcomes: self.outcomes.extend(outcomes)
+        self._engine.on_frame = self._applied
         self._session = 0
 
     def add(self, *records: bytes, epoch: int = 1, body: bytes | None = None) -> None:
@@ -53,6 +54,10 @@ class Log:
         chain, last = (self.frames[-1].chain, self.frames[-1].last) if self.frames else (CHAIN_ZERO, 0)
         self.frames.append(make_frame(epoch, last + 1, count, last, 1_000 * (last + 1), chain, data))
         self._engine.apply(self.frames[-1:])
+
+    def _applied(self, frame: Frame, outcomes: list[bytes]) -> None:
+        packed = b"".join(outcomes)
+        self.outcomes += decode_events_untrusted(len(packed).to_bytes(4, "big") + packed)[0]
 
     def read(self, first: int = 1, start: int = 0) -> list[Event]:
         return EventReader(first).read(self.outcomes, self.frames[start:])

@@ -182,3 +182,10 @@ def test_a_disk_that_stays_full_fails_at_a_bound(disk: Disk, monkeypatch: pytest
     commit.append(1, frames(1, 2))
     with pytest.raises(DiskFailed, match="full"):
         commit.append(2, frames(3))
+
+
+def test_genesis_is_synced_in_either_mode(disk: Disk) -> None:
+    commit = start(disk, always=False)
+    commit.append(1, [make_frame(0, 1, 1, 0, 0, CHAIN_ZERO, b"genesis")])
+    assert commit.take_completed() == [1]
+    assert disk.done == [("append", 1, 1), ("sync", 1)]

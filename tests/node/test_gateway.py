@@ -166,7 +166,7 @@ async def test_what_no_client_may_say_ends_its_connection_only(
 
 async def test_garbage_of_all_kinds_harms_nobody(cluster: FakeCluster, gateways: dict[str, Gateway]) -> None:
     rng = random.Random(3)
-    good = [opening(), pack_message(StreamKind.QUERY, Query(1, "size", [], "any", 0, None, None)),
+    good = [opening(), pack_message(StreamKind.QUERY, Query(1, "size", [], "any", 0, None, None, 5_000.0)),
             pack_message(StreamKind.STATUS, Ask(1)), pack_message(StreamKind.HELLO, hello())]  # fmt: skip
     async with connect(cluster.config, at="n1", strict=True) as client:
         for _ in range(150):
@@ -190,18 +190,63 @@ async def test_a_connection_that_says_nothing_is_closed(
     assert gateways["n1"].statistics().hostile == {"no HELLO in time": 1}
 
 
-async def test_connections_are_bounded(
-    cluster: FakeCluster, gateways: dict[str, Gateway], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gateway_module, "CONNECTIONS_MAX", 2)
+async def test_clients_are_bounded_and_told_where_to_go(cluster: FakeCluster, gateways: dict[str, Gateway]) -> None:
+    gateways["n1"].clients_max = 2
     kept = [await Raw.open(cluster, "n1", hello()) for _ in range(2)]
     third = await Raw.open(cluster, "n1")
+    third.send(pack_message(StreamKind.HELLO, hello()))
+    kind, refusal = await third.message()
+    assert (kind, refusal.text) == (
+        StreamKind.ERROR, "too many connections: n1 serves 2 clients; that is as many as it may; try another node"
+    )  # fmt: skip
     await third.ended()
     assert gateways["n1"].statistics().hostile == {"too many connections": 1}
+    await Raw.open(cluster, "n1", Hello(VERSION, "lab", "peer", "n2", NONCE))
+    async with connect(cluster.config, at="n1") as client:
+        assert client.node != "n1", "there are others"
+    with pytest.raises(NotSent, match="try another node"):
+        async with connect(cluster.config, at="n1", timeout=0.1, strict=True):
+            pass
     kept[0].writer.close()
     await kept[0].writer.wait_closed()
     await asyncio.sleep(0.01)
     await Raw.open(cluster, "n1", hello())
+
+
+async def test_connections_are_counted_before_they_have_said_a_word(
+    cluster: FakeCluster, gateways: dict[str, Gateway], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each holds a file descriptor, and the journal needs some too."""
+    monkeypatch.setattr(gateway_module, "CONNECTIONS_SPARE", 1)
+    gateways["n1"].clients_max = 2
+    silent = [await Raw.open(cluster, "n1") for _ in range(3)]
+    fourth = await Raw.open(cluster, "n1")
+    kind, refusal = await fourth.message()
+    assert kind == StreamKind.ERROR and "n1 is full" in refusal.text
+    await fourth.ended()
+    assert gateways["n1"].statistics().hostile == {"too many connections": 1}
+    silent[0].writer.close()
+    await silent[0].writer.wait_closed()
+    await asyncio.sleep(0.01)
+    await Raw.open(cluster, "n1", hello())
+
+
+async def test_one_connection_cannot_fill_the_clusters_table_of_sessions(
+    cluster: FakeCluster, gateways: dict[str, Gateway]
+) -> None:
+    raw = await Raw.open(cluster, "n2", hello())
+    for number in range(limits.CONNECTION_SESSIONS_MAX):
+        raw.send(opening(number.to_bytes(16, "big")))
+        kind, opened = await raw.message()
+        assert kind == StreamKind.OPENED
+    raw.send(pack_raw(StreamKind.SUBMIT, encode_record(RecordKind.CLOSE, 1, opened.session, 1, 1, b"")))
+    raw.send(opening(b"m" * 16))
+    assert (await raw.message())[0] == StreamKind.OPENED, "one that was closed leaves room for another"
+    raw.send(opening(b"x" * 16))
+    kind, refusal = await raw.message()
+    assert kind == StreamKind.ERROR and "too many sessions" in refusal.text
+    await raw.ended()
+    assert gateways["n2"].statistics().hostile == {"too many sessions": 1}
 
 
 async def test_a_client_that_never_reads_is_dropped(
@@ -211,7 +256,7 @@ async def test_a_client_that_never_reads_is_dropped(
     async with connect(cluster.config, at="n2") as client:
         await client.submit("set", "k", "x" * 500_000)
         raw = await Raw.open(cluster, "n1", hello())
-        question = pack_message(StreamKind.QUERY, Query(1, "get", ["k"], "any", 0, None, None))
+        question = pack_message(StreamKind.QUERY, Query(1, "get", ["k"], "any", 0, None, None, 5_000.0))
         for _ in range(40):
             raw.send(question)
             await asyncio.sleep(0)
@@ -325,7 +370,7 @@ async def test_a_query_that_waits_for_its_event_hears_of_the_halt(
     cluster: FakeCluster, gateways: dict[str, Gateway]
 ) -> None:
     raw = await Raw.open(cluster, "n2", hello())
-    raw.send(pack_message(StreamKind.QUERY, Query(1, "size", [], "session", 7, None, None)))
+    raw.send(pack_message(StreamKind.QUERY, Query(1, "size", [], "session", 7, None, None, 5_000.0)))
     raw.send(pack_message(StreamKind.PING, Ping(1)))
     assert (await raw.message())[0] == StreamKind.PONG, "the query is there, and waits"
     cluster.shells["n2"].halt("a rule was broken")

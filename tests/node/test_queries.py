@@ -215,10 +215,12 @@ async def test_a_linearizable_query_without_an_index_is_refused_before_its_deadl
     asked.cluster.reign("n2")
     loop = asyncio.get_running_loop()
     began, refused_at = loop.time(), loop.create_future()
-    asked.queries.ask(
-        Query(7, "size", [], "linearizable", 0, None, None, 50.0),
-        lambda data: (asked._replied(data), refused_at.set_result(loop.time())),  # type: ignore[arg-type, return-value]
-    )
+
+    def replied(data: bytes) -> None:
+        asked._replied(data)
+        refused_at.set_result(loop.time())
+
+    asked.queries.ask(Query(7, "size", [], "linearizable", 0, None, None, 50.0), replied)
     assert 0.04 < await refused_at - began < 1.0
     (refused,) = asked.replies
     assert "no majority has confirmed to n1 within 45 ms" in refused.reason

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -60,13 +61,18 @@ async def test_a_linearizable_query_sees_what_was_acknowledged_elsewhere_just_be
 async def test_a_thousand_reads_at_one_replica_share_a_few_rounds(lab: Cluster, monkeypatch: Any) -> None:
     node = follower(lab)
     sent: list[Any] = []
+
+    def noting(do: Callable[..., None]) -> Callable[..., None]:
+        def note(*arguments: Any) -> None:
+            sent.append(arguments[-1])
+            do(*arguments)
+
+        return note
+
     for each in lab.nodes:
         transport = lab.node(each).shell.transport
-        send, multicast = transport.send, transport.multicast
-        monkeypatch.setattr(transport, "send", lambda to, message, send=send: (sent.append(message), send(to, message)))
-        monkeypatch.setattr(
-            transport, "multicast", lambda message, multicast=multicast: (sent.append(message), multicast(message))
-        )
+        monkeypatch.setattr(transport, "send", noting(transport.send))
+        monkeypatch.setattr(transport, "multicast", noting(transport.multicast))
     async with strictly(lab, node) as client:
         answers = await client.query_many([("get", "k")] * 1_000, consistency="linearizable")
     assert {(answer.level, answer.node) for answer in answers} == {("linearizable", node)}
@@ -172,7 +178,7 @@ async def test_a_subscriber_follows_the_cluster_through_deaths_and_a_restart(lab
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
     assert [event.value for event in events] == list(range(1, 6_001))
-    assert all(before.seq < after.seq for before, after in zip(events, events[1:], strict=False))
+    assert all(before.seq < after.seq for before, after in pairwise(events))
     again = []
     async with lab.connect(node) as client:
         async for event in client.subscribe(events[2_500].seq):

@@ -67,11 +67,28 @@ def test_a_lost_answer_is_asked_for_again() -> None:
     (asked,) = of(Read, settle(node, 0.1))
     node.tick(0.2)
     (again,) = of(Read, settle(node, 0.2))
-    assert again.nonce != asked.nonce
+    assert again == asked, "another request would make an answer that is on its way useless"
     node.receive(
         [arrival("n1", index(asked, 7), promised=1), arrival("n1", Commit(1, 4, LOG[3].chain, 9), promised=1)], 0.21
     )
-    assert ready(node) == []
+    assert [notice.commit for notice in ready(node)] == [4]
+
+
+def test_a_read_that_comes_while_another_is_asked_again_waits_for_a_request_of_its_own() -> None:
+    node = follower(LOG)
+    hear(node, LOG)
+    first = node.ask_read(0.1)
+    (asked,) = of(Read, settle(node, 0.1))
+    late = node.ask_read(0.15)
+    node.tick(0.2)
+    settle(node, 0.2)
+    node.receive(
+        [arrival("n1", index(asked, 7), promised=1), arrival("n1", Commit(1, 4, LOG[3].chain, 9), promised=1)], 0.21
+    )
+    assert [notice.tokens for notice in ready(node)] == [(first,)]
+    (own,) = of(Read, settle(node, 0.21))
+    assert late is not None
+    assert own.nonce != asked.nonce
 
 
 def test_the_sequencer_begins_one_round_for_all_that_wait() -> None:

@@ -254,3 +254,19 @@ def test_a_lost_disk_is_readmitted_in_two_configurations() -> None:
     node.receive([ack("n2", 7, node.last_chain)], 2.3)
     members = [notice.members for notice in node.take_notices() if isinstance(notice, MembersChanged)]
     assert members[-2:] == [("n1", "n2"), ("n1", "n2", "n3")]
+
+
+def test_a_sequencer_proves_its_own_staleness_only_by_rounds_begun_after_a_commit_of_its_own() -> None:
+    node = elected()
+    settle(node, 2.0)
+    node.receive([ack("n2", 2, node.last_chain)], 2.005)
+    assert node.proof(2.01) is None, "its predecessor may have committed more than it knows"
+    node.receive([ack("n2", 5, node.last_chain)], 2.01)
+    assert node.ruling and node.proof(2.02) is None
+    node.tick(2.06)
+    beats = [effect.message for effect in of(Multicast, settle(node, 2.06)) if isinstance(effect.message, Heartbeat)]
+    node.receive([ack("n2", 5, node.last_chain, round_number=beats[-1].round)], 2.07)
+    commit, age_s = node.proof(2.1) or (0, 0.0)
+    assert commit == 5 and age_s == pytest.approx(0.04)
+    assert node.staleness(2.1, 5) == pytest.approx(0.04)
+    assert node.staleness(2.1, 4) is None, "what is committed and not applied here is not seen"

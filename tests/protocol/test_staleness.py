@@ -1,4 +1,4 @@
-from mcast.protocol.staleness import Staleness
+from mcast.protocol.staleness import Proofs, Staleness
 from mcast.wire.messages import Heartbeat, PeerState, Reign
 
 ME = 7
@@ -46,3 +46,23 @@ def test_a_sequencer_without_a_commit_of_its_own_proves_nothing() -> None:
     staleness.heard(beat(1, 0, 2, 10**9), ME)
     staleness.confirmed(1)
     assert staleness.age_s(3.0, 9) is None
+
+
+def test_an_older_proof_tells_the_age_of_a_state_that_the_newest_is_ahead_of() -> None:
+    proofs = Proofs()
+    for commit, stamp_s in ((5, 1), (6, 2), (9, 3)):
+        proofs.add(commit, stamp_s * 10**9)
+    assert [proofs.age_s(4.0, applied) for applied in (4, 5, 6, 8, 9, 99)] == [None, 3.0, 2.0, 2.0, 1.0, 1.0]
+    proofs.add(9, 3_500_000_000)
+    assert proofs.age_s(4.0, 9) == 0.5
+    proofs.add(20, 3_400_000_000)
+    assert (proofs.commit, proofs.stamp) == (9, 3_500_000_000), "an older one tells nothing new"
+
+
+def test_proofs_are_bounded_and_the_newest_is_always_kept() -> None:
+    proofs = Proofs()
+    for number in range(1, 10_000):
+        proofs.add(number, number * 1_000_000)
+    assert len(proofs._held) <= 64
+    assert (proofs.commit, proofs.stamp) == (9_999, 9_999_000_000)
+    assert proofs.age_s(10.0, 9_900) is not None, "0.1 s behind is within reach"

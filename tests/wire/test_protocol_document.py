@@ -24,7 +24,7 @@ from mcast.wire.records import CLIENT_KINDS, RecordKind, decode_records_untruste
 DOCUMENT = (Path(next(iter(mcast.wire.__path__))).parent / "docs" / "PROTOCOL.md").read_text()
 VECTORS = [tomllib.loads(block) for block in re.findall(r"^```toml\n(.*?)^```$", DOCUMENT, re.M | re.S)]
 PARTS = (messages.Reign, messages.PeerState, messages.Range)
-PAYLOADS = (messages.Member, messages.Config, messages.Genesis, messages.EpochStart)
+PAYLOADS = (messages.Member, messages.Config, messages.Genesis, messages.EpochStart, messages.Recovery)
 
 
 def vectors(about: str) -> list[Any]:
@@ -58,7 +58,11 @@ def test_payload_vectors(vector: dict[str, Any], data: bytes) -> None:
         assert stream.pack_raw(stream.StreamKind(kind), payload) == data
         assert stream.decode_group_untrusted(payload, len(payload))
         return
-    decode = {"Genesis": messages.decode_genesis_untrusted, "EpochStart": messages.decode_epoch_start_untrusted}
+    decode = {
+        "Genesis": messages.decode_genesis_untrusted,
+        "EpochStart": messages.decode_epoch_start_untrusted,
+        "Recovery": messages.decode_recovery_untrusted,
+    }
     value: Any = decode[vector["payload"]](data)
     assert plain(value) == vector["fields"]
     assert encode_message(value) == data

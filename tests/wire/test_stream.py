@@ -16,6 +16,7 @@ from mcast.limits import TCP_MESSAGE_BYTES_MAX
 from mcast.wire.frame import CHAIN_ZERO, make_frame
 from mcast.wire.records import RecordKind, encode_record, split_fragments
 from mcast.wire.stream import (
+    OUTCOMES_HEAD,
     PAYLOAD_BYTES_MAX,
     RAW_KINDS,
     VERSION,
@@ -46,7 +47,6 @@ from mcast.wire.stream import (
     pack_events,
     pack_frames,
     pack_message,
-    pack_outcomes,
     pack_raw,
     type_of,
 )
@@ -217,7 +217,8 @@ def test_frames_round_trip_and_bad_ones_are_refused() -> None:
 def test_events_round_trip_and_bad_ones_are_refused() -> None:
     frame = make_frame(1, 1, 1, 0, 5, CHAIN_ZERO, commands())
     outcomes = [(1, b"abc"), (2, b"")]
-    ((kind, payload),) = split(pack_events(b"".join(pack_outcomes(*one) for one in outcomes), [frame]))
+    packed = b"".join(OUTCOMES_HEAD.pack(seq, len(one)) + one for seq, one in outcomes)
+    ((kind, payload),) = split(pack_events(packed, [frame]))
     assert kind == StreamKind.EVENTS and decode_events_untrusted(payload) == (outcomes, [frame])
     assert decode_events_untrusted(bytes(4)) == ([], [])
     for end in range(len(payload)):

@@ -1,0 +1,76 @@
+"""A seeded plan of faults for a cluster of real processes: one or two at a time, every few seconds."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
+
+SEQUENCER: Final = "sequencer"
+"""As a target: whoever rules when the fault begins."""
+KINDS: Final = (
+    "kill",  # SIGKILL, started again afterwards
+    "wipe",  # the same, with its data directory removed
+    "stop",  # SIGSTOP, SIGCONT
+    "isolate",  # cut off from the other nodes, not from clients
+    "unplug",  # cut off from all
+    "deaf",  # hears no other node; they hear it
+    "mute",  # hears the others; they don't hear it
+    "loss",  # each of its links loses a share of its own
+)
+_LOSS_MAX: Final = 0.4
+
+
+class Trouble(NamedTuple):
+    """One fault. `wait_s` after the one before began; `target` a node's id or SEQUENCER."""
+
+    wait_s: float
+    kind: str
+    target: str
+    for_s: float
+
+
+def plan_troubles(nodes: Sequence[str], seed: int, *, kinds: Sequence[str] = KINDS) -> Iterator[Trouble]:
+    """Faults without end. Each node's process is killed in turn, each kind comes as often as any other."""
+    draw = random.Random(f"troubles {seed}")
+    gateways: list[str] = []
+    upcoming: list[str] = []
+    while True:
+        upcoming = upcoming or draw.sample(kinds, len(kinds))
+        kind = upcoming.pop()
+        if kind in ("kill", "wipe"):
+            gateways = gateways or draw.sample(nodes, len(nodes))
+            target = gateways.pop()
+        else:
+            target = draw.choice([SEQUENCER, draw.choice(nodes)])
+        for_s = draw.uniform(0.3, 3.0)
+        overlaps = draw.random() < 0.2
+        yield Trouble(draw.uniform(0.8, 2.0), kind, target, for_s)
+        if overlaps and kind != "wipe":
+            other = draw.choice([kind for kind in kinds if kind != "wipe"])
+            yield Trouble(draw.uniform(0.0, for_s), other, draw.choice(nodes), draw.uniform(0.3, 2.0))
+
+
+def links_of(
+    kind: str, node: str, nodes: Sequence[str], clients: str, draw: random.Random
+) -> dict[tuple[str, str], float]:
+    """(from, to) -> share lost, for the kinds that are about links."""
+    others = [each for each in nodes if each != node]
+    heard = [(other, node) for other in others]
+    told = [(node, other) for other in others]
+    if kind == "unplug":
+        return dict.fromkeys([*heard, *told, (node, clients), (clients, node)], 1.0)
+    if kind == "isolate":
+        return dict.fromkeys([*heard, *told], 1.0)
+    if kind == "loss":
+        return {link: draw.uniform(0.0, _LOSS_MAX) for link in (*heard, *told)}
+    return dict.fromkeys({"deaf": heard, "mute": told}.get(kind, []), 1.0)
+
+
+def fault_at(node: str, losses: Mapping[tuple[str, str], float], clients: str) -> str:
+    """What a node's own fault specification can do of these losses: cuts, and the worst of the others for all links."""
+    reaching = {source: share for (source, target), share in losses.items() if target == node and source != clients}
+    cut = sorted(source for source, share in reaching.items() if share >= 1)
+    share = max((share for share in reaching.values() if share < 1), default=0.0)
+    parts = [*([f"cut={'+'.join(cut)}"] if cut else []), *([f"loss={share * 100:.1f}%"] if share else [])]
+    return ",".join(parts) or "clear"

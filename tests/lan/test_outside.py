@@ -1,0 +1,53 @@
+"""The outside test as the operator runs it: faults of every kind under load, and nothing promised is broken."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SECONDS = float(os.environ.get("MCAST_TEST_OUTSIDE", "25"))
+"""Of load and faults; more make a longer run of the same."""
+
+pytestmark = pytest.mark.timeout(120 + SECONDS)
+
+
+def run(folder: Path, *options: str, seconds: float) -> dict[str, Any]:
+    words = [sys.executable, str(ROOT / "tools" / "outside.py"), "--json", "--keep", str(folder)]
+    words += ["--seconds", str(seconds), *options]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=seconds + 100, check=False)
+    assert done.stdout, done.stderr
+    told: dict[str, Any] = json.loads(done.stdout)
+    assert done.returncode == (0 if told["fine"] else 1)
+    return told
+
+
+def test_every_promise_holds_under_faults_of_every_kind(tmp_path: Path) -> None:
+    told = run(tmp_path, "--seed", "7", seconds=SECONDS)
+    assert (told["problems"], told["findings"]) == ([], [])
+    assert len(told["faults"]) >= 5, "a fault every few seconds"
+    assert told["epochs"] > 1
+    for level in ("any", "session", "bounded", "linearizable"):
+        assert told["calls"][f"{level} ok"] > SECONDS, "every level was served"
+    assert told["calls"]["submit ok"] > 10 * SECONDS
+    lines = (tmp_path / "history.jsonl").read_text().splitlines()
+    assert len(lines) == sum(told["calls"].values())
+
+
+def test_it_runs_without_namespaces_too(tmp_path: Path) -> None:
+    told = run(tmp_path, "--seed", "3", "--loopback", "--kinds", "kill,isolate,loss", "--sealed", seconds=6)
+    assert (told["fine"], told["lan"]) == (True, False), told
+    assert told["calls"]["submit ok"] > 50
+
+
+def test_an_unknown_kind_of_fault_is_refused() -> None:
+    words = [sys.executable, str(ROOT / "tools" / "outside.py"), "--kinds", "kill,flood"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 2
+    assert "flood: no such fault" in done.stderr
