@@ -4,7 +4,7 @@ Runs the nodes in network namespaces of their own where this machine allows it (
 on loopback, where a partition cuts UDP alone.
 
 Exit 0: every promise was kept. 1: one was broken; the folder with history, journals and logs is kept. 2: unusable
-input. 4: this machine refuses.
+input. 4: this machine refuses. 70: a bug of the test or the client library.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 import shutil
 import sys
 import tempfile
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -62,6 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (Error, OSError) as error:
         note(f"outside: {line_of(error)}; see {folder}")
         return exit_code_of(error)
+    except ExceptionGroup:
+        traceback.print_exc()
+        return ExitCode.BUG
     told = summarize(result) | {"seed": options.seed, "seconds": options.seconds, "lan": problem is None}
     if result.fine and options.keep is None:
         shutil.rmtree(folder)

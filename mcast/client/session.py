@@ -24,7 +24,7 @@ from mcast.wire.records import RECORD_HEADER_BYTES, RecordKind, encode_record, s
 from mcast.wire.stream import Opened, Result, Status, StreamKind, pack_raw
 
 OUTSTANDING_BYTES_MAX: Final = 4 << 20  # bytes of unanswered records; one more record may exceed it
-BEHIND_MAX: Final = 5  # answers that ask for something answered, before it counts as lost: a second, by the gateway's pace
+BEHIND_MAX: Final = 5  # answers in a row, at least 0.2 s apart, that ask for something answered: then it is lost
 _OTHER: Final = "the command did not happen: its request number was used for another one"
 
 
@@ -253,8 +253,8 @@ class Session:
 def _why_not(pending: Pending, result: Result) -> Error | None:
     """The error that a final answer means for the record's commands; None if it holds their outcomes."""
     if result.status == Status.OUTCOME_GONE:
-        happened = "whether it happened is no longer kept" if pending.filled else "it happened, but its outcome is no longer kept"
-        return Unknown(happened)
+        known = "whether it happened" if pending.filled else "it happened, but its outcome"
+        return Unknown(f"{known} is no longer kept")
     if pending.filled:  # either of the two took effect, and REUSED comes with what is kept
         if result.outcomes == NOTHING:
             return NotSent("the command did not happen and never will: its request number was filled in time")

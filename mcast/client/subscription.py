@@ -12,7 +12,8 @@ from mcast.config import NodeConfig
 from mcast.errors import DecodeError, Error, Gone, NotSent
 from mcast.limits import EVENTS_UNREAD_BYTES
 from mcast.machine.events import Event, EventReader
-from mcast.wire.stream import StreamKind, Subscribe, decode_events_untrusted, decode_stream_untrusted, pack_message
+from mcast.wire.events import decode_events_untrusted
+from mcast.wire.stream import StreamKind, Subscribe, decode_stream_untrusted, pack_message
 
 BAD_STREAMS_MAX: Final = 3  # gateways in a row whose events could not be read before the subscription gives up
 

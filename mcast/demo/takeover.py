@@ -41,9 +41,10 @@ class Takeover:
 class Killing:
     """Kills and restarts; `tell` hears each change of what is known. For one stream; await `ended` after that."""
 
-    def __init__(self, cluster: Processes, tell: Callable[[Takeover], None]) -> None:
+    def __init__(self, cluster: Processes, tell: Callable[[Takeover], None], takeover_s: float = TAKEOVER_S) -> None:
         self._cluster = cluster
         self._tell = tell
+        self._takeover_s = takeover_s
         self._known = 0
         self._epoch = 0
         self._struck_s: float | None = None
@@ -91,7 +92,7 @@ class Killing:
 
     async def _run(self) -> None:
         try:
-            async with asyncio.timeout(TAKEOVER_S):
+            async with asyncio.timeout(self._takeover_s):
                 killed, self._epoch = await self._ruler(None)
                 takeover = Takeover(killed, self._known)
                 self._struck_s = asyncio.get_running_loop().time()
@@ -102,7 +103,7 @@ class Killing:
                 takeover.outage_ms = round(longest_wait(self._beats, self._struck_s, self._epoch) * 1e3, 1)
                 takeover.successor, _ = await self._ruler(killed)
         except TimeoutError:
-            raise NotYet(f"nobody took over within {TAKEOVER_S:g} s") from None
+            raise NotYet(f"nobody took over within {self._takeover_s:g} s") from None
         self._tell(takeover)
         await self._cluster.start(killed)
         takeover.restarted = True

@@ -21,11 +21,11 @@ from mcast.machine.canonical import digest
 from mcast.machine.executor import Executor
 from mcast.machine.fragments import Assembly
 from mcast.machine.outcomes import NOTHING, rejection_text
-from mcast.machine.sessions import APPLIED, SESSION_EXPIRED, Kept, SessionTable
+from mcast.machine.sessions import APPLIED, SESSION_EXPIRED, Kept, SessionTable, mark_of
+from mcast.wire.events import OUTCOMES_HEAD
 from mcast.wire.frame import CHAIN_BYTES, CHAIN_ZERO, Frame
 from mcast.wire.messages import decode_genesis_untrusted, decode_recovery_untrusted
 from mcast.wire.records import NONCE_BYTES, Record, RecordKind, decode_records_untrusted
-from mcast.wire.stream import OUTCOMES_HEAD
 
 _FRAME: Final = struct.Struct("!QQI")
 _RECORD: Final = struct.Struct("!BIQQ")
@@ -53,6 +53,8 @@ class Applied(NamedTuple):
     nonce: bytes
     expected: int
     """The session's next request number."""
+    mark: int = 0
+    """Tells whose content `outcomes` are of: two may compete for one request number."""
 
 
 class Engine:
@@ -235,11 +237,11 @@ class Engine:
         session = self.sessions.find(number, frame.time)
         kept: Kept | None = None
         executed = b""
-        expected = 0
+        expected = mark = 0
         if session is None:
             status = SESSION_EXPIRED
         else:
-            mark = crc32(payload) | kind << 32 | count << 40
+            mark = mark_of(kind, count, crc32(payload))
             status, kept = self.sessions.judge(session, request, lowest, mark)
             if kept is None and status == APPLIED:
                 executed = NOTHING if kind == _NOOP else self._executor.run(payload, count, seq)
@@ -252,8 +254,8 @@ class Engine:
         proof.append(executed)
         if number in self._watched:
             where = (kept.count, kept.seq, kept.epoch) if kept is not None else (count, seq, frame.epoch)
-            outcomes = kept.outcomes if kept is not None else b""
-            applied.append(Applied("result", number, request, *where, status, outcomes, b"", expected))
+            outcomes, mark = (kept.outcomes, kept.mark) if kept is not None else (b"", mark)
+            applied.append(Applied("result", number, request, *where, status, outcomes, b"", expected, mark))
 
     def _open(self, record: Record, seq: int, frame: Frame, proof: list[bytes], applied: list[Applied]) -> None:
         nonce = bytes(record.payload)

@@ -37,8 +37,13 @@ OUT_OF_ORDER: Final = 3
 SESSION_EXPIRED: Final = 4
 
 
+def mark_of(kind: int, count: int, checksum: int) -> int:
+    """What tells a record's content from another one's under the same numbers; `checksum` is its payload's crc32."""
+    return checksum | kind << 32 | count << 40
+
+
 class Kept(NamedTuple):
-    """The outcome of one applied record. `mark` tells its content from another one's under the same numbers."""
+    """The outcome of one applied record, and its `mark_of`."""
 
     request: int
     count: int  # type: ignore[assignment] # shadows tuple.count, as Frame's does

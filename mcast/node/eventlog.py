@@ -14,9 +14,9 @@ from typing import Final, NamedTuple, Protocol
 from mcast.errors import DecodeError, Gone
 from mcast.limits import EVENTS_CHUNK_BYTES, EVENTS_PIECE_BYTES, EVENTS_RECENT_BYTES, FRAME_BODY_BYTES_MAX
 from mcast.storage.outcomes import OutcomeLog
+from mcast.wire.events import OUTCOMES_HEAD, pack_events
 from mcast.wire.frame import FRAME_HEADER_BYTES, Frame
 from mcast.wire.records import RecordKind, decode_fragment_untrusted, decode_records_untrusted
-from mcast.wire.stream import OUTCOMES_HEAD, pack_events
 
 _log: Final = logging.getLogger("mcast.node")
 

@@ -170,6 +170,7 @@ class Gateway:
             await self._wait_until(lambda: not any(one.open for one in self._connections), FLUSH_S)
         for connection in list(self._connections):
             connection.abort()
+        await self._wait_until(lambda: not self._connections, FLUSH_S)  # peers that lost one dial again at once
 
     async def _wait_until(self, condition: Callable[[], bool], timeout_s: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -181,7 +182,8 @@ class Gateway:
     def statistics(self) -> GatewayStatistics:
         """Counters at this moment."""
         return GatewayStatistics(
-            sum(one.open for one in self._connections), self._submissions.sessions, self._submissions.size, self._queries.answered,
+            sum(one.open for one in self._connections), self._submissions.sessions, self._submissions.size,
+            self._queries.answered,
             self._fetcher.fetched_frames, dict(self._hostile),
         )  # fmt: skip
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 from mcast.limits import CONNECTIONS_MAX, DESCRIPTORS_RESERVED
 from mcast.net.sockets import resolve
 
-LISTEN_BACKLOG: Final = 4_096  # connections the kernel holds meanwhile: the clients of a gateway that died
+LISTEN_BACKLOG: Final = 256  # connections the kernel holds meanwhile: let in before their clients give up, in a second
 
 _log: Final = logging.getLogger("mcast.node")
 

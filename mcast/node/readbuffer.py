@@ -19,6 +19,6 @@ def set_read_buffer(transport: asyncio.Transport, size: int) -> bool:
     if not hasattr(tls, "_ssl_buffer") or not hasattr(tls, "max_size"):
         return False
     tls.max_size = size
-    tls._ssl_buffer = bytearray(size)  # noqa: SLF001 - there is no public way, and what was read has been taken from it
-    tls._ssl_buffer_view = memoryview(tls._ssl_buffer)  # noqa: SLF001
+    tls._ssl_buffer = bytearray(size)
+    tls._ssl_buffer_view = memoryview(tls._ssl_buffer)
     return True

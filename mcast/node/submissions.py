@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from mcast.errors import DecodeError
 from mcast.limits import CONNECTION_SESSIONS_MAX
+from mcast.machine.sessions import mark_of
 from mcast.node.connection import Connection
 from mcast.node.forward import Group
-from mcast.node.served import ServedSessions
-from mcast.wire.records import RECORD_HEADER_BYTES, Record, RecordKind
+from mcast.node.served import Served, ServedSessions
+from mcast.wire.records import FRAGMENT_HEADER_BYTES, RECORD_HEADER_BYTES, Record, RecordKind
 from mcast.wire.stream import Opened, Result, Status, StreamKind, decode_group_untrusted, pack_message
 
 if TYPE_CHECKING:
@@ -119,7 +121,6 @@ class Submissions:
         served = self._served.sessions.get(one.session)
         if served is None:
             return None, b""
-        seq = one.seq
         if one.status == Status.OUT_OF_ORDER:
             loop = asyncio.get_running_loop()
             if one.request not in served.unanswered or not served.report_missing(one.expected, loop.time()):
@@ -128,10 +129,29 @@ class Submissions:
                 later = [kept.group for request, kept in served.unanswered.items() if request >= one.expected]
                 loop.call_soon(self._send, later)  # not from within the shell's apply
                 return None, b""
-            seq = one.expected
-        elif not self._served.forget(served, one.request):
+            return self._answer(served, one, one.status, one.expected)
+        kept = served.unanswered.get(one.request)
+        if kept is None:
             return None, b""
-        elif one.status == Status.EXPIRED and not served.unanswered:
+        self._served.forget(served, one.request)
+        status = one.status
+        if status == Status.APPLIED and one.mark != _mark(kept.group):
+            status = Status.REUSED  # what took effect under this number came another way, and is not what waits here
+        elif status == Status.EXPIRED and not served.unanswered:
             self._release(served.connection, one.session)
-        result = Result(one.session, one.request, one.count, seq, one.epoch, one.status, one.outcomes)
+        return self._answer(served, one, status, one.seq)
+
+    @staticmethod
+    def _answer(served: Served, one: Applied, status: int, seq: int) -> tuple[Connection, bytes]:
+        result = Result(one.session, one.request, one.count, seq, one.epoch, status, one.outcomes)
         return served.connection, pack_message(StreamKind.RESULT, result)
+
+
+def _mark(group: Group) -> int:
+    """The mark of a group's record, or of the command that its fragments make up."""
+    checksum = 0
+    kind, count = group[0][0], int.from_bytes(group[0][4:8], "big")
+    payload_at = RECORD_HEADER_BYTES + (FRAGMENT_HEADER_BYTES if kind == RecordKind.FRAGMENT else 0)
+    for record in group:
+        checksum = crc32(memoryview(record)[payload_at:], checksum)
+    return mark_of(kind, count, checksum)

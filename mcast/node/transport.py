@@ -99,7 +99,7 @@ class Transport:
         for datagram in datagrams:
             try:
                 envelope, message = unseal(datagram)
-                if envelope.promised > newest:  # promised for ever by whoever hears it: one forgery would end all reigns
+                if envelope.promised > newest:  # would be promised for ever: one forgery could end all reigns
                     raise DecodeError("far epoch", str(envelope.promised))
                 if envelope.kind == Kind.TWIN:
                     if self.twins is not None and envelope.sender == self._own:

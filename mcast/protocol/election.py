@@ -110,10 +110,23 @@ class Election:
         core = self.core
         silent = self._witnessed or now >= self._heard_at + core.settings.election_timeout_s[0]
         granted = (
-            silent and core.role not in REIGNING and request.epoch > core.promised
-            and self._may_vote(request.last_epoch, request.last_seq)
+            silent and core.role not in REIGNING and request.epoch > core.planned.promised
+            and self._may_vote(request.last_epoch, request.last_seq) and not self._stands_before(envelope, request)
         )  # fmt: skip
         core.send(envelope.sender, PreVote(request.epoch, core.meta.storage_id, granted, request.nonce))
+
+    def _stands_before(self, envelope: Envelope, request: PreVoteRequest) -> bool:
+        """Whether this node has just canvassed too, and ranks better: two that favour each other would split the vote.
+
+        Only the first canvass counts so: a better rank that cannot be heard must not keep the other from ruling.
+        """
+        core = self.core
+        if core.role is not Role.CANVASSING or self._tries > 1:
+            return False
+        order = list(core.voters())
+        own, other = (order.index(node) if node in order else len(order) for node in (core.me, envelope.sender))
+        log = core.log
+        return (request.last_epoch, request.last_seq, -other) < (log.last_epoch, log.last_seq, -own)
 
     def pre_vote_given(self, envelope: Envelope, answer: PreVote, now: float) -> None:
         """An answer to this node's canvass."""

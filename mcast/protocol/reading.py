@@ -177,14 +177,11 @@ class Reading:
 
 def answer_survey(core: Core, envelope: Envelope, survey: Survey) -> None:
     """Say where this log ends."""
-    config = core.config
-    if config is not None:
-        core.send(
-            envelope.sender,
-            Standing(
-                survey.nonce, core.meta.storage_id, core.log.last_epoch, core.log.last_seq, config.number, core.suspect
-            ),
-        )
+    number = core.config.number if core.config else 0
+    core.send(
+        envelope.sender,
+        Standing(survey.nonce, core.meta.storage_id, core.log.last_epoch, core.log.last_seq, number, core.suspect),
+    )
 
 
 class ReadAnswers:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from mcast.limits import SURVEY_AGAIN_S
 from mcast.protocol.core import Core
-from mcast.wire.envelope import Envelope
+from mcast.wire.envelope import Envelope, name_hash
 from mcast.wire.messages import Standing, Survey
 
 
@@ -43,7 +43,7 @@ class Suspicion:
     def reported(self, envelope: Envelope, standing: Standing) -> None:
         """A member says where its log ends."""
         if self.core.suspect and standing.nonce == self._nonce:
-            if self.core.is_voter(envelope.sender, standing.storage_id):
+            if not self.core.voters() or self.core.is_voter(envelope.sender, standing.storage_id):
                 self._reports[envelope.sender] = (standing.last_epoch, standing.last_seq)
             self._judge()
 
@@ -58,7 +58,10 @@ class Suspicion:
             self.core.trust()
 
     def _judge(self) -> None:
-        voters = self.core.voters()
-        if voters and self._reports.keys() >= voters.keys():
+        if self._reports.keys() >= self._members():
             self._floor = max(self._reports.values())
             self.review()
+
+    def _members(self) -> set[int]:
+        """Who must report; a log that lost even its GENESIS knows them from the cluster file only."""
+        return set(self.core.voters()) or {name_hash(node) for node, _ in self.core.settings.members}

@@ -279,6 +279,8 @@ class SimNode:
     def _fence(self, opened: list[tuple[Envelope, Frame | Message]]) -> list[tuple[Envelope, Frame | Message]]:
         """Give the replica what lies below its promise one by one, with the checker looking on; returns the rest."""
         replica, rest = self.replica, []
+        replica.receive([], self.now)  # what is due anyway is no answer
+        self.settle()
         for arrival in opened:
             if arrival[0].promised >= replica.promised:
                 rest.append(arrival)

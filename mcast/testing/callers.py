@@ -30,10 +30,9 @@ class Callers:
     Every value submitted occurs once, so that it is known whose it is.
     """
 
-    def __init__(self, record: Callable[[Call], None], levels: Sequence[Level] = _LEVELS) -> None:
+    def __init__(self, record: Callable[[Call], None]) -> None:
         self.stopping = False
         self._record = record
-        self._levels = tuple(levels)
         self._numbers = itertools.count(1)
 
     async def run(self, name: str, make: Callable[[], Client], seed: int, *, writes: bool) -> None:
@@ -62,15 +61,16 @@ class Callers:
             elif kind == "batch":
                 await self._submit_batch(name, client, draw, [self._command(draw) for _ in range(draw.randint(2, 12))])
             else:
-                query: list[Any] = draw.choice(
-                    [["get", register], ["get", "list0"], ["get", "sum1"], ["scan", "s", 5], ["size"]]
-                )
-                await self._query(name, client, draw.choice(self._levels), query, draw)
+                query: list[Any] = draw.choice([["get", "list0"], ["get", "sum1"], ["scan", "s", 5], ["size"]])
+                level = draw.choice(_LEVELS)
+                if level == "linearizable" or draw.random() < 0.2:
+                    query = ["get", register]
+                await self._query(name, client, level, query, draw)
             await asyncio.sleep(draw.uniform(0, 2 * PAUSE_S))
 
     async def _use_register(self, name: str, client: Client, register: str, draw: random.Random) -> None:
         """Read, then compare and set what was read; or write."""
-        if draw.random() < 0.3 or "linearizable" not in self._levels:
+        if draw.random() < 0.3:
             await self._submit(name, client, draw, "set", register, next(self._numbers))
             return
         seen = await self._query(name, client, "linearizable", ["get", register], draw)

@@ -117,6 +117,8 @@ class _Run:
     """Of every trouble with links that is on."""
     busy: set[str] = field(default_factory=set)
     """Nodes whose process is stopped or dead just now."""
+    wiping: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held from the look whether a disk may be lost until its node is started again."""
 
     async def go(self) -> None:
         """Load and trouble for as long as asked, then heal and wait."""
@@ -182,13 +184,22 @@ class _Run:
                 await asyncio.sleep(trouble.for_s)
             finally:
                 self.processes.signal(node, signal.SIGCONT)
-            return
-        if trouble.kind == "wipe" and not await self._may_wipe():
+        elif trouble.kind == "kill":
+            await self.processes.kill(node)
+            await asyncio.sleep(trouble.for_s)
+            await self.processes.start(node)
+        elif self.wiping.locked():
+            self.happened.append((0.0, "not wiped: another disk is being lost", node, 0.0))
+        else:
+            async with self.wiping:
+                await self._wipe(trouble, node)
+
+    async def _wipe(self, trouble: Trouble, node: str) -> None:
+        if not await self._may_wipe():
             self.happened.append((0.0, "not wiped: another member is not back yet", node, 0.0))
             return
         await self.processes.kill(node)
-        if trouble.kind == "wipe":
-            await asyncio.to_thread(shutil.rmtree, self.processes.config.data_dir / node)
+        await asyncio.to_thread(shutil.rmtree, self.processes.config.data_dir / node)
         await asyncio.sleep(trouble.for_s)
         await self.processes.start(node)
 

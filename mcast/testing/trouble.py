@@ -12,7 +12,7 @@ KINDS: Final = (
     "kill",  # SIGKILL, started again afterwards
     "wipe",  # the same, with its data directory removed
     "stop",  # SIGSTOP, SIGCONT
-    "isolate",  # cut off from the other nodes, not from clients
+    "isolate",  # a minority, with it, cut off from the other nodes, not from clients
     "unplug",  # cut off from all
     "deaf",  # hears no other node; they hear it
     "mute",  # hears the others; they don't hear it
@@ -61,7 +61,9 @@ def links_of(
     if kind == "unplug":
         return dict.fromkeys([*heard, *told, (node, clients), (clients, node)], 1.0)
     if kind == "isolate":
-        return dict.fromkeys([*heard, *told], 1.0)
+        minority = [node, *draw.sample(others, draw.randint(0, max((len(nodes) - 1) // 2 - 1, 0)))]
+        pairs = [(inside, outside) for inside in minority for outside in nodes if outside not in minority]
+        return dict.fromkeys([*pairs, *((outside, inside) for inside, outside in pairs)], 1.0)
     if kind == "loss":
         return {link: draw.uniform(0.0, _LOSS_MAX) for link in (*heard, *told)}
     return dict.fromkeys({"deaf": heard, "mute": told}.get(kind, []), 1.0)

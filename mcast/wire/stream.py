@@ -7,7 +7,7 @@
 
 Payloads are msgpack arrays, the fields below in order, except SUBMIT and FORWARD (concatenated records: one group,
 which is numbered contiguously in one epoch), FRAMES (concatenated frames) and EVENTS (outcomes and frames, see
-`pack_events`). A connection begins with HELLO and WELCOME. PING may be sent at any time after that and is answered by
+`events`). A connection begins with HELLO and WELCOME. PING may be sent at any time after that and is answered by
 PONG.
 """
 
@@ -40,7 +40,6 @@ PAYLOAD_BYTES_MAX: Final = 16 << 10  # bytes of most messages: msgpack may unpac
 
 _LENGTH: Final = struct.Struct("!I")
 _HEAD: Final = struct.Struct("!IB")
-OUTCOMES_HEAD: Final = struct.Struct("!QI")
 HEAD_BYTES: Final = _HEAD.size
 
 
@@ -397,44 +396,6 @@ def decode_frames_untrusted(payload: bytes) -> list[Frame]:
 def pack_frames(frames: Sequence[Frame]) -> bytes:
     """One FRAMES message."""
     return pack_raw(StreamKind.FRAMES, b"".join([part for frame in frames for part in (frame.head, frame.body)]))
-
-
-def pack_events(outcomes: bytes, frames: Sequence[Frame]) -> bytes:
-    """One EVENTS message: length of the outcomes u32, outcomes, frames.
-
-    Outcomes are, for each record that had an effect, OUTCOMES_HEAD (`seq` as in Result, length) and the packed bytes.
-    The outcomes of a frame's records come with it or before it. A record without outcomes had no effect.
-
-    Raises:
-        ValueError: beyond TCP_MESSAGE_BYTES_MAX.
-    """
-    parts = [part for frame in frames for part in (frame.head, frame.body)]
-    return pack_raw(StreamKind.EVENTS, b"".join((_LENGTH.pack(len(outcomes)), outcomes, *parts)))
-
-
-def decode_events_untrusted(payload: bytes) -> tuple[list[tuple[int, bytes]], list[Frame]]:
-    """The outcomes, each with its `seq`, and the frames of one EVENTS message.
-
-    Raises:
-        DecodeError: lengths beyond the payload, or as `decode_frame_untrusted`.
-    """
-    if len(payload) < _LENGTH.size:
-        raise DecodeError("short message", f"{len(payload)} bytes")
-    end = _LENGTH.size + _LENGTH.unpack_from(payload)[0]
-    if end > len(payload):
-        raise DecodeError("short message", f"outcomes end at {end} of {len(payload)} bytes")
-    outcomes: list[tuple[int, bytes]] = []
-    at = _LENGTH.size
-    while at < end:
-        if end - at < OUTCOMES_HEAD.size:
-            raise DecodeError("bad outcomes", f"{end - at} bytes left")
-        seq, length = OUTCOMES_HEAD.unpack_from(payload, at)
-        at += OUTCOMES_HEAD.size
-        if not 0 < seq <= SEQ_MAX or length > end - at:
-            raise DecodeError("bad outcomes", f"event {seq}, {length} of {end - at} bytes")
-        outcomes.append((seq, payload[at : at + length]))
-        at += length
-    return outcomes, decode_frames_untrusted(payload[end:])
 
 
 _Check = Callable[[Any], bool]

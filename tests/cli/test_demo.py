@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from mcast.cli.demo import takeover_lines
+from mcast.demo.takeover import Takeover
+
 MACHINE = """
 import mcast
 
@@ -38,13 +41,17 @@ def test_the_flights_of_the_first_days_agree_everywhere(tmp_path: Path) -> None:
         assert list(question["answers"].values()) == [question["expected"]] * 3
     assert sum(account["injected"] for account in shown["reconciliation"]) > 0
     assert all(account["difference"] == 0 for account in shown["reconciliation"])
+    takeover = shown["takeover"]
+    assert {takeover["killed"], takeover["successor"]} < {"n1", "n2", "n3"}
+    assert takeover["killed"] != takeover["successor"]
+    assert 0 < takeover["outage_ms"] < 5_000
 
 
-def own_stream(folder: Path, note: str) -> subprocess.CompletedProcess[str]:
+def own_stream(folder: Path, note: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     (folder / "words.py").write_text(MACHINE.format(note=note))
     lines = [json.dumps(["note", f"word{n}"]) for n in range(300)] + ['["note", "bad"]', ""]
     (folder / "words.jsonl").write_text("\n".join(lines))
-    return demo(folder, "--from", "words.jsonl", "--machine", "words:Tally")
+    return demo(folder, "--from", "words.jsonl", "--machine", "words:Tally", *arguments)
 
 
 def test_ones_own_stream_and_machine(tmp_path: Path) -> None:
@@ -53,13 +60,31 @@ def test_ones_own_stream_and_machine(tmp_path: Path) -> None:
     shown = json.loads(done.stdout)
     assert (shown["events"], shown["rejected"], shown["failed"]) == (301, 1, 0)
     assert len({node["result_chain"] for node in shown["nodes"]}) == 1
+    assert shown["takeover"]["successor"]  # as short as it is
 
 
 def test_replicas_that_compute_differently_are_found(tmp_path: Path) -> None:
-    done = own_stream(tmp_path, "self.words = list({*self.words, word})")
+    done = own_stream(tmp_path, "self.words = list({*self.words, word})", "--no-kill")
     assert done.returncode == 1
     assert "do not agree" in done.stderr
-    assert not json.loads(done.stdout)["proven"]
+    shown = json.loads(done.stdout)
+    assert not shown["proven"]
+    assert shown["takeover"] is None
+
+
+def test_a_takeover_is_told_as_it_happens() -> None:
+    takeover = Takeover("n1", 265_936)
+    assert takeover_lines(None) == []
+    told = [takeover_lines(takeover)]
+    takeover.outage_ms, takeover.successor = 84.4, "n3"
+    told.append(takeover_lines(takeover))
+    takeover.restarted = True
+    told.append(takeover_lines(takeover))
+    assert told[2][:2] == told[1]
+    assert told[1][:1] == told[0] == ["n1, the sequencer, was killed (-9) after 265,936 events"]
+    assert "n3 took over" in told[1][1]
+    assert "84 ms" in told[1][1]
+    assert "n1 was started again" in told[2][2]
 
 
 @pytest.mark.parametrize(

@@ -239,8 +239,12 @@ async def test_query_errors(client: Client) -> None:
         await client.query("nope")
     with pytest.raises(Refused, match="arguments"):
         await client.query("get")
-    with pytest.raises(Refused, match="not served yet by this version"):
-        await client.query("get", "k", consistency="linearizable")
+    with pytest.raises(Refused, match="no majority has confirmed"):
+        await client.query("get", "k", consistency="linearizable", timeout=0.05)
+    with pytest.raises(Refused, match="no proof of how old"):
+        await client.query("get", "k", consistency="bounded")
+    with pytest.raises(Refused, match="below zero"):
+        await client.query("get", "k", consistency="bounded", max_ms=-1)
     with pytest.raises(Refused, match="unknown"):
         await client.query("get", "k", consistency="fresh")
     with pytest.raises(Refused, match="min_seq"):

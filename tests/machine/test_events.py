@@ -13,9 +13,9 @@ from mcast.machine.api import StateMachine, command
 from mcast.machine.commands import encode_command
 from mcast.machine.engine import Engine
 from mcast.machine.events import Event, EventReader
+from mcast.wire.events import decode_events_untrusted
 from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
 from mcast.wire.records import RecordKind, decode_records_untrusted, encode_record, split_fragments
-from mcast.wire.stream import decode_events_untrusted
 
 
 class Divider(StateMachine):

@@ -49,6 +49,9 @@ class Disk:
     def write_meta(self, meta: Meta) -> None:
         self.done.append(("meta", meta.promised))
 
+    def clear_suspect(self) -> None:
+        self.done.append(("trusted",))
+
 
 def until_synced(disk: Disk, commit: GroupCommit) -> list[int]:
     """Completions of the sync under way."""
@@ -115,6 +118,17 @@ def test_a_truncation_comes_after_all_earlier_appends_and_completes_behind_them(
     steps = [step for step in disk.done if step[0] != "sync"]
     assert steps == [("append", 1, 1), ("append", 2, 2), ("truncate", 1), ("append", 2, 2)]
     assert disk.done[disk.done.index(("truncate", 1)) - 1][0] == "sync"
+    commit.close()
+
+
+def test_a_cleared_suspicion_waits_for_the_sync_under_way(disk: Disk) -> None:
+    disk.may_sync.clear()
+    commit = start(disk, always=True)
+    commit.append(1, frames(1))
+    assert commit.take_completed() == []
+    threading.Timer(0.01, disk.may_sync.set).start()
+    commit.clear_suspect()
+    assert disk.done[-1] == ("trusted",)
     commit.close()
 
 

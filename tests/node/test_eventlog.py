@@ -12,8 +12,9 @@ from mcast.machine.events import Event, EventReader
 from mcast.machine.kv import KeyValue
 from mcast.node import eventlog
 from mcast.node.fake import FakeCluster, FakeShell
+from mcast.wire.events import decode_events_untrusted
 from mcast.wire.records import RecordKind, encode_record, split_fragments
-from mcast.wire.stream import HEAD_BYTES, decode_events_untrusted
+from mcast.wire.stream import HEAD_BYTES
 
 RECORDS = 300
 

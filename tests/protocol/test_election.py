@@ -242,3 +242,40 @@ def tick_next(node: Replica) -> list[Effect]:
     now = node.next_deadline()
     node.tick(now)
     return settle(node, now)
+
+
+def canvassed(node: Replica, sender: str, last: tuple[int, int] = (1, 4), now: float = 2.001) -> bool:
+    """Whether a node that has not heard anybody for long grants this pre-vote."""
+    node.receive([arrival(sender, PreVoteRequest(2, *last, 5), promised=1)], now)
+    (answer,) = of(PreVote, settle(node, now))
+    return answer.granted
+
+
+def test_of_two_that_canvass_at_once_only_one_is_favoured() -> None:
+    first, second = silent("n1"), silent("n2")
+    canvass(first)
+    canvass(second)
+    assert not canvassed(first, "n2")
+    assert canvassed(second, "n1")
+
+
+def test_a_longer_log_is_favoured_whatever_the_order() -> None:
+    node = silent("n1")
+    canvass(node)
+    assert canvassed(node, "n2", (1, 5))
+
+
+def test_a_better_rank_does_not_stand_in_the_way_for_long() -> None:
+    node = silent("n1")
+    canvass(node)
+    assert not canvassed(node, "n2")
+    assert of(PreVoteRequest, tick_next(node))
+    assert canvassed(node, "n2")
+
+
+def test_who_stands_favours_nobody_for_the_same_epoch() -> None:
+    node = silent("n2")
+    request = canvass(node)
+    node.receive([arrival("n1", PreVote(2, STORAGE["n1"], True, request.nonce), promised=1)], 2.0)
+    node.receive([arrival("n1", PreVoteRequest(2, 1, 4, 5), promised=1)], 2.0)  # before its own vote is durable
+    assert [answer.granted for answer in of(PreVote, node.take_effects())] == [False]

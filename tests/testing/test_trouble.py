@@ -42,6 +42,17 @@ def test_a_trouble_is_about_its_node_s_links(kind: str, cut: set[str]) -> None:
     assert set(losses.values()) <= {1.0}
 
 
+def test_among_five_up_to_two_are_cut_off_together() -> None:
+    nodes = (*NODES, "n4", "n5")
+    seen = set()
+    for seed in range(20):
+        losses = links_of("isolate", "n2", nodes, "clients", random.Random(seed))
+        assert {(target, source) for source, target in losses} == set(losses), "both ways"
+        assert ("n2", "clients") not in losses
+        seen.add(len(losses))
+    assert seen == {2 * 1 * 4, 2 * 2 * 3}
+
+
 def test_losses_differ_from_link_to_link() -> None:
     losses = links_of("loss", "n1", NODES, "clients", random.Random(1))
     assert len(set(losses.values())) == len(losses) == 4

@@ -16,7 +16,6 @@ from mcast.limits import TCP_MESSAGE_BYTES_MAX
 from mcast.wire.frame import CHAIN_ZERO, make_frame
 from mcast.wire.records import RecordKind, encode_record, split_fragments
 from mcast.wire.stream import (
-    OUTCOMES_HEAD,
     PAYLOAD_BYTES_MAX,
     RAW_KINDS,
     VERSION,
@@ -28,6 +27,7 @@ from mcast.wire.stream import (
     FetchEnd,
     FetchGone,
     ForwardRefused,
+    Handover,
     Hello,
     Opened,
     Ping,
@@ -40,11 +40,9 @@ from mcast.wire.stream import (
     StreamMessage,
     Subscribe,
     Welcome,
-    decode_events_untrusted,
     decode_frames_untrusted,
     decode_group_untrusted,
     decode_stream_untrusted,
-    pack_events,
     pack_frames,
     pack_message,
     pack_raw,
@@ -72,7 +70,9 @@ MESSAGES: list[tuple[StreamKind, StreamMessage]] = [
     (StreamKind.GONE, FetchGone(4)),
     (StreamKind.PING, Ping(1)),
     (StreamKind.PONG, Ping(1)),
+    (StreamKind.HANDOVER, Handover(1, "n2")),
     (StreamKind.SUBSCRIBE, Subscribe(1)),
+    (StreamKind.HANDOVER, Handover(1, "n2")),
 ]
 
 
@@ -212,22 +212,3 @@ def test_frames_round_trip_and_bad_ones_are_refused() -> None:
     for bad in (payload[:-1], payload + b"x", payload[1:]):
         with pytest.raises(DecodeError):
             decode_frames_untrusted(bad)
-
-
-def test_events_round_trip_and_bad_ones_are_refused() -> None:
-    frame = make_frame(1, 1, 1, 0, 5, CHAIN_ZERO, commands())
-    outcomes = [(1, b"abc"), (2, b"")]
-    packed = b"".join(OUTCOMES_HEAD.pack(seq, len(one)) + one for seq, one in outcomes)
-    ((kind, payload),) = split(pack_events(packed, [frame]))
-    assert kind == StreamKind.EVENTS and decode_events_untrusted(payload) == (outcomes, [frame])
-    assert decode_events_untrusted(bytes(4)) == ([], [])
-    for end in range(len(payload)):
-        if end != len(payload) - frame.size:  # the same without its frame
-            with pytest.raises(DecodeError):
-                decode_events_untrusted(payload[:end])
-
-
-@given(st.binary(max_size=300))
-def test_garbage_events_decode_or_raise_decode_error(payload: bytes) -> None:
-    with contextlib.suppress(DecodeError):
-        decode_events_untrusted(payload)
