@@ -32,8 +32,9 @@ class Asking:
         self._progress = (0, 0.0)
 
     def stop(self) -> None:
-        """Nothing is missing any more, or this node rules."""
+        """Another reign, perhaps this node's own: what was to be reached in the last one may never have been kept."""
         self.catching_up = False
+        self._until = 0
 
     def judge(self, now: float) -> None:
         """Go over to TCP when the gap is deep, and back when it is bridged."""
@@ -104,7 +105,7 @@ class Asking:
 
     def _fetch(self, now: float) -> None:
         log = self._core.log
-        self._until = max(self._gaps.frontier, self._until)
+        self._until = self._gaps.frontier
         self._progress = (log.last_seq, now)
         peers = [node for node, acked in self.peers.items() if acked > log.last_seq and node != self._core.me]
         self._core.random.shuffle(peers)

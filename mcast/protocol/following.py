@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from mcast.limits import HISTORY_ENTRIES_MAX
+from mcast.limits import HISTORY_REIGNS_MAX
 from mcast.protocol.asking import Asking
 from mcast.protocol.core import Core
 from mcast.protocol.effects import Append, EpochChanged, GapClosed, GapOpened, Truncate, Truncated
@@ -66,7 +66,6 @@ class Following:
         self.history = history
         self.core.reconciled = True
         self._rebase(self.core.log.last_seq, 0.0)
-        self.asking.stop()
         self.ledger.entered(history.epoch)
 
     def heartbeat(self, envelope: Envelope, beat: Heartbeat, now: float) -> None:
@@ -115,9 +114,10 @@ class Following:
         core = self.core
         if page.epoch != core.promised or envelope.sender != core.sequencer or core.reconciled:
             return
-        if page.start != len(self._pages) or page.total > HISTORY_ENTRIES_MAX or not page.entries:
+        if page.start != len(self._pages) or page.total > HISTORY_REIGNS_MAX or not page.entries:
             return
         self._pages.extend(page.entries)
+        self._page_due = now + core.settings.heartbeat_max_s
         if len(self._pages) >= page.total:
             self.history = History(page.epoch, self._pages)
             self._pages = []
@@ -212,6 +212,7 @@ class Following:
             return
         assert core.sequencer is not None
         stamp = int(now * 1e9)
+        self.staleness.sent(stamp)
         core.send(
             core.sequencer,
             Ack(core.promised, core.meta.storage_id, seq, chain, self._round, stamp, core.settings.receive_window),
@@ -249,8 +250,7 @@ class Following:
         if point is None or not history.covers(point + 1):
             if now >= self._page_due and not history.complete:
                 self._page_due = now + core.settings.heartbeat_max_s
-                self._pages = []
-                core.send(sequencer, HistoryRequest(core.promised, 0))
+                core.send(sequencer, HistoryRequest(core.promised, len(self._pages)))
             return
         if point < core.log.last_seq:
             if point < core.commit:
@@ -268,6 +268,7 @@ class Following:
 
     def _rebase(self, last: int, now: float) -> None:
         """Begin anew behind event `last`: keep of the early frames what this epoch's history assigns."""
+        self.asking.stop()
         for frame in self.reorder.drop_unless(self._lawful):
             self.ledger.unkept(frame)
         self.reorder.drop_below(last)

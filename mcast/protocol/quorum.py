@@ -10,6 +10,7 @@ from dataclasses import dataclass
 class Standing:
     """One replica's newest acknowledgement. `heard` is our clock (s), `stamp` the replica's own (ns)."""
 
+    storage_id: bytes = b""
     seq: int = 0
     round: int = 0
     stamp: int = 0

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from mcast.limits import HELD_DATAGRAMS_MAX, HISTORY_ENTRIES_MAX, STALE_INTERVAL_S
+from mcast.limits import HELD_DATAGRAMS_MAX, HISTORY_REIGNS_MAX, STALE_INTERVAL_S
 from mcast.protocol.core import Core, Settings
 from mcast.protocol.effects import Effect, Notice
 from mcast.protocol.election import Election
@@ -145,6 +145,8 @@ class Replica:
 
     def completed(self, ticket: int, now: float) -> None:
         """An effect with this ticket is durable."""
+        if self._core.role is Role.HALTED:
+            return
         self._core.completed(ticket, now)
         held = self._held
         if held and held[0][0].promised <= self._core.promised:
@@ -350,7 +352,7 @@ class Replica:
     def _history_asked(self, envelope: Envelope, request: HistoryRequest, now: float) -> None:
         core = self._core
         reigns = self._sequencing.history.reigns
-        if core.reigning and request.epoch == core.promised and request.start < len(reigns) <= HISTORY_ENTRIES_MAX:
+        if core.reigning and request.epoch == core.promised and request.start < len(reigns) <= HISTORY_REIGNS_MAX:
             page = reigns[request.start : request.start + _PAGE_ENTRIES]
             core.send(envelope.sender, HistoryPage(request.epoch, request.start, len(reigns), page))
 

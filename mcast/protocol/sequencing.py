@@ -40,7 +40,7 @@ from mcast.wire.messages import (
     Reign,
     encode_message,
 )
-from mcast.wire.records import RecordKind, encode_record
+from mcast.wire.records import RECORD_HEADER_BYTES, RecordKind, encode_record
 
 _BEAT_BYTES: Final = 160 + HEARTBEAT_HISTORY * 32  # of a heartbeat without its table of replicas
 _PEER_BYTES: Final = 24
@@ -165,7 +165,10 @@ class Sequencing:
         if not core.reigning or ack.epoch != core.promised:
             core.counts["ack of another epoch"] += 1
             return
-        standing = self.standings.setdefault(envelope.sender, Standing())
+        standing = self.standings.get(envelope.sender)
+        if standing is None or standing.storage_id != ack.storage_id:
+            # what a lost disk acknowledged does not count for its successor
+            standing = self.standings[envelope.sender] = Standing(ack.storage_id)
         standing.counted = core.is_voter(envelope.sender, ack.storage_id)
         standing.heard = now
         standing.stamp = ack.stamp
@@ -226,7 +229,10 @@ class Sequencing:
         if not self.core.reigning:
             return self._beat_due
         return min(
-            self._beat_due, self._prove_due, self._hand_due, self._confirmed_at + self.core.settings.election_timeout_s[1]
+            self._beat_due,
+            self._prove_due,
+            self._hand_due,
+            self._confirmed_at + self.core.settings.election_timeout_s[1],
         )
 
     def read_asked(self, requester: int, nonce: int) -> None:
@@ -311,8 +317,10 @@ class Sequencing:
                     core.send(requester, index)
 
     def _reconfigure(self, now: float) -> None:
-        """Append the configuration that an applicant waits for, alone in its frame."""
+        """Append the configuration that an applicant waits for, alone in its frame and not inside a command."""
         core = self.core
+        if self._pending and is_continued(self._pending[0]):
+            return
         config = self.membership.next_config(self._start_seq)
         if config is None:
             return
@@ -403,3 +411,9 @@ class Sequencing:
     def _window(self) -> int:
         windows = [standing.window for standing in self.standings.values() if standing.counted and standing.window]
         return max(min([WINDOW_BYTES, *windows]), WINDOW_BYTES_MIN)
+
+
+def is_continued(record: bytes) -> bool:
+    """Whether an encoded record is a fragment that others of the same command precede."""
+    index = record[RECORD_HEADER_BYTES : RECORD_HEADER_BYTES + 4]
+    return record[0] == RecordKind.FRAGMENT and any(index)

@@ -14,6 +14,7 @@ from typing import Final
 
 from mcast.wire.messages import Heartbeat
 
+_STAMPS_MAX: Final = 1_024  # own acknowledgements remembered: seconds of them, whatever the rate
 _ROUNDS_MAX: Final = 64
 _PROOFS_MAX: Final = 64
 _APART_NS: Final = 10_000_000  # between proofs that are kept, besides the newest: together they reach back 0.6 s
@@ -64,6 +65,13 @@ class Staleness:
         self._proven = proven
         self._open: deque[tuple[int, int, int]] = deque(maxlen=_ROUNDS_MAX)
         self._confirmed = 0
+        self._sent: dict[int, None] = {}
+
+    def sent(self, stamp: int) -> None:
+        """An acknowledgement carries this stamp. Only such echoes count: an earlier boot's clock was another one."""
+        self._sent[stamp] = None
+        if len(self._sent) > _STAMPS_MAX:
+            del self._sent[next(iter(self._sent))]
 
     def reset(self) -> None:
         """A new epoch: its rounds are other rounds."""
@@ -74,6 +82,8 @@ class Staleness:
         """A heartbeat opened a round, and says which rounds are confirmed."""
         begun = bool(beat.history) and beat.commit >= beat.history[-1].first
         own = own_stamp(beat, me)
+        if own not in self._sent:
+            own = 0
         if not self._proven:
             self.proofs.add(beat.commit, own)
             return

@@ -22,6 +22,7 @@ class Suspicion:
         self.core = core
         self._floor: tuple[int, int] | None = None
         self._reports: dict[int, tuple[int, int]] = {}
+        self._newest_config = 0
         self._nonce = 0
         self._due = now
 
@@ -43,8 +44,8 @@ class Suspicion:
     def reported(self, envelope: Envelope, standing: Standing) -> None:
         """A member says where its log ends."""
         if self.core.suspect and standing.nonce == self._nonce:
-            if not self.core.voters() or self.core.is_voter(envelope.sender, standing.storage_id):
-                self._reports[envelope.sender] = (standing.last_epoch, standing.last_seq)
+            self._reports[envelope.sender] = (standing.last_epoch, standing.last_seq)
+            self._newest_config = max(self._newest_config, standing.config_number)
             self._judge()
 
     def allows_vote(self, last_epoch: int, last_seq: int) -> bool:
@@ -58,10 +59,13 @@ class Suspicion:
             self.core.trust()
 
     def _judge(self) -> None:
+        own = self.core.config.number if self.core.config else 0
+        if self._newest_config > own > 0:
+            return  # members that this log does not know may hold more than those it asks
         if self._reports.keys() >= self._members():
             self._floor = max(self._reports.values())
             self.review()
 
     def _members(self) -> set[int]:
-        """Who must report; a log that lost even its GENESIS knows them from the cluster file only."""
-        return set(self.core.voters()) or {name_hash(node) for node, _ in self.core.settings.members}
+        """Who must report, whatever its storage id: the log's members, and the cluster file's."""
+        return {*self.core.voters(), *(name_hash(node) for node, _ in self.core.settings.members)}

@@ -19,10 +19,11 @@ KINDS: Final = (
     "loss",  # each of its links loses a share of its own
 )
 _LOSS_MAX: Final = 0.4
+_OVERLAPPING: Final = 0.25  # share of the faults that a second one comes on top of
 
 
 class Trouble(NamedTuple):
-    """One fault. `wait_s` after the one before began; `target` a node's id or SEQUENCER."""
+    """One fault, `wait_s` after the one before began, for `for_s`; `target` is a node's id or SEQUENCER."""
 
     wait_s: float
     kind: str
@@ -31,10 +32,14 @@ class Trouble(NamedTuple):
 
 
 def plan_troubles(nodes: Sequence[str], seed: int, *, kinds: Sequence[str] = KINDS) -> Iterator[Trouble]:
-    """Faults without end. Each node's process is killed in turn, each kind comes as often as any other."""
+    """Faults without end, one after the other; at times a second one comes on top.
+
+    Each node's process is killed in turn, each kind comes as often as any other.
+    """
     draw = random.Random(f"troubles {seed}")
     gateways: list[str] = []
     upcoming: list[str] = []
+    before_s = 0.0
     while True:
         upcoming = upcoming or draw.sample(kinds, len(kinds))
         kind = upcoming.pop()
@@ -44,11 +49,13 @@ def plan_troubles(nodes: Sequence[str], seed: int, *, kinds: Sequence[str] = KIN
         else:
             target = draw.choice([SEQUENCER, draw.choice(nodes)])
         for_s = draw.uniform(0.3, 3.0)
-        overlaps = draw.random() < 0.2
-        yield Trouble(draw.uniform(0.8, 2.0), kind, target, for_s)
-        if overlaps and kind != "wipe":
-            other = draw.choice([kind for kind in kinds if kind != "wipe"])
-            yield Trouble(draw.uniform(0.0, for_s), other, draw.choice(nodes), draw.uniform(0.3, 2.0))
+        yield Trouble(before_s + draw.uniform(0.5, 1.5), kind, target, for_s)
+        before_s = for_s
+        if draw.random() < _OVERLAPPING and kind != "wipe":
+            into_s = draw.uniform(0.0, for_s)
+            other = draw.choice([kind for kind in kinds if kind != "wipe"] or ["kill"])
+            yield Trouble(into_s, other, draw.choice(nodes), draw.uniform(0.3, 2.0))
+            before_s = max(for_s - into_s, 0.0)
 
 
 def links_of(

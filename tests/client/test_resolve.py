@@ -184,10 +184,8 @@ async def test_of_two_that_use_one_number_at_once_only_one_is_told_it_happened(
     async with connect(cluster.config, at=at) as twin:
         await twin.submit("set", "twin", 1)
         twin._session.id, twin._session._next_request = client._session.id, client._session._next_request
-        ours, theirs = await asyncio.gather(
-            client.submit("append", "l", "ours"), twin.submit("append", "l", "theirs"), return_exceptions=True
-        )
-        told = {"ours": ours, "theirs": theirs}
+        calls = {"ours": client.submit("append", "l", "ours"), "theirs": twin.submit("append", "l", "theirs")}
+        told = dict(zip(calls, await asyncio.gather(*calls.values(), return_exceptions=True), strict=True))
         (winner,) = await value_of(client, "l")
         assert isinstance(told.pop(winner), Receipt)
         assert isinstance(told.popitem()[1], Refused)

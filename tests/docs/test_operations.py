@@ -159,7 +159,7 @@ def test_the_limits_are_the_codes() -> None:
         ("outcomes of one record of commands", [limits.OUTCOMES_BYTES_MAX >> 20]),
         ("text of a rejection", [limits.REJECTION_CHARS_MAX]),
         ("sessions (clients) in the cluster", [limits.SESSIONS_MAX, int(limits.SESSION_IDLE_S)]),
-        ("connections of one node", [limits.CONNECTIONS_MAX]),
+        ("clients of one node", [limits.CONNECTIONS_MAX]),
         ("unanswered bytes of one client", [limits.GATEWAY_CLIENT_BYTES >> 20, limits.GATEWAY_BYTES >> 20]),
         ("queries waiting at one node", [limits.GATEWAY_READS_WAITING]),
         ("a session query's wait for its event", [int(limits.SESSION_READ_WAIT_S * 1_000)]),

@@ -66,8 +66,7 @@ class Account:
         if error is not None:
             for task in self._tasks:
                 task.cancel()
-        for ended in await asyncio.gather(*self._tasks, return_exceptions=error is not None):
-            assert ended is None or error is not None
+        await asyncio.gather(*self._tasks, return_exceptions=error is not None)
 
     async def _live(self, index: int) -> None:
         """One user's clients, one after the other, each at another gateway."""
@@ -91,6 +90,7 @@ class Account:
                 continue  # nobody to connect to just now
 
     async def _single(self, client: Client, item: str) -> None:
+        receipt: Any
         item += BIG * (self._random.random() < 0.05)
         try:
             try:

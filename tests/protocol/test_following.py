@@ -3,12 +3,12 @@ from typing import Any
 
 import pytest
 
-from mcast.protocol.effects import Append, Apply, Effect, HaltRequired, Truncate
+from mcast.protocol.effects import Append, Apply, Effect, HaltRequired, Truncate, WriteMeta
 from mcast.protocol.log import Log
 from mcast.protocol.replica import Replica
 from mcast.protocol.rules import Rules
 from mcast.wire.frame import Frame, make_frame
-from mcast.wire.messages import Ack, Commit, Heartbeat, HistoryRequest, Reign
+from mcast.wire.messages import Ack, Commit, Heartbeat, History, HistoryRequest, Reign
 
 from .bench import (
     KEY,
@@ -196,8 +196,6 @@ def test_older_reigns_are_fetched_before_frames_are_judged() -> None:
     effects = hear(node, frames, epoch=29)
     (request,) = of(HistoryRequest, effects)
     assert of(Ack, effects) == []
-    from mcast.wire.messages import History
-
     reigns = tuple(Log(recovered(frames=frames)).reigns)
     node.receive([arrival("n1", History(29, request.start, len(reigns), reigns[:20]), promised=29)], 0.02)
     (second,) = of(HistoryRequest, settle(node, 0.02))
@@ -269,3 +267,43 @@ def test_an_original_that_arrives_after_its_transfer_was_not_lost() -> None:
     node.receive([frame_arrival("n1", LOG[2], counter=2), frame_arrival("n1", LOG[3], counter=3)], 0.03)
     report = node.ledger_report()
     assert (report.lost, report.transferred) == (0, 0)
+
+
+def test_a_long_history_is_fetched_page_after_page_however_many_heartbeats_pass() -> None:
+    frames = reign_log([(epoch, "n1", 1) for epoch in range(1, 120)])
+    reigns = tuple(Log(recovered(frames=frames)).reigns)
+    node = follower(frames[:3], promised=119)
+    (asked,) = of(HistoryRequest, hear(node, frames, epoch=119))
+    now, starts = 0.01, [asked.start]
+    while starts[-1] < len(reigns) and len(starts) < 9:
+        page = History(119, starts[-1], len(reigns), reigns[starts[-1] : starts[-1] + 32])
+        now += 0.04
+        hear(node, frames, epoch=119, now=now, round=len(starts) + 1)
+        now += 0.02
+        node.receive([arrival("n1", page, promised=119)], now)
+        starts += [request.start for request in of(HistoryRequest, settle(node, now))] or [len(reigns)]
+    assert starts == [0, 32, 64, 96, len(reigns)]
+    assert node.statistics().reconciled
+
+
+def test_a_catch_up_ends_with_the_reign_that_had_what_was_to_be_fetched() -> None:
+    far = LOG[-1].last + 5_000
+    node = follower(LOG)
+    hear(node, LOG, high=far)
+    assert node.statistics().catching_up
+    winner = [*LOG, epoch_start(2, "n3", LOG[-1])]
+    node.receive([arrival("n3", beat(winner, 2), promised=2)], 0.2)
+    settle(node, 0.2)
+    node.receive([frame_arrival("n3", winner[-1])], 0.21)
+    settle(node, 0.21)
+    assert not node.statistics().catching_up
+    assert node.last_seq == winner[-1].last
+
+
+def test_a_completion_after_a_halt_is_nothing() -> None:
+    node = follower(extended(LOG, 1, commit=5))
+    node.receive([arrival("n3", beat(LOG, 2), promised=2)], 0.1)
+    (write,) = of(WriteMeta, node.take_effects())
+    node._core.halt("for the test")
+    node.completed(write.ticket, 0.2)
+    assert node.take_effects() == []

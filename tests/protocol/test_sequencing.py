@@ -7,7 +7,7 @@ from mcast.protocol.effects import Append, Apply, MembersChanged, Multicast, Rul
 from mcast.protocol.replica import Arrival, Replica
 from mcast.protocol.rules import Rules
 from mcast.wire.messages import Ack, Commit, Handover, Heartbeat, Vote
-from mcast.wire.records import RecordKind
+from mcast.wire.records import RecordKind, split_fragments
 
 from .bench import KEY, STORAGE, arrival, command_record, frame_arrival, of, reign_log, replica, settle
 
@@ -270,3 +270,30 @@ def test_a_sequencer_proves_its_own_staleness_only_by_rounds_begun_after_a_commi
     assert commit == 5 and age_s == pytest.approx(0.04)
     assert node.staleness(2.1, 5) == pytest.approx(0.04)
     assert node.staleness(2.1, 4) is None, "what is committed and not applied here is not seen"
+
+
+def test_what_a_lost_disk_acknowledged_does_not_count_for_its_successor() -> None:
+    node = ruling()
+    node.submit([(command_record(),)], 2.1)
+    settle(node, 2.1)
+    fresh, last = b"fresh".ljust(16), node.last_chain
+    node.receive([ack("n3", 6, last, storage=fresh)], 2.2)
+    assert node._sequencing.standings[KEY["n3"]].seq == 6
+    other = b"other".ljust(16)
+    node.receive([ack("n3", 5, node._core.log.chain_at(5) or b"", storage=other)], 2.3)
+    assert node._sequencing.standings[KEY["n3"]].seq == 5
+
+
+def test_no_configuration_comes_between_the_fragments_of_a_command() -> None:
+    node = ruling()
+    fragments = tuple(split_fragments(9, 1, 1, b"x" * 3_000_000, 1_000))
+    node.submit([fragments], 2.1)
+    settle(node, 2.1)
+    assert node.backlog_bytes > 0
+    node.receive([ack("n3", node.last_seq, node.last_chain, storage=b"fresh".ljust(16))], 2.2)
+    while node.backlog_bytes:
+        settle(node, 2.3)
+        node.receive([ack("n2", node.last_seq, node.last_chain)], 2.3)
+    settle(node, 2.4)
+    kinds = [frame.body[0] for frame in node._core.log.between(6, node.last_seq, 1 << 20)]
+    assert kinds[: len(fragments)] == [RecordKind.FRAGMENT] * len(fragments)

@@ -79,3 +79,24 @@ def test_a_lesser_suspect_votes_for_the_best_log_only() -> None:
         node.receive(reports, 0.11)
         assert not cleared(node)
         assert [vote.granted for vote in ask_vote(node, "n1", 2, (1, offered))] == [granted]
+
+
+def test_a_report_of_a_newer_configuration_leaves_the_judgement_to_those_who_know_it() -> None:
+    node = suspect()
+    node.tick(0.1)
+    (survey,) = of(Survey, settle(node, 0.1))
+    end = LOG[-1].last
+    newer = Standing(survey.nonce, b"fresh".ljust(16), 1, end + 9, 3, False)
+    node.receive([arrival("n3", newer, promised=1), arrival("n1", report(survey, "n1", end), promised=1)], 0.11)
+    assert not cleared(node)
+
+
+def test_a_report_counts_under_whatever_storage_id() -> None:
+    node = suspect()
+    node.tick(0.1)
+    (survey,) = of(Survey, settle(node, 0.1))
+    end = LOG[-1].last
+    unknown = Standing(survey.nonce, b"fresh".ljust(16), 1, end + 9, 1, False)
+    node.receive([arrival("n3", unknown, promised=1), arrival("n1", report(survey, "n1", end), promised=1)], 0.11)
+    assert not cleared(node)
+    assert [vote.granted for vote in ask_vote(node, "n1", 2, (1, end))] == [False]
