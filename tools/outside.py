@@ -69,8 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     told = summarize(result) | {"seed": options.seed, "seconds": options.seconds, "lan": problem is None}
     if result.fine and options.keep is None:
         shutil.rmtree(folder)
-    elif not result.fine:
+    else:
         (folder / "faults.txt").write_text("".join(f"{each}\n" for each in result.troubles))
+    if not result.fine:
         note(f"outside: see {folder}")
     if options.json:
         print_json(told)

@@ -60,6 +60,8 @@ class GroupCommit:
         self._unwritten: deque[tuple[int, Sequence[Frame]]] = deque()
         """Appends that a full disk refused."""
         self._unwritten_bytes = 0
+        self._unpromised: deque[tuple[int, Meta]] = deque()
+        """Metas that a full disk refused."""
         self._idle = threading.Event()
         self._idle.set()
         self._failure: BaseException | None = None
@@ -74,7 +76,7 @@ class GroupCommit:
     @property
     def full(self) -> bool:
         """Whether the disk is full: this node acknowledges nothing more until there is room."""
-        return bool(self._unwritten)
+        return bool(self._unwritten or self._unpromised)
 
     def append(self, ticket: int, frames: Sequence[Frame]) -> None:
         """Write frames behind the journal's end; complete the ticket once they are as durable as the mode says."""
@@ -87,7 +89,7 @@ class GroupCommit:
             self._keep_unwritten(ticket, frames)
         else:
             if self._marks is None and frames[0].epoch == 0:
-                self._store.sync_finish(self._store.sync_begin())  # a cluster whose GENESIS is gone is never founded again
+                self._store.sync_finish(self._store.sync_begin())  # who loses GENESIS but not its promise never founds
             self._written.append(ticket)
 
     def truncate(self, ticket: int, last: int) -> None:
@@ -102,10 +104,10 @@ class GroupCommit:
         self._completed.append(ticket)
 
     def write_meta(self, ticket: int, meta: Meta) -> None:
-        """Durably replace the meta."""
+        """Durably replace the meta. On a full disk it waits for room: nothing is promised meanwhile."""
         self._wait()
-        self._store.write_meta(meta)
-        self._completed.append(ticket)
+        self._unpromised.append((ticket, meta))
+        self._promise()
 
     def clear_suspect(self) -> None:
         """Durably note that the log is known whole again."""
@@ -114,6 +116,7 @@ class GroupCommit:
 
     def retry(self) -> None:
         """Write what a full disk refused, if there is room by now."""
+        self._promise()
         while self._unwritten:
             ticket, frames = self._unwritten[0]
             try:
@@ -123,6 +126,16 @@ class GroupCommit:
             self._unwritten.popleft()
             self._unwritten_bytes -= _size(frames)
             self._written.append(ticket)
+
+    def _promise(self) -> None:
+        while self._unpromised:
+            ticket, meta = self._unpromised[0]
+            try:
+                self._store.write_meta(meta)
+            except DiskFull:
+                return
+            self._unpromised.popleft()
+            self._completed.append(ticket)
 
     def take_completed(self) -> list[int]:
         """Tickets whose effects are durable, since the last call; sets the next sync going."""

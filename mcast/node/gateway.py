@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 BACKLOG_POLL_S: Final = 0.01  # between looks whether paused clients may go on, besides after every apply
 KEEPALIVE_LOOKS: Final = 25  # looks after which paused clients hear a PONG: a quarter of a second
 DRAIN_S: Final = 1.0  # a stopping gateway waits this long for its clients' answers
+ACCEPT_TURNS: Final = 3  # of the loop, from an accepted socket to its protocol
 FLUSH_S: Final = 0.5  # ... and this long for what was written to leave
 _TOO_MANY: Final = "too many connections"
 _TRY_ANOTHER: Final = "that is as many as it may; try another node"
@@ -147,7 +148,7 @@ class Gateway:
         """Take no more commands, give clients what is answered within `drain_s` (0: close at once), then close."""
         self._stopping = True
         if self._server is not None:
-            self._server.close()
+            await _stop_accepting(self._server)
         for connection in self._connections:
             connection.pause(True)
         await self._wait_until(lambda: not self._submissions.size, drain_s)
@@ -372,6 +373,16 @@ class Gateway:
         for connection in [one for one in self._paused if not self._full(one)]:
             self._paused.discard(connection)
             connection.pause(False)
+
+
+async def _stop_accepting(server: asyncio.Server) -> None:
+    """Close the server, but not in the turn in which it accepts: asyncio would then lose that connection, still open."""
+    loop = asyncio.get_running_loop()
+    for listening in server.sockets:
+        loop.remove_reader(listening.fileno())
+    for _ in range(ACCEPT_TURNS):
+        await asyncio.sleep(0)
+    server.close()
 
 
 def _server_context(shell: Shell) -> ssl.SSLContext | None:

@@ -35,6 +35,9 @@ class Handovers:
 
     def asked(self, connection: Any, message: Handover) -> None:
         """A connection wants the role moved to a node; REPORT when that rules, ERROR when it will not."""
+        if self._tasks:
+            connection.post(pack_message(StreamKind.ERROR, Failure(message.id, "a handover is under way here")))
+            return
         task = asyncio.get_running_loop().create_task(self._answer(connection, message))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

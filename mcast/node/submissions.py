@@ -126,8 +126,7 @@ class Submissions:
             if one.request not in served.unanswered or not served.report_missing(one.expected, loop.time()):
                 return None, b""
             if one.expected in served.unanswered:
-                later = [kept.group for request, kept in served.unanswered.items() if request >= one.expected]
-                loop.call_soon(self._send, later)  # not from within the shell's apply
+                loop.call_soon(self._resend_from, served, one.expected)  # not from within the shell's apply
                 return None, b""
             return self._answer(served, one, one.status, one.expected)
         kept = served.unanswered.get(one.request)
@@ -140,6 +139,10 @@ class Submissions:
         elif status == Status.EXPIRED and not served.unanswered:
             self._release(served.connection, one.session)
         return self._answer(served, one, status, one.seq)
+
+    def _resend_from(self, served: Served, expected: int) -> None:
+        """Send again what is unanswered by now, in order: also what came since the hole was seen."""
+        self._send([kept.group for request, kept in served.unanswered.items() if request >= expected])
 
     @staticmethod
     def _answer(served: Served, one: Applied, status: int, seq: int) -> tuple[Connection, bytes]:

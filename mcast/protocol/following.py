@@ -128,7 +128,10 @@ class Following:
     def frame(self, envelope: Envelope, frame: Frame, now: float) -> None:
         """One DATA or REPAIR datagram."""
         core = self.core
-        original = envelope.kind == Kind.DATA and frame.epoch == core.promised
+        original = envelope.kind == Kind.DATA
+        if original and frame.epoch != core.promised:
+            core.counts["data of another epoch"] += 1  # only a repair brings what an older reign numbered
+            return
         if original and self.ledger.data(frame, envelope.incarnation, envelope.counter) is Fate.DUPLICATE:
             return
         last = frame.first + frame.count - 1

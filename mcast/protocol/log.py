@@ -22,6 +22,8 @@ class Log:
         self.last_seq = recovered.base_seq
         self.last_chain = recovered.base_chain
         self.reigns: list[Reign] = []
+        self.last_time = 0
+        """The time of the last frame ever appended: no later one may be earlier."""
         self.bytes_cached = 0
         self._base = (recovered.base_seq, recovered.base_chain)
         self._cache_bytes_max = cache_bytes_max
@@ -57,6 +59,7 @@ class Log:
         self._firsts.append(frame.first)
         self.last_seq = frame.last
         self.last_chain = frame.chain
+        self.last_time = frame.time
         self.bytes_cached += frame.size
 
     def truncate(self, last: int) -> None:

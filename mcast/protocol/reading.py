@@ -41,7 +41,8 @@ class Reading:
         self._confirmed = 0
         self._proven_high: int | None = None
         self._survey: dict[int, Standing] = {}
-        self._survey_end: int | None = None
+        self._survey_end: tuple[int, int] | None = None
+        """The highest end that the last survey found, and that survey's nonce."""
         self._survey_due = float("inf")
 
     def ask(self, now: float) -> int | None:
@@ -142,11 +143,11 @@ class Reading:
             answered += 1
         if answered < majority(len(voters)):
             return
-        end = max(ends)
-        if self._survey_end == end:
-            self._ready(end, now)
-        else:
-            self._survey_end = end
+        found = (max(ends), self._nonce)
+        if self._survey_end is not None and self._survey_end[0] == found[0] and self._survey_end[1] != self._nonce:
+            self._ready(found[0], now)
+        elif self._survey_end is None or self._survey_end[0] != found[0]:
+            self._survey_end = found
             self._survey_due = now + SURVEY_AGAIN_S
 
     def _request(self, now: float) -> None:

@@ -245,6 +245,8 @@ class Sequencing:
         core = self.core
         if core.role is not Role.RULING:
             return "this node does not rule"
+        if self._successor is not None:
+            return "a handover is under way"
         standing = self.standings.get(to)
         if to == core.me or standing is None or not standing.counted:
             return "the successor must be another member that acknowledges"
@@ -365,8 +367,7 @@ class Sequencing:
         self._confirmed = self._round = 0
         self._confirmed_at = now
         self._rounds.clear()
-        newest = core.log.frame_at(core.log.last_seq)
-        self._time = max(self._time, newest.time if newest else 0)
+        self._time = max(self._time, core.log.last_time)
         core.sequencer = core.me
         core.notices.append(EpochChanged(core.promised, core.me))
         self._quicken(now)

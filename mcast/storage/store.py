@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from mcast.errors import CorruptionError, DecodeError, DiskFailed, EnvironmentProblem
+from mcast.errors import CorruptionError, DecodeError, DiskFailed, DiskFull, EnvironmentProblem
 from mcast.limits import CACHE_BYTES_MAX
 from mcast.protocol.effects import Meta
 from mcast.protocol.recovered import Recovered
@@ -22,6 +22,7 @@ from mcast.storage.journal import Journal, SyncMark
 from mcast.storage.meta import META_NAME, STORAGE_ID_BYTES, DirectoryMeta, kernel_boot_id, load_meta, store_meta
 from mcast.storage.recovery import Recovery, recover
 from mcast.storage.segment import SEGMENT_BYTES
+from mcast.storage.segments import FULL
 from mcast.storage.verdict import Fault, Verdict
 from mcast.wire.frame import Frame
 
@@ -166,8 +167,11 @@ class Store:
         self._journal.truncate(last)
 
     def write_meta(self, meta: Meta) -> None:
-        """Replace the meta; durable on return. Raises DiskFailed (stop: whether it was written is unknown)."""
-        self._write(meta=meta, synced_seq=self._journal.synced_seq)
+        """Replace the meta; durable on return.
+
+        Raises DiskFull (try again when there is room), DiskFailed (stop); whether it was written is unknown then.
+        """
+        self._write(retriable=True, meta=meta, synced_seq=self._journal.synced_seq)
 
     def clear_suspect(self) -> None:
         """The log is known whole again. Durable on return. Raises DiskFailed (stop)."""
@@ -194,13 +198,15 @@ class Store:
             self._journal.close()
             self._files.close(self._lock)
 
-    def _write(self, **changes: object) -> None:
+    def _write(self, *, retriable: bool = False, **changes: object) -> None:
         if self._failure is not None:
             raise self._failure
         state = replace(self._state, **changes)  # type: ignore[arg-type]
         try:
             store_meta(self._files, self._directory, state)
         except OSError as error:
+            if retriable and error.errno in FULL:
+                raise DiskFull(f"{self._directory}/{META_NAME}: {error.strerror}", "free some space") from error
             self._failure = DiskFailed(
                 f"{self._directory}/{META_NAME}: {error.strerror}", "check the disk, then start the node again"
             )

@@ -135,7 +135,7 @@ def _counted() -> set[str]:
     assert '"never proven"' in (PACKAGE / "node" / "transport.py").read_text()
     found |= set(re.findall(r'dropped\["([^"]+)"\] \+= (1)', (PACKAGE / "node" / "transport.py").read_text()))
     wire = [PACKAGE / "wire" / f"{name}.py" for name in ("envelope", "frame", "layout", "messages")]
-    for path in [*(PACKAGE / "seal").glob("*.py"), *wire]:
+    for path in [*(PACKAGE / "seal").glob("*.py"), *wire, PACKAGE / "node" / "transport.py"]:
         found |= set(re.findall(r'DecodeError\("([^"]+)"(?: if .*? else "([^"]+)")?', path.read_text()))
     return {reason for pair in found for reason in pair if len(reason) > 1}
 

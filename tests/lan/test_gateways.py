@@ -42,7 +42,7 @@ class Account:
         self._processes = processes
         self._random = random.Random(seed)
         self._clients = clients
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def more(self, count: int) -> None:
@@ -62,7 +62,7 @@ class Account:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stopping = True
+        self._stopping.set()
         if error is not None:
             for task in self._tasks:
                 task.cancel()
@@ -71,12 +71,12 @@ class Account:
     async def _live(self, index: int) -> None:
         """One user's clients, one after the other, each at another gateway."""
         numbers = itertools.count()
-        while not self._stopping:
+        while not self._stopping.is_set():
             at = self._random.choice(self._processes.ids)
             try:
                 async with self._processes.connect(at) as client:
                     for _ in range(self._random.randrange(20, 60)):
-                        if self._stopping:
+                        if self._stopping.is_set():
                             break
                         if index % 2:  # alone in its record: when given up, a NOOP competes for its number
                             await self._single(client, f"{index}.{next(numbers)}")

@@ -47,6 +47,8 @@ class Disk:
         self.done.append(("truncate", last))
 
     def write_meta(self, meta: Meta) -> None:
+        if self.full:
+            raise DiskFull("no space", "free some")
         self.done.append(("meta", meta.promised))
 
     def clear_suspect(self) -> None:
@@ -203,3 +205,17 @@ def test_genesis_is_synced_in_either_mode(disk: Disk) -> None:
     commit.append(1, [make_frame(0, 1, 1, 0, 0, CHAIN_ZERO, b"genesis")])
     assert commit.take_completed() == [1]
     assert disk.done == [("append", 1, 1), ("sync", 1)]
+
+
+def test_a_promise_that_finds_the_disk_full_waits_for_room(disk: Disk) -> None:
+    commit = start(disk, always=False)
+    disk.full = True
+    commit.write_meta(1, Meta(bytes(16), promised=3))
+    commit.write_meta(2, Meta(bytes(16), promised=4))
+    commit.retry()
+    assert (commit.full, commit.take_completed()) == (True, [])
+    disk.full = False
+    commit.retry()
+    assert not commit.full
+    assert commit.take_completed() == [1, 2]
+    assert disk.done == [("meta", 3), ("meta", 4)]

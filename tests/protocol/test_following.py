@@ -119,9 +119,10 @@ def test_a_stale_frame_that_the_history_gives_to_another_reign_is_refused() -> N
     winner = [*base, epoch_start(2, "n3", base[-1])]
     node = follower(base, promised=2)
     hear(node, winner, epoch=2)
-    node.receive([frame_arrival("n1", LOG[3], promised=2)], 0.02)
+    node.receive([frame_arrival("n1", LOG[3], kind=2, promised=2), frame_arrival("n1", LOG[3], promised=2)], 0.02)
     assert node.last_seq == 3
-    assert node.statistics().counts["unassigned frame"] == 1
+    counts = node.statistics().counts
+    assert (counts["unassigned frame"], counts["data of another epoch"]) == (1, 1)
 
 
 def test_a_dead_reigns_tail_is_truncated_before_anything_is_acknowledged() -> None:

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from mcast.errors import DiskFailed, EnvironmentProblem
+from mcast.errors import DiskFailed, DiskFull, EnvironmentProblem
 from mcast.protocol.effects import Meta
 from mcast.sim.disk import SimFiles, Stopped
 from mcast.storage.files import RealFiles
@@ -358,3 +358,17 @@ def test_on_real_files(tmp_path: Path) -> None:
     assert (again.read(8, 1), again.last_chain, again.low_water) == (log[7:8], log[7].chain, 1)
     again.close()
     assert directory.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_full_disk_refuses_a_promise_and_takes_it_later() -> None:
+    files = SimFiles(5)
+    store, _ = Store.open(files, DATA, "lab", "n1", segment_bytes=SEGMENT_BYTES_MIN)
+    promise = replace(store.meta, promised=7)
+    files.fail("fdatasync", errno.ENOSPC)
+    with pytest.raises(DiskFull):
+        store.write_meta(promise)
+    assert store.meta.promised == 0
+    store.write_meta(promise)
+    store.close()
+    _, recovered = Store.open(files, DATA, "lab", "n1", segment_bytes=SEGMENT_BYTES_MIN)
+    assert recovered.meta.promised == 7
