@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Final, Protocol
 
@@ -110,9 +111,10 @@ class GroupCommit:
         self._promise()
 
     def clear_suspect(self) -> None:
-        """Durably note that the log is known whole again."""
+        """Durably note that the log is known whole again; on a full disk, the next start has to find that out anew."""
         self._wait()
-        self._store.clear_suspect()
+        with suppress(DiskFull):
+            self._store.clear_suspect()
 
     def retry(self) -> None:
         """Write what a full disk refused, if there is room by now."""

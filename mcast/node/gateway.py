@@ -376,7 +376,7 @@ class Gateway:
 
 
 async def _stop_accepting(server: asyncio.Server) -> None:
-    """Close the server, but not in the turn in which it accepts: asyncio would then lose that connection, still open."""
+    """Close the server, but not in the turn in which it accepts: asyncio would lose that connection, still open."""
     loop = asyncio.get_running_loop()
     for listening in server.sockets:
         loop.remove_reader(listening.fileno())

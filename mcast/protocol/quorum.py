@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True)
-class Standing:
+class Progress:
     """One replica's newest acknowledgement. `heard` is our clock (s), `stamp` the replica's own (ns)."""
 
     storage_id: bytes = b""

@@ -74,8 +74,7 @@ class Reading:
             self.index_given(index, now)
 
     def index_given(self, index: ReadIndex, now: float) -> None:
-        """An index for the request that is out; a later one for the same request, asked again, would serve no better.
-        """
+        """An index for the request that is out; a later one for the same request would serve no better."""
         if index.nonce == self._nonce and self._out and self._index is None:
             self._index = index
             self.confirmed(self._confirmed, now)
@@ -100,8 +99,7 @@ class Reading:
             core.trust()
 
     def tick(self, now: float) -> None:
-        """Ask again what got no answer: the same request, else an answer that takes longer than a retry never counts.
-        """
+        """Ask again what got no answer: the same request, so that an answer slower than a retry still counts."""
         core = self.core
         if not (self._waiting or self._out) or now < self._sent + self._retry_s:
             return

@@ -24,7 +24,7 @@ from mcast.protocol.core import Core
 from mcast.protocol.effects import Append, EpochChanged, Ruling, SteppedDown, Stream
 from mcast.protocol.history import History
 from mcast.protocol.membership import Membership
-from mcast.protocol.quorum import Standing, reached
+from mcast.protocol.quorum import Progress, reached
 from mcast.protocol.reading import ReadAnswers
 from mcast.protocol.states import Input, Role
 from mcast.wire.envelope import Envelope
@@ -32,6 +32,7 @@ from mcast.wire.frame import Frame, make_frame
 from mcast.wire.messages import (
     Ack,
     Commit,
+    Config,
     EpochStart,
     Handover,
     Heartbeat,
@@ -52,7 +53,7 @@ class Sequencing:
     def __init__(self, core: Core, on_own_index: Callable[[ReadIndex, float], None]) -> None:
         self.on_own_index = on_own_index
         self.core = core
-        self.standings: dict[int, Standing] = {}
+        self.standings: dict[int, Progress] = {}
         self.backlog_bytes = 0
         self.stream_sent = 0
         self._stream_base = 0
@@ -90,11 +91,8 @@ class Sequencing:
         self._start_seq = core.log.last_seq + 1
         self._history = History(epoch, [*core.log.reigns, Reign(epoch, self._start_seq, core.log.last_chain)])
         self.beat(now)
-        start = EpochStart(core.settings.node, config)
-        frame = self._make(epoch, 1, encode_record(RecordKind.EPOCH_START, 1, 0, 0, 0, encode_message(start)), now)
-        core.log.append(frame)
-        core.note_internal(frame)
-        self._emit([frame], now)
+        start = self._internal(RecordKind.EPOCH_START, EpochStart(core.settings.node, config), now)
+        self._emit([start], now)
         return self._history
 
     def resume(self, now: float) -> History:
@@ -137,27 +135,34 @@ class Sequencing:
         """Number what waits, as far as the window allows, and send it in one burst."""
         if self.core.role is not Role.RULING or self._successor is not None:
             return
-        self._reconfigure(now)
-        if not self._pending:
-            return
-        core, pending, room = self.core, self._pending, self.core.settings.frame_body_max
-        epoch, window, frames = core.promised, self._window(), []
-        while pending and self._in_flight_bytes < window:
-            parts, size, count = [], 0, 0
-            while pending and size + len(pending[0]) <= room:
-                record = pending.popleft()
-                parts.append(record)
-                size += len(record)
-                count += int.from_bytes(record[4:8], "big")
-            assert parts, f"a record of {len(pending[0])} bytes in frames of {room}"
-            self.backlog_bytes -= size
-            frame = self._make(epoch, count, parts[0] if len(parts) == 1 else b"".join(parts), now)
-            core.log.append(frame)
-            frames.append(frame)
-            self._in_flight.append((frame.last, frame.size))
-            self._in_flight_bytes += frame.size
+        frames: list[Frame] = []
+        window = self._window()
+        while True:
+            if (config := self._config_due()) is not None:
+                frames.append(self._internal(RecordKind.CONFIG, config, now))
+            if not self._pending or self._in_flight_bytes >= window:
+                break
+            frames.append(self._pack(now))
         if frames:
             self._emit(frames, now)
+
+    def _pack(self, now: float) -> Frame:
+        """Number the records that fit one frame."""
+        core, pending, room = self.core, self._pending, self.core.settings.frame_body_max
+        parts: list[bytes] = []
+        size = count = 0
+        while pending and size + len(pending[0]) <= room:
+            record = pending.popleft()
+            parts.append(record)
+            size += len(record)
+            count += int.from_bytes(record[4:8], "big")
+        assert parts, f"a record of {len(pending[0])} bytes in frames of {room}"
+        self.backlog_bytes -= size
+        frame = self._make(core.promised, count, parts[0] if len(parts) == 1 else b"".join(parts), now)
+        core.log.append(frame)
+        self._in_flight.append((frame.last, frame.size))
+        self._in_flight_bytes += frame.size
+        return frame
 
     def ack(self, envelope: Envelope, ack: Ack, now: float) -> None:
         """A replica says what it holds."""
@@ -168,7 +173,7 @@ class Sequencing:
         standing = self.standings.get(envelope.sender)
         if standing is None or standing.storage_id != ack.storage_id:
             # what a lost disk acknowledged does not count for its successor
-            standing = self.standings[envelope.sender] = Standing(ack.storage_id)
+            standing = self.standings[envelope.sender] = Progress(ack.storage_id)
         standing.counted = core.is_voter(envelope.sender, ack.storage_id)
         standing.heard = now
         standing.stamp = ack.stamp
@@ -318,18 +323,19 @@ class Sequencing:
                 else:
                     core.send(requester, index)
 
-    def _reconfigure(self, now: float) -> None:
-        """Append the configuration that an applicant waits for, alone in its frame and not inside a command."""
-        core = self.core
+    def _config_due(self) -> Config | None:
+        """The configuration that an applicant waits for, unless it would stand inside a command."""
         if self._pending and is_continued(self._pending[0]):
-            return
-        config = self.membership.next_config(self._start_seq)
-        if config is None:
-            return
-        frame = self._make(core.promised, 1, encode_record(RecordKind.CONFIG, 1, 0, 0, 0, encode_message(config)), now)
-        core.log.append(frame)
-        core.note_internal(frame)
-        self._emit([frame], now)
+            return None
+        return self.membership.next_config(self._start_seq)
+
+    def _internal(self, kind: RecordKind, payload: Config | EpochStart, now: float) -> Frame:
+        """Number an event of the fabric's own, alone in its frame."""
+        record = encode_record(kind, 1, 0, 0, 0, encode_message(payload))
+        frame = self._make(self.core.promised, 1, record, now)
+        self.core.log.append(frame)
+        self.core.note_internal(frame)
+        return frame
 
     def _hand_over(self, now: float) -> None:
         """Appoint the successor as soon as it holds the whole log; nothing is numbered meanwhile."""

@@ -14,7 +14,7 @@ from typing import Final
 
 from mcast.wire.messages import Heartbeat
 
-_STAMPS_MAX: Final = 1_024  # own acknowledgements remembered: seconds of them, whatever the rate
+_STAMPS_MAX: Final = 1_024  # own acknowledgements remembered: an echo is a heartbeat old at most
 _ROUNDS_MAX: Final = 64
 _PROOFS_MAX: Final = 64
 _APART_NS: Final = 10_000_000  # between proofs that are kept, besides the newest: together they reach back 0.6 s

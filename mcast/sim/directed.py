@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 import msgpack
 
 from mcast.protocol.rules import Rules
+from mcast.sim import scenes
 from mcast.sim.invariants import Violation
 from mcast.sim.node import SimNode
 from mcast.sim.stage import FRAME_KINDS, Stage
@@ -312,8 +313,16 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "founding_by_all": Scenario(founded_twice),
     "fragments_cut_by_reign": Scenario(half_a_command),
     "heartbeats_end_with_reign": Scenario(ghostly_heartbeats, 3, 0.015),
+    "read_index_confirmed": Scenario(scenes.deposed_reader),
+    "survey_newest_config": Scenario(scenes.old_disk, 5),
 }
 """Rule -> the scenario that needs it."""
+
+BOUNDS: Final[dict[str, Scenario]] = {
+    scene.__name__: Scenario(scene)
+    for scene in (scenes.deaf_sequencer, scenes.seen_death, scenes.half_replaced, scenes.handed_over)
+}
+"""Scenarios of no single rule: what must come about, and how soon."""
 
 
 def play(scenario: Scenario, rules: Rules, lines: list[str] | None = None) -> str | None:

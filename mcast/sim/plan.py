@@ -95,7 +95,7 @@ def draw_plan(seed: int) -> Plan:
         disk=_disk(random),
         clients=random.choice((1, 1, 2, 3)),
         habits=_habits(random, frame_body_max),
-        read_pause_s=random.choice((0.01, 0.03, 0.1)),
+        read_pause_s=random.choice((0.02, 0.05, 0.15)),
         faults=faults,
         trouble_s=trouble_s,
     )

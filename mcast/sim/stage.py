@@ -61,10 +61,14 @@ class Stage:
         """Let time pass."""
         self.cluster.loop.run(self.cluster.loop.now + seconds)
 
-    def until(self, what: str, holds: Callable[[], bool]) -> None:
-        """Let time pass until something holds; a Violation when it does not within PATIENCE_S."""
-        if not self.cluster.loop.run(self.cluster.loop.now + PATIENCE_S, holds, 0.000_5):
-            raise Violation(f"waited {PATIENCE_S} s in vain until {what}")
+    def until(self, what: str, holds: Callable[[], bool], within_s: float = PATIENCE_S) -> None:
+        """Let time pass until something holds; a Violation when it does not within that time."""
+        if not self.cluster.loop.run(self.cluster.loop.now + within_s, holds, 0.000_5):
+            raise Violation(f"waited {within_s} s in vain until {what}")
+
+    def read(self, node: SimNode) -> None:
+        """Ask a node for a linearizable read; once it could answer, it must not be with an old state."""
+        self.cluster.reader.ask(node)
 
     def founded(self, by: str = "n1") -> SimNode:
         """Wait until n1 rules and all others follow; returns n1."""

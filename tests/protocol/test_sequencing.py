@@ -284,16 +284,21 @@ def test_what_a_lost_disk_acknowledged_does_not_count_for_its_successor() -> Non
     assert node._sequencing.standings[KEY["n3"]].seq == 5
 
 
-def test_no_configuration_comes_between_the_fragments_of_a_command() -> None:
+def test_no_configuration_comes_between_the_fragments_of_a_command_nor_waits_for_ever() -> None:
     node = ruling()
-    fragments = tuple(split_fragments(9, 1, 1, b"x" * 3_000_000, 1_000))
-    node.submit([fragments], 2.1)
+    fragments = tuple(split_fragments(9, 1, 1, b"x" * 1_500_000, 1_000))
+    node.submit([fragments] * 4, 2.1)
     settle(node, 2.1)
     assert node.backlog_bytes > 0
     node.receive([ack("n3", node.last_seq, node.last_chain, storage=b"fresh".ljust(16))], 2.2)
     while node.backlog_bytes:
         settle(node, 2.3)
         node.receive([ack("n2", node.last_seq, node.last_chain)], 2.3)
+        node.receive([ack("n3", node.last_seq, node.last_chain, storage=b"fresh".ljust(16))], 2.3)
     settle(node, 2.4)
-    kinds = [frame.body[0] for frame in node._core.log.between(6, node.last_seq, 1 << 20)]
-    assert kinds[: len(fragments)] == [RecordKind.FRAGMENT] * len(fragments)
+    kinds = bytes(frame.body[0] for frame in node._core.log.between(6, node.last_seq, 1 << 20))
+    commands = kinds.replace(bytes([RecordKind.CONFIG]), b"")
+    assert kinds.count(RecordKind.CONFIG) >= 1
+    assert commands == bytes([RecordKind.FRAGMENT]) * (4 * len(fragments))
+    where = [index for index, kind in enumerate(kinds) if kind == RecordKind.CONFIG]
+    assert all((index - earlier) % len(fragments) == 0 for earlier, index in enumerate(where))

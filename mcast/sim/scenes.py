@@ -1,0 +1,115 @@
+"""More directed scenarios: reads, and who takes over from whom.
+
+As in `directed`, each ends whole with every rule on. Those that belong to a rule break a promise without it; the others
+set a bound to how long something may take.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+from mcast.sim.node import SimNode
+from mcast.sim.stage import Stage
+from mcast.wire.envelope import name_hash
+
+DEAF_S: Final = 0.6  # to replace a sequencer that hears nobody: two election timeouts and a vote
+TAKEN_OVER_S: Final = 0.1  # to replace one whose death was seen
+
+
+def deposed_reader(stage: Stage) -> None:
+    """A sequencer that was cut off does not know yet that another one rules: what it would answer is old."""
+    first = stage.founded()
+    stage.cut("n1")
+    _see_death(stage, first)
+    ruler = stage.ruled(("n2", "n3"))
+    stage.number(ruler, 3)
+    stage.until("they commit", partial(_has_committed_all, ruler))
+    stage.read(first)
+    stage.run(0.05)
+    stage.whole()
+
+
+def old_disk(stage: Stage) -> None:
+    """A lost disk is found again after its member was readmitted: with it, an old configuration has its majority."""
+    first, member, away = stage.founded(), stage.node("n4"), stage.node("n5")
+    stage.cut("n5")
+    member.crash(power=False)
+    files, chains = member.files.copy(), dict(member.book.chains)
+    member.wipe()
+    member.start()
+    stage.until("n4 votes again", lambda: member.replica.votes and _has_committed_all(first))
+    stage.drop_frames_of("n1", "n2", "n4", to=("n3",))
+    stage.number(first, 2)
+    stage.until("they commit without n3 and n5", partial(_has_committed_all, first))
+    stage.cut("n1", "n2")
+    stage.network.blocked -= {(at, away.index) for at in (2, 3)} | {(away.index, at) for at in (2, 3)}
+    member.crash(power=False)
+    member.wipe()
+    stage.say("n4 has its first disk again")
+    member.files = files
+    member.book.chains = chains
+    member.start()
+    stage.until("n5 knows no sequencer", lambda: away.replica.sequencer is None)
+    stage.read(away)
+    stage.run(0.6)
+    stage.whole()
+
+
+def deaf_sequencer(stage: Stage) -> None:
+    """A sequencer that can send but not hear is replaced, though everybody hears it."""
+    stage.founded()
+    stage.block("n2", "n1")
+    stage.block("n3", "n1")
+    others = stage.node("n2"), stage.node("n3")
+    stage.until("another one rules", lambda: any(node.replica.ruling for node in others), DEAF_S)
+    stage.whole()
+
+
+def seen_death(stage: Stage) -> None:
+    """A sequencer's process dies: its peers see their connections close, and do not wait for silence."""
+    first = stage.founded()
+    first.crash(power=False)
+    others = stage.node("n2"), stage.node("n3")
+    stage.until("another one rules", lambda: any(node.replica.ruling for node in others), TAKEN_OVER_S)
+    stage.whole()
+
+
+def half_replaced(stage: Stage) -> None:
+    """The sequencer dies when it has removed a lost disk, and not yet added the new one."""
+    first, member = stage.founded(), stage.node("n3")
+    number = _config_number(first)
+    stage.number(first, 3)
+    member.crash(power=True)
+    member.wipe()
+    member.start()
+    stage.until("n3 is removed", lambda: _config_number(stage.node("n2")) == number + 1)
+    first.crash(power=False)
+    stage.run(0.1)
+    first.start()
+    stage.whole()
+
+
+def handed_over(stage: Stage) -> None:
+    """The sequencer gives its role away without an election timeout, while commands arrive."""
+    first, second = stage.founded(), stage.node("n2")
+    stage.number(first, 5)
+    first.hand_over(second)
+    stage.until("n2 rules", lambda: second.replica.ruling, TAKEN_OVER_S)
+    stage.number(second, 3)
+    stage.whole()
+
+
+def _see_death(stage: Stage, of: SimNode) -> None:
+    for node in stage.nodes:
+        if node is not of:
+            node.replica.witnessed(name_hash(of.name), node.now)
+            node.settle()
+
+
+def _config_number(node: SimNode) -> int:
+    return node.replica.statistics().config_number
+
+
+def _has_committed_all(node: SimNode) -> bool:
+    return node.replica.commit_seq == node.replica.last_seq
