@@ -44,8 +44,9 @@ def sim(  # noqa: PLR0913 - one parameter a flag
 ) -> None:
     """Simulate whole clusters: real replicas, journals and machines; network, disks and clocks made up from a seed.
 
-    Anything may go wrong: loss up to 30 %, partitions, crashes, lost disks. What the fabric promises must hold at every
-    step, and after healing each cluster must become whole. A seed gives the same run everywhere.
+    Anything may go wrong: loss up to 30 %, partitions, crashes, lost disks, power cuts. What the fabric promises must
+    hold at every step; a healed majority must make progress, and a healed cluster become whole. A seed gives the same
+    run everywhere.
 
     Examples: `mcast sim --seeds 2000` · `mcast sim --seed 7 --trace` · `mcast sim --ablations`
     """
@@ -129,9 +130,9 @@ def _one(seed: int, rules: tuple[str, ...], trace: bool, json: bool) -> bool:
 
 
 def _scenario(name: str, rules: tuple[str, ...], trace: bool, json: bool) -> bool:
-    from mcast.sim import SCENARIOS, play, rules_without
+    from mcast.sim import BOUNDS, SCENARIOS, play, rules_without
 
-    known = {scenario.play.__name__: scenario for scenario in SCENARIOS.values()}
+    known = {scenario.play.__name__: scenario for scenario in (*SCENARIOS.values(), *BOUNDS.values())}
     if name not in known:
         raise typer.BadParameter(f"unknown scenario {name!r}; there are {', '.join(known)}", param_hint="--scenario")
     lines: list[str] | None = [] if trace else None
@@ -158,10 +159,10 @@ def _ablations(json: bool) -> bool:
         output.print_json([asdict(ablation) for ablation in caught])
     else:
         rows = [
-            [ablation.rule, ablation.caught_by or "NOT CAUGHT", ablation.cpu_s, ablation.violation]
+            [ablation.rule, ablation.caught_by or "NOT CAUGHT", ablation.seeds, ablation.cpu_s, ablation.violation]
             for ablation in caught
         ]
-        output.print_table("", ("without", "caught by", "CPU s", "how it showed"), rows)
+        output.print_table("", ("without", "caught by", "seeds", "CPU s", "how it showed"), rows)
     return any(ablation.caught_by is None for ablation in caught)
 
 

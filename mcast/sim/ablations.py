@@ -40,7 +40,7 @@ MEANINGS: Final[dict[str, str]] = {
     "repair_floor": "the repair budget never falls below a floor",
     "replace_in_two_steps": "a member's lost disk is removed, and its new one added only once that has committed",
     "read_index_own_epoch": "a sequencer names no read index before an event of its own epoch has committed",
-    "read_index_confirmed": "a read index counts only once a majority has answered a round begun after it was asked for",
+    "read_index_confirmed": "a read index counts only once a majority has answered a round begun since it was asked",
     "staleness_proven": "a state's age is proven by a confirmed round, never by a heartbeat alone",
     "survey_newest_config": "a survey counts a majority of the newest configuration that anybody knows",
     "suspect_abstains": "a log that may lack what it acknowledged neither votes nor acknowledges",
@@ -58,6 +58,8 @@ class Ablation:
     meaning: str
     caught_by: str | None
     """"seed N" or the scenario's name; None when nothing noticed."""
+    seeds: int | None
+    """How many random runs it took, the one that caught it included; None for a directed scenario."""
     violation: str
     command: str
     """Replays it."""
@@ -70,6 +72,7 @@ def catch(rule: str, seeds_max: int = SEEDS_MAX) -> Ablation:
     rules = rules_without([rule])
     scenario = SCENARIOS.get(rule)
     caught_by: str | None = None
+    seeds: int | None = None
     violation = ""
     command = f"mcast sim --without {rule}"
     if scenario is not None:
@@ -83,8 +86,9 @@ def catch(rule: str, seeds_max: int = SEEDS_MAX) -> Ablation:
         command += f" --scenario {name} --trace"
     else:
         for seed in range(seeds_max):
+            seeds = seed + 1
             outcome = run(seed, [rule])
             if outcome.violation is not None and run(seed).violation is None:
                 caught_by, violation, command = f"seed {seed}", outcome.violation, outcome.command
                 break
-    return Ablation(rule, MEANINGS[rule], caught_by, violation, command, time.process_time() - started)
+    return Ablation(rule, MEANINGS[rule], caught_by, seeds, violation, command, time.process_time() - started)

@@ -5,8 +5,8 @@ majority is healed while all others stay dead, and within a bound it must answer
 healed for good, and within a bound the cluster must be whole: a sequencer, every member voting, every command and read
 answered, every gap closed, every node at the same event with the same chain and the same results.
 
-What the fabric promises holds while a majority lives; so no fault takes the disks, or the unsynced writes, of more than
-a majority can spare. One does: a blackout that hits every machine at once. With unsynced writes it may cost what no disk
+What the fabric promises holds while a majority lives; so no fault takes the disks, or the unsynced writes, of more
+than can be spared. One does: a blackout that hits every machine at once. With unsynced writes it may cost what no disk
 holds, but no more; and all must come back before anybody may count on anything.
 """
 
@@ -26,16 +26,15 @@ from mcast.sim.invariants import Checker, Violation
 from mcast.sim.loop import Loop
 from mcast.sim.network import Network, Weather
 from mcast.sim.node import DiskSpeed, SimNode, World
-from mcast.sim.plan import Fault, Plan
+from mcast.sim.plan import DISK_LOSSES, Fault, Plan
 from mcast.sim.reads import Reader
 from mcast.sim.voters import disks, suffices
 
 HEAL_S: Final = 12.0  # virtual seconds in which a healed majority must make progress, a healed cluster be whole
-FAIR: Final = 0.1  # loss that a bare majority can bear: every answer counts, and worse can keep an election going for long
+FAIR: Final = 0.1  # loss that a bare majority can bear: every answer counts, and worse can drag an election out
 COMMANDS_OF_MAJORITY: Final = 2  # of each client
 WRITE_BACK_S: Final = 0.4  # on average, until a kernel writes unsynced pages to its disk by itself
 WALL_CLOCK_NS: Final = int(2e18)  # where wall clocks may stand: anywhere in 63 years
-DISK_LOSSES: Final = frozenset({"wipe", "rot"})
 LATE_S: Final = 0.1  # after which every datagram has arrived, however late
 COMMANDS_AFTER_HEALING: Final = 3  # of each client
 RECEIVE_WINDOW_BYTES: Final = 1 << 20
@@ -100,7 +99,7 @@ class Cluster:
         for fault in self.plan.faults:
             self.loop.at(fault.at, self._break, fault)
         self.loop.run(self.plan.trouble_s)
-        if self.heal_some() and not self.checker.extinct and not self.loop.run(self.loop.now + HEAL_S, self.has_progressed):
+        if self.heal_some() and not self.loop.run(self.loop.now + HEAL_S, self.has_progressed):
             raise Violation(f"no progress {HEAL_S} s after healing a majority: {self.what_is_awaited()}")
         self.heal()
         if self.checker.extinct:
@@ -127,6 +126,7 @@ class Cluster:
         some = self._majority()
         if not some:
             return False
+        self.world.marks["majority healed"] += 1
         names = ", ".join(self.nodes[index].name for index in sorted(some))
         self.loop.say(f"-- healed: {names} alone")
         self._kept_down = set(range(len(self.nodes))) - some
@@ -304,7 +304,7 @@ class Cluster:
             self.loop.after(fault.for_s, self._start, node)
 
     def _black_out(self, fault: Fault) -> None:
-        """All machines lose power at once; unsynced writes go where no disk holds them, and their clients start over."""
+        """All machines lose power at once; what no disk holds is gone then, and clients start over."""
         syncs = self.plan.sync == "always"
         if not self.checker.complete() or (not syncs and (self.plan.observers or self._lost_identity())):
             return

@@ -29,8 +29,8 @@ class Book:
     """One node's disk and memory as the checker knows them; survives the node's crashes, as a disk does."""
 
     __slots__ = (
-        "applied", "bit", "chains", "commit", "configs", "cutting", "durable", "forgetful", "meta", "name", "owes", "rotten",
-        "trusted", "writing",
+        "applied", "bit", "chains", "commit", "configs", "cutting", "durable", "forgetful", "meta", "name", "owes",
+        "rotten", "trusted", "writing",
     )  # fmt: skip
 
     def __init__(self, name: str) -> None:
@@ -77,6 +77,7 @@ class Checker:
         """The newest committed one."""
         self.extinct = False
         """A blackout took all there was, the founding itself included: nothing is left to go on from."""
+        self.readmissions = 0
         self._clock = clock
         self._commits: tuple[list[float], list[int]] = ([], [])
         """When which event was the last one committed."""
@@ -365,9 +366,11 @@ class Checker:
 
     def _reconfigured(self, book: Book, frame: Frame, config: Config) -> None:
         seq, older = book.configs[-1]
+        self.readmissions += len(config.members) > len(older.members)
         if wrong := differ(older, config):
             raise Violation(wrong)
-        for needed, what in ((seq, "the one before"), (self._begun.get(frame.epoch, frame.first), "its reign's beginning")):
+        begun = self._begun.get(frame.epoch, frame.first)
+        for needed, what in ((seq, "the one before"), (begun, "its reign's beginning")):
             if needed > self.last or self._chains.get(needed) != book.chains.get(needed):
                 raise Violation(f"configuration {config.number} is written before {what} has committed")
 

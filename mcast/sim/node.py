@@ -197,12 +197,13 @@ class SimNode:
         """A connection to another node's process closed; unless the network is in the way, it is known to be dead."""
         ways = (self.index, of.index), (of.index, self.index)
         if self.up and self.life == life and not self.paused and not self.world.network.blocked.intersection(ways):
+            self.world.marks["seen death"] += 1
             self.replica.witnessed(name_hash(of.name), self.now)
             self.settle()
 
     def hand_over(self, to: SimNode) -> None:
         """Ask this node, if it rules, to give its role to another."""
-        self.replica.hand_over(name_hash(to.name), self.now)
+        self.world.marks["handed over"] += self.replica.hand_over(name_hash(to.name), self.now) is None
         self.settle()
 
     def wipe(self) -> None:

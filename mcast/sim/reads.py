@@ -67,7 +67,7 @@ class Reader:
                 continue  # a suspect's own question
             floor = min(asked.floor, self._world.checker.last)  # less than it was only after a blackout
             if ready.commit < floor:
-                raise Violation(f"{node.name} would read at event {ready.commit}, {floor} being committed as it was asked")
+                raise Violation(f"{node.name} would read at event {ready.commit}, {floor} having been committed before")
             self._answer((node.index, node.life, token), ready.commit)
 
     def ask(self, node: SimNode) -> None:
@@ -127,4 +127,4 @@ class Reader:
     def _see(self, node: SimNode, client: SimClient, number: int) -> None:
         seen = node.witness.executed.get(client.index, 0)
         if seen < number:
-            raise Violation(f"a read at {node.name} saw {seen} commands of client {client.index}, {number} were answered")
+            raise Violation(f"a read at {node.name} saw {seen} commands of client {client.index}, not {number}")

@@ -89,7 +89,7 @@ def run_plan(plan: Plan, without: Sequence[str] = (), lines: list[str] | None = 
         datagrams=cluster.network.sent,
         dropped=cluster.network.dropped,
         faults=cluster.faults_done,
-        marks=dict(sorted(cluster.world.marks.items())),
+        marks=dict(sorted({**cluster.world.marks, "readmitted": cluster.checker.readmissions}.items())),
         cpu_s=time.process_time() - started,
     )
 

@@ -55,11 +55,11 @@ def test_a_nodes_log_is_json_lines_for_programs(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True,
     ) as node:  # fmt: skip
         assert node.stdout is not None
-        lines = [json.loads(node.stdout.readline()) for _ in range(3)]
+        lines = [json.loads(node.stdout.readline()) for _ in range(4)]
         node.terminate()
         lines += map(json.loads, node.stdout)
         assert node.wait(10) == 0
     assert all(list(line) == ["time", "id", "level", "message"] for line in lines)
     assert {(line["id"], line["level"]) for line in lines} == {("n1", "info")}
     said = [line["message"] for line in lines]
-    assert "serves lab" in said[0] and said[1] == "epoch 1: n1 is the sequencer" and "SIGTERM" in said[-1]
+    assert "serves lab" in said[0] and "epoch 1: n1 is the sequencer" in said and "SIGTERM" in said[-1]

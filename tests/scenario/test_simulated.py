@@ -89,7 +89,7 @@ def test_a_killed_sequencer_is_replaced_and_comes_back(play: Play) -> None:
     assert report.ok, report.checks
     [killed] = report.faults
     assert killed.kind == "kill" and len(killed.nodes) == 1
-    assert check_of(report, "outage_ms_max").measured > 100
+    assert 0 < check_of(report, "outage_ms_max").measured < 100, "its death is seen, so nobody waits for silence"
     assert len(report.datagrams) == 3
 
 

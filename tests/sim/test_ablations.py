@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mcast.protocol.rules import Rules
-from mcast.sim import MEANINGS, SCENARIOS, catch, play
+from mcast.sim import BOUNDS, MEANINGS, SCENARIOS, catch, play
 
 
 @pytest.mark.parametrize("rule", MEANINGS)
@@ -18,6 +18,11 @@ def test_the_loss_of_a_rule_is_noticed(rule: str) -> None:
 @pytest.mark.parametrize("rule", SCENARIOS)
 def test_a_directed_scenario_ends_whole_with_every_rule_on(rule: str) -> None:
     assert play(SCENARIOS[rule], Rules()) is None
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_what_must_come_about_does_so_in_time(name: str) -> None:
+    assert play(BOUNDS[name], Rules()) is None
 
 
 def test_there_is_an_ablation_for_every_rule() -> None:

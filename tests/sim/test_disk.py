@@ -160,3 +160,11 @@ def test_an_empty_machine_can_lose_its_power() -> None:
     files = SimFiles(1)
     files.crash()
     assert files.listdir("/") == []
+
+
+def test_what_the_kernel_wrote_back_survives_the_power() -> None:
+    for seed in range(20):
+        files = written(seed, sync=False)
+        files.write_back()
+        files.crash()
+        assert sectors(files) == "b" * 2 * SECTORS

@@ -38,6 +38,14 @@ def noop(number: int) -> bytes:
     return encode_record(RecordKind.NOOP, 1, 9, number, number, b"")
 
 
+def config_after(frame: Frame, epoch: int, number: int, listed: dict[str, bytes], time: int = 2) -> Frame:
+    config = Config(number, tuple(Member(name, disk, "a") for name, disk in listed.items()))
+    return make_frame(
+        epoch, frame.last + 1, 1, 0, time, frame.chain,
+        encode_record(RecordKind.CONFIG, 1, 0, 0, 0, encode_message(config)),
+    )  # fmt: skip
+
+
 def after(frame: Frame, epoch: int, number: int = 1) -> Frame:
     return make_frame(epoch, frame.last + 1, 1, 0, 2, frame.chain, noop(number))
 
@@ -50,11 +58,19 @@ FIRST = after(START, 1)
 OTHER = after(START, 1, number=2)
 
 
+LISTED = dict(zip(NAMES, IDS, strict=True))
+WITHOUT_THREE = {"n1": IDS[0], "n2": IDS[1]}
+REPLACED = {**WITHOUT_THREE, "n3": bytes([9]) * 16}
+REMOVED = config_after(START, 1, 2, WITHOUT_THREE)
+READDED = config_after(REMOVED, 1, 3, REPLACED)
+
+
 class Story:
     """Three nodes that hold GENESIS and the first reign's beginning, all of it committed."""
 
     def __init__(self) -> None:
-        self.checker = Checker(NAMES)
+        self.now = 0.0
+        self.checker = Checker(NAMES, lambda: self.now)
         for book, disk in zip(self.checker.books, IDS, strict=True):
             self.checker.started(book, Meta(disk), (), BASE)
             self.store(book, GENESIS, START)
@@ -206,6 +222,84 @@ def told_two_numbers(story: Story) -> None:
     story.checker.acknowledged(0, 1, 2)
 
 
+def a_disk_replaced_in_one_step(story: Story) -> None:
+    story.store(story.one, config_after(START, 1, 2, REPLACED))
+
+
+def a_configuration_number_left_out(story: Story) -> None:
+    story.store(story.one, config_after(START, 1, 3, WITHOUT_THREE))
+
+
+def a_configuration_before_the_last_has_committed(story: Story) -> None:
+    story.store(story.one, REMOVED, READDED)
+
+
+def a_configuration_before_the_reign_has_begun(story: Story) -> None:
+    beginning = make_frame(
+        2, 3, 1, 0, 2, START.chain,
+        encode_record(RecordKind.EPOCH_START, 1, 0, 0, 0, encode_message(EpochStart("n2", CONFIG))),
+    )  # fmt: skip
+    story.store(story.two, beginning, config_after(beginning, 2, 2, WITHOUT_THREE))
+
+
+def a_reign_with_a_configuration_of_its_own(story: Story) -> None:
+    other = Config(1, CONFIG.members[:2])
+    start = encode_record(RecordKind.EPOCH_START, 1, 0, 0, 0, encode_message(EpochStart("n2", other)))
+    story.store(story.two, make_frame(2, 3, 1, 0, 2, START.chain, start))
+
+
+def a_vote_of_a_removed_disk(story: Story) -> None:
+    for book in story.checker.books:
+        story.store(book, REMOVED)
+    story.commit(story.one, REMOVED)
+    story.store(story.one, after(REMOVED, 1))
+    story.store(story.checker.books[2], after(REMOVED, 1))
+    story.commit(story.one, after(REMOVED, 1))
+
+
+def time_that_goes_back(story: Story) -> None:
+    story.store(story.one, make_frame(1, 3, 1, 0, 1, START.chain, noop(1)))
+
+
+def a_state_said_to_be_younger_than_it_is(story: Story) -> None:
+    commit_at(story, 1.0)
+    story.now = 3.0
+    story.checker.aged(story.checker.books[2], 2, 1.5)
+
+
+def a_proof_of_less_than_had_committed(story: Story) -> None:
+    commit_at(story, 1.0)
+    story.now = 3.0
+    story.checker.proved(story.checker.books[2], 2, 1.5)
+
+
+def a_suspect_that_trusts_itself_too_soon(story: Story) -> None:
+    story.checker.darkened(story.two, synced=False)
+    restart(story, story.two, GENESIS)
+    story.checker.cleared(story.two)
+
+
+def unsynced_events_gone_without_a_word(story: Story) -> None:
+    story.checker.darkened(story.two, synced=False)
+    story.checker.started(story.two, story.two.meta or Meta(b""), (GENESIS,), BASE)
+
+
+def synced_events_gone_with_the_power(story: Story) -> None:
+    story.checker.darkened(story.two, synced=True)
+    restart(story, story.two, GENESIS)
+
+
+def commit_at(story: Story, when: float) -> None:
+    for book in story.checker.books[:2]:
+        story.store(book, FIRST)
+    story.now = when
+    story.commit(story.one, FIRST)
+
+
+def restart(story: Story, book: Book, *frames: Frame) -> None:
+    story.checker.started(book, book.meta or Meta(b""), frames, BASE, suspect=True)
+
+
 @pytest.mark.parametrize(
     "break_it",
     [
@@ -216,6 +310,10 @@ def told_two_numbers(story: Story) -> None:
         a_vote_not_on_disk, a_call_before_the_own_vote, an_acknowledgement_before_the_disk,
         an_acknowledgement_below_the_promise, an_acknowledgement_of_another_tail, a_commit_taken_back,
         a_stale_datagram_obeyed, other_results, a_command_done_twice, told_before_it_committed, told_two_numbers,
+        a_disk_replaced_in_one_step, a_configuration_number_left_out, a_configuration_before_the_last_has_committed,
+        a_configuration_before_the_reign_has_begun, a_reign_with_a_configuration_of_its_own, a_vote_of_a_removed_disk,
+        time_that_goes_back, a_state_said_to_be_younger_than_it_is, a_proof_of_less_than_had_committed,
+        a_suspect_that_trusts_itself_too_soon, unsynced_events_gone_without_a_word, synced_events_gone_with_the_power,
     ],
 )  # fmt: skip
 def test_a_broken_invariant_is_noticed(break_it: Callable[[Story], None]) -> None:
@@ -255,3 +353,56 @@ def test_a_lost_disk_holds_nothing_for_anybody() -> None:
         story.store(book, *frames)
     with pytest.raises(Violation, match="1 members hold durably"):
         story.commit(story.one, FIRST)
+
+
+def test_a_disk_is_replaced_in_two_steps() -> None:
+    story = Story()
+    for frame in (REMOVED, READDED):
+        for book in story.checker.books[:2]:
+            story.store(book, frame)
+        story.commit(story.one, frame)
+    assert story.checker.config is not None
+    assert story.checker.config.number == 3
+
+
+def test_an_honest_age_and_an_honest_proof_are_believed() -> None:
+    story = Story()
+    commit_at(story, 1.0)
+    story.now = 3.0
+    third = story.checker.books[2]
+    story.checker.aged(third, 2, 2.0)
+    story.checker.aged(third, 3, 0.0)
+    story.checker.proved(third, 2, 2.1)
+    story.checker.proved(third, 3, 0.0)
+
+
+def test_a_suspect_may_lack_what_it_had_not_synced_until_it_is_trusted() -> None:
+    story = Story()
+    story.checker.darkened(story.two, synced=False)
+    restart(story, story.two, GENESIS)
+    story.store(story.two, START)
+    story.checker.cleared(story.two)
+    assert story.two.trusted
+
+
+def test_a_majority_that_is_there_and_trusted_cannot_be_spared() -> None:
+    story = Story()
+    assert story.checker.spares(story.two)
+    story.checker.wiped(story.one)
+    assert not story.checker.spares(story.two)
+    assert not story.checker.complete()
+
+
+def test_after_a_blackout_the_best_log_is_the_clusters() -> None:
+    story = Story()
+    commit_at(story, 1.0)
+    story.checker.blackout()
+    for book in story.checker.books:
+        story.checker.darkened(book, synced=False)
+    for book in story.checker.books[:2]:
+        restart(story, book, GENESIS)
+    assert story.checker.last == 3
+    restart(story, story.checker.books[2], GENESIS, START)
+    assert story.checker.last == 2
+    assert not story.checker.extinct
+    assert [book.owes for book in story.checker.books] == [2, 2, 2]

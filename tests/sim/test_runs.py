@@ -11,15 +11,19 @@ from pathlib import Path
 import pytest
 
 from mcast.sim import draw_plan, rules_without, run, swarm
-from mcast.sim.plan import DISK_LOSSES, KINDS
+from mcast.sim.plan import KINDS
 from mcast.sim.runs import run_plan
 
-SEEDS = 200
+SEEDS = 750
 ROOT = Path(__file__).parents[2]
-RARE = ("Ruling", "SteppedDown", "Truncated", "GapClosed", "transfer", "died in a disk call", "disk failed")
+RARE = (
+    "Ruling", "SteppedDown", "Truncated", "GapClosed", "transfer", "died in a disk call", "disk failed", "suspect",
+    "SuspicionCleared", "linearizable read", "bounded read", "session read", "blackout", "readmitted", "handed over",
+    "seen death", "majority healed",
+)  # fmt: skip
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(900)
 def test_a_swarm_of_random_runs_breaks_no_promise_and_reaches_what_is_rare() -> None:
     marks: Counter[str] = Counter()
     for outcome in swarm(range(SEEDS), workers=2):
@@ -66,11 +70,11 @@ def test_plans_vary_in_everything_that_can_go_wrong() -> None:
     assert sum(outlast) > len(outlast) / 2, "most faults outlast an election"
 
 
-def test_no_plan_takes_the_disks_of_a_majority() -> None:
+def test_a_plan_names_only_nodes_that_there_are_and_at_most_one_blackout() -> None:
     for plan in map(draw_plan, range(500)):
         hit = {index for fault in plan.faults for index in fault.nodes}
-        assert sum(fault.kind in DISK_LOSSES for fault in plan.faults) <= (plan.members - 1) // 2
         assert all(index < plan.members + plan.observers for index in hit)
+        assert sum(fault.kind == "blackout" for fault in plan.faults) <= 1
 
 
 def test_a_violation_comes_with_the_command_that_replays_it() -> None:
