@@ -113,7 +113,16 @@ class Election:
             silent and core.role not in REIGNING and request.epoch > core.planned.promised
             and self._may_vote(request.last_epoch, request.last_seq) and not self._stands_before(envelope, request)
         )  # fmt: skip
+        if granted:
+            self._let_try(now)
         core.send(envelope.sender, PreVote(request.epoch, core.meta.storage_id, granted, request.nonce))
+
+    def _let_try(self, now: float) -> None:
+        """Another canvasses with this node's consent: two who stand at once would split the votes."""
+        if self.core.role is Role.CANVASSING:
+            self.core.move(Input.RETREAT)
+        if self.core.role is Role.FOLLOWER or self._calls >= VOTE_CALLS_MAX:
+            self._silent_at = max(self._silent_at, now + self.core.random.uniform(*ELECTION_RETRY_S))
 
     def _stands_before(self, envelope: Envelope, request: PreVoteRequest) -> bool:
         """Whether this node has just canvassed too, and ranks better: two that favour each other would split the vote.
@@ -168,8 +177,14 @@ class Election:
 
     def vote_given(self, envelope: Envelope, vote: Vote, now: float) -> None:
         """An answer to this node's call."""
-        if self.core.role is Role.CANDIDATE and vote.epoch == self.core.promised and vote.granted:
+        core = self.core
+        if core.role is not Role.CANDIDATE or vote.epoch != core.promised:
+            return
+        if vote.granted:
             self._count(envelope.sender, vote.storage_id, now)
+        elif self._calls < VOTE_CALLS_MAX:  # another stands in this epoch: asking again here is of no use
+            self._calls = VOTE_CALLS_MAX
+            self._silent_at = now + core.random.uniform(*ELECTION_RETRY_S)
 
     def _call_out(self, now: float) -> None:
         """Ask for votes, again where an answer was lost: a vote is given again to the same candidate."""

@@ -179,8 +179,8 @@ class Following:
         """How many other voters' logs are ahead of this one, ties by their order in the configuration."""
         core = self.core
         order = {node: index for index, node in enumerate(core.voters())}
-        own = (-core.persisted, order.get(core.me, len(order)))
-        peers = self.asking.peers
+        peers = self.asking.peers  # as the sequencer told all alike: by its own news each would stand before the others
+        own = (-peers.get(core.me, 0), order.get(core.me, len(order)))
         ahead = [
             node for node in order if node not in (core.me, core.sequencer) and (-peers.get(node, 0), order[node]) < own
         ]
