@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mcast.client.questions import QueryAnswer
 
 LEVELS: Final = ("any", "session", "bounded", "linearizable")
-_LEVELS_HELP: Final = "any or session (the next two are not served yet: bounded, linearizable)."
+_LEVELS_HELP: Final = "any, session, bounded or linearizable."
 _MIN_SEQ_HELP: Final = f"Wait up to {limits.SESSION_READ_WAIT_S * 1e3:.0f} ms until the node has applied this event."
 
 

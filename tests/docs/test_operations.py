@@ -25,8 +25,10 @@ from mcast.protocol.effects import (
     GapClosed,
     GapOpened,
     HaltRequired,
+    MembersChanged,
     Ruling,
     SteppedDown,
+    SuspicionCleared,
     Truncated,
 )
 from mcast.testing import cluster
@@ -98,7 +100,7 @@ async def test_every_field_of_a_node_in_status_is_explained(capsys: pytest.Captu
         document = await c.client.status()
     [status] = document["nodes"]
     assert set(status) | set(NODE_FIELDS) <= explained
-    assert explained - set(status) == {"waits_for", "reason"}, "explained, but reported nowhere"
+    assert explained - set(status) == {"waits_for", "reason", "twin"}, "explained, but reported nowhere"
     render.print_status(document)
     heading = next(line for line in capsys.readouterr().out.splitlines() if "applied" in line)
     assert heading.split() == list(columns)
@@ -162,7 +164,11 @@ def test_the_limits_are_the_codes() -> None:
         ("clients of one node", [limits.CONNECTIONS_MAX]),
         ("unanswered bytes of one client", [limits.GATEWAY_CLIENT_BYTES >> 20, limits.GATEWAY_BYTES >> 20]),
         ("queries waiting at one node", [limits.GATEWAY_READS_WAITING]),
-        ("a session query's wait for its event", [int(limits.SESSION_READ_WAIT_S * 1_000)]),
+        ("a session query's wait for its event, a bounded query's for a proof",
+         [int(limits.SESSION_READ_WAIT_S * 1_000)]),
+        ("a bounded query's `max_ms`, if not given", [round(limits.BOUNDED_HEARTBEATS * interval * 1_000)
+         for interval in (limits.HEARTBEAT_MAX_S, limits.HEARTBEAT_FAST_S)]),
+        ("newest events a node keeps in memory for subscribers", [limits.EVENTS_RECENT_BYTES >> 20]),
         ("keys in a key file", [limits.KEYS_MAX]),
         ("a node id or cluster name", [limits.NAME_BYTES_MAX]),
         ("closed gaps remembered", [limits.LEDGER_CLOSED_MAX]),
@@ -214,7 +220,8 @@ def test_every_line_that_a_node_logs_is_explained() -> None:
     log = NoticeLog({1: "n3"})
     lines = [
         log.line(EpochChanged(4, 1)), log.line(EpochChanged(4, None)), log.line(Ruling(4)), log.line(SteppedDown(4)),
-        log.line(Truncated(812)), log.line(HaltRequired("...")),
+        log.line(Truncated(812)), log.line(HaltRequired("...")), log.line(MembersChanged(3, ("n1", "n2"))),
+        log.line(SuspicionCleared()),
     ]  # fmt: skip
     assert log.line(GapOpened(1, 2)) is None and log.line(GapClosed(1, 2, 0.0649)) is None
     lines.append(log.gaps(0))
