@@ -206,7 +206,8 @@ def test_loopback_sends_with_ttl_zero_and_df() -> None:
             assert sock.getsockopt(socket.IPPROTO_IP, 10) == 3  # IP_MTU_DISCOVER: IP_PMTUDISC_PROBE
 
 
-def test_ipv6_groups_work_on_loopback() -> None:
+def test_ipv6_groups_work_on_loopback_or_name_the_route_that_lacks() -> None:
+    """Where the route is there: tests/lan/test_surroundings.py makes a namespace of its own with one."""
     group, port = "ff01::77", free_port()
     interface = choose_interface("127.0.0.1", "239.77.7.1")
     if interface.address(6) is None:
@@ -215,7 +216,7 @@ def test_ipv6_groups_work_on_loopback() -> None:
         sender = sockets.open_sender(group, port, interface)
     except EnvironmentProblem as problem:
         assert problem.remedy == "run: ip route add ff01::77 dev lo"
-        pytest.skip(problem.what)
+        return
     with sender, sockets.open_group(group, port, interface) as receiver:
         sender.send(b"hello")
         assert select.select([receiver], [], [], 2)[0]
