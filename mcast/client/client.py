@@ -345,8 +345,8 @@ class Client:
         """Give the sequencer's role to node `to`; returns once it rules: {"from", "to", "epoch", "ms"}.
 
         Raises:
-            ConfigError: no such node in the config. NotSent: no node answered. Refused: there is no sequencer, or it keeps
-                its role; says why. Unknown: it did not say in time.
+            ConfigError: no such node in the config. NotSent: no node answered. Refused: there is no sequencer, or it
+                keeps its role; says why. Unknown: it did not say in time.
         """
         self.config.node(to)
         status = await self.status()
