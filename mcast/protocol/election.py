@@ -195,7 +195,9 @@ class Election:
 
     def _count(self, voter: int, storage_id: bytes, now: float) -> None:
         core = self.core
-        if core.is_voter(voter, storage_id):
+        if not core.is_voter(voter, storage_id):
+            core.counts["vote of no voter"] += 1
+        else:
             self._in_favour.add(voter)
             if len(self._in_favour) >= majority(len(core.voters())):
                 core.move(Input.VOTED)

@@ -99,7 +99,7 @@ class Cluster:
         for fault in self.plan.faults:
             self.loop.at(fault.at, self._break, fault)
         self.loop.run(self.plan.trouble_s)
-        if self.heal_some() and not self.loop.run(self.loop.now + HEAL_S, self.has_progressed):
+        if self.plan.faults and self.heal_some() and not self.loop.run(self.loop.now + HEAL_S, self.has_progressed):
             raise Violation(f"no progress {HEAL_S} s after healing a majority: {self.what_is_awaited()}")
         self.heal()
         if self.checker.extinct:
@@ -306,7 +306,7 @@ class Cluster:
     def _black_out(self, fault: Fault) -> None:
         """All machines lose power at once; what no disk holds is gone then, and clients start over."""
         syncs = self.plan.sync == "always"
-        if not self.checker.complete() or (not syncs and (self.plan.observers or self._lost_identity())):
+        if not self.checker.complete() or (not syncs and (self.plan.observers or self.checker.readmissions)):
             return
         self.world.marks["blackout"] += 1
         for node in self.nodes:
@@ -327,12 +327,6 @@ class Cluster:
     def _write_back(self, node: SimNode) -> None:
         node.files.write_back()
         self.loop.after(self.random.expovariate(1.0) * WRITE_BACK_S, self._write_back, node)
-
-    def _lost_identity(self) -> bool:
-        """Whether some member's disk votes in no log yet: its word would count for nothing when all must report."""
-        present = {node.book.meta.storage_id for node in self.nodes if node.book.meta is not None}
-        configs = self.checker.effective()
-        return len(present) < len(self.nodes) or any(disks(config) != present for config in configs)
 
     def _cut(self, fault: Fault, targets: tuple[int, ...]) -> None:
         links = self._links(fault.kind, targets)

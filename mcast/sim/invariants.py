@@ -77,7 +77,12 @@ class Checker:
         """The newest committed one."""
         self.extinct = False
         """A blackout took all there was, the founding itself included: nothing is left to go on from."""
+        self.era = 0
+        """How many blackouts have been got over."""
+        self.survived = 0
+        """The last committed event that the last one of them left."""
         self.readmissions = 0
+        """Lost disks replaced, as the logs say."""
         self._clock = clock
         self._commits: tuple[list[float], list[int]] = ([], [])
         """When which event was the last one committed."""
@@ -183,7 +188,8 @@ class Checker:
         for seq in [seq for seq in self._results if seq > end]:
             del self._results[seq]
         self.extinct = end == 0
-        self.last = min(self.last, end)
+        self.last = self.survived = min(self.last, end)
+        self.era += 1
         self._committed_in = {epoch: min(last, self.last) for epoch, last in self._committed_in.items()}
         times, lasts = self._commits
         while lasts and lasts[-1] > self.last:
@@ -211,7 +217,7 @@ class Checker:
 
     def complete(self) -> bool:
         """Whether every member's disk is there, and a member in every configuration that may decide."""
-        present = {book.meta.storage_id for book in self.books if book.meta is not None}
+        present = {book.meta.storage_id for book in self.books if book.meta is not None and not book.rotten}
         return all(disks(config) <= present for config in self.effective())
 
     def streamed(self, book: Book, life: int, frames: Sequence[Frame]) -> None:

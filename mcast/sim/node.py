@@ -315,6 +315,8 @@ class SimNode:
                     return  # it died of that
             for notice in notices:
                 self._tell(notice)
+                if self.life != life:
+                    return
         self._note_commit()
         self._arm()
 

@@ -17,6 +17,7 @@ from mcast.sim.invariants import Violation
 from mcast.sim.node import SimNode
 from mcast.sim.world import World
 
+PATIENCE_S: Final = 0.25  # then a read is asked anew: a survey may have named a tail that never commits
 APPLY_S: Final = 0.002  # between two looks at whether a node has applied what a read waits for
 LINEARIZABLE_SHARE: Final = 0.5
 
@@ -28,6 +29,7 @@ class Asked(NamedTuple):
     life: int
     at: float
     floor: int
+    era: int
     client: SimClient | None
     number: int
 
@@ -65,16 +67,19 @@ class Reader:
             asked = self._asked.get((node.index, node.life, token))
             if asked is None:
                 continue  # a suspect's own question
-            floor = min(asked.floor, self._world.checker.last)  # less than it was only after a blackout
+            floor = self._floor(asked)
             if ready.commit < floor:
                 raise Violation(f"{node.name} would read at event {ready.commit}, {floor} having been committed before")
-            self._answer((node.index, node.life, token), ready.commit)
+            self._answer((node.index, node.life, token), ready.commit, self._world.loop.now + PATIENCE_S)
 
-    def ask(self, node: SimNode) -> None:
-        """One linearizable read at a node that is up."""
+    def ask(self, node: SimNode, again: Asked | None = None) -> None:
+        """One linearizable read at a node that is up; perhaps one that got no answer, `again`."""
         client = self._client()
         number = client.newest if client else 0
-        asked = Asked(node, node.life, self._world.loop.now, self._world.checker.last, client, number)
+        checker = self._world.checker
+        asked = Asked(node, node.life, self._world.loop.now, checker.last, checker.era, client, number)
+        if again is not None:
+            asked = again
         token = node.replica.ask_read(node.now)
         if token is not None:
             self._asked[node.index, node.life, token] = asked
@@ -110,13 +115,22 @@ class Reader:
         else:
             self.look(node)
 
-    def _answer(self, key: tuple[int, int, int], commit: int) -> None:
+    def _floor(self, asked: Asked) -> int:
+        checker = self._world.checker
+        return asked.floor if asked.era == checker.era else min(asked.floor, checker.survived)
+
+    def _answer(self, key: tuple[int, int, int], commit: int, until: float) -> None:
         asked = self._asked[key]
         node = asked.node
         if not node.up or node.life != asked.life:
             del self._asked[key]
         elif node.engine.applied_seq < commit:
-            self._world.loop.after(APPLY_S, self._answer, key, commit)
+            if self._world.loop.now < until:
+                self._world.loop.after(APPLY_S, self._answer, key, commit, until)
+                return
+            del self._asked[key]
+            self._world.marks["asked again"] += 1
+            self.ask(node, asked)
         else:
             del self._asked[key]
             self.answered += 1

@@ -140,6 +140,7 @@ def test_votes_under_an_unknown_storage_id_do_not_elect() -> None:
         settle(node, 2.0)
         node.receive([arrival("n2", Vote(2, b"wiped".ljust(16), True), promised=2)], 2.0)
         assert (node.statistics().role == "assuming") is elected
+        assert node.statistics().counts.get("vote of no voter", 0) == (not elected)
 
 
 def test_a_node_outside_the_configuration_never_stands() -> None:
