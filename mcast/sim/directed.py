@@ -294,6 +294,7 @@ class Scenario(NamedTuple):
     play: Callable[[Stage], None]
     members: int = 3
     delay_s: float = 0.000_5
+    sync: str = "always"
 
 
 SCENARIOS: Final[dict[str, Scenario]] = {
@@ -313,7 +314,10 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "founding_by_all": Scenario(founded_twice),
     "fragments_cut_by_reign": Scenario(half_a_command),
     "heartbeats_end_with_reign": Scenario(ghostly_heartbeats, 3, 0.015),
+    "read_index_own_epoch": Scenario(scenes.early_reader),
+    "suspect_abstains": Scenario(scenes.unsynced_tail, sync="os"),
     "read_index_confirmed": Scenario(scenes.deposed_reader),
+    "staleness_proven": Scenario(scenes.deposed_proof, 5),
     "survey_newest_config": Scenario(scenes.old_disk, 5),
 }
 """Rule -> the scenario that needs it."""
@@ -327,7 +331,7 @@ BOUNDS: Final[dict[str, Scenario]] = {
 
 def play(scenario: Scenario, rules: Rules, lines: list[str] | None = None) -> str | None:
     """Play a scenario; what went wrong in words, None when nothing did."""
-    stage = Stage(rules, lines, members=scenario.members, delay_s=scenario.delay_s)
+    stage = Stage(rules, lines, members=scenario.members, delay_s=scenario.delay_s, sync=scenario.sync)
     try:
         scenario.play(stage)
     except Violation as violation:

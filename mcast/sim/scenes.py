@@ -6,12 +6,14 @@ set a bound to how long something may take.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
 from mcast.sim.node import SimNode
 from mcast.sim.stage import Stage
 from mcast.wire.envelope import name_hash
+from mcast.wire.messages import Kind
 
 DEAF_S: Final = 0.6  # to replace a sequencer that hears nobody: two election timeouts and a vote
 TAKEN_OVER_S: Final = 0.1  # to replace one whose death was seen
@@ -21,12 +23,59 @@ def deposed_reader(stage: Stage) -> None:
     """A sequencer that was cut off does not know yet that another one rules: what it would answer is old."""
     first = stage.founded()
     stage.cut("n1")
-    _see_death(stage, first)
+    _see_death(stage, first, ("n2", "n3"))
     ruler = stage.ruled(("n2", "n3"))
     stage.number(ruler, 3)
     stage.until("they commit", partial(_has_committed_all, ruler))
     stage.read(first)
     stage.run(0.05)
+    stage.whole()
+
+
+def deposed_proof(stage: Stage) -> None:
+    """A follower hears only a sequencer that was cut off with it: its heartbeats go on, and prove nothing any more."""
+    first, follower = stage.founded(), stage.node("n5")
+    stage.cut("n1", "n5")
+    _see_death(stage, first, ("n2", "n3", "n4"))
+    ruler = stage.ruled(("n2", "n3", "n4"))
+    stage.number(ruler, 3)
+    stage.until("they commit", partial(_has_committed_all, ruler))
+    for _ in range(20):
+        stage.run(0.005)
+        stage.look(follower)
+    stage.whole()
+
+
+def early_reader(stage: Stage) -> None:
+    """A new sequencer does not know yet what its predecessor had committed: its own commit is no read index."""
+    first, second = stage.founded(), stage.node("n2")
+    stage.drop(
+        lambda source, target, datagram: (
+            source == "n1" and (target == "n3" or datagram.kind in (Kind.HEARTBEAT, Kind.COMMIT))
+        )
+    )
+    last = stage.number(first, 1)
+    stage.until("n1 has committed it", lambda: first.replica.commit_seq == last)
+    first.crash(power=False)
+    stage.drop_frames_of("n2")
+    stage.until("n2 has been elected", lambda: second.replica.statistics().role == "assuming")
+    stage.read(second)
+    stage.run(0.05)
+    stage.whole()
+
+
+def unsynced_tail(stage: Stage) -> None:
+    """A member's machine loses power, and what it had acknowledged unsynced: its vote would lose that for all."""
+    first, second = stage.founded(), stage.node("n2")
+    stage.cut("n3")
+    for _ in range(10):
+        last = stage.number(first, 1)
+        stage.until("it has committed", lambda: first.replica.commit_seq == last)  # noqa: B023 - called at once
+    second.crash(power=True)
+    second.start()
+    stage.join()
+    stage.cut("n1")
+    stage.run(0.6)
     stage.whole()
 
 
@@ -100,9 +149,9 @@ def handed_over(stage: Stage) -> None:
     stage.whole()
 
 
-def _see_death(stage: Stage, of: SimNode) -> None:
+def _see_death(stage: Stage, of: SimNode, names: Sequence[str]) -> None:
     for node in stage.nodes:
-        if node is not of:
+        if node.name in names:
             node.replica.witnessed(name_hash(of.name), node.now)
             node.settle()
 

@@ -29,12 +29,14 @@ FRAME_KINDS: Final = frozenset({Kind.DATA, Kind.REPAIR})
 class Stage:
     """Nodes n1, n2, ...; n1 founds and rules first. Every call raises Violation when a promise is broken in it."""
 
-    def __init__(self, rules: Rules, lines: list[str] | None, *, members: int, delay_s: float) -> None:
+    def __init__(
+        self, rules: Rules, lines: list[str] | None, *, members: int, delay_s: float, sync: str = "always"
+    ) -> None:
         plan = replace(
             draw_plan(1),
             members=members,
             observers=0,
-            sync="always",
+            sync=sync,
             frame_body_max=1_300,
             heartbeat_max_s=0.02,
             election_timeout_s=(0.12, 0.24),
@@ -69,6 +71,10 @@ class Stage:
     def read(self, node: SimNode) -> None:
         """Ask a node for a linearizable read; once it could answer, it must not be with an old state."""
         self.cluster.reader.ask(node)
+
+    def look(self, node: SimNode) -> None:
+        """Judge what a node says now of its state's age."""
+        self.cluster.reader.look(node)
 
     def founded(self, by: str = "n1") -> SimNode:
         """Wait until n1 rules and all others follow; returns n1."""
