@@ -152,6 +152,5 @@ _BACKENDS = {"sim": "the simulator", "processes": "local processes"}
 _CURES = ("repaired", "transferred")
 
 
-
 def _number(value: float | None) -> str | None:
     return None if value is None else f"{value:,.2f}".rstrip("0").rstrip(".")

@@ -139,4 +139,3 @@ class CommandPacker:
             yield Parcel(b"".join(packed[first:last]), last - first)
             first, before = last, ends[last - 1]
         yield packed[first:]
-

@@ -113,9 +113,7 @@ def _node_status(node: NodeConfig, report: dict[str, Any] | None) -> dict[str, A
     return {**status, "id": node.id, "role": node.role, "reachable": report is not None}
 
 
-def _ruler(
-    newest: dict[str, Any], nodes: Sequence[NodeConfig], reports: Sequence[dict[str, Any] | None]
-) -> str | None:
+def _ruler(newest: dict[str, Any], nodes: Sequence[NodeConfig], reports: Sequence[dict[str, Any] | None]) -> str | None:
     """Whom the newest report names, unless that node itself says that it does not rule."""
     named: str | None = newest.get("sequencer")
     own = next((report for node, report in zip(nodes, reports, strict=True) if node.id == named), None)

@@ -391,4 +391,3 @@ def founded_uuid(frame: Frame) -> bytes:
     except DecodeError:
         pass
     return UUID_UNKNOWN
-

@@ -418,9 +418,13 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_arity_table(value: Any) -> bool:
-    return type(value) is dict and len(value) <= NAMES_MAX and all(
-        _NAME(name) and type(pair) is list and len(pair) == 2 and _ARITY(pair[0]) and _ARITY(pair[1])
-        for name, pair in value.items()
+    return (
+        type(value) is dict
+        and len(value) <= NAMES_MAX
+        and all(
+            _NAME(name) and type(pair) is list and len(pair) == 2 and _ARITY(pair[0]) and _ARITY(pair[1])
+            for name, pair in value.items()
+        )
     )
 
 

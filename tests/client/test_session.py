@@ -355,5 +355,3 @@ async def test_close_is_sent_only_when_nothing_is_unanswered() -> None:
     session.take()
     assert session.close_message() == []
     assert new_session(opened=False).close_message() == []
-
-

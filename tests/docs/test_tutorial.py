@@ -91,7 +91,7 @@ def test_its_three_machines_are_three_networks_here(tmp_path: Path) -> None:
         ]  # fmt: skip
     lab += ["set +e", 'scp() { shift; cp -p "${@:1:$#-1}" "${@: -1:1}"; }']
     lab += [f'ln -s {address} "{address}:"' for address in hosts.values()]
-    lab += [f"{host}() {{ (cd {address} && exec ip netns exec {host} \"$@\"); }}" for host, address in hosts.items()]
+    lab += [f'{host}() {{ (cd {address} && exec ip netns exec {host} "$@"); }}' for host, address in hosts.items()]
     ready = {"mcast node": ""}
     text = script(all_steps, {host: host for host in hosts}, ready)
     _run(tmp_path, all_steps, "\n".join(lab) + "\n" + text)

@@ -59,7 +59,7 @@ class Frail(mcast.StateMachine):
 async def test_a_mebibyte_goes_in_and_comes_out_of_every_replica() -> None:
     async with Processes(faults={"*": "loss=5%,seed=6"}) as processes:
         folder = processes.path.parent
-        value = ("the quick brown fox \\ \" é \n" * (MIB // 20))[:MIB]
+        value = ('the quick brown fox \\ " é \n' * (MIB // 20))[:MIB]
         (folder / "big.jsonl").write_text(json.dumps(["set", "big", value]) + "\n")
         submitted = await run(folder, "submit", "--from", "big.jsonl", "--json", "--at", "n2")
         assert submitted.code == 0, submitted.err
@@ -196,9 +196,7 @@ async def test_a_data_directory_that_is_locked_or_anothers() -> None:
     [(4, 0o644, None, "chmod 600"), (2, 0o600, b"", "keygen"), (2, 0o600, b"\xff" * 100, "keygen")],
     ids=["readable by all", "empty", "noise"],
 )
-async def test_a_key_file_that_is_none(
-    code: int, mode: int, content: bytes | None, says: str, tmp_path: Path
-) -> None:
+async def test_a_key_file_that_is_none(code: int, mode: int, content: bytes | None, says: str, tmp_path: Path) -> None:
     write_config(tmp_path, key=('# key_file = "lab.key"', 'key_file = "lab.key"'))
     assert (await run(tmp_path, "keygen", "lab.key")).code == 0
     if content is not None:

@@ -32,7 +32,10 @@ class Forwarding:
         self.unanswered: list[Group] = []
         self.resends = 0
         self.forwarder = Forwarder(
-            shell, Dialer(cluster.config, "peer", "n2", shell.incarnation), self._resend, lambda: None  # type: ignore[arg-type]
+            shell,
+            Dialer(cluster.config, "peer", "n2", shell.incarnation),
+            self._resend,
+            lambda: None,  # type: ignore[arg-type]
         )
 
     def send(self, *groups: Group) -> None:

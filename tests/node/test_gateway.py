@@ -338,9 +338,7 @@ async def test_stop_answers_what_is_under_way_first(cluster: FakeCluster, gatewa
 
 
 async def test_a_halted_node_sends_its_clients_away(cluster: FakeCluster, gateways: dict[str, Gateway]) -> None:
-    async with connect(cluster.config, at="n2") as client, connect(
-        cluster.config, at="n2", strict=True
-    ) as reader:
+    async with connect(cluster.config, at="n2") as client, connect(cluster.config, at="n2", strict=True) as reader:
         cluster.shells["n2"].halt("a rule was broken")
         assert (await client.submit("incr", "k")).value == 1
         assert client.node != "n2"

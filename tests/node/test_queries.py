@@ -304,9 +304,7 @@ async def test_bounded_without_a_proof_is_refused_with_how_old_the_state_is(
     assert {one.try_node for one in refused} == {"n2", "n3"}
 
 
-async def test_answering_many_at_once_leaves_the_loop_its_turns(
-    asked: Asked, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_answering_many_at_once_leaves_the_loop_its_turns(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queries_module, "SLICE_S", 0.0)
     for _ in range(10):
         asked.ask(level="linearizable")

@@ -419,9 +419,7 @@ def test_a_restart_writes_again_what_no_sync_confirmed() -> None:
     assert len(files.writes) == 3
     files.crash()
     files.writes.clear()
-    again, _ = Journal.open(
-        files, JOURNAL, same_boot=True, rewrite_unsynced=False, segment_bytes=SEGMENT_BYTES_MIN
-    )
+    again, _ = Journal.open(files, JOURNAL, same_boot=True, rewrite_unsynced=False, segment_bytes=SEGMENT_BYTES_MIN)
     assert files.writes == []
     assert everything(again) == log
 
@@ -437,9 +435,7 @@ def test_a_disk_that_gives_back_something_else_is_noticed() -> None:
 def test_stale_bytes_after_a_truncation_are_why_it_is_durable() -> None:
     files, journal = begin(SimFiles(Random(3)))
     journal.close()
-    journal, _ = Journal.open(
-        files, JOURNAL, same_boot=True, segment_bytes=SEGMENT_BYTES_MIN, truncation_durable=False
-    )
+    journal, _ = Journal.open(files, JOURNAL, same_boot=True, segment_bytes=SEGMENT_BYTES_MIN, truncation_durable=False)
     log = a_log(6, size=5_000)
     journal.append(log)
     journal.sync()

@@ -53,9 +53,12 @@ def test_any_changed_byte_is_noticed_or_means_the_same() -> None:
             continue
 
 
-@given(st.binary(max_size=300) | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(
-    lambda value: json.dumps({"meta": value, "blake2b": ""}).encode()
-))
+@given(
+    st.binary(max_size=300)
+    | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(
+        lambda value: json.dumps({"meta": value, "blake2b": ""}).encode()
+    )
+)
 def test_it_decodes_or_raises_decode_error(data: bytes) -> None:
     with pytest.raises(DecodeError):
         decode_meta_untrusted(data)

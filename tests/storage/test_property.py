@@ -47,9 +47,7 @@ class Model:
 
     def open(self) -> None:
         self.store: Store
-        self.store, self.recovered = open_store(
-            self.files, sync=self.sync, truncation_durable=self.truncation_durable
-        )
+        self.store, self.recovered = open_store(self.files, sync=self.sync, truncation_durable=self.truncation_durable)
 
     def run(self, step: tuple[str, int, int]) -> None:
         try:

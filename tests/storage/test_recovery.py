@@ -70,9 +70,7 @@ class Disk:
         self.put(number, offset, b"".join(encode_entries([frame], synced, self.header(number).seed)))
 
     def recover(self, *, same_boot: bool, synced_floor: int = 0, cache_bytes: int = 1 << 20) -> Recovery:
-        return recover(
-            self.files, JOURNAL, same_boot=same_boot, synced_floor=synced_floor, cache_bytes=cache_bytes
-        )
+        return recover(self.files, JOURNAL, same_boot=same_boot, synced_floor=synced_floor, cache_bytes=cache_bytes)
 
     def open(self, *, same_boot: bool, synced_floor: int = 0) -> tuple[Journal, Recovery]:
         return Journal.open(
