@@ -32,10 +32,10 @@ class Forwarding:
         self.unanswered: list[Group] = []
         self.resends = 0
         self.forwarder = Forwarder(
-            shell,
+            shell,  # type: ignore[arg-type]
             Dialer(cluster.config, "peer", "n2", shell.incarnation),
             self._resend,
-            lambda: None,  # type: ignore[arg-type]
+            lambda: None,
         )
 
     def send(self, *groups: Group) -> None:
