@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from mcast.client.packing import Parcel
@@ -113,11 +113,12 @@ class BatchCall:
         self._on_progress = on_progress
         self._changed = asyncio.Event()
 
-    def expect(self, parcel: Parcel) -> Entry:
-        """The entry of one more parcel."""
-        entry = Entry(parcel, self, self.receipts.expect(parcel.count))
-        self.entries[entry.slot] = entry
-        return entry
+    def expect(self, parcels: Sequence[Parcel]) -> list[Entry]:
+        """The entries of more parcels."""
+        first = self.receipts.expect([parcel.count for parcel in parcels])
+        entries = [Entry(parcel, self, slot) for slot, parcel in enumerate(parcels, first)]
+        self.entries.update(enumerate(entries, first))
+        return entries
 
     def answered(self, entry: Entry, result: RecordResult, offset: int) -> None:
         """Keep the record's result."""

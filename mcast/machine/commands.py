@@ -40,14 +40,19 @@ def decode_commands_untrusted(payload: bytes | memoryview, count: int) -> list[A
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise DecodeError("bad command", type(error).__name__) from None
     # Cheap and almost always enough: a value can't be nested deeper than there are container headers in its bytes.
-    if len(data.translate(None, _NOT_CONTAINERS)) > count + COMMAND_DEPTH_MAX and _too_deep(commands):
+    if container_headers(data) > count + COMMAND_DEPTH_MAX and _too_deep(commands):
         raise DecodeError("bad command", f"nested deeper than {COMMAND_DEPTH_MAX} levels")
     return commands
 
 
+def container_headers(packed: bytes) -> int:
+    """How many bytes of it may be headers of containers: no value in it is nested more deeply than that."""
+    return len(packed.translate(None, _NOT_CONTAINERS))
+
+
 def nests_too_deep(packed: bytes) -> bool:
     """Whether one command as a client packed it is nested more deeply than replicas accept."""
-    if len(packed.translate(None, _NOT_CONTAINERS)) <= COMMAND_DEPTH_MAX:
+    if container_headers(packed) <= COMMAND_DEPTH_MAX:
         return False
     return _too_deep([msgpack.unpackb(packed, strict_map_key=False)])
 

@@ -32,6 +32,8 @@ RECORD_HEADER_BYTES: Final = _LAYOUT.size
 FRAGMENT_HEADER_BYTES: Final = _FRAGMENT.size
 NONCE_BYTES: Final = 16
 _RESERVED: Final = bytes(3)
+unpack_record_head: Final = _LAYOUT.unpack_from
+"""(buffer, at): kind, reserved, count, session, request, lowest, length; unchecked."""
 
 
 class RecordKind(IntEnum):
