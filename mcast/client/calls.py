@@ -14,16 +14,20 @@ from mcast.errors import DecodeError, Error, NotSent, Unknown
 class Entry:
     """One parcel on its way: queued, then written as (part of) a numbered record, then answered or given up."""
 
-    __slots__ = ("call", "given_up", "parcel", "request", "slot", "written")
+    __slots__ = ("call", "given_up", "parcel", "request", "slot")
 
     def __init__(self, parcel: Parcel, call: Call, slot: int) -> None:
         self.parcel = parcel
         self.call = call
         self.slot = slot
         self.request = 0
-        """The number of the record it was written in."""
-        self.written = False
+        """The number of the record it was written in; 0 before that."""
         self.given_up = False
+
+    @property
+    def written(self) -> bool:
+        """Whether it was numbered, and so may happen."""
+        return self.request > 0
 
 
 class Call(Protocol):

@@ -60,7 +60,7 @@ class RecordResult:
         """How many were rejected and how many failed; of much, the values are skipped, not unpacked."""
         if self._counts is None:
             if len(self._outcomes) <= SMALL_BYTES:
-                exceptions = decode_outcomes_untrusted(self._outcomes, self.count)[1]
+                _, exceptions = decode_outcomes_untrusted(self._outcomes, self.count)
             else:
                 exceptions = _exceptions_untrusted(self._outcomes, self.count)
             kinds = [kind for kind, _ in exceptions.values()] if exceptions else []
@@ -76,7 +76,7 @@ class RecordResult:
 class Receipts(Sequence[Receipt | None]):
     """List-like: one receipt a command, in input order; None where it is not known.
 
-    Counts cost one look at each record. With `keep` false the values are dropped as soon as they are counted, and only
+    Counts cost one look at each record, once. With `keep` false the values are dropped as soon as they are counted, and only
     the counts, the first and last number and the epoch may be asked for. `on_receipts` is called with the receipts of
     each record, in input order.
     """
@@ -90,6 +90,8 @@ class Receipts(Sequence[Receipt | None]):
         self._keep = keep
         self._on_receipts = on_receipts
         self._told = 0
+        self._uncounted: list[RecordResult] = []
+        self._rejected = self._failed = 0
 
     def expect(self, counts: Sequence[int]) -> int:
         """Make room for records of so many more commands; the first one's slot, to settle it with."""
@@ -105,6 +107,7 @@ class Receipts(Sequence[Receipt | None]):
         assert self._results[slot] is None and result.count == self._sizes[slot]
         self._results[slot] = result
         self._known += result.count
+        self._uncounted.append(result)
         if self._on_receipts is not None:
             self._tell(self._on_receipts)
         elif not self._keep:
@@ -130,17 +133,26 @@ class Receipts(Sequence[Receipt | None]):
     @property
     def rejected(self) -> int:
         """Commands that the machine rejected."""
-        return sum([result.counts()[0] for result in self._results if result is not None])
+        self._count_all()
+        return self._rejected
 
     @property
     def failed(self) -> int:
         """Commands whose handler raised something else."""
-        return sum([result.counts()[1] for result in self._results if result is not None])
+        self._count_all()
+        return self._failed
 
     @property
     def ok(self) -> int:
         """Commands that were applied and raised nothing."""
-        return self._known - sum([sum(result.counts()) for result in self._results if result is not None])
+        self._count_all()
+        return self._known - self._rejected - self._failed
+
+    def _count_all(self) -> None:
+        counts = [result.counts() for result in self._uncounted]
+        self._rejected += sum([rejected for rejected, _ in counts])
+        self._failed += sum([failed for _, failed in counts])
+        self._uncounted.clear()
 
     @property
     def first_seq(self) -> int | None:

@@ -87,11 +87,12 @@ class Session:
             self._opening = True
             return [self._open_group()]
         queue, pending, groups = self.queue, self.pending, []
+        lowest = self._lowest()
         while queue and len(pending) < SESSION_PENDING_RECORDS_MAX and self.pending_bytes < OUTSTANDING_BYTES_MAX:
             entry = queue.popleft()
             self.queued_bytes -= len(entry.parcel.payload)
             if not entry.given_up:
-                groups.append(self._number(self._joined_by(entry) if entry.call.mergeable else [entry]))
+                groups.append(self._number(self._joined_by(entry) if entry.call.mergeable else [entry], lowest))
         self._drop_given_up()
         return groups
 
@@ -110,7 +111,7 @@ class Session:
         if not entry.written or pending is None or pending.count > 1 or pending.entries != [entry]:
             return []
         assert self.id is not None
-        noop = encode_record(RecordKind.NOOP, 1, self.id, entry.request, self._lowest(entry.request), b"")
+        noop = encode_record(RecordKind.NOOP, 1, self.id, entry.request, self._lowest(), b"")
         pending.filled = True
         self.pending_bytes += len(noop) - len(pending.group)
         pending.group = noop
@@ -154,7 +155,8 @@ class Session:
         del self.pending[request]
         self.pending_bytes -= len(pending.group)
         self._behind = 0
-        self.last_seq = max(self.last_seq, seq + events - 1)
+        if seq + events > self.last_seq:
+            self.last_seq = seq + events - 1
         if error is not None:
             _fail(pending, error)
             return False
@@ -201,10 +203,9 @@ class Session:
                 room -= len(entry.parcel.payload)
         return entries
 
-    def _number(self, entries: list[Entry]) -> bytes:
+    def _number(self, entries: list[Entry], lowest: int) -> bytes:
         assert self.id is not None
         request = self._next_request
-        lowest = self._lowest(request)
         if len(entries) == 1:
             payload, count = entries[0].parcel
         else:
@@ -218,12 +219,12 @@ class Session:
         self.pending_bytes += len(group)
         self._next_request += count
         for entry in entries:
-            entry.written, entry.request = True, request
+            entry.request = request
         return group
 
-    def _lowest(self, request: int) -> int:
-        """The oldest request whose outcome is waited for: numbers only rise, so it is the first that is pending."""
-        return min(next(iter(self.pending), request), request)
+    def _lowest(self) -> int:
+        """The lowest request whose outcome is waited for. Numbers only rise: it is the first pending one, or the next."""
+        return next(iter(self.pending), self._next_request)
 
     def _open_group(self) -> bytes:
         return encode_record(RecordKind.OPEN, 1, 0, 0, 0, self._nonce)
