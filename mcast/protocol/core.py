@@ -81,6 +81,8 @@ class Core:
         self.log = Log(recovered, settings.cache_bytes_max)
         self.meta = recovered.meta
         self.role = Role.EMPTY
+        self.reigning = False
+        """Whether this node's epoch is under way here."""
         self.sequencer: int | None = None
         self.commit = 0
         self.applied = 0
@@ -122,11 +124,6 @@ class Core:
         return self._planned_meta
 
     @property
-    def reigning(self) -> bool:
-        """Whether this node's epoch is under way here."""
-        return self.role in REIGNING
-
-    @property
     def config(self) -> Config | None:
         """The newest configuration in the log: effective when appended."""
         return self._configs[-1][1] if self._configs else None
@@ -143,6 +140,7 @@ class Core:
     def move(self, event: Input) -> None:
         """Take one step of the table of roles."""
         self.role = move(self.role, event)
+        self.reigning = self.role in REIGNING
 
     def halt(self, reason: str) -> None:
         """Stop: a safety rule is broken."""

@@ -88,6 +88,16 @@ class Gaps:
         """Events missing in all."""
         return sum(gap.last - gap.first + 1 for gap in self._gaps.values())
 
+    def lacks(self, first: int, last: int) -> bool:
+        """Whether none of the events `first` to `last` is there: all are missing, or beyond the frontier."""
+        if first > self.frontier:
+            return True
+        index = self._gaps.bisect_right(first) - 1
+        if index < 0:
+            return False
+        gap: Gap = self._gaps.values()[index]
+        return gap.last >= last or (first <= gap.last == self.frontier)
+
     def expect(self, high: int, now: float) -> Loss | None:
         """Events up to `high` exist: what lies beyond the frontier is missing."""
         if high <= self.frontier:

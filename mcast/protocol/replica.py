@@ -174,11 +174,14 @@ class Replica:
         """When `tick` wants to be called, at the latest; infinity when never."""
         if self._core.role is Role.HALTED:
             return float("inf")
-        asking = float("inf") if self._core.reigning else self._following.asking.deadline()
-        deadlines = (
-            self._founding, self._suspicion, self._following.reading, self._election, self._sequencing
-        )  # fmt: skip
-        return min(asking, *(part.deadline() for part in deadlines))
+        return min(
+            float("inf") if self._core.reigning else self._following.asking.deadline(),
+            self._following.reading.deadline(),
+            self._sequencing.deadline(),
+            self._election.deadline(),
+            self._suspicion.deadline(),
+            self._founding.deadline(),
+        )
 
     def take_effects(self) -> list[Effect]:
         """The effects gathered since the last call, to be carried out in order."""

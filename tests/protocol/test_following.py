@@ -364,3 +364,18 @@ def test_a_run_of_a_higher_promise_is_held_datagram_by_datagram() -> None:
     node.receive(in_runs(run, random.Random(1)), 0.02)
     assert not of(Append, node.take_effects())
     assert [envelope.counter for envelope, _ in node._held] == [2, 3, 4, 5]
+
+
+def test_a_forged_frame_held_behind_a_gap_gives_way_to_what_the_chain_proves() -> None:
+    log = reign_log([(1, "n1", 12)])
+    node = follower(log[:2])
+    hear(node, log, high=2)
+    forged = make_frame(1, 6, 6, 0, log[4].time, bytes(16), command_frame(log[3], count=6).body)
+    whole = command_frame(log[3], count=3, size=30)
+    arrivals = [frame_arrival("n1", frame, counter=n) for n, frame in enumerate((forged, log[2], log[3], whole), 3)]
+    node.receive(arrivals[:3], 0.02)
+    assert node.last_seq == 4
+    assert node.ledger_report().open == ((5, 5),)
+    node.receive(arrivals[3:], 0.03)
+    assert node.last_seq == whole.last == 7
+    assert node.ledger_report().open == ((8, 11),), "what the forged frame hid is asked for"
