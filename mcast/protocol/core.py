@@ -98,7 +98,8 @@ class Core:
         self.counts: Counter[str] = Counter()
         self.effects: list[Effect] = []
         self.notices: list[Notice] = []
-        self._configs: list[tuple[int, Config]] = []
+        self._configs: list[tuple[int, Config, dict[int, bytes]]] = []
+        """First event, configuration, and its voters; oldest first."""
         self._planned_meta = recovered.meta
         self._tickets: dict[int, tuple[Callable[[float], None], bool]] = {}
         self._last_ticket = 0
@@ -132,8 +133,7 @@ class Core:
 
     def voters(self) -> dict[int, bytes]:
         """Node hash -> storage id of the newest configuration's members."""
-        config = self.config
-        return {name_hash(member.node): member.storage_id for member in config.members} if config else {}
+        return self._configs[-1][2] if self._configs else {}
 
     def is_voter(self, node: int, storage_id: bytes) -> bool:
         """Whether an answer under this storage id counts."""
@@ -217,7 +217,8 @@ class Core:
     def _adopt_config(self, frame: Frame, config: Config) -> None:
         """A configuration is effective as soon as it is in the log."""
         changed = self.config is None or self.config.number != config.number
-        self._configs.append((frame.first, config))
+        voters = {name_hash(member.node): member.storage_id for member in config.members}
+        self._configs.append((frame.first, config, voters))
         self.known.update({name_hash(member.node): (member.node, member.address) for member in config.members})
         if changed:
             self.notices.append(MembersChanged(config.number, tuple(member.node for member in config.members)))

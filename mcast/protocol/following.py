@@ -25,9 +25,10 @@ from mcast.protocol.reorder import Reorder
 from mcast.protocol.staleness import Staleness
 from mcast.protocol.states import ELECTING, Input, Role
 from mcast.wire.envelope import Envelope
-from mcast.wire.frame import Frame, follows
+from mcast.wire.frame import Frame, Run, chain_after, follows
 from mcast.wire.messages import Ack, Commit, Heartbeat, HistoryRequest, Kind, Reign
 from mcast.wire.messages import History as HistoryPage
+from mcast.wire.records import RecordKind
 
 
 class Following:
@@ -124,6 +125,16 @@ class Following:
             self._reconcile(envelope.sender, now)
         else:
             core.send(envelope.sender, HistoryRequest(page.epoch, len(self._pages)))
+
+    def data(self, envelope: Envelope, arrived: Frame | Run, now: float) -> None:
+        """One DATA datagram, or a run of them; what of it just goes on from the log's end is taken at once."""
+        if isinstance(arrived, Frame):
+            self.frame(envelope, arrived, now)
+            return
+        taken = self._follow(envelope, arrived)
+        if taken < len(arrived):
+            for one, frame in singly(envelope, arrived)[taken:]:
+                self.frame(one, frame, now)
 
     def frame(self, envelope: Envelope, frame: Frame, now: float) -> None:
         """One DATA or REPAIR datagram."""
@@ -304,6 +315,33 @@ class Following:
                 return
             self._accept(frame)
 
+    def _follow(self, envelope: Envelope, run: Run) -> int:
+        """Append the frames that `frame` would have found nothing special about; how many they are."""
+        core, log, gaps, epoch = self.core, self.core.log, self.gaps, run[0].epoch
+        if (
+            epoch != core.promised or epoch != log.last_epoch or not core.rules.log_matching
+            or len(self.reorder) or gaps.frontier != log.last_seq or not self._lawful(run[0])
+            or not self.ledger.is_next(epoch, envelope.counter)
+        ):  # fmt: skip
+            return 0
+        taken, expected, chain = 0, log.last_seq + 1, log.last_chain
+        for frame in run:
+            if frame.epoch != epoch or frame.first != expected or frame.body[0] >= RecordKind.GENESIS:
+                break
+            after = chain_after(chain, frame.head, frame.body)
+            if after != frame.chain:
+                break
+            chain = after
+            expected += frame.count
+            taken += 1
+        if taken:
+            frames = run[:taken]
+            log.extend(frames)
+            self._appended += frames
+            self.ledger.streamed(epoch, taken)
+            gaps.streamed(log.last_seq, taken)
+        return taken
+
     def _arrived(self, envelope: Envelope, frame: Frame, last: int, now: float) -> None:
         """Book a frame's arrival with the gaps and the ledger."""
         if frame.first > self.gaps.frontier:
@@ -363,3 +401,9 @@ class Following:
         core = self.core
         core.persisted = max(core.persisted, min(last, core.log.last_seq))
         self.acknowledge(now)
+
+
+def singly(envelope: Envelope, run: Run) -> list[tuple[Envelope, Frame]]:
+    """The datagrams of a run, each with its own envelope."""
+    counter = envelope.counter
+    return [(envelope._replace(counter=counter + index), frame) for index, frame in enumerate(run)]

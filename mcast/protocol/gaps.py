@@ -104,6 +104,11 @@ class Gaps:
         self.frontier = last
         return loss
 
+    def streamed(self, last: int, frames: int) -> None:
+        """So many frames arrived, each right behind the frontier, the last one ending at event `last`."""
+        self._arrivals += frames
+        self.frontier = last
+
     def filled(self, first: int, last: int) -> list[Loss]:
         """Events `first` to `last` arrived, from at most just behind the frontier on; returns the losses they fill."""
         touched: list[Loss] = []

@@ -71,6 +71,11 @@ def encode_record(  # noqa: PLR0913 - one argument a header field
     return _LAYOUT.pack(kind, _RESERVED, count, session, request, lowest, len(payload)) + payload
 
 
+def record_count(record: bytes) -> int:
+    """How many events an encoded record holds."""
+    return int.from_bytes(record[4:8], "big")
+
+
 def decode_records_untrusted(body: bytes | memoryview) -> Iterator[Record]:
     """Every record of a frame's body, in order.
 
