@@ -318,12 +318,13 @@ class Client:
         takes events slowly costs nobody else anything. To resume later, subscribe from the last `seq` + 1.
 
         Raises:
-            Refused: `from_seq` is no event number. Gone: it is older than what any node in reach still keeps.
+            Refused: `from_seq` is no event number. Gone: it is older than what any node in reach still keeps; or the
+                cluster was recovered, so that numbers may mean other events: what was built of them is void.
             NotSent: no node took the subscription for as long as the client's timeout. ConfigError: keys differ.
         """
         if not 1 <= from_seq <= SEQ_MAX:
             raise Refused(f"from_seq = {from_seq}: an event number is from 1 to {SEQ_MAX}")
-        subscription = Subscription(self._dialer, self._nodes, from_seq, self.timeout_s)
+        subscription = Subscription(self._dialer, self._nodes, from_seq, self.timeout_s, self._founded)
         self._subscriptions.add(subscription)
         subscription.start()
         try:
@@ -410,11 +411,12 @@ class Client:
             return
         message = decode_stream_untrusted(kind, payload)
         if kind == StreamKind.PONG:
+            self._keeper.touch(message)
             return
         if kind == StreamKind.ERROR:
             link.close(message.text)
             return
-        self._answers += 1
+        self._answers += kind in (StreamKind.RESULT, StreamKind.OPENED) or not self._session.busy
         if kind == StreamKind.RESULT:
             if self._session.answered(message):
                 link.write(self._session.resend())
@@ -442,7 +444,7 @@ class Client:
         return self._session.busy or self._questions.busy
 
     def progress(self) -> int:
-        """A number that changes with every answer."""
+        """A number that changes with every answer; while commands wait, with theirs: queries may be answered alone."""
         return self._answers
 
     async def _wait(self, call: BatchCall, backlog: Callable[[], bool], timeout: float | None) -> None:
