@@ -118,9 +118,7 @@ class Replica:
 
     def submit(self, groups: Sequence[tuple[bytes, ...]], now: float) -> bool:
         """Take encoded records to be numbered, each group contiguously. False: not ruling; nothing was taken."""
-        taken = self._sequencing.submit(groups, now)
-        self._after(now)
-        return taken
+        return self._sequencing.submit(groups, now)
 
     def ask_read(self, now: float) -> int | None:
         """Begin a linearizable read: ReadReady will name the token returned here. None: too many wait already."""
@@ -221,6 +219,11 @@ class Replica:
     def ruling(self) -> bool:
         """Whether this node numbers commands."""
         return self._core.role is Role.RULING
+
+    @property
+    def idle(self) -> bool:
+        """Whether this node rules and what is submitted now need not wait for anything before it."""
+        return self._sequencing.idle
 
     @property
     def last_seq(self) -> int:

@@ -118,6 +118,11 @@ class Sequencing:
             self._beat_due = float("inf")
 
     @property
+    def idle(self) -> bool:
+        """Whether this node rules and nothing waits for a majority, or to be numbered."""
+        return self.core.role is Role.RULING and not self._in_flight and not self._pending
+
+    @property
     def confirmed(self) -> int:
         """The highest round of this reign that a majority has answered."""
         return self._confirmed
@@ -135,6 +140,8 @@ class Sequencing:
     def number(self, now: float) -> None:
         """Number what waits, as far as the window allows, and send it in one burst."""
         if self.core.role is not Role.RULING or self._successor is not None:
+            return
+        if not self._pending and not self.membership.applied_for:
             return
         frames: list[Frame] = []
         window = self._window()
@@ -206,8 +213,11 @@ class Sequencing:
             return
         voters = core.voters()
         counted = [standing for node, standing in self.standings.items() if standing.counted and node in voters]
-        own = core.me in voters
-        confirmed = reached([*(standing.round for standing in counted), *([self._round] if own else [])], len(voters))
+        rounds, seqs = [standing.round for standing in counted], [standing.seq for standing in counted]
+        if core.me in voters:
+            rounds.append(self._round)
+            seqs.append(core.persisted)
+        confirmed = reached(rounds, len(voters))
         if confirmed > self._confirmed:
             self._confirmed = confirmed
             self._confirmed_at = now
@@ -215,7 +225,7 @@ class Sequencing:
                 _, began, commit = self._rounds.popleft()
                 if commit >= self._start_seq or not core.rules.staleness_proven:
                     core.proofs.add(commit, int(began * 1e9))
-        held = reached([*(standing.seq for standing in counted), *([core.persisted] if own else [])], len(voters))
+        held = reached(seqs, len(voters))
         while self._in_flight and self._in_flight[0][0] <= held:
             self._in_flight_bytes -= self._in_flight.popleft()[1]
         if held > core.commit and (held >= self._start_seq or not core.rules.commit_own_epoch_only):
@@ -411,9 +421,8 @@ class Sequencing:
         self._quicken(now)
 
     def _persisting(self, last: int) -> Callable[[float], None]:
-        def persisted(now: float) -> None:
+        def persisted(now: float) -> None:  # who completes a ticket settles then
             self.core.persisted = max(self.core.persisted, min(last, self.core.log.last_seq))
-            self.settle(now)
 
         return persisted
 
