@@ -7,16 +7,18 @@ appending goes on; anyone may read. A truncation must have returned before a lat
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from mcast.errors import CorruptionError, DiskFailed, DiskFull, EnvironmentProblem, Gone
 from mcast.limits import CACHE_BYTES_MAX
-from mcast.storage.files import Files, write_all
+from mcast.storage.files import IOV_MAX, Files, write_all
 from mcast.storage.recovery import FOUNDING_KINDS, UUID_UNKNOWN, Recovery, begun, founded_uuid, recover
 from mcast.storage.segment import ENTRY_EXTRA_BYTES, SEGMENT_BYTES, SEGMENT_BYTES_MIN, SegmentHeader, encode_entries
 from mcast.storage.segments import BURST_BYTES, FULL, Segment, Segments, create_segment, remove_segments
 from mcast.storage.verdict import Verdict
 from mcast.wire.frame import CHAIN_ZERO, Frame
+
+_FOUNDING_MIN: Final = int(min(FOUNDING_KINDS))  # most frames' first record is of a lower kind
 
 
 class SyncMark(NamedTuple):
@@ -136,6 +138,7 @@ class Journal:
         """Write frames behind the last one, in one system call a burst; they are not durable until `sync`.
 
         Raises:
+            ValueError: a frame does not follow the one before it; nothing was written.
             DiskFull: no room; the journal is as it was before the call, and usable.
             DiskFailed: the disk fails, now or earlier; the journal takes nothing more.
         """
@@ -143,13 +146,14 @@ class Journal:
             raise self._failure
         if not frames:
             return
-        self._check_follows(frames)
         segments, end = len(self._segments), self._segments.active.state.end
         try:
             at = 0
             while at < len(frames):
-                written, at = at, self._write_run(frames, at)
-                self._note_foundings(frames[written:at])
+                at = self._write_run(frames, at)
+        except ValueError:
+            self._undo(segments, end)
+            raise
         except OSError as error:
             self._undo(segments, end)
             raise self._disk_error(error) from error
@@ -246,37 +250,49 @@ class Journal:
         """Release the files, without a sync."""
         self._segments.close()
 
-    def _check_follows(self, frames: Sequence[Frame]) -> None:
-        """A frame out of order would be found only at the next start, as corruption."""
-        seq, epoch = self._last_seq, self._last_epoch
-        for frame in frames:
-            if frame.first != seq + 1 or frame.epoch < epoch:
-                raise ValueError(f"event {frame.first} of epoch {frame.epoch} cannot follow {seq} of epoch {epoch}")
-            seq, epoch = frame.last, frame.epoch
-
     def _write_run(self, frames: Sequence[Frame], at: int) -> int:
-        """Write from frames[at] on what fits the active segment, rolling it first if nothing does; returns the next."""
-        segment = self._segments.active
-        state = segment.state
-        offset, first = state.end, at
-        while at < len(frames):
-            behind = offset + ENTRY_EXTRA_BYTES + len(frames[at].body)
-            if behind > self._segment_bytes:
+        """Write from frames[at] on what fits the active segment, rolling it first if nothing does; returns the next.
+
+        Checks that they follow: a frame out of order would be found only at the next start, as corruption.
+        """
+        state = self._segments.active.state
+        begin = offset = state.end
+        limit, due = self._segment_bytes, state.due
+        seq, epoch = (frames[at - 1].last, frames[at - 1].epoch) if at else (self._last_seq, self._last_epoch)
+        run, founding = 0, False
+        for reign, first, count, _, _, _, body, _ in frames[at:] if at else frames:
+            if first != seq + 1 or reign < epoch:
+                raise ValueError(f"event {first} of epoch {reign} cannot follow {seq} of epoch {epoch}")
+            behind = offset + ENTRY_EXTRA_BYTES + len(body)
+            if behind > limit:
                 break
-            state.note(frames[at].first, offset)
-            offset = behind
-            at += 1
-        if at == first:
+            if offset >= due:
+                state.note(first, offset)
+                due = state.due
+            if body[0] >= _FOUNDING_MIN:
+                founding = True
+            seq, epoch, offset = seq + count, reign, behind
+            run += 1
+        if not run:
             self._roll(frames[at].first, frames[at - 1].chain if at else self._last_chain)
             return at
+        written = frames if run == len(frames) else frames[at : at + run]
+        self._write(encode_entries(written, self._synced_seq, state.seed), begin, offset)
+        if founding:
+            self._note_foundings(written)
+        return at + run
+
+    def _write(self, buffers: Sequence[bytes], begin: int, end: int) -> None:
+        """Write bytes `begin` to `end` of the active segment: in one call, or, where that falls short, again in all."""
+        segment = self._segments.active
         fd = segment.fd
         assert fd is not None, "the active segment stays open"
         try:
-            write_all(self._files, fd, encode_entries(frames[first:at], self._synced_seq, state.header.seed), state.end)
+            if len(buffers) > IOV_MAX or self._files.pwritev(fd, buffers, begin) != end - begin:
+                write_all(self._files, fd, buffers, begin)
         finally:
             segment.written += 1
-        state.end = offset
-        return at
+        segment.state.end = end
 
     def _note_foundings(self, frames: Sequence[Frame]) -> None:
         """Segments begun behind a GENESIS or RECOVERY name the cluster that it names."""

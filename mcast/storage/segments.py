@@ -78,7 +78,10 @@ class Segments:
     def unsynced(self) -> tuple[tuple[Segment, ...], int]:
         """The segments with writes that may not be durable, and the count of changed names."""
         with self._lock:
-            return tuple(segment for segment in self._list if segment.written != segment.synced), self._names_written
+            first = len(self._list)
+            while first and self._list[first - 1].written != self._list[first - 1].synced:
+                first -= 1  # the oldest is synced first: once one is, all before it are
+            return tuple(self._list[first:]), self._names_written
 
     def sync(self, segments: Sequence[Segment], names: int) -> None:
         """Make durable what `unsynced` gave, oldest first: what a name or a later segment proves must hold."""
