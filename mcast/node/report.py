@@ -9,6 +9,9 @@ from mcast.wire.envelope import name_hash
 if TYPE_CHECKING:
     from mcast.node.shell import Shell
 
+LINK_FIELDS: Final = (
+    "datagrams_sent", "bytes_sent", "sends", "datagrams_received", "bytes_received", "receives", "gso", "gro",
+)  # fmt: skip
 DISK_FULL: Final = "the disk is full: nothing more is acknowledged until there is room"
 
 
@@ -53,6 +56,7 @@ def status(shell: Shell) -> dict[str, Any]:
     object_["refused"] = {**shell.transport.refused(), **statistics.counts}
     object_["kernel_drops"] = link.kernel_drops
     object_["sends_lost"] = sum(link.sends_lost.values())
+    object_["link"] = {name: getattr(link, name) for name in LINK_FIELDS}
     if statistics.founding_waits_for:
         object_["waits_for"] = list(statistics.founding_waits_for)
     if shell.twin is not None:
