@@ -64,10 +64,12 @@ async def run_job(name: str, arguments: Mapping[str, Any], tell: Tell) -> dict[s
 def main(arguments: Sequence[str]) -> None:
     """Do the named job in this process and write its result."""
     from mcast.bench import load, yardstick
+    from mcast.bench.peers import turn
 
     jobs: dict[str, Callable[..., dict[str, Any]]] = {
         "flood": load.flood,
         "steady": load.steady,
+        "peer": turn.play,
         "yardstick": lambda tell, **what: yardstick.applied(**what),
     }
     name, text = arguments
