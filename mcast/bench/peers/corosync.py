@@ -9,19 +9,18 @@ from __future__ import annotations
 import ctypes
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
 
 from mcast.bench.peers.cpg import Group
-from mcast.bench.peers.crew import Crew, Servers, replica_of
+from mcast.bench.peers.crew import Crew, Servers, replica_of, until
 from mcast.bench.peers.embedded import Embedded, answer
-from mcast.bench.peers.peer import NODES, START_S, Peer, make_events
+from mcast.bench.peers.peer import NODES, Peer, make_events
 
 _IDLE_S: Final = 0.01
-_RETRY_S: Final = 0.05
 _BATCH: Final = 64  # messages sent before a look at what has come back
 _NEW_NETWORK: Final = 0x4000_0000  # CLONE_NEWNET
 _NODE: Final = """
@@ -98,7 +97,7 @@ def _live(pipe: Connection, daemon: int) -> None:
         delivered += 1
         replica.apply(message)
 
-    group = _joined(deliver)
+    group: Group = until("corosync does not answer", lambda: Group(b"peers", deliver))
 
     def flood(count: int, size: int) -> tuple[float, float]:
         events, sent, wanted = make_events(count, size), 0, delivered + count
@@ -130,15 +129,3 @@ def _live(pipe: Connection, daemon: int) -> None:
         group.dispatch(_IDLE_S)
         if pipe.poll():
             answer(pipe, flood, alone)
-
-
-def _joined(deliver: Callable[[bytes], None]) -> Group:
-    """The group, as soon as the daemon is up."""
-    deadline_s = time.monotonic() + START_S
-    while True:
-        try:
-            return Group(b"peers", deliver)
-        except OSError:
-            if time.monotonic() >= deadline_s:
-                raise
-            time.sleep(_RETRY_S)

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
@@ -141,11 +141,11 @@ class Servers:
             server.kill()
             server.wait()
 
-    def start(self, name: str, words: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
+    def start(self, name: str, words: Sequence[str]) -> int:
         """Start a program and return its pid."""
         with open(self._folder / f"{name}.log", "wb") as log:
             self._running[name] = subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, cwd=self._folder
+                words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._folder
             )
         return self._running[name].pid
 
@@ -155,20 +155,25 @@ class Servers:
             if (code := server.poll()) is not None:
                 raise BrokenRun(f"{name} ended with exit code {code}: {last_words(self._folder / f'{name}.log')}")
 
-    def until(self, what: str, probe: Callable[[], Any], timeout_s: float = START_S) -> Any:
-        """The first true answer of `probe`; until then it may fail as a server does that is not up yet.
+    def until(self, what: str, probe: Callable[[], Any]) -> Any:
+        """As the function `until`. Raises BrokenRun as soon as a server ends."""
+        return until(what, probe, self.check)
 
-        Raises:
-            BrokenRun: none in time, or a server ended.
-        """
-        deadline_s = time.monotonic() + timeout_s
-        problem: object = "no answer"
-        while time.monotonic() < deadline_s:
-            self.check()
-            try:
-                if answer := probe():
-                    return answer
-            except (OSError, ValueError, BrokenRun) as error:
-                problem = error
-            time.sleep(_POLL_S)
-        raise BrokenRun(f"{what} after {timeout_s:g} s: {problem}")
+
+def until(what: str, probe: Callable[[], Any], check: Callable[[], None] = lambda: None) -> Any:
+    """The first true answer of `probe`; until then it may fail as a client does whose server is not up yet.
+
+    Raises:
+        BrokenRun: none within START_S; says `what`, and the last failure. Or what `check` raises.
+    """
+    deadline_s = time.monotonic() + START_S
+    problem: object = "no answer"
+    while time.monotonic() < deadline_s:
+        check()
+        try:
+            if answer := probe():
+                return answer
+        except (OSError, ValueError, BrokenRun) as error:
+            problem = error
+        time.sleep(_POLL_S)
+    raise BrokenRun(f"{what} after {START_S:g} s: {problem}")

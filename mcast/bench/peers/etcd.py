@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +18,7 @@ from mcast.bench.peers.served import Served
 from mcast.testing.processes import free_ports
 
 _HOST: Final = "127.0.0.1"
+_ASK_S: Final = 0.5  # for an answer; a cluster that is not up yet gives none
 _WINDOW: Final = 1_000  # puts unacknowledged
 _BATCH: Final = 100  # puts of one write
 _PUT: Final = header_block("/etcdserverpb.KV/Put")
@@ -44,15 +45,16 @@ def running(folder: Path) -> Iterator[Peer]:
         for port in clients:
             readers.start(_follow, port)
         readers.ready()
-        yield Served(_Writer(leader), readers)
+        with closing(Http2(_HOST, leader)) as link:
+            yield Served(_Writer(link), readers)
 
 
 def _leads(port: int) -> bool:
     """Whether the member that serves this port leads."""
-    link = Http2(_HOST, port)
-    link.write(link.call(_STATUS, b""))
-    while not (answers := link.read()):
-        pass
+    with closing(Http2(_HOST, port, _ASK_S)) as link:
+        link.write(link.call(_STATUS, b""))
+        while not (answers := link.read()):
+            pass
     status = dict(fields(answers[0]))
     header = status[1]
     assert isinstance(header, bytes)
@@ -60,8 +62,8 @@ def _leads(port: int) -> bool:
 
 
 class _Writer:
-    def __init__(self, port: int) -> None:
-        self._link = Http2(_HOST, port)
+    def __init__(self, link: Http2) -> None:
+        self._link = link
 
     def send(self, events: Sequence[bytes]) -> None:
         """As Writer says: a put each. Those on the way together may be ordered as etcd likes, so the last one waits."""

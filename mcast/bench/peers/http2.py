@@ -60,8 +60,8 @@ def header_block(path: str) -> bytes:
 class Http2:
     """A connection that calls. Raises BrokenRun where the server refuses, and on silence OSError."""
 
-    def __init__(self, host: str, port: int) -> None:
-        self._socket = socket.create_connection((host, port), SILENCE_S)
+    def __init__(self, host: str, port: int, timeout_s: float = SILENCE_S) -> None:
+        self._socket = socket.create_connection((host, port), timeout_s)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         settings = struct.pack("!HIHI", _ENABLE_PUSH, 0, _INITIAL_WINDOW, WINDOW)
         grant = frame(WINDOW_UPDATE, 0, 0, struct.pack("!I", WINDOW))
@@ -86,6 +86,10 @@ class Http2:
     def write(self, data: bytes) -> None:
         """Send all of it."""
         self._socket.sendall(data)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
 
     def read(self) -> list[bytes]:
         """The answers that came with the next bytes, in the order they came."""

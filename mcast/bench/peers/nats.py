@@ -6,21 +6,21 @@ import json
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
 
 from mcast.bench.job import BrokenRun
-from mcast.bench.peers.crew import Crew, Servers, replica_of
+from mcast.bench.peers.crew import Crew, Servers, replica_of, until
 from mcast.bench.peers.peer import NODES, SILENCE_S, Peer
 from mcast.bench.peers.served import Served
 from mcast.testing.processes import free_ports
 
 _HOST: Final = "127.0.0.1"
 _WINDOW: Final = 2_000  # messages unacknowledged
+_ASK_S: Final = 0.5  # for an answer; a cluster that is not up yet gives none
 _INBOX: Final = b"_INBOX.client"
-_DELIVERY: Final = "deliver.{}"
 
 Message = tuple[bytes, bytes]
 """Where to answer, and the payload."""
@@ -41,7 +41,8 @@ def running(folder: Path) -> Iterator[Peer]:
         for port in clients:
             readers.start(_follow, port)
         readers.ready()
-        yield Served(_Writer(clients[int(leader[1:])]), readers)
+        with closing(Wire(clients[int(leader[1:])])) as wire:
+            yield Served(_Writer(wire), readers)
 
 
 def _config(name: str, port: int, route: int, routes: Sequence[int], folder: Path) -> str:
@@ -61,15 +62,11 @@ def _leader(port: int) -> str | None:
 
 def _api(port: int, name: str, request: dict[str, Any]) -> dict[str, Any]:
     """The answer of JetStream's own interface. Raises BrokenRun with its error."""
-    wire = Wire(port, 5.0)
-    try:
-        wire.write(
-            b"SUB %b 1\r\n" % _INBOX + publication(f"$JS.API.{name}".encode(), _INBOX, json.dumps(request).encode())
-        )
+    api = f"$JS.API.{name}".encode()
+    with closing(Wire(port, _ASK_S)) as wire:
+        wire.write(b"SUB %b 1\r\n" % _INBOX + publication(api, _INBOX, json.dumps(request).encode()))
         while not (messages := wire.read()):
             pass
-    finally:
-        wire.close()
     answer: dict[str, Any] = json.loads(messages[0][1])
     if "error" in answer:
         raise BrokenRun(f"nats-server says: {answer['error'].get('description')}")
@@ -79,8 +76,8 @@ def _api(port: int, name: str, request: dict[str, Any]) -> dict[str, Any]:
 class _Writer:
     """Publishes with the answers' inbox as its window."""
 
-    def __init__(self, port: int) -> None:
-        self._wire = Wire(port)
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
         self._wire.write(b"SUB %b 1\r\n" % _INBOX)
 
     def send(self, events: Sequence[bytes]) -> None:
@@ -121,8 +118,7 @@ class Wire:
 
     def close(self) -> None:
         """Close the connection."""
-        with suppress(OSError):
-            self._socket.close()
+        self._socket.close()
 
 
 def publication(subject: bytes, answer_to: bytes, payload: bytes) -> bytes:
@@ -157,14 +153,16 @@ def parse(data: bytes) -> tuple[list[Message], int, bytes]:
 
 def _follow(pipe: Connection, port: int) -> None:
     """A push consumer without acknowledgements, in the server's order; flow control is answered as the server asks."""
-    inbox = _DELIVERY.format(port)
+    name, inbox = f"reader-{port}", f"deliver.{port}"
     wire, replica = Wire(port), replica_of(pipe)
     wire.write(b"SUB %b 1\r\nPING\r\n" % inbox.encode())
     consumer = {
         "deliver_subject": inbox, "ack_policy": "none", "deliver_policy": "all", "replay_policy": "instant",
-        "flow_control": True, "idle_heartbeat": 5_000_000_000, "num_replicas": 1, "mem_storage": True,
+        "durable_name": name, "flow_control": True, "idle_heartbeat": 5_000_000_000,
+        "num_replicas": 1, "mem_storage": True,
     }  # fmt: skip
-    _api(port, "CONSUMER.CREATE.EVENTS", {"stream_name": "EVENTS", "config": consumer})
+    request = {"stream_name": "EVENTS", "config": consumer}
+    until("no consumer", lambda: _api(port, f"CONSUMER.DURABLE.CREATE.EVENTS.{name}", request))
     pipe.send(("ready", time.perf_counter()))
     while True:
         with suppress(TimeoutError):  # nobody submits

@@ -5,13 +5,11 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import islice
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
-
-import hiredis
 
 from mcast.bench.job import BrokenRun
 from mcast.bench.peers.crew import Crew, Servers, replica_of
@@ -33,22 +31,29 @@ def running(folder: Path) -> Iterator[Peer]:
             "redis", ["redis-server", "--port", str(port), "--bind", _HOST, "--save", "", "--appendonly", "no",
                       "--dir", str(folder)],
         )  # fmt: skip
-        wire = servers.until("redis-server does not answer", lambda: _Wire(port))
-        for _ in range(NODES):
-            readers.start(_follow, port)
-        readers.ready()
-        yield Served(wire, readers)
+        with closing(servers.until("redis-server does not answer", lambda: _Wire(port))) as wire:
+            for _ in range(NODES):
+                readers.start(_follow, port)
+            readers.ready()
+            yield Served(wire, readers)
 
 
 class _Wire:
     """Redis's protocol on a socket, parsed by its own C parser."""
 
     def __init__(self, port: int) -> None:
+        import hiredis  # here: only the extra `peers` brings it
+
         self._socket = socket.create_connection((_HOST, port), SILENCE_S)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._reader = hiredis.Reader()
+        self._error = hiredis.HiredisError
         if self.ask(b"PING") != b"PONG":
             raise BrokenRun("redis-server does not answer PING")
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
 
     def ask(self, *words: bytes) -> Any:
         """One command's answer."""
@@ -73,7 +78,7 @@ class _Wire:
             if not (data := self._socket.recv(1 << 18)):
                 raise BrokenRun("redis-server closed the connection")
             self._reader.feed(data)
-        if isinstance(answer, hiredis.HiredisError):
+        if isinstance(answer, self._error):
             raise BrokenRun(f"redis-server says: {answer}")
         return answer
 
