@@ -171,8 +171,13 @@ class Session:
         return False
 
     def forgotten(self) -> None:
-        """Another cluster answers under the name of the one that knew the session."""
+        """Another cluster answers under the name of the one that knew the session.
+
+        A recovered one holds some of what the former had: whatever was sent may have happened.
+        """
         self.last_seq = 0
+        for pending in self.pending.values():
+            pending.resent = True
         if self.id is not None:
             self._expire("the cluster was founded anew")
 
@@ -223,7 +228,7 @@ class Session:
         return group
 
     def _lowest(self) -> int:
-        """The lowest request whose outcome is waited for. Numbers only rise: it is the first pending one, or the next."""
+        """The lowest request whose outcome is waited for: numbers only rise, so the first pending one, or the next."""
         return next(iter(self.pending), self._next_request)
 
     def _open_group(self) -> bytes:
