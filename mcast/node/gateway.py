@@ -105,7 +105,6 @@ class Gateway:
         self._changed = asyncio.Event()
         self._handlers: dict[int, Callable[[Connection, Any], None]] = {
             StreamKind.PING: lambda connection, ping: connection.post(self._pong(ping.id)),
-            StreamKind.QUERY: lambda connection, query: self._queries.ask(query, connection.post),
             StreamKind.STATUS: self._status,
             StreamKind.GAPS: self._gaps,
             StreamKind.FAULT: self._fault,
@@ -217,14 +216,17 @@ class Gateway:
         return pack_message(StreamKind.WELCOME, welcome)
 
     def burst(self, connection: Connection, messages: Sequence[tuple[int, bytes]]) -> None:
-        """Handle one read's messages: commands together, the rest one by one."""
+        """Handle one read's messages: commands together, queries together, the rest one by one."""
         assert connection.hello is not None
         peer = connection.hello.role == "peer"
         commands = StreamKind.FORWARD if peer else StreamKind.SUBMIT
         groups: list[Group] = []
+        queries: list[bytes] = []
         try:
             for kind, payload in messages:
-                if kind == commands:
+                if kind == StreamKind.QUERY:
+                    queries.append(payload)
+                elif kind == commands:
                     group, first = self._submissions.decode_untrusted(payload)
                     groups.append(group)
                     if not peer:
@@ -235,6 +237,8 @@ class Gateway:
                     self._fetches.fetch(connection, decode_stream_untrusted(kind, payload))
                 else:
                     raise DecodeError("unexpected message", str(kind))
+            if queries:
+                self._queries.burst(queries, connection.post)
         finally:
             if groups:
                 self._take(connection, peer, groups)

@@ -13,6 +13,9 @@ _GONE_FOR_GOOD: Final = (
     "; no majority is known to be whole, and {} did not say where its log ends: start it; if it is gone for good, "
     "start it anew with an empty data directory"
 )
+LINK_FIELDS: Final = (
+    "datagrams_sent", "bytes_sent", "sends", "datagrams_received", "bytes_received", "receives", "gso", "gro",
+)  # fmt: skip
 DISK_FULL: Final = "the disk is full: nothing more is acknowledged until there is room"
 
 
@@ -61,6 +64,7 @@ def status(shell: Shell) -> dict[str, Any]:
     waits_for = [*statistics.founding_waits_for, *filter(None, map(names.get, statistics.survey_waits_for))]
     if waits_for:
         object_["waits_for"] = waits_for
+    object_["link"] = {name: getattr(link, name) for name in LINK_FIELDS}
     if shell.twin is not None:
         object_["twin"] = shell.twin.hex()
     if shell.halted is not None:
