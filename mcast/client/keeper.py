@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -18,6 +19,7 @@ ALONE_LOOKS: Final = 4  # ... and if it has lost touch with the cluster: 1 s
 ALONE_MS: Final = 1_000  # since it was in touch: longer than most elections, which are no reason to leave
 IN_VAIN_MAX: Final = 3  # doublings of these times while no gateway brings progress: 8 and 16 s
 RETRY_S: Final = (0.05, 0.5)  # first and longest pause after every node was tried in vain; doubles
+JITTER: Final = (0.5, 1.5)  # times that pause: those who lost one node together must not come back in step
 
 
 class KeeperOwner(LinkOwner, Protocol):
@@ -137,7 +139,7 @@ class Keeper:
                     pause_s, barren = RETRY_S[0], 0
                 if barren < len(self._nodes):
                     continue  # else each in turn took the connection and ended it, as a halted node does
-            await asyncio.sleep(pause_s)
+            await asyncio.sleep(pause_s * random.uniform(*JITTER))
             pause_s = min(pause_s * 2, RETRY_S[1])
 
     async def _connect_any(self) -> bool:

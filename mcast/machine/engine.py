@@ -72,10 +72,11 @@ _kept: Final = partial(tuple.__new__, Kept)
 class Engine:
     """One replica's machine with its sessions. Public fields are read-only to others.
 
-    `contiguous` and `cut` are safety rules, switched off only to show that tests would notice.
+    `contiguous` and `cut` are safety rules, switched off only to show that tests would notice; `runs` says whether run
+    handlers are used, which must make no difference.
     """
 
-    def __init__(self, machine: StateMachine, *, contiguous: bool = True, cut: bool = True) -> None:
+    def __init__(self, machine: StateMachine, *, contiguous: bool = True, cut: bool = True, runs: bool = True) -> None:
         self.machine = machine
         self.commands: dict[str, Arity] = machine.commands()
         self.queries: dict[str, Arity] = machine.queries()
@@ -88,7 +89,7 @@ class Engine:
         self.on_frame: Callable[[Frame, bytes], None] | None = None
         """Called with each applied frame and its executed records' outcomes, as EVENTS carries them."""
         self._executed: list[bytes] = []
-        self._executor = Executor(machine)
+        self._executor = Executor(machine, runs=runs)
         self._assembly = Assembly(cut=cut)
         self._watched: set[int] = set()
         self._watched_nonces: set[bytes] = set()

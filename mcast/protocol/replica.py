@@ -294,6 +294,7 @@ class Replica:
             repairs_received=report.repaired,
             backlog_bytes=self._sequencing.backlog_bytes,
             stream_sent=self._sequencing.stream_sent,
+            survey_waits_for=self._suspicion.waits_for,
             founding_waits_for=self._founding.waiting_for if core.role is Role.FOUNDING else (),
             counts=dict(core.counts),
         )

@@ -53,6 +53,8 @@ class Journal:
         self._foundings = list(recovery.foundings)
         self._generation = 0  # counts truncations: a sync begun before one proves nothing after it
         self._failure: DiskFailed | None = None
+        self._uncut: tuple[int, int] | None = None
+        """Where (segment by its place, byte) the journal is to end, once a full disk lets it be cut there."""
 
     @classmethod
     def create(
@@ -142,10 +144,9 @@ class Journal:
             DiskFull: no room; the journal is as it was before the call, and usable.
             DiskFailed: the disk fails, now or earlier; the journal takes nothing more.
         """
-        if self._failure is not None:
-            raise self._failure
         if not frames:
             return
+        self._check_usable()
         segments, end = len(self._segments), self._segments.active.state.end
         try:
             at = 0
@@ -192,11 +193,16 @@ class Journal:
 
         Raises:
             ValueError: `last` lies before the journal, or inside a frame.
+            DiskFull: not cut yet, for want of room: to be called again. Nothing behind `last` is read or added to
+                until then, but a restart may find it.
             DiskFailed: the disk fails, now or earlier.
         """
         if self._failure is not None:
             raise self._failure
         if last >= self._last_seq:
+            if self._uncut is not None:
+                self._check_usable()
+                self.sync()
             return
         chain, epoch = self._ending_at(last)
         index, offset = self._segments.locate(last + 1)
@@ -207,10 +213,8 @@ class Journal:
         if not self._truncation_durable:
             self._segments.forget(index, offset)
             return
-        try:
-            self._segments.cut(index, offset, durable=True)
-        except OSError as error:
-            raise self._fail(error) from error
+        self._uncut = (index, offset)
+        self._check_usable()
         self.sync()
 
     def read(self, first: int, max_bytes: int) -> list[Frame]:
@@ -311,10 +315,23 @@ class Journal:
     def _undo(self, segments: int, end: int) -> None:
         """Return to `segments` segments of which the last ends at `end`, after a write that failed."""
         self._forget_foundings(self._last_seq)
+        self._uncut = (segments - 1, end)
         try:
             self._segments.cut(segments - 1, end, durable=False)
+            self._uncut = None
         except OSError as error:
-            self._fail(error)
+            self._disk_error(error)
+
+    def _check_usable(self) -> None:
+        """Carry out a cut that a full disk put off. Raises DiskFull (again later), DiskFailed."""
+        if self._failure is not None:
+            raise self._failure
+        if self._uncut is not None:
+            try:
+                self._segments.cut(*self._uncut, durable=True)
+            except OSError as error:
+                raise self._disk_error(error) from error
+            self._uncut = None
 
     def _settle(self, recovery: Recovery, *, rewrite: bool) -> None:
         """Carry out the verdict, and make what was found durable: the process before may not have come to it."""

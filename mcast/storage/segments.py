@@ -98,16 +98,16 @@ class Segments:
         """Let segment `index` be the last and end at `offset`, behind it zeros.
 
         With `durable` each later segment's name is gone for good before the one before it goes: a crash leaves no hole.
-        The zeros still need a sync.
+        The zeros still need a sync. May be called again after an error that says the disk is full.
         """
         with self._lock:
             while len(self._list) > index + 1:
-                segment = self._list.pop()
-                self._close(segment)
+                segment = self._list[-1]
                 self._files.unlink(self._path(segment))
+                self._close(self._list.pop())
                 self._names_written += 1
                 if durable:
-                    self._files.fsync_dir(self._directory)
+                    self._sync_names()
             active = self._list[-1]
             active.state.forget(offset)
             fd = self._open(active)
@@ -192,6 +192,13 @@ class Segments:
         segment = self._list[index]
         place = bisect_right(segment.state.seqs, seq) - 1
         return index, segment, segment.state.offsets[place] if place >= 0 else HEADER_BYTES
+
+    def _sync_names(self) -> None:
+        """Whatever a sync fails with, it must not be tried again: the kernel may have dropped what it did not write."""
+        try:
+            self._files.fsync_dir(self._directory)
+        except OSError as error:
+            raise OSError(errno.EIO, error.strerror or str(error)) from error
 
     def _open(self, segment: Segment) -> int:
         if segment.fd is None:
