@@ -188,6 +188,8 @@ class Shell:
         """Take part from now on."""
         always = self.config.sync == "always"
         self._disk = GroupCommit(self.store, always=always, wake=self._wake)
+        if (ended := self._disk.fileno()) is not None:
+            self._loop.add_reader(ended, self._synced)
         self.joined = True
         self.transport.link.attach(self._loop, self._readable)
         self._schedule()
@@ -393,7 +395,7 @@ class Shell:
             self._settle()
 
     def _wake(self) -> None:
-        """A sync has ended; called in the helper thread."""
+        """A sync has ended; called in another thread."""
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(self._synced)
 
@@ -513,4 +515,6 @@ class Shell:
                 handle.cancel()
         self._timer = self._settling = None
         self._queue.stop()
+        if self.joined and (ended := self._disk.fileno()) is not None:
+            self._loop.remove_reader(ended)
         self.transport.link.close()
