@@ -136,9 +136,9 @@ class Client:
         timeout_s = self.timeout_s if timeout is None else timeout
         call = SingleCall(self._packer.pack_one((name, *args)))
         self._before_enqueue()
-        alone = not self._session.busy
+        idle = not self._session.busy and not self._flushing
         self._session.enqueue(call.entry)
-        if alone:
+        if idle:
             self._flush()  # what else comes in this turn of the event loop goes together
         else:
             self._flush_soon()
