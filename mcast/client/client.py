@@ -135,8 +135,12 @@ class Client:
         timeout_s = self.timeout_s if timeout is None else timeout
         call = SingleCall(self._packer.pack_one((name, *args)))
         self._before_enqueue()
+        alone = not self._session.busy
         self._session.enqueue(call.entry)
-        self._flush_soon()
+        if alone:
+            self._flush()  # what else comes in this turn of the event loop goes together
+        else:
+            self._flush_soon()
         timer = asyncio.get_running_loop().call_later(timeout_s, call.expire, self._keeper.tried)
         try:
             return await call.future

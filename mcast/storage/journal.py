@@ -6,7 +6,7 @@ appending goes on; anyone may read. A truncation must have returned before a lat
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from mcast.errors import CorruptionError, DiskFailed, DiskFull, EnvironmentProblem, Gone
@@ -180,6 +180,22 @@ class Journal:
             self._segments.sync(mark.segments, mark.names)
         except OSError as error:
             raise self._fail(error) from error
+        return self._synced(mark)
+
+    def sync_steps(self, mark: SyncMark) -> Generator[int, None, None]:
+        """`sync_finish`, each fdatasync left to the caller: of the descriptor given, before it asks for the next.
+
+        An OSError that one fails with is to be thrown in here. Raises as `sync_finish`.
+        """
+        if self._failure is not None:
+            raise self._failure
+        try:
+            yield from self._segments.sync_steps(mark.segments, mark.names)
+        except OSError as error:
+            raise self._fail(error) from error
+        self._synced(mark)
+
+    def _synced(self, mark: SyncMark) -> int:
         if mark.generation == self._generation:
             self._synced_seq = max(self._synced_seq, mark.seq)
         return self._synced_seq
