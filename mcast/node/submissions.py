@@ -32,6 +32,8 @@ class Submissions:
         self._shell = shell
         self._send = send
         self._served = ServedSessions()
+        self.reused = 0
+        """Records refused because their request number had been used for something else."""
 
     @property
     def size(self) -> int:
@@ -138,6 +140,7 @@ class Submissions:
             status = Status.REUSED  # what took effect under this number came another way, and is not what waits here
         elif status == Status.EXPIRED and not served.unanswered:
             self._release(served.connection, one.session)
+        self.reused += status == Status.REUSED
         return self._answer(served, one, status, one.seq)
 
     def _resend_from(self, served: Served, expected: int) -> None:

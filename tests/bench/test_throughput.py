@@ -10,9 +10,22 @@ from mcast.bench import throughput
 from mcast.bench.job import BrokenRun, run_job
 from mcast.bench.throughput import Workload
 
+DOCUMENT = {
+    "bench", "machine", "gso", "workload", "events_per_s", "acknowledged_per_s", "yardstick_per_s", "ratio", "mb_per_s",
+    "rounds",
+}  # fmt: skip
+ROUND = {
+    "events_per_s", "acknowledged_per_s", "mb_per_s", "seconds", "sequencer", "gso", "lost", "cpu_us_per_event",
+    "per_event", "busy", "machine_busy", "yardstick_per_s", "ratio",
+}  # fmt: skip
+COSTS = {
+    "cpu_us", "user_us", "system_us", "switches", "datagrams_sent", "bytes_sent", "sends", "datagrams_received",
+    "bytes_received", "receives",
+}  # fmt: skip
+
 
 async def test_a_small_round_is_measured_beside_the_yardstick() -> None:
-    document = await throughput.measure(Workload(events=3_000, nodes=2), 1, lambda what, share: None)
+    document = await throughput.measure(Workload(events=3_000, nodes=2), 1, True, lambda what, share: None)
     (one,) = document["rounds"]
     assert document["workload"]["event_bytes"] == 12
     assert one["events_per_s"] > 0
@@ -21,10 +34,26 @@ async def test_a_small_round_is_measured_beside_the_yardstick() -> None:
     assert document["ratio"] == {"median": one["ratio"], "min": one["ratio"], "max": one["ratio"]}
     assert set(one["cpu_us_per_event"]) == {"n1", "n2", "client"}
     assert one["sequencer"] in ("n1", "n2")
+    used = one["per_event"]
+    assert used[one["sequencer"]]["bytes_sent"] >= 12  # each event once, and what is around it
+    assert 0 < used[one["sequencer"]]["sends"] <= used[one["sequencer"]]["datagrams_sent"] < 1
+    assert used["client"]["cpu_us"] > 0
+    assert set(document) == DOCUMENT
+    assert set(one) == ROUND
+    assert set(used["n1"]) == set(used["client"]) == COSTS
+
+
+async def test_clients_and_observers_take_part_under_loss_without_the_yardstick() -> None:
+    workload = Workload(events=601, nodes=2, observers=1, clients=3, loss=0.1, size=300, sealed=False)
+    document = await throughput.measure(workload, 1, False, lambda what, share: None)
+    (one,) = document["rounds"]
+    assert set(one["cpu_us_per_event"]) == {"n1", "n2", "n3", "client"}
+    assert one["lost"] > 0
+    assert (document["ratio"], document["yardstick_per_s"], one["ratio"]) == (None, None, None)
 
 
 async def test_a_job_that_fails_says_why(tmp_path: Path) -> None:
-    job = {"config": str(tmp_path / "none.toml"), "at": "n1", "rate": 1, "seconds": 1, "size": 12}
+    job = {"config": str(tmp_path / "none.toml"), "at": "n1", "rate": 1, "seconds": 1, "size": 12, "pids": {}}
     with pytest.raises(BrokenRun, match=r"none\.toml"):
         await run_job("steady", job, lambda share: None)
 
