@@ -45,6 +45,7 @@ class Sweep:
 
 
 SWEEPS: Final[Mapping[str, Sweep]] = {
+    "members": Sweep("members", "members", (1, 3, 5, 7), 1, limits.MEMBERS_MAX),
     "observers": Sweep("observers beside the members", "observers", (0, 1, 2, 4, 8, 16), 0, 48),
     "size": Sweep(
         "bytes of an event", "bytes", (8, 64, 255, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20), SIZE_MIN,
@@ -80,7 +81,10 @@ async def measure(sweep: str, values: Sequence[float], base: Workload, rounds: i
                     found[value].append(await measure_once(workload, tell(value)))
             except (BrokenRun, NotYet) as error:
                 broken[value] = str(error)
-    points = [_point(value, base.nodes, found[value], broken.get(value)) for value in values]
+    points = [
+        _point(value, workload_at(sweep, value, base).nodes, found[value], found[values[0]], broken)
+        for value in values
+    ]  # fmt: skip
     return {
         "bench": "scale",
         "sweep": sweep,
@@ -125,6 +129,8 @@ def workload_at(sweep: str, value: float, base: Workload) -> Workload:
         return replace(base, loss=value / 100)
     if sweep == "clients":
         return replace(base, clients=int(value), events=max(base.events, int(value)))
+    if sweep == "members":
+        return replace(base, nodes=int(value))
     if sweep == "observers":
         return replace(base, observers=int(value))
     if sweep == "state":  # every key is there before the clock runs
@@ -132,15 +138,20 @@ def workload_at(sweep: str, value: float, base: Workload) -> Workload:
     return base
 
 
-def _point(value: float, members: int, runs: Sequence[Document], broken: str | None) -> Document:
-    if broken is not None:
-        return {"value": value, "broken": broken}
+def _point(
+    value: float, members: int, runs: Sequence[Document], first: Sequence[Document], broken: Mapping[float, str]
+) -> Document:
+    """What to tell of one value; `pace` is its events a second by the first value's of the same round."""
+    if value in broken:
+        return {"value": value, "broken": broken[value]}
+    rates = [(one["events_per_s"], other["events_per_s"]) for one, other in zip(runs, first, strict=False)]
     roles = [by_role(one, members) for one in runs]
     return {
         "value": value,
         "broken": None,
         "events": runs[0]["events"],
         "events_per_s": spread([one["events_per_s"] for one in runs]),
+        "pace": spread([rate / other for rate, other in rates], 4) if len(rates) == len(runs) else None,
         "lost": spread([one["lost"] for one in runs]),
         **{
             role: {figure: _spread_known([one[role][figure] for one in roles]) for figure in FIGURES}

@@ -24,6 +24,7 @@ def test_the_usual_values_of_each_sweep_ascend_within_its_bounds() -> None:
 def test_each_sweep_changes_one_thing() -> None:
     base = Workload(events=100_000)
     assert workload_at("observers", 4, base) == Workload(events=100_000, observers=4)
+    assert workload_at("members", 5, base) == Workload(events=100_000, nodes=5)
     assert workload_at("loss", 5, base) == Workload(events=100_000, loss=0.05)
     assert workload_at("clients", 10, base) == Workload(events=100_000, clients=10)
     assert workload_at("log", 200_000, base) == base
@@ -53,9 +54,13 @@ async def test_observers_are_measured_beside_the_members() -> None:
     assert alone["observers"]["cpu_us"] is None
     assert beside["observers"]["cpu_us"]["median"] > 0
     for point in document["points"]:
-        assert set(point) == {"value", "broken", "events", "events_per_s", "lost", *ROLES}
+        assert set(point) == {"value", "broken", "events", "events_per_s", "pace", "lost", *ROLES}
         assert set(point["sequencer"]) == set(FIGURES)
         assert point["sequencer"]["datagrams_sent"]["median"] > 0
+    assert alone["pace"] == {"median": 1.0, "min": 1.0, "max": 1.0}
+    assert beside["pace"]["median"] == pytest.approx(
+        beside["events_per_s"]["median"] / alone["events_per_s"]["median"], rel=0.01
+    )
     growth = document["growth"]["sequencer"]["cpu_us"]
     costs = [point["sequencer"]["cpu_us"]["median"] for point in document["points"]]
     assert growth == pytest.approx(costs[1] / costs[0], rel=0.01)

@@ -67,6 +67,8 @@ async def _until_told(measuring: Coroutine[Any, Any, Document]) -> Document:
 
 
 def _hand_out(document: Document, show: Callable[[Document], None], wanted: Wanted) -> None:
+    if not document["gso"]:
+        output.note("mcast: this machine has no segmentation offload (gso: false): a system call for every datagram")
     if wanted.csv_to_stdout:
         _write_csv(sys.stdout, document)
     elif wanted.json:

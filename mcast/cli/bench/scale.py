@@ -21,7 +21,7 @@ _FACTORS: Final = {"": 1.0, "k": 1e3, "M": 1e6, "Ki": 1024.0, "Mi": 1048576.0, "
 
 def scale(  # noqa: PLR0913 - one argument a flag
     sweep: Annotated[
-        str, typer.Argument(help="`observers`, `size`, `clients`, `loss`, `log` or `state`.", metavar="WHAT")
+        str, typer.Argument(help="`members`, `observers`, `size`, `clients`, `loss`, `log` or `state`.", metavar="WHAT")
     ],
     values: Annotated[
         str | None, typer.Option("--values", help="Instead of the usual: such as `0,4,16` or `100k,1M,20M`.")
@@ -42,8 +42,9 @@ def scale(  # noqa: PLR0913 - one argument a flag
     """Measure how the cost of an event grows with one thing.
 
     Throughput at each value, and what one process of each role used for one event: of the sequencer, of a follower, of
-    an observer, of the clients. `log` fills one cluster's log further and further, and tells the cost since the value
-    before; `state` puts so many keys into the state machine first. Exit 1: a run broke; its value has no number.
+    an observer, of the clients; at the right, events a second by those of the first value in the same round. `log`
+    fills one cluster's log further and further, and tells the cost since the value before; `state` puts so many keys
+    into the state machine first. Exit 1: a run broke; its value has no number.
 
     Examples: `mcast bench scale observers` · `mcast bench scale log --values 100k,1M,20M --rounds 1 --plot log.svg`
     """
@@ -58,8 +59,7 @@ def scale(  # noqa: PLR0913 - one argument a flag
     if size is not None and sweep == "size":
         raise ConfigError("--size", size, "that is what is changed", "give --values")
     flags.check_size(kind.size if size is None else size)
-    most = int(max(wanted)) if sweep == "observers" else 0
-    flags.check_cluster(nodes, sync, mtu, observers=most)
+    flags.check_cluster(nodes, sync, mtu, observers=int(max(wanted)) if sweep == "observers" else 0)
     base = Workload(
         events=events, size=kind.size if size is None else size, nodes=nodes, sync=sync, sealed=key, mtu=mtu
     )
@@ -94,7 +94,7 @@ def show(document: dict[str, Any]) -> None:
     lines = [_row(point) for point in document["points"]]
     columns = [
         kind.unit, "sequencer", "min", "max", "user", "a follower", "min", "max", "user", "an observer", "clients",
-        "datagrams", "sends", "MiB", "events/s",
+        "datagrams", "sends", "MiB", "events/s", "of first",
     ]  # fmt: skip
     output.print_table(title, columns, lines)
     if document["growth"] is not None and document["growth"]["sequencer"]["cpu_us"] is not None:
@@ -110,7 +110,7 @@ def show(document: dict[str, Any]) -> None:
 def _row(point: dict[str, Any]) -> list[object]:
     value = f"{point['value']:,.10g}"
     if point["broken"] is not None:
-        return [value, *[None] * 14]
+        return [value, *[None] * 15]
     row: list[object] = [value]
     for role in ("sequencer", "followers"):
         cpu, user = point[role]["cpu_us"], point[role]["user_us"]
@@ -120,7 +120,7 @@ def _row(point: dict[str, Any]) -> list[object]:
         (figure := point["sequencer"][name]) and _text(figure["median"])
         for name in ("datagrams_sent", "sends", "rss_mib")
     ]  # fmt: skip
-    return [*row, point["events_per_s"]["median"]]
+    return [*row, point["events_per_s"]["median"], point["pace"] and f"{point['pace']['median']:.0%}"]
 
 
 def _text(value: float) -> str:

@@ -34,7 +34,7 @@ def test_bad_values_are_refused_in_one_line(text: str) -> None:
 
 def document(**changed: Any) -> dict[str, Any]:
     point = {
-        "value": 1_024.0, "broken": None, "events_per_s": SPREAD,
+        "value": 1_024.0, "broken": None, "events_per_s": SPREAD, "pace": {"median": 0.5},
         **{role: dict.fromkeys(FIGURES, SPREAD) for role in ROLES},
     }  # fmt: skip
     return {
@@ -48,8 +48,8 @@ def test_scale_is_a_row_a_value(capsys: pytest.CaptureFixture[str]) -> None:
     scale.show(document())
     said = capsys.readouterr().out
     rows = {line.split()[0]: line.split()[1:] for line in said.splitlines() if line.strip()[:1].isdigit()}
-    assert rows["1,024"] == ["2.5", "2", "3", "2.5"] * 2 + ["2.5"] * 6
-    assert rows["2,048"] == ["-"] * 14
+    assert rows["1,024"] == ["2.5", "2", "3", "2.5"] * 2 + ["2.5"] * 6 + ["50%"]
+    assert rows["2,048"] == ["-"] * 15
     assert said.endswith("for one byte, the last value by the first: sequencer 1.5 times (user 1.25)\n")
 
 
