@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         Rejected,
         Unknown,
     )
-    from mcast.machine.api import Context, StateMachine, command, query
+    from mcast.machine.api import Context, Run, StateMachine, command, query
     from mcast.node.node import Node
 
 _HOMES = {
@@ -37,15 +37,15 @@ _HOMES = {
         "ConfigError", "DecodeError", "EnvironmentProblem", "Error", "Gone", "Halted", "NotSent", "NotYet",
         "QueryFailed", "Refused", "Rejected", "Unknown",
     ),
-    "mcast.machine.api": ("Context", "StateMachine", "command", "query"),
+    "mcast.machine.api": ("Context", "Run", "StateMachine", "command", "query"),
     "mcast.node.node": ("Node",),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Client", "Config", "ConfigError", "Context", "DecodeError", "EnvironmentProblem", "Error", "Gone", "Halted",
-    "Node", "NotSent", "NotYet", "QueryFailed", "Receipt", "Receipts", "Refused", "Rejected", "StateMachine", "Unknown",
-    "command", "connect", "load_config", "query",
+    "Node", "NotSent", "NotYet", "QueryFailed", "Receipt", "Receipts", "Refused", "Rejected", "Run", "StateMachine",
+    "Unknown", "command", "connect", "load_config", "query",
 ]  # fmt: skip
 
 

@@ -88,6 +88,7 @@ async def run_together(name: str, each: Sequence[Mapping[str, Any]], tell: Tell)
 def main(arguments: Sequence[str]) -> None:
     """Do the named job in this process and write its result."""
     from mcast.bench import asking, load, pacing, yardstick
+    from mcast.bench.peers import turn
 
     jobs: dict[str, Callable[..., dict[str, Any]]] = {
         "flood": load.flood,
@@ -95,6 +96,7 @@ def main(arguments: Sequence[str]) -> None:
         "one-by-one": pacing.one_by_one,
         "at-a-rate": pacing.at_a_rate,
         "ask": asking.ask,
+        "peer": turn.play,
         "yardstick": lambda tell, **what: yardstick.applied(**what),
         "pipe": lambda tell, **what: yardstick.one_at_a_time(**what),
         "sync": lambda tell, **what: yardstick.sync_cost(**what),

@@ -44,6 +44,7 @@ from mcast.wire.stream import (
 )
 
 STREAM_QUEUE_BYTES: Final = 1 << 20  # bytes a stream packs ahead of what may be sent
+QUERIES_A_WRITE: Final = 512  # of many queries: the node answers the first while the next are packed
 REPORT_S_MAX: Final = 2.0  # seconds one node gets to report: a dead one must not use up a whole status
 
 
@@ -82,7 +83,7 @@ class Client:
         self._detour = Detour(self._dialer)
         self._subscriptions: set[Subscription] = set()
         self._session = Session(lambda: secrets.token_bytes(INCARNATION_BYTES), 0)
-        self._questions = Questions()
+        self._questions = Questions(self._keeper.tried)
         self._welcome: Welcome
         self._packer: CommandPacker
         self._ready = asyncio.Event()
@@ -225,34 +226,39 @@ class Client:
             NotYet: the replica has not reached `min_seq`, or this client's last event.
             NotSent: nobody answered before the deadline.
         """
-        check_name("query", name, len(args), self._welcome.queries)
+        timeout_s = self.timeout_s if timeout is None else timeout
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        query = self._query_of(consistency, min_seq, max_ms, max_lag, timeout_s)((name, *args))
+        number, future, message = self._questions.ask(query, timeout_s)
+        self._write([message])
+        try:
+            answer = await future
+        except (Refused, NotYet) as refused:
+            answer = await self._ask_elsewhere(query, refused, deadline)
+        finally:
+            self._questions.forget(number)
+        self._session.last_seq = max(self._session.last_seq, answer.seq)
+        return answer
+
+    def _query_of(
+        self, consistency: str, min_seq: int, max_ms: float | None, max_lag: int | None, timeout_s: float
+    ) -> Callable[[Sequence[Any]], Query]:
+        """Makes a query of `[name, arg, ...]`. Raises Refused, and so may what is returned."""
         if not 0 <= min_seq <= SEQ_MAX:
             raise Refused(f"min_seq = {min_seq}: an event number is from 0 to {SEQ_MAX}")
         if (max_ms is not None and max_ms < 0) or (max_lag is not None and not 0 <= max_lag <= SEQ_MAX):
             raise Refused(f"max_ms = {max_ms}, max_lag = {max_lag}: neither can be below zero")
         if consistency == "session":
             min_seq = max(min_seq, self._session.last_seq)
-        timeout_s = self.timeout_s if timeout is None else timeout
-        deadline = asyncio.get_running_loop().time() + timeout_s
         share = 0.5 if len(self._nodes) > 1 else 1.0  # of its time for the gateway: another node may need the rest
-        query = Query(0, name, list(args), consistency, min_seq, max_ms, max_lag, timeout_s * 1e3 * share)
-        try:
-            answer = await self._ask(query, timeout_s)
-        except (Refused, NotYet) as refused:
-            answer = await self._ask_elsewhere(query, refused, deadline)
-        self._session.last_seq = max(self._session.last_seq, answer.seq)
-        return answer
+        wait_ms, known = timeout_s * 1e3 * share, self._welcome.queries
 
-    async def _ask(self, query: Query, timeout_s: float) -> QueryAnswer:
-        number, future, message = self._questions.ask(query)
-        self._write([message])
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await future
-        except TimeoutError:
-            raise NotSent(f"no answer within {timeout_s:g} s: {self._keeper.tried()}") from None
-        finally:
-            self._questions.forget(number)
+        def query(asked: Sequence[Any]) -> Query:
+            name, *args = asked
+            check_name("query", name, len(args), known)
+            return Query(0, name, args, consistency, min_seq, max_ms, max_lag, wait_ms)
+
+        return query
 
     async def _ask_elsewhere(self, query: Query, refused: Refused | NotYet, deadline: float) -> QueryAnswer:
         """The answer of the node that the refusal names; the refusal itself if there is none."""
@@ -270,20 +276,39 @@ class Client:
         max_ms: float | None = None, max_lag: int | None = None, timeout: float | None = None,
     ) -> list[QueryAnswer]:  # fmt: skip
         """The answers to many queries, each `[name, arg, ...]`, pipelined. Raises what the first that fails raises."""
-        asked = [
-            asyncio.ensure_future(
-                self.query(
-                    *query, consistency=consistency, min_seq=min_seq, max_ms=max_ms, max_lag=max_lag, timeout=timeout
-                )
-            )
-            for query in queries
-        ]
+        timeout_s = self.timeout_s if timeout is None else timeout
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        query_of = self._query_of(consistency, min_seq, max_ms, max_lag, timeout_s)
+        asked = [query_of(query) for query in queries]
+        answers: list[QueryAnswer | Refused | NotYet] = []
+        with self._questions.batch() as batch:
+            for start in range(0, len(asked), QUERIES_A_WRITE):
+                self._write([batch.ask(query, timeout_s) for query in asked[start : start + QUERIES_A_WRITE]])
+                self._flush()
+            for future in batch.futures:  # no task for each: those that are answered meanwhile cost no turn of the loop
+                try:
+                    answers.append(await future)
+                except (Refused, NotYet) as refused:
+                    answers.append(refused)
+        settled = await self._settle_refused(asked, answers, deadline)
+        self._session.last_seq = max([self._session.last_seq, *(answer.seq for answer in settled)])
+        return settled
+
+    async def _settle_refused(
+        self, asked: Sequence[Query], answers: Sequence[QueryAnswer | Refused | NotYet], deadline: float
+    ) -> list[QueryAnswer]:
+        """The same, with other nodes' answers where the gateway refused. Raises what the first that fails raises."""
+        again = {
+            index: asyncio.ensure_future(self._ask_elsewhere(asked[index], answer, deadline))
+            for index, answer in enumerate(answers)
+            if isinstance(answer, Error)
+        }
         try:
-            return list(await asyncio.gather(*asked))
+            return [await again[index] if isinstance(answer, Error) else answer for index, answer in enumerate(answers)]
         finally:
-            for task in asked:
+            for task in again.values():
                 task.cancel()
-            await asyncio.gather(*asked, return_exceptions=True)
+            await asyncio.gather(*again.values(), return_exceptions=True)
 
     async def subscribe(self, from_seq: int = 1) -> AsyncGenerator[Event, None]:
         """Every client event from number `from_seq` on, as it is applied, without end: in order, once, none missing.
@@ -293,12 +318,13 @@ class Client:
         takes events slowly costs nobody else anything. To resume later, subscribe from the last `seq` + 1.
 
         Raises:
-            Refused: `from_seq` is no event number. Gone: it is older than what any node in reach still keeps.
+            Refused: `from_seq` is no event number. Gone: it is older than what any node in reach still keeps; or the
+                cluster was recovered, so that numbers may mean other events: what was built of them is void.
             NotSent: no node took the subscription for as long as the client's timeout. ConfigError: keys differ.
         """
         if not 1 <= from_seq <= SEQ_MAX:
             raise Refused(f"from_seq = {from_seq}: an event number is from 1 to {SEQ_MAX}")
-        subscription = Subscription(self._dialer, self._nodes, from_seq, self.timeout_s)
+        subscription = Subscription(self._dialer, self._nodes, from_seq, self.timeout_s, self._founded)
         self._subscriptions.add(subscription)
         subscription.start()
         try:
@@ -385,11 +411,12 @@ class Client:
             return
         message = decode_stream_untrusted(kind, payload)
         if kind == StreamKind.PONG:
+            self._keeper.touch(message)
             return
         if kind == StreamKind.ERROR:
             link.close(message.text)
             return
-        self._answers += 1
+        self._answers += kind in (StreamKind.RESULT, StreamKind.OPENED) or not self._session.busy
         if kind == StreamKind.RESULT:
             if self._session.answered(message):
                 link.write(self._session.resend())
@@ -417,7 +444,7 @@ class Client:
         return self._session.busy or self._questions.busy
 
     def progress(self) -> int:
-        """A number that changes with every answer."""
+        """A number that changes with every answer; while commands wait, with theirs: queries may be answered alone."""
         return self._answers
 
     async def _wait(self, call: BatchCall, backlog: Callable[[], bool], timeout: float | None) -> None:

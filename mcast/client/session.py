@@ -160,8 +160,13 @@ class Session:
         return False
 
     def forgotten(self) -> None:
-        """Another cluster answers under the name of the one that knew the session."""
+        """Another cluster answers under the name of the one that knew the session.
+
+        A recovered one holds some of what the former had: whatever was sent may have happened.
+        """
         self.last_seq = 0
+        for pending in self.pending.values():
+            pending.resent = True
         if self.id is not None:
             self._expire("the cluster was founded anew")
 

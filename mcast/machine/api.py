@@ -1,39 +1,47 @@
-"""What the author of a state machine writes against: StateMachine, command, query, Rejected.
+"""What the author of a state machine writes against: StateMachine, command, query, Rejected, Run.
 
 A command's handler gets a Context first and may change the state; a query's handler gets only its arguments and must
 not. Handlers are plain methods with positional parameters. Equal events must give equal states and equal returned
 values on every replica: no clock, no randomness but `ctx.random`, no iteration over sets, no `hash()` or `id()`.
 Nothing is rolled back when a handler raises: validate first, change afterwards.
+
+A command may have a run handler besides, for speed alone: see `CommandMethod.run`.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, ClassVar, Final, TypeVar
+from functools import partial
+from typing import Any, ClassVar, Concatenate, Final, ParamSpec, TypeVar, cast
 
 from mcast.errors import Rejected
 from mcast.limits import ARITY_MAX, NAME_BYTES_MAX
 from mcast.machine.context import Context
+from mcast.machine.runs import NOT_PLAIN, CommandMethod, Run, mark_run, runs_of
 
-__all__ = ["Context", "Rejected", "StateMachine", "command", "query"]
+__all__ = ["CommandMethod", "Context", "Rejected", "Run", "StateMachine", "command", "query"]
 
 Handler = Callable[..., Any]
 Arity = tuple[int, int]
 _H = TypeVar("_H", bound=Handler)
+_M = TypeVar("_M")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 _MARK: Final = "__mcast_handler__"
-_NOT_PLAIN: Final = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
 _RESERVED: Final = frozenset({"snapshot", "restore", "schema", "version"})
 
 
-def command(handler: _H) -> _H:
+def command(handler: Callable[Concatenate[_M, _P], _R]) -> CommandMethod[_M, _P, _R]:
     """Register a method `(self, ctx, *arguments)` as the command of its name.
 
     Raises:
         TypeError: keyword-only or ** parameters, no `ctx`, a coroutine or generator, or too many parameters.
     """
-    return _mark(handler, "command", 2)
+    marked = _mark(handler, "command", 2)
+    setattr(marked, "run", partial(mark_run, marked))  # noqa: B010 - functions have no such attribute
+    return cast("CommandMethod[_M, _P, _R]", marked)
 
 
 def query(handler: _H) -> _H:
@@ -54,6 +62,7 @@ class StateMachine:
 
     version: ClassVar[int] = 1
     _handlers: ClassVar[dict[str, tuple[str, Arity]]] = {}
+    _runs: ClassVar[dict[str, str]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -69,6 +78,7 @@ class StateMachine:
                 cls._handlers[name] = mark
             elif known is not None:
                 raise TypeError(f"{cls.__name__}.{name}: overrides a {known[0]}; decorate it with @{known[0]} too")
+        cls._runs = runs_of(cls, cls._runs)
 
     def snapshot(self) -> Any:
         """The whole state as plain data; the caller encodes it before the next event."""
@@ -90,6 +100,11 @@ class StateMachine:
         return {name: arity for name, (kind, arity) in sorted(cls._handlers.items()) if kind == "query"}
 
     @classmethod
+    def runs(cls) -> dict[str, str]:
+        """Command name -> name of its run handler, of those that have one."""
+        return dict(cls._runs)
+
+    @classmethod
     def schema(cls) -> dict[str, Any]:
         """Plain data: {"version", "commands": {name: [fewest, most]}, "queries": {name: [fewest, most]}}."""
         return {
@@ -106,7 +121,7 @@ def _mark(handler: _H, kind: str, own_parameters: int) -> _H:
     where = f"@{kind} {handler.__qualname__}"
     if name.startswith("_") or name in _RESERVED or len(name.encode()) > NAME_BYTES_MAX:
         raise TypeError(f"{where}: not a usable name; private, reserved ({', '.join(sorted(_RESERVED))}) or too long")
-    if any(is_kind(handler) for is_kind in _NOT_PLAIN):
+    if any(is_kind(handler) for is_kind in NOT_PLAIN):
         raise TypeError(f"{where}: must be a plain function; a handler finishes before the next event")
     setattr(handler, _MARK, (kind, _arity(handler, where, own_parameters)))
     return handler

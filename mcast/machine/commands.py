@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from itertools import chain
 from typing import Any, Final, NoReturn
 
 import msgpack
@@ -14,6 +15,9 @@ _ARRAY: Final = struct.Struct("!BI")
 _ARRAY_32: Final = 0xDD
 _CONTAINERS: Final = frozenset({*range(0x80, 0xA0), *range(0xDC, 0xE0)})
 _NOT_CONTAINERS: Final = bytes(sorted(set(range(256)) - _CONTAINERS))
+_LISTS: Final = frozenset({list})
+_ATOMS: Final = frozenset({int, str, bool, type(None), float, bytes})
+_LARGE_BYTES: Final = 200
 
 
 def encode_command(name: str, *arguments: Any) -> bytes:
@@ -34,14 +38,21 @@ def decode_commands_untrusted(payload: bytes | memoryview, count: int) -> list[A
     """
     if len(payload) > COMMAND_BYTES_MAX:
         raise DecodeError("command too long", f"{len(payload)} of at most {COMMAND_BYTES_MAX} bytes")
+    if count == 1:
+        command = _unpack(payload)
+        if not (command.__class__ is list and _ATOMS.issuperset(map(type, command))):
+            _check_depth([command])
+        return [command]
     data = b"".join((_ARRAY.pack(_ARRAY_32, count), payload))
-    try:
-        commands: list[Any] = msgpack.unpackb(data, strict_map_key=False, ext_hook=_no_extension)
-    except (ValueError, TypeError, msgpack.UnpackException) as error:
-        raise DecodeError("bad command", type(error).__name__) from None
-    # Cheap and almost always enough: a value can't be nested deeper than there are container headers in its bytes.
-    if len(data.translate(None, _NOT_CONTAINERS)) > count + COMMAND_DEPTH_MAX and _too_deep(commands):
-        raise DecodeError("bad command", f"nested deeper than {COMMAND_DEPTH_MAX} levels")
+    commands: list[Any] = _unpack(data)
+    # Cheap and almost always enough: a value can't be nested deeper than there are container headers in its bytes. If
+    # commands are large, looking at what they hold is cheaper.
+    if len(data) > count * _LARGE_BYTES:
+        shallow = _LISTS.issuperset(map(type, commands)) and _ATOMS.issuperset(map(type, chain.from_iterable(commands)))
+    else:
+        shallow = len(data.translate(None, _NOT_CONTAINERS)) <= count + COMMAND_DEPTH_MAX
+    if not shallow:
+        _check_depth(commands)
     return commands
 
 
@@ -50,6 +61,18 @@ def nests_too_deep(packed: bytes) -> bool:
     if len(packed.translate(None, _NOT_CONTAINERS)) <= COMMAND_DEPTH_MAX:
         return False
     return _too_deep([msgpack.unpackb(packed, strict_map_key=False)])
+
+
+def _unpack(data: bytes | memoryview) -> Any:
+    try:
+        return msgpack.unpackb(data, strict_map_key=False, ext_hook=_no_extension)
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise DecodeError("bad command", type(error).__name__) from None
+
+
+def _check_depth(commands: list[Any]) -> None:
+    if _too_deep(commands):
+        raise DecodeError("bad command", f"nested deeper than {COMMAND_DEPTH_MAX} levels")
 
 
 def _too_deep(values: list[Any]) -> bool:

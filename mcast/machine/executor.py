@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import compress, count, islice, pairwise
+from operator import itemgetter, ne
 from typing import Any, Final
 
 from mcast.errors import DecodeError, Halted, Rejected
@@ -19,18 +21,24 @@ from mcast.machine.outcomes import (
     rejection_text,
     settled,
 )
+from mcast.machine.runs import Alike, Run
 
 _ATOMS: Final = frozenset({int, str, bool, type(None), float, bytes})
+_LISTS: Final = frozenset({list})
+_SEQUENCES: Final = (list, tuple)
+_NAME: Final = itemgetter(0)
+RUN_MIN: Final = 16  # commands; for fewer, taking them all at once costs more than it saves
 UNKNOWN_COMMAND: Final = "UnknownCommand"
 WRONG_ARITY: Final = "WrongArity"
 
 
 class Executor:
-    """The machine's command handlers and the one Context they all see."""
+    """The machine's handlers and the one Context they all see. `runs` switches run handlers off only to compare."""
 
-    def __init__(self, machine: StateMachine) -> None:
+    def __init__(self, machine: StateMachine, *, runs: bool = True) -> None:
         self.context = Context()
         self._handlers: dict[str, Callable[..., Any]] = {name: getattr(machine, name) for name in machine.commands()}
+        self._runs = _run_handlers(machine) if runs else {}
 
     def run(self, payload: bytes | memoryview, count: int, seq: int) -> bytes:
         """Execute the `count` commands of a record whose first event is `seq`; their outcomes, packed.
@@ -42,10 +50,22 @@ class Executor:
             commands = decode_commands_untrusted(payload, count)
         except DecodeError:
             return encode_failures(count, DecodeError.__name__)
-        context = self.context
-        handlers = self._handlers
         values: list[Any] = []
         errors: Errors = {}
+        if count < RUN_MIN or not self._runs:
+            self._run_each(commands, seq, values, errors)
+        elif not self._run_at_once(commands, seq, values, errors):
+            stretches = _stretches(commands)
+            for stretch in stretches:
+                first = seq + len(values)
+                if stretch is commands or not self._run_at_once(stretch, first, values, errors):
+                    self._run_each(stretch, first, values, errors)
+        return encode_outcomes(values, errors)
+
+    def _run_each(self, commands: list[Any], seq: int, values: list[Any], errors: Errors) -> None:
+        """Execute commands one at a time; `values` and `errors` hold what came of those before them."""
+        context = self.context
+        handlers = self._handlers
         append = values.append
         name: Any = None
         for context.seq, command in enumerate(commands, seq):
@@ -66,17 +86,98 @@ class Executor:
             except BaseException as error:
                 errors[len(values)] = [FAILED, self._why(error, name)]
                 append(None)
-        return encode_outcomes(values, errors)
+
+    def _run_at_once(self, commands: list[Any], seq: int, values: list[Any], errors: Errors) -> bool:
+        """As `_run_each`, through a run handler; False, and nothing done, where there is none or it declines."""
+        if len(commands) < RUN_MIN or (columns := _columns(commands)) is None:
+            return False
+        found = self._runs.get(columns[0][0])
+        if found is None:
+            return False
+        handler, fewest, most, defaults = found
+        given, count = len(columns) - 1, len(commands)
+        if not fewest <= given <= most:
+            return False
+        columns += [(default,) * count for default in defaults[given - most :] if given < most]
+        context = self.context
+        context.seq = seq
+        returned: Any
+        try:
+            returned = handler(Run(seq, context.time, count), *columns[1:])
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            if isinstance(error, MemoryError | RecursionError):
+                raise self._halted(error) from error
+            returned = [error] * count
+        if returned is NotImplemented:
+            return False
+        if returned is None:
+            returned = [None] * count
+        elif returned.__class__ is Alike:
+            returned = [returned.value] * count
+        elif not isinstance(returned, _SEQUENCES) or len(returned) != count:
+            returned = [WrongRunOutcomes()] * count
+        if _ATOMS.issuperset(map(type, returned)):
+            values += returned
+        else:
+            for value in returned:
+                values.append(value if value.__class__ in _ATOMS else _settle_of_run(value, len(values), errors))
+        return True
 
     def _why(self, error: BaseException, name: Any) -> str:
         if isinstance(error, MemoryError | RecursionError):
-            raise Halted(f"event {self.context.seq}: {type(error).__name__}; other replicas may differ") from error
+            raise self._halted(error) from error
         traceback = error.__traceback__
         if traceback is None or traceback.tb_next is not None or isinstance(error, DecodeError):
             return type(error).__name__
         # Raised by the call itself, not inside the handler: nothing of that name, or it doesn't take these arguments.
         known = isinstance(error, TypeError) and isinstance(name, str) and name in self._handlers
         return WRONG_ARITY if known else UNKNOWN_COMMAND
+
+    def _halted(self, error: BaseException) -> Halted:
+        return Halted(f"event {self.context.seq}: {type(error).__name__}; other replicas may differ")
+
+
+class WrongRunOutcomes(Exception):  # noqa: N818 - its name is what clients are told
+    """A run handler returned something else than an outcome for each command: all of them failed with this name."""
+
+
+_RunHandler = tuple[Callable[..., Any], int, int, tuple[Any, ...]]  # fewest and most arguments, the last ones' defaults
+
+
+def _run_handlers(machine: StateMachine) -> dict[str, _RunHandler]:
+    """By the names of their commands."""
+    commands = machine.commands()
+    return {
+        name: (getattr(machine, run), *commands[name], getattr(machine, name).__defaults__ or ())
+        for name, run in machine.runs().items()
+    }
+
+
+def _columns(commands: list[Any]) -> list[tuple[Any, ...]] | None:
+    """The commands' names and arguments as columns, if they all have one name and equally many arguments."""
+    try:
+        columns = list(zip(*commands, strict=True))
+    except (TypeError, ValueError):
+        return None
+    if not columns or not _LISTS.issuperset(map(type, commands)):
+        return None
+    names, name = columns[0], columns[0][0]
+    return columns if name.__class__ is str and names.count(name) == len(names) else None
+
+
+def _stretches(commands: list[Any]) -> list[list[Any]]:
+    """The commands cut where their name changes, unless too few follow each other to be worth it."""
+    try:
+        names = list(map(_NAME, commands))
+    except (TypeError, LookupError):
+        return [commands]
+    changes = list(map(ne, names, islice(names, 1, None)))
+    if not 0 < sum(changes) <= len(commands) // RUN_MIN:
+        return [commands]
+    bounds = [0, *compress(count(1), changes), len(commands)]
+    return [commands[start:end] for start, end in pairwise(bounds)]
 
 
 def _settle(value: Any, index: int, errors: Errors) -> Any:
@@ -86,3 +187,14 @@ def _settle(value: Any, index: int, errors: Errors) -> Any:
     except (TypeError, ValueError, OverflowError):
         errors[index] = [FAILED, UNPACKABLE]
         return None
+
+
+def _settle_of_run(value: Any, index: int, errors: Errors) -> Any:
+    """As `_settle`; an exception stands for one that was raised."""
+    if isinstance(value, Rejected):
+        errors[index] = [REJECTED, rejection_text(value)]
+    elif isinstance(value, BaseException):
+        errors[index] = [FAILED, type(value).__name__]
+    else:
+        return _settle(value, index, errors)
+    return None

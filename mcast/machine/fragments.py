@@ -11,19 +11,16 @@ class Assembly:
     """The partial command, if any. `cut` is the safety rule that a new reign discards it."""
 
     def __init__(self, *, cut: bool = True) -> None:
+        self.partial = False
+        """Whether a command has begun and not ended."""
         self._cut = cut
         self._of = (0, 0, 0)
         self._slices: list[bytes] = []
         self._size = 0
 
-    @property
-    def partial(self) -> bool:
-        """Whether a command has begun and not ended."""
-        return bool(self._slices)
-
     def interrupt(self, kind: int) -> None:
         """A record of this kind, not a fragment, follows: the partial command is void."""
-        if self._slices and (self._cut or kind != RecordKind.EPOCH_START):
+        if self.partial and (self._cut or kind != RecordKind.EPOCH_START):
             self._discard()
 
     def add(self, record: Record) -> bytes | None:
@@ -43,6 +40,7 @@ class Assembly:
         if self._size + len(piece) > COMMAND_BYTES_MAX:
             self._discard()
             return None
+        self.partial = True
         self._slices.append(bytes(piece))
         self._size += len(piece)
         if index + 1 < total:
@@ -52,6 +50,7 @@ class Assembly:
         return command
 
     def _discard(self) -> None:
+        self.partial = False
         self._slices = []
         self._size = 0
         self._of = (0, 0, 0)

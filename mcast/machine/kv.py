@@ -6,10 +6,12 @@ from typing import Any, Final
 
 from sortedcontainers import SortedList
 
-from mcast.machine.api import Context, Rejected, StateMachine, command, query
+from mcast.machine.api import Context, Rejected, Run, StateMachine, command, query
 
 INTEGER_MAX: Final = 2**63 - 1
+_LEAST: Final = -INTEGER_MAX
 SCAN_MAX: Final = 10_000  # items of one scan
+_TEXT: Final = frozenset({str})
 
 
 class KeyValue(StateMachine):
@@ -31,6 +33,17 @@ class KeyValue(StateMachine):
             self._add(key)
         self._items[key] = value
 
+    @set.run
+    def set_all(self, run: Run, keys: tuple[str, ...], values: tuple[Any, ...]) -> Any:
+        """As `set`, many at once."""
+        if not _TEXT.issuperset(map(type, keys)):
+            return NotImplemented
+        for key in dict.fromkeys(keys):
+            if key not in self._items:
+                self._add(key)
+        self._items.update(zip(keys, values, strict=True))
+        return None
+
     @command
     def delete(self, ctx: Context, key: str) -> bool:
         """Forget a key; whether it was there."""
@@ -49,17 +62,26 @@ class KeyValue(StateMachine):
 
         Rejected: the stored value or `by` is not an integer, or the sum leaves 64 bits.
         """
+        return self._incr(key, by)
+
+    @incr.run
+    def incr_all(self, run: Run, keys: tuple[str, ...], amounts: tuple[int, ...]) -> Any:
+        """As `incr`, many at once."""
         items = self._items
-        value = items.get(key, 0)
-        if value.__class__ is not int or by.__class__ is not int:
-            raise Rejected("not an integer")
-        total: int = value + by
-        if not -INTEGER_MAX <= total <= INTEGER_MAX:
-            raise Rejected("the sum leaves 64 bits")
-        if key not in items:
-            self._add(key)
-        items[key] = total
-        return total
+        get = items.get
+        outcomes: list[int | Exception] = []
+        append = outcomes.append
+        for key, by in zip(keys, amounts, strict=True):
+            try:
+                value = get(key)
+                if value.__class__ is int and by.__class__ is int and _LEAST <= (total := value + by) <= INTEGER_MAX:
+                    items[key] = total
+                    append(total)
+                else:
+                    append(self._incr(key, by))
+            except (Rejected, TypeError) as error:  # as it would be raised one at a time, if only a key can't be one
+                append(error)
+        return outcomes
 
     @command
     def cas(self, ctx: Context, key: str, expected: Any, value: Any) -> bool:
@@ -122,6 +144,18 @@ class KeyValue(StateMachine):
         self.__init__()  # type: ignore[misc] # starts from an empty order of keys
         self._items = data
         self._added.update(data)
+
+    def _incr(self, key: str, by: int) -> int:
+        value = self._items.get(key, 0)
+        if value.__class__ is not int or by.__class__ is not int:
+            raise Rejected("not an integer")
+        total: int = value + by
+        if not _LEAST <= total <= INTEGER_MAX:
+            raise Rejected("the sum leaves 64 bits")
+        if key not in self._items:
+            self._add(key)
+        self._items[key] = total
+        return total
 
     def _add(self, key: str) -> None:
         if key.__class__ is not str:

@@ -6,6 +6,7 @@ rejected: the handler's own words. Kind 2 is failed: only a name, since messages
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple
 
 import msgpack
@@ -38,6 +39,8 @@ NOTHING: Final[bytes] = _PACKER.pack([[], {}])
 
 def encode_outcomes(values: list[Any], errors: Errors) -> bytes:
     """Pack a record's outcomes. Values without a msgpack form, or beyond OUTCOMES_BYTES_MAX in all, become failures."""
+    if not errors and values[-1] is None and values.count(None) == len(values):
+        return _nothing_returned(len(values))
     try:
         packed: bytes = _PACKER.pack([values, errors])
         if len(packed) <= OUTCOMES_BYTES_MAX:
@@ -46,6 +49,12 @@ def encode_outcomes(values: list[Any], errors: Errors) -> bytes:
         pass
     _fail_unfit(values, errors)
     packed = _PACKER.pack([values, errors])
+    return packed
+
+
+@lru_cache(maxsize=256)
+def _nothing_returned(count: int) -> bytes:
+    packed: bytes = _PACKER.pack([[None] * count, {}])
     return packed
 
 

@@ -23,10 +23,10 @@ STEP_NS: Final = 1_000_000  # what the clock moves with each frame
 
 
 class Rehearsal:
-    """An engine with one open session. `engine` may be queried, digested and looked into."""
+    """An engine with one open session. `engine` may be queried, digested and looked into. `runs` as for `Engine`."""
 
-    def __init__(self, machine: StateMachine, *, seed: int = 0, start_ns: int = 0) -> None:
-        self.engine = Engine(machine)
+    def __init__(self, machine: StateMachine, *, seed: int = 0, start_ns: int = 0, runs: bool = True) -> None:
+        self.engine = Engine(machine, runs=runs)
         self._time = start_ns
         self._request = 1
         genesis = encode_message(Genesis(seed.to_bytes(16, "big"), Config(1, ())))

@@ -14,7 +14,9 @@ activity, which makes the longest idle one the first. Times are the sequencer's,
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from bisect import bisect_left
+from collections import OrderedDict, deque
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from mcast.limits import (
@@ -53,8 +55,12 @@ class Kept(NamedTuple):
     outcomes: bytes
 
 
+_FRESH: Final = (APPLIED, None)
+_REQUEST: Final = itemgetter(0)
+
+
 class Session:
-    """One client's progress. `kept` is in the order of requests."""
+    """One client's progress. `kept` is in the order of requests, which only grow."""
 
     __slots__ = ("id", "kept", "kept_bytes", "last", "nonce", "time")
 
@@ -63,7 +69,7 @@ class Session:
         self.nonce = nonce
         self.time = time
         self.last = 0
-        self.kept: dict[int, Kept] = {}
+        self.kept: deque[Kept] = deque()
         self.kept_bytes = 0
 
 
@@ -117,22 +123,25 @@ class SessionTable:
 
         REUSED comes with what is kept under its number. Outcomes below `lowest` are released first.
         """
-        self._release(session, lowest)
+        kept = session.kept
+        if kept and kept[0].request + kept[0].count <= lowest:
+            self._release(session, lowest)
         expected = session.last + 1
-        if request == expected or (request > expected and not self._contiguous):
-            return APPLIED, None
+        if request == expected:
+            return _FRESH
         if request > expected:
-            return OUT_OF_ORDER, None
-        kept = session.kept.get(request)
-        if kept is None:
+            return (OUT_OF_ORDER if self._contiguous else APPLIED), None
+        at = bisect_left(kept, request, key=_REQUEST)
+        if at == len(kept) or kept[at].request != request:
             return OUTCOME_GONE, None
-        return (APPLIED if kept.mark == mark else REUSED), kept
+        return (APPLIED if kept[at].mark == mark else REUSED), kept[at]
 
     def keep(self, session: Session, kept: Kept) -> None:
         """Store an executed record's outcome, dropping the oldest beyond the bounds."""
-        session.last = kept.request + kept.count - 1
-        session.kept[kept.request] = kept
-        size = len(kept.outcomes) + KEPT_OVERHEAD_BYTES
+        request, count, _, _, _, outcomes = kept
+        size = len(outcomes) + KEPT_OVERHEAD_BYTES
+        session.last = request + count - 1
+        session.kept.append(kept)
         session.kept_bytes += size
         self._kept_bytes += size
         allowed = SESSION_PENDING_BYTES_MAX
@@ -142,22 +151,21 @@ class SessionTable:
             self._drop_oldest(session)
 
     def _release(self, session: Session, lowest: int) -> None:
-        while session.kept:
-            oldest = next(iter(session.kept.values()))
-            if oldest.request + oldest.count > lowest:
-                return
-            self._drop_oldest(session)
+        kept, freed = session.kept, 0
+        while kept and kept[0].request + kept[0].count <= lowest:
+            freed += len(kept.popleft().outcomes) + KEPT_OVERHEAD_BYTES
+        session.kept_bytes -= freed
+        self._kept_bytes -= freed
 
     def _drop_oldest(self, session: Session) -> None:
-        kept = session.kept.pop(next(iter(session.kept)))
-        size = len(kept.outcomes) + KEPT_OVERHEAD_BYTES
+        size = len(session.kept.popleft().outcomes) + KEPT_OVERHEAD_BYTES
         session.kept_bytes -= size
         self._kept_bytes -= size
 
     def snapshot(self) -> list[Any]:
         """The table as plain data."""
         return [
-            [one.id, one.nonce, one.last, one.time, [list(kept) for kept in one.kept.values()]]
+            [one.id, one.nonce, one.last, one.time, [list(kept) for kept in one.kept]]
             for one in self._sessions.values()
         ]
 
@@ -169,8 +177,8 @@ class SessionTable:
         for id_, nonce, last, time, kept in data:
             session = Session(id_, nonce, time)
             session.last = last
-            session.kept = {item[0]: Kept(*item) for item in kept}
-            session.kept_bytes = sum(len(item.outcomes) + KEPT_OVERHEAD_BYTES for item in session.kept.values())
+            session.kept.extend(Kept(*item) for item in kept)
+            session.kept_bytes = sum(len(item.outcomes) + KEPT_OVERHEAD_BYTES for item in session.kept)
             self._sessions[id_] = session
             self._nonces[nonce] = id_
             self._kept_bytes += session.kept_bytes

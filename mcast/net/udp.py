@@ -12,7 +12,7 @@ import ctypes
 import errno
 import socket
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -84,6 +84,8 @@ class UdpLink:
         self._every = opened
         self._unicast = unicast
         self._hearing = (control, unicast, stream)
+        self._asked: Collection[socket.socket] = self._hearing
+        """Whom the next `receive` asks."""
         effective = min(sockets.grow_receive_buffer(sock, RECEIVE_BUFFER_BYTES) for sock in self._hearing)
         self._receive_window = effective // TRUESIZE_SHARE
         for sock in self._hearing:
@@ -113,8 +115,16 @@ class UdpLink:
     def attach(self, loop: asyncio.AbstractEventLoop, readable: Callable[[], None]) -> None:
         """Call `readable` on this loop whenever something can be received, until closed."""
         self._loop = loop
-        for sock in self._hearing:
-            loop.add_reader(sock, readable)
+        control, unicast, stream = self._hearing
+        loop.add_reader(unicast, self._heard, (unicast,), readable)
+        loop.add_reader(stream, self._heard, (stream,), readable)
+        loop.add_reader(control, self._heard, (control, stream), readable)  # both, for the order: see `receive`
+
+    def _heard(self, ready: Collection[socket.socket], readable: Callable[[], None]) -> None:
+        """Some sockets have something: only they are asked, for each that is empty costs a system call."""
+        self._asked = ready
+        readable()
+        self._asked = self._hearing
 
     def close(self) -> None:
         """Leave the group and close; idempotent."""
@@ -182,7 +192,8 @@ class UdpLink:
         stream: list[memoryview] = []
         at = 0
         for sock, into, end in zip(self._hearing, (control, unicast, stream), _ARENA_ENDS, strict=True):
-            at = self._drain(sock, at, end, into)
+            if sock in self._asked:
+                at = self._drain(sock, at, end, into)
         stream += unicast
         stream += control
         self.counters.datagrams_received += len(stream)

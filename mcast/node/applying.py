@@ -6,35 +6,44 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from operator import attrgetter
 from typing import Final
 
 from mcast.clock import monotonic_s
 from mcast.errors import Halted
 from mcast.machine.engine import Applied, Engine
-from mcast.wire.frame import Frame
+from mcast.wire.frame import FRAME_HEADER_BYTES, Frame
 
 SLICE_S: Final = 0.005  # of applying in one turn of the loop
 BURST_FRAMES: Final = 16  # between two looks at the clock
 BACKLOG_BYTES: Final = 8 << 20  # committed and not yet applied; beyond, nothing more is received meanwhile
 
 
+_BODY: Final = attrgetter("body")
+
+
+def bytes_of(frames: Sequence[Frame]) -> int:
+    """Bytes of these frames' headers and bodies."""
+    return FRAME_HEADER_BYTES * len(frames) + sum(map(len, map(_BODY, frames)))
+
+
 class ApplyQueue:
     """Committed frames on their way through the engine, in order. `applied` hears what became of watched records.
 
-    What the engine or `applied` raises goes through `guarded`, which every later turn of the loop runs under.
+    What the engine or `applied` raises goes through `guard`, which every later turn of the loop runs under.
     """
 
     def __init__(
         self,
         engine: Engine,
         applied: Callable[[list[Applied]], None],
-        guarded: Callable[[], AbstractContextManager[None]],
+        guard: AbstractContextManager[object],
     ) -> None:
         self.bytes = 0
         """Bytes of frames that wait."""
         self._engine = engine
         self._applied = applied
-        self._guarded = guarded
+        self._guard = guard
         self._waiting: deque[Frame] = deque()
         self._next: asyncio.Handle | None = None
         self._stopped = False
@@ -47,7 +56,7 @@ class ApplyQueue:
     def add(self, frames: Sequence[Frame]) -> None:
         """Append committed frames; `run` applies them."""
         self._waiting.extend(frames)
-        self.bytes += sum(frame.size for frame in frames)
+        self.bytes += bytes_of(frames)
 
     def run(self) -> None:
         """Apply for a slice of time, unless a turn of the loop is booked for that; book one for what is left."""
@@ -61,7 +70,7 @@ class ApplyQueue:
         waiting, until = self._waiting, monotonic_s() + SLICE_S
         while waiting:
             frames = [waiting.popleft() for _ in range(min(len(waiting), BURST_FRAMES))]
-            self.bytes -= sum(frame.size for frame in frames)
+            self.bytes -= bytes_of(frames)
             self._applied(self._engine.apply(frames))
             if monotonic_s() >= until:
                 return
@@ -82,7 +91,7 @@ class ApplyQueue:
 
     def _turn(self) -> None:
         self._next = None
-        with self._guarded():
+        with self._guard:
             self.run()
 
 

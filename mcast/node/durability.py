@@ -26,7 +26,7 @@ class DurableStore(Protocol):
     """What is asked of a `storage.store.Store`."""
 
     def append(self, frames: Sequence[Frame]) -> None:
-        """Write frames behind the journal's end."""
+        """Write frames behind the journal's end. This and what is said to be durable below may raise DiskFull."""
 
     def sync_begin(self) -> SyncMark:
         """Note what a sync will cover."""
@@ -63,6 +63,10 @@ class GroupCommit:
         self._unwritten_bytes = 0
         self._unpromised: deque[tuple[int, Meta]] = deque()
         """Metas that a full disk refused."""
+        self._uncut: tuple[list[int], int] | None = None
+        """Truncations that a full disk refused: their tickets, and the least event they cut behind."""
+        self._unclear = False
+        """Whether a full disk refused to note that the log is known whole."""
         self._idle = threading.Event()
         self._idle.set()
         self._failure: BaseException | None = None
@@ -77,11 +81,11 @@ class GroupCommit:
     @property
     def full(self) -> bool:
         """Whether the disk is full: this node acknowledges nothing more until there is room."""
-        return bool(self._unwritten or self._unpromised)
+        return bool(self._unwritten or self._unpromised or self._uncut or self._unclear)
 
     def append(self, ticket: int, frames: Sequence[Frame]) -> None:
         """Write frames behind the journal's end; complete the ticket once they are as durable as the mode says."""
-        if self._unwritten:
+        if self._unwritten or self._uncut:
             self._keep_unwritten(ticket, frames)
             return
         try:
@@ -94,15 +98,17 @@ class GroupCommit:
             self._written.append(ticket)
 
     def truncate(self, ticket: int, last: int) -> None:
-        """Durably cut the journal behind event `last`."""
+        """Durably cut the journal behind event `last`. On a full disk it waits for room, and what follows with it."""
         self._settle()
         kept = [(number, frames) for number, frames in self._unwritten if frames[0].first <= last]
-        if not kept:
-            self._store.truncate(last)
-        # else the journal ends before the cut: what was to follow it ends at the cut, for cuts fall between frames
         self._unwritten = deque((number, [frame for frame in frames if frame.last <= last]) for number, frames in kept)
         self._unwritten_bytes = sum(_size(frames) for _, frames in self._unwritten)
-        self._completed.append(ticket)
+        tickets, least = self._uncut or ([], last)
+        if self._uncut or not kept:
+            self._uncut = ([*tickets, ticket], min(least, last))
+            self._cut()
+        else:  # the journal ends before the cut: what was to follow it ends at the cut, for cuts fall between frames
+            self._completed.append(ticket)
 
     def write_meta(self, ticket: int, meta: Meta) -> None:
         """Durably replace the meta. On a full disk it waits for room: nothing is promised meanwhile."""
@@ -111,15 +117,18 @@ class GroupCommit:
         self._promise()
 
     def clear_suspect(self) -> None:
-        """Durably note that the log is known whole again; on a full disk, the next start has to find that out anew."""
+        """Durably note that the log is known whole again, once there is room; a start before finds it anew."""
         self._wait()
-        with suppress(DiskFull):
-            self._store.clear_suspect()
+        self._unclear = True
+        self._clear()
 
     def retry(self) -> None:
-        """Write what a full disk refused, if there is room by now."""
+        """Do what a full disk refused, if there is room by now."""
+        self._wait()
         self._promise()
-        while self._unwritten:
+        self._clear()
+        self._cut()
+        while self._unwritten and not self._uncut:
             ticket, frames = self._unwritten[0]
             try:
                 self._store.append(frames)
@@ -128,6 +137,20 @@ class GroupCommit:
             self._unwritten.popleft()
             self._unwritten_bytes -= _size(frames)
             self._written.append(ticket)
+
+    def _cut(self) -> None:
+        if self._uncut is not None:
+            tickets, last = self._uncut
+            with suppress(DiskFull):
+                self._store.truncate(last)
+                self._completed += tickets
+                self._uncut = None
+
+    def _clear(self) -> None:
+        if self._unclear:
+            with suppress(DiskFull):
+                self._store.clear_suspect()
+                self._unclear = False
 
     def _promise(self) -> None:
         while self._unpromised:

@@ -66,16 +66,15 @@ class EventLog:
         kept = self._journal.low_water
         return max(self._low, min(kept, self._recent[0][0].first) if self._recent else kept)
 
-    def take(self, frame: Frame, outcomes: Sequence[bytes]) -> None:
+    def take(self, frame: Frame, outcomes: bytes) -> None:
         """A frame was applied. What a broken disk does to older outcomes is no reason to stop applying."""
-        packed = b"".join(outcomes)
-        applied = frame, packed
+        applied = frame, outcomes
         if not self.last:
             self._low = frame.first
         self.last = frame.first + frame.count - 1
         self._recent.append(applied)
         self._unwritten.append(applied)
-        self._unwritten_bytes += FRAME_HEADER_BYTES + len(frame.body) + len(packed)
+        self._unwritten_bytes += FRAME_HEADER_BYTES + len(frame.body) + len(outcomes)
         if self._unwritten_bytes >= EVENTS_PIECE_BYTES:
             self._recent_bytes += self._unwritten_bytes
             self._write()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from mcast.client.link import Dialer
+from mcast.clock import monotonic_s
 from mcast.errors import DecodeError, EnvironmentProblem, Error
 from mcast.limits import (
     ACCEPTS_PER_TURN,
@@ -37,7 +38,7 @@ from mcast.wire.stream import (
     Failure,
     ForwardRefused,
     Hello,
-    Ping,
+    Pong,
     Report,
     StreamKind,
     Welcome,
@@ -100,10 +101,10 @@ class Gateway:
         self._timer: asyncio.TimerHandle | None = None
         self._looks = 0
         self._stopping = False
+        self._started_s = monotonic_s()
         self._changed = asyncio.Event()
         self._handlers: dict[int, Callable[[Connection, Any], None]] = {
-            StreamKind.PING: lambda connection, ping: connection.post(pack_message(StreamKind.PONG, Ping(ping.id))),
-            StreamKind.QUERY: lambda connection, query: self._queries.ask(query, connection.post),
+            StreamKind.PING: lambda connection, ping: connection.post(self._pong(ping.id)),
             StreamKind.STATUS: self._status,
             StreamKind.GAPS: self._gaps,
             StreamKind.FAULT: self._fault,
@@ -215,14 +216,17 @@ class Gateway:
         return pack_message(StreamKind.WELCOME, welcome)
 
     def burst(self, connection: Connection, messages: Sequence[tuple[int, bytes]]) -> None:
-        """Handle one read's messages: commands together, the rest one by one."""
+        """Handle one read's messages: commands together, queries together, the rest one by one."""
         assert connection.hello is not None
         peer = connection.hello.role == "peer"
         commands = StreamKind.FORWARD if peer else StreamKind.SUBMIT
         groups: list[Group] = []
+        queries: list[bytes] = []
         try:
             for kind, payload in messages:
-                if kind == commands:
+                if kind == StreamKind.QUERY:
+                    queries.append(payload)
+                elif kind == commands:
                     group, first = self._submissions.decode_untrusted(payload)
                     groups.append(group)
                     if not peer:
@@ -233,6 +237,8 @@ class Gateway:
                     self._fetches.fetch(connection, decode_stream_untrusted(kind, payload))
                 else:
                     raise DecodeError("unexpected message", str(kind))
+            if queries:
+                self._queries.burst(queries, connection.post)
         finally:
             if groups:
                 self._take(connection, peer, groups)
@@ -310,6 +316,13 @@ class Gateway:
         sequencer = self._shell.replica.sequencer
         return None if sequencer is None else self._names.get(sequencer)
 
+    def _pong(self, number: int) -> bytes:
+        """This node lives, and knew itself in touch with the cluster so long ago; before that, since its start."""
+        now_s = monotonic_s()
+        proof = self._shell.replica.proof(now_s)
+        alone_s = now_s - self._started_s if proof is None else proof[1]
+        return pack_message(StreamKind.PONG, Pong(number, int(alone_s * 1e3)))
+
     def _status(self, connection: Connection, ask: Any) -> None:
         status = {**self._shell.status(), "queries": self._queries.answered}
         status["refused_connections"] = dict(self._hostile)
@@ -365,7 +378,7 @@ class Gateway:
         if self._paused:
             if self._looks % KEEPALIVE_LOOKS == 0:
                 for connection in list(self._paused):
-                    connection.post(pack_message(StreamKind.PONG, Ping(0)))
+                    connection.post(self._pong(0))
             self._timer = asyncio.get_running_loop().call_later(BACKLOG_POLL_S, self._look)
 
     def _reconsider(self) -> None:

@@ -6,8 +6,9 @@ journal carries the verdict out.
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from mcast.errors import DecodeError
@@ -39,21 +40,27 @@ INDEX_STRIDE_BYTES: Final = 64 << 10  # between two entries of a sparse index
 WINDOW_BYTES: Final = 4 << 20  # read at once; memory against system calls
 
 
-@dataclass(slots=True)
 class SegmentState:
     """A segment's place in the log, and a sparse index of its entries: `seqs[i]` begins at byte `offsets[i]`."""
 
-    header: SegmentHeader
-    end: int = HEADER_BYTES
-    """Byte offset behind the last good entry."""
-    seqs: list[int] = field(default_factory=list)
-    offsets: list[int] = field(default_factory=list)
+    __slots__ = ("due", "end", "header", "offsets", "seed", "seqs")
+
+    def __init__(self, header: SegmentHeader) -> None:
+        self.header = header
+        self.seed = header.seed
+        self.end = HEADER_BYTES
+        """Byte offset behind the last good entry."""
+        self.due = 0
+        """The first entry at or behind this offset is to be remembered."""
+        self.seqs = array("Q")
+        self.offsets = array("Q")
 
     def note(self, first: int, offset: int) -> None:
         """An entry of event `first` begins at `offset`; remembered when far enough behind the last remembered one."""
-        if not self.offsets or offset - self.offsets[-1] >= INDEX_STRIDE_BYTES:
+        if offset >= self.due:
             self.seqs.append(first)
             self.offsets.append(offset)
+            self.due = offset + INDEX_STRIDE_BYTES
 
     def forget(self, offset: int) -> None:
         """The segment now ends at `offset`."""
@@ -61,6 +68,7 @@ class SegmentState:
         while self.offsets and self.offsets[-1] >= offset:
             self.seqs.pop()
             self.offsets.pop()
+        self.due = self.offsets[-1] + INDEX_STRIDE_BYTES if self.offsets else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,6 +51,8 @@ _SEED: Final = struct.Struct("!QQ16s")
 ENTRY_MAGIC: Final = b"mcj1"
 END_MARK: Final = b"\xa5"
 _PREFIX: Final = struct.Struct("!4sIQ")
+_FOLLOWING: Final = struct.Struct(f"!5sIQ{FRAME_HEADER_BYTES}s")
+_MARKED_MAGIC: Final = END_MARK + ENTRY_MAGIC  # the end of one entry and the beginning of the next
 _SYNCED: Final = struct.Struct("!Q")
 PREFIX_BYTES: Final = _PREFIX.size
 ENTRY_HEAD_BYTES: Final = PREFIX_BYTES + FRAME_HEADER_BYTES
@@ -120,15 +122,13 @@ def decode_header_untrusted(data: bytes) -> SegmentHeader:
 def encode_entries(frames: Sequence[Frame], synced: int, seed: int) -> list[bytes]:
     """The buffers of one write: two a frame and the last end mark; bodies are not copied."""
     start = zlib.crc32(_SYNCED.pack(synced), seed)
-    crc32, pack = zlib.crc32, _PREFIX.pack
+    crc32, pack = zlib.crc32, _FOLLOWING.pack
     buffers: list[bytes] = []
-    mark = b""
     for frame in frames:
         head = frame.head
-        buffers.append(mark + pack(ENTRY_MAGIC, crc32(head, start), synced) + head)
-        buffers.append(frame.body)
-        mark = END_MARK
-    buffers.append(mark)
+        buffers += pack(_MARKED_MAGIC, crc32(head, start), synced, head), frame.body
+    buffers[0] = buffers[0][len(END_MARK) :]
+    buffers.append(END_MARK)
     return buffers
 
 

@@ -161,9 +161,12 @@ class Store:
         return self._journal.sync_finish(mark)
 
     def truncate(self, last: int) -> None:
-        """Durably forget every event behind `last`. Raises ValueError, DiskFailed (stop)."""
+        """Durably forget every event behind `last`.
+
+        Raises ValueError, DiskFull (not yet: to be called again when there is room), DiskFailed (stop).
+        """
         if self._state.synced_seq > last:
-            self._write(synced_seq=last)  # first, or a crash between the two would look like a loss
+            self._write(retriable=True, synced_seq=last)  # first, or a crash between the two would look like a loss
         self._journal.truncate(last)
 
     def write_meta(self, meta: Meta) -> None:
@@ -174,9 +177,9 @@ class Store:
         self._write(retriable=True, meta=meta, synced_seq=self._journal.synced_seq)
 
     def clear_suspect(self) -> None:
-        """The log is known whole again. Durable on return. Raises DiskFailed (stop)."""
+        """The log is known whole again; durable on return. Raises as `write_meta`."""
         if self._state.suspect:
-            self._write(suspect=False)
+            self._write(retriable=True, suspect=False)
 
     def read(self, first: int, max_bytes: int) -> list[Frame]:
         """See Journal.read. Raises Gone, CorruptionError."""

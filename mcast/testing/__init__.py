@@ -2,5 +2,6 @@
 
 from mcast.testing.cluster import Cluster, cluster
 from mcast.testing.determinism import NondeterminismError, deterministic
+from mcast.testing.runs import RunHandlerError, same_in_runs
 
-__all__ = ["Cluster", "NondeterminismError", "cluster", "deterministic"]
+__all__ = ["Cluster", "NondeterminismError", "RunHandlerError", "cluster", "deterministic", "same_in_runs"]

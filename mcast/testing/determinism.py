@@ -16,6 +16,7 @@ import msgpack
 
 from mcast.errors import Error
 from mcast.machine.api import StateMachine
+from mcast.testing.runs import same_in_runs
 
 RUN_S: Final = 60.0  # for one run of all commands
 
@@ -30,20 +31,23 @@ class NondeterminismError(Error):
 
 
 def deterministic(machine: type[StateMachine], commands: Iterable[Sequence[Any]]) -> None:
-    """Check that the class gives the same outcomes and state in two processes.
+    """Check that the class gives the same outcomes and state in two processes, and with its run handlers and without.
 
     The class must be importable by name, from the same `sys.path` as here.
 
     Raises:
-        NondeterminismError: it does not. Error: a run failed, or took too long; says why.
+        NondeterminismError: it does not. RunHandlerError: as `same_in_runs`. Error: a run failed or took too long.
     """
-    order = msgpack.packb([machine.__module__, machine.__qualname__, [list(command) for command in commands]])
+    given = [list(command) for command in commands]
+    order = msgpack.packb([machine.__module__, machine.__qualname__, given])
     one, two = (_run(order, hash_seed) for hash_seed in ("1", "2"))
     for (first, last, outcomes, state), (_, _, other_outcomes, other_state) in zip(one, two, strict=True):
         if outcomes != other_outcomes:
             raise NondeterminismError("outcomes", first, last)
         if state != other_state:
             raise NondeterminismError("states", first, last)
+    if machine.runs():
+        same_in_runs(machine, given)
 
 
 def _run(order: bytes, hash_seed: str) -> list[tuple[int, int, bytes, bytes]]:

@@ -21,17 +21,18 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from enum import IntEnum
+from functools import partial
 from typing import Final, NamedTuple
 
 from mcast.errors import DecodeError
 from mcast.limits import COMMAND_BYTES_MAX, SEQ_MAX
 
-_LAYOUT: Final = struct.Struct("!B3sIQQQI")
+_LAYOUT: Final = struct.Struct("!IIQQQI")  # kind and reserved as one word
 _FRAGMENT: Final = struct.Struct("!II")
 RECORD_HEADER_BYTES: Final = _LAYOUT.size
 FRAGMENT_HEADER_BYTES: Final = _FRAGMENT.size
 NONCE_BYTES: Final = 16
-_RESERVED: Final = bytes(3)
+_KIND_BITS: Final = 24  # by which the first word holds the kind; nothing else may be in it
 
 
 class RecordKind(IntEnum):
@@ -68,7 +69,12 @@ def encode_record(  # noqa: PLR0913 - one argument a header field
     kind: RecordKind, count: int, session: int, request: int, lowest: int, payload: bytes
 ) -> bytes:
     """One record's bytes."""
-    return _LAYOUT.pack(kind, _RESERVED, count, session, request, lowest, len(payload)) + payload
+    return _LAYOUT.pack(kind << _KIND_BITS, count, session, request, lowest, len(payload)) + payload
+
+
+def record_count(record: bytes) -> int:
+    """How many events an encoded record holds."""
+    return int.from_bytes(record[4:8], "big")
 
 
 def decode_records_untrusted(body: bytes | memoryview) -> Iterator[Record]:
@@ -78,26 +84,65 @@ def decode_records_untrusted(body: bytes | memoryview) -> Iterator[Record]:
         DecodeError: an unknown kind, a length beyond the body, a count that does not fit the kind, or numbers outside
             their bounds. Records before the bad one have been given by then.
     """
+    records, flaw = _scan(body)
+    yield from records
+    if flaw is not None:
+        raise flaw
+
+
+def list_records_untrusted(body: bytes | memoryview) -> list[Record]:
+    """As `decode_records_untrusted`, but all of them or nothing."""
+    records, flaw = _scan(body)
+    if flaw is not None:
+        raise flaw
+    return records
+
+
+def sole_commands_untrusted(body: bytes) -> tuple[int, int, int, int] | None:
+    """Of a body that is exactly one good record of COMMANDS: its count, session, request and lowest.
+
+    Its payload is `body[RECORD_HEADER_BYTES:]`. None says nothing about the body: `list_records_untrusted` does.
+    """
+    if len(body) < RECORD_HEADER_BYTES:
+        return None
+    word, count, session, request, lowest, length = _LAYOUT.unpack_from(body)
+    if (
+        word == _COMMANDS_WORD
+        and 0 < count <= length == len(body) - RECORD_HEADER_BYTES
+        and lowest <= request <= SEQ_MAX - count
+        and session <= SEQ_MAX
+    ):
+        return count, session, request, lowest
+    return None
+
+
+def _scan(body: bytes | memoryview) -> tuple[list[Record], DecodeError | None]:
+    """The good records at the body's beginning, and what is wrong with the next one, if any."""
+    records: list[Record] = []
     view = memoryview(body)
     at, end = 0, len(view)
     while at < end:
         if end - at < RECORD_HEADER_BYTES:
-            raise DecodeError("short record", f"{end - at} of {RECORD_HEADER_BYTES} bytes")
-        kind, reserved, count, session, request, lowest, length = _LAYOUT.unpack_from(view, at)
+            return records, DecodeError("short record", f"{end - at} of {RECORD_HEADER_BYTES} bytes")
+        word, count, session, request, lowest, length = _LAYOUT.unpack_from(view, at)
         at += RECORD_HEADER_BYTES
         if length > end - at:
-            raise DecodeError("short record", f"payload {end - at} of {length} bytes")
-        if kind not in _KINDS or reserved != _RESERVED or not count or (count > 1 and kind != RecordKind.COMMANDS):
-            raise DecodeError("bad record", f"kind {kind}, count {count}, reserved {reserved.hex()}")
+            return records, DecodeError("short record", f"payload {end - at} of {length} bytes")
+        if word not in _WORDS or not count or (count > 1 and word != _COMMANDS_WORD):
+            detail = f"kind {word >> _KIND_BITS}, count {count}, reserved {word.to_bytes(4, 'big')[1:].hex()}"
+            return records, DecodeError("bad record", detail)
         if session > SEQ_MAX or request + count > SEQ_MAX or lowest > request:
-            raise DecodeError("bad record", f"session {session}, request {request}, lowest {lowest}")
-        if kind == RecordKind.COMMANDS and count > length:
-            raise DecodeError("bad record", f"{count} commands in {length} bytes")
-        yield Record(kind, count, session, request, lowest, view[at : at + length])
+            return records, DecodeError("bad record", f"session {session}, request {request}, lowest {lowest}")
+        if word == _COMMANDS_WORD and count > length:
+            return records, DecodeError("bad record", f"{count} commands in {length} bytes")
+        records.append(_record((word >> _KIND_BITS, count, session, request, lowest, view[at : at + length])))
         at += length
+    return records, None
 
 
-_KINDS: Final = frozenset(int(kind) for kind in RecordKind)
+_record: Final = partial(tuple.__new__, Record)  # as Record(...), in half the time
+_WORDS: Final = frozenset(kind << _KIND_BITS for kind in RecordKind)
+_COMMANDS_WORD: Final = RecordKind.COMMANDS << _KIND_BITS
 
 
 def split_fragments(session: int, request: int, lowest: int, command: bytes, record_max: int) -> list[bytes]:

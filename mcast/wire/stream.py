@@ -237,14 +237,21 @@ class Subscribe(NamedTuple):
 
 
 class Ping(NamedTuple):
-    """PING and PONG."""
+    """Answered at once by PONG."""
 
     id: int
 
 
+class Pong(NamedTuple):
+    """Answers PING; `alone_ms` ago this node last knew itself in touch with a majority of the cluster."""
+
+    id: int
+    alone_ms: int
+
+
 StreamMessage = (
     Hello | Welcome | Opened | Result | Query | Answer | QueryRefused | Ask | Fault | Report | Failure | ForwardRefused
-    | Fetch | FetchEnd | FetchGone | Ping | Handover | Subscribe
+    | Fetch | FetchEnd | FetchGone | Ping | Pong | Handover | Subscribe
 )  # fmt: skip
 
 type_of: Final[dict[StreamKind, type]] = {
@@ -252,7 +259,7 @@ type_of: Final[dict[StreamKind, type]] = {
     StreamKind.QUERY: Query, StreamKind.ANSWER: Answer, StreamKind.QUERY_REFUSED: QueryRefused,
     StreamKind.STATUS: Ask, StreamKind.GAPS: Ask, StreamKind.FAULT: Fault, StreamKind.REPORT: Report,
     StreamKind.ERROR: Failure, StreamKind.FORWARD_REFUSED: ForwardRefused, StreamKind.FETCH: Fetch,
-    StreamKind.FETCH_END: FetchEnd, StreamKind.GONE: FetchGone, StreamKind.PING: Ping, StreamKind.PONG: Ping,
+    StreamKind.FETCH_END: FetchEnd, StreamKind.GONE: FetchGone, StreamKind.PING: Ping, StreamKind.PONG: Pong,
     StreamKind.HANDOVER: Handover, StreamKind.SUBSCRIBE: Subscribe,
 }  # fmt: skip
 RAW_KINDS: Final = frozenset({StreamKind.SUBMIT, StreamKind.FORWARD, StreamKind.FRAMES, StreamKind.EVENTS})
@@ -481,7 +488,7 @@ _CHECKS: Final[dict[int, tuple[Any, tuple[_Check, ...]]]] = {
     StreamKind.FETCH_END: (FetchEnd, (_SEQ,)),
     StreamKind.GONE: (FetchGone, (_SEQ,)),
     StreamKind.PING: (Ping, (_ID,)),
-    StreamKind.PONG: (Ping, (_ID,)),
+    StreamKind.PONG: (Pong, (_ID, _integer(SEQ_MAX))),
     StreamKind.HANDOVER: (Handover, (_ID, _NAME)),
     StreamKind.SUBSCRIBE: (Subscribe, (_SEQ,)),
 }  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -261,6 +261,50 @@ async def test_query_many_keeps_order(client: Client) -> None:
     assert [answer.value for answer in answers] == list(range(200))
     with pytest.raises(Refused):
         await client.query_many([("get", "k1"), ("nope",)])
+
+
+async def test_query_many_asks_in_few_writes_and_without_a_task_a_query(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = client._keeper.link
+    assert link is not None
+    writes: list[int] = []
+    write = link.write
+
+    def counted(messages: Sequence[bytes]) -> None:
+        writes.append(len(messages))
+        write(messages)
+
+    monkeypatch.setattr(link, "write", counted)
+    before = asyncio.all_tasks()
+    asking = asyncio.ensure_future(client.query_many([("size",)] * 2_000, consistency="any"))
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() - before == {asking}
+    assert len(await asking) == 2_000
+    assert sum(writes) == 2_000 and len([count for count in writes if count]) == 4
+
+
+async def test_query_many_asks_elsewhere_what_the_gateway_refuses(cluster: FakeCluster, client: Client) -> None:
+    cluster.shells["n2"].halt("the disk failed")
+    answers = await client.query_many([("size",)] * 20, consistency="any")
+    assert {answer.node for answer in answers} <= {"n1", "n3"} and len(answers) == 20
+
+
+async def test_query_many_that_nobody_answers_ends_in_time_and_leaves_nothing_behind(
+    cluster: FakeCluster, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = client._keeper.link
+    assert link is not None
+    monkeypatch.setattr(link, "write", lambda messages: None)
+    with pytest.raises(NotSent, match=r"no answer within 0\.05 s"):
+        await client.query_many([("size",)] * 3, timeout=0.05)
+    with pytest.raises(NotSent, match=r"no answer within 0\.05 s"):
+        await client.query("size", timeout=0.05)
+    asking = asyncio.ensure_future(client.query_many([("size",)] * 3))
+    await asyncio.sleep(0.01)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    assert not client._questions.busy
 
 
 async def test_status_and_gaps_ask_every_node_and_say_who_is_down(tmp_path: Path) -> None:

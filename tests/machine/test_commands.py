@@ -53,6 +53,29 @@ def test_nesting_is_bounded_exactly(container: str) -> None:
         decode_commands_untrusted(msgpack.packb(["a", nested(COMMAND_DEPTH_MAX, container)]), 1)
 
 
+VALUES = st.recursive(
+    st.none() | st.integers(-5, 300) | st.text(max_size=3) | st.binary(max_size=300),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=2),
+    max_leaves=6,
+)
+
+
+@given(st.lists(st.lists(VALUES, min_size=1, max_size=3) | VALUES, min_size=1, max_size=4), st.data())
+def test_every_way_to_tell_the_nesting_agrees(commands: list[Any], data: st.DataObject) -> None:
+    depth = data.draw(st.integers(0, COMMAND_DEPTH_MAX + 2))
+    commands[data.draw(st.integers(0, len(commands) - 1))] = [
+        "deep",
+        nested(depth),
+        bytes(data.draw(st.integers(0, 900))),
+    ]
+    payload = b"".join(map(msgpack.packb, commands))
+    if depth < COMMAND_DEPTH_MAX:
+        assert decode_commands_untrusted(payload, len(commands)) == commands
+    else:
+        with pytest.raises(DecodeError, match="nested"):
+            decode_commands_untrusted(payload, len(commands))
+
+
 def test_many_shallow_containers_and_bytes_that_look_like_some_are_fine() -> None:
     command = ["a", [[]] * 500, bytes(range(128, 160)) * 50]
     assert decode_commands_untrusted(msgpack.packb(command), 1) == [command]

@@ -3,11 +3,16 @@
 import struct
 from collections.abc import Callable
 from hashlib import blake2b
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mcast.errors import Halted, QueryFailed, Refused
+from mcast.machine import engine
 from mcast.machine.canonical import decode_plain, encode_ordered
+from mcast.machine.commands import encode_command
 from mcast.machine.engine import Engine
 from mcast.machine.executor import UNKNOWN_COMMAND
 from mcast.machine.outcomes import decode_outcomes_untrusted
@@ -165,6 +170,38 @@ def test_hostile_payloads_are_outcomes(log: Log) -> None:
     [applied] = log.add(encode_record(RecordKind.COMMANDS, 3, session, 1, 1, b"\xc1\xc1\xc1"))
     assert [outcome.error for outcome in decode_outcomes_untrusted(applied.outcomes)] == ["DecodeError"] * 3
     assert log.outcomes(session, 4, ("nothing", 1))[0].error == UNKNOWN_COMMAND
+
+
+PAYLOADS = st.one_of(
+    st.lists(st.sampled_from([("note", 1), ("all",), ("refuse", "no"), ("fail", "key"), ("nothing",)]), max_size=3)
+    .map(lambda commands: b"".join(encode_command(*map(str, command)) for command in commands)),
+    st.binary(max_size=8),
+)  # fmt: skip
+RECORDS = st.builds(
+    lambda kind, count, request, back, payload: encode_record(kind, count, 2, request, max(0, request - back), payload),
+    st.sampled_from([RecordKind.COMMANDS] * 4 + [RecordKind.NOOP, RecordKind.FRAGMENT, RecordKind.EPOCH_START]),
+    st.integers(1, 3), st.integers(1, 8), st.integers(-1, 4), PAYLOADS,
+)  # fmt: skip
+
+
+@given(st.lists(st.tuples(st.lists(RECORDS, min_size=1, max_size=2), st.integers(0, 1), st.binary(max_size=1))))
+def test_a_frame_of_one_record_is_applied_as_any_other(drawn: list[tuple[list[bytes], int, bytes]]) -> None:
+    told: list[list[Any]] = []
+    for quick in (True, False):
+        log = Log(Engine(Notebook()))
+        heard: list[Any] = []
+        log.engine.on_frame = lambda frame, outcomes, heard=heard: heard.append((frame, outcomes))
+        log.add(GENESIS)
+        assert log.open() == 2
+        with pytest.MonkeyPatch.context() as patch:
+            if not quick:
+                patch.setattr(engine, "sole_commands_untrusted", lambda body: None)
+            for records, missing, tail in drawn:
+                count = sum(int.from_bytes(one[4:8], "big") for one in records) + missing
+                heard.append(log.add(*records, tail, count=count))
+                heard.append((log.engine.result_chain, log.engine.digest(), log.engine.mid_command))
+        told.append(heard)
+    assert told[0] == told[1]
 
 
 @pytest.mark.parametrize("body", [b"\xff" * 50, b"\x01", EPOCH_START + b"\x01"])

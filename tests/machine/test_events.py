@@ -55,8 +55,7 @@ class Log:
         self.frames.append(make_frame(epoch, last + 1, count, last, 1_000 * (last + 1), chain, data))
         self._engine.apply(self.frames[-1:])
 
-    def _applied(self, frame: Frame, outcomes: list[bytes]) -> None:
-        packed = b"".join(outcomes)
+    def _applied(self, frame: Frame, packed: bytes) -> None:
         self.outcomes += decode_events_untrusted(len(packed).to_bytes(4, "big") + packed)[0]
 
     def read(self, first: int = 1, start: int = 0) -> list[Event]:

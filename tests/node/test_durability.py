@@ -24,6 +24,7 @@ class Disk:
         self.may_sync.set()
         self.synced = threading.Event()
         self.full = False
+        self.uncuttable = False
         self.failing = False
         self.sync_threads: set[int] = set()
 
@@ -44,6 +45,8 @@ class Disk:
         return 0
 
     def truncate(self, last: int) -> None:
+        if self.uncuttable:
+            raise DiskFull("no space", "free some")
         self.done.append(("truncate", last))
 
     def write_meta(self, meta: Meta) -> None:
@@ -52,6 +55,8 @@ class Disk:
         self.done.append(("meta", meta.promised))
 
     def clear_suspect(self) -> None:
+        if self.full:
+            raise DiskFull("no space", "free some")
         self.done.append(("trusted",))
 
 
@@ -189,6 +194,56 @@ def test_a_truncation_below_the_journals_end_drops_all_that_a_full_disk_refused(
     commit.truncate(2, 3)
     assert disk.done == [("truncate", 3)]
     assert not commit.full and commit.take_completed() == [2]
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_a_truncation_that_a_full_disk_refuses_waits_and_what_follows_it_waits_with_it(
+    disk: Disk, always: bool
+) -> None:
+    commit = start(disk, always=always)
+    disk.uncuttable = True
+    commit.truncate(1, 4)
+    commit.append(2, frames(5))  # the old event 5 still stands there
+    commit.retry()
+    assert (commit.full, commit.take_completed(), disk.done) == (True, [], [])
+    disk.uncuttable = False
+    commit.retry()
+    completed = commit.take_completed()
+    while len(completed) < 2:
+        completed += until_synced(disk, commit)
+    assert completed == [1, 2] and not commit.full
+    assert [step for step in disk.done if step[0] != "sync"] == [("truncate", 4), ("append", 5, 5)]
+    commit.close()
+
+
+def test_truncations_that_a_full_disk_refuses_become_the_deepest_of_them(disk: Disk) -> None:
+    commit = start(disk, always=False)
+    disk.uncuttable = True
+    commit.truncate(1, 9)
+    commit.append(2, frames(10))
+    commit.append(3, frames(11))
+    commit.truncate(4, 10)  # within what waits
+    assert commit.take_completed() == []
+    commit.truncate(5, 6)  # below it
+    commit.append(6, frames(7))
+    commit.truncate(7, 7)
+    assert commit.full and commit.take_completed() == []
+    disk.uncuttable = False
+    commit.retry()
+    assert commit.take_completed() == [1, 4, 5, 7, 6]
+    assert disk.done == [("truncate", 6), ("append", 7, 7)]
+
+
+def test_a_cleared_suspicion_is_noted_when_there_is_room(disk: Disk) -> None:
+    commit = start(disk, always=False)
+    disk.full = True
+    commit.clear_suspect()
+    commit.retry()
+    assert (commit.full, disk.done) == (True, [])
+    disk.full = False
+    commit.retry()
+    commit.retry()
+    assert (commit.full, disk.done) == (False, [("trusted",)])
 
 
 def test_a_disk_that_stays_full_fails_at_a_bound(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from mcast import limits
 from mcast.client.client import connect
+from mcast.clock import monotonic_s
 from mcast.errors import ConfigError, EnvironmentProblem, NotSent, Refused, Unknown
 from mcast.machine.kv import KeyValue
 from mcast.node import connection as connection_module
@@ -276,10 +277,31 @@ async def test_a_full_backlog_stops_reading_and_says_that_the_node_lives(
     assert (await raw.message())[0] == StreamKind.OPENED
     raw.send(pack_message(StreamKind.PING, Ping(77)))
     for _ in range(2):
-        assert await raw.message() == (StreamKind.PONG, Ping(0))
+        assert await pong(raw) == 0
     cluster.shells["n1"].replica.backlog_bytes = 0
-    while (item := await raw.message()) != (StreamKind.PONG, Ping(77)):
-        assert item == (StreamKind.PONG, Ping(0))
+    while number := 77 - await pong(raw):
+        assert number == 77
+
+
+async def pong(raw: Raw) -> int:
+    """The id of the PONG that comes next."""
+    kind, message = await raw.message()
+    assert kind == StreamKind.PONG
+    return int(message.id)
+
+
+async def test_a_pong_says_how_long_ago_the_node_was_in_touch(
+    cluster: FakeCluster, gateways: dict[str, Gateway]
+) -> None:
+    raw = await Raw.open(cluster, "n1", hello())
+    for proven, least, most in (((0, monotonic_s() - 7), 7_000, 8_000), ((0, monotonic_s()), 0, 900), (None, 0, 5_000)):
+        cluster.shells["n1"].replica.proven = proven
+        raw.send(pack_message(StreamKind.PING, Ping(1)))
+        _, message = await raw.message()
+        assert least <= message.alone_ms <= most
+    gateways["n1"]._started_s -= 60
+    raw.send(pack_message(StreamKind.PING, Ping(2)))
+    assert (await raw.message())[1].alone_ms >= 60_000, "it never was, since it started"
 
 
 async def test_a_clients_unanswered_bytes_are_bounded(
@@ -307,7 +329,7 @@ async def test_a_session_moves_with_its_client(cluster: FakeCluster, gateways: d
     kind, result = await new.message()
     assert (kind, result.request, result.seq) == (StreamKind.RESULT, 1, 2)
     old.send(pack_message(StreamKind.PING, Ping(5)))
-    assert await old.message() == (StreamKind.PONG, Ping(5)), "no RESULT before it"
+    assert await pong(old) == 5, "no RESULT before it"
 
 
 async def test_a_port_in_use_and_a_foreign_address_are_explained(tmp_path: Path, cluster: FakeCluster) -> None:

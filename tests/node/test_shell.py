@@ -151,6 +151,38 @@ async def test_what_one_turn_submits_leaves_in_one_send(tmp_path: Path, running:
     assert sum(streamed) < 5, "thirty small records fill two frames"
 
 
+async def test_what_comes_alone_is_numbered_and_streamed_in_the_same_turn(
+    tmp_path: Path, running: AsyncExitStack
+) -> None:
+    watch = await start(running, config(tmp_path))
+    await watch.ruling()
+    session = await open_session(watch)
+    for request in (1, 2):
+        await asyncio.sleep(0.01)
+        before = watch.shell.engine.applied_seq
+        watch.shell.submit([commands(session, request, [["incr", "k", 1]])])
+        assert watch.shell.engine.applied_seq == before + 1
+
+
+async def test_what_a_callback_submits_waits_for_its_end(tmp_path: Path, running: AsyncExitStack) -> None:
+    watch = await start(running, config(tmp_path))
+    await watch.ruling()
+    session = await open_session(watch)
+    during: list[int] = []
+
+    def applied(applied: list[Applied]) -> None:
+        if not during:
+            during.append(watch.shell.engine.applied_seq)
+            watch.shell.submit([commands(session, 2, [["incr", "k", 1]])])
+            during.append(watch.shell.engine.applied_seq)
+
+    watch.shell.on_applied.append(applied)
+    await asyncio.sleep(0.01)
+    watch.shell.submit([commands(session, 1, [["incr", "k", 1]])])
+    await watch.until(lambda: watch.shell.engine.applied_seq > during[0])
+    assert during[0] == during[1]
+
+
 async def test_a_node_that_does_not_rule_takes_nothing(tmp_path: Path, running: AsyncExitStack) -> None:
     watch = await start(running, config(tmp_path, 3), "n2")
     assert not watch.shell.submit([(b"record",)])

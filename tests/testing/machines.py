@@ -1,6 +1,8 @@
-"""Machines for the tests of `mcast.testing`: one honest, one that depends on hashing."""
+"""Machines for the tests of `mcast.testing`: honest ones, one that depends on hashing, one with a wrong run handler."""
 
-from mcast.machine.api import Context, Rejected, StateMachine, command, query
+from typing import Any
+
+from mcast.machine.api import Context, Rejected, Run, StateMachine, command, query
 
 
 class Accounts(StateMachine):
@@ -40,3 +42,38 @@ class Hashing(StateMachine):
     @query
     def first(self) -> str:
         return self.seen[0]
+
+
+class Poll(StateMachine):
+    version = 1
+
+    def __init__(self) -> None:
+        self.votes: dict[str, int] = {}
+
+    @command
+    def vote(self, ctx: Context, name: str, number: int = 1) -> int:
+        if name == "odd":
+            raise Rejected("odd")
+        self.votes[name] = self.votes.get(name, 0) + number
+        return self.votes[name]
+
+    @vote.run
+    def vote_all(self, run: Run, names: tuple[str, ...], numbers: tuple[int, ...]) -> Any:
+        if "odd" in names:
+            return NotImplemented
+        sums = []
+        for name, number in zip(names, numbers, strict=True):
+            self.votes[name] = self.votes.get(name, 0) + number
+            sums.append(self.votes[name])
+        return sums
+
+
+class Hasty(Poll):
+    @Poll.vote.run
+    def vote_all(self, run: Run, names: tuple[str, ...], numbers: tuple[int, ...]) -> Any:
+        """Takes odd votes too."""
+        sums = []
+        for name, number in zip(names, numbers, strict=True):
+            self.votes[name] = self.votes.get(name, 0) + number
+            sums.append(self.votes[name])
+        return sums

@@ -10,10 +10,13 @@ from mcast.wire.records import (
     CLIENT_KINDS,
     FRAGMENT_HEADER_BYTES,
     RECORD_HEADER_BYTES,
+    Record,
     RecordKind,
     decode_fragment_untrusted,
     decode_records_untrusted,
     encode_record,
+    list_records_untrusted,
+    sole_commands_untrusted,
     split_fragments,
 )
 from tests.wire.strategies import records
@@ -41,6 +44,44 @@ def test_a_cut_run_is_refused_unless_cut_between_records(encoded: list[bytes], d
     else:
         with pytest.raises(DecodeError):
             list(decode_records_untrusted(whole[:cut]))
+
+
+bodies = st.one_of(
+    st.binary(max_size=120),
+    st.lists(records, max_size=3).map(b"".join),
+    st.tuples(records, st.integers(0, 40), st.integers(0, 255)).map(
+        lambda drawn: bytes(drawn[2] if at == drawn[1] else byte for at, byte in enumerate(drawn[0]))
+    ),
+    st.tuples(st.lists(records, min_size=1, max_size=2).map(b"".join), st.binary(max_size=3)).map(b"".join),
+)
+
+
+@given(bodies)
+def test_all_ways_to_decode_agree(body: bytes) -> None:
+    given_before: list[Record] = []
+    flaw = ""
+    try:
+        for record in decode_records_untrusted(body):
+            given_before.append(record)
+        assert list_records_untrusted(body) == given_before
+    except DecodeError as error:
+        flaw = str(error)
+        with pytest.raises(DecodeError) as caught:
+            list_records_untrusted(body)
+        assert str(caught.value) == flaw
+    sole = sole_commands_untrusted(body)
+    if not flaw and [record.kind for record in given_before] == [RecordKind.COMMANDS]:
+        assert sole == given_before[0][1:5] and body[RECORD_HEADER_BYTES:] == given_before[0].payload
+    else:
+        assert sole is None
+
+
+def test_records_before_a_bad_one_are_given() -> None:
+    good = encode_record(RecordKind.NOOP, 1, 2, 3, 3, b"")
+    decoding = decode_records_untrusted(good + b"bad")
+    assert next(decoding).session == 2
+    with pytest.raises(DecodeError):
+        next(decoding)
 
 
 @given(st.binary(max_size=200))

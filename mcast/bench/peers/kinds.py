@@ -1,0 +1,87 @@
+"""Who can take part: what each system's acknowledgement means, whether it is here, and how it is installed."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mcast.bench.peers.peer import Peer
+
+OURS: Final = "mcast"
+OURS_SYNCED: Final = "mcast-synced"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """One system: how the table calls it, and what its numbers mean."""
+
+    title: str
+    acknowledged: str
+    """What its client knows of an event that is acknowledged."""
+    beside: str = OURS
+    """Which of our own settings does the nearest to the same work."""
+    install: str = ""
+    programs: Sequence[str] = ()
+    packages: Sequence[str] = ()
+    module: str
+
+    def missing(self) -> str | None:
+        """What it lacks on this machine; None if nothing."""
+        lacks = [name for name in self.programs if shutil.which(name) is None]
+        lacks += [name for name in self.packages if importlib.util.find_spec(name) is None]
+        return ", ".join(lacks) or None
+
+    def running(self, folder: Path) -> AbstractContextManager[Peer]:
+        """It, started in `folder` and ready; ended with all its processes when the context is."""
+        open_it: Callable[[Path], AbstractContextManager[Peer]]
+        name, _, attribute = self.module.partition(":")
+        open_it = getattr(importlib.import_module(name), attribute or "running")
+        return open_it(folder)
+
+
+KINDS: Final[Mapping[str, Kind]] = {
+    OURS: Kind(
+        title="mcast, sync os", module="mcast.bench.peers.ours:running_unsynced",
+        acknowledged="a majority has it in its journal, and the sequencer's node has applied it",
+    ),
+    OURS_SYNCED: Kind(
+        title="mcast, sync always", module="mcast.bench.peers.ours:running_synced", beside=OURS_SYNCED,
+        acknowledged="a majority has synced it to disk, and the sequencer's node has applied it",
+    ),
+    "redis": Kind(
+        title="Redis Streams, one master", module="mcast.bench.peers.redis",
+        acknowledged="the one master has it in memory; no copy is awaited",
+        programs=["redis-server"], packages=["hiredis"], install="apt install redis-server; pip install hiredis",
+    ),
+    "pysyncobj": Kind(
+        title="PySyncObj, in memory", module="mcast.bench.peers.pysyncobj",
+        acknowledged="a majority has it in memory, and the leader has applied it",
+        packages=["pysyncobj"], install="pip install PySyncObj",
+    ),
+    "nats": Kind(
+        title="NATS JetStream R3, file", module="mcast.bench.peers.nats",
+        acknowledged="a majority has it in a file, synced every two minutes",
+        programs=["nats-server"], install="apt install nats-server",
+    ),
+    "etcd": Kind(
+        title="etcd, fsync", module="mcast.bench.peers.etcd", beside=OURS_SYNCED,
+        acknowledged="a majority has synced it to disk, and one member has applied it",
+        programs=["etcd"], install="apt install etcd-server",
+    ),
+    "corosync": Kind(
+        title="Corosync CPG", module="mcast.bench.peers.corosync",
+        acknowledged="its sender has had it back in the agreed order; no other copy is awaited",
+        programs=["corosync", "ip", "unshare"], install="apt install corosync libcpg4 iproute2 util-linux; run as root",
+    ),
+    "pipes": Kind(
+        title="three pipes, no agreement", module="mcast.bench.peers.pipes", beside="pipes",
+        acknowledged="nothing; it is in pipes to three processes: what the measuring itself can do",
+    ),
+}  # fmt: skip
+USUAL: Final = tuple(name for name in KINDS if name != "pipes")

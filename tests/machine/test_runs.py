@@ -1,0 +1,216 @@
+"""Run handlers: registered beside their command, and never to be told from it by what they come to."""
+
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcast.errors import Halted
+from mcast.machine.api import Context, Rejected, Run, StateMachine, command
+from mcast.machine.canonical import digest
+from mcast.machine.executor import RUN_MIN, Executor
+from mcast.machine.kv import INTEGER_MAX, KeyValue
+from mcast.machine.outcomes import UNPACKABLE, Outcome, decode_outcomes_untrusted
+
+
+class Counter(StateMachine):
+    """What its run handler does is told by the first command's argument."""
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+
+    @command
+    def add(self, ctx: Context, what: Any, by: int = 7) -> int:
+        self.calls.append([what, by])
+        return ctx.seq
+
+    @add.run
+    def add_all(self, run: Run, whats: tuple[Any, ...], amounts: tuple[int, ...]) -> Any:
+        what = whats[0]
+        if what == "decline":
+            return NotImplemented
+        self.calls.append([run.seq, run.time, run.count, list(whats), list(amounts)])
+        if what == "raise":
+            raise {"key": KeyError, "reject": Rejected, "memory": MemoryError, "exit": SystemExit}[whats[1]]("why")
+        if what == "return":
+            return whats[1]
+        if what == "alike":
+            return run.alike(whats[1])
+        return [{"no": Rejected("no"), "bad": ValueError("at 0x7f"), "odd": {1}}.get(one, one) for one in whats]
+
+    @command
+    def other(self, ctx: Context) -> None: ...
+
+
+def outcomes_of(machine: StateMachine, *commands: Any, runs: bool = True) -> list[Outcome]:
+    executor = Executor(machine, runs=runs)
+    executor.context.enter(1, 55)
+    return decode_outcomes_untrusted(executor.run(b"".join(map(msgpack.packb, commands)), len(commands), 40))
+
+
+def run_of(*whats: Any) -> list[list[Any]]:
+    return [["add", what] for what in [*whats, *range(RUN_MIN - len(whats))]]
+
+
+def test_a_run_comes_as_columns_with_defaults_filled_in() -> None:
+    machine = Counter()
+    assert outcomes_of(machine, *run_of()) == [Outcome("ok", number, None) for number in range(RUN_MIN)]
+    assert machine.calls == [[40, 55, RUN_MIN, list(range(RUN_MIN)), [7] * RUN_MIN]]
+    outcomes_of(machine, *[["add", 1, 2]] * RUN_MIN)
+    assert machine.calls[1][-1] == [2] * RUN_MIN
+
+
+def test_who_declines_gets_the_commands_one_at_a_time() -> None:
+    machine = Counter()
+    values = [outcome.value for outcome in outcomes_of(machine, *run_of("decline"))]
+    assert values == list(range(40, 40 + RUN_MIN)) and len(machine.calls) == RUN_MIN
+
+
+def test_outcomes_of_a_run_are_of_every_kind() -> None:
+    first, second, third, *rest = outcomes_of(Counter(), *run_of("no", "bad", "odd"))
+    assert (first, second) == (Outcome("rejected", None, "no"), Outcome("failed", None, "ValueError"))
+    assert third == Outcome("failed", None, UNPACKABLE)
+    assert [outcome.value for outcome in rest] == list(range(RUN_MIN - 3))
+
+
+@pytest.mark.parametrize("value", [None, 1, "text", [1, {"b": 1, "a": 2}]])
+def test_all_alike(value: Any) -> None:
+    assert outcomes_of(Counter(), *run_of("alike", value)) == [Outcome("ok", value, None)] * RUN_MIN
+
+
+def test_returning_nothing_is_none_for_each() -> None:
+    assert outcomes_of(Counter(), *run_of("return", None)) == [Outcome("ok", None, None)] * RUN_MIN
+
+
+@pytest.mark.parametrize("returned", [[], [1] * (RUN_MIN + 1), 7, "x" * RUN_MIN, {str(n): n for n in range(RUN_MIN)}])
+def test_anything_but_an_outcome_each_fails_all_of_them(returned: Any) -> None:
+    assert set(outcomes_of(Counter(), *run_of("return", returned))) == {Outcome("failed", None, "WrongRunOutcomes")}
+
+
+@pytest.mark.parametrize(
+    ("how", "outcome"),
+    [
+        ("key", Outcome("failed", None, "KeyError")), ("exit", Outcome("failed", None, "SystemExit")),
+        ("reject", Outcome("rejected", None, "why")),
+    ],
+)  # fmt: skip
+def test_raising_fails_all_of_them_alike(how: str, outcome: Outcome) -> None:
+    assert outcomes_of(Counter(), *run_of("raise", how)) == [outcome] * RUN_MIN
+
+
+def test_memory_halts() -> None:
+    with pytest.raises(Halted, match="event 40: MemoryError"):
+        outcomes_of(Counter(), *run_of("raise", "memory"))
+
+
+@pytest.mark.parametrize(
+    "stranger", [["add"], ["add", 1, 2, 3], ["add", 1, 2], "ad", {"add": 1, "x": 2}, None, [], [["add"], 1], 7]
+)
+def test_a_record_that_is_not_of_one_kind_is_cut_or_run_one_at_a_time(stranger: Any) -> None:
+    commands = [*run_of(), ["other"], stranger, ["other"], *run_of(), *run_of(), *run_of()]
+    machine = Counter()
+    outcomes = outcomes_of(machine, *commands)
+    alone = Counter()
+    wanted = outcomes_of(alone, *commands, runs=False)
+    assert [outcome.kind for outcome in outcomes] == [outcome.kind for outcome in wanted]
+    assert len(machine.calls) <= len(alone.calls)
+
+
+def test_long_stretches_of_a_mixed_record_are_taken_at_once() -> None:
+    machine = Counter()
+    outcomes_of(machine, *run_of(), ["other"], *run_of(), *run_of(), ["other"])
+    assert [call[0] for call in machine.calls] == [40, 40 + RUN_MIN + 1]
+    assert [call[2] for call in machine.calls] == [RUN_MIN, 2 * RUN_MIN]
+
+
+def test_a_subclass_with_another_command_has_no_run_handler_for_it() -> None:
+    class Other(Counter):
+        @command
+        def add(self, ctx: Context, what: Any, by: int = 7) -> int:
+            return -1
+
+    class Third(Counter):
+        @Counter.add.run
+        def add_all(self, run: Run, whats: tuple[Any, ...], amounts: tuple[int, ...]) -> Any:
+            return run.alike(-3)
+
+    assert (Counter.runs(), Other.runs(), Third.runs()) == ({"add": "add_all"}, {}, {"add": "add_all"})
+    assert {outcome.value for outcome in outcomes_of(Other(), *run_of())} == {-1}
+    assert {outcome.value for outcome in outcomes_of(Third(), *run_of())} == {-3}
+
+
+def _too_few(self: object, run: Run, whats: object) -> None: ...
+def _keyword(self: object, run: Run, whats: object, *, amounts: object) -> None: ...
+async def _coroutine(self: object, run: Run, whats: object, amounts: object) -> None: ...
+def _many(self: object, run: Run, *columns: object) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("handler", "words"),
+    [
+        (_too_few, "takes (self, run) and 2 columns"), (_keyword, "takes (self, run) and 2 columns"),
+        (_many, "takes (self, run) and 2 columns"), (_coroutine, "plain method"), (len, "plain method"),
+    ],
+)  # fmt: skip
+def test_a_method_that_no_run_can_call_is_refused(handler: Any, words: str) -> None:
+    with pytest.raises(TypeError) as refused:
+        Counter.add.run(handler)
+    assert words in str(refused.value)
+
+
+def test_names_and_owners_are_checked_when_the_class_is_defined() -> None:
+    def add(self: object, run: Run, whats: object, amounts: object) -> None: ...
+    def one(self: object, run: Run, whats: object, amounts: object) -> None: ...
+    def two(self: object, run: Run, whats: object, amounts: object) -> None: ...
+    @command
+    def spread(self: object, ctx: Context, *words: str) -> None: ...
+
+    with pytest.raises(TypeError, match="a name of its own"):
+        Counter.add.run(add)
+    with pytest.raises(TypeError, match="any number of arguments"):
+        spread.run(one)
+    with pytest.raises(TypeError, match="another add than this class has"):
+        type("Stranger", (StateMachine,), {"one": Counter.add.run(one)})
+    with pytest.raises(TypeError, match="has the run handler one already"):
+        type("Twice", (Counter,), {"one": Counter.add.run(one), "two": Counter.add.run(two)})
+    with pytest.raises(TypeError, match="overrides a run handler"):
+        type("Bare", (Counter,), {"add_all": lambda self, run, whats, amounts: None})
+
+
+KEYS: st.SearchStrategy[Any] = st.sampled_from(["a", "b", "c", "list", "top", "low"]) | st.sampled_from(
+    [1, True, None, 1.0, b"a", ["a"], {}]
+)
+AMOUNTS: st.SearchStrategy[Any] = st.integers(-3, 3) | st.sampled_from(
+    [INTEGER_MAX, -INTEGER_MAX, True, 1.5, "1", None, [1], 2**64 - 1]
+)
+ODD = st.sampled_from(
+    [["incr"], ["incr", "a", 1, 2], ["nothing", "a"], [], None, "in", 7, {"incr": 1, "a": 2}, [["incr"]]]
+)
+INCR = st.tuples(st.just("incr"), KEYS, AMOUNTS).map(list)
+GOOD = st.tuples(st.just("incr"), st.sampled_from(["a", "b", "new"]), st.integers(0, 9)).map(list)
+SET = st.tuples(st.just("set"), KEYS, AMOUNTS).map(list)
+STRETCHES = st.lists(
+    st.sampled_from([INCR, GOOD, SET, GOOD.map(lambda one: one[:2]), INCR | SET | ODD]).flatmap(
+        lambda kind: st.lists(kind, min_size=1, max_size=2 * RUN_MIN)
+    ),
+    min_size=1, max_size=4,
+)  # fmt: skip
+BEFORE = [["set", "list", []], ["set", "top", INTEGER_MAX - 1], ["set", "low", -INTEGER_MAX], ["delete", "new"]]
+
+
+@given(STRETCHES, st.booleans())
+def test_key_value_comes_to_the_same_in_runs_and_one_at_a_time(stretches: list[list[Any]], scanned: bool) -> None:
+    commands = [one for stretch in stretches for one in stretch]
+    payload = b"".join(map(msgpack.packb, commands))
+    came_to = []
+    for runs in (True, False):
+        machine = KeyValue()
+        executor = Executor(machine, runs=runs)
+        executor.run(b"".join(map(msgpack.packb, BEFORE)), len(BEFORE), 1)
+        if scanned:
+            machine.scan()
+        packed = executor.run(payload, len(commands), 1 + len(BEFORE))
+        came_to.append((packed, list(machine._items), digest(machine.snapshot()), machine.scan("", 10_000)))
+    assert came_to[0] == came_to[1]
