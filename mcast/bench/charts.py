@@ -40,9 +40,15 @@ class Chart:
 
 def rows(document: Document) -> list[dict[str, Scalar]]:
     """One row for each single run: the workload's columns, then the run's, nested names joined by dots."""
-    [runs] = [document[name] for name in RUNS if name in document]
     common = {"bench": document["bench"], **_flat(document["workload"], "workload.")}
-    return [{**common, "run": number, **_flat(run)} for number, run in enumerate(runs, start=1)]
+    return [{**common, "run": number, **_flat(run)} for number, run in enumerate(runs_of(document), start=1)]
+
+
+def runs_of(document: Document) -> list[Document]:
+    """The document's single runs."""
+    [runs] = [document[name] for name in RUNS if name in document]
+    assert isinstance(runs, list)
+    return runs
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:

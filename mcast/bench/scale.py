@@ -152,6 +152,7 @@ def _point(
         "events": runs[0]["events"],
         "events_per_s": spread([one["events_per_s"] for one in runs]),
         "pace": spread([rate / other for rate, other in rates], 4) if len(rates) == len(runs) else None,
+        "others_busy": max((one["others_busy"] or 0.0 for one in runs), default=0.0),
         "lost": spread([one["lost"] for one in runs]),
         **{
             role: {figure: _spread_known([one[role][figure] for one in roles]) for figure in FIGURES}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -87,8 +87,8 @@ def machine_busy_s() -> float | None:
 def used(before: Reading, after: Reading, events: int) -> dict[str, Any]:
     """What it took in between: `per_event` by process, and `busy`: the share of one processor that each used.
 
-    `machine_busy` is the share of all processors that anything used, other programs included; `rss_mib` is each
-    process's memory at the end.
+    `machine_busy` is the share of all processors that anything used, `others_busy` that of programs other than these;
+    `rss_mib` is each process's memory at the end.
     """
     seconds = max(after.at_s - before.at_s, 1e-9)
     per_event: dict[str, Counts] = {}
@@ -105,8 +105,19 @@ def used(before: Reading, after: Reading, events: int) -> dict[str, Any]:
         busy[name] = None if cpu is None else round(cpu / seconds, 3)
     whole = _minus(after.busy_s, before.busy_s)
     machine_busy = None if whole is None else round(whole / seconds / (os.cpu_count() or 1), 3)
-    memory = {name: now["rss_mib"] for name, now in after.processes.items()}
-    return {"per_event": per_event, "busy": busy, "machine_busy": machine_busy, "rss_mib": memory}
+    return {
+        "per_event": per_event, "busy": busy, "machine_busy": machine_busy,
+        "others_busy": others_busy(machine_busy, busy.values()),
+        "rss_mib": {name: now["rss_mib"] for name, now in after.processes.items()},
+    }  # fmt: skip
+
+
+def others_busy(machine_busy: float | None, busy: Iterable[float | None]) -> float | None:
+    """The share of all processors that programs other than these used; None where that is not known."""
+    known = [share for share in busy if share is not None]
+    if machine_busy is None or not known:
+        return None
+    return round(max(machine_busy - sum(known) / (os.cpu_count() or 1), 0.0), 3)
 
 
 def _minus(now: float | None, then: float | None) -> float | None:

@@ -4,7 +4,7 @@ from mcast.bench import query
 from mcast.bench.query import Workload
 
 DOCUMENT = {"bench", "machine", "gso", "workload", "sequencer", "answers_per_s", "replicas", "rounds"}
-REPLICA = {"answers_per_s", "answers", "took_us", "per_event", "busy", "machine_busy", "rss_mib"}
+REPLICA = {"answers_per_s", "answers", "took_us", "per_event", "busy", "machine_busy", "others_busy", "rss_mib"}
 
 
 @pytest.mark.parametrize("level", ["session", "linearizable"])

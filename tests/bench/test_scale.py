@@ -54,7 +54,7 @@ async def test_observers_are_measured_beside_the_members() -> None:
     assert alone["observers"]["cpu_us"] is None
     assert beside["observers"]["cpu_us"]["median"] > 0
     for point in document["points"]:
-        assert set(point) == {"value", "broken", "events", "events_per_s", "pace", "lost", *ROLES}
+        assert set(point) == {"value", "broken", "events", "events_per_s", "pace", "others_busy", "lost", *ROLES}
         assert set(point["sequencer"]) == set(FIGURES)
         assert point["sequencer"]["datagrams_sent"]["median"] > 0
     assert alone["pace"] == {"median": 1.0, "min": 1.0, "max": 1.0}

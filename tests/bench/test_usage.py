@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from mcast.bench.usage import COUNTED, Reading, machine_busy_s, of_process, own, used
+from mcast.bench.usage import COUNTED, Reading, machine_busy_s, of_process, others_busy, own, used
 
 COSTS = ("cpu_us", "user_us", "system_us", "switches", *COUNTED)
 
@@ -46,9 +46,18 @@ def test_what_was_used_is_told_for_one_event_and_as_a_share_of_a_processor() -> 
     assert told["per_event"]["n1"]["receives"] is None
     assert told["busy"] == {"n1": 0.5}
     assert told["rss_mib"] == {"n1": 12.0}
+    assert told["others_busy"] == pytest.approx(1 - 0.5 / (os.cpu_count() or 1), abs=0.001)
     assert told["machine_busy"] == 1.0
 
 
 def test_what_a_system_does_not_tell_is_none() -> None:
     told = used(reading(10.0, None, None, 0), reading(11.0, None, None, 0), 10)
     assert (told["per_event"]["n1"]["cpu_us"], told["busy"]["n1"], told["machine_busy"]) == (None, None, None)
+
+
+def test_others_have_what_is_left() -> None:
+    count = os.cpu_count() or 1
+    assert others_busy(0.75, [0.25 * count, None]) == 0.5
+    assert others_busy(0.1, [0.2 * count]) == 0.0
+    assert others_busy(None, [0.1]) is None
+    assert others_busy(0.5, [None]) is None

@@ -8,10 +8,11 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mcast.cli.bench.running import Wanted
+from mcast.cli.bench.running import Wanted, run
 from mcast.cli.exits import ExitCode
 from mcast.errors import ConfigError
 from tests.bench.children import descendants, lives, words
@@ -99,3 +100,27 @@ def test_what_cannot_be_written_is_told_before_anything_is_measured(tmp_path: Pa
         Wanted(True, Path("-"), None).check()
     with pytest.raises(ConfigError, match=r"end it with \.png, \.svg, \.pdf"):
         Wanted(False, None, tmp_path / "x.txt").check()
+
+
+@pytest.mark.parametrize(
+    ("gso", "others", "said"),
+    [
+        (True, [None, 0.05], ""),
+        (
+            True,
+            [0.02, 0.4],
+            "mcast: other programs used 40% of this machine's processors meanwhile: measure again when",
+        ),
+        (False, [None], "mcast: this machine has no segmentation offload (gso: false): a system call for every"),
+    ],
+)
+def test_what_makes_a_number_doubtful_is_told(
+    gso: bool, others: list[float | None], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def measuring() -> dict[str, Any]:
+        return {"gso": gso, "rounds": [{"others_busy": share} for share in others]}
+
+    run(lambda progress: measuring(), lambda document: None, Wanted(True, None, None))
+    told = capsys.readouterr().err
+    assert told.startswith(said)
+    assert bool(told) is bool(said)
