@@ -136,8 +136,12 @@ class Client:
         timeout_s = self.timeout_s if timeout is None else timeout
         call = SingleCall(self._packer.pack_one((name, *args)))
         self._before_enqueue()
+        idle = not self._session.busy and not self._flushing
         self._session.enqueue(call.entry)
-        self._flush_soon()
+        if idle:
+            self._flush()  # what else comes in this turn of the event loop goes together
+        else:
+            self._flush_soon()
         timer = asyncio.get_running_loop().call_later(timeout_s, call.expire, self._keeper.tried)
         try:
             return await call.future
@@ -432,9 +436,10 @@ class Client:
     def _results(self, link: Link, payload: bytes) -> None:
         results = decode_results_untrusted(payload)
         self._answers += 1
-        self._flush_soon()
         if any([self._session.answered(result) for result in results]):
             link.write(pack_run(StreamKind.SUBMIT, self._session.resend()))
+        if self._session.queue:  # there may be room for it now
+            self._flush_soon()
 
     def link_writable(self, link: Link) -> None:
         """The gateway reads again."""

@@ -76,9 +76,9 @@ class RecordResult:
 class Receipts(Sequence[Receipt | None]):
     """List-like: one receipt a command, in input order; None where it is not known.
 
-    Counts cost one look at each record, once. With `keep` false the values are dropped as soon as they are counted, and
-    only the counts, the first and last number and the epoch may be asked for. `on_receipts` is called with the receipts
-    of each record, in input order.
+    Counts cost a look at each record, once. With `keep` false the values are dropped as soon as they are counted, and
+    only the counts, the first and last number and the epoch may be asked for. `on_receipts` is called with each
+    record's receipts, in input order.
     """
 
     def __init__(self, keep: bool = True, on_receipts: Callable[[list[Receipt]], None] | None = None) -> None:

@@ -228,7 +228,7 @@ class Session:
         return group
 
     def _lowest(self) -> int:
-        """The lowest request whose outcome is waited for: numbers only rise, so the first pending one, or the next."""
+        """The lowest request whose outcome is waited for. Numbers only rise: the first pending one, or the next."""
         return next(iter(self.pending), self._next_request)
 
     def _open_group(self) -> bytes:

@@ -330,6 +330,8 @@ class Gateway:
         status = {**self._shell.status(), "queries": self._queries.answered}
         status["refused_connections"] = dict(self._hostile)
         status["clients"], status["clients_max"] = len(self._clients), self.clients_max
+        status["subscribers"], status["subscribers_behind"] = len(self._subscriptions), self._subscriptions.behind
+        status["reused_requests"] = self._submissions.reused
         catching_up = self._fetcher.progress()
         if catching_up is not None:
             status["catch_up"] = catching_up

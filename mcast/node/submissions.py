@@ -38,6 +38,8 @@ class Submissions:
         self._shell = shell
         self._send = send
         self._served = ServedSessions()
+        self.reused = 0
+        """Records refused because their request number had been used for something else."""
 
     @property
     def size(self) -> int:
@@ -136,6 +138,7 @@ class Submissions:
             self._served.forget(served, request)
             if one.mark != _mark(group):
                 status = _REUSED  # what took effect under this number came another way, and is not what waits here
+                self.reused += 1
         elif status == Status.OUT_OF_ORDER:
             if not self._tell_missing(served, one.expected):
                 return None
@@ -144,6 +147,7 @@ class Submissions:
             self._served.forget(served, request)
             if status == Status.EXPIRED and not served.unanswered:
                 self._release(served.connection, one.session)
+            self.reused += status == _REUSED
         return encode_result(one.session, request, one.count, seq, one.epoch, status, one.outcomes)
 
     def _tell_missing(self, served: Served, expected: int) -> bool:

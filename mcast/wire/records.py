@@ -34,7 +34,7 @@ FRAGMENT_HEADER_BYTES: Final = _FRAGMENT.size
 NONCE_BYTES: Final = 16
 _KIND_BITS: Final = 24  # by which the first word holds the kind; nothing else may be in it
 unpack_record_head: Final = _LAYOUT.unpack_from
-"""(buffer, at): the first word, which is COMMANDS_WORD or another kind's; count, session, request, lowest, length."""
+"""(buffer, at): kind and reserved as one word, count, session, request, lowest, length; unchecked."""
 
 
 class RecordKind(IntEnum):
@@ -100,10 +100,10 @@ def list_records_untrusted(body: bytes | memoryview) -> list[Record]:
     return records
 
 
-def sole_commands_untrusted(body: bytes) -> tuple[int, int, int, int] | None:
-    """Of a body that is exactly one good record of COMMANDS: its count, session, request and lowest.
+def sole_commands_untrusted(body: bytes) -> tuple[int, int, int, int, int, bytes] | None:
+    """The fields of the record, where a body is exactly one good record of COMMANDS.
 
-    Its payload is `body[RECORD_HEADER_BYTES:]`. None says nothing about the body: `list_records_untrusted` does.
+    None says nothing about the body: `list_records_untrusted` does.
     """
     if len(body) < RECORD_HEADER_BYTES:
         return None
@@ -114,7 +114,7 @@ def sole_commands_untrusted(body: bytes) -> tuple[int, int, int, int] | None:
         and lowest <= request <= SEQ_MAX - count
         and session <= SEQ_MAX
     ):
-        return count, session, request, lowest
+        return _COMMANDS, count, session, request, lowest, body[RECORD_HEADER_BYTES:]
     return None
 
 
@@ -144,7 +144,8 @@ def _scan(body: bytes | memoryview) -> tuple[list[Record], DecodeError | None]:
 
 _record: Final = partial(tuple.__new__, Record)  # as Record(...), in half the time
 _WORDS: Final = frozenset(kind << _KIND_BITS for kind in RecordKind)
-COMMANDS_WORD: Final = RecordKind.COMMANDS << _KIND_BITS
+_COMMANDS: Final = int(RecordKind.COMMANDS)
+COMMANDS_WORD: Final = _COMMANDS << _KIND_BITS
 
 
 def split_fragments(session: int, request: int, lowest: int, command: bytes, record_max: int) -> list[bytes]:

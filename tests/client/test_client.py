@@ -13,7 +13,7 @@ from mcast.client import client as client_module
 from mcast.client.client import Client, connect
 from mcast.client.receipts import Receipt, Receipts
 from mcast.errors import ConfigError, NotSent, NotYet, QueryFailed, Refused, Unknown
-from mcast.limits import COMMAND_BYTES_MAX
+from mcast.limits import COMMAND_BYTES_MAX, SESSION_PENDING_RECORDS_MAX
 from mcast.machine.api import StateMachine, command, query
 from mcast.machine.kv import KeyValue
 from mcast.node.fake import FakeCluster, serving
@@ -215,7 +215,7 @@ async def test_stream_packs_ahead_only_so_much(
 
     with pytest.raises(Unknown):
         await client.submit_stream(source(), timeout=0.1)
-    assert taken * 500 < 256 * 1_300 + 100_000 + 64 * 1_024 + 1_024 * 600
+    assert taken * 500 < SESSION_PENDING_RECORDS_MAX * 1_300 + 100_000 + 64 * 1_024 + 1_024 * 600 < 20_000 * 500
 
 
 async def test_a_refused_command_ends_a_stream_after_those_before_it_happened(client: Client) -> None:
@@ -354,3 +354,29 @@ async def test_another_cluster_on_that_address_is_named(tmp_path: Path) -> None:
         with pytest.raises(NotSent, match="this is a node of 'lab', not of 'other'"):
             async with connect(foreign, timeout=0.1):
                 pass
+
+
+async def test_a_node_that_dies_while_it_is_dialled_is_not_taken_for_one_with_another_key(tmp_path: Path) -> None:
+    """Without a key file, a connection that ends before the first answer is all there is to tell either by."""
+    config = FakeCluster(tmp_path, KeyValue).config
+    node, closed = config.nodes[0], asyncio.Event()
+
+    def end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+        dying.close()
+        closed.set()
+
+    dying = await asyncio.start_server(end, node.host, node.port)
+    with pytest.raises(NotSent, match="connection refused"):
+        async with connect(config, at=node.id, timeout=0.5, strict=True):
+            raise AssertionError("connected")
+    assert closed.is_set()
+
+
+async def test_a_node_that_ends_every_connection_unheard_may_have_another_key(tmp_path: Path) -> None:
+    config = FakeCluster(tmp_path, KeyValue).config
+    node = config.nodes[0]
+    async with await asyncio.start_server(lambda _, writer: writer.close(), node.host, node.port):
+        with pytest.raises(ConfigError, match="keys differ"):
+            async with connect(config, at=node.id, timeout=0.5, strict=True):
+                raise AssertionError("connected")
