@@ -36,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, help="of faults and load")
     parser.add_argument("--nodes", type=int, choices=range(1, 8), default=3)
     parser.add_argument("--clients", type=int, choices=range(1, 65), default=4, metavar="N")
+    parser.add_argument("--subscribers", type=int, choices=range(33), default=3, metavar="N")
     parser.add_argument("--kinds", default=",".join(KINDS), help="of faults, from %(default)s")
     parser.add_argument("--sync", choices=("always", "os"), default="os")
     parser.add_argument("--profile", choices=("default", "fast"), default="default")
@@ -55,8 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         note(f"outside: on loopback, for {problem}: partitions cut UDP alone")
     folder = options.keep or Path(tempfile.mkdtemp(prefix="mcast-outside-"))
     settings = Options(
-        seconds=options.seconds, seed=options.seed, nodes=options.nodes, clients=options.clients, kinds=kinds,
-        lan=problem is None, sync=options.sync, profile=options.profile, sealed=options.sealed,
+        seconds=options.seconds, seed=options.seed, nodes=options.nodes, clients=options.clients,
+        subscribers=options.subscribers, kinds=kinds, lan=problem is None, sync=options.sync, profile=options.profile,
+        sealed=options.sealed,
     )  # fmt: skip
     try:
         result = asyncio.run(run_outside(settings, folder))

@@ -1,7 +1,8 @@
 """A part of a measurement in a process of its own: what it costs is told apart, and what it does can be ended.
 
-`python -m mcast.bench.job NAME ARGUMENTS` writes JSON lines: {"progress": share} as often as there is news, then
-{"result": {...}} or {"error": "..."}. It ends, with all that it started, when its standard input does.
+`python -m mcast.bench.job NAME ARGUMENTS` writes JSON lines: {"progress": share} as often as there is news, {"ready":
+true} if it must begin together with others (it goes on at a byte on its standard input), then {"result": {...}} or
+{"error": "..."}. It ends, with all that it started, when its standard input does.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from mcast.errors import Error
 
 LINE_BYTES_MAX: Final = 1 << 20
 END_S: Final = 5.0  # for a job to end by itself once it has told its result
+
+_begun = threading.Event()
 
 Tell = Callable[[float], None]
 """Hears how much of something is done, 0 to 1."""
@@ -29,8 +32,10 @@ class BrokenRun(Error):  # noqa: N818 - as all of errors.py: named for the situa
     """A measurement that must not give a number; says what went wrong."""
 
 
-async def run_job(name: str, arguments: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
-    """One job's result. When this is cancelled, the job and all that it started are killed.
+async def run_job(
+    name: str, arguments: Mapping[str, Any], tell: Tell, others: Callable[[], Awaitable[object]] | None = None
+) -> dict[str, Any]:
+    """One job's result; one that is ready goes on after `others`. Cancelled, it is killed with all that it started.
 
     Raises:
         BrokenRun: the job failed, or ended without a result.
@@ -39,12 +44,16 @@ async def run_job(name: str, arguments: Mapping[str, Any], tell: Tell) -> dict[s
         sys.executable, "-m", "mcast.bench.job", name, json.dumps(dict(arguments)), stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, start_new_session=True, limit=LINE_BYTES_MAX,
     )  # fmt: skip
-    assert child.stdout is not None and child.stderr is not None
+    assert child.stdin is not None and child.stdout is not None and child.stderr is not None
     try:
         async for line in child.stdout:
             said = json.loads(line)
             if "progress" in said:
                 tell(said["progress"])
+            elif "ready" in said:
+                if others is not None:
+                    await others()
+                child.stdin.write(b"\n")
             elif "error" in said:
                 raise BrokenRun(said["error"])
             else:
@@ -61,14 +70,36 @@ async def run_job(name: str, arguments: Mapping[str, Any], tell: Tell) -> dict[s
         await child.wait()
 
 
+async def run_together(name: str, each: Sequence[Mapping[str, Any]], tell: Tell) -> list[dict[str, Any]]:
+    """The results of several jobs that begin at the same moment, once all are ready.
+
+    Raises:
+        BrokenRun: one of them failed; the others were killed.
+    """
+    barrier = asyncio.Barrier(len(each))
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(run_job(name, arguments, tell, barrier.wait)) for arguments in each]
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
 def main(arguments: Sequence[str]) -> None:
     """Do the named job in this process and write its result."""
-    from mcast.bench import load, yardstick
+    from mcast.bench import asking, load, pacing, yardstick
+    from mcast.bench.peers import turn
 
     jobs: dict[str, Callable[..., dict[str, Any]]] = {
         "flood": load.flood,
         "steady": load.steady,
+        "one-by-one": pacing.one_by_one,
+        "at-a-rate": pacing.at_a_rate,
+        "ask": asking.ask,
+        "peer": turn.play,
         "yardstick": lambda tell, **what: yardstick.applied(**what),
+        "pipe": lambda tell, **what: yardstick.one_at_a_time(**what),
+        "sync": lambda tell, **what: yardstick.sync_cost(**what),
     }
     name, text = arguments
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
@@ -80,10 +111,16 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _end_with_parent() -> None:
-    """Nothing is ever written to us: the end of standard input is the end of who started us."""
+    """The end of standard input is the end of who started us; a byte before that is the word to begin."""
     while os.read(0, 1):  # not sys.stdin: its lock would be held when the interpreter ends
-        pass
+        _begun.set()
     os.killpg(0, signal.SIGKILL)
+
+
+async def begin_together() -> None:
+    """For a job's own use: wait until all that are measured at the same time are ready."""
+    _write({"ready": True})
+    await asyncio.to_thread(_begun.wait)
 
 
 def _tell(share: float) -> None:
@@ -96,4 +133,6 @@ def _write(said: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    from mcast.bench import job  # the jobs' own copy of this module, with the same `_begun`
+
+    job.main(sys.argv[1:])

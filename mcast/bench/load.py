@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from itertools import cycle, islice
 from typing import Any, Final
@@ -13,28 +12,36 @@ from typing import Any, Final
 import msgpack
 
 from mcast.bench.job import BrokenRun, Tell
+from mcast.bench.usage import read_usage, used
 from mcast.client.client import Client, connect
 from mcast.client.receipts import Receipts
 from mcast.errors import Error, NotYet
 
-SIZE_MIN: Final = 10  # bytes; ["incr", "k1", 1] and a digit to tell keys apart
+SIZE_MIN: Final = 8  # bytes: ["incr", "k"]
 INCR_SIZE_MAX: Final = 16  # bytes; larger events set a value of the size wanted
 KEYS: Final = 1_000
 TELL_S: Final = 0.1  # between two words on progress
+CONNECTS_MAX: Final = 32  # at a time: a TLS handshake costs the node milliseconds
 CALL_S: Final = 30.0  # without any answer, after which a run is broken
 OUTSTANDING_S: Final = 2.0  # seconds' worth of a steady rate that may be unanswered; beyond, the load waits
 
 Command = tuple[Any, ...]
 
 
-def commands(size: int) -> list[Command]:
-    """Commands of `KeyValue` of about `size` packed bytes each, over at most KEYS keys, to be repeated."""
+def commands(size: int, keys: int = KEYS) -> list[Command]:
+    """Commands of `KeyValue` of about `size` packed bytes each, over at most `keys` keys, to be repeated.
+
+    Up to INCR_SIZE_MAX bytes they add to numbers, over as many keys as the room allows; larger ones set a value.
+    """
+    if size < 10:
+        return [("incr", letter * (size - 7)) for letter in "abcdefghij"]
     if size <= INCR_SIZE_MAX:
         digits = size - 8
-        return [("incr", f"k{index % KEYS:0{digits - 1}d}"[:digits], index % 7) for index in range(7 * KEYS)]
-    bare = len(msgpack.packb(("set", "k000", b"")))
+        return [("incr", f"k{index % keys:0{digits - 1}d}"[:digits], index % 7) for index in range(7 * keys)]
+    digits = max(3, len(str(keys - 1)))
+    bare = len(msgpack.packb(("set", "k" + "0" * digits, b"")))
     value = bytes(max(0, size - bare - (0 if size - bare < 256 else 1 if size - bare < 65_536 else 3)))
-    return [("set", f"k{index:03d}", value) for index in range(KEYS)]
+    return [("set", f"k{index:0{digits}d}", value) for index in range(keys)]
 
 
 def event_bytes(size: int) -> int:
@@ -42,69 +49,90 @@ def event_bytes(size: int) -> int:
     return len(msgpack.packb(commands(size)[0]))
 
 
-def cpu_seconds(pid: int) -> float | None:
-    """User and system time a process has used so far; None where the system has no /proc."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-    except OSError:
-        return None
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def flood(  # noqa: PLR0913 - a workload's parts
+    tell: Tell, *, config: str, at: str, events: int, size: int, warmup: int, pids: Mapping[str, int],
+    clients: int = 1, keys: int = KEYS,
+) -> Any:  # fmt: skip
+    """Submit `events` commands as fast as the node `at` takes them from so many clients, after `warmup` others.
 
-
-def flood(tell: Tell, *, config: str, at: str, events: int, size: int, warmup: int, pids: Mapping[str, int]) -> Any:  # noqa: PLR0913
-    """Submit `events` commands as fast as the node `at` takes them, after `warmup` others.
-
-    Returns `acknowledged_s` and `applied_s` (from the first submit until the client knew every outcome, and until the
-    slowest replica had applied the last event), `cpu_s` by process and the sequencer's `epoch`.
+    Returns `acknowledged_s` and `applied_s` (from the first submit until the clients knew every outcome, and until the
+    slowest replica had applied the last event), what processes `used` meanwhile, and the sequencer's `epoch`.
     """
-    return asyncio.run(_flood(tell, config, at, events, size, warmup, pids))
+    return asyncio.run(_flood(tell, config, at, events, size, warmup, pids, clients, keys))
 
 
 async def _flood(  # noqa: PLR0913 - as flood
-    tell: Tell, config: str, at: str, events: int, size: int, warmup: int, pids: Mapping[str, int]
-) -> dict[str, Any]:
+    tell: Tell, config: str, at: str, events: int, size: int, warmup: int, pids: Mapping[str, int], clients: int,
+    keys: int,
+) -> dict[str, Any]:  # fmt: skip
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(connect(config, at, CALL_S, strict=True))
+        senders = await connect_all(stack, config, at, clients)
         witnesses = [await stack.enter_async_context(connect(config, node_id, CALL_S, strict=True)) for node_id in pids]
-        source = cycle(commands(size))
+        source = cycle(commands(size, keys))
         if warmup:
-            first = await client.submit_stream(islice(source, warmup), keep=False)
-            await asyncio.gather(*[_applied(witness, first.last_seq or 0) for witness in witnesses])
-        before = _usage(pids)
+            await _submit_all(senders, source, warmup, None, witnesses)
+        before = await read_usage(pids, senders[0])
         began = time.perf_counter()
-        receipts = await client.submit_stream(islice(source, events), keep=False, on_progress=_progress(tell, events))
-        acknowledged = time.perf_counter()
-        await asyncio.gather(*[_applied(witness, receipts.last_seq or 0) for witness in witnesses])
+        done, acknowledged = await _submit_all(senders, source, events, _Progress(tell, events), witnesses)
         ended = time.perf_counter()
-        after = _usage(pids)
-    if receipts.ok != events:
-        raise BrokenRun(f"{events - receipts.ok} of {events} commands were not applied as they should")
+        after = await read_usage(pids, senders[0])
+    applied = sum(receipts.ok for receipts in done)
+    if applied != events:
+        raise BrokenRun(f"{events - applied} of {events} commands were not applied as they should")
     return {
         "acknowledged_s": acknowledged - began,
         "applied_s": ended - began,
-        "epoch": receipts.epoch,
-        "cpu_s": {
-            name: None if used is None else used - (before[name] or 0.0) for name, used in after.items()
-        },
-    }  # fmt: skip
+        "epoch": max(receipts.epoch or 0 for receipts in done),
+        "used": used(before, after, events),
+    }
 
 
-def _usage(pids: Mapping[str, int]) -> dict[str, float | None]:
-    return {**{node_id: cpu_seconds(pid) for node_id, pid in pids.items()}, "client": time.process_time()}
+async def connect_all(stack: AsyncExitStack, config: str, at: str, count: int) -> list[Client]:
+    """So many clients of the node `at`, entered."""
+    found: list[Client] = []
+    while len(found) < count:
+        some = [connect(config, at, CALL_S, strict=True) for _ in range(min(CONNECTS_MAX, count - len(found)))]
+        found += await asyncio.gather(*[stack.enter_async_context(client) for client in some])
+    return found
 
 
-def _progress(tell: Tell, events: int) -> Any:
-    told_s = time.monotonic()
+async def _submit_all(
+    senders: Sequence[Client], source: Iterator[Command], events: int, progress: _Progress | None,
+    witnesses: Sequence[Client],
+) -> tuple[list[Receipts], float]:  # fmt: skip
+    """Each client's receipts, and when the last was there; returns once every witness has applied all."""
+    shares = [events // len(senders) + (index < events % len(senders)) for index in range(len(senders))]
+    calls = [
+        client.submit_stream(islice(source, share), keep=False, on_progress=progress.of(index) if progress else None)
+        for index, (client, share) in enumerate(zip(senders, shares, strict=True))
+    ]
+    done = await asyncio.gather(*calls)
+    acknowledged_s = time.perf_counter()
+    last = max(receipts.last_seq or 0 for receipts in done)
+    await asyncio.gather(*[_applied(witness, last) for witness in witnesses])
+    return done, acknowledged_s
 
-    def progress(receipts: Receipts) -> None:
-        nonlocal told_s
-        now_s = time.monotonic()
-        if now_s >= told_s + TELL_S:
-            told_s = now_s
-            tell(receipts.known / events)
 
-    return progress
+class _Progress:
+    """A word now and then on how many of all clients' commands are known."""
+
+    def __init__(self, tell: Tell, events: int) -> None:
+        self._tell = tell
+        self._events = events
+        self._known: dict[int, int] = {}
+        self._told_s = time.monotonic()
+
+    def of(self, client: int) -> Callable[[Receipts], None]:
+        """What one client's stream reports to."""
+
+        def progress(receipts: Receipts) -> None:
+            self._known[client] = receipts.known
+            now_s = time.monotonic()
+            if now_s >= self._told_s + TELL_S:
+                self._told_s = now_s
+                self._tell(sum(self._known.values()) / self._events)
+
+        return progress
 
 
 async def _applied(witness: Client, seq: int) -> None:
@@ -119,16 +147,18 @@ async def _applied(witness: Client, seq: int) -> None:
                 raise BrokenRun(f"{witness.node} is still behind event {seq} after {CALL_S:g} s: {late}") from None
 
 
-def steady(tell: Tell, *, config: str, at: str, rate: float, seconds: float, size: int) -> Any:  # noqa: PLR0913
+def steady(  # noqa: PLR0913 - a workload's parts
+    tell: Tell, *, config: str, at: str, rate: float, seconds: float, size: int, pids: Mapping[str, int]
+) -> Any:
     """Submit `rate` commands a second through the node `at`, each when it is due, whatever became of those before.
 
-    Returns how many were `submitted`, and `seconds` until the last of them was acknowledged.
+    Returns how many were `submitted`, `seconds` until the last of them was acknowledged, and what processes `used`.
     """
-    return asyncio.run(_steady(tell, config, at, rate, seconds, size))
+    return asyncio.run(_steady(tell, config, at, rate, seconds, size, pids))
 
 
 async def _steady(  # noqa: PLR0913 - as steady
-    tell: Tell, config: str, at: str, rate: float, seconds: float, size: int
+    tell: Tell, config: str, at: str, rate: float, seconds: float, size: int, pids: Mapping[str, int]
 ) -> dict[str, Any]:
     source, total = cycle(commands(size)), max(1, int(rate * seconds))
     async with connect(config, at, CALL_S, strict=True) as client:
@@ -140,6 +170,7 @@ async def _steady(  # noqa: PLR0913 - as steady
             if not call.cancelled() and (error := call.exception()) is not None:
                 failures.append(error)
 
+        before = await read_usage(pids, client)
         sent, told_s, began = 0, 0.0, time.perf_counter()
         while sent < total and not failures:
             elapsed_s = time.perf_counter() - began
@@ -159,4 +190,5 @@ async def _steady(  # noqa: PLR0913 - as steady
             await asyncio.wait(calls)
         if failures:
             raise failures[0] if isinstance(failures[0], Error) else BrokenRun(repr(failures[0]))
-        return {"submitted": total, "seconds": time.perf_counter() - began}
+        seconds = time.perf_counter() - began
+        return {"submitted": total, "seconds": seconds, "used": used(before, await read_usage(pids, client), total)}

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from mcast.analysis import reconcile, repair_latency
+from mcast.bench.bottleneck import held, held_back_by
 from mcast.bench.job import BrokenRun, Tell, run_job
 from mcast.bench.load import event_bytes
-from mcast.bench.measure import Document, Progress, check_one_reign, machine, settled, while_alive
+from mcast.bench.measure import Document, Progress, check_one_reign, machine, offload, settled, while_alive
 from mcast.errors import ConfigError
 from mcast.testing.processes import Processes
 
@@ -32,6 +33,16 @@ class Workload:
     sealed: bool = True
     mtu: int = 1_500
     seed: int = 7
+
+
+def parse_share(text: str) -> float:
+    """The one share (0 to 1) that "5%" names; none at all is "0%". Raises ConfigError as `parse_shares`."""
+    if text.strip().rstrip("%") == "0":
+        return 0.0
+    shares = parse_shares(text)
+    if len(shares) > 1:
+        raise ConfigError("--loss", text, "more than one share", "give one, such as 5%")
+    return shares[0]
 
 
 def parse_shares(text: str) -> tuple[float, ...]:
@@ -58,11 +69,13 @@ async def measure(workload: Workload, shares: Sequence[float], progress: Progres
     Raises:
         BrokenRun: a run did not reconcile, or did not live to its end: there is no number.
     """
+    runs = [await _run(workload, share, progress) for share in shares]
     return {
         "bench": "loss",
         "machine": machine(),
+        "gso": all(run["gso"] for run in runs),
         "workload": {**asdict(workload), "event_bytes": event_bytes(workload.size)},
-        "runs": [await _run(workload, share, progress) for share in shares],
+        "runs": runs,
     }
 
 
@@ -72,20 +85,23 @@ async def _run(workload: Workload, share: float, progress: Progress) -> Document
         nodes=workload.nodes, sync=workload.sync, mtu=workload.mtu, sealed=workload.sealed, faults={"*": fault}
     ) as lab:
         tell = lambda done: progress(f"losing {share * 100:g}%", done)  # noqa: E731 - a name for the line below
-        status, gaps, took_s = await while_alive(lab, _loaded(lab, workload, tell))
-    return {"loss": share, **figures(status, gaps), "rate": round(int(workload.rate * workload.seconds) / took_s)}
+        status, gaps, load = await while_alive(lab, _loaded(lab, workload, tell))
+    rate = round(load["submitted"] / load["seconds"])
+    why = None if held(rate, workload.rate) else held_back_by(load["used"], status["sequencer"], workload.sync)
+    told = {"rate": rate, "held_back_by": why, "gso": offload(status), **load["used"]}
+    return {"loss": share, **figures(status, gaps), **told}
 
 
-async def _loaded(lab: Processes, workload: Workload, tell: Tell) -> tuple[Document, Document, float]:
+async def _loaded(lab: Processes, workload: Workload, tell: Tell) -> tuple[Document, Document, Document]:
     before = await lab.live()
     job = {
         "config": str(lab.path), "at": before["sequencer"], "rate": workload.rate, "seconds": workload.seconds,
-        "size": workload.size,
+        "size": workload.size, "pids": lab.pids,
     }  # fmt: skip
     result = await run_job("steady", job, tell)
     status, gaps = await settled(lab)
     check_one_reign(before, status)
-    return status, gaps, result["seconds"]
+    return status, gaps, result
 
 
 def figures(status: Document, gaps: Document) -> Document:

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 from mcast.analysis import reconcile
 from mcast.bench.job import BrokenRun
-from mcast.errors import EnvironmentProblem, NotSent, NotYet
+from mcast.errors import EnvironmentProblem, NotSent, NotYet, Refused, Unknown
 from mcast.testing.processes import Processes
 
 LOOK_S: Final = 0.1  # between looks whether all nodes live
@@ -36,7 +36,7 @@ async def while_alive(lab: Processes, work: Coroutine[Any, Any, _T]) -> _T:
         while not (await asyncio.wait([task], timeout=LOOK_S))[0]:
             check_alive(lab)
         return task.result()
-    except (NotSent, NotYet, EnvironmentProblem, BrokenRun) as error:
+    except (NotSent, NotYet, Refused, Unknown, EnvironmentProblem, BrokenRun) as error:
         check_alive(lab)  # a dead node is the better explanation
         raise BrokenRun(str(error)) from error
     finally:
@@ -92,9 +92,41 @@ def spread(values: Sequence[float], digits: int = 0) -> Document:
     return {name: round(value, digits) if digits else round(value) for name, value in kept.items()}
 
 
+def spreads(documents: Sequence[Document], digits: int = 1) -> Document:
+    """For each name in the first of these, `spread` over all of them; None where one has none."""
+    every = {name: [one[name] for one in documents if one.get(name) is not None] for name in documents[0]}
+    return {name: spread(values, digits) if len(values) == len(documents) else None for name, values in every.items()}
+
+
+def gateway(status: Document, at: str) -> str:
+    """The node that `at` ("sequencer", "follower") means in a status document; a lone node is all there is.
+
+    Raises:
+        BrokenRun: nobody sequences.
+    """
+    if status["sequencer"] is None:
+        raise BrokenRun("nobody sequences")
+    followers = [node["id"] for node in status["nodes"] if node["id"] != status["sequencer"] and node["votes"]]
+    return str(followers[0] if at == "follower" and followers else status["sequencer"])
+
+
+def offload(status: Document) -> bool:
+    """Whether the kernel cuts bursts into datagrams (GSO) for every node, by its status document."""
+    return all((node.get("link") or {}).get("gso", False) for node in status["nodes"])
+
+
 def machine() -> Document:
     """Where it was measured."""
     return {
         "system": f"{platform.system()} {platform.release()}", "processors": os.cpu_count(),
-        "python": platform.python_version(),
+        "processor": _processor(), "python": platform.python_version(),
     }  # fmt: skip
+
+
+def _processor() -> str | None:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            named = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        return platform.processor() or None
+    return named[0] if named else None

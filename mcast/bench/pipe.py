@@ -17,7 +17,8 @@ from mcast.bench.group import LOOPBACK, Place, group_receiver, group_sender
 
 _KEY: Final = bytes(32)
 _NONCE_BYTES: Final = 12
-_COMMAND: Final = b"x" * 24
+COMMAND_BYTES_MAX: Final = 60_000  # one command is one datagram
+_RECEIVE_BYTES: Final = 65_536
 _STOP: Final = b"stop"
 _REPLY_BYTES: Final = 8
 
@@ -33,7 +34,7 @@ def member(index: int, place: Place, mailbox: Any) -> None:
         journal = os.open(f"{place.folder}/pipe-{index}", os.O_CREAT | os.O_WRONLY)
 
         def readable() -> None:
-            data = sock.recv(2_048)
+            data = sock.recv(_RECEIVE_BYTES)
             if data == _STOP:
                 over.set()
                 return
@@ -52,7 +53,7 @@ def member(index: int, place: Place, mailbox: Any) -> None:
     asyncio.run(run())
 
 
-def sequencer(acks: socket.socket, place: Place, mailbox: Any) -> None:
+def sequencer(acks: socket.socket, place: Place, mailbox: Any, command_bytes: int) -> None:
     """A process that serves one TCP connection; one acknowledgement (with its own, two of three) answers."""
 
     async def run() -> None:
@@ -71,7 +72,7 @@ def sequencer(acks: socket.socket, place: Place, mailbox: Any) -> None:
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             counter = 0
-            while command := await reader.read(2_048):
+            while command := await _read_command(reader, command_bytes):
                 counter += 1
                 nonce = counter.to_bytes(_NONCE_BYTES, "big")
                 waiting[nonce] = writer
@@ -93,15 +94,24 @@ def sequencer(acks: socket.socket, place: Place, mailbox: Any) -> None:
     asyncio.run(run())
 
 
-def time_client(port: int, rounds: int) -> list[float]:
+async def _read_command(reader: asyncio.StreamReader, size: int) -> bytes:
+    """The next command, nothing at the connection's end; small ones come whole, as the fabric's own do."""
+    command = await reader.read(_RECEIVE_BYTES)
+    while command and len(command) < size:
+        command += await reader.readexactly(size - len(command))
+    return command
+
+
+def time_client(port: int, rounds: int, command_bytes: int) -> list[float]:
     """Seconds each of `rounds` commands took, sent one at a time over one TCP connection."""
+    command = b"x" * command_bytes
 
     async def run() -> list[float]:
         reader, writer = await asyncio.open_connection(LOOPBACK, port)
         took = []
         for _ in range(rounds):
             began = time.perf_counter()
-            writer.write(_COMMAND)
+            writer.write(command)
             await reader.readexactly(_REPLY_BYTES)
             took.append(time.perf_counter() - began)
         writer.close()

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from mcast.bench.job import BrokenRun, Tell, run_job
-from mcast.bench.load import event_bytes
-from mcast.bench.measure import Document, Progress, check_one_reign, machine, settled, spread, while_alive
+from mcast.bench.load import KEYS, event_bytes
+from mcast.bench.measure import Document, Progress, check_one_reign, machine, offload, settled, spread, while_alive
 from mcast.testing.processes import Processes
 
 WARMUP_SHARE: Final = 0.05  # of the events, submitted before the clock runs
@@ -23,13 +23,21 @@ class Workload:
     size: int = 12
     """Bytes of one event, packed."""
     nodes: int = 3
+    observers: int = 0
+    clients: int = 1
     sync: str = "os"
     sealed: bool = True
     mtu: int = 1_500
+    loss: float = 0.0
+    """Share of datagrams that every node loses of what it receives."""
+    seed: int = 7
+    keys: int = KEYS
+    fill: bool = False
+    """Whether every key is there before the clock runs."""
 
 
-async def measure(workload: Workload, rounds: int, progress: Progress) -> Document:
-    """Rounds of ours, then the yardstick's; each on fresh processes. Medians with the least and the greatest.
+async def measure(workload: Workload, rounds: int, beside: bool, progress: Progress) -> Document:
+    """Rounds of ours, then (`beside` it) the yardstick's; each on fresh processes. Medians with least and greatest.
 
     `events_per_s` counts from the first submit until the slowest replica applied the last event,
     `acknowledged_per_s` until the client knew every outcome; `ratio` is ours by the yardstick's of the same round.
@@ -40,54 +48,64 @@ async def measure(workload: Workload, rounds: int, progress: Progress) -> Docume
     done = []
     for number in range(1, rounds + 1):
         where = f"round {number} of {rounds}"
-        ours = await _ours(workload, lambda share, where=where: progress(f"{where}: events", share))  # type: ignore[misc]
-        yardstick = await _yardstick(workload, progress, where)
-        done.append({**ours, "yardstick_per_s": yardstick, "ratio": round(ours["events_per_s"] / yardstick, 4)})
-    summed = ("events_per_s", "acknowledged_per_s", "yardstick_per_s")
+        one = await measure_once(workload, lambda share, where=where: progress(f"{where}: events", share))  # type: ignore[misc]
+        yardstick = await _yardstick(workload, progress, where) if beside else None
+        ratio = None if yardstick is None else round(one["events_per_s"] / yardstick, 4)
+        done.append({**one, "yardstick_per_s": yardstick, "ratio": ratio})
     return {
         "bench": "throughput",
         "machine": machine(),
+        "gso": all(one["gso"] for one in done),
         "workload": {**asdict(workload), "event_bytes": event_bytes(workload.size)},
-        **{name: spread([one[name] for one in done]) for name in summed},
-        "ratio": spread([one["ratio"] for one in done], 4),
+        "events_per_s": spread([one["events_per_s"] for one in done]),
+        "acknowledged_per_s": spread([one["acknowledged_per_s"] for one in done]),
+        "yardstick_per_s": spread([one["yardstick_per_s"] for one in done]) if beside else None,
+        "ratio": spread([one["ratio"] for one in done], 4) if beside else None,
         "mb_per_s": spread([one["mb_per_s"] for one in done], 2),
         "rounds": done,
     }
 
 
-async def _ours(workload: Workload, tell: Tell) -> Document:
-    async with Processes(nodes=workload.nodes, sync=workload.sync, mtu=workload.mtu, sealed=workload.sealed) as lab:
-        return await while_alive(lab, _flooded(lab, workload, tell))
+async def measure_once(workload: Workload, tell: Tell) -> Document:
+    """One round of ours, on fresh processes. Raises BrokenRun."""
+    faults = {"*": f"loss={workload.loss * 100:g}%,seed={workload.seed}"} if workload.loss else None
+    async with Processes(
+        nodes=workload.nodes, observers=workload.observers, sync=workload.sync, mtu=workload.mtu,
+        sealed=workload.sealed, faults=faults,
+    ) as lab:  # fmt: skip
+        return await while_alive(lab, flooded(lab, workload, tell))
 
 
-async def _flooded(lab: Processes, workload: Workload, tell: Tell) -> Document:
+async def flooded(lab: Processes, workload: Workload, tell: Tell) -> Document:
+    """Submit the workload to a cluster, and what that took. Raises BrokenRun."""
     before = await lab.live()
     job = {
         "config": str(lab.path), "at": before["sequencer"], "events": workload.events, "size": workload.size,
-        "warmup": min(WARMUP_MAX, int(workload.events * WARMUP_SHARE)),
-        "pids": {node_id: lab.pid(node_id) for node_id in lab.ids},
+        "warmup": workload.keys if workload.fill else min(WARMUP_MAX, int(workload.events * WARMUP_SHARE)),
+        "clients": workload.clients, "keys": workload.keys, "pids": lab.pids,
     }  # fmt: skip
     result = await run_job("flood", job, tell)
     after, gaps = await settled(lab)
     check_one_reign(before, after)
-    cpu_s: dict[str, float | None] = result["cpu_s"]
+    per_event = result["used"]["per_event"]
     return {
+        "events": workload.events,
         "events_per_s": round(workload.events / result["applied_s"]),
         "acknowledged_per_s": round(workload.events / result["acknowledged_s"]),
         "mb_per_s": round(workload.events * event_bytes(workload.size) / result["applied_s"] / 1e6, 2),
         "seconds": round(result["applied_s"], 3),
         "sequencer": before["sequencer"],
+        "gso": offload(after),
         "lost": sum(node["lost"] for node in gaps["nodes"]),
-        "cpu_us_per_event": {
-            name: None if used is None else round(used / workload.events * 1e6, 3) for name, used in cpu_s.items()
-        },
+        "cpu_us_per_event": {name: cost["cpu_us"] for name, cost in per_event.items()},
+        **result["used"],
     }
 
 
 async def _yardstick(workload: Workload, progress: Progress, where: str) -> int:
     progress(f"{where}: yardstick", 0.0)
     what: dict[str, Any] = {
-        "nodes": workload.nodes, "mtu": workload.mtu, "event_bytes": workload.size,
+        "nodes": workload.nodes + workload.observers, "mtu": workload.mtu, "event_bytes": workload.size,
         "events": workload.events * YARDSTICK_SHARE,
     }  # fmt: skip
     result = await run_job("yardstick", what, lambda share: progress(f"{where}: yardstick", share))

@@ -23,9 +23,9 @@ from typing import Any, Final
 import msgpack
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from mcast.analysis import percentile
 from mcast.bench import pipe
 from mcast.bench.group import LOOPBACK, BurstSender, Place, group_receiver, group_sender, segment_size, unused_port
+from mcast.bench.percentiles import curve_us, summary_us
 
 HEADER: Final = struct.Struct("!IIQQHH16s")  # epoch, sender, first, commit, count, length, chain before
 IP_UDP_BYTES: Final = 28  # IPv4 and UDP headers
@@ -45,22 +45,25 @@ def applied(nodes: int, mtu: int, event_bytes: int, events: int) -> Result:
     """Events a second through a bare pipeline, applied on every one of `nodes` receivers.
 
     Frames are packed, chained, sealed and multicast in bursts; receivers open, verify, write to a file, decode, apply
-    to a dict and acknowledge each burst; the sender keeps a window.
+    to a dict and acknowledge each burst; the sender keeps a window. An event that fills more than one datagram goes as
+    that many that fill one each, which is less work than cutting it up and putting it together.
     """
-    with _Crew(_applier, nodes, events) as crew:
-        datagram = mtu - IP_UDP_BYTES
+    datagram = mtu - IP_UDP_BYTES
+    room = datagram - HEADER.size - SEAL_BYTES - 3
+    pieces = -(-event_bytes // (room - 2))  # 2: a packed event may be that much larger than asked for
+    pad = bytes(max(0, event_bytes // pieces - 16))
+    one = len(msgpack.packb(["deposit", 999, 100, pad]))
+    count = max(1, room // one)
+    with _Crew(_applier, nodes, events * pieces) as crew:
         out = crew.stack.enter_context(BurstSender(crew.place.group_port, datagram))
-        pad = bytes(max(0, event_bytes - 16))
-        one = len(msgpack.packb(["deposit", 999, 100, pad]))
-        count = max(1, (datagram - HEADER.size - SEAL_BYTES - 3) // one)
         burst = [["deposit", index % 1000, 100 + index % 7, pad] for index in range(count)]
         began = time.perf_counter()
-        numbered = _send_all(out, crew, burst, -(-events // count))
+        numbered = _send_all(out, crew, burst, -(-events * pieces // count))
         ends = [crew.next() for _ in range(nodes)]
         took = max(end for end, _ in ends) - began
     return {
-        "yardstick": "applied on every replica", "nodes": nodes, "mtu": mtu, "bytes_per_event": one,
-        "events_per_s": round(numbered / took), "mb_per_s": round(numbered * one / took / 1e6),
+        "yardstick": "applied on every replica", "nodes": nodes, "mtu": mtu, "bytes_per_event": one * pieces,
+        "events_per_s": round(numbered / pieces / took), "mb_per_s": round(numbered * one / took / 1e6),
         "same_chain": len({chain for _, chain in ends}) == 1,
     }  # fmt: skip
 
@@ -130,7 +133,7 @@ def round_trip(nodes: int, rounds: int = 4_000) -> Result:
                 crew.acks.recv(2_048)
             took.append(time.perf_counter() - began)
         out.send(b"stop")
-    return {"yardstick": "multicast out, every ack back", "nodes": nodes, **_percentiles(took)}
+    return {"yardstick": "multicast out, every ack back", "nodes": nodes, "took_us": summary_us(took)}
 
 
 def _echoer(index: int, place: Place, mailbox: Any) -> None:
@@ -141,20 +144,21 @@ def _echoer(index: int, place: Place, mailbox: Any) -> None:
             ack.send(data)
 
 
-def one_at_a_time(rounds: int = 4_000) -> Result:
+def one_at_a_time(rounds: int = 4_000, command_bytes: int = 24) -> Result:
     """A command at a time through a bare asyncio pipe of the fabric's shape; one acknowledgement of two is awaited."""
     with _Crew(pipe.member, 2) as crew:
-        sequencer = crew.spawn(pipe.sequencer, crew.acks, crew.place, crew.mailbox)
-        took = pipe.time_client(crew.next(), rounds)
+        sequencer = crew.spawn(pipe.sequencer, crew.acks, crew.place, crew.mailbox, command_bytes)
+        took = pipe.time_client(crew.next(), rounds, command_bytes)
         sequencer.join(SILENCE_S)
-    return {"yardstick": "asyncio pipe, TCP in, sealed multicast, journalled ack, reply", **_percentiles(took)}
+    what = "asyncio pipe, TCP in, sealed multicast, journalled ack, reply"
+    return {"yardstick": what, "took_us": summary_us(took), "curve_us": curve_us(took)}
 
 
-def sync_cost(folder: Path, writers: int, rounds: int = 300) -> Result:
+def sync_cost(folder: Path | str, writers: int, rounds: int = 300) -> Result:
     """Write 4 KiB and fdatasync, `writers` processes at a time, into files in `folder` (removed again)."""
     with _Crew(_sync_writer, writers, str(folder), rounds) as crew:
         took = [one for _ in range(writers) for one in crew.next()]
-    return {"yardstick": "write 4 KiB + fdatasync", "writers": writers, **_percentiles(took)}
+    return {"yardstick": "write 4 KiB + fdatasync", "writers": writers, "took_us": summary_us(took)}
 
 
 def _sync_writer(index: int, place: Place, mailbox: Any, folder: str, rounds: int) -> None:
@@ -171,11 +175,6 @@ def _sync_writer(index: int, place: Place, mailbox: Any, folder: str, rounds: in
             sync(handle)
             took.append(time.perf_counter() - began)
     mailbox.put(took)
-
-
-def _percentiles(took_s: list[float]) -> Result:
-    took_s.sort()
-    return {name: round(percentile(took_s, share) * 1e6, 1) for name, share in (("p50_us", 0.50), ("p99_us", 0.99))}
 
 
 class _Crew:

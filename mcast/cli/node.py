@@ -29,7 +29,7 @@ KEY_CHECK_S: Final = 1.0  # seconds without a reign, and for the others' answer,
 _log: Final = logging.getLogger("mcast.cli")
 
 
-def node(
+def node(  # noqa: PLR0913 - a command's options, each by name
     config: options.ConfigFile = options.DEFAULT_CONFIG,
     id: Annotated[
         str | None,
@@ -40,6 +40,9 @@ def node(
         str | None, typer.Option("--fault", help="Faults, such as `loss=5%,seed=7`.", metavar="SPEC")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Log JSON lines on stdout instead.")] = False,
+    busy_poll: Annotated[
+        bool, typer.Option("--busy-poll", help="Never sleep: lower latency, for a core that is this node's alone.")
+    ] = False,
     parent: Annotated[int | None, typer.Option("--parent", hidden=True, help="End when this process does.")] = None,
 ) -> None:  # fmt: skip
     """Run one node of a config.
@@ -50,10 +53,13 @@ def node(
     """
     if parent is not None:
         die_with(parent)
+    from mcast.node.busypoll import busy_loop
+
     checked = load_config(config)
     node_id = checked.node(id).id if id is not None else infer_id(checked, local_addresses())
     _log_to(node_id, json)
-    number = asyncio.run(_run(checked, node_id, fault))
+    with asyncio.Runner(loop_factory=busy_loop if busy_poll else None) as runner:
+        number = runner.run(_run(checked, node_id, fault))
     if number == signal.SIGINT:
         raise typer.Exit(ExitCode.INTERRUPTED)
 
@@ -85,6 +91,7 @@ def _log_to(node_id: str, json: bool) -> None:
 async def _run(config: Config, node_id: str, fault: str | None) -> int:
     """Serve until a signal comes; the signal."""
     from mcast.cli.noticelog import GAPS_INTERVAL_S, NoticeLog
+    from mcast.node import collector
     from mcast.node.node import Node
     from mcast.protocol.effects import GapClosed, GapOpened
 
@@ -118,9 +125,11 @@ async def _run(config: Config, node_id: str, fault: str | None) -> int:
         if isinstance(happened, GapOpened | GapClosed) and telling is None:
             telling = loop.call_later(GAPS_INTERVAL_S, tell_gaps)
 
+    collector.collect_rarely()
     running = Node(config, id=node_id, fault=fault)
     running.shell.on_notice.append(notice)
     async with running:
+        collector.set_aside()
         say(f"serves {config.name} on {config.node(node_id).address}" + _unsealed(config))
         number = await _until_stopped(stopped, _refuse_other_keys(config, node_id, running.shell))
         if telling is not None:

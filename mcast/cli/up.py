@@ -19,7 +19,7 @@ from mcast.cli.exits import Ended, ExitCode
 from mcast.config import Config, load_config
 
 DRAIN_S: Final = 10.0  # seconds a node gets to drain before it is killed
-_FATAL: Final = (ExitCode.USAGE, ExitCode.ENVIRONMENT)  # a node that ends so would end so again: stop them all
+_FATAL: Final = (ExitCode.USAGE, ExitCode.ENVIRONMENT)  # it could not start, and would end so again: stop them all
 
 
 def up(
@@ -32,7 +32,8 @@ def up(
 ) -> None:
     """Run every node of a config on this machine.
 
-    In the foreground, until SIGTERM or Ctrl-C. A node that dies is named, and the others go on.
+    In the foreground, until SIGTERM or Ctrl-C. A node that dies is named, and the others go on. One that cannot even
+    start (exit 2 or 4) ends them all.
 
     Examples: `mcast init && mcast up` · `mcast up -c lab.toml --fault loss=5%,seed=7`
     """

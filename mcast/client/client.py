@@ -31,6 +31,7 @@ from mcast.config import Config, load_config
 from mcast.errors import DecodeError, Error, NotSent, NotYet, Refused, Unknown
 from mcast.limits import SEQ_MAX, SESSION_IDLE_S, TIMEOUT_S
 from mcast.machine.events import Event
+from mcast.wire.groups import decode_results_untrusted, pack_run
 from mcast.wire.stream import (
     INCARNATION_BYTES,
     UNFOUNDED,
@@ -44,6 +45,7 @@ from mcast.wire.stream import (
 )
 
 STREAM_QUEUE_BYTES: Final = 1 << 20  # bytes a stream packs ahead of what may be sent
+QUERIES_A_WRITE: Final = 512  # of many queries: the node answers the first while the next are packed
 REPORT_S_MAX: Final = 2.0  # seconds one node gets to report: a dead one must not use up a whole status
 
 
@@ -82,7 +84,7 @@ class Client:
         self._detour = Detour(self._dialer)
         self._subscriptions: set[Subscription] = set()
         self._session = Session(lambda: secrets.token_bytes(INCARNATION_BYTES), 0)
-        self._questions = Questions()
+        self._questions = Questions(self._keeper.tried)
         self._welcome: Welcome
         self._packer: CommandPacker
         self._ready = asyncio.Event()
@@ -114,7 +116,7 @@ class Client:
             await subscription.stop()
         self._detour.stop()
         if self._keeper.link is not None:
-            self._keeper.link.write(self._session.close_message())
+            self._keeper.link.write(pack_run(StreamKind.SUBMIT, self._session.close_group()))
         await self._keeper.stop()
 
     @property
@@ -134,15 +136,19 @@ class Client:
         timeout_s = self.timeout_s if timeout is None else timeout
         call = SingleCall(self._packer.pack_one((name, *args)))
         self._before_enqueue()
+        idle = not self._session.busy and not self._flushing
         self._session.enqueue(call.entry)
-        self._flush_soon()
+        if idle:
+            self._flush()  # what else comes in this turn of the event loop goes together
+        else:
+            self._flush_soon()
         timer = asyncio.get_running_loop().call_later(timeout_s, call.expire, self._keeper.tried)
         try:
             return await call.future
         finally:
             timer.cancel()
             if call.entry.given_up or not call.future.done() or call.future.cancelled():
-                self._write(self._session.give_up(call.entry))
+                self._write(pack_run(StreamKind.SUBMIT, self._session.give_up(call.entry)))
 
     async def submit_many(self, commands: Iterable[Command], timeout: float | None = None) -> Receipts:
         """All commands in order, pipelined, not atomic: list-like receipts, one a command.
@@ -157,8 +163,7 @@ class Client:
         parcels = list(self._packer.pack(commands))
         call = BatchCall(Receipts())
         self._before_enqueue()
-        for parcel in parcels:
-            self._session.enqueue(call.expect(parcel))
+        self._session.enqueue(*call.expect(parcels))
         self._flush_soon()
         await self._wait(call, lambda: bool(call.entries), timeout)
         return call.receipts
@@ -180,8 +185,7 @@ class Client:
             async with contextlib.aclosing(parcels_of(commands, self._packer)) as feed:
                 async for parcels in feed:
                     self._before_enqueue()
-                    for parcel in parcels:
-                        self._session.enqueue(call.expect(parcel))
+                    self._session.enqueue(*call.expect(parcels))
                     self._flush_soon()
                     await self._wait(call, lambda: self._session.queued_bytes > STREAM_QUEUE_BYTES, timeout)
         except Refused as error:
@@ -225,34 +229,39 @@ class Client:
             NotYet: the replica has not reached `min_seq`, or this client's last event.
             NotSent: nobody answered before the deadline.
         """
-        check_name("query", name, len(args), self._welcome.queries)
+        timeout_s = self.timeout_s if timeout is None else timeout
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        query = self._query_of(consistency, min_seq, max_ms, max_lag, timeout_s)((name, *args))
+        number, future, message = self._questions.ask(query, timeout_s)
+        self._write([message])
+        try:
+            answer = await future
+        except (Refused, NotYet) as refused:
+            answer = await self._ask_elsewhere(query, refused, deadline)
+        finally:
+            self._questions.forget(number)
+        self._session.last_seq = max(self._session.last_seq, answer.seq)
+        return answer
+
+    def _query_of(
+        self, consistency: str, min_seq: int, max_ms: float | None, max_lag: int | None, timeout_s: float
+    ) -> Callable[[Sequence[Any]], Query]:
+        """Makes a query of `[name, arg, ...]`. Raises Refused, and so may what is returned."""
         if not 0 <= min_seq <= SEQ_MAX:
             raise Refused(f"min_seq = {min_seq}: an event number is from 0 to {SEQ_MAX}")
         if (max_ms is not None and max_ms < 0) or (max_lag is not None and not 0 <= max_lag <= SEQ_MAX):
             raise Refused(f"max_ms = {max_ms}, max_lag = {max_lag}: neither can be below zero")
         if consistency == "session":
             min_seq = max(min_seq, self._session.last_seq)
-        timeout_s = self.timeout_s if timeout is None else timeout
-        deadline = asyncio.get_running_loop().time() + timeout_s
         share = 0.5 if len(self._nodes) > 1 else 1.0  # of its time for the gateway: another node may need the rest
-        query = Query(0, name, list(args), consistency, min_seq, max_ms, max_lag, timeout_s * 1e3 * share)
-        try:
-            answer = await self._ask(query, timeout_s)
-        except (Refused, NotYet) as refused:
-            answer = await self._ask_elsewhere(query, refused, deadline)
-        self._session.last_seq = max(self._session.last_seq, answer.seq)
-        return answer
+        wait_ms, known = timeout_s * 1e3 * share, self._welcome.queries
 
-    async def _ask(self, query: Query, timeout_s: float) -> QueryAnswer:
-        number, future, message = self._questions.ask(query)
-        self._write([message])
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await future
-        except TimeoutError:
-            raise NotSent(f"no answer within {timeout_s:g} s: {self._keeper.tried()}") from None
-        finally:
-            self._questions.forget(number)
+        def query(asked: Sequence[Any]) -> Query:
+            name, *args = asked
+            check_name("query", name, len(args), known)
+            return Query(0, name, args, consistency, min_seq, max_ms, max_lag, wait_ms)
+
+        return query
 
     async def _ask_elsewhere(self, query: Query, refused: Refused | NotYet, deadline: float) -> QueryAnswer:
         """The answer of the node that the refusal names; the refusal itself if there is none."""
@@ -270,20 +279,39 @@ class Client:
         max_ms: float | None = None, max_lag: int | None = None, timeout: float | None = None,
     ) -> list[QueryAnswer]:  # fmt: skip
         """The answers to many queries, each `[name, arg, ...]`, pipelined. Raises what the first that fails raises."""
-        asked = [
-            asyncio.ensure_future(
-                self.query(
-                    *query, consistency=consistency, min_seq=min_seq, max_ms=max_ms, max_lag=max_lag, timeout=timeout
-                )
-            )
-            for query in queries
-        ]
+        timeout_s = self.timeout_s if timeout is None else timeout
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        query_of = self._query_of(consistency, min_seq, max_ms, max_lag, timeout_s)
+        asked = [query_of(query) for query in queries]
+        answers: list[QueryAnswer | Refused | NotYet] = []
+        with self._questions.batch() as batch:
+            for start in range(0, len(asked), QUERIES_A_WRITE):
+                self._write([batch.ask(query, timeout_s) for query in asked[start : start + QUERIES_A_WRITE]])
+                self._flush()
+            for future in batch.futures:  # no task for each: those that are answered meanwhile cost no turn of the loop
+                try:
+                    answers.append(await future)
+                except (Refused, NotYet) as refused:
+                    answers.append(refused)
+        settled = await self._settle_refused(asked, answers, deadline)
+        self._session.last_seq = max([self._session.last_seq, *(answer.seq for answer in settled)])
+        return settled
+
+    async def _settle_refused(
+        self, asked: Sequence[Query], answers: Sequence[QueryAnswer | Refused | NotYet], deadline: float
+    ) -> list[QueryAnswer]:
+        """The same, with other nodes' answers where the gateway refused. Raises what the first that fails raises."""
+        again = {
+            index: asyncio.ensure_future(self._ask_elsewhere(asked[index], answer, deadline))
+            for index, answer in enumerate(answers)
+            if isinstance(answer, Error)
+        }
         try:
-            return list(await asyncio.gather(*asked))
+            return [await again[index] if isinstance(answer, Error) else answer for index, answer in enumerate(answers)]
         finally:
-            for task in asked:
+            for task in again.values():
                 task.cancel()
-            await asyncio.gather(*asked, return_exceptions=True)
+            await asyncio.gather(*again.values(), return_exceptions=True)
 
     async def subscribe(self, from_seq: int = 1) -> AsyncGenerator[Event, None]:
         """Every client event from number `from_seq` on, as it is applied, without end: in order, once, none missing.
@@ -293,12 +321,13 @@ class Client:
         takes events slowly costs nobody else anything. To resume later, subscribe from the last `seq` + 1.
 
         Raises:
-            Refused: `from_seq` is no event number. Gone: it is older than what any node in reach still keeps.
+            Refused: `from_seq` is no event number. Gone: it is older than what any node in reach still keeps; or the
+                cluster was recovered, so that numbers may mean other events: what was built of them is void.
             NotSent: no node took the subscription for as long as the client's timeout. ConfigError: keys differ.
         """
         if not 1 <= from_seq <= SEQ_MAX:
             raise Refused(f"from_seq = {from_seq}: an event number is from 1 to {SEQ_MAX}")
-        subscription = Subscription(self._dialer, self._nodes, from_seq, self.timeout_s)
+        subscription = Subscription(self._dialer, self._nodes, from_seq, self.timeout_s, self._founded)
         self._subscriptions.add(subscription)
         subscription.start()
         try:
@@ -376,25 +405,25 @@ class Client:
         self._packer = CommandPacker(link.welcome.commands, link.welcome.record_max)
         self._ready.set()
         self._outbox = []
-        link.write(self._session.resend() + self._questions.resend())
+        link.write(pack_run(StreamKind.SUBMIT, self._session.resend()) + self._questions.resend())
         self._flush()
 
     def link_message(self, link: Link, kind: int, payload: bytes) -> None:
         """Hand an answer to whom it concerns."""
         if link is not self._keeper.link:
             return
+        if kind == StreamKind.RESULT:
+            self._results(link, payload)
+            return
         message = decode_stream_untrusted(kind, payload)
         if kind == StreamKind.PONG:
+            self._keeper.touch(message)
             return
         if kind == StreamKind.ERROR:
             link.close(message.text)
             return
-        self._answers += 1
-        if kind == StreamKind.RESULT:
-            if self._session.answered(message):
-                link.write(self._session.resend())
-            self._flush_soon()
-        elif kind == StreamKind.OPENED:
+        self._answers += kind == StreamKind.OPENED or not self._session.busy
+        if kind == StreamKind.OPENED:
             self._session.opened(message)
             self._flush_soon()
         elif kind == StreamKind.ANSWER:
@@ -403,6 +432,13 @@ class Client:
             self._questions.refused(message)
         else:
             raise DecodeError("unexpected message", str(kind))
+
+    def _results(self, link: Link, payload: bytes) -> None:
+        results = decode_results_untrusted(payload)
+        self._answers += 1
+        self._flush_soon()
+        if any([self._session.answered(result) for result in results]):
+            link.write(pack_run(StreamKind.SUBMIT, self._session.resend()))
 
     def link_writable(self, link: Link) -> None:
         """The gateway reads again."""
@@ -417,7 +453,7 @@ class Client:
         return self._session.busy or self._questions.busy
 
     def progress(self) -> int:
-        """A number that changes with every answer."""
+        """A number that changes with every answer; while commands wait, with theirs: queries may be answered alone."""
         return self._answers
 
     async def _wait(self, call: BatchCall, backlog: Callable[[], bool], timeout: float | None) -> None:
@@ -432,7 +468,7 @@ class Client:
         """A session that idled for long may have been forgotten by the cluster: begin another before using it."""
         now_s = monotonic_s()
         if not self._session.busy and now_s - self._used_s > SESSION_IDLE_S / 2:
-            self._write(self._session.close_message())
+            self._write(pack_run(StreamKind.SUBMIT, self._session.close_group()))
             self._session.renew()
         self._used_s = now_s
 
@@ -453,7 +489,7 @@ class Client:
         link = self._keeper.link
         outbox, self._outbox = self._outbox, []
         if link is not None:
-            link.write([*outbox, *self._session.take()] if link.writable else outbox)
+            link.write(outbox + pack_run(StreamKind.SUBMIT, self._session.take()) if link.writable else outbox)
         if self.waiting():
             self._keeper.watch()
 

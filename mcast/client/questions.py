@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, NamedTuple
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
 
-from mcast.errors import Error, NotYet, QueryFailed, Refused
+from mcast.client.alarm import Alarm
+from mcast.errors import Error, NotSent, NotYet, QueryFailed, Refused
 from mcast.wire.stream import Answer, Query, QueryRefused, StreamKind, pack_message
+
+_FOREVER: Final = float("inf")
 
 
 class QueryAnswer(NamedTuple):
@@ -21,49 +26,87 @@ class QueryAnswer(NamedTuple):
     lag_ms: float | None
 
 
-class Questions:
-    """The unanswered queries of one client, by id."""
+class Batch:
+    """Queries asked together, in order."""
 
-    def __init__(self) -> None:
-        self._waiting: dict[int, tuple[asyncio.Future[QueryAnswer], bytes]] = {}
+    def __init__(self, questions: Questions) -> None:
+        self.numbers: list[int] = []
+        self.futures: list[asyncio.Future[QueryAnswer]] = []
+        self._questions = questions
+
+    def ask(self, query: Query, timeout_s: float) -> bytes:
+        """As `Questions.ask`; the message."""
+        number, future, message = self._questions.ask(query, timeout_s)
+        self.numbers.append(number)
+        self.futures.append(future)
+        return message
+
+
+class Questions:
+    """The unanswered queries of one client, by id. `why` says what was tried, for those whose deadline is over."""
+
+    def __init__(self, why: Callable[[], str] = str) -> None:
+        self._waiting: dict[int, tuple[asyncio.Future[QueryAnswer], bytes, float, float]] = {}
+        """Future, message, deadline in the event loop's time, and how long after asking that is."""
         self._next_id = 1
+        self._why = why
+        self._alarm = Alarm(self._expire)
 
     @property
     def busy(self) -> bool:
         """Whether any query waits for its answer."""
         return bool(self._waiting)
 
-    def ask(self, query: Query) -> tuple[int, asyncio.Future[QueryAnswer], bytes]:
-        """Give the query its id: the id, the future answer, the message. Raises Refused if it can't be packed."""
+    def ask(self, query: Query, timeout_s: float = _FOREVER) -> tuple[int, asyncio.Future[QueryAnswer], bytes]:
+        """Give the query an id: the id, the future answer, the message. The future fails when its time is over.
+
+        Raises:
+            Refused: it cannot be packed.
+        """
         number = self._next_id
         try:
-            message = pack_message(StreamKind.QUERY, query._replace(id=number))
+            message = pack_message(StreamKind.QUERY, Query(number, *query[1:]))
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise Refused(f"an argument cannot be sent: {error}") from None
         self._next_id += 1
-        future: asyncio.Future[QueryAnswer] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = future, message
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[QueryAnswer] = loop.create_future()
+        deadline = loop.time() + timeout_s
+        self._waiting[number] = future, message, deadline, timeout_s
+        self._alarm.set(deadline)
         return number, future, message
 
     def forget(self, number: int) -> None:
         """Nobody waits for this one any more."""
         self._waiting.pop(number, None)
 
+    @contextlib.contextmanager
+    def batch(self) -> Iterator[Batch]:
+        """Many queries that are forgotten together."""
+        batch = Batch(self)
+        try:
+            yield batch
+        finally:
+            for number, future in zip(batch.numbers, batch.futures, strict=True):
+                self._waiting.pop(number, None)
+                if future.done() and not future.cancelled():
+                    future.exception()  # marks it as seen: only the first that failed is told
+
     def resend(self) -> list[bytes]:
         """All unanswered queries, for a new gateway."""
-        return [message for _, message in self._waiting.values()]
+        return [message for _, message, _, _ in self._waiting.values()]
 
     def answered(self, answer: Answer) -> None:
         """Hand the answer to the waiting task; one to a forgotten query is ignored."""
-        future, _ = self._waiting.pop(answer.id, (None, b""))
-        if future is not None and not future.done():
-            _, value, seq, epoch, lag_events, lag_ms, node, level = answer
-            future.set_result(QueryAnswer(value, seq, epoch, level, node, lag_events, lag_ms))
+        number, value, seq, epoch, lag_events, lag_ms, node, level = answer
+        waiting = self._waiting.pop(number, None)
+        if waiting is not None and not waiting[0].done():
+            waiting[0].set_result(QueryAnswer(value, seq, epoch, level, node, lag_events, lag_ms))
 
     def refused(self, refused: QueryRefused) -> None:
         """Raise NotYet, Refused or QueryFailed in the waiting task."""
-        future, _ = self._waiting.pop(refused.id, (None, b""))
-        if future is not None and not future.done():
+        waiting = self._waiting.pop(refused.id, None)
+        if waiting is not None and not waiting[0].done():
             error: Error
             if refused.kind == "not yet":
                 error = NotYet(refused.reason, refused.try_node)
@@ -71,12 +114,21 @@ class Questions:
                 error = QueryFailed(refused.reason, rejected=refused.kind == "rejected")
             else:
                 error = Refused(refused.reason, refused.try_node)
-            future.set_exception(error)
+            waiting[0].set_exception(error)
 
     def abandon(self, error: Error) -> None:
         """None of them will be answered."""
         waiting, self._waiting = self._waiting, {}
-        for future, _ in waiting.values():
+        for future, _, _, _ in waiting.values():
             if not future.done():
                 future.set_exception(error)
                 future.exception()  # marks it as seen: the asking task may have given up
+
+    def _expire(self, now: float) -> float:
+        """Fail what is due; the next deadline."""
+        late = [number for number, (_, _, deadline, _) in self._waiting.items() if deadline <= now]
+        for number in late:
+            future, _, _, timeout_s = self._waiting.pop(number)
+            if not future.done():
+                future.set_exception(NotSent(f"no answer within {timeout_s:g} s: {self._why()}"))
+        return min([deadline for _, _, deadline, _ in self._waiting.values()], default=_FOREVER)

@@ -6,14 +6,14 @@ import asyncio
 from collections import deque
 from typing import Final
 
-from mcast.client.keeper import Keeper
+from mcast.client.keeper import ALONE_MS, Keeper
 from mcast.client.link import Dialer, Link, key_problem
 from mcast.config import NodeConfig
 from mcast.errors import DecodeError, Error, Gone, NotSent
 from mcast.limits import EVENTS_UNREAD_BYTES
 from mcast.machine.events import Event, EventReader
 from mcast.wire.events import decode_events_untrusted
-from mcast.wire.stream import StreamKind, Subscribe, decode_stream_untrusted, pack_message
+from mcast.wire.stream import UNFOUNDED, StreamKind, Subscribe, decode_stream_untrusted, pack_message
 
 BAD_STREAMS_MAX: Final = 3  # gateways in a row whose events could not be read before the subscription gives up
 
@@ -21,11 +21,15 @@ BAD_STREAMS_MAX: Final = 3  # gateways in a row whose events could not be read b
 class Subscription:
     """A connection of its own. It reads no further than EVENTS_UNREAD_BYTES ahead of who takes the events."""
 
-    def __init__(self, dialer: Dialer, nodes: tuple[NodeConfig, ...], first: int, timeout_s: float) -> None:
+    def __init__(
+        self, dialer: Dialer, nodes: tuple[NodeConfig, ...], first: int, timeout_s: float, founded: bytes = UNFOUNDED
+    ) -> None:
         self._reader = EventReader(first)
         self._dialer = dialer
         self._count = len(nodes)
-        self._keeper = Keeper(dialer, nodes, self, patient=True)
+        self._keeper = Keeper(dialer, nodes, self)
+        self._founded = founded
+        """The uuid of the cluster whose numbers these are, once it is known."""
         self._timeout_s = timeout_s
         self._unread: deque[bytes] = deque()
         self._unread_bytes = 0
@@ -35,6 +39,8 @@ class Subscription:
         """The low waters of nodes that no longer keep what is wanted."""
         self._bad = 0
         self._answers = 0
+        self._fresh = 0
+        """Answers of gateways that had events, or none only because there were none."""
         self._greeted = 0
         self._error: Error | None = None
 
@@ -117,6 +123,10 @@ class Subscription:
         if link.node.id in self._gone:  # all that could be reached were asked
             self._end_gone()
             return
+        if link.welcome.cluster_uuid != self._founded and self._founded != UNFOUNDED:
+            self._other_cluster(link)
+            return
+        self._founded = link.welcome.cluster_uuid
         self._greeted = self._answers
         self._forget_unread()
         self._reader.restart()
@@ -130,6 +140,7 @@ class Subscription:
             return
         self._answers += kind in (StreamKind.EVENTS, StreamKind.PONG)
         if kind == StreamKind.EVENTS:
+            self._fresh += 1
             self._unread.append(payload)
             self._unread_bytes += len(payload)
             if self._unread_bytes > EVENTS_UNREAD_BYTES:
@@ -137,7 +148,10 @@ class Subscription:
             self._changed.set()
             return
         message = decode_stream_untrusted(kind, payload)
-        if kind == StreamKind.GONE:
+        if kind == StreamKind.PONG:
+            self._keeper.touch(message)
+            self._fresh += message.alone_ms < ALONE_MS
+        elif kind == StreamKind.GONE:
             self._gone[link.node.id] = message.low_water
             if len(self._gone) == self._count:
                 self._end_gone()
@@ -145,8 +159,16 @@ class Subscription:
                 link.close(f"{link.node.id} keeps nothing before event {message.low_water}")
         elif kind == StreamKind.ERROR:
             link.close(message.text)
-        elif kind != StreamKind.PONG:
+        else:
             raise DecodeError("unexpected message", str(kind))
+
+    def _other_cluster(self, link: Link) -> None:
+        """The numbers so far are another cluster's; but a node that has no log yet says nothing about that."""
+        if link.welcome.cluster_uuid == UNFOUNDED:
+            link.close(f"{link.node.id} has no log yet")
+            return
+        words = f"the cluster was recovered or founded anew: its event {self._reader.next} may follow other events"
+        self._end(Gone(f"{words}; begin again from event 1", 1))
 
     def _end_gone(self) -> None:
         low_water = min(self._gone.values())
@@ -168,5 +190,5 @@ class Subscription:
         return self._error is None and self._unread_bytes <= EVENTS_UNREAD_BYTES
 
     def progress(self) -> int:
-        """A number that changes with every answer."""
-        return self._answers
+        """A number that changes with events, and with proof that there are none: else they may be elsewhere."""
+        return self._fresh

@@ -2,6 +2,10 @@
 
 from mcast.history.calls import Call, encode_call, read_calls_untrusted
 from mcast.history.findings import Finding
+from mcast.history.streams import Given, Stretch, encode_stretch
 from mcast.history.verdict import Judgement, judge
 
-__all__ = ["Call", "Finding", "Judgement", "encode_call", "judge", "read_calls_untrusted"]
+__all__ = [
+    "Call", "Finding", "Given", "Judgement", "Stretch", "encode_call", "encode_stretch", "judge",
+    "read_calls_untrusted",
+]  # fmt: skip

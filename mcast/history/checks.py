@@ -18,6 +18,7 @@ from mcast.history.calls import DEFINITE, Call
 from mcast.history.findings import Finding
 from mcast.history.log import Event, Log
 from mcast.history.model import Model
+from mcast.history.streams import Stretch
 
 BOUNDED_MS: Final = 150.0  # a bounded query's `max_ms` when it names none: 3 heartbeats of the default profile
 _ROUNDING_NS: Final = 1_000  # lag_ms is told in whole microseconds
@@ -25,18 +26,21 @@ _MS: Final = 1_000_000  # ns
 
 
 class Known:
-    """The highest event number that answers had told by any moment."""
+    """The highest event number that answers had told by any moment, or that had been given to a subscriber by then."""
 
-    def __init__(self, calls: Iterable[Call]) -> None:
-        answered = [call for call in calls if call.acknowledged]
-        told = sorted((call.returned_ns or 0, call.seq or 0, at, call) for at, call in enumerate(answered))
+    def __init__(self, calls: Iterable[Call], stretches: Iterable[Stretch] = ()) -> None:
+        told: list[tuple[int, int, Call | Stretch]] = [
+            (call.returned_ns or 0, call.seq or 0, call) for call in calls if call.acknowledged
+        ]
+        told += [(given.at_ns, given.seq, stretch) for stretch in stretches for given in stretch.events]
+        told.sort(key=lambda each: each[:2])
         self._times = [time for time, *_ in told]
-        self._highest: list[tuple[int, Call | None]] = [(0, None)]
-        for _, seq, _, call in told:
-            self._highest.append(max(self._highest[-1], (seq, call), key=lambda each: each[0]))
+        self._highest: list[tuple[int, Call | Stretch | None]] = [(0, None)]
+        for _, seq, by in told:
+            self._highest.append(max(self._highest[-1], (seq, by), key=lambda each: each[0]))
 
-    def before(self, time_ns: float) -> tuple[int, Call | None]:
-        """The highest number told by a call that returned before `time_ns`, and that call; 0 and None if none did."""
+    def before(self, time_ns: float) -> tuple[int, Call | Stretch | None]:
+        """The highest number known before `time_ns`, and who told it; 0 and None if none was."""
         return self._highest[bisect_left(self._times, time_ns)]
 
 
@@ -73,9 +77,8 @@ def check_executed(calls: Sequence[Call], log: Log) -> Iterator[Finding]:
             yield Finding("exactly once", f"took effect {times} times too often: {text}")
 
 
-def check_real_time(calls: Sequence[Call], log: Log) -> Iterator[Finding]:
+def check_real_time(calls: Sequence[Call], log: Log, known: Known) -> Iterator[Finding]:
     """A command gets a higher number than all that was known before it was invoked; unknown ones too, where found."""
-    known = Known(calls)
     places = _places(log.events.values())
     submitted = Counter(_content(call) for call in calls if call.kind == "submit")
     for call in calls:
@@ -118,9 +121,8 @@ def check_model(calls: Sequence[Call], log: Log, model: Model) -> Iterator[Findi
     yield from due(float("inf"))
 
 
-def check_levels(calls: Sequence[Call]) -> Iterator[Finding]:
+def check_levels(calls: Sequence[Call], known: Known) -> Iterator[Finding]:
     """Every query saw what its level promises, and no older state than its `lag_ms` admits."""
-    known = Known(calls)
     own: dict[str, Known] = {}
     for client, theirs in groupby(sorted(calls, key=lambda call: call.client), key=lambda call: call.client):
         own[client] = Known(theirs)

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from itertools import chain
 
 from mcast.history.calls import Call
-from mcast.history.checks import check_executed, check_levels, check_model, check_real_time
+from mcast.history.checks import Known, check_executed, check_levels, check_model, check_real_time
 from mcast.history.findings import Finding, first_few
 from mcast.history.linear import STEPS_MAX, check_registers
 from mcast.history.log import compare_logs, read_log
 from mcast.history.model import KeyValueModel, Model
+from mcast.history.streams import Stretch, check_streams
 from mcast.wire.frame import Frame
 
 
@@ -28,13 +29,17 @@ class Judgement:
     """Commands that took effect."""
     last_seq: int
     epochs: int
+    given: int
+    """Events that subscribers were given."""
 
 
-def judge(
-    calls: Sequence[Call], logs: Mapping[str, Iterable[Frame]], *, registers: str = "reg",
-    make_model: Callable[[], Model] = KeyValueModel, steps_max: int = STEPS_MAX,
+def judge(  # noqa: PLR0913 - what there is to judge, and how, by name
+    calls: Sequence[Call], logs: Mapping[str, Iterable[Frame]], stretches: Sequence[Stretch] = (), *,
+    registers: str = "reg", make_model: Callable[[], Model] = KeyValueModel, steps_max: int = STEPS_MAX,
 ) -> Judgement:  # fmt: skip
     """Check a history against the logs (node -> its frames from event 1 on) of all nodes that survived, at rest.
+
+    `stretches` are what subscribers were given.
 
     Keys that begin with `registers` are searched for linearizability: only set, cas and get may touch them.
     """
@@ -52,10 +57,12 @@ def judge(
     ]
     log = max(read.values(), key=lambda each: each.last)
     unordered, undecided = check_registers(calls, registers, steps_max)
+    known = Known(calls, stretches)
     findings += chain(
-        check_executed(calls, log), check_real_time(calls, log), check_model(calls, log, make_model()),
-        check_levels(calls), unordered,
+        check_executed(calls, log), check_real_time(calls, log, known), check_model(calls, log, make_model()),
+        check_levels(calls, known), check_streams(stretches, calls, log, make_model()), unordered,
     )  # fmt: skip
     counts = Counter(f"{call.level or 'submit'} {call.outcome}" for call in calls)
     epochs = len(set(log.epochs.values()))
-    return Judgement(tuple(first_few(findings)), tuple(undecided), counts, len(log.events), log.last, epochs)
+    given = sum(len(stretch.events) for stretch in stretches)
+    return Judgement(tuple(first_few(findings)), tuple(undecided), counts, len(log.events), log.last, epochs, given)

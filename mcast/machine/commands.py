@@ -65,15 +65,20 @@ def decode_commands_untrusted(payload: bytes | memoryview, count: int) -> list[A
     if len(data) > count * _LARGE_BYTES:
         shallow = _LISTS.issuperset(map(type, commands)) and _ATOMS.issuperset(map(type, chain.from_iterable(commands)))
     else:
-        shallow = len(data.translate(None, _NOT_CONTAINERS)) <= count + COMMAND_DEPTH_MAX
+        shallow = container_headers(data) <= count + COMMAND_DEPTH_MAX
     if not shallow:
         _check_depth(commands)
     return commands
 
 
+def container_headers(packed: bytes) -> int:
+    """How many bytes of it may be headers of containers: no value in it is nested more deeply than that."""
+    return len(packed.translate(None, _NOT_CONTAINERS))
+
+
 def nests_too_deep(packed: bytes) -> bool:
     """Whether one command as a client packed it is nested more deeply than replicas accept."""
-    if len(packed.translate(None, _NOT_CONTAINERS)) <= COMMAND_DEPTH_MAX:
+    if container_headers(packed) <= COMMAND_DEPTH_MAX:
         return False
     return _too_deep([msgpack.unpackb(packed, strict_map_key=False)])
 

@@ -25,6 +25,10 @@ class LinkCounters:
     receives: int = 0
     kernel_drops: int = 0
     """Packets that did not fit a socket's receive buffer (SO_RXQ_OVFL; a GRO burst counts once)."""
+    gso: bool = False
+    """Whether the kernel cuts bursts into datagrams: one send for many."""
+    gro: bool = False
+    """Whether the kernel merges arriving datagrams: one receive for many."""
 
 
 class Link(Protocol):

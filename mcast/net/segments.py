@@ -22,6 +22,13 @@ def gso_runs(datagrams: Sequence[bytes]) -> Iterator[tuple[int, Sequence[bytes]]
     Order is kept. The first datagrams of a run may come out longer than they went in: padded with zeros.
     """
     at, total = 0, len(datagrams)
+    sizes = set(map(len, datagrams))
+    if len(sizes) == 1:  # as large commands' frames are
+        (segment,) = sizes
+        most = max(min(GSO_SEGMENTS_MAX, GSO_BYTES_MAX // max(segment, 1)), 1)
+        for at in range(0, total, most):
+            yield segment, datagrams[at : at + most]
+        return
     while at < total:
         end, segment = _run(datagrams, at)
         run = datagrams[at:end]

@@ -64,7 +64,7 @@ class UdpLink:
         """Open and join. Datagrams of `ignored_incarnation` (one's own) are dropped by the kernel where it can."""
         self.counters = LinkCounters()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._gso = offload
+        self.counters.gso = offload
         self._filtered: dict[socket.socket, _Drops] = {}
         """By sending socket: the group's receiving one, where the kernel drops (and counts) what that sends."""
         self._arena = memoryview(bytearray(ARENA_BYTES))
@@ -84,11 +84,13 @@ class UdpLink:
         self._every = opened
         self._unicast = unicast
         self._hearing = (control, unicast, stream)
+        self._asked: tuple[socket.socket, ...] = self._hearing
+        """Whom the next `receive` asks."""
         effective = min(sockets.grow_receive_buffer(sock, RECEIVE_BUFFER_BYTES) for sock in self._hearing)
         self._receive_window = effective // TRUESIZE_SHARE
         for sock in self._hearing:
             sockets.report_drops(sock)
-        self._gro = all([offload and sockets.enable_gro(sock) for sock in self._hearing])
+        self.counters.gro = all([offload and sockets.enable_gro(sock) for sock in self._hearing])
         self._drops = {sock: _Drops() for sock in self._hearing}
         if len(ignored_incarnation) >= sockets.IGNORED_BYTES:
             for hearing, speaking in ((stream, self._stream_out), (control, self._control_out)):
@@ -108,13 +110,21 @@ class UdpLink:
     @property
     def offload(self) -> bool:
         """Whether bursts leave as GSO sends; turned off by the first refusal."""
-        return self._gso
+        return self.counters.gso
 
     def attach(self, loop: asyncio.AbstractEventLoop, readable: Callable[[], None]) -> None:
         """Call `readable` on this loop whenever something can be received, until closed."""
         self._loop = loop
-        for sock in self._hearing:
-            loop.add_reader(sock, readable)
+        control, unicast, stream = self._hearing
+        loop.add_reader(unicast, self._heard, (unicast,), readable)
+        loop.add_reader(stream, self._heard, (stream,), readable)
+        loop.add_reader(control, self._heard, (control, stream), readable)  # both, for the order: see `receive`
+
+    def _heard(self, ready: tuple[socket.socket, ...], readable: Callable[[], None]) -> None:
+        """Some sockets have something: only they are asked, for each that is empty costs a system call."""
+        self._asked = ready
+        readable()
+        self._asked = self._hearing
 
     def close(self) -> None:
         """Leave the group and close; idempotent."""
@@ -127,14 +137,14 @@ class UdpLink:
         """Send a burst, in order; `to` exactly for the unicast channel. Never blocks; what is refused is counted."""
         assert (to is not None) == (channel == UNICAST), "only unicast names its receiver"
         sock = self._stream_out if channel == STREAM else self._control_out if channel == CONTROL else self._unicast
-        if len(datagrams) == 1 or not self._gso:
+        if len(datagrams) == 1 or not self.counters.gso:
             self._send_singly(sock, datagrams, to)
             return
         for segment, run in gso_runs(datagrams):
             self._send_run(sock, segment, run, to)
 
     def _send_run(self, sock: socket.socket, segment: int, run: Sequence[bytes], to: Peer | None) -> None:
-        if len(run) == 1 or not self._gso:
+        if len(run) == 1 or not self.counters.gso:
             self._send_singly(sock, run, to)
             return
         option = [(socket.IPPROTO_UDP, sockets.UDP_SEGMENT, _U16.pack(segment))]
@@ -142,7 +152,7 @@ class UdpLink:
             sent = sock.sendmsg(run, option, 0, to) if to else sock.sendmsg(run, option)
         except OSError as error:
             if error.errno in _NO_OFFLOAD:
-                self._gso = False
+                self.counters.gso = False
                 self._send_singly(sock, run, to)
             else:
                 self._count_lost(error, len(run))
@@ -162,7 +172,7 @@ class UdpLink:
         counters = self.counters
         counters.sends += 1
         if sock in self._filtered:
-            self._filtered[sock].own += 1 if self._gro else datagrams
+            self._filtered[sock].own += 1 if self.counters.gro else datagrams
         counters.datagrams_sent += datagrams
         counters.bytes_sent += size
 
@@ -177,12 +187,18 @@ class UdpLink:
         must not be judged before that frame, which the kernel queued first.
         """
         self._more = False
+        if len(self._asked) == 1:
+            heard: list[memoryview] = []
+            self._drain(self._asked[0], 0, _ARENA_ENDS[self._hearing.index(self._asked[0])], heard)
+            self.counters.datagrams_received += len(heard)
+            return heard
         control: list[memoryview] = []
         unicast: list[memoryview] = []
         stream: list[memoryview] = []
         at = 0
         for sock, into, end in zip(self._hearing, (control, unicast, stream), _ARENA_ENDS, strict=True):
-            at = self._drain(sock, at, end, into)
+            if sock in self._asked:
+                at = self._drain(sock, at, end, into)
         stream += unicast
         stream += control
         self.counters.datagrams_received += len(stream)

@@ -30,20 +30,20 @@ def bytes_of(frames: Sequence[Frame]) -> int:
 class ApplyQueue:
     """Committed frames on their way through the engine, in order. `applied` hears what became of watched records.
 
-    What the engine or `applied` raises goes through `guarded`, which every later turn of the loop runs under.
+    What the engine or `applied` raises goes through `guard`, which every later turn of the loop runs under.
     """
 
     def __init__(
         self,
         engine: Engine,
         applied: Callable[[list[Applied]], None],
-        guarded: Callable[[], AbstractContextManager[None]],
+        guard: AbstractContextManager[object],
     ) -> None:
         self.bytes = 0
         """Bytes of frames that wait."""
         self._engine = engine
         self._applied = applied
-        self._guarded = guarded
+        self._guard = guard
         self._waiting: deque[Frame] = deque()
         self._next: asyncio.Handle | None = None
         self._stopped = False
@@ -91,7 +91,7 @@ class ApplyQueue:
 
     def _turn(self) -> None:
         self._next = None
-        with self._guarded():
+        with self._guard:
             self.run()
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from mcast.client.link import Dialer
+from mcast.clock import monotonic_s
 from mcast.errors import DecodeError, EnvironmentProblem, Error
 from mcast.limits import (
     ACCEPTS_PER_TURN,
@@ -23,7 +24,7 @@ from mcast.limits import (
 )
 from mcast.node.catchup import Fetcher, FetchServer
 from mcast.node.connection import Connection
-from mcast.node.forward import Forwarder, Group
+from mcast.node.forward import Forwarder
 from mcast.node.handover import Handovers
 from mcast.node.listener import listen, open_listener, room_for_connections
 from mcast.node.queries import Queries
@@ -31,13 +32,15 @@ from mcast.node.submissions import Submissions
 from mcast.node.subscriptions import Subscriptions
 from mcast.protocol.effects import Notice, ReadReady
 from mcast.wire.envelope import name_hash
+from mcast.wire.groups import Group, decode_groups_untrusted
+from mcast.wire.records import RECORD_HEADER_BYTES
 from mcast.wire.stream import (
     UNFOUNDED,
     VERSION,
     Failure,
     ForwardRefused,
     Hello,
-    Ping,
+    Pong,
     Report,
     StreamKind,
     Welcome,
@@ -100,10 +103,10 @@ class Gateway:
         self._timer: asyncio.TimerHandle | None = None
         self._looks = 0
         self._stopping = False
+        self._started_s = monotonic_s()
         self._changed = asyncio.Event()
         self._handlers: dict[int, Callable[[Connection, Any], None]] = {
-            StreamKind.PING: lambda connection, ping: connection.post(pack_message(StreamKind.PONG, Ping(ping.id))),
-            StreamKind.QUERY: lambda connection, query: self._queries.ask(query, connection.post),
+            StreamKind.PING: lambda connection, ping: connection.post(self._pong(ping.id)),
             StreamKind.STATUS: self._status,
             StreamKind.GAPS: self._gaps,
             StreamKind.FAULT: self._fault,
@@ -215,24 +218,30 @@ class Gateway:
         return pack_message(StreamKind.WELCOME, welcome)
 
     def burst(self, connection: Connection, messages: Sequence[tuple[int, bytes]]) -> None:
-        """Handle one read's messages: commands together, the rest one by one."""
+        """Handle one read's messages: commands together, queries together, the rest one by one."""
         assert connection.hello is not None
         peer = connection.hello.role == "peer"
         commands = StreamKind.FORWARD if peer else StreamKind.SUBMIT
+        payload_max = self._shell.record_max - RECORD_HEADER_BYTES
         groups: list[Group] = []
+        queries: list[bytes] = []
         try:
             for kind, payload in messages:
-                if kind == commands:
-                    group, first = self._submissions.decode_untrusted(payload)
-                    groups.append(group)
+                if kind == StreamKind.QUERY:
+                    queries.append(payload)
+                elif kind == commands:
+                    submitted = decode_groups_untrusted(payload, payload_max)
                     if not peer:
-                        self._submissions.keep(connection, first, group)
+                        self._submissions.keep(connection, submitted)
+                    groups += [one.group for one in submitted]
                 elif kind in self._handlers:
                     self._handlers[kind](connection, decode_stream_untrusted(kind, payload))
                 elif kind == StreamKind.FETCH and peer:
                     self._fetches.fetch(connection, decode_stream_untrusted(kind, payload))
                 else:
                     raise DecodeError("unexpected message", str(kind))
+            if queries:
+                self._queries.burst(queries, connection.post)
         finally:
             if groups:
                 self._take(connection, peer, groups)
@@ -279,7 +288,7 @@ class Gateway:
 
     def _send_away(self, connection: Connection) -> None:
         reason = f"{self._shell.node_id} has halted: {self._shell.halted}"
-        connection.send([pack_message(StreamKind.ERROR, Failure(0, reason[:1_000]))])
+        connection.post(pack_message(StreamKind.ERROR, Failure(0, reason[:1_000])))
         connection.close()
 
     def _halted(self) -> None:
@@ -310,10 +319,19 @@ class Gateway:
         sequencer = self._shell.replica.sequencer
         return None if sequencer is None else self._names.get(sequencer)
 
+    def _pong(self, number: int) -> bytes:
+        """This node lives, and knew itself in touch with the cluster so long ago; before that, since its start."""
+        now_s = monotonic_s()
+        proof = self._shell.replica.proof(now_s)
+        alone_s = now_s - self._started_s if proof is None else proof[1]
+        return pack_message(StreamKind.PONG, Pong(number, int(alone_s * 1e3)))
+
     def _status(self, connection: Connection, ask: Any) -> None:
         status = {**self._shell.status(), "queries": self._queries.answered}
         status["refused_connections"] = dict(self._hostile)
         status["clients"], status["clients_max"] = len(self._clients), self.clients_max
+        status["subscribers"], status["subscribers_behind"] = len(self._subscriptions), self._subscriptions.behind
+        status["reused_requests"] = self._submissions.reused
         catching_up = self._fetcher.progress()
         if catching_up is not None:
             status["catch_up"] = catching_up
@@ -365,7 +383,7 @@ class Gateway:
         if self._paused:
             if self._looks % KEEPALIVE_LOOKS == 0:
                 for connection in list(self._paused):
-                    connection.post(pack_message(StreamKind.PONG, Ping(0)))
+                    connection.post(self._pong(0))
             self._timer = asyncio.get_running_loop().call_later(BACKLOG_POLL_S, self._look)
 
     def _reconsider(self) -> None:

@@ -19,11 +19,17 @@ from mcast.net.sockets import resolve
 
 LISTEN_BACKLOG: Final = 256  # connections the kernel holds meanwhile: let in before their clients give up, in a second
 
+_HUNG_UP: Final = (7, 8)  # Linux's TCP_CLOSE, TCP_CLOSE_WAIT
+
 _log: Final = logging.getLogger("mcast.node")
 
 
 class Listener(socket.socket):
-    """A bound socket, for asyncio's `create_server`. While `full()`, it turns away who comes, with `words` if any."""
+    """A bound socket, for asyncio's `create_server`. While `full()`, it turns away who comes, with `words` if any.
+
+    Whoever has hung up while waiting in the kernel's queue is passed over: a handshake with the dead takes as long as
+    one with the living, and a crowd whose patience ends before its turn would never be let in.
+    """
 
     full: Callable[[], bool]
     words: bytes
@@ -32,6 +38,9 @@ class Listener(socket.socket):
     def accept(self) -> tuple[socket.socket, Any]:
         """The next connection. Raises BlockingIOError when there is none, or it was turned away."""
         taken = super().accept()
+        while _has_hung_up(taken[0]):
+            taken[0].close()
+            taken = super().accept()
         if not self.full():
             return taken
         with contextlib.closing(taken[0]) as refused, contextlib.suppress(OSError):
@@ -39,6 +48,14 @@ class Listener(socket.socket):
             refused.send(self.words)
         self.turned_away()
         raise BlockingIOError("turned away")
+
+
+def _has_hung_up(accepted: socket.socket) -> bool:
+    """Whether the other side has closed or aborted already, if the kernel tells."""
+    if not hasattr(socket, "TCP_INFO"):  # macOS
+        return False
+    state = accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+    return state in _HUNG_UP
 
 
 def open_listener(

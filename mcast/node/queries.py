@@ -4,8 +4,9 @@
 `bounded`: with a proof that the state is no older, or no further behind, than asked. `linearizable`: after all that was
 committed before the query came, by anyone. What cannot be served is refused, and says who may do better.
 
-Waiting costs a query no task and no polling: applying events, and notices from the protocol, wake those concerned. One
-read index is out at a time; all queries that come meanwhile share the next one.
+Waiting costs a query no task, no timer and no polling: applying events, and notices from the protocol, wake those
+concerned, and one alarm rings for all deadlines. One read index is out at a time; all queries that come meanwhile share
+the next one. The queries of one read are answered in one write.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from mcast.client.alarm import Alarm
 from mcast.clock import monotonic_s
 from mcast.errors import QueryFailed, Refused
 from mcast.limits import (
@@ -28,7 +30,7 @@ from mcast.limits import (
 )
 from mcast.protocol.effects import ReadReady
 from mcast.wire.envelope import name_hash
-from mcast.wire.stream import Answer, Query, QueryRefused, StreamKind, pack_message
+from mcast.wire.stream import Answer, Query, QueryRefused, StreamKind, decode_stream_untrusted, pack_message
 
 if TYPE_CHECKING:
     from mcast.node.shell import Shell
@@ -36,22 +38,36 @@ if TYPE_CHECKING:
 LEVELS: Final = ("any", "session", "bounded", "linearizable")
 SLICE_S: Final = 0.005  # of answering in one turn of the loop: heartbeats and acknowledgements go out between
 
-_DEAD_MIN: Final = 64
-
+_MOMENT_S: Final = 0.001  # for which answers share one look at the clock and the log; their age is told for its end
 Reply = Callable[[bytes], None]
 
 
 class _Waiting:
-    """A query that cannot be answered yet. `timer` is None once it was answered, refused or is about to be."""
+    """A query that cannot be answered yet. It is `over` once it was answered, refused or is about to be."""
 
-    __slots__ = ("query", "reply", "timer", "why")
+    __slots__ = ("over", "query", "reply", "until", "why")
 
-    def __init__(self, query: Query, reply: Reply, why: Callable[[Query], str]) -> None:
+    def __init__(self, query: Query, reply: Reply, until: float, why: Callable[[Query], str]) -> None:
         self.query = query
         self.reply = reply
-        self.timer: asyncio.TimerHandle | None = None
+        self.until = until
+        """In the event loop's time."""
+        self.over = False
         self.why = why
         """What to say if its time ends."""
+
+
+class _Moment(NamedTuple):
+    """What answers say of the state they hold at, until `ends_s`."""
+
+    ends_s: float
+    seq: int
+    epoch: int
+    lag_events: int
+    lag_ms: float | None
+
+
+_PAST: Final = _Moment(0.0, 0, 0, 0, None)
 
 
 class Queries:
@@ -66,8 +82,8 @@ class Queries:
         self._turns = count()
         self._order = count()
         self._size = 0
-        self._dead = 0
-        """Places in the lists below whose queries were refused when their time was over."""
+        self._alarm = Alarm(self._end_late)
+        self._moment = _PAST
         self._applying: list[tuple[int, int, _Waiting]] = []
         """A heap: those who wait for an event to be applied."""
         self._fresh: list[_Waiting] = []
@@ -83,14 +99,30 @@ class Queries:
         """All that was committed at this time is at or below this event: the newest read index."""
         self._due: deque[_Waiting] = deque()
 
-    def ask(self, query: Query, reply: Reply) -> None:
-        """Answer, refuse, or wait."""
+    def burst(self, payloads: Sequence[bytes], reply: Reply) -> None:
+        """Take the QUERYs of one read: what can be answered at once, or is refused, leaves by one reply.
+
+        Raises:
+            DecodeError: a payload is no query; those before it were taken.
+        """
+        replies: list[bytes] = []
+        self._moment = _PAST
+        try:
+            for payload in payloads:
+                self.ask(decode_stream_untrusted(StreamKind.QUERY, payload), reply, replies.append)
+        finally:
+            if replies:
+                reply(b"".join(replies))
+
+    def ask(self, query: Query, reply: Reply, reply_now: Reply | None = None) -> None:
+        """Answer or refuse, by `reply_now` if that can be done in this call; or wait."""
         shell, now = self._shell, monotonic_s()
+        reply_now = reply_now or reply
         if shell.halted is not None:
-            reply(self._refuse(query, f"{shell.node_id} has halted: {shell.halted}", try_node=self._better()))
+            reply_now(self._refuse(query, f"{shell.node_id} has halted: {shell.halted}", try_node=self._better()))
         elif query.level not in LEVELS:
             words = f"consistency level {query.level!r} is unknown; ask for one of: {', '.join(LEVELS)}"
-            reply(self._refuse(query, words))
+            reply_now(self._refuse(query, words))
         elif query.level == "linearizable":
             if waiting := self._wait(query, reply, _limit_s(query), self._unconfirmed):
                 self._fresh.append(waiting)
@@ -103,7 +135,7 @@ class Queries:
             if waiting := self._wait(query, reply, SESSION_READ_WAIT_S, self._not_yet):
                 heapq.heappush(self._applying, (query.min_seq, next(self._order), waiting))
         else:
-            reply(self._answer(query, now))
+            reply_now(self._answer(query, now))
 
     def applied(self) -> None:
         """Events were applied: answer those that waited for them."""
@@ -126,7 +158,7 @@ class Queries:
             seq = max(notice.commit, waiting.query.min_seq)
             if seq <= applied:
                 due.append(waiting)
-            elif waiting.timer is not None:
+            elif not waiting.over:
                 waiting.why = self._behind
                 heapq.heappush(self._applying, (seq, next(self._order), waiting))
         self._answer_all(due)
@@ -142,14 +174,13 @@ class Queries:
     def stop(self) -> None:
         """Answer nothing any more."""
         for waiting in self._all_waiting():
-            if waiting.timer is not None:
-                waiting.timer.cancel()
-                waiting.timer = None
+            waiting.over = True
+        self._alarm.stop()
         if self._asking is not None:
             self._asking.cancel()
         self._applying, self._fresh, self._asked, self._proving = [], [], [], []
         self._due.clear()
-        self._size = self._dead = 0
+        self._size = 0
 
     def _all_waiting(self) -> list[_Waiting]:
         return [*(entry[2] for entry in self._applying), *self._fresh, *self._asked, *self._proving, *self._due]
@@ -160,9 +191,9 @@ class Queries:
             reply(self._refuse(query, f"{self._size} queries wait here already", try_node=self._better()))
             return None
         self._size += 1
-        waiting = _Waiting(query, reply, why)
-        waiting.timer = asyncio.get_running_loop().call_later(limit_s, self._late, waiting)
-        return waiting
+        until = asyncio.get_running_loop().time() + limit_s
+        self._alarm.set(until)
+        return _Waiting(query, reply, until, why)
 
     def _ask_soon(self) -> None:
         """Ask for a read index at the end of this turn of the loop, for all that came in it."""
@@ -225,22 +256,22 @@ class Queries:
             return since_s if age_s is None else min(age_s, since_s)
         return age_s
 
-    def _late(self, waiting: _Waiting) -> None:
-        self._give_up(waiting, waiting.why(waiting.query), "not yet" if waiting.why == self._not_yet else "refused")
-        self._dead += 1
-        if self._dead > self._size + _DEAD_MIN:  # rarely, so that many that are late at once cost no more than each
-            self._dead = 0
-            self._applying = [entry for entry in self._applying if entry[2].timer is not None]
-            heapq.heapify(self._applying)
-            self._fresh, self._asked, self._proving = [
-                [one for one in waiting if one.timer is not None]
-                for waiting in (self._fresh, self._asked, self._proving)
-            ]
+    def _end_late(self, now: float) -> float:
+        """Refuse those whose time is over; when the next one's is."""
+        for waiting in self._all_waiting():
+            if waiting.until <= now:
+                kind = "not yet" if waiting.why == self._not_yet else "refused"
+                self._give_up(waiting, waiting.why(waiting.query), kind)
+        self._applying = [entry for entry in self._applying if not entry[2].over]
+        heapq.heapify(self._applying)
+        self._fresh, self._asked, self._proving = [
+            [one for one in waiting if not one.over] for waiting in (self._fresh, self._asked, self._proving)
+        ]
+        return min([waiting.until for waiting in self._all_waiting() if not waiting.over], default=float("inf"))
 
     def _give_up(self, waiting: _Waiting, reason: str, kind: str = "refused") -> None:
-        if waiting.timer is not None:
-            waiting.timer.cancel()
-            waiting.timer = None
+        if not waiting.over:
+            waiting.over = True
             self._size -= 1
             better = self._sequencer() if kind == "not yet" else self._better()
             waiting.reply(self._refuse(waiting.query, reason, kind, better))
@@ -254,15 +285,15 @@ class Queries:
 
     def _answer_slice(self) -> None:
         until = (now := monotonic_s()) + SLICE_S
+        self._moment = _PAST
         while self._due:
             waiting = self._due.popleft()
-            if waiting.timer is not None:  # else it was refused meanwhile
+            if not waiting.over:  # else it was refused meanwhile
                 if waiting.query.level == "bounded" and not self._proven(waiting.query, now):
                     self._proving.append(waiting)  # its proof has grown too old here
                     self._ask_soon()
                     continue
-                waiting.timer.cancel()
-                waiting.timer = None
+                waiting.over = True
                 self._size -= 1
                 waiting.reply(self._answer(waiting.query, now))
                 now = monotonic_s()
@@ -272,7 +303,7 @@ class Queries:
 
     def _answer(self, query: Query, now: float) -> bytes:
         shell = self._shell
-        engine, replica = shell.engine, shell.replica
+        engine = shell.engine
         if shell.halted is not None:
             return self._refuse(query, f"{shell.node_id} has halted: {shell.halted}", try_node=self._better())
         try:
@@ -281,17 +312,29 @@ class Queries:
             return self._refuse(query, refused.reason, try_node=refused.try_node)
         except QueryFailed as failed:
             return self._refuse(query, failed.text, "rejected" if failed.rejected else "failed")
-        lag_s = self._age_s(now)
+        moment = self._moment
+        if now >= moment.ends_s or query.level == "bounded":
+            moment = self._look(now, 0.0 if query.level == "bounded" else _MOMENT_S)
         answer = Answer(
-            query.id, value, engine.applied_seq, engine.applied_epoch, max(replica.high_seq - engine.applied_seq, 0),
-            None if lag_s is None else round(lag_s * 1e3, 3), shell.node_id, query.level,
-        )  # fmt: skip
+            query.id, value, moment.seq, moment.epoch, moment.lag_events, moment.lag_ms, shell.node_id, query.level
+        )
         try:
             message = pack_message(StreamKind.ANSWER, answer)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             return self._refuse(query, f"the answer cannot be sent: {error}", "failed")
         self.answered += 1
         return message
+
+    def _look(self, now: float, share_s: float) -> _Moment:
+        """How the state stands; for answers of the next `share_s` seconds, so their age is told as it will be then."""
+        engine, ends_s = self._shell.engine, now + share_s
+        lag_s = self._age_s(ends_s)
+        self._moment = _Moment(
+            ends_s, engine.applied_seq, engine.applied_epoch,
+            max(self._shell.replica.high_seq - engine.applied_seq, 0),
+            None if lag_s is None else round(lag_s * 1e3, 3),
+        )  # fmt: skip
+        return self._moment
 
     def _refuse(self, query: Query, reason: str, kind: str = "refused", try_node: str | None = None) -> bytes:
         words = reason[:1_000].encode("utf-8", "replace").decode()  # a handler may raise with any text

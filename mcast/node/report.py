@@ -9,6 +9,13 @@ from mcast.wire.envelope import name_hash
 if TYPE_CHECKING:
     from mcast.node.shell import Shell
 
+_GONE_FOR_GOOD: Final = (
+    "; no majority is known to be whole, and {} did not say where its log ends: start it; if it is gone for good, "
+    "start it anew with an empty data directory"
+)
+LINK_FIELDS: Final = (
+    "datagrams_sent", "bytes_sent", "sends", "datagrams_received", "bytes_received", "receives", "gso", "gro",
+)  # fmt: skip
 DISK_FULL: Final = "the disk is full: nothing more is acknowledged until there is room"
 
 
@@ -53,8 +60,11 @@ def status(shell: Shell) -> dict[str, Any]:
     object_["refused"] = {**shell.transport.refused(), **statistics.counts}
     object_["kernel_drops"] = link.kernel_drops
     object_["sends_lost"] = sum(link.sends_lost.values())
-    if statistics.founding_waits_for:
-        object_["waits_for"] = list(statistics.founding_waits_for)
+    names = {name_hash(node.id): node.id for node in shell.config.nodes}
+    waits_for = [*statistics.founding_waits_for, *filter(None, map(names.get, statistics.survey_waits_for))]
+    if waits_for:
+        object_["waits_for"] = waits_for
+    object_["link"] = {name: getattr(link, name) for name in LINK_FIELDS}
     if shell.twin is not None:
         object_["twin"] = shell.twin.hex()
     if shell.halted is not None:
@@ -63,7 +73,7 @@ def status(shell: Shell) -> dict[str, Any]:
         object_["reason"] = (
             "events acknowledged here before the restart may be missing: it neither votes nor acknowledges until its "
             "log is known whole again"
-        )
+        ) + (_GONE_FOR_GOOD.format(" and ".join(waits_for)) if waits_for else "")
     elif shell.disk_full:
         object_["reason"] = DISK_FULL
     return object_

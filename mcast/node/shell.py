@@ -2,7 +2,7 @@
 
     readable -> transport.receive -> replica.receive --+
     timer -> the same, then tick ----------------------+--> settle: effects in order, completions, notices, timer
-    submit (gathered for one turn of the loop) --------+        |
+    submit (at once; in a flood, a turn's together) ---+        |
     fdatasync ended ------------------------------------        +--> apply, in slices, last: acknowledgements go first
 
 Whatever one turn of the event loop brings goes through the protocol once and leaves in as few system calls as possible.
@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from mcast.clock import monotonic_s
 from mcast.config import Config
-from mcast.errors import CorruptionError, DiskFailed, EnvironmentProblem, Halted, Refused
+from mcast.errors import DiskFailed, EnvironmentProblem, Halted, Refused
 from mcast.limits import TWIN_START_S, TWIN_STARTS
 from mcast.machine.api import StateMachine
 from mcast.machine.engine import Applied, Engine
@@ -28,6 +28,7 @@ from mcast.node import report, setup
 from mcast.node.applying import ApplyQueue, replay
 from mcast.node.durability import GroupCommit
 from mcast.node.eventlog import EventLog
+from mcast.node.guard import Guard
 from mcast.node.transport import Transport, ordered_by_reign
 from mcast.protocol.effects import (
     Append,
@@ -50,9 +51,13 @@ from mcast.seal.incarnations import Arrival
 from mcast.storage.files import Files
 from mcast.storage.store import Store
 from mcast.wire.frame import Frame
+from mcast.wire.messages import Commit
 
 TIMER_DRAINS_MAX: Final = 8  # bursts received before an overdue timer is judged all the same
 DISK_RETRY_S: Final = 0.5  # between attempts to write what a full disk refused
+AT_ONCE_APART_S: Final = 0.0001  # between submits that do not wait for others of their turn of the loop
+ANSWER_FIRST_BYTES: Final = 16 << 10  # of committed frames: so many are applied in less than a millisecond
+TIMER_GRAIN_S: Final = 0.001  # what asyncio rounds a wait up to
 STOP_DRAIN_S: Final = 2.0  # for committed events to be applied when stopping
 
 _log: Final = logging.getLogger("mcast.node")
@@ -102,8 +107,14 @@ class Shell:
         self._loop: asyncio.AbstractEventLoop
         self._disk: GroupCommit
         self._submitted: list[tuple[bytes, ...]] = []
-        self._queue = ApplyQueue(self.engine, self._tell_applied, self._guarded)
+        self._guard = Guard(self._halt)
+        self._queue = ApplyQueue(self.engine, self._tell_applied, self._guard)
         self._settling: asyncio.Handle | None = None
+        self._settles = False
+        """Whether this is inside `_settle`: what is submitted there waits for its end."""
+        self._at_once_s = 0.0
+        self._commit: Commit | None = None
+        """What the others are to be told before `_settle` ends."""
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = float("inf")
         self._drains = 0
@@ -114,7 +125,7 @@ class Shell:
         self._carry_out: dict[type[Effect], Callable[[Any], None]] = {
             Stream: lambda effect: self.transport.stream(effect.frames),
             Repair: lambda effect: self.transport.repair(effect.to, effect.frames),
-            Multicast: lambda effect: self.transport.multicast(effect.message),
+            Multicast: self._multicast,
             Send: lambda effect: self.transport.send(effect.to, effect.message),
             Append: lambda effect: self._disk.append(effect.ticket, effect.frames),
             Truncate: lambda effect: self._disk.truncate(effect.ticket, effect.last),
@@ -177,6 +188,8 @@ class Shell:
         """Take part from now on."""
         always = self.config.sync == "always"
         self._disk = GroupCommit(self.store, always=always, wake=self._wake)
+        if (ended := self._disk.fileno()) is not None:
+            self._loop.add_reader(ended, self._synced)
         self.joined = True
         self.transport.link.attach(self._loop, self._readable)
         self._schedule()
@@ -190,7 +203,7 @@ class Shell:
         if self.joined:
             await asyncio.to_thread(self._disk.close)
         if self.halted is None:
-            with self._guarded():
+            with self._guard:
                 await self._queue.drain(STOP_DRAIN_S)
         self.events.close()
         try:
@@ -200,21 +213,30 @@ class Shell:
         self.stopped.set()
 
     def submit(self, groups: Sequence[tuple[bytes, ...]]) -> bool:
-        """Have groups of encoded records numbered, at the end of this turn of the loop. False: this node does not rule.
+        """Have groups of encoded records numbered. False: this node does not rule.
 
+        Where nothing is on its way, and nothing was a moment ago, that is done before this returns. Else they go with
+        all that is submitted until the end of this turn of the loop.
         What was taken may still fall to a lost reign: SteppedDown says so, and it must be sent anew.
         """
         if self.halted is not None or not self.replica.ruling:
             return False
         self._submitted += groups
-        self._schedule()
+        if (
+            self.replica.idle and self._settling is None and not self._settles
+            and monotonic_s() >= self._at_once_s + AT_ONCE_APART_S
+        ):  # fmt: skip
+            self._turn()
+            self._at_once_s = monotonic_s()
+        else:
+            self._schedule()
         return True
 
     def ask_read(self) -> int | None:
         """Begin a linearizable read: a ReadReady notice will name the token. None: not now."""
         token: int | None = None
         if self._active:
-            with self._guarded():
+            with self._guard:
                 token = self.replica.ask_read(monotonic_s())
                 self._schedule()
         return token
@@ -222,28 +244,28 @@ class Shell:
     def transferred(self, frames: Sequence[Frame], peer: int) -> None:
         """Hand over frames fetched over TCP from `peer`, in order."""
         if self._active:
-            with self._guarded():
+            with self._guard:
                 self.replica.transferred(frames, peer, monotonic_s())
                 self._schedule()
 
     def transfer_failed(self, peer: int) -> None:
         """A catch-up from `peer` broke off."""
         if self._active:
-            with self._guarded():
+            with self._guard:
                 self.replica.transfer_failed(peer, monotonic_s())
                 self._schedule()
 
     def proven(self, node: int, incarnation: bytes) -> None:
         """A sealed TCP connection proved that this incarnation of `node` lives."""
         if self._active:
-            with self._guarded():
+            with self._guard:
                 self._receive(self.transport.proven(node, incarnation, monotonic_s()))
                 self._schedule()
 
     def witnessed(self, node: int) -> None:
         """The process that ruled as `node` is dead: nobody listens on its port, or another incarnation does."""
         if self._active:
-            with self._guarded():
+            with self._guard:
                 self.replica.witnessed(node, monotonic_s())
                 self._schedule()
 
@@ -256,7 +278,7 @@ class Shell:
         if not self._active:
             return f"{self.node_id} takes no part" + (f": {self.halted}" if self.halted else "")
         refusal: str | None = f"{self.node_id} has halted"
-        with self._guarded():
+        with self._guard:
             refusal = self.replica.hand_over(to, monotonic_s())
             self._schedule()
         return refusal
@@ -296,7 +318,7 @@ class Shell:
 
     def _readable(self) -> None:
         """A socket has something: take one burst; the loop calls again if there is more."""
-        with self._guarded():
+        with self._guard:
             if self._queue.full:
                 self._queue.run()
             else:
@@ -307,7 +329,10 @@ class Shell:
         """The timer. Sockets are drained before the protocol judges who was silent."""
         self._timer = None
         self._timer_due = float("inf")
-        with self._guarded():
+        with self._guard:
+            if self._next_due() > monotonic_s():
+                self._arm()  # what it was set for has moved
+                return
             self._receive(self.transport.receive(monotonic_s()))
             if self.transport.link.more and self._drains < TIMER_DRAINS_MAX:
                 self._drains += 1
@@ -362,15 +387,15 @@ class Shell:
     def _turn(self) -> None:
         """The end of a turn in which something was submitted or fetched."""
         self._settling = None
-        with self._guarded():
+        with self._guard:
             self._settle()
 
     def _synced(self) -> None:
-        with self._guarded():
+        with self._guard:
             self._settle()
 
     def _wake(self) -> None:
-        """A sync has ended; called in the helper thread."""
+        """A sync has ended; called in another thread."""
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(self._synced)
 
@@ -389,6 +414,7 @@ class Shell:
         """Carry out effects until there are none, tell the notices, arm the timer; applying comes last."""
         if not self._active:
             return
+        self._settles = True
         replica, carry_out = self.replica, self._carry_out
         if self._submitted:
             groups, self._submitted = self._submitted, []
@@ -398,7 +424,7 @@ class Shell:
             for effect in effects:
                 carry_out[type(effect)](effect)
             completed = self._disk.take_completed()
-            if not effects and not completed:
+            if not completed:
                 break
             now = monotonic_s()
             for ticket in completed:
@@ -406,8 +432,25 @@ class Shell:
         notices = replica.take_notices()
         if notices:
             self._tell(notices)
+        if self._queue.bytes > ANSWER_FIRST_BYTES:
+            self._tell_commit()
         self._queue.run()
+        if self._commit is not None:
+            self._tell_commit()
+        self._settles = False
         self._arm()
+
+    def _multicast(self, effect: Multicast) -> None:
+        if type(effect.message) is Commit:
+            self._commit = effect.message  # a later one says all that an earlier one did
+        else:
+            self.transport.multicast(effect.message)
+
+    def _tell_commit(self) -> None:
+        """The others hear what is committed: at once, but where little is to be applied, after the client's answer."""
+        commit, self._commit = self._commit, None
+        if commit is not None:
+            self.transport.multicast(commit)
 
     def _tell(self, notices: Sequence[Notice]) -> None:
         for notice in notices:
@@ -430,7 +473,9 @@ class Shell:
             _log.warning("node %s: %s", self.node_id, what)
         if self._disk.full and self._disk_due == float("inf"):
             self._disk_due = monotonic_s() + DISK_RETRY_S
-        due = min(self.replica.next_deadline(), self.transport.next_deadline(), self._disk_due)
+        if self._timer_due <= monotonic_s() + TIMER_GRAIN_S:
+            return  # no timer rings sooner than that one, which then looks again
+        due = self._next_due()
         if due >= self._timer_due:
             return
         if self._timer is not None:
@@ -438,6 +483,9 @@ class Shell:
             self._timer = None
         self._timer_due = due
         self._timer = self._loop.call_later(max(due - monotonic_s(), 0.0), self._due)
+
+    def _next_due(self) -> float:
+        return min(self.replica.next_deadline(), self.transport.next_deadline(), self._disk_due)
 
     def _catch_up(self, request: CatchUp) -> None:
         if self.on_catch_up is not None:
@@ -450,18 +498,6 @@ class Shell:
     def _set_faults(self, spec: Any) -> None:
         faults = None if spec is None else Faults(spec, self.node_id, self.replica.note_injected)
         self.transport.set_faults(faults)
-
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
-        """Whatever goes wrong inside halts the node: going on with half an effect carried out could break a promise."""
-        try:
-            yield
-        except Halted as halted:
-            self._halt(str(halted))
-        except (DiskFailed, CorruptionError, OSError) as error:
-            self._halt(f"the disk failed: {error}")
-        except Exception as error:
-            self._halt(f"a bug: {type(error).__name__}: {error}", error)
 
     def _halt(self, reason: str, bug: BaseException | None = None) -> None:
         """Take no further part, but stay to say why."""
@@ -479,4 +515,6 @@ class Shell:
                 handle.cancel()
         self._timer = self._settling = None
         self._queue.stop()
+        if self.joined and (ended := self._disk.fileno()) is not None:
+            self._loop.remove_reader(ended)
         self.transport.link.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from mcast.errors import DecodeError
@@ -26,7 +26,7 @@ def ordered_by_reign(arrivals: list[Arrival], promised: int, *, reign_known: boo
     A link hands out the stream first. But a new reign begins with a heartbeat, on another socket, and without it none
     of its frames can be judged.
     """
-    if reign_known and all(arrival.envelope.promised <= promised for arrival in arrivals):
+    if len(arrivals) == 1 or (reign_known and all(arrival.envelope.promised <= promised for arrival in arrivals)):
         return arrivals
     known = promised if reign_known else promised - 1
     return sorted(arrivals, key=lambda arrival: _rank(arrival, known))
@@ -34,7 +34,7 @@ def ordered_by_reign(arrivals: list[Arrival], promised: int, *, reign_known: boo
 
 def _rank(arrival: Arrival, known: int) -> tuple[int, bool]:
     epoch = arrival.envelope.promised
-    return epoch, epoch > known and type(arrival.message) is Frame
+    return epoch, epoch > known and type(arrival.message) in (Frame, list)
 
 
 class Transport:
@@ -81,14 +81,13 @@ class Transport:
             self.link.send(UNICAST, [self._seal(message, UNICAST)], peer)
 
     def receive(self, now: float) -> list[Arrival]:
-        """One bounded burst of what proven incarnations sent, stream first."""
-        datagrams: Iterable[memoryview | bytes] = self.link.receive()
+        """One bounded burst of what proven incarnations sent, stream first; consecutive frames of it as one Run."""
+        datagrams: Sequence[memoryview | bytes] = self.link.receive()
         faults = self._faults
         if faults is not None:
             is_own = self._opener.is_own
-            arrived = list(datagrams)
-            own = [datagram for datagram in arrived if is_own(datagram)]  # faults are for what others sent
-            others = [datagram for datagram in arrived if not is_own(datagram)]
+            own = [datagram for datagram in datagrams if is_own(datagram)]  # faults are for what others sent
+            others = [datagram for datagram in datagrams if not is_own(datagram)]
             datagrams = [*own, *faults.receive(others, now)]
         if self._released:
             datagrams = [*self._released, *datagrams]
@@ -96,16 +95,24 @@ class Transport:
         arrivals: list[Arrival] = []
         newest = EPOCH_MAX if self._opener.sealed else self._promised() + EPOCH_JUMP_MAX
         unseal, admit = self._opener.open_untrusted, self._incarnations.admit
-        for datagram in datagrams:
+        at, end = 0, len(datagrams)
+        while at < end:
             try:
-                envelope, message = unseal(datagram)
+                at += 1
+                envelope, message = unseal(datagrams[at - 1])
                 if envelope.promised > newest:  # would be promised for ever: one forgery could end all reigns
                     raise DecodeError("far epoch", str(envelope.promised))
                 if envelope.kind == Kind.TWIN:
                     if self.twins is not None and envelope.sender == self._own:
                         self.twins.heard(envelope, message, now)
                     continue
-                arrivals += admit(envelope, message, now)
+                admitted = admit(envelope, message, now)
+                if envelope.kind == Kind.DATA and len(admitted) == 1 and at < end:
+                    run = [message]
+                    at = self._opener.open_run(envelope, run, datagrams, at)
+                    if len(run) > 1:
+                        admitted = [Arrival(envelope, run)]
+                arrivals += admitted
             except DecodeError as error:
                 self.dropped[error.reason] += 1
         self._answer()

@@ -81,6 +81,8 @@ class Core:
         self.log = Log(recovered, settings.cache_bytes_max)
         self.meta = recovered.meta
         self.role = Role.EMPTY
+        self.reigning = False
+        """Whether this node's epoch is under way here."""
         self.sequencer: int | None = None
         self.commit = 0
         self.applied = 0
@@ -98,7 +100,8 @@ class Core:
         self.counts: Counter[str] = Counter()
         self.effects: list[Effect] = []
         self.notices: list[Notice] = []
-        self._configs: list[tuple[int, Config]] = []
+        self._configs: list[tuple[int, Config, dict[int, bytes]]] = []
+        """First event, configuration, and its voters; oldest first."""
         self._planned_meta = recovered.meta
         self._tickets: dict[int, tuple[Callable[[float], None], bool]] = {}
         self._last_ticket = 0
@@ -121,19 +124,13 @@ class Core:
         return self._planned_meta
 
     @property
-    def reigning(self) -> bool:
-        """Whether this node's epoch is under way here."""
-        return self.role in REIGNING
-
-    @property
     def config(self) -> Config | None:
         """The newest configuration in the log: effective when appended."""
         return self._configs[-1][1] if self._configs else None
 
     def voters(self) -> dict[int, bytes]:
         """Node hash -> storage id of the newest configuration's members."""
-        config = self.config
-        return {name_hash(member.node): member.storage_id for member in config.members} if config else {}
+        return self._configs[-1][2] if self._configs else {}
 
     def is_voter(self, node: int, storage_id: bytes) -> bool:
         """Whether an answer under this storage id counts."""
@@ -143,6 +140,7 @@ class Core:
     def move(self, event: Input) -> None:
         """Take one step of the table of roles."""
         self.role = move(self.role, event)
+        self.reigning = self.role in REIGNING
 
     def halt(self, reason: str) -> None:
         """Stop: a safety rule is broken."""
@@ -217,7 +215,8 @@ class Core:
     def _adopt_config(self, frame: Frame, config: Config) -> None:
         """A configuration is effective as soon as it is in the log."""
         changed = self.config is None or self.config.number != config.number
-        self._configs.append((frame.first, config))
+        voters = {name_hash(member.node): member.storage_id for member in config.members}
+        self._configs.append((frame.first, config, voters))
         self.known.update({name_hash(member.node): (member.node, member.address) for member in config.members})
         if changed:
             self.notices.append(MembersChanged(config.number, tuple(member.node for member in config.members)))

@@ -25,9 +25,10 @@ from mcast.protocol.reorder import Reorder
 from mcast.protocol.staleness import Staleness
 from mcast.protocol.states import ELECTING, Input, Role
 from mcast.wire.envelope import Envelope
-from mcast.wire.frame import Frame, follows
+from mcast.wire.frame import Frame, Run, chain_after, follows
 from mcast.wire.messages import Ack, Commit, Heartbeat, HistoryRequest, Kind, Reign
 from mcast.wire.messages import History as HistoryPage
+from mcast.wire.records import RecordKind
 
 
 class Following:
@@ -125,6 +126,18 @@ class Following:
         else:
             core.send(envelope.sender, HistoryRequest(page.epoch, len(self._pages)))
 
+    def data(self, envelope: Envelope, arrived: Frame | Run, now: float) -> None:
+        """One DATA datagram, or a run of them; what of it just goes on from the log's end is taken at once."""
+        if isinstance(arrived, Frame):
+            self.frame(envelope, arrived, now)
+            return
+        at = 0
+        while at < len(arrived):
+            taken = self._take(arrived[at:] if at else arrived, envelope.counter + at)
+            if not taken:
+                self.frame(envelope._replace(counter=envelope.counter + at), arrived[at], now)
+            at += taken or 1
+
     def frame(self, envelope: Envelope, frame: Frame, now: float) -> None:
         """One DATA or REPAIR datagram."""
         core = self.core
@@ -138,7 +151,9 @@ class Following:
         if not core.reconciled:
             self._refuse(envelope, frame, "unreconciled")
             return
-        if last <= core.log.last_seq or frame.first in self.reorder:
+        if last <= core.log.last_seq or (
+            frame.first > core.log.last_seq and not self.gaps.lacks(frame.first, frame.first)
+        ):
             self._surplus(envelope, frame)
             return
         if not self._lawful(frame):
@@ -148,11 +163,12 @@ class Following:
             if core.rules.log_matching and not follows(frame, core.log.last_chain):
                 self._refuse(envelope, frame, "chain")
                 return
+            self._expel(frame.first, last, now)
             self._arrived(envelope, frame, last, now)
             self._accept(frame)
             if len(self.reorder):
                 self._drain(now)
-        elif frame.first > core.log.last_seq and self.reorder.offer(frame):
+        elif frame.first > core.log.last_seq and self.gaps.lacks(frame.first, last) and self.reorder.offer([frame]):
             self._arrived(envelope, frame, last, now)
         else:
             self._refuse(envelope, frame, "no room beyond a gap")
@@ -168,6 +184,7 @@ class Following:
                 break
             was_early = self.reorder.pop(frame.first) is not None
             if not was_early:
+                self._expel(frame.first, frame.last, now)
                 self.ledger.transferred(frame)
                 self._fill(frame.first, frame.last, peer, now)
             self._accept(frame)
@@ -274,7 +291,7 @@ class Following:
         self.asking.stop()
         for frame in self.reorder.drop_unless(self._lawful):
             self.ledger.unkept(frame)
-        self.reorder.drop_below(last)
+        self.reorder.drop_unless(lambda frame: frame.first > last)
         self.gaps.restart(last)
         for first, end in self.reorder.ends():
             self._opened(self.gaps.seen(first, end, now))
@@ -292,10 +309,18 @@ class Following:
         core.note_internal(frame)
         self._appended.append(frame)
 
+    def _expel(self, first: int, last: int, now: float) -> None:
+        """The chain proves what events `first` to `last` are: frames held that overlap them were none of this log's."""
+        if self.gaps.lacks(first, last):
+            return
+        for frame in self.reorder.drop_unless(lambda frame: frame.first > last):
+            self.ledger.unkept(frame)
+            if frame.last > last:
+                self._opened(self.gaps.reopen(last + 1, frame.last, now))
+
     def _drain(self, now: float) -> None:
         """Take from the reorder buffer what now follows."""
         core = self.core
-        self.reorder.drop_below(core.log.last_seq)
         while (frame := self.reorder.pop(core.log.last_seq + 1)) is not None:
             if core.rules.log_matching and not follows(frame, core.log.last_chain):
                 core.counts["chain"] += 1
@@ -303,6 +328,44 @@ class Following:
                 self._opened(self.gaps.reopen(frame.first, frame.last, now))
                 return
             self._accept(frame)
+
+    def _take(self, run: Run, counter: int) -> int:
+        """Take the frames, from the first on, that `frame` would have found nothing special about; how many they are.
+
+        They go on where the highest event known ends: at the log's end they join it, behind a gap they wait.
+        """
+        core, gaps, epoch = self.core, self.gaps, run[0].epoch
+        if (
+            epoch != core.promised or run[0].first != gaps.frontier + 1 or not core.rules.log_matching
+            or not self._lawful(run[0]) or not self.ledger.is_next(epoch, counter)
+        ):  # fmt: skip
+            return 0
+        expected = gaps.frontier + 1
+        for taken, frame in enumerate(run):
+            if frame.epoch != epoch or frame.first != expected or frame.body[0] >= RecordKind.GENESIS:
+                run = run[:taken]
+                break
+            expected += frame.count
+        if gaps.frontier == core.log.last_seq:
+            run = self._chained(run) if epoch == core.log.last_epoch else []
+            if run:
+                core.log.extend(run)
+                self._appended += run
+        elif run and not self.reorder.offer(run):
+            return 0
+        if run:
+            self.ledger.streamed(epoch, len(run))
+            gaps.streamed(run[-1].last, len(run))
+        return len(run)
+
+    def _chained(self, run: Run) -> Run:
+        """What of a run follows the log's end, chain by chain."""
+        chain = self.core.log.last_chain
+        for taken, frame in enumerate(run):
+            chain = chain_after(chain, frame.head, frame.body)
+            if chain != frame.chain:
+                return run[:taken]
+        return run
 
     def _arrived(self, envelope: Envelope, frame: Frame, last: int, now: float) -> None:
         """Book a frame's arrival with the gaps and the ledger."""
@@ -363,3 +426,9 @@ class Following:
         core = self.core
         core.persisted = max(core.persisted, min(last, core.log.last_seq))
         self.acknowledge(now)
+
+
+def singly(envelope: Envelope, run: Run) -> list[tuple[Envelope, Frame]]:
+    """The datagrams of a run, each with its own envelope."""
+    counter = envelope.counter
+    return [(envelope._replace(counter=counter + index), frame) for index, frame in enumerate(run)]

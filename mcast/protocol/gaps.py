@@ -88,6 +88,16 @@ class Gaps:
         """Events missing in all."""
         return sum(gap.last - gap.first + 1 for gap in self._gaps.values())
 
+    def lacks(self, first: int, last: int) -> bool:
+        """Whether none of the events `first` to `last` is there: all are missing, or beyond the frontier."""
+        if first > self.frontier:
+            return True
+        index = self._gaps.bisect_right(first) - 1
+        if index < 0:
+            return False
+        gap: Gap = self._gaps.values()[index]
+        return gap.last >= last or (first <= gap.last == self.frontier)
+
     def expect(self, high: int, now: float) -> Loss | None:
         """Events up to `high` exist: what lies beyond the frontier is missing."""
         if high <= self.frontier:
@@ -103,6 +113,11 @@ class Gaps:
         loss = self._open(self.frontier + 1, first - 1, now) if first > self.frontier + 1 else None
         self.frontier = last
         return loss
+
+    def streamed(self, last: int, frames: int) -> None:
+        """So many frames arrived, each right behind the frontier, the last one ending at event `last`."""
+        self._arrivals += frames
+        self.frontier = last
 
     def filled(self, first: int, last: int) -> list[Loss]:
         """Events `first` to `last` arrived, from at most just behind the frontier on; returns the losses they fill."""

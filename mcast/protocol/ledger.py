@@ -121,6 +121,15 @@ class Ledger:
             return Fate.DUPLICATE
         return Fate.NEW
 
+    def is_next(self, epoch: int, counter: int) -> bool:
+        """Whether `data` would find this datagram to be just the next one of its reign."""
+        reign = self._reigns.get(epoch)
+        return reign is not None and counter == reign.highest + 1
+
+    def streamed(self, epoch: int, datagrams: int) -> None:
+        """So many DATA datagrams arrived, each the next one."""
+        self._reigns[epoch].highest += datagrams
+
     def announced(self, epoch: int, incarnation: bytes, stream_base: int, stream_sent: int, high: int) -> None:
         """A heartbeat said how many DATA datagrams were sent, and the last event in them."""
         reign = self._reigns.get(epoch)
@@ -142,8 +151,8 @@ class Ledger:
     def overtaken(self, frame: Frame) -> None:
         """The original of a frame came after its repair or transfer, if it had one: that one healed no loss."""
         over_tcp = self._healed.pop((frame.epoch, frame.first), None)
-        if over_tcp is not None:
-            reign = self._reigns[frame.epoch]
+        reign = self._reigns.get(frame.epoch)
+        if over_tcp is not None and reign is not None:
             reign.transferred -= over_tcp
             reign.repaired -= not over_tcp
 

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from operator import attrgetter
+from typing import Final
 
 from mcast.limits import CACHE_BYTES_MAX
 from mcast.protocol.recovered import Recovered
-from mcast.wire.frame import Frame
+from mcast.wire.frame import Frame, frames_bytes
 from mcast.wire.messages import Reign
+
+_FIRST: Final = attrgetter("first")
 
 
 class Log:
@@ -62,10 +66,21 @@ class Log:
         self.last_time = frame.time
         self.bytes_cached += frame.size
 
+    def extend(self, frames: Sequence[Frame]) -> None:
+        """Add frames of the log's last reign that follow its end and each other; the caller has proven their chain."""
+        assert frames[0].first == self.last_seq + 1, f"frame {frames[0].first} does not follow {self.last_seq}"
+        self._frames += frames
+        self._firsts += map(_FIRST, frames)
+        last = frames[-1]
+        self.last_seq = last.last
+        self.last_chain = last.chain
+        self.last_time = last.time
+        self.bytes_cached += frames_bytes(frames)
+
     def truncate(self, last: int) -> None:
         """Forget everything behind event `last`, which must be a frame's end not below the cache."""
         keep = bisect_right(self._firsts, last)
-        self.bytes_cached -= sum(frame.size for frame in self._frames[keep:])
+        self.bytes_cached -= frames_bytes(self._frames[keep:])
         del self._frames[keep:], self._firsts[keep:]
         self.last_seq, self.last_chain = (self._frames[-1].last, self._frames[-1].chain) if self._frames else self._base
         assert self.last_seq == last, f"truncation at {last} inside the frame ending at {self.last_seq}"

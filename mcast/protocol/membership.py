@@ -22,6 +22,11 @@ class Membership:
         self.core = core
         self._applicants: dict[int, bytes] = {}
 
+    @property
+    def applied_for(self) -> bool:
+        """Whether any node waits for its vote."""
+        return bool(self._applicants)
+
     def reset(self) -> None:
         """A reign begins: applicants apply again."""
         self._applicants = {}

@@ -19,7 +19,7 @@ from mcast.limits import HELD_DATAGRAMS_MAX, HISTORY_REIGNS_MAX, STALE_INTERVAL_
 from mcast.protocol.core import Core, Settings
 from mcast.protocol.effects import Effect, Notice
 from mcast.protocol.election import Election
-from mcast.protocol.following import Following
+from mcast.protocol.following import Following, singly
 from mcast.protocol.founding import Founding
 from mcast.protocol.ledger import Ledger, LedgerReport
 from mcast.protocol.reading import answer_survey
@@ -30,7 +30,7 @@ from mcast.protocol.states import ELECTING, Input, Role
 from mcast.protocol.statistics import Statistics
 from mcast.protocol.suspicion import Suspicion
 from mcast.wire.envelope import Envelope
-from mcast.wire.frame import Frame
+from mcast.wire.frame import Frame, Run
 from mcast.wire.messages import Handover, HistoryRequest, Kind, Message, Stale, Standing, VoteRequest
 from mcast.wire.messages import History as HistoryPage
 
@@ -42,7 +42,8 @@ __all__ = ["Recovered", "Replica", "Settings"]
 _PAGE_ENTRIES: Final = 32  # reigns in one HISTORY page: fits the smallest MTU twice over
 _STALE_PEERS_MAX: Final = 1_024
 
-Arrival = tuple[Envelope, Frame | Message]
+Arrival = tuple[Envelope, Frame | Run | Message]
+"""What one datagram brought; or the frames of several (see `wire.frame.Run`), with the envelope of the first."""
 
 
 class Replica:
@@ -61,7 +62,7 @@ class Replica:
         self._stale_told: dict[int, float] = {}
         following, election, founding = self._following, self._election, self._founding
         self._handlers: dict[int, Callable[[Envelope, Any, float], None]] = {
-            Kind.DATA: following.frame,
+            Kind.DATA: following.data,
             Kind.REPAIR: following.frame,
             Kind.HEARTBEAT: following.heartbeat,
             Kind.COMMIT: following.commit,
@@ -117,9 +118,7 @@ class Replica:
 
     def submit(self, groups: Sequence[tuple[bytes, ...]], now: float) -> bool:
         """Take encoded records to be numbered, each group contiguously. False: not ruling; nothing was taken."""
-        taken = self._sequencing.submit(groups, now)
-        self._after(now)
-        return taken
+        return self._sequencing.submit(groups, now)
 
     def ask_read(self, now: float) -> int | None:
         """Begin a linearizable read: ReadReady will name the token returned here. None: too many wait already."""
@@ -173,11 +172,14 @@ class Replica:
         """When `tick` wants to be called, at the latest; infinity when never."""
         if self._core.role is Role.HALTED:
             return float("inf")
-        asking = float("inf") if self._core.reigning else self._following.asking.deadline()
-        deadlines = (
-            self._founding, self._suspicion, self._following.reading, self._election, self._sequencing
-        )  # fmt: skip
-        return min(asking, *(part.deadline() for part in deadlines))
+        return min(
+            float("inf") if self._core.reigning else self._following.asking.deadline(),
+            self._following.reading.deadline(),
+            self._sequencing.deadline(),
+            self._election.deadline(),
+            self._suspicion.deadline(),
+            self._founding.deadline(),
+        )
 
     def take_effects(self) -> list[Effect]:
         """The effects gathered since the last call, to be carried out in order."""
@@ -217,6 +219,11 @@ class Replica:
     def ruling(self) -> bool:
         """Whether this node numbers commands."""
         return self._core.role is Role.RULING
+
+    @property
+    def idle(self) -> bool:
+        """Whether this node rules and what is submitted now need not wait for anything before it."""
+        return self._sequencing.idle
 
     @property
     def last_seq(self) -> int:
@@ -287,11 +294,12 @@ class Replica:
             repairs_received=report.repaired,
             backlog_bytes=self._sequencing.backlog_bytes,
             stream_sent=self._sequencing.stream_sent,
+            survey_waits_for=self._suspicion.waits_for,
             founding_waits_for=self._founding.waiting_for if core.role is Role.FOUNDING else (),
             counts=dict(core.counts),
         )
 
-    def _fenced(self, envelope: Envelope, message: Frame | Message, now: float) -> bool:
+    def _fenced(self, envelope: Envelope, message: Frame | Run | Message, now: float) -> bool:
         """Judge an envelope whose promise differs from ours; True when it may be processed now."""
         core = self._core
         if envelope.promised < core.promised:
@@ -312,8 +320,9 @@ class Replica:
             core.write_meta(meta, self._promised, now, durable=core.rules.promise_durable)
             if core.promised == envelope.promised:
                 return True
-        if envelope.promised == core.planned.promised and len(self._held) < HELD_DATAGRAMS_MAX:
-            self._held.append((envelope, message))
+        if envelope.promised == core.planned.promised:
+            room = HELD_DATAGRAMS_MAX - len(self._held)
+            self._held += singly(envelope, message)[:room] if type(message) is list else [(envelope, message)][:room]
         return False
 
     def _promised(self, now: float) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import chain as chained
 from typing import Final
 
 from mcast.limits import (
@@ -28,7 +29,7 @@ from mcast.protocol.quorum import Progress, reached
 from mcast.protocol.reading import ReadAnswers
 from mcast.protocol.states import Input, Role
 from mcast.wire.envelope import Envelope
-from mcast.wire.frame import Frame, make_frame
+from mcast.wire.frame import FRAME_HEADER_BYTES, Frame, make_frame
 from mcast.wire.messages import (
     Ack,
     Commit,
@@ -41,7 +42,7 @@ from mcast.wire.messages import (
     Reign,
     encode_message,
 )
-from mcast.wire.records import RECORD_HEADER_BYTES, RecordKind, encode_record
+from mcast.wire.records import RECORD_HEADER_BYTES, RecordKind, encode_record, record_count
 
 _BEAT_BYTES: Final = 160 + HEARTBEAT_HISTORY * 32  # of a heartbeat without its table of replicas
 _PEER_BYTES: Final = 24
@@ -117,6 +118,11 @@ class Sequencing:
             self._beat_due = float("inf")
 
     @property
+    def idle(self) -> bool:
+        """Whether this node rules and nothing waits for a majority, or to be numbered."""
+        return self.core.role is Role.RULING and not self._in_flight and not self._pending
+
+    @property
     def confirmed(self) -> int:
         """The highest round of this reign that a majority has answered."""
         return self._confirmed
@@ -125,15 +131,17 @@ class Sequencing:
         """Take groups of encoded records to be numbered, each group without anything in between."""
         if self.core.role is not Role.RULING:
             return False
-        for group in groups:
-            self._pending.extend(group)
-            self.backlog_bytes += sum(map(len, group))
+        records = list(chained.from_iterable(groups))
+        self._pending += records
+        self.backlog_bytes += sum(map(len, records))
         self.number(now)
         return True
 
     def number(self, now: float) -> None:
         """Number what waits, as far as the window allows, and send it in one burst."""
         if self.core.role is not Role.RULING or self._successor is not None:
+            return
+        if not self._pending and not self.membership.applied_for:
             return
         frames: list[Frame] = []
         window = self._window()
@@ -142,27 +150,38 @@ class Sequencing:
                 frames.append(self._internal(RecordKind.CONFIG, config, now))
             if not self._pending or self._in_flight_bytes >= window:
                 break
-            frames.append(self._pack(now))
+            frames += self._pack(now, window)
         if frames:
             self._emit(frames, now)
 
-    def _pack(self, now: float) -> Frame:
-        """Number the records that fit one frame."""
-        core, pending, room = self.core, self._pending, self.core.settings.frame_body_max
-        parts: list[bytes] = []
-        size = count = 0
-        while pending and size + len(pending[0]) <= room:
-            record = pending.popleft()
-            parts.append(record)
-            size += len(record)
-            count += int.from_bytes(record[4:8], "big")
-        assert parts, f"a record of {len(pending[0])} bytes in frames of {room}"
-        self.backlog_bytes -= size
-        frame = self._make(core.promised, count, parts[0] if len(parts) == 1 else b"".join(parts), now)
-        core.log.append(frame)
-        self._in_flight.append((frame.last, frame.size))
-        self._in_flight_bytes += frame.size
-        return frame
+    def _pack(self, now: float, window: int) -> list[Frame]:
+        """Number records, frame by frame, until none waits or the window is full."""
+        core, log, pending, room = self.core, self.core.log, self._pending, self.core.settings.frame_body_max
+        epoch, commit, time = core.promised, core.commit, self._clock(now)
+        first, chain, in_flight = log.last_seq + 1, log.last_chain, self._in_flight_bytes
+        frames: list[Frame] = []
+        while pending and in_flight < window:
+            body = pending.popleft()
+            assert len(body) <= room, f"a record of {len(body)} bytes in frames of {room}"
+            count = record_count(body)
+            if pending and len(body) + len(pending[0]) <= room:
+                parts, size = [body], len(body)
+                while pending and size + len(pending[0]) <= room:
+                    parts.append(pending.popleft())
+                    size += len(parts[-1])
+                    count += record_count(parts[-1])
+                body = b"".join(parts)
+            frame = make_frame(epoch, first, count, commit, time, chain, body)
+            frames.append(frame)
+            first += count
+            chain = frame.chain
+            size = FRAME_HEADER_BYTES + len(body)
+            in_flight += size
+            self._in_flight.append((first - 1, size))
+        self.backlog_bytes -= in_flight - self._in_flight_bytes - FRAME_HEADER_BYTES * len(frames)
+        self._in_flight_bytes = in_flight
+        log.extend(frames)
+        return frames
 
     def ack(self, envelope: Envelope, ack: Ack, now: float) -> None:
         """A replica says what it holds."""
@@ -194,8 +213,11 @@ class Sequencing:
             return
         voters = core.voters()
         counted = [standing for node, standing in self.standings.items() if standing.counted and node in voters]
-        own = core.me in voters
-        confirmed = reached([*(standing.round for standing in counted), *([self._round] if own else [])], len(voters))
+        rounds, seqs = [standing.round for standing in counted], [standing.seq for standing in counted]
+        if core.me in voters:
+            rounds.append(self._round)
+            seqs.append(core.persisted)
+        confirmed = reached(rounds, len(voters))
         if confirmed > self._confirmed:
             self._confirmed = confirmed
             self._confirmed_at = now
@@ -203,7 +225,7 @@ class Sequencing:
                 _, began, commit = self._rounds.popleft()
                 if commit >= self._start_seq or not core.rules.staleness_proven:
                     core.proofs.add(commit, int(began * 1e9))
-        held = reached([*(standing.seq for standing in counted), *([core.persisted] if own else [])], len(voters))
+        held = reached(seqs, len(voters))
         while self._in_flight and self._in_flight[0][0] <= held:
             self._in_flight_bytes -= self._in_flight.popleft()[1]
         if held > core.commit and (held >= self._start_seq or not core.rules.commit_own_epoch_only):
@@ -379,9 +401,13 @@ class Sequencing:
         self._quicken(now)
 
     def _make(self, epoch: int, count: int, body: bytes, now: float) -> Frame:
-        core = self.core
-        self._time = max(self._time, int(now * 1e9) + core.settings.wall_offset_ns)
-        return make_frame(epoch, core.log.last_seq + 1, count, core.commit, self._time, core.log.last_chain, body)
+        log = self.core.log
+        return make_frame(epoch, log.last_seq + 1, count, self.core.commit, self._clock(now), log.last_chain, body)
+
+    def _clock(self, now: float) -> int:
+        """The time of frames made now: never before that of an earlier one."""
+        self._time = max(self._time, int(now * 1e9) + self.core.settings.wall_offset_ns)
+        return self._time
 
     def _emit(self, frames: list[Frame], now: float) -> None:
         core, last = self.core, frames[-1].last
@@ -395,9 +421,8 @@ class Sequencing:
         self._quicken(now)
 
     def _persisting(self, last: int) -> Callable[[float], None]:
-        def persisted(now: float) -> None:
+        def persisted(now: float) -> None:  # who completes a ticket settles then
             self.core.persisted = max(self.core.persisted, min(last, self.core.log.last_seq))
-            self.settle(now)
 
         return persisted
 

@@ -31,4 +31,6 @@ class Statistics:
     backlog_bytes: int
     stream_sent: int
     founding_waits_for: tuple[str, ...]
+    survey_waits_for: tuple[int, ...]
+    """Members, by hash, that a suspect asked in vain where their logs end."""
     counts: Mapping[str, int]

@@ -25,6 +25,12 @@ class Suspicion:
         self._newest_config = 0
         self._nonce = 0
         self._due = now
+        self._missed: frozenset[int] = frozenset()
+
+    @property
+    def waits_for(self) -> tuple[int, ...]:
+        """Members that did not answer the last survey: while one is away, only a confirmed round ends the suspicion."""
+        return tuple(sorted(self._missed)) if self.core.suspect and self._floor is None else ()
 
     def tick(self, now: float) -> None:
         """Ask every member where its log ends."""
@@ -32,6 +38,8 @@ class Suspicion:
         if not core.suspect or self._floor is not None or now < self._due:
             return
         self._due = now + SURVEY_AGAIN_S
+        if self._reports:
+            self._missed = frozenset(self._members() - self._reports.keys())
         self._nonce = core.random.getrandbits(63)
         self._reports = {core.me: (core.log.last_epoch, core.log.last_seq)}
         core.multicast(Survey(self._nonce))

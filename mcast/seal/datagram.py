@@ -14,7 +14,7 @@ After the tag of a frame, and nowhere else, zero bytes are tolerated: GSO sends 
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -25,6 +25,8 @@ from mcast.errors import DecodeError
 from mcast.limits import INCARNATIONS_OPENED_MAX, SEAL_TAG_BYTES
 from mcast.seal.keys import KeyRing, derive
 from mcast.wire.envelope import (
+    CONSTANT_BYTES,
+    COUNTED,
     ENVELOPE_BYTES,
     SEALED,
     STREAM,
@@ -33,7 +35,7 @@ from mcast.wire.envelope import (
     encode_envelope,
     name_hash,
 )
-from mcast.wire.frame import FRAME_HEADER_BYTES, Frame, decode_header_untrusted
+from mcast.wire.frame import FRAME_HEADER_BYTES, HEADER, Frame, Run, decode_header_untrusted, new_frame, within_bounds
 from mcast.wire.messages import FRAME_KINDS, Kind, decode_message_untrusted, type_of
 
 FRAME_OVERHEAD_BYTES: Final = ENVELOPE_BYTES + FRAME_HEADER_BYTES + SEAL_TAG_BYTES
@@ -53,6 +55,12 @@ _NONCE: Final = struct.Struct("!IQ")
 _SENDER: Final = slice(16, 24)
 _BODY_AT: Final = ENVELOPE_BYTES + FRAME_HEADER_BYTES
 _ZEROS: Final = bytes(65_536)
+_HEAD: Final = struct.Struct(f"!{CONSTANT_BYTES}sQQ{FRAME_HEADER_BYTES}s")
+"""A frame's datagram before the body: constant part of the envelope, counter, promised epoch, frame header."""
+
+Bytes = bytes | memoryview
+Unbox = Callable[[bytes, Bytes, Bytes], bytes]
+"""(nonce, body and tag, what stands before them) -> the plaintext of the body. Raises InvalidTag."""
 
 
 def datagram_key(secret: bytes, cluster: int, sender: int, incarnation: bytes) -> bytes:
@@ -67,6 +75,22 @@ def checksum(*parts: bytes | memoryview) -> bytes:
     for part in parts:
         digest.update(part)
     return digest.digest()
+
+
+class _Plain:
+    """What stands in a cipher's place without a key: the same two methods as AESGCM's, with a checksum for the tag."""
+
+    def encrypt(self, _nonce: bytes, body: bytes, clear: bytes) -> bytes:
+        return body + checksum(clear, body)
+
+    def decrypt(self, _nonce: bytes, box: Bytes, clear: Bytes) -> bytes:
+        body = box[: len(box) - SEAL_TAG_BYTES]
+        if box[len(body) :] != checksum(clear, body):
+            raise InvalidTag
+        return bytes(body)
+
+
+_PLAIN: Final = _Plain()
 
 
 class Sealer:
@@ -91,23 +115,26 @@ class Sealer:
 
     def seal(self, kind: int, channel: int, promised: int, head: bytes, body: bytes) -> bytes:
         """One datagram. `head` is the frame's header for DATA and REPAIR, else empty; `body` the plaintext."""
-        assert (kind == Kind.DATA) == (channel == STREAM), "the stream channel carries DATA and nothing else"
-        self._sent[channel] = counter = self._sent[channel] + 1
-        aead = self._aead
-        flags = 0 if aead is None else SEALED
-        clear = (
-            encode_envelope(
-                Envelope(kind, channel, flags, self._cluster, self._sender, self.incarnation, counter, promised)
-            )
-            + head
-        )
-        if aead is None:
-            return clear + body + checksum(clear, body)
-        return clear + aead.encrypt(_NONCE.pack(channel, counter), body, clear)
+        return self._seal(kind, channel, promised, ((head, body),))[0]
 
     def seal_frames(self, kind: int, channel: int, promised: int, frames: Sequence[Frame]) -> list[bytes]:
         """One DATA or REPAIR datagram a frame, in order."""
-        return [self.seal(kind, channel, promised, frame.head, frame.body) for frame in frames]
+        return self._seal(kind, channel, promised, [(frame.head, frame.body) for frame in frames])
+
+    def _seal(self, kind: int, channel: int, promised: int, parts: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
+        assert (kind == Kind.DATA) == (channel == STREAM), "the stream channel carries DATA and nothing else"
+        flags = 0 if self._aead is None else SEALED
+        first = Envelope(kind, channel, flags, self._cluster, self._sender, self.incarnation, 0, promised)
+        constant = encode_envelope(first)[:CONSTANT_BYTES]
+        encrypt, counted, nonce = (self._aead or _PLAIN).encrypt, COUNTED.pack, _NONCE.pack
+        counter = self._sent[channel]
+        self._sent[channel] += len(parts)
+        sealed: list[bytes] = []
+        for head, body in parts:
+            counter += 1
+            clear = constant + counted(counter, promised) + head
+            sealed.append(clear + encrypt(nonce(channel, counter), body, clear))
+        return sealed
 
 
 class Opener:
@@ -159,6 +186,38 @@ class Opener:
             raise DecodeError("short message", f"{len(view)} of {CONTROL_OVERHEAD_BYTES} bytes")
         return envelope, decode_message_untrusted(kind, ciphers.open_untrusted(envelope, view, ENVELOPE_BYTES))
 
+    def open_run(self, first: Envelope, run: Run, datagrams: Sequence[Bytes], at: int) -> int:
+        """Append to `run` the frames of the datagrams from `datagrams[at]` on that go on where `first` and `run` end.
+
+        `first` is an opened DATA datagram's envelope, and `run` holds its frame. Each must come from the same process,
+        with the next counter and the same promise, and open as `open_untrusted` would open it; the first that does not
+        ends the run, to be judged there. Returns its index.
+        """
+        ciphers = self._ciphers[first.sender]
+        unbox = ciphers.unbox(first.incarnation)
+        constant, counter, promised = encode_envelope(first)[:CONSTANT_BYTES], first.counter, first.promised
+        unpack, unpack_header, nonce = _HEAD.unpack_from, HEADER.unpack, _NONCE.pack
+        for index in range(at, len(datagrams)):
+            view = datagrams[index]
+            if len(view) < _BODY_AT:
+                return index
+            begins, number, epoch_promised, head = unpack(view)
+            counter += 1
+            if begins != constant or number != counter or epoch_promised != promised:
+                return index
+            header = unpack_header(head)
+            epoch, entry, count, length, commit, time, chain = header
+            end = _BODY_AT + length + SEAL_TAG_BYTES
+            size = len(view)
+            if size < end or not within_bounds(header) or (size > end and view[end:] != _ZEROS[: size - end]):
+                return index
+            try:
+                body = unbox(nonce(STREAM, counter), view[_BODY_AT:end], view[:_BODY_AT])
+            except InvalidTag:
+                return index
+            run.append(new_frame((epoch, entry, count, commit, time, chain, body, head)))
+        return len(datagrams)
+
 
 def _open_frame(envelope: Envelope, view: memoryview, ciphers: _Ciphers) -> Frame:
     epoch, first, count, length, commit, time, chain = decode_header_untrusted(view, ENVELOPE_BYTES)
@@ -171,7 +230,7 @@ def _open_frame(envelope: Envelope, view: memoryview, ciphers: _Ciphers) -> Fram
             raise DecodeError("bad padding", f"{padding} bytes after the frame")
         view = view[:end]
     body = ciphers.open_untrusted(envelope, view, _BODY_AT)
-    return Frame(epoch, first, count, commit, time, chain, body, bytes(view[ENVELOPE_BYTES:_BODY_AT]))
+    return new_frame((epoch, first, count, commit, time, chain, body, bytes(view[ENVELOPE_BYTES:_BODY_AT])))
 
 
 class _Ciphers:
@@ -193,18 +252,22 @@ class _Ciphers:
 
     def open_untrusted(self, envelope: Envelope, view: memoryview, at: int) -> bytes:
         """The plaintext between offset `at` and the tag at the view's end. Raises DecodeError."""
-        if self._ring is None:
-            end = len(view) - SEAL_TAG_BYTES
-            if view[end:] != checksum(view[:end]):
-                raise DecodeError("checksum")
-            return bytes(view[at:end])
         nonce = _NONCE.pack(envelope.channel, envelope.counter)
+        if self._ring is None:
+            try:
+                return _PLAIN.decrypt(nonce, view[at:], view[:at])
+            except InvalidTag:
+                raise DecodeError("checksum") from None
         if envelope.incarnation != self._incarnation or self._aead is None:
             return self._open_other(self._ring, envelope.incarnation, (nonce, view[at:], view[:at]))
         try:
             return self._aead.decrypt(nonce, view[at:], view[:at])
         except InvalidTag:
             raise DecodeError("wrong key or damaged") from None
+
+    def unbox(self, incarnation: bytes) -> Unbox:
+        """What opens the datagrams of an incarnation that has been opened before."""
+        return _PLAIN.decrypt if self._ring is None else self._known[incarnation].decrypt
 
     def _open_other(self, ring: KeyRing, incarnation: bytes, box: tuple[bytes, memoryview, memoryview]) -> bytes:
         known = self._known.get(incarnation)

@@ -42,7 +42,7 @@ from mcast.sim.world import DiskSpeed, World
 from mcast.storage.segment import SEGMENT_BYTES_MIN
 from mcast.storage.store import Store
 from mcast.wire.envelope import CONTROL, STREAM, UNICAST, Envelope, name_hash
-from mcast.wire.frame import Frame
+from mcast.wire.frame import Frame, Run
 from mcast.wire.messages import Kind, Message, encode_message, kind_of
 
 __all__ = ["DiskSpeed", "SimNode", "World"]
@@ -274,7 +274,7 @@ class SimNode:
                     self._say(self.world.words.arrival(envelope.kind, envelope.sender, envelope.promised, body))
             if any(envelope.promised < self.replica.promised for envelope, _ in opened):
                 opened = self._fence(opened)
-            self.replica.receive(opened, self.now)
+            self.replica.receive(_runs(opened), self.now)
             self.settle()
 
     def _fence(self, opened: list[tuple[Envelope, Frame | Message]]) -> list[tuple[Envelope, Frame | Message]]:
@@ -474,3 +474,17 @@ class SimNode:
 
     def _say(self, text: str) -> None:
         self.world.loop.say(f"{self.name} {text}")
+
+
+def _runs(opened: list[tuple[Envelope, Frame | Message]]) -> list[tuple[Envelope, Frame | Run | Message]]:
+    """The same arrivals, frames of consecutive DATA datagrams together, as a node's transport has them."""
+    joined: list[tuple[Envelope, Frame | Run | Message]] = []
+    for envelope, message in opened:
+        if joined and type(message) is Frame and joined[-1][0].kind == envelope.kind == Kind.DATA:
+            first, before = joined[-1]
+            run = before if type(before) is list else [before] if type(before) is Frame else []
+            if envelope == first._replace(counter=first.counter + len(run)):
+                joined[-1] = first, [*run, message]
+                continue
+        joined.append((envelope, message))
+    return joined

@@ -6,17 +6,19 @@ appending goes on; anyone may read. A truncation must have returned before a lat
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Generator, Iterator, Sequence
+from typing import Final, NamedTuple
 
 from mcast.errors import CorruptionError, DiskFailed, DiskFull, EnvironmentProblem, Gone
 from mcast.limits import CACHE_BYTES_MAX
-from mcast.storage.files import Files, write_all
+from mcast.storage.files import IOV_MAX, Files, write_all
 from mcast.storage.recovery import FOUNDING_KINDS, UUID_UNKNOWN, Recovery, begun, founded_uuid, recover
 from mcast.storage.segment import ENTRY_EXTRA_BYTES, SEGMENT_BYTES, SEGMENT_BYTES_MIN, SegmentHeader, encode_entries
 from mcast.storage.segments import BURST_BYTES, FULL, Segment, Segments, create_segment, remove_segments
 from mcast.storage.verdict import Verdict
-from mcast.wire.frame import CHAIN_ZERO, Frame
+from mcast.wire.frame import CHAIN_ZERO, FRAME_HEADER_BYTES, Frame
+
+_FOUNDING_MIN: Final = int(min(FOUNDING_KINDS))  # most frames' first record is of a lower kind
 
 
 class SyncMark(NamedTuple):
@@ -51,6 +53,8 @@ class Journal:
         self._foundings = list(recovery.foundings)
         self._generation = 0  # counts truncations: a sync begun before one proves nothing after it
         self._failure: DiskFailed | None = None
+        self._uncut: tuple[int, int] | None = None
+        """Where (segment by its place, byte) the journal is to end, once a full disk lets it be cut there."""
 
     @classmethod
     def create(
@@ -136,20 +140,21 @@ class Journal:
         """Write frames behind the last one, in one system call a burst; they are not durable until `sync`.
 
         Raises:
+            ValueError: a frame does not follow the one before it; nothing was written.
             DiskFull: no room; the journal is as it was before the call, and usable.
             DiskFailed: the disk fails, now or earlier; the journal takes nothing more.
         """
-        if self._failure is not None:
-            raise self._failure
         if not frames:
             return
-        self._check_follows(frames)
+        self._check_usable()
         segments, end = len(self._segments), self._segments.active.state.end
         try:
             at = 0
             while at < len(frames):
-                written, at = at, self._write_run(frames, at)
-                self._note_foundings(frames[written:at])
+                at = self._write_run(frames, at)
+        except ValueError:
+            self._undo(segments, end)
+            raise
         except OSError as error:
             self._undo(segments, end)
             raise self._disk_error(error) from error
@@ -175,6 +180,22 @@ class Journal:
             self._segments.sync(mark.segments, mark.names)
         except OSError as error:
             raise self._fail(error) from error
+        return self._synced(mark)
+
+    def sync_steps(self, mark: SyncMark) -> Generator[int, None, None]:
+        """`sync_finish`, each fdatasync left to the caller: of the descriptor given, before it asks for the next.
+
+        An OSError that one fails with is to be thrown in here. Raises as `sync_finish`.
+        """
+        if self._failure is not None:
+            raise self._failure
+        try:
+            yield from self._segments.sync_steps(mark.segments, mark.names)
+        except OSError as error:
+            raise self._fail(error) from error
+        self._synced(mark)
+
+    def _synced(self, mark: SyncMark) -> int:
         if mark.generation == self._generation:
             self._synced_seq = max(self._synced_seq, mark.seq)
         return self._synced_seq
@@ -188,11 +209,16 @@ class Journal:
 
         Raises:
             ValueError: `last` lies before the journal, or inside a frame.
+            DiskFull: not cut yet, for want of room: to be called again. Nothing behind `last` is read or added to
+                until then, but a restart may find it.
             DiskFailed: the disk fails, now or earlier.
         """
         if self._failure is not None:
             raise self._failure
         if last >= self._last_seq:
+            if self._uncut is not None:
+                self._check_usable()
+                self.sync()
             return
         chain, epoch = self._ending_at(last)
         index, offset = self._segments.locate(last + 1)
@@ -203,10 +229,8 @@ class Journal:
         if not self._truncation_durable:
             self._segments.forget(index, offset)
             return
-        try:
-            self._segments.cut(index, offset, durable=True)
-        except OSError as error:
-            raise self._fail(error) from error
+        self._uncut = (index, offset)
+        self._check_usable()
         self.sync()
 
     def read(self, first: int, max_bytes: int) -> list[Frame]:
@@ -222,15 +246,17 @@ class Journal:
         size, last_seq = 0, self._last_seq
         while first <= last_seq:
             for frame in self._segments.read_around(first, min(max_bytes - size, BURST_BYTES)):
-                if frame.last < first:
+                _, begin, count, _, _, _, body, _ = frame
+                behind = begin + count
+                if behind <= first:
                     continue
-                if frame.first > last_seq:
+                if begin > last_seq:
                     return frames
-                size += frame.size
-                if frames and size > max_bytes:
+                size += FRAME_HEADER_BYTES + len(body)
+                if size > max_bytes and frames:
                     return frames
                 frames.append(frame)
-                first = frame.last + 1
+                first = behind
         return frames
 
     def frames_from(self, first: int) -> Iterator[list[Frame]]:
@@ -246,37 +272,49 @@ class Journal:
         """Release the files, without a sync."""
         self._segments.close()
 
-    def _check_follows(self, frames: Sequence[Frame]) -> None:
-        """A frame out of order would be found only at the next start, as corruption."""
-        seq, epoch = self._last_seq, self._last_epoch
-        for frame in frames:
-            if frame.first != seq + 1 or frame.epoch < epoch:
-                raise ValueError(f"event {frame.first} of epoch {frame.epoch} cannot follow {seq} of epoch {epoch}")
-            seq, epoch = frame.last, frame.epoch
-
     def _write_run(self, frames: Sequence[Frame], at: int) -> int:
-        """Write from frames[at] on what fits the active segment, rolling it first if nothing does; returns the next."""
-        segment = self._segments.active
-        state = segment.state
-        offset, first = state.end, at
-        while at < len(frames):
-            behind = offset + ENTRY_EXTRA_BYTES + len(frames[at].body)
-            if behind > self._segment_bytes:
+        """Write from frames[at] on what fits the active segment, rolling it first if nothing does; returns the next.
+
+        Checks that they follow: a frame out of order would be found only at the next start, as corruption.
+        """
+        state = self._segments.active.state
+        begin = offset = state.end
+        limit, due = self._segment_bytes, state.due
+        seq, epoch = (frames[at - 1].last, frames[at - 1].epoch) if at else (self._last_seq, self._last_epoch)
+        run, founding = 0, False
+        for reign, first, count, _, _, _, body, _ in frames[at:] if at else frames:
+            if first != seq + 1 or reign < epoch:
+                raise ValueError(f"event {first} of epoch {reign} cannot follow {seq} of epoch {epoch}")
+            behind = offset + ENTRY_EXTRA_BYTES + len(body)
+            if behind > limit:
                 break
-            state.note(frames[at].first, offset)
-            offset = behind
-            at += 1
-        if at == first:
+            if offset >= due:
+                state.note(first, offset)
+                due = state.due
+            if body[0] >= _FOUNDING_MIN:
+                founding = True
+            seq, epoch, offset = seq + count, reign, behind
+            run += 1
+        if not run:
             self._roll(frames[at].first, frames[at - 1].chain if at else self._last_chain)
             return at
+        written = frames if run == len(frames) else frames[at : at + run]
+        self._write(encode_entries(written, self._synced_seq, state.seed), begin, offset)
+        if founding:
+            self._note_foundings(written)
+        return at + run
+
+    def _write(self, buffers: Sequence[bytes], begin: int, end: int) -> None:
+        """Write bytes `begin` to `end` of the active segment: in one call, or, where that falls short, again in all."""
+        segment = self._segments.active
         fd = segment.fd
         assert fd is not None, "the active segment stays open"
         try:
-            write_all(self._files, fd, encode_entries(frames[first:at], self._synced_seq, state.header.seed), state.end)
+            if len(buffers) > IOV_MAX or self._files.pwritev(fd, buffers, begin) != end - begin:
+                write_all(self._files, fd, buffers, begin)
         finally:
             segment.written += 1
-        state.end = offset
-        return at
+        segment.state.end = end
 
     def _note_foundings(self, frames: Sequence[Frame]) -> None:
         """Segments begun behind a GENESIS or RECOVERY name the cluster that it names."""
@@ -295,10 +333,23 @@ class Journal:
     def _undo(self, segments: int, end: int) -> None:
         """Return to `segments` segments of which the last ends at `end`, after a write that failed."""
         self._forget_foundings(self._last_seq)
+        self._uncut = (segments - 1, end)
         try:
             self._segments.cut(segments - 1, end, durable=False)
+            self._uncut = None
         except OSError as error:
-            self._fail(error)
+            self._disk_error(error)
+
+    def _check_usable(self) -> None:
+        """Carry out a cut that a full disk put off. Raises DiskFull (again later), DiskFailed."""
+        if self._failure is not None:
+            raise self._failure
+        if self._uncut is not None:
+            try:
+                self._segments.cut(*self._uncut, durable=True)
+            except OSError as error:
+                raise self._disk_error(error) from error
+            self._uncut = None
 
     def _settle(self, recovery: Recovery, *, rewrite: bool) -> None:
         """Carry out the verdict, and make what was found durable: the process before may not have come to it."""

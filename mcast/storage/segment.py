@@ -36,8 +36,8 @@ from hashlib import blake2b
 from typing import Final, NamedTuple
 
 from mcast.errors import DecodeError
-from mcast.limits import FRAME_BODY_BYTES_MAX
-from mcast.wire.frame import FRAME_HEADER_BYTES, Frame
+from mcast.limits import EPOCH_MAX, FRAME_BODY_BYTES_MAX, SEQ_MAX
+from mcast.wire.frame import FRAME_HEADER_BYTES, TIME_MAX_NS, Frame, chain_after
 
 SEGMENT_BYTES: Final = 64 << 20  # bytes preallocated; a roll a second at the highest rates, not a file too many
 HEADER_BYTES: Final = 512  # one sector, so that no entry shares it
@@ -50,7 +50,10 @@ _SEED: Final = struct.Struct("!QQ16s")
 
 ENTRY_MAGIC: Final = b"mcj1"
 END_MARK: Final = b"\xa5"
+_END_MARK_BYTE: Final = END_MARK[0]
 _PREFIX: Final = struct.Struct("!4sIQ")
+_FOLLOWING: Final = struct.Struct(f"!5sIQ{FRAME_HEADER_BYTES}s")
+_MARKED_MAGIC: Final = END_MARK + ENTRY_MAGIC  # the end of one entry and the beginning of the next
 _SYNCED: Final = struct.Struct("!Q")
 PREFIX_BYTES: Final = _PREFIX.size
 ENTRY_HEAD_BYTES: Final = PREFIX_BYTES + FRAME_HEADER_BYTES
@@ -59,6 +62,7 @@ ENTRY_BYTES_MAX: Final = ENTRY_EXTRA_BYTES + FRAME_BODY_BYTES_MAX
 _BODY_LENGTH: Final = struct.Struct("!I")
 _BODY_LENGTH_AT: Final = PREFIX_BYTES + 20
 _FRAME: Final = struct.Struct("!QQIIQQ16s")
+_ENTRY: Final = struct.Struct("!4sIQQQIIQQ16s")
 
 SEGMENT_BYTES_MIN: Final = HEADER_BYTES + ENTRY_BYTES_MAX  # so that any frame fits an empty segment
 
@@ -120,15 +124,13 @@ def decode_header_untrusted(data: bytes) -> SegmentHeader:
 def encode_entries(frames: Sequence[Frame], synced: int, seed: int) -> list[bytes]:
     """The buffers of one write: two a frame and the last end mark; bodies are not copied."""
     start = zlib.crc32(_SYNCED.pack(synced), seed)
-    crc32, pack = zlib.crc32, _PREFIX.pack
+    crc32, pack = zlib.crc32, _FOLLOWING.pack
     buffers: list[bytes] = []
-    mark = b""
     for frame in frames:
         head = frame.head
-        buffers.append(mark + pack(ENTRY_MAGIC, crc32(head, start), synced) + head)
-        buffers.append(frame.body)
-        mark = END_MARK
-    buffers.append(mark)
+        buffers += pack(_MARKED_MAGIC, crc32(head, start), synced, head), frame.body
+    buffers[0] = buffers[0][len(END_MARK) :]
+    buffers.append(END_MARK)
     return buffers
 
 
@@ -145,6 +147,35 @@ def entry_synced(data: bytes, at: int, seed: int) -> int | None:
     if magic != ENTRY_MAGIC or zlib.crc32(data[at + 8 : at + ENTRY_HEAD_BYTES], seed) != crc:
         return None
     return int(synced)
+
+
+def sound_entry(data: bytes, at: int, seed: int, after: int, epoch: int, chain: bytes) -> tuple[Frame, int] | None:  # noqa: PLR0913
+    """The entry at offset `at` and its synced point, if it continues, beyond any doubt, a log that ends so.
+
+    None says only that something is amiss, or uncommon: `recovery` finds out what.
+    """
+    body = at + ENTRY_HEAD_BYTES
+    if len(data) <= body:
+        return None
+    magic, crc, synced, reign, first, count, length, commit, time, chain_then = _ENTRY.unpack_from(data, at)
+    behind = body + length
+    if not (
+        magic == ENTRY_MAGIC
+        and synced <= after
+        and first == after + 1
+        and epoch <= reign <= EPOCH_MAX
+        and 0 < count <= length <= FRAME_BODY_BYTES_MAX
+        and commit < first <= SEQ_MAX - count
+        and time <= TIME_MAX_NS
+        and behind < len(data)
+        and data[behind] == _END_MARK_BYTE
+        and zlib.crc32(data[at + 8 : body], seed) == crc
+    ):
+        return None
+    head, content = data[at + PREFIX_BYTES : body], data[body:behind]
+    if chain_after(chain, head, content) != chain_then:
+        return None
+    return Frame(reign, first, count, commit, time, chain_then, content, head), synced
 
 
 def read_entries(data: bytes, at: int = 0) -> tuple[list[Frame], int]:
@@ -169,3 +200,4 @@ def read_entries(data: bytes, at: int = 0) -> tuple[list[Frame], int]:
 
 assert _HEADER.size + _CHECKSUM_BYTES <= HEADER_BYTES
 assert _FRAME.size == FRAME_HEADER_BYTES
+assert _ENTRY.size == ENTRY_HEAD_BYTES

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import threading
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Final
 
 from mcast.errors import CorruptionError
@@ -78,14 +78,25 @@ class Segments:
     def unsynced(self) -> tuple[tuple[Segment, ...], int]:
         """The segments with writes that may not be durable, and the count of changed names."""
         with self._lock:
-            return tuple(segment for segment in self._list if segment.written != segment.synced), self._names_written
+            first = len(self._list)
+            while first and self._list[first - 1].written != self._list[first - 1].synced:
+                first -= 1  # the oldest is synced first: once one is, all before it are
+            return tuple(self._list[first:]), self._names_written
 
     def sync(self, segments: Sequence[Segment], names: int) -> None:
-        """Make durable what `unsynced` gave, oldest first: what a name or a later segment proves must hold."""
+        """Make durable what `unsynced` gave."""
+        for fd in self.sync_steps(segments, names):
+            self._files.fdatasync(fd)
+
+    def sync_steps(self, segments: Sequence[Segment], names: int) -> Generator[int, None, None]:
+        """`sync`, each fdatasync left to the caller: of the descriptor given, before it asks for the next.
+
+        Oldest first: what a name or a later segment proves must hold.
+        """
         for segment in segments:
             written = segment.written
             if segment.fd is not None and written != segment.synced:
-                self._files.fdatasync(segment.fd)
+                yield segment.fd
                 segment.synced = written
         if names > self._names_synced:
             self._files.fsync_dir(self._directory)
@@ -95,16 +106,16 @@ class Segments:
         """Let segment `index` be the last and end at `offset`, behind it zeros.
 
         With `durable` each later segment's name is gone for good before the one before it goes: a crash leaves no hole.
-        The zeros still need a sync.
+        The zeros still need a sync. May be called again after an error that says the disk is full.
         """
         with self._lock:
             while len(self._list) > index + 1:
-                segment = self._list.pop()
-                self._close(segment)
+                segment = self._list[-1]
                 self._files.unlink(self._path(segment))
+                self._close(self._list.pop())
                 self._names_written += 1
                 if durable:
-                    self._files.fsync_dir(self._directory)
+                    self._sync_names()
             active = self._list[-1]
             active.state.forget(offset)
             fd = self._open(active)
@@ -189,6 +200,13 @@ class Segments:
         segment = self._list[index]
         place = bisect_right(segment.state.seqs, seq) - 1
         return index, segment, segment.state.offsets[place] if place >= 0 else HEADER_BYTES
+
+    def _sync_names(self) -> None:
+        """Whatever a sync fails with, it must not be tried again: the kernel may have dropped what it did not write."""
+        try:
+            self._files.fsync_dir(self._directory)
+        except OSError as error:
+            raise OSError(errno.EIO, error.strerror or str(error)) from error
 
     def _open(self, segment: Segment) -> int:
         if segment.fd is None:

@@ -12,20 +12,21 @@ import random
 import shutil
 import signal
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TextIO
 
 from mcast.clock import monotonic_s
 from mcast.errors import CorruptionError, Error, NotSent, NotYet
-from mcast.history import Call, Finding, Judgement, encode_call, judge
+from mcast.history import Call, Finding, Judgement, Stretch, encode_call, encode_stretch, judge
 from mcast.storage.files import RealFiles
 from mcast.storage.recovery import recover
 from mcast.storage.verdict import Verdict
 from mcast.testing.callers import Callers
 from mcast.testing.lan import CLIENTS, NETWORK, Lan
 from mcast.testing.processes import Processes
+from mcast.testing.subscribers import Subscribers
 from mcast.testing.trouble import KINDS, SEQUENCER, Trouble, fault_at, links_of, plan_troubles
 from mcast.wire.frame import Frame
 
@@ -42,6 +43,7 @@ class Options:
     seed: int = 1
     nodes: int = 3
     clients: int = 4
+    subscribers: int = 3
     kinds: tuple[str, ...] = KINDS
     lan: bool = True
     sync: str = "os"
@@ -66,7 +68,8 @@ class Result:
 
 
 async def run_outside(options: Options, folder: Path) -> Result:
-    """Run a cluster in `folder`, trouble it, heal it, judge it. The history is left there as `history.jsonl`.
+    """Run a cluster in `folder`, trouble it, heal it, judge it. The history is left there: `history.jsonl` has
+    every call, `streams.jsonl` every stretch of a subscription.
 
     Raises:
         EnvironmentProblem, NotYet: the cluster could not even be started.
@@ -82,7 +85,8 @@ async def run_outside(options: Options, folder: Path) -> Result:
             )
         )  # fmt: skip
         history = stack.enter_context((folder / "history.jsonl").open("w"))
-        run = _Run(options, processes, lan, history)
+        streams = stack.enter_context((folder / "streams.jsonl").open("w"))
+        run = _Run(options, processes, lan, history, streams)
         await run.go()
     findings = []
     logs = {}
@@ -91,7 +95,7 @@ async def run_outside(options: Options, folder: Path) -> Result:
             logs[node] = journal_frames(processes.config.data_dir / node / "journal")
         except CorruptionError as error:
             findings.append(f"{node}: {error}")
-    judgement = judge(run.calls, logs)
+    judgement = judge(run.calls, logs, run.stretches)
     return Result(judgement, run.happened, [*run.problems, *findings], run.status)
 
 
@@ -109,7 +113,9 @@ class _Run:
     processes: Processes
     lan: Lan | None
     history: TextIO
+    streams: TextIO
     calls: list[Call] = field(default_factory=list)
+    stretches: list[Stretch] = field(default_factory=list)
     happened: list[tuple[float, str, str, float]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     status: dict[str, Any] = field(default_factory=dict)
@@ -121,9 +127,22 @@ class _Run:
     """Held from the look whether a disk may be lost until its node is started again."""
 
     async def go(self) -> None:
-        """Load and trouble for as long as asked, then heal and wait."""
-        callers = Callers(self._record)
+        """Load and trouble for as long as asked, then heal and wait; subscribers read on to the end."""
         ids = self.processes.ids
+        subscribers = Subscribers(self._note, self.processes.connect, ids)
+        async with asyncio.TaskGroup() as group:
+            for number in range(self.options.subscribers):
+                group.create_task(subscribers.run(f"s{number}", self.options.seed))
+            await self._load(ids)
+            last = max((call.seq or 0 for call in self.calls if call.kind == "submit" and call.acknowledged), default=0)
+            subscribers.finish(last, HEAL_S)
+        self.problems += subscribers.behind
+        with contextlib.suppress(NotYet):  # told already
+            self.status = await self.processes.equal(HEAL_S)
+        self._check_processes()
+
+    async def _load(self, ids: Sequence[str]) -> None:
+        callers = Callers(self._record)
         async with asyncio.TaskGroup() as group:
             for number in range(self.options.clients):
                 node = ids[number % len(ids)]
@@ -137,13 +156,14 @@ class _Run:
                 await self._settle()
             finally:
                 callers.stopping = True
-        with contextlib.suppress(NotYet):  # told already
-            self.status = await self.processes.equal(HEAL_S)
-        self._check_processes()
 
     def _record(self, call: Call) -> None:
         self.calls.append(call)
         self.history.write(encode_call(call) + "\n")
+
+    def _note(self, stretch: Stretch) -> None:
+        self.stretches.append(stretch)
+        self.streams.write(encode_stretch(stretch) + "\n")
 
     async def _trouble(self) -> None:
         begun_s = monotonic_s()
@@ -267,6 +287,7 @@ def summarize(result: Result) -> dict[str, Any]:
         "undecided": list(judgement.undecided),
         "calls": dict(sorted(judgement.counts.items())),
         "executed": judgement.executed,
+        "given": judgement.given,
         "last_seq": judgement.last_seq,
         "epochs": judgement.epochs,
         "faults": dict(sorted(kinds.items())),

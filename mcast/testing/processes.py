@@ -94,6 +94,11 @@ class Processes:
         """A node's process id."""
         return self._children[node_id].pid
 
+    @property
+    def pids(self) -> dict[str, int]:
+        """Every started node's process id, by the node's."""
+        return {node_id: child.pid for node_id, child in self._children.items()}
+
     def log(self, node_id: str) -> Path:
         """The file that holds what the node wrote to stderr."""
         return self.path.parent / f"{node_id}.log"

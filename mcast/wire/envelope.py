@@ -36,6 +36,10 @@ UNICAST: Final = 2
 _LAYOUT: Final = struct.Struct("!2sBBBBHQQ16sQQ")
 ENVELOPE_BYTES: Final = _LAYOUT.size
 KIND_OFFSET: Final = 3
+CONSTANT_BYTES: Final = 40
+"""Of an envelope: what all datagrams of one kind share that an incarnation sends on one channel."""
+COUNTED: Final = struct.Struct("!QQ")
+"""The rest of it: counter and promised epoch."""
 
 
 class Envelope(NamedTuple):

@@ -33,6 +33,8 @@ RECORD_HEADER_BYTES: Final = _LAYOUT.size
 FRAGMENT_HEADER_BYTES: Final = _FRAGMENT.size
 NONCE_BYTES: Final = 16
 _KIND_BITS: Final = 24  # by which the first word holds the kind; nothing else may be in it
+unpack_record_head: Final = _LAYOUT.unpack_from
+"""(buffer, at): kind and reserved as one word, count, session, request, lowest, length; unchecked."""
 
 
 class RecordKind(IntEnum):
@@ -72,6 +74,11 @@ def encode_record(  # noqa: PLR0913 - one argument a header field
     return _LAYOUT.pack(kind << _KIND_BITS, count, session, request, lowest, len(payload)) + payload
 
 
+def record_count(record: bytes) -> int:
+    """How many events an encoded record holds."""
+    return int.from_bytes(record[4:8], "big")
+
+
 def decode_records_untrusted(body: bytes | memoryview) -> Iterator[Record]:
     """Every record of a frame's body, in order.
 
@@ -102,7 +109,7 @@ def sole_commands_untrusted(body: bytes) -> tuple[int, int, int, int, int, bytes
         return None
     word, count, session, request, lowest, length = _LAYOUT.unpack_from(body)
     if (
-        word == _COMMANDS_WORD
+        word == COMMANDS_WORD
         and 0 < count <= length == len(body) - RECORD_HEADER_BYTES
         and lowest <= request <= SEQ_MAX - count
         and session <= SEQ_MAX
@@ -123,12 +130,12 @@ def _scan(body: bytes | memoryview) -> tuple[list[Record], DecodeError | None]:
         at += RECORD_HEADER_BYTES
         if length > end - at:
             return records, DecodeError("short record", f"payload {end - at} of {length} bytes")
-        if word not in _WORDS or not count or (count > 1 and word != _COMMANDS_WORD):
+        if word not in _WORDS or not count or (count > 1 and word != COMMANDS_WORD):
             detail = f"kind {word >> _KIND_BITS}, count {count}, reserved {word.to_bytes(4, 'big')[1:].hex()}"
             return records, DecodeError("bad record", detail)
         if session > SEQ_MAX or request + count > SEQ_MAX or lowest > request:
             return records, DecodeError("bad record", f"session {session}, request {request}, lowest {lowest}")
-        if word == _COMMANDS_WORD and count > length:
+        if word == COMMANDS_WORD and count > length:
             return records, DecodeError("bad record", f"{count} commands in {length} bytes")
         records.append(_record((word >> _KIND_BITS, count, session, request, lowest, view[at : at + length])))
         at += length
@@ -138,7 +145,7 @@ def _scan(body: bytes | memoryview) -> tuple[list[Record], DecodeError | None]:
 _record: Final = partial(tuple.__new__, Record)  # as Record(...), in half the time
 _WORDS: Final = frozenset(kind << _KIND_BITS for kind in RecordKind)
 _COMMANDS: Final = int(RecordKind.COMMANDS)
-_COMMANDS_WORD: Final = _COMMANDS << _KIND_BITS
+COMMANDS_WORD: Final = _COMMANDS << _KIND_BITS
 
 
 def split_fragments(session: int, request: int, lowest: int, command: bytes, record_max: int) -> list[bytes]:

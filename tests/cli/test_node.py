@@ -47,12 +47,13 @@ def test_a_node_whose_parent_is_gone_does_not_start(tmp_path: Path) -> None:
     assert "parent process 1 is gone" in done.stderr
 
 
-def test_a_nodes_log_is_json_lines_for_programs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [(), ("--busy-poll",)])
+def test_a_nodes_log_is_json_lines_for_programs(tmp_path: Path, options: tuple[str, ...]) -> None:
     text = default_config(tmp_path, nodes=1, port=free_port_pair()).replace('"always"', '"os"')
     (tmp_path / "lab.toml").write_text(re.sub(r"127.0.0.1:\d+", f"127.0.0.1:{free_ports(1)[0]}", text))
     with subprocess.Popen(
-        [sys.executable, "-m", "mcast", "node", "-c", "lab.toml", "--json"], cwd=tmp_path, stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True,
+        [sys.executable, "-m", "mcast", "node", "-c", "lab.toml", "--json", *options], cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True,
     ) as node:  # fmt: skip
         assert node.stdout is not None
         lines = [json.loads(node.stdout.readline()) for _ in range(4)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -263,6 +263,50 @@ async def test_query_many_keeps_order(client: Client) -> None:
         await client.query_many([("get", "k1"), ("nope",)])
 
 
+async def test_query_many_asks_in_few_writes_and_without_a_task_a_query(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = client._keeper.link
+    assert link is not None
+    writes: list[int] = []
+    write = link.write
+
+    def counted(messages: Sequence[bytes]) -> None:
+        writes.append(len(messages))
+        write(messages)
+
+    monkeypatch.setattr(link, "write", counted)
+    before = asyncio.all_tasks()
+    asking = asyncio.ensure_future(client.query_many([("size",)] * 2_000, consistency="any"))
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() - before == {asking}
+    assert len(await asking) == 2_000
+    assert sum(writes) == 2_000 and len([count for count in writes if count]) == 4
+
+
+async def test_query_many_asks_elsewhere_what_the_gateway_refuses(cluster: FakeCluster, client: Client) -> None:
+    cluster.shells["n2"].halt("the disk failed")
+    answers = await client.query_many([("size",)] * 20, consistency="any")
+    assert {answer.node for answer in answers} <= {"n1", "n3"} and len(answers) == 20
+
+
+async def test_query_many_that_nobody_answers_ends_in_time_and_leaves_nothing_behind(
+    cluster: FakeCluster, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = client._keeper.link
+    assert link is not None
+    monkeypatch.setattr(link, "write", lambda messages: None)
+    with pytest.raises(NotSent, match=r"no answer within 0\.05 s"):
+        await client.query_many([("size",)] * 3, timeout=0.05)
+    with pytest.raises(NotSent, match=r"no answer within 0\.05 s"):
+        await client.query("size", timeout=0.05)
+    asking = asyncio.ensure_future(client.query_many([("size",)] * 3))
+    await asyncio.sleep(0.01)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    assert not client._questions.busy
+
+
 async def test_status_and_gaps_ask_every_node_and_say_who_is_down(tmp_path: Path) -> None:
     fake = FakeCluster(tmp_path, KeyValue)
     async with serving(fake) as gateways, connect(fake.config, at="n1") as client:
@@ -310,3 +354,29 @@ async def test_another_cluster_on_that_address_is_named(tmp_path: Path) -> None:
         with pytest.raises(NotSent, match="this is a node of 'lab', not of 'other'"):
             async with connect(foreign, timeout=0.1):
                 pass
+
+
+async def test_a_node_that_dies_while_it_is_dialled_is_not_taken_for_one_with_another_key(tmp_path: Path) -> None:
+    """Without a key file, a connection that ends before the first answer is all there is to tell either by."""
+    config = FakeCluster(tmp_path, KeyValue).config
+    node, closed = config.nodes[0], asyncio.Event()
+
+    def end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+        dying.close()
+        closed.set()
+
+    dying = await asyncio.start_server(end, node.host, node.port)
+    with pytest.raises(NotSent, match="connection refused"):
+        async with connect(config, at=node.id, timeout=0.5, strict=True):
+            raise AssertionError("connected")
+    assert closed.is_set()
+
+
+async def test_a_node_that_ends_every_connection_unheard_may_have_another_key(tmp_path: Path) -> None:
+    config = FakeCluster(tmp_path, KeyValue).config
+    node = config.nodes[0]
+    async with await asyncio.start_server(lambda _, writer: writer.close(), node.host, node.port):
+        with pytest.raises(ConfigError, match="keys differ"):
+            async with connect(config, at=node.id, timeout=0.5, strict=True):
+                raise AssertionError("connected")

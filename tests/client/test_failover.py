@@ -12,7 +12,9 @@ import pytest
 
 from mcast.client import keeper
 from mcast.client.client import connect
+from mcast.client.link import Link
 from mcast.client.receipts import Receipts
+from mcast.clock import monotonic_s
 from mcast.errors import NotSent
 from mcast.machine.kv import KeyValue
 from mcast.node.fake import FakeCluster, serving
@@ -134,6 +136,73 @@ async def test_a_gateway_cut_off_from_the_others_is_left_after_a_while(
     async with connect(cluster.config, at="n2") as client:
         assert (await client.submit("incr", "k")).value == 1
         assert client.node != "n2"
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Quick looks; why a gateway was left, in order."""
+    monkeypatch.setattr(keeper, "WATCH_INTERVAL_S", 0.01)
+    left: list[str] = []
+    close = Link.close
+
+    def closing(link: Link, reason: str = "closed", flush: bool = False) -> None:
+        if reason.startswith("no progress"):
+            left.append(reason)
+        close(link, reason, flush)
+
+    monkeypatch.setattr(Link, "close", closing)
+    return left
+
+
+async def test_a_gateway_that_knows_it_is_out_of_touch_is_left_sooner(
+    cluster: FakeCluster, gateways: dict[str, Gateway], looks: list[str]
+) -> None:
+    cluster.shells["n2"].deaf = True
+    cluster.shells["n2"].replica.proven = (0, monotonic_s() - 5)
+    async with connect(cluster.config, at="n2") as client:
+        assert (await client.submit("incr", "k")).value == 1
+    assert looks == ["no progress for 0.04 s, out of touch with the cluster"]
+
+
+async def test_a_slow_gateway_in_touch_is_given_more_time(
+    cluster: FakeCluster, gateways: dict[str, Gateway], looks: list[str]
+) -> None:
+    cluster.shells["n2"].deaf = True
+    cluster.shells["n2"].replica.proven = (0, monotonic_s())
+    async with connect(cluster.config, at="n2") as client:
+        assert (await client.submit("incr", "k")).value == 1
+    assert looks == ["no progress for 0.08 s"]
+
+
+async def test_without_a_majority_clients_wander_less_and_less(
+    cluster: FakeCluster, gateways: dict[str, Gateway], looks: list[str]
+) -> None:
+    for shell in cluster.shells.values():
+        shell.deaf = True
+        shell.replica.proven = (0, monotonic_s() - 5)
+    async with connect(cluster.config) as client:
+        task = asyncio.create_task(client.submit("incr", "k"))
+        while len(looks) < 5:
+            await asyncio.sleep(0.01)
+        assert [reason.split()[3] for reason in looks[:5]] == ["0.04", "0.08", "0.16", "0.32", "0.32"]
+        for shell in cluster.shells.values():
+            shell.deaf = False
+        assert (await task).value == 1
+        cluster.shells[client.node or ""].deaf = True
+        seen = len(looks)
+        assert (await client.submit("incr", "k")).value == 2
+        assert looks[seen].split()[3] == "0.04", "progress made it as patient as before"
+
+
+async def test_answered_queries_do_not_hide_waiting_commands(
+    cluster: FakeCluster, gateways: dict[str, Gateway], looks: list[str]
+) -> None:
+    cluster.shells["n2"].deaf = True
+    async with connect(cluster.config, at="n2") as client:
+        task = asyncio.create_task(client.submit("incr", "k"))
+        while not task.done():
+            await client.query("get", "k", consistency="any")
+        assert (task.result().value, client.node != "n2") == (1, True)
 
 
 async def test_queries_move_too(cluster: FakeCluster, gateways: dict[str, Gateway]) -> None:

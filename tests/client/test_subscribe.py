@@ -13,6 +13,7 @@ import pytest
 from mcast.client import keeper, subscription
 from mcast.client.client import Client, connect
 from mcast.client.link import Dialer, Link
+from mcast.clock import monotonic_s
 from mcast.errors import DecodeError, Error, Gone, NotSent, Refused
 from mcast.machine.events import Event
 from mcast.machine.kv import KeyValue
@@ -111,6 +112,75 @@ async def test_a_gateway_that_falls_silent_is_left(
         await client.submit("incr", "k")
         assert (await take(events, 1))[0].value == 2
         assert one._keeper.link.node.id != "n2"
+
+
+async def test_a_gateway_out_of_touch_is_left_although_it_answers(
+    cluster: FakeCluster, gateways: dict[str, Gateway], client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else whoever waits for events there would wait as long as it is cut off, however many happen elsewhere."""
+    monkeypatch.setattr(keeper, "WATCH_INTERVAL_S", 0.01)
+    await client.submit("incr", "k")
+    async with contextlib.aclosing(client.subscribe()) as events:
+        await take(events, 1)
+        gateways["n2"]._subscriptions.stop()
+        cluster.shells["n2"].replica.proven = (0, monotonic_s() - 5)
+        await client.submit("incr", "k")
+        assert (await take(events, 1))[0].value == 2
+        (one,) = client._subscriptions
+        assert one._keeper.failures["n2"].endswith("out of touch with the cluster")
+
+
+async def test_where_all_are_out_of_touch_it_waits_on(
+    cluster: FakeCluster, gateways: dict[str, Gateway], client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "WATCH_INTERVAL_S", 0.002)
+    for shell in cluster.shells.values():
+        shell.replica.proven = (0, monotonic_s() - 5)
+    short = connect(cluster.config, timeout=0.6)
+    async with contextlib.aclosing(short.subscribe()) as events:
+        waiting = asyncio.ensure_future(anext(events))
+        await until(lambda: short._subscriptions and next(iter(short._subscriptions))._keeper._in_vain == 3)
+        await asyncio.sleep(0.7)
+        await client.submit("incr", "k")
+        assert (await waiting).value == 1
+
+
+def refound(cluster: FakeCluster, **uuids: bytes) -> None:
+    for node, uuid in uuids.items():
+        cluster.shells[node].engine.cluster_uuid = uuid.ljust(16, b"-") if uuid else b""
+
+
+async def test_a_recovered_cluster_s_numbers_are_not_gone_on_with(
+    cluster: FakeCluster, gateways: dict[str, Gateway]
+) -> None:
+    """Its event 3 may follow another event 2 than the one that was given."""
+    refound(cluster, n1=b"new", n2=b"old", n3=b"new")
+    async with connect(cluster.config, at="n2") as client:
+        await client.submit("incr", "k")
+        async with contextlib.aclosing(client.subscribe()) as events:
+            await take(events, 1)
+            await gateways["n2"].stop(drain_s=0)
+            with pytest.raises(Gone, match=r"recovered or founded anew.*begin again from event 1") as gone:
+                await take(events, 1)
+            assert gone.value.low_water == 1
+        await client.submit("incr", "k")  # by now it knows the new cluster
+        async with contextlib.aclosing(client.subscribe(gone.value.low_water)) as events:
+            assert [event.value for event in await take(events, 2)] == [1, 2]
+
+
+async def test_a_node_without_a_log_is_passed_over_by_who_knows_the_cluster(
+    cluster: FakeCluster, gateways: dict[str, Gateway]
+) -> None:
+    refound(cluster, n1=b"", n2=b"old", n3=b"old")
+    async with connect(cluster.config, at="n2") as client:
+        await client.submit("incr", "k")
+        async with contextlib.aclosing(client.subscribe()) as events:
+            await take(events, 1)
+            await gateways["n2"].stop(drain_s=0)
+            await client.submit("incr", "k")
+            assert (await take(events, 1))[0].value == 2
+            (one,) = client._subscriptions
+            assert one._keeper.link is not None and one._keeper.link.node.id == "n3"
 
 
 async def test_an_idle_stream_is_kept(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,6 +299,7 @@ async def test_a_subscriber_that_never_reads_costs_the_node_nothing(
         for connection in subscriptions._subscribers
     ]
     assert max(written) < 1_000_000
+    assert subscriptions.behind == 5
     behind = [log.last - subscriber.next for subscriber in subscriptions._subscribers.values()]
     assert min(behind) > 5_000
     receipt = await client.submit("incr", "n")

@@ -38,6 +38,9 @@ def test_every_promise_holds_under_faults_of_every_kind(tmp_path: Path) -> None:
     assert told["calls"]["submit ok"] > 10 * SECONDS
     lines = (tmp_path / "history.jsonl").read_text().splitlines()
     assert len(lines) == sum(told["calls"].values())
+    stretches = [json.loads(line) for line in (tmp_path / "streams.jsonl").read_text().splitlines()]
+    assert {each["subscriber"] for each in stretches} == {"s0", "s1", "s2"}
+    assert sum(len(each["events"]) for each in stretches) == told["given"] >= 3 * told["executed"], "each had them all"
 
 
 def test_it_runs_without_namespaces_too(tmp_path: Path) -> None:

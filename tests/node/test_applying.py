@@ -1,5 +1,4 @@
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 
 import pytest
 
@@ -22,18 +21,13 @@ def log(count: int) -> list[Frame]:
     return frames
 
 
-@contextmanager
-def unguarded() -> Iterator[None]:
-    yield
-
-
 def make_queue() -> tuple[Engine, ApplyQueue]:
     engine = Engine(KeyValue())
 
     def applied(applied: list[Applied]) -> None:
         assert applied == []
 
-    return engine, ApplyQueue(engine, applied, unguarded)
+    return engine, ApplyQueue(engine, applied, nullcontext())
 
 
 async def test_replay_stops_at_the_committed_event() -> None:

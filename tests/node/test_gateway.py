@@ -14,6 +14,7 @@ import pytest
 
 from mcast import limits
 from mcast.client.client import connect
+from mcast.clock import monotonic_s
 from mcast.errors import ConfigError, EnvironmentProblem, NotSent, Refused, Unknown
 from mcast.machine.kv import KeyValue
 from mcast.node import connection as connection_module
@@ -23,6 +24,7 @@ from mcast.node.gateway import Gateway
 from mcast.seal.keys import generate_key_file, load_keys
 from mcast.seal.tls import client_context
 from mcast.wire.envelope import name_hash
+from mcast.wire.groups import decode_results_untrusted
 from mcast.wire.records import RecordKind, encode_record
 from mcast.wire.stream import (
     VERSION,
@@ -78,6 +80,9 @@ class Raw:
                 return 0, None
             self._waiting += self._splitter.feed(data)
         kind, payload = self._waiting.pop(0)
+        if kind == StreamKind.RESULT:
+            (result,) = decode_results_untrusted(payload)
+            return kind, result
         return kind, payload if kind == StreamKind.FRAMES else decode_stream_untrusted(kind, payload)
 
     async def ended(self) -> str:
@@ -276,10 +281,31 @@ async def test_a_full_backlog_stops_reading_and_says_that_the_node_lives(
     assert (await raw.message())[0] == StreamKind.OPENED
     raw.send(pack_message(StreamKind.PING, Ping(77)))
     for _ in range(2):
-        assert await raw.message() == (StreamKind.PONG, Ping(0))
+        assert await pong(raw) == 0
     cluster.shells["n1"].replica.backlog_bytes = 0
-    while (item := await raw.message()) != (StreamKind.PONG, Ping(77)):
-        assert item == (StreamKind.PONG, Ping(0))
+    while number := 77 - await pong(raw):
+        assert number == 77
+
+
+async def pong(raw: Raw) -> int:
+    """The id of the PONG that comes next."""
+    kind, message = await raw.message()
+    assert kind == StreamKind.PONG
+    return int(message.id)
+
+
+async def test_a_pong_says_how_long_ago_the_node_was_in_touch(
+    cluster: FakeCluster, gateways: dict[str, Gateway]
+) -> None:
+    raw = await Raw.open(cluster, "n1", hello())
+    for proven, least, most in (((0, monotonic_s() - 7), 7_000, 8_000), ((0, monotonic_s()), 0, 900), (None, 0, 5_000)):
+        cluster.shells["n1"].replica.proven = proven
+        raw.send(pack_message(StreamKind.PING, Ping(1)))
+        _, message = await raw.message()
+        assert least <= message.alone_ms <= most
+    gateways["n1"]._started_s -= 60
+    raw.send(pack_message(StreamKind.PING, Ping(2)))
+    assert (await raw.message())[1].alone_ms >= 60_000, "it never was, since it started"
 
 
 async def test_a_clients_unanswered_bytes_are_bounded(
@@ -307,7 +333,7 @@ async def test_a_session_moves_with_its_client(cluster: FakeCluster, gateways: d
     kind, result = await new.message()
     assert (kind, result.request, result.seq) == (StreamKind.RESULT, 1, 2)
     old.send(pack_message(StreamKind.PING, Ping(5)))
-    assert await old.message() == (StreamKind.PONG, Ping(5)), "no RESULT before it"
+    assert await pong(old) == 5, "no RESULT before it"
 
 
 async def test_a_port_in_use_and_a_foreign_address_are_explained(tmp_path: Path, cluster: FakeCluster) -> None:

@@ -123,6 +123,27 @@ async def test_when_all_lost_their_power_the_best_log_is_trusted() -> None:
         assert not any(c.node(node).shell.store.suspect for node in c.nodes)
 
 
+async def test_a_suspect_says_whom_it_waits_for_and_how_to_help_where_a_member_is_gone_for_good() -> None:
+    async with cluster(KeyValue) as c:
+        await c.submit("set", "k", 1)
+        await c.converged()
+        for node in c.nodes:
+            await c.kill(node)
+        c.lose_power("n1")
+        for node in ("n1", "n2"):
+            await c.restart(node)
+        while (status := c.node("n1").status()).get("waits_for") != ["n3"]:
+            await asyncio.sleep(0.01)
+        assert "n3 did not say where its log ends: start it; if it is gone for good, start it anew" in status["reason"]
+        assert c.node("n1").shell.store.suspect
+        c.lose_disk("n3")
+        await c.restart("n3")
+        await c.submit("set", "k", 2)
+        await c.converged()
+        assert "waits_for" not in c.node("n1").status()
+        assert not c.node("n1").shell.store.suspect
+
+
 async def test_handover_moves_the_role_and_keeps_every_command() -> None:
     async with cluster(KeyValue) as c:
         ruler = await sequencer_of(c)

@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import os
 import socket
 import subprocess
@@ -129,6 +130,14 @@ async def test_a_killed_sequencer_is_replaced_and_nothing_acknowledged_is_lost(
     assert (await back.submit("incr", "n", 1)).value == 502
     await until(lambda: len({node.shell.engine.chain for node in (*survivors, back)}) == 1)
     assert (await back.query("get", "n")).value == 502
+
+
+async def test_a_node_inside_a_program_leaves_the_programs_garbage_collector_alone(
+    tmp_path: Path, running: AsyncExitStack
+) -> None:
+    before = (gc.isenabled(), gc.get_threshold(), gc.get_freeze_count(), list(gc.callbacks))
+    await start(running, lab(tmp_path))
+    assert (gc.isenabled(), gc.get_threshold(), gc.get_freeze_count(), list(gc.callbacks)) == before
 
 
 async def test_a_second_node_with_the_same_address_is_refused(tmp_path: Path, running: AsyncExitStack) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,15 @@ import msgpack
 import pytest
 
 from mcast.clock import monotonic_s
+from mcast.errors import DecodeError
+from mcast.limits import SESSION_READ_WAIT_S
 from mcast.machine.kv import KeyValue
 from mcast.node import queries as queries_module
 from mcast.node.fake import FakeCluster, FakeShell
 from mcast.node.queries import Queries
 from mcast.protocol.effects import ReadReady
 from mcast.wire.records import RecordKind, encode_record
-from mcast.wire.stream import Query, Splitter, StreamKind, decode_stream_untrusted
+from mcast.wire.stream import HEAD_BYTES, Query, Splitter, StreamKind, decode_stream_untrusted, pack_message
 
 
 class Asked:
@@ -28,6 +31,7 @@ class Asked:
         self.queries = Queries(self.shell)  # type: ignore[arg-type]
         self.shell.on_applied.append(lambda applied: self.queries.applied())
         self.replies: list[Any] = []
+        self.writes = 0
 
     def ask(
         self, name: str = "size", *args: Any, level: str = "session", min_seq: int = 0, max_ms: float | None = None,
@@ -35,7 +39,7 @@ class Asked:
     ) -> None:  # fmt: skip
         """Ask query number len(replies) + 1."""
         query = Query(7, name, list(args), level, min_seq, max_ms, max_lag, timeout_ms)
-        self.queries.ask(query, self._replied)
+        self.queries.burst([pack_message(StreamKind.QUERY, query)[HEAD_BYTES:]], self._replied)
 
     def index(self, commit: int, *tokens: int) -> None:
         """The read index that was asked for last, or these, come back."""
@@ -51,9 +55,10 @@ class Asked:
         self.cluster.pump()
 
     def _replied(self, data: bytes) -> None:
-        ((kind, payload),) = Splitter().feed(data)
-        assert kind in (StreamKind.ANSWER, StreamKind.QUERY_REFUSED)
-        self.replies.append(decode_stream_untrusted(kind, payload))
+        self.writes += 1
+        for kind, payload in Splitter().feed(data):
+            assert kind in (StreamKind.ANSWER, StreamKind.QUERY_REFUSED)
+            self.replies.append(decode_stream_untrusted(kind, payload))
 
 
 @pytest.fixture
@@ -229,14 +234,55 @@ async def test_a_linearizable_query_without_an_index_is_refused_before_its_deadl
     assert len(asked.replies) == 1, "answered once"
 
 
-async def test_many_that_are_late_leave_nothing_behind(asked: Asked) -> None:
+async def test_all_that_are_late_are_refused_by_one_timer(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    timers: list[float] = []
+
+    def call_at(when: float, call: Callable[..., object], *args: object) -> asyncio.TimerHandle:
+        timers.append(when)
+        return asyncio.TimerHandle(when, call, args, loop)
+
+    monkeypatch.setattr(loop, "call_at", call_at)
     for _ in range(300):
         asked.ask(level="linearizable", timeout_ms=1.0)
         asked.ask(level="any", min_seq=9, timeout_ms=1.0)
-    for waiting in asked.queries._all_waiting()[100:]:
-        asked.queries._late(waiting)
-    assert len(asked.replies) == 500 and len(asked.queries._all_waiting()) < 300
-    asked.queries.stop()
+        asked.ask(level="linearizable")
+    assert len(timers) == 1
+    late_s = loop.time() + SESSION_READ_WAIT_S
+    assert asked.queries._end_late(late_s) > late_s
+    assert len(asked.replies) == 600 and len(asked.queries._all_waiting()) == 300
+    assert asked.queries._end_late(loop.time() + 10.0) == float("inf")
+    assert len(asked.replies) == 900 and asked.queries._all_waiting() == []
+
+
+async def test_the_queries_of_one_read_are_answered_in_one_write(asked: Asked) -> None:
+    asked.event()
+    queries = [
+        Query(1, "get", ["k"], "any", 0, None, None, 1e3), Query(2, "nope", [], "any", 0, None, None, 1e3),
+        Query(3, "size", [], "session", 2, None, None, 1e3), Query(4, "size", [], "session", 1, None, None, 1e3),
+    ]  # fmt: skip
+    asked.queries.burst([pack_message(StreamKind.QUERY, query)[HEAD_BYTES:] for query in queries], asked._replied)
+    assert [reply.id for reply in asked.replies] == [1, 2, 4] and asked.writes == 1
+    asked.event()
+    assert [reply.id for reply in asked.replies] == [1, 2, 4, 3]
+
+
+async def test_a_read_that_is_no_query_in_the_middle_answers_what_came_before(asked: Asked) -> None:
+    good = pack_message(StreamKind.QUERY, Query(1, "size", [], "any", 0, None, None, 1e3))[HEAD_BYTES:]
+    with pytest.raises(DecodeError, match="not msgpack"):
+        asked.queries.burst([good, b"", good], asked._replied)
+    assert len(asked.replies) == 1
+
+
+async def test_an_answer_never_says_that_the_state_is_younger_than_it_is(asked: Asked) -> None:
+    asked.event()
+    proven_s = monotonic_s() - 0.010
+    asked.shell.replica.proven = 1, proven_s
+    query = pack_message(StreamKind.QUERY, Query(1, "size", [], "any", 0, None, None, 1e3))[HEAD_BYTES:]
+    asked.queries.burst([query] * 100, lambda data: asked._replied(data))
+    age_ms = (monotonic_s() - proven_s) * 1e3
+    assert 10.0 <= asked.replies[0].lag_ms <= age_ms + 1.0
+    assert asked.replies[-1].lag_ms >= asked.replies[0].lag_ms
 
 
 async def test_what_a_shell_cannot_ask_is_refused(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,7 +132,7 @@ async def test_a_client_that_may_is_answered_by_the_node_that_the_refusal_names(
         for level in ("bounded", "linearizable"):
             answer = await client.query("get", "k", consistency=level, timeout=3)
             assert (answer.value, answer.level) == (1, level) and answer.node != node
-        assert client.node == node, "only the query went elsewhere"
+        await until(lambda: client.node != node)  # a gateway that stays out of touch is left
 
 
 async def test_linearizable_queries_live_through_a_sequencers_death(lab: Cluster) -> None:

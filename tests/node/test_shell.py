@@ -21,6 +21,7 @@ from mcast.node import shell as shell_module
 from mcast.node.shell import Shell
 from mcast.protocol.effects import Notice, Ruling
 from mcast.storage.files import RealFiles
+from mcast.storage.kernelsync import KernelSync
 from mcast.wire.records import RecordKind, encode_record
 
 
@@ -151,6 +152,38 @@ async def test_what_one_turn_submits_leaves_in_one_send(tmp_path: Path, running:
     assert sum(streamed) < 5, "thirty small records fill two frames"
 
 
+async def test_what_comes_alone_is_numbered_and_streamed_in_the_same_turn(
+    tmp_path: Path, running: AsyncExitStack
+) -> None:
+    watch = await start(running, config(tmp_path))
+    await watch.ruling()
+    session = await open_session(watch)
+    for request in (1, 2):
+        await asyncio.sleep(0.01)
+        before = watch.shell.engine.applied_seq
+        watch.shell.submit([commands(session, request, [["incr", "k", 1]])])
+        assert watch.shell.engine.applied_seq == before + 1
+
+
+async def test_what_a_callback_submits_waits_for_its_end(tmp_path: Path, running: AsyncExitStack) -> None:
+    watch = await start(running, config(tmp_path))
+    await watch.ruling()
+    session = await open_session(watch)
+    during: list[int] = []
+
+    def applied(applied: list[Applied]) -> None:
+        if not during:
+            during.append(watch.shell.engine.applied_seq)
+            watch.shell.submit([commands(session, 2, [["incr", "k", 1]])])
+            during.append(watch.shell.engine.applied_seq)
+
+    watch.shell.on_applied.append(applied)
+    await asyncio.sleep(0.01)
+    watch.shell.submit([commands(session, 1, [["incr", "k", 1]])])
+    await watch.until(lambda: watch.shell.engine.applied_seq > during[0])
+    assert during[0] == during[1]
+
+
 async def test_a_node_that_does_not_rule_takes_nothing(tmp_path: Path, running: AsyncExitStack) -> None:
     watch = await start(running, config(tmp_path, 3), "n2")
     assert not watch.shell.submit([(b"record",)])
@@ -257,10 +290,26 @@ async def test_a_callback_that_raises_halts_the_node(tmp_path: Path, running: As
 
 
 class FailingFiles(RealFiles):
-    """A disk that can be made to refuse."""
+    """A disk that can be made to refuse; `kernel`: where the kernel may sync by itself."""
 
     write_errno = 0
     sync_errno = 0
+
+    def __init__(self, *, kernel: bool = False) -> None:
+        self.kernel = kernel
+
+    def background_sync(self) -> KernelSync | None:
+        kernel = super().background_sync() if self.kernel else None
+        if kernel is not None:
+            begin = kernel.begin
+
+            def begin_or_fail(fd: int) -> bool:
+                if self.sync_errno:
+                    raise OSError(self.sync_errno, "refused on purpose")
+                return begin(fd)
+
+            kernel.begin = begin_or_fail  # type: ignore[method-assign]
+        return kernel
 
     def pwritev(self, fd: int, buffers: Sequence[bytes], offset: int) -> int:
         if self.write_errno:
@@ -273,8 +322,9 @@ class FailingFiles(RealFiles):
         super().fdatasync(fd)
 
 
-async def test_a_failed_sync_halts_the_node(tmp_path: Path, running: AsyncExitStack) -> None:
-    files = FailingFiles()
+@pytest.mark.parametrize("kernel", [False, True])
+async def test_a_failed_sync_halts_the_node(tmp_path: Path, running: AsyncExitStack, kernel: bool) -> None:
+    files = FailingFiles(kernel=kernel)
     watch = await start(running, config(tmp_path, sync="always"), files=files)
     await watch.ruling()
     files.sync_errno = errno.EIO

@@ -1,3 +1,4 @@
+import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -308,3 +309,73 @@ def test_a_completion_after_a_halt_is_nothing() -> None:
     node._core.halt("for the test")
     node.completed(write.ticket, 0.2)
     assert node.take_effects() == []
+
+
+def in_runs(arrivals: list[Any], cut: random.Random) -> list[Any]:
+    """The same arrivals, those with consecutive counters joined here and there."""
+    joined: list[Any] = []
+    for envelope, frame in arrivals:
+        if joined and cut.random() < 0.9:
+            first, run = joined[-1]
+            if envelope == first._replace(counter=first.counter + len(run)):
+                run.append(frame)
+                continue
+        joined.append((envelope, [frame]))
+    return [(envelope, run if len(run) > 1 else run[0]) for envelope, run in joined]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_runs_have_the_effects_of_their_datagrams_one_by_one(seed: int) -> None:
+    draw = random.Random(seed)
+    log = reign_log([(1, "n1", 3), (2, "n1", 60)])
+    if seed % 4 == 3:
+        log = [*log[:40], command_frame(log[39], size=30), *log[41:]]  # its chain fits, and the next one's doesn't
+    arrivals = [frame_arrival("n1", frame, counter=n) for n, frame in enumerate(log[5:], 1)]
+    for _ in range(draw.randrange(4)):
+        at = draw.randrange(len(arrivals))
+        match draw.randrange(3):
+            case 0:
+                del arrivals[at]
+            case 1:
+                arrivals.insert(at, draw.choice(arrivals))
+            case _:
+                arrivals.insert(draw.randrange(len(arrivals)), arrivals.pop(at))
+    one, other = follower(log[:4], 2), follower(log[:4], 2)
+    now = 0.01
+    for node in (one, other):
+        hear(node, log, epoch=2, high=4)
+    while arrivals:
+        now += 0.001
+        size = draw.randrange(1, 20)
+        burst, arrivals = arrivals[:size], arrivals[size:]
+        one.receive(burst, now)
+        other.receive(in_runs(burst, draw), now)
+        assert settle(one, now) == settle(other, now)
+        assert one.take_notices() == other.take_notices()
+        assert one.statistics() == other.statistics()
+        assert one.ledger_report() == other.ledger_report()
+        assert one.next_deadline() == other.next_deadline()
+
+
+def test_a_run_of_a_higher_promise_is_held_datagram_by_datagram() -> None:
+    node = follower(LOG[:2])
+    hear(node, LOG)
+    run = [frame_arrival("n1", frame, counter=n, promised=2) for n, frame in enumerate(LOG[2:6], 2)]
+    node.receive(in_runs(run, random.Random(1)), 0.02)
+    assert not of(Append, node.take_effects())
+    assert [envelope.counter for envelope, _ in node._held] == [2, 3, 4, 5]
+
+
+def test_a_forged_frame_held_behind_a_gap_gives_way_to_what_the_chain_proves() -> None:
+    log = reign_log([(1, "n1", 12)])
+    node = follower(log[:2])
+    hear(node, log, high=2)
+    forged = make_frame(1, 6, 6, 0, log[4].time, bytes(16), command_frame(log[3], count=6).body)
+    whole = command_frame(log[3], count=3, size=30)
+    arrivals = [frame_arrival("n1", frame, counter=n) for n, frame in enumerate((forged, log[2], log[3], whole), 3)]
+    node.receive(arrivals[:3], 0.02)
+    assert node.last_seq == 4
+    assert node.ledger_report().open == ((5, 5),)
+    node.receive(arrivals[3:], 0.03)
+    assert node.last_seq == whole.last == 7
+    assert node.ledger_report().open == ((8, 11),), "what the forged frame hid is asked for"

@@ -174,3 +174,17 @@ def test_any_arrival_order_closes_every_loss_exactly_once(seed: int, length: int
         assert {seq for gap in missing for seq in range(gap.first, gap.last + 1)} == expected
     assert len(missing) == 0
     assert all(loss.missing == 0 for loss in losses)
+
+
+def test_what_is_lacking_is_missing_or_beyond_all_that_is_known() -> None:
+    known = gaps()
+    known.seen(5, 9, 0.0)  # 1 to 4 are missing
+    known.expect(12, 0.0)  # and 10 to 12
+    assert known.lacks(1, 4)
+    assert known.lacks(2, 3)
+    assert not known.lacks(4, 5)
+    assert not known.lacks(5, 5)
+    assert not known.lacks(9, 10)
+    assert known.lacks(11, 12)
+    assert known.lacks(11, 15), "the missing tail and what follows it"
+    assert known.lacks(13, 20)

@@ -38,7 +38,7 @@ def test_it_is_added_once_the_removal_has_committed() -> None:
     shared, membership = applied()
     removed = membership.next_config(start_seq=2)
     assert removed is not None
-    shared._configs.append((8, removed))
+    shared._configs.append((8, removed, {}))
     assert membership.next_config(start_seq=2) is None
     shared.commit = 8
     assert storage_of(membership.next_config(start_seq=2)) == {**STORAGE, "n3": FRESH}

@@ -4,6 +4,7 @@ from dataclasses import replace
 from mcast.protocol.effects import Effect, SuspicionCleared
 from mcast.protocol.replica import Replica
 from mcast.protocol.rules import Rules
+from mcast.wire.envelope import name_hash
 from mcast.wire.messages import Ack, Commit, PreVoteRequest, Read, ReadIndex, Standing, Survey
 
 from .bench import STORAGE, arrival, of, recovered, reign_log, settings, settle
@@ -100,3 +101,16 @@ def test_a_report_counts_under_whatever_storage_id() -> None:
     node.receive([arrival("n3", unknown, promised=1), arrival("n1", report(survey, "n1", end), promised=1)], 0.11)
     assert not cleared(node)
     assert [vote.granted for vote in ask_vote(node, "n1", 2, (1, end))] == [False]
+
+
+def test_whom_the_survey_waits_for_is_told() -> None:
+    node = suspect()
+    node.tick(0.1)
+    (survey,) = of(Survey, settle(node, 0.1))
+    assert node.statistics().survey_waits_for == (), "nobody has had the time to answer"
+    node.receive([arrival("n1", report(survey, "n1", 3), promised=1)], 0.11)
+    node.tick(0.5)
+    (survey,) = of(Survey, settle(node, 0.5))
+    assert node.statistics().survey_waits_for == (name_hash("n3"),)
+    node.receive([arrival(sender, report(survey, sender, 9), promised=1) for sender in ("n1", "n3")], 0.51)
+    assert node.statistics().survey_waits_for == (), "the best log is known: it need only be reached"

@@ -211,3 +211,75 @@ def test_the_envelope_is_part_of_what_is_sealed() -> None:
     assert ENVELOPE_BYTES == 56
     promoted = data()[:48] + (9).to_bytes(8, "big") + data()[56:]
     assert reason_of(promoted, opener()) == "wrong key or damaged"
+
+
+def stream(ring: KeyRing | None, count: int) -> list[bytes]:
+    """So many DATA datagrams, padded as a GSO burst is."""
+    frames = [make_frame(3, 7 + n, 1, 6, 1_000, CHAIN_ZERO, b"record" + bytes(n % 3)) for n in range(count)]
+    datagrams = sealer(ring).seal_frames(Kind.DATA, STREAM, 3, frames)
+    longest = max(map(len, datagrams))
+    return [datagram.ljust(longest, b"\0") for datagram in datagrams[:-1]] + datagrams[-1:]
+
+
+def opened_singly(by: Opener, datagrams: list[bytes]) -> list[Any]:
+    found: list[Any] = []
+    for datagram in datagrams:
+        try:
+            found.append(by.open_untrusted(memoryview(datagram)))
+        except DecodeError as error:
+            found.append(error.reason)
+    return found
+
+
+def opened_in_runs(by: Opener, datagrams: list[bytes]) -> list[Any]:
+    found: list[Any] = []
+    views, at = [memoryview(datagram) for datagram in datagrams], 0
+    while at < len(views):
+        try:
+            envelope, frame = by.open_untrusted(views[at])
+        except DecodeError as error:
+            found.append(error.reason)
+            at += 1
+            continue
+        run = [frame]
+        at = by.open_run(envelope, run, views, at + 1)
+        found += [(envelope._replace(counter=envelope.counter + n), one) for n, one in enumerate(run)]
+    return found
+
+
+@both
+def test_a_run_is_what_its_datagrams_are_one_by_one(ring: KeyRing | None) -> None:
+    datagrams = stream(ring, 6)
+    assert opened_in_runs(opener(ring), datagrams) == opened_singly(opener(ring), datagrams)
+    envelope, frame = opener(ring).open_untrusted(datagrams[0])
+    by, run = opener(ring), [frame]
+    by.open_untrusted(datagrams[0])
+    assert by.open_run(envelope, run, datagrams, 1) == 6
+    assert [one.first for one in run] == [7, 8, 9, 10, 11, 12]
+
+
+@both
+@pytest.mark.parametrize("at", range(0, FRAME_OVERHEAD_BYTES + 4, 3))
+def test_a_damaged_datagram_in_a_run_is_judged_as_it_would_be_alone(ring: KeyRing | None, at: int) -> None:
+    datagrams = stream(ring, 4)
+    for flip in (0x01, 0x80):
+        damaged = bytearray(datagrams[2])
+        damaged[min(at, len(damaged) - 1)] ^= flip
+        burst = [*datagrams[:2], bytes(damaged), *datagrams[3:]]
+        assert opened_in_runs(opener(ring), burst) == opened_singly(opener(ring), burst)
+
+
+@both
+def test_what_does_not_go_on_ends_a_run(ring: KeyRing | None) -> None:
+    datagrams, other = stream(ring, 4), sealer(ring, incarnation=bytes(16))
+    bursts = [
+        [*datagrams[:2], datagrams[3]],
+        [*datagrams[:2], datagrams[1], datagrams[2]],
+        [datagrams[0], datagrams[1][:100], *datagrams[2:]],
+        [datagrams[0], b"", datagrams[1]],
+        [datagrams[0], stale(ring), datagrams[1]],
+        [datagrams[0], other.seal(Kind.DATA, STREAM, 3, FRAME.head, FRAME.body), datagrams[1]],
+        [datagrams[0], datagrams[1] + b"\0" * 9, datagrams[2] + b"\1"],
+    ]
+    for burst in bursts:
+        assert opened_in_runs(opener(ring), burst) == opened_singly(opener(ring), burst)

@@ -1,6 +1,7 @@
 import errno
 import threading
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 
@@ -10,7 +11,7 @@ from mcast.errors import CorruptionError, DiskFailed, DiskFull, Gone
 from mcast.sim.disk import SimFiles, Stopped
 from mcast.storage.files import IOV_MAX, RealFiles
 from mcast.storage.journal import Journal
-from mcast.storage.recovery import UUID_UNKNOWN
+from mcast.storage.recovery import INDEX_STRIDE_BYTES, UUID_UNKNOWN
 from mcast.storage.segment import SEGMENT_BYTES_MIN, decode_header_untrusted, segment_name
 from mcast.storage.segments import OPEN_SEGMENTS_MAX
 from mcast.storage.verdict import Verdict
@@ -42,6 +43,17 @@ class CountingFiles(SimFiles):
         self.in_sync.set()
         assert self.go_on.wait(5)
         super().fdatasync(fd)
+
+
+class ShortFiles(SimFiles):
+    """Writes at most `at_most` bytes a call."""
+
+    def __init__(self) -> None:
+        super().__init__(Random(1))
+        self.at_most = 1 << 30
+
+    def pwritev(self, fd: int, buffers: Sequence[bytes], offset: int) -> int:
+        return super().pwritev(fd, [b"".join(buffers)[: self.at_most]], offset)
 
 
 def begin(files: SimFiles | None = None, segment_bytes: int = SEGMENT_BYTES_MIN) -> tuple[SimFiles, Journal]:
@@ -169,6 +181,52 @@ def test_only_what_follows_is_appended() -> None:
         with pytest.raises(ValueError, match="cannot follow"):
             journal.append(wrong)
     journal.append(log[1:])
+
+
+def test_a_burst_in_which_one_frame_does_not_follow_leaves_nothing() -> None:
+    files, journal = begin()
+    log = a_log(9, size=SIZE)
+    journal.append(log[:2])
+    with pytest.raises(ValueError, match="event 9 of epoch 1 cannot follow 7"):
+        journal.append([*log[2:7], log[8]])  # rolls twice before it comes to the wrong one
+    assert everything(journal) == log[:2]
+    journal.append(log[2:])
+    assert everything(journal) == log == everything(reopen(files))
+
+
+def test_a_write_that_falls_short_is_completed() -> None:
+    files = ShortFiles()
+    _, journal = begin(files)
+    log = a_log(20, size=3_000)
+    files.at_most = 1_000
+    journal.append(log[:5])
+    journal.append(log[5:])
+    assert everything(journal) == log == everything(reopen(files))
+
+
+def test_the_index_remembers_one_entry_a_stride_however_entries_come() -> None:
+    log = a_log(2_000, size=1_000)
+    indexes = []
+    for burst in (1, 7, 2_000):
+        _, journal = begin(segment_bytes=16 << 20)
+        for start in range(0, len(log), burst):
+            journal.append(log[start : start + burst])
+        state = journal._segments.active.state
+        indexes.append((list(state.seqs), list(state.offsets)))
+    offsets = indexes[0][1]
+    assert indexes == [indexes[0]] * 3
+    assert all(INDEX_STRIDE_BYTES <= b - a < INDEX_STRIDE_BYTES + 2_000 for a, b in pairwise(offsets))
+
+
+def test_a_sync_looks_only_at_segments_with_writes_that_wait_for_it() -> None:
+    _, journal = begin()
+    log = a_log(30, size=SIZE)
+    journal.append(log[:20])
+    assert len(journal.sync_begin().segments) == len(journal._segments) == 7
+    journal.sync()
+    assert journal.sync_begin().segments == ()
+    journal.append(log[20:22])
+    assert [segment.state.header.number for segment in journal.sync_begin().segments] == [7, 8]
 
 
 def test_completed_writes_survive_the_process() -> None:
@@ -376,6 +434,70 @@ def test_a_full_disk_takes_back_the_whole_burst(operation: str, after: int) -> N
     journal.append(log[2:])
     assert journal.sync() == 10
     assert everything(reopen(files, power=True)) == log
+
+
+@pytest.mark.parametrize("after", range(6))
+@pytest.mark.parametrize("operation", ["unlink", "ftruncate", "allocate"])
+def test_a_truncation_that_a_full_disk_refuses_is_finished_later(operation: str, after: int) -> None:
+    files, journal = begin()
+    log = a_log(10, size=SIZE)
+    journal.append(log)
+    mark = journal.sync_begin()
+    files.fail(operation, errno.ENOSPC, after=after, times=2)
+    behind = a_log(4, size=SIZE, epoch=2, after=log[3])
+    refused = False
+    try:
+        journal.truncate(4)
+    except DiskFull:
+        refused = True
+        assert everything(journal) == log[:4], "what is cut is read no more"
+        with pytest.raises(DiskFull):
+            journal.append(behind)
+        assert journal.sync_finish(mark) <= 4
+        left = everything(reopen(files.copy()))
+        assert left[:4] == log[:4] and left == log[: len(left)], "a restart may find what was not cut yet, and no hole"
+        journal.truncate(4)
+    assert refused is ((operation, after) in {("unlink", 0), ("unlink", 1), ("ftruncate", 0), ("ftruncate", 1)})
+    files.mend()
+    journal.append(behind)
+    assert journal.sync() == 8
+    assert everything(journal) == log[:4] + behind == everything(reopen(files, power=True))
+
+
+def test_a_deeper_truncation_replaces_one_that_waits() -> None:
+    files, journal = begin()
+    log = a_log(10, size=SIZE)
+    journal.append(log)
+    files.fail("unlink", errno.EDQUOT, after=1)
+    with pytest.raises(DiskFull):
+        journal.truncate(3)
+    journal.truncate(1)
+    assert everything(journal) == log[:1] == everything(reopen(files, power=True))
+
+
+def test_names_that_cannot_be_synced_for_want_of_room_end_the_journal() -> None:
+    files, journal = begin()
+    journal.append(a_log(10, size=SIZE))
+    files.fail("fsync_dir", errno.ENOSPC)
+    for _ in range(2):
+        with pytest.raises(DiskFailed):
+            journal.truncate(1)
+
+
+@pytest.mark.parametrize("operation", ["unlink", "ftruncate"])
+def test_a_burst_that_a_full_disk_neither_takes_nor_gives_back_is_given_back_later(operation: str) -> None:
+    files, journal = begin()
+    log = a_log(10, size=SIZE)
+    journal.append(log[:2])
+    files.fail("open", errno.ENOSPC, after=1)
+    files.fail(operation, errno.ENOSPC, times=2)
+    for _ in range(2):
+        with pytest.raises(DiskFull):
+            journal.append(log[2:])
+        assert everything(journal) == log[:2]
+    journal.append(log[2:])
+    journal.sync()
+    assert everything(journal) == log == everything(reopen(files, power=True))
 
 
 def test_after_a_failed_sync_nothing_more_is_written_or_synced() -> None:

@@ -372,3 +372,37 @@ def test_a_full_disk_refuses_a_promise_and_takes_it_later() -> None:
     store.close()
     _, recovered = Store.open(files, DATA, "lab", "n1", segment_bytes=SEGMENT_BYTES_MIN)
     assert recovered.meta.promised == 7
+
+
+@pytest.mark.parametrize("operation", ["open", "pwritev", "fdatasync", "rename", "unlink", "ftruncate"])
+def test_a_full_disk_refuses_a_truncation_and_carries_it_out_later(operation: str) -> None:
+    files = SimFiles(5)
+    store, _ = open_store(files)
+    log = a_log(8, size=20_000)
+    store.append(log)
+    store.sync()
+    store.write_meta(replace(store.meta, promised=2))  # names the synced point
+    files.fail(operation, errno.ENOSPC, times=2)
+    for _ in range(2):
+        with pytest.raises(DiskFull):
+            store.truncate(2)
+    store.truncate(2)
+    behind = a_log(2, epoch=2, after=log[1])
+    store.append(behind)
+    store.sync()
+    files.crash()
+    assert all_frames(open_store(files)[0]) == log[:2] + behind
+
+
+def test_a_full_disk_keeps_a_suspicion_until_there_is_room() -> None:
+    files = SimFiles(5)
+    store, _ = open_store(files, sync="os")
+    files.crash()
+    store, recovered = open_store(files, sync="os")
+    assert recovered.suspect
+    files.fail("pwritev", errno.ENOSPC)
+    with pytest.raises(DiskFull):
+        store.clear_suspect()
+    assert store.suspect
+    store.clear_suspect()
+    assert not store.suspect

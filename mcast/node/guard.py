@@ -1,0 +1,36 @@
+"""Around whatever the shell does: what goes wrong inside halts the node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+
+from mcast.errors import CorruptionError, DiskFailed, Halted
+
+
+class Guard:
+    """A context manager, one for all uses: going on with half an effect carried out could break a promise.
+
+    `halt` is given the reason, and the error if that is a bug.
+    """
+
+    __slots__ = ("_halt",)
+
+    def __init__(self, halt: Callable[[str, BaseException | None], None]) -> None:
+        self._halt = halt
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if error is None or not isinstance(error, Exception):
+            return False
+        if isinstance(error, Halted):
+            self._halt(str(error), None)
+        elif isinstance(error, DiskFailed | CorruptionError | OSError):
+            self._halt(f"the disk failed: {error}", None)
+        else:
+            self._halt(f"a bug: {type(error).__name__}: {error}", error)
+        return True
