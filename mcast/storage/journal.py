@@ -16,7 +16,7 @@ from mcast.storage.recovery import FOUNDING_KINDS, UUID_UNKNOWN, Recovery, begun
 from mcast.storage.segment import ENTRY_EXTRA_BYTES, SEGMENT_BYTES, SEGMENT_BYTES_MIN, SegmentHeader, encode_entries
 from mcast.storage.segments import BURST_BYTES, FULL, Segment, Segments, create_segment, remove_segments
 from mcast.storage.verdict import Verdict
-from mcast.wire.frame import CHAIN_ZERO, Frame
+from mcast.wire.frame import CHAIN_ZERO, FRAME_HEADER_BYTES, Frame
 
 _FOUNDING_MIN: Final = int(min(FOUNDING_KINDS))  # most frames' first record is of a lower kind
 
@@ -246,15 +246,17 @@ class Journal:
         size, last_seq = 0, self._last_seq
         while first <= last_seq:
             for frame in self._segments.read_around(first, min(max_bytes - size, BURST_BYTES)):
-                if frame.last < first:
+                _, begin, count, _, _, _, body, _ = frame
+                behind = begin + count
+                if behind <= first:
                     continue
-                if frame.first > last_seq:
+                if begin > last_seq:
                     return frames
-                size += frame.size
-                if frames and size > max_bytes:
+                size += FRAME_HEADER_BYTES + len(body)
+                if size > max_bytes and frames:
                     return frames
                 frames.append(frame)
-                first = frame.last + 1
+                first = behind
         return frames
 
     def frames_from(self, first: int) -> Iterator[list[Frame]]:
