@@ -17,7 +17,7 @@ from typing import Any, Final
 from mcast.bench.job import BrokenRun, Tell
 from mcast.bench.load import CALL_S, TELL_S, Command, commands
 from mcast.bench.percentiles import SAMPLES_MAX, curve_us, summary_us
-from mcast.bench.usage import read_usage, used
+from mcast.bench.usage import usage_after, usage_before, used
 from mcast.client.client import Client, connect
 
 GRACE_S: Final = 1.0  # after the last was due, for what a stall kept from being sent
@@ -35,9 +35,9 @@ def one_by_one(tell: Tell, *, config: str, at: str, size: int, count: int, warmu
         async with connect(config, at, CALL_S, strict=True) as client:
             source = cycle(commands(size))
             await _one_after_the_other(client, source, warmup, lambda share: None)
-            before = await read_usage(pids, client)
+            before = await usage_before(pids, client)
             took = await _one_after_the_other(client, source, count, tell)
-            after = await read_usage(pids, client)
+            after = await usage_after(pids, client)
         return _told(took, sum(took), used(before, after, count))
 
     return asyncio.run(run())
@@ -74,10 +74,10 @@ def at_a_rate(  # noqa: PLR0913 - a workload's parts
         async with connect(config, at, CALL_S, strict=True) as client:
             source = cycle(commands(size))
             await _one_after_the_other(client, source, warmup, lambda share: None)
-            before = await read_usage(pids, client)
+            before = await usage_before(pids, client)
             pace = _Pace(client, source, rate, seconds)
             elapsed_s = await pace.run(tell)
-            after = await read_usage(pids, client)
+            after = await usage_after(pids, client)
         told = _told(pace.took, elapsed_s, used(before, after, len(pace.took)))
         return {**told, "late_us": summary_us(pace.late)}
 
