@@ -99,7 +99,8 @@ def print_peers(document: dict[str, Any]) -> None:
     print_table(title, columns, rows)
     for one in document["peers"]:
         beside = "" if one["beside"] == OURS else f" (compared with {KINDS[one['beside']].title})"
-        print_line(f"{one['title']}, acknowledged: {one['acknowledged']}{beside}")
+        version = f" ({one['version']})" if one["version"] else ""
+        print_line(f"{one['title']}{version}, acknowledged: {one['acknowledged']}{beside}")
 
 
 def _times(lead: dict[str, float] | None) -> str | None:

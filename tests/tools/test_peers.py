@@ -45,7 +45,7 @@ def document(**changes: Any) -> dict[str, Any]:
         "applied_per_s": spread(145_000), "acknowledged_per_s": spread(146_000), "ack_p50_us": spread(81.5),
         "lead": spread(2.5), "ack_lead": None,
     }  # fmt: skip
-    redis = {"name": "redis", "title": "Redis", "acknowledged": "in memory", "beside": "mcast", "error": None,
+    redis = {"name": "redis", "title": "Redis", "version": "7.0.15", "acknowledged": "in memory", "beside": "mcast", "error": None,
              "sizes": {"1024": size}}  # fmt: skip
     return {
         "machine": {"processors": 2}, "workload": {"sizes": [1_024], "nodes": 3, "rounds": 5}, "skipped": [],
@@ -68,14 +68,21 @@ def test_a_table_with_what_an_acknowledgement_means(
     out, err = capsys.readouterr()
     row = next(line for line in out.splitlines() if line.strip().startswith("Redis "))
     assert row.split() == ["Redis", "145,000", "x", "2.5", "81.5", "-"]
-    assert "Redis, acknowledged: in memory" in out
+    assert "Redis (7.0.15), acknowledged: in memory" in out
     assert err == ""
 
 
 def test_what_is_left_out_or_broken_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    broken = {"name": "etcd", "title": "etcd", "acknowledged": "synced", "beside": "mcast-synced", "error": "it died"}
+    broken = {
+        "name": "etcd",
+        "title": "etcd",
+        "version": "",
+        "acknowledged": "synced",
+        "beside": "mcast-synced",
+        "error": "it died",
+    }
     skipped = [{"name": "nats", "missing": "nats-server", "install": "apt install nats-server"}]
     assert run(monkeypatch, document(peers=[broken], skipped=skipped)) == 1
     out, err = capsys.readouterr()

@@ -91,7 +91,13 @@ async def _turn(name: str, events: Mapping[str, int | None], workload: Workload,
 def entry(name: str, played: Sequence[Round], sizes: Sequence[int], error: str | None) -> Document:
     """One system's part of the document."""
     kind: Kind = KINDS[name]
-    told = {"name": name, "title": kind.title, "acknowledged": kind.acknowledged, "beside": kind.beside}
+    told = {
+        "name": name,
+        "title": kind.title,
+        "version": kind.version(),
+        "acknowledged": kind.acknowledged,
+        "beside": kind.beside,
+    }
     if error is not None:
         return {**told, "error": error}
     return {**told, "error": None, "sizes": {str(size): summed(name, kind.beside, played, str(size)) for size in sizes}}

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import importlib.metadata
 import importlib.util
+import re
 import shutil
+import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -15,6 +19,7 @@ from mcast.bench.peers.peer import Peer
 
 OURS: Final = "mcast"
 OURS_SYNCED: Final = "mcast-synced"
+_ASK_S: Final = 10.0  # for a program to tell its version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +34,7 @@ class Kind:
     install: str = ""
     programs: Sequence[str] = ()
     packages: Sequence[str] = ()
+    version_words: Sequence[str] = ()
     module: str
 
     def missing(self) -> str | None:
@@ -36,6 +42,16 @@ class Kind:
         lacks = [name for name in self.programs if shutil.which(name) is None]
         lacks += [name for name in self.packages if importlib.util.find_spec(name) is None]
         return ", ".join(lacks) or None
+
+    def version(self) -> str:
+        """What is installed here; empty where it does not say."""
+        if not self.version_words:
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # run from a checkout
+                return importlib.metadata.version(self.packages[0] if self.packages else "mcast-fabric")
+            return ""
+        told = subprocess.run(self.version_words, capture_output=True, text=True, timeout=_ASK_S, check=False)
+        found = re.search(r"\d+(\.\d+)+", told.stdout + told.stderr)
+        return found[0] if found else ""
 
     def running(self, folder: Path) -> AbstractContextManager[Peer]:
         """It, started in `folder` and ready; ended with all its processes when the context is."""
@@ -57,7 +73,8 @@ KINDS: Final[Mapping[str, Kind]] = {
     "redis": Kind(
         title="Redis Streams, one master", module="mcast.bench.peers.redis",
         acknowledged="the one master has it in memory; no copy is awaited",
-        programs=["redis-server"], packages=["hiredis"], install="apt install redis-server; pip install hiredis",
+        programs=["redis-server"], version_words=["redis-server", "-v"], packages=["hiredis"],
+        install="apt install redis-server; pip install hiredis",
     ),
     "pysyncobj": Kind(
         title="PySyncObj, in memory", module="mcast.bench.peers.pysyncobj",
@@ -67,17 +84,18 @@ KINDS: Final[Mapping[str, Kind]] = {
     "nats": Kind(
         title="NATS JetStream R3, file", module="mcast.bench.peers.nats",
         acknowledged="a majority has it in a file, synced every two minutes",
-        programs=["nats-server"], install="apt install nats-server",
+        programs=["nats-server"], version_words=["nats-server", "-v"], install="apt install nats-server",
     ),
     "etcd": Kind(
         title="etcd, fsync", module="mcast.bench.peers.etcd", beside=OURS_SYNCED,
         acknowledged="a majority has synced it to disk, and one member has applied it",
-        programs=["etcd"], install="apt install etcd-server",
+        programs=["etcd"], version_words=["etcd", "--version"], install="apt install etcd-server",
     ),
     "corosync": Kind(
         title="Corosync CPG", module="mcast.bench.peers.corosync",
         acknowledged="its sender has had it back in the agreed order; no other copy is awaited",
-        programs=["corosync", "ip", "unshare"], install="apt install corosync libcpg4 iproute2 util-linux; run as root",
+        programs=["corosync", "ip", "unshare"], version_words=["corosync", "-v"],
+        install="apt install corosync libcpg4 iproute2 util-linux; run as root",
     ),
     "pipes": Kind(
         title="three pipes, no agreement", module="mcast.bench.peers.pipes", beside="pipes",

@@ -81,6 +81,7 @@ async def test_a_system_that_breaks_is_out_and_has_no_numbers(script: Any) -> No
     asked = script({"mcast": [result(10, 1)] * 3, "etcd": [result(5, 1), BrokenRun("a member died")]})
     document = await measure(SMALL, ["mcast", "etcd"], 3, quiet)
     etcd = document["peers"][1]
+    assert etcd["version"] == document["peers"][0]["version"], "where there is no program to ask"
     assert etcd["error"] == "a member died"
     assert "sizes" not in etcd
     assert [job["name"] for job in asked].count("etcd") == 2

@@ -1,4 +1,6 @@
 import importlib.util
+import sys
+from importlib.metadata import version
 
 import pytest
 
@@ -18,6 +20,14 @@ def test_what_is_missing_is_named() -> None:
     kind = Kind(title="", acknowledged="", module="", programs=["sh", "nonesuch-d"], packages=["json", "nonesuch"])
     assert kind.missing() == "nonesuch-d, nonesuch"
     assert KINDS[OURS].missing() is None
+
+
+def test_a_version_is_what_the_program_says() -> None:
+    told = [sys.executable, "-c", "print('Nonesuch Engine, version 3.1.7-1 built by 12')"]
+    assert Kind(title="", acknowledged="", module="", programs=["x"], version_words=told).version() == "3.1.7"
+    assert Kind(title="", acknowledged="", module="", version_words=[sys.executable, "-c", ""]).version() == ""
+    assert Kind(title="", acknowledged="", module="", packages=["msgpack"]).version() == version("msgpack")
+    assert Kind(title="", acknowledged="", module="", packages=["nonesuch"]).version() == ""
 
 
 def test_what_syncs_stands_beside_what_syncs() -> None:
