@@ -238,7 +238,10 @@ class Shell:
         if self._active:
             with self._guard:
                 token = self.replica.ask_read(monotonic_s())
-                self._schedule()
+                if self._settles:
+                    self._schedule()
+                else:
+                    self._settle()
         return token
 
     def transferred(self, frames: Sequence[Frame], peer: int) -> None:
