@@ -13,7 +13,7 @@ from typing import Any, Final
 from mcast.bench.job import BrokenRun, Tell, begin_together
 from mcast.bench.load import TELL_S, commands, connect_all
 from mcast.bench.percentiles import summary_us
-from mcast.bench.usage import read_usage, used
+from mcast.bench.usage import usage_after, usage_before, used
 from mcast.client.client import Client
 
 WARMUP_S_MAX: Final = 0.5
@@ -46,11 +46,11 @@ async def _ask(  # noqa: PLR0913 - as ask
         for reader in readers:
             reader.forget()
         await begin_together()
-        before = await read_usage(pids, asking[0])
+        before = await usage_before(pids, asking[0])
         began_s = time.perf_counter()
         await _read_all(readers, began_s + seconds, tell)
         elapsed_s = max(reader.ended_s for reader in readers) - began_s
-        after = await read_usage(pids, asking[0])
+        after = await usage_after(pids, asking[0])
     answers = sum(reader.answers for reader in readers)
     took = [one for reader in readers for one in reader.took]
     return {

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgpack
 
 from mcast.bench.job import BrokenRun, Tell
-from mcast.bench.usage import read_usage, used
+from mcast.bench.usage import usage_after, usage_before, used
 from mcast.client.client import Client, connect
 from mcast.client.receipts import Receipts
 from mcast.errors import Error, NotYet
@@ -71,11 +71,11 @@ async def _flood(  # noqa: PLR0913 - as flood
         source = cycle(commands(size, keys))
         if warmup:
             await _submit_all(senders, source, warmup, None, witnesses)
-        before = await read_usage(pids, senders[0])
+        before = await usage_before(pids, senders[0])
         began = time.perf_counter()
         done, acknowledged = await _submit_all(senders, source, events, _Progress(tell, events), witnesses)
         ended = time.perf_counter()
-        after = await read_usage(pids, senders[0])
+        after = await usage_after(pids, senders[0])
     applied = sum(receipts.ok for receipts in done)
     if applied != events:
         raise BrokenRun(f"{events - applied} of {events} commands were not applied as they should")
@@ -170,7 +170,7 @@ async def _steady(  # noqa: PLR0913 - as steady
             if not call.cancelled() and (error := call.exception()) is not None:
                 failures.append(error)
 
-        before = await read_usage(pids, client)
+        before = await usage_before(pids, client)
         sent, told_s, began = 0, 0.0, time.perf_counter()
         while sent < total and not failures:
             elapsed_s = time.perf_counter() - began
@@ -191,4 +191,4 @@ async def _steady(  # noqa: PLR0913 - as steady
         if failures:
             raise failures[0] if isinstance(failures[0], Error) else BrokenRun(repr(failures[0]))
         seconds = time.perf_counter() - began
-        return {"submitted": total, "seconds": seconds, "used": used(before, await read_usage(pids, client), total)}
+        return {"submitted": total, "seconds": seconds, "used": used(before, await usage_after(pids, client), total)}

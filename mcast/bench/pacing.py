@@ -17,9 +17,10 @@ from typing import Any, Final
 from mcast.bench.job import BrokenRun, Tell
 from mcast.bench.load import CALL_S, TELL_S, Command, commands
 from mcast.bench.percentiles import SAMPLES_MAX, curve_us, summary_us
-from mcast.bench.usage import read_usage, used
+from mcast.bench.usage import usage_after, usage_before, used
 from mcast.client.client import Client, connect
 
+GRACE_S: Final = 1.0  # after the last was due, for what a stall kept from being sent
 OUTSTANDING_MAX: Final = 20_000  # commands unanswered; beyond, sending waits, and the clock of those due runs on
 
 
@@ -34,9 +35,9 @@ def one_by_one(tell: Tell, *, config: str, at: str, size: int, count: int, warmu
         async with connect(config, at, CALL_S, strict=True) as client:
             source = cycle(commands(size))
             await _one_after_the_other(client, source, warmup, lambda share: None)
-            before = await read_usage(pids, client)
+            before = await usage_before(pids, client)
             took = await _one_after_the_other(client, source, count, tell)
-            after = await read_usage(pids, client)
+            after = await usage_after(pids, client)
         return _told(took, sum(took), used(before, after, count))
 
     return asyncio.run(run())
@@ -65,7 +66,7 @@ def at_a_rate(  # noqa: PLR0913 - a workload's parts
     """Submit `rate` commands a second for `seconds` through the node `at`, whatever became of those before.
 
     Returns as `one_by_one`, and `late_us`: how late this process itself was to send, which is part of `took_us`. What
-    was due and could not be sent in that time is not sent: `reached` tells.
+    could not be sent within GRACE_S after the last was due is not sent: `reached` tells.
     """
     assert rate * seconds <= SAMPLES_MAX
 
@@ -73,10 +74,10 @@ def at_a_rate(  # noqa: PLR0913 - a workload's parts
         async with connect(config, at, CALL_S, strict=True) as client:
             source = cycle(commands(size))
             await _one_after_the_other(client, source, warmup, lambda share: None)
-            before = await read_usage(pids, client)
+            before = await usage_before(pids, client)
             pace = _Pace(client, source, rate, seconds)
             elapsed_s = await pace.run(tell)
-            after = await read_usage(pids, client)
+            after = await usage_after(pids, client)
         told = _told(pace.took, elapsed_s, used(before, after, len(pace.took)))
         return {**told, "late_us": summary_us(pace.late)}
 
@@ -104,7 +105,7 @@ class _Pace:
         total, sent, told_s = max(1, int(self._rate * self._seconds)), 0, began_s
         while sent < total and self._failure is None:
             now_s = time.perf_counter()
-            if now_s > began_s + self._seconds:
+            if now_s > began_s + self._seconds + GRACE_S:
                 break
             while (
                 sent < total and (due_s := began_s + sent / self._rate) <= now_s and len(self._calls) < OUTSTANDING_MAX

@@ -30,15 +30,35 @@ class Reading:
     processes: Mapping[str, Counts]
 
 
-async def read_usage(pids: Mapping[str, int], client: Client) -> Reading:
-    """Of the nodes' processes in `pids`, by id, and of this one. `client` asks the nodes what their links did."""
+async def usage_before(pids: Mapping[str, int], client: Client) -> Reading:
+    """What the nodes' processes in `pids`, by id, and this one have used, read last: what asking costs is before it."""
+    links = await _links(client)
+    return _reading(links, *_now(pids))
+
+
+async def usage_after(pids: Mapping[str, int], client: Client) -> Reading:
+    """The same, read first: what asking costs is after it."""
+    now = _now(pids)
+    return _reading(await _links(client), *now)
+
+
+async def _links(client: Client) -> dict[str, Counts]:
+    """What each node's link did, which only the node itself can tell."""
     status = await client.status()
-    links = {node["id"]: node.get("link") or {} for node in status["nodes"]}
-    processes = {
-        node_id: {**of_process(pid), **{name: links[node_id].get(name) for name in COUNTED}}
-        for node_id, pid in pids.items()
-    }
-    return Reading(time.perf_counter(), machine_busy_s(), {**processes, CLIENT: own()})
+    return {node["id"]: node.get("link") or {} for node in status["nodes"]}
+
+
+def _now(pids: Mapping[str, int]) -> tuple[float, float | None, dict[str, Counts]]:
+    processes = {node_id: of_process(pid) for node_id, pid in pids.items()} | {CLIENT: own()}
+    return time.perf_counter(), machine_busy_s(), processes
+
+
+def _reading(
+    links: Mapping[str, Counts], at_s: float, busy_s: float | None,
+    processes: Mapping[str, Counts],
+) -> Reading:  # fmt: skip
+    counted = {name: {key: links.get(name, {}).get(key) for key in COUNTED} for name in processes}
+    return Reading(at_s, busy_s, {name: {**taken, **counted[name]} for name, taken in processes.items()})
 
 
 def own() -> Counts:
@@ -47,7 +67,6 @@ def own() -> Counts:
     return {
         "cpu_s": used.ru_utime + used.ru_stime, "user_s": used.ru_utime, "system_s": used.ru_stime,
         "switches": used.ru_nvcsw + used.ru_nivcsw, "rss_mib": of_process(os.getpid())["rss_mib"],
-        **dict.fromkeys(COUNTED),
     }  # fmt: skip
 
 

@@ -16,6 +16,10 @@ async def test_a_sequencer_that_is_gone_is_replaced_and_nothing_is_lost(kind: st
         lambda what, share: told.append((what, share)),
     )
     (run,) = document["runs"]
+    assert set(document) == {
+        "bench", "machine", "gso", "workload", "acknowledged", "outage_ms", "gateway_outage_ms", "runs",
+    }  # fmt: skip
+    assert set(run) == {"struck", "successor", "reigns", "outage_ms", "gateway_outage_ms"}
     assert run["struck"] != run["successor"]
     assert run["reigns"] >= 1
     assert 0 < run["outage_ms"] < 5_000

@@ -30,11 +30,11 @@ async def test_a_command_at_a_time_stands_beside_the_bare_pipe() -> None:
 
 
 async def test_at_a_rate_every_command_counts_from_when_it_was_due() -> None:
-    workload = Workload(rate=100.0, seconds=0.5, nodes=1, at="follower")
+    workload = Workload(rate=5.0, seconds=1.0, nodes=1, at="follower")
     document = await latency.measure(workload, 1, False, lambda what, share: None)
     (one,) = document["rounds"]
     assert document["held"] is True
-    assert one["took_us"]["count"] == one["late_us"]["count"] == 50
+    assert one["took_us"]["count"] == one["late_us"]["count"] == 5
     assert one["late_us"]["max"] <= one["took_us"]["max"]
-    assert one["reached"] == pytest.approx(100, rel=0.1)
+    assert 0 < one["reached"] < 7
     assert (one["pipe_us"], one["ratio"], document["ratio"]) == (None, None, None)

@@ -64,6 +64,12 @@ async def test_a_small_run_repairs_what_it_loses() -> None:
         Workload(rate=500, seconds=0.6, size=64), [0.2], lambda what, share: told.append((what, share))
     )
     (run,) = document["runs"]
+    assert set(document) == {"bench", "machine", "gso", "workload", "runs"}
+    assert set(run) == {
+        "loss", "lost", "injected", "repaired", "superseded", "transferred", "repair_ms", "repairs_sent",
+        "repairs_per_loss", "naks_sent", "naks_per_loss", "rate", "held_back_by", "gso", "per_event", "busy",
+        "machine_busy", "others_busy", "rss_mib",
+    }  # fmt: skip
     assert run["lost"] == run["repaired"] + run["superseded"] + run["transferred"] > 0
     assert run["injected"] <= run["lost"]
     assert run["naks_sent"] > 0

@@ -1,9 +1,21 @@
 import os
 import time
+from typing import Any
 
 import pytest
 
-from mcast.bench.usage import COUNTED, Reading, machine_busy_s, of_process, others_busy, own, used
+from mcast.bench.usage import (
+    CLIENT,
+    COUNTED,
+    Reading,
+    machine_busy_s,
+    of_process,
+    others_busy,
+    own,
+    usage_after,
+    usage_before,
+    used,
+)
 
 COSTS = ("cpu_us", "user_us", "system_us", "switches", *COUNTED)
 
@@ -61,3 +73,21 @@ def test_others_have_what_is_left() -> None:
     assert others_busy(0.1, [0.2 * count]) == 0.0
     assert others_busy(None, [0.1]) is None
     assert others_busy(0.5, [None]) is None
+
+
+async def test_links_are_read_outside_what_is_measured() -> None:
+    """What asking the nodes costs, here in this process, is in neither reading's difference."""
+
+    class Busy:
+        async def status(self) -> dict[str, Any]:
+            until_s = time.process_time() + 0.03
+            while time.process_time() < until_s:
+                pass
+            return {"nodes": [{"id": "n1", "link": {"sends": 7}}, {"id": "n2"}]}
+
+    pids = {"n1": os.getpid(), "n2": os.getpid()}
+    before = await usage_before(pids, Busy())  # type: ignore[arg-type]
+    after = await usage_after(pids, Busy())  # type: ignore[arg-type]
+    told = used(before, after, 1)["per_event"]
+    assert told[CLIENT]["cpu_us"] < 30_000
+    assert (told["n1"]["sends"], told["n2"]["sends"], told[CLIENT]["sends"]) == (0, None, None)

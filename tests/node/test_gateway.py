@@ -17,6 +17,7 @@ from mcast.client.client import connect
 from mcast.clock import monotonic_s
 from mcast.errors import ConfigError, EnvironmentProblem, NotSent, Refused, Unknown
 from mcast.machine.kv import KeyValue
+from mcast.machine.outcomes import decode_outcomes_untrusted
 from mcast.node import connection as connection_module
 from mcast.node import gateway as gateway_module
 from mcast.node.fake import FakeCluster, serving
@@ -24,7 +25,7 @@ from mcast.node.gateway import Gateway
 from mcast.seal.keys import generate_key_file, load_keys
 from mcast.seal.tls import client_context
 from mcast.wire.envelope import name_hash
-from mcast.wire.groups import decode_results_untrusted
+from mcast.wire.groups import Result, decode_results_untrusted, pack_run
 from mcast.wire.records import RecordKind, encode_record
 from mcast.wire.stream import (
     VERSION,
@@ -84,6 +85,14 @@ class Raw:
             (result,) = decode_results_untrusted(payload)
             return kind, result
         return kind, payload if kind == StreamKind.FRAMES else decode_stream_untrusted(kind, payload)
+
+    async def payload(self, kind: StreamKind) -> bytes:
+        """The next message, which must be of this kind, as it is."""
+        while not self._waiting:
+            self._waiting += self._splitter.feed(await self.reader.read(65_536))
+        found, payload = self._waiting.pop(0)
+        assert found == kind
+        return payload
 
     async def ended(self) -> str:
         """Read to the end; the last ERROR's words."""
@@ -252,6 +261,43 @@ async def test_one_connection_cannot_fill_the_clusters_table_of_sessions(
     assert kind == StreamKind.ERROR and "too many sessions" in refusal.text
     await raw.ended()
     assert gateways["n2"].statistics().hostile == {"too many sessions": 1}
+
+
+async def test_one_message_cannot_open_more_sessions_than_a_connection_may_have(
+    cluster: FakeCluster, gateways: dict[str, Gateway]
+) -> None:
+    raw = await Raw.open(cluster, "n1", hello())
+    nonces = [number.to_bytes(16, "big") for number in range(limits.CONNECTION_SESSIONS_MAX + 1)]
+    opens = [encode_record(RecordKind.OPEN, 1, 0, 0, 0, nonce) for nonce in nonces]
+    raw.send(b"".join(pack_run(StreamKind.SUBMIT, opens)))
+    assert "too many sessions" in await raw.ended()
+    assert cluster.shells["n1"].submitted == 0, "not one of them was opened"
+    assert gateways["n1"].statistics().unanswered_bytes == 0
+
+
+async def test_a_burst_of_commands_is_one_message_and_so_are_its_results(
+    cluster: FakeCluster, gateways: dict[str, Gateway]
+) -> None:
+    for node in ("n1", "n2"):  # the sequencer's own gateway, and one that forwards
+        raw = await Raw.open(cluster, node, hello())
+        raw.send(opening(node.encode() * 8))
+        _, opened = await raw.message()
+        numbers = range(1, 41)
+        records = [
+            encode_record(RecordKind.COMMANDS, 1, opened.session, number, 1, b"\x92\xa4incr\xa1" + node[1:].encode())
+            for number in numbers
+        ]
+        cluster.held = True
+        raw.send(b"".join(pack_run(StreamKind.SUBMIT, records)))
+        before = cluster.shells["n1"].submitted
+        while cluster.shells["n1"].submitted < before + len(records):
+            await asyncio.sleep(0.001)
+        cluster.release()
+        results: list[Result] = []
+        while len(results) < len(records):
+            results += decode_results_untrusted(await raw.payload(StreamKind.RESULT))
+        assert [(one.request, one.status) for one in results] == [(number, 0) for number in numbers]
+        assert [decode_outcomes_untrusted(one.outcomes)[0].value for one in results] == list(numbers)
 
 
 async def test_a_client_that_never_reads_is_dropped(

@@ -278,6 +278,40 @@ def test_a_sync_claims_nothing_appended_after_it_began() -> None:
     assert journal.sync_finish(mark) == 4, "an older mark takes nothing back"
 
 
+def test_a_sync_in_steps_takes_segments_oldest_first_then_names_and_claims_all_at_the_end() -> None:
+    files, journal = begin()
+    log = a_log(8, size=SIZE)
+    journal.append(log[:5])
+    steps = journal.sync_steps(journal.sync_begin())
+    done: list[int | str] = []
+    for step in steps:
+        assert journal.synced_seq == 0
+        done.append(step)
+        if isinstance(step, int):
+            files.fdatasync(step)
+        else:
+            files.fsync_dir(step)
+        journal.append(log[4 + len(done) : 5 + len(done)])
+    assert done == [*(segment.fd for segment in journal._segments._list[:2]), JOURNAL]
+    assert journal.synced_seq == 5
+    journal.sync()
+    assert everything(reopen(files, power=True)) == log
+
+
+@pytest.mark.parametrize("good", range(3))
+def test_a_step_of_a_sync_that_fails_ends_the_journal(good: int) -> None:
+    _, journal = begin()
+    journal.append(a_log(5, size=SIZE))
+    steps = journal.sync_steps(journal.sync_begin())
+    for _ in range(good + 1):
+        next(steps)
+    with pytest.raises(DiskFailed):
+        steps.throw(OSError(errno.EIO, "Input/output error"))
+    assert journal.synced_seq == 0
+    with pytest.raises(DiskFailed):
+        next(journal.sync_steps(journal.sync_begin()))
+
+
 def test_appending_and_rolling_go_on_during_a_sync_in_a_thread() -> None:
     files = CountingFiles()
     _, journal = begin(files)

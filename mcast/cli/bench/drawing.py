@@ -49,5 +49,6 @@ def draw(chart: Chart, path: Path) -> None:
         axes.minorticks_off()
     axes.set(title=chart.title, xlabel=chart.x, ylabel=chart.y)
     axes.grid(alpha=0.3)
-    axes.legend()
+    if chart.lines:
+        axes.legend()
     figure.savefig(path)

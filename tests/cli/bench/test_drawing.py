@@ -25,6 +25,11 @@ def test_axes_are_as_asked_for(tmp_path: Path) -> None:
     assert "<!-- one -->" in told and "<!-- ten -->" in told
 
 
+def test_a_chart_without_lines_is_drawn_without_a_word(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    drawing.draw(Chart("title", "x", "y", []), tmp_path / "chart.png")
+
+
 def test_where_matplotlib_is_missing_nothing_is_measured_and_the_command_that_installs_it_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
