@@ -40,9 +40,15 @@ class Chart:
 
 def rows(document: Document) -> list[dict[str, Scalar]]:
     """One row for each single run: the workload's columns, then the run's, nested names joined by dots."""
-    [runs] = [document[name] for name in RUNS if name in document]
     common = {"bench": document["bench"], **_flat(document["workload"], "workload.")}
-    return [{**common, "run": number, **_flat(run)} for number, run in enumerate(runs, start=1)]
+    return [{**common, "run": number, **_flat(run)} for number, run in enumerate(runs_of(document), start=1)]
+
+
+def runs_of(document: Document) -> list[Document]:
+    """The document's single runs."""
+    [runs] = [document[name] for name in RUNS if name in document]
+    assert isinstance(runs, list)
+    return runs
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:
@@ -59,6 +65,7 @@ def chart(document: Document) -> Chart:
     """How a bench's document is drawn."""
     drawn: dict[str, Callable[[Document], Chart]] = {
         "throughput": _throughput, "latency": _latency, "query": _query, "loss": _loss, "failover": _failover,
+        "scale": _scale,
     }  # fmt: skip
     return drawn[document["bench"]](document)
 
@@ -123,3 +130,30 @@ def _failover(document: Document) -> Chart:
         waits = sorted(document[key]["all"])
         lines.append(Line(label, waits, [(index + 1) / len(waits) * 100 for index in range(len(waits))]))
     return Chart(f"outages ({document['workload']['kind']})", "ms, at most", "% of the times", lines)
+
+
+def _scale(document: Document) -> Chart:
+    points = [point for point in document["points"] if point["broken"] is None]
+    lines = []
+    names = {"sequencer": "sequencer", "followers": "a follower", "observers": "an observer", "clients": "the clients"}
+    for role in names:
+        known = [(point["value"], point[role]["cpu_us"]) for point in points if point[role]["cpu_us"]]
+        if known:
+            costs = [[cost[name] for _, cost in known] for name in ("median", "min", "max")]
+            lines.append(Line(names[role], [at for at, _ in known], *costs))
+    sweep = document["sweep"]
+    ticks = [(point["value"], short(point["value"])) for point in points]
+    return Chart(
+        f"CPU of one process for one event, by {sweep}", document["unit"], "microseconds", lines, ticks=ticks,
+        log_x=sweep not in ("observers", "loss"), log_y=sweep == "size",
+    )  # fmt: skip
+
+
+def short(value: float) -> str:
+    """A number as an axis tells it: 1,024 as 1 Ki, 1,000,000 as 1 M."""
+    for power, binary, letter in ((6, 20, "M"), (3, 10, "k")):
+        if value >= 1 << binary and value % (1 << binary) == 0:
+            return f"{value / (1 << binary):g} {letter.replace('k', 'K')}i"
+        if value >= 10**power and value % 10 ** (power - 1) == 0:
+            return f"{value / 10**power:g} {letter}"
+    return f"{value:g}"

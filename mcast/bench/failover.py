@@ -18,7 +18,7 @@ from typing import Final
 
 from mcast.analysis import percentile
 from mcast.bench.job import BrokenRun
-from mcast.bench.measure import Document, Progress, check_alive, machine
+from mcast.bench.measure import Document, Progress, check_alive, machine, offload
 from mcast.bench.pulse import Pulse
 from mcast.errors import EnvironmentProblem, NotSent, NotYet
 from mcast.testing.processes import Processes
@@ -69,13 +69,14 @@ async def measure(workload: Workload, progress: Progress) -> Document:
                 await _check(lab, pulses)
                 written += pulses
                 runs.append(run)
-            await _check(lab, written)
+            status = await _check(lab, written)
         except (NotSent, NotYet, EnvironmentProblem) as error:
             check_alive(lab)  # a dead node is the better explanation
             raise BrokenRun(str(error)) from error
     return {
         "bench": "failover",
         "machine": machine(),
+        "gso": offload(status),
         "workload": asdict(workload),
         "acknowledged": sum(pulse.acknowledged for pulse in written),
         "outage_ms": summary([run["outage_ms"] for run in runs]),
@@ -149,8 +150,8 @@ async def _fault(lab: Processes, specs: dict[str, str]) -> None:
     await asyncio.gather(*(client.fault(node_id, spec) for node_id, spec in specs.items()))
 
 
-async def _check(lab: Processes, pulses: Sequence[Pulse]) -> None:
-    """Every replica's lists against what was acknowledged, once all are equal."""
+async def _check(lab: Processes, pulses: Sequence[Pulse]) -> Document:
+    """Every replica's lists against what was acknowledged, once all are equal; the status document then."""
     status = await lab.equal()
     check_alive(lab)
     last = max(node["last_seq"] for node in status["nodes"])
@@ -160,3 +161,4 @@ async def _check(lab: Processes, pulses: Sequence[Pulse]) -> None:
             answers = await client.query_many(asked, min_seq=last)
         for pulse, answer in zip(pulses, answers, strict=True):
             pulse.check(node_id, answer.value)
+    return status

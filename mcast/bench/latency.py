@@ -50,7 +50,7 @@ async def measure(workload: Workload, rounds: int, beside: bool, progress: Progr
 
     `ratio` is our p50 by the floor's of the same round: the pipe's and, with sync "always", the fdatasync of as many
     writers at once as there are nodes. If a rate was not held, `took_us` and `ratio` are None: how long commands waited
-    says only how long the run was.
+    says only how long the run was. At a rate, `late_us` is how late this program itself was to send, part of `took_us`.
 
     Raises:
         BrokenRun: there is no number.
@@ -79,6 +79,7 @@ async def measure(workload: Workload, rounds: int, beside: bool, progress: Progr
         "held_back_by": next((one["held_back_by"] for one in rounds_done if not one["held"]), None),
         "reached": spread([one["reached"] for one in rounds_done], 1),
         "took_us": spreads([one["took_us"] for one in rounds_done]) if fine else None,
+        "late_us": spreads([one["late_us"] for one in rounds_done]) if workload.rate is not None else None,
         "pipe_us": spreads([one["pipe_us"] for one in rounds_done]) if beside else None,
         "sync_us": spreads([one["sync_us"] for one in rounds_done]) if beside and workload.sync == "always" else None,
         "ratio": spread([one["ratio"] for one in rounds_done], 2) if beside and fine else None,

@@ -11,7 +11,7 @@ from mcast.analysis import reconcile, repair_latency
 from mcast.bench.bottleneck import held, held_back_by
 from mcast.bench.job import BrokenRun, Tell, run_job
 from mcast.bench.load import event_bytes
-from mcast.bench.measure import Document, Progress, check_one_reign, machine, settled, while_alive
+from mcast.bench.measure import Document, Progress, check_one_reign, machine, offload, settled, while_alive
 from mcast.errors import ConfigError
 from mcast.testing.processes import Processes
 
@@ -69,11 +69,13 @@ async def measure(workload: Workload, shares: Sequence[float], progress: Progres
     Raises:
         BrokenRun: a run did not reconcile, or did not live to its end: there is no number.
     """
+    runs = [await _run(workload, share, progress) for share in shares]
     return {
         "bench": "loss",
         "machine": machine(),
+        "gso": all(run["gso"] for run in runs),
         "workload": {**asdict(workload), "event_bytes": event_bytes(workload.size)},
-        "runs": [await _run(workload, share, progress) for share in shares],
+        "runs": runs,
     }
 
 
@@ -86,7 +88,8 @@ async def _run(workload: Workload, share: float, progress: Progress) -> Document
         status, gaps, load = await while_alive(lab, _loaded(lab, workload, tell))
     rate = round(load["submitted"] / load["seconds"])
     why = None if held(rate, workload.rate) else held_back_by(load["used"], status["sequencer"], workload.sync)
-    return {"loss": share, **figures(status, gaps), "rate": rate, "held_back_by": why, **load["used"]}
+    told = {"rate": rate, "held_back_by": why, "gso": offload(status), **load["used"]}
+    return {"loss": share, **figures(status, gaps), **told}
 
 
 async def _loaded(lab: Processes, workload: Workload, tell: Tell) -> tuple[Document, Document, Document]:

@@ -32,6 +32,8 @@ class Workload:
     """Share of datagrams that every node loses of what it receives."""
     seed: int = 7
     keys: int = KEYS
+    fill: bool = False
+    """Whether every key is there before the clock runs."""
 
 
 async def measure(workload: Workload, rounds: int, beside: bool, progress: Progress) -> Document:
@@ -79,14 +81,15 @@ async def flooded(lab: Processes, workload: Workload, tell: Tell) -> Document:
     before = await lab.live()
     job = {
         "config": str(lab.path), "at": before["sequencer"], "events": workload.events, "size": workload.size,
-        "warmup": min(WARMUP_MAX, int(workload.events * WARMUP_SHARE)), "pids": lab.pids,
-        "clients": workload.clients, "keys": workload.keys,
+        "warmup": workload.keys if workload.fill else min(WARMUP_MAX, int(workload.events * WARMUP_SHARE)),
+        "clients": workload.clients, "keys": workload.keys, "pids": lab.pids,
     }  # fmt: skip
     result = await run_job("flood", job, tell)
     after, gaps = await settled(lab)
     check_one_reign(before, after)
     per_event = result["used"]["per_event"]
     return {
+        "events": workload.events,
         "events_per_s": round(workload.events / result["applied_s"]),
         "acknowledged_per_s": round(workload.events / result["acknowledged_s"]),
         "mb_per_s": round(workload.events * event_bytes(workload.size) / result["applied_s"] / 1e6, 2),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -42,25 +42,36 @@ async def read_usage(pids: Mapping[str, int], client: Client) -> Reading:
 
 
 def own() -> Counts:
-    """This process's: exact, where another's is counted in ticks."""
+    """This process's: exact, where another's user and system times are counted in ticks."""
     used = resource.getrusage(resource.RUSAGE_SELF)
-    switches = used.ru_nvcsw + used.ru_nivcsw
-    return {"user_s": used.ru_utime, "system_s": used.ru_stime, "switches": switches, **dict.fromkeys(COUNTED)}
+    return {
+        "cpu_s": used.ru_utime + used.ru_stime, "user_s": used.ru_utime, "system_s": used.ru_stime,
+        "switches": used.ru_nvcsw + used.ru_nivcsw, "rss_mib": of_process(os.getpid())["rss_mib"],
+        **dict.fromkeys(COUNTED),
+    }  # fmt: skip
 
 
 def of_process(pid: int) -> Counts:
-    """User and system time (in ticks of 10 ms) and context switches of a process; all None without a /proc."""
+    """Times, context switches and memory of a process; None without a /proc.
+
+    Its threads' own clocks tell `cpu_s` to the nanosecond; how that divides into user and system is known in ticks.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-        threads = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/status")]
-    except OSError:
-        return dict.fromkeys(("user_s", "system_s", "switches"))
-    switches = sum(
-        int(line.rpartition(":")[2])
-        for thread in threads for line in thread.splitlines() if "ctxt_switches" in line
-    )  # fmt: skip
-    tick_s = 1 / os.sysconf("SC_CLK_TCK")
-    return {"user_s": int(fields[11]) * tick_s, "system_s": int(fields[12]) * tick_s, "switches": switches}
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+        switches = sum(_switches((thread / "status").read_text()) for thread in threads)
+        ran_ns = [int(clock.read_text().split()[0]) for thread in threads if (clock := thread / "schedstat").exists()]
+    except (OSError, IndexError):
+        return dict.fromkeys(("cpu_s", "user_s", "system_s", "switches", "rss_mib"))
+    user_s, system_s = (int(field) / os.sysconf("SC_CLK_TCK") for field in fields[11:13])
+    return {
+        "cpu_s": sum(ran_ns) / 1e9 or user_s + system_s, "user_s": user_s, "system_s": system_s, "switches": switches,
+        "rss_mib": round(int(fields[21]) * resource.getpagesize() / (1 << 20), 1),
+    }  # fmt: skip
+
+
+def _switches(status: str) -> int:
+    return sum(int(line.rpartition(":")[2]) for line in status.splitlines() if "ctxt_switches" in line)
 
 
 def machine_busy_s() -> float | None:
@@ -76,15 +87,16 @@ def machine_busy_s() -> float | None:
 def used(before: Reading, after: Reading, events: int) -> dict[str, Any]:
     """What it took in between: `per_event` by process, and `busy`: the share of one processor that each used.
 
-    `machine_busy` is the share of all processors that anything used, other programs included.
+    `machine_busy` is the share of all processors that anything used, `others_busy` that of programs other than these;
+    `rss_mib` is each process's memory at the end.
     """
     seconds = max(after.at_s - before.at_s, 1e-9)
     per_event: dict[str, Counts] = {}
     busy: dict[str, float | None] = {}
     for name, now in after.processes.items():
         taken = {key: _minus(value, before.processes[name][key]) for key, value in now.items()}
-        user, system = taken.pop("user_s"), taken.pop("system_s")
-        cpu = None if user is None or system is None else user + system
+        del taken["rss_mib"]
+        cpu, user, system = (taken.pop(key) for key in ("cpu_s", "user_s", "system_s"))
         times = {"cpu_us": cpu, "user_us": user, "system_us": system}
         per_event[name] = {
             **{key: None if value is None else round(value / events * 1e6, 3) for key, value in times.items()},
@@ -93,7 +105,19 @@ def used(before: Reading, after: Reading, events: int) -> dict[str, Any]:
         busy[name] = None if cpu is None else round(cpu / seconds, 3)
     whole = _minus(after.busy_s, before.busy_s)
     machine_busy = None if whole is None else round(whole / seconds / (os.cpu_count() or 1), 3)
-    return {"per_event": per_event, "busy": busy, "machine_busy": machine_busy}
+    return {
+        "per_event": per_event, "busy": busy, "machine_busy": machine_busy,
+        "others_busy": others_busy(machine_busy, busy.values()),
+        "rss_mib": {name: now["rss_mib"] for name, now in after.processes.items()},
+    }  # fmt: skip
+
+
+def others_busy(machine_busy: float | None, busy: Iterable[float | None]) -> float | None:
+    """The share of all processors that programs other than these used; None where that is not known."""
+    known = [share for share in busy if share is not None]
+    if machine_busy is None or not known:
+        return None
+    return round(max(machine_busy - sum(known) / (os.cpu_count() or 1), 0.0), 3)
 
 
 def _minus(now: float | None, then: float | None) -> float | None:

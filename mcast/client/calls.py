@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from mcast.client.packing import Parcel
@@ -14,16 +14,20 @@ from mcast.errors import DecodeError, Error, NotSent, Unknown
 class Entry:
     """One parcel on its way: queued, then written as (part of) a numbered record, then answered or given up."""
 
-    __slots__ = ("call", "given_up", "parcel", "request", "slot", "written")
+    __slots__ = ("call", "given_up", "parcel", "request", "slot")
 
     def __init__(self, parcel: Parcel, call: Call, slot: int) -> None:
         self.parcel = parcel
         self.call = call
         self.slot = slot
         self.request = 0
-        """The number of the record it was written in."""
-        self.written = False
+        """The number of the record it was written in; 0 before that."""
         self.given_up = False
+
+    @property
+    def written(self) -> bool:
+        """Whether it was numbered, and so may happen."""
+        return self.request > 0
 
 
 class Call(Protocol):
@@ -113,11 +117,12 @@ class BatchCall:
         self._on_progress = on_progress
         self._changed = asyncio.Event()
 
-    def expect(self, parcel: Parcel) -> Entry:
-        """The entry of one more parcel."""
-        entry = Entry(parcel, self, self.receipts.expect(parcel.count))
-        self.entries[entry.slot] = entry
-        return entry
+    def expect(self, parcels: Sequence[Parcel]) -> list[Entry]:
+        """The entries of more parcels."""
+        first = self.receipts.expect([parcel.count for parcel in parcels])
+        entries = [Entry(parcel, self, slot) for slot, parcel in enumerate(parcels, first)]
+        self.entries.update(enumerate(entries, first))
+        return entries
 
     def answered(self, entry: Entry, result: RecordResult, offset: int) -> None:
         """Keep the record's result."""

@@ -31,6 +31,7 @@ from mcast.config import Config, load_config
 from mcast.errors import DecodeError, Error, NotSent, NotYet, Refused, Unknown
 from mcast.limits import SEQ_MAX, SESSION_IDLE_S, TIMEOUT_S
 from mcast.machine.events import Event
+from mcast.wire.groups import decode_results_untrusted, pack_run
 from mcast.wire.stream import (
     INCARNATION_BYTES,
     UNFOUNDED,
@@ -115,7 +116,7 @@ class Client:
             await subscription.stop()
         self._detour.stop()
         if self._keeper.link is not None:
-            self._keeper.link.write(self._session.close_message())
+            self._keeper.link.write(pack_run(StreamKind.SUBMIT, self._session.close_group()))
         await self._keeper.stop()
 
     @property
@@ -135,15 +136,19 @@ class Client:
         timeout_s = self.timeout_s if timeout is None else timeout
         call = SingleCall(self._packer.pack_one((name, *args)))
         self._before_enqueue()
+        idle = not self._session.busy and not self._flushing
         self._session.enqueue(call.entry)
-        self._flush_soon()
+        if idle:
+            self._flush()  # what else comes in this turn of the event loop goes together
+        else:
+            self._flush_soon()
         timer = asyncio.get_running_loop().call_later(timeout_s, call.expire, self._keeper.tried)
         try:
             return await call.future
         finally:
             timer.cancel()
             if call.entry.given_up or not call.future.done() or call.future.cancelled():
-                self._write(self._session.give_up(call.entry))
+                self._write(pack_run(StreamKind.SUBMIT, self._session.give_up(call.entry)))
 
     async def submit_many(self, commands: Iterable[Command], timeout: float | None = None) -> Receipts:
         """All commands in order, pipelined, not atomic: list-like receipts, one a command.
@@ -158,8 +163,7 @@ class Client:
         parcels = list(self._packer.pack(commands))
         call = BatchCall(Receipts())
         self._before_enqueue()
-        for parcel in parcels:
-            self._session.enqueue(call.expect(parcel))
+        self._session.enqueue(*call.expect(parcels))
         self._flush_soon()
         await self._wait(call, lambda: bool(call.entries), timeout)
         return call.receipts
@@ -181,8 +185,7 @@ class Client:
             async with contextlib.aclosing(parcels_of(commands, self._packer)) as feed:
                 async for parcels in feed:
                     self._before_enqueue()
-                    for parcel in parcels:
-                        self._session.enqueue(call.expect(parcel))
+                    self._session.enqueue(*call.expect(parcels))
                     self._flush_soon()
                     await self._wait(call, lambda: self._session.queued_bytes > STREAM_QUEUE_BYTES, timeout)
         except Refused as error:
@@ -402,12 +405,15 @@ class Client:
         self._packer = CommandPacker(link.welcome.commands, link.welcome.record_max)
         self._ready.set()
         self._outbox = []
-        link.write(self._session.resend() + self._questions.resend())
+        link.write(pack_run(StreamKind.SUBMIT, self._session.resend()) + self._questions.resend())
         self._flush()
 
     def link_message(self, link: Link, kind: int, payload: bytes) -> None:
         """Hand an answer to whom it concerns."""
         if link is not self._keeper.link:
+            return
+        if kind == StreamKind.RESULT:
+            self._results(link, payload)
             return
         message = decode_stream_untrusted(kind, payload)
         if kind == StreamKind.PONG:
@@ -416,12 +422,8 @@ class Client:
         if kind == StreamKind.ERROR:
             link.close(message.text)
             return
-        self._answers += kind in (StreamKind.RESULT, StreamKind.OPENED) or not self._session.busy
-        if kind == StreamKind.RESULT:
-            if self._session.answered(message):
-                link.write(self._session.resend())
-            self._flush_soon()
-        elif kind == StreamKind.OPENED:
+        self._answers += kind == StreamKind.OPENED or not self._session.busy
+        if kind == StreamKind.OPENED:
             self._session.opened(message)
             self._flush_soon()
         elif kind == StreamKind.ANSWER:
@@ -430,6 +432,13 @@ class Client:
             self._questions.refused(message)
         else:
             raise DecodeError("unexpected message", str(kind))
+
+    def _results(self, link: Link, payload: bytes) -> None:
+        results = decode_results_untrusted(payload)
+        self._answers += 1
+        self._flush_soon()
+        if any([self._session.answered(result) for result in results]):
+            link.write(pack_run(StreamKind.SUBMIT, self._session.resend()))
 
     def link_writable(self, link: Link) -> None:
         """The gateway reads again."""
@@ -459,7 +468,7 @@ class Client:
         """A session that idled for long may have been forgotten by the cluster: begin another before using it."""
         now_s = monotonic_s()
         if not self._session.busy and now_s - self._used_s > SESSION_IDLE_S / 2:
-            self._write(self._session.close_message())
+            self._write(pack_run(StreamKind.SUBMIT, self._session.close_group()))
             self._session.renew()
         self._used_s = now_s
 
@@ -480,7 +489,7 @@ class Client:
         link = self._keeper.link
         outbox, self._outbox = self._outbox, []
         if link is not None:
-            link.write([*outbox, *self._session.take()] if link.writable else outbox)
+            link.write(outbox + pack_run(StreamKind.SUBMIT, self._session.take()) if link.writable else outbox)
         if self.waiting():
             self._keeper.watch()
 

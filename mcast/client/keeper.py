@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -19,6 +20,7 @@ ALONE_LOOKS: Final = 4  # ... and if it has lost touch with the cluster: 1 s
 ALONE_MS: Final = 1_000  # since it was in touch: longer than most elections, which are no reason to leave
 IN_VAIN_MAX: Final = 3  # doublings of these times while no gateway brings progress: 8 and 16 s
 RETRY_S: Final = (0.05, 0.5)  # first and longest pause after every node was tried in vain; doubles
+MISMATCHES_MIN: Final = 2  # in a row, of one node, before its keys are blamed
 JITTER: Final = (0.5, 1.5)  # times that pause: those who lost one node together must not come back in step
 
 
@@ -46,8 +48,8 @@ class Keeper:
     def __init__(self, dialer: Dialer, nodes: tuple[NodeConfig, ...], owner: KeeperOwner) -> None:
         self.link: Link | None = None
         self.failures: dict[str, str] = {}
-        self.mismatch: str | None = None
-        """What was last said of a node whose keys differ, if no node was reached since."""
+        self._mismatches: Counter[str] = Counter()
+        """By node: how often in a row its keys seemed to differ, if no node was reached since."""
         self._dialer = dialer
         self._nodes = nodes
         self._owner = owner
@@ -82,6 +84,11 @@ class Keeper:
             self.failures[link.node.id] = f"{link.node.id} at {link.node.address}: {reason}"
             self.link = None
             self._lost.set()
+
+    @property
+    def mismatch(self) -> str | None:
+        """What was last said of a node whose keys differ; not on its first word, for a dying one may seem so, too."""
+        return next((self.failures[node] for node, times in self._mismatches.items() if times >= MISMATCHES_MIN), None)
 
     def touch(self, pong: Pong) -> None:
         """The gateway said when it was last in touch with the cluster."""
@@ -151,10 +158,9 @@ class Keeper:
                 link = await self._dialer.open(node, self._owner, CONNECT_S_MAX)
             except Unreachable as error:
                 self.failures[node.id] = str(error)
-                if isinstance(error, KeyMismatch):
-                    self.mismatch = str(error)
+                self._mismatches[node.id] = self._mismatches[node.id] + 1 if isinstance(error, KeyMismatch) else 0
                 continue
-            self.mismatch = None
+            self._mismatches.clear()
             self.link = link
             self._alone = False
             self._greeted = self._owner.progress()

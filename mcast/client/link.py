@@ -75,10 +75,10 @@ class Link(asyncio.Protocol):
         self._adopted = False
         self._ended = asyncio.Event()
 
-    def write(self, messages: Sequence[bytes]) -> None:
-        """Send whole messages with one write; nothing happens on a lost link."""
-        if self._transport is not None and messages and not self._transport.is_closing():
-            self._transport.write(messages[0] if len(messages) == 1 else b"".join(messages))
+    def write(self, parts: Sequence[bytes]) -> None:
+        """Send whole messages, or parts that make up whole ones, with one write; nothing happens on a lost link."""
+        if self._transport is not None and parts and not self._transport.is_closing():
+            self._transport.write(parts[0] if len(parts) == 1 else b"".join(parts))
 
     def close(self, reason: str = "closed", flush: bool = False) -> None:
         """End the connection; `flush` lets what was written leave first."""

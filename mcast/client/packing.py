@@ -1,14 +1,14 @@
 """From commands to record payloads: checked first, then packed in one pass.
 
 Cost is paid per slice of commands, not per command, wherever the interpreter allows: types, names and arities are
-checked as sets, sizes are summed by `accumulate`, and the slices of bytes that fill a record are joined at once.
+checked as sets, and as many commands as should fill a record are packed by one call. What each of them takes is asked
+only where they went beyond it, to find the record's end.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate, islice
+from itertools import islice
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
@@ -16,7 +16,7 @@ import msgpack
 
 from mcast.errors import Refused
 from mcast.limits import COMMAND_BYTES_MAX, COMMAND_DEPTH_MAX
-from mcast.machine.commands import nests_too_deep
+from mcast.machine.commands import container_headers, nests_too_deep
 from mcast.wire.records import RECORD_HEADER_BYTES
 
 SLICE_COMMANDS: Final = 1_024  # commands checked and packed at a time; bounds what a stream holds unpacked
@@ -27,6 +27,9 @@ Arities = Mapping[str, tuple[int, int]]
 """The least and greatest number of arguments of each name."""
 
 _name_of = itemgetter(0)
+_FLAT: Final = frozenset({str, bytes, int, float, bool, type(None)})
+"""Types of arguments that hold no others."""
+_FIXARRAY_MAX: Final = 15  # elements of an array whose header takes one byte; up to 65,535 it takes three
 
 
 class Parcel(NamedTuple):
@@ -55,7 +58,9 @@ class CommandPacker:
         self._arities = arities
         self._room = record_max - RECORD_HEADER_BYTES
         self._pack = msgpack.Packer().pack
-        self._known: set[tuple[str, int]] = set()
+        self._known: set[tuple[Any, int]] = set()
+        self._usual = (1, 64)
+        """Commands and bytes of the last full record: what to expect of the next."""
         assert self._room > 0, "record_max leaves no room for a command"
 
     def pack(self, commands: Iterable[Command]) -> Iterator[Parcel]:
@@ -66,76 +71,106 @@ class CommandPacker:
                 beyond COMMAND_BYTES_MAX; says which. All commands before it have been yielded then.
         """
         source = iter(commands)
-        waiting: list[bytes] = []
-        waiting_bytes = 0
-        start = 0
+        start, room, new = 0, self._room, tuple.__new__  # half the cost of a NamedTuple's own
+        payload, count = b"", 0
         refused: Refused | None = None
         while refused is None and (taken := list(islice(source, SLICE_COMMANDS))):
             try:
-                packed = self._pack_slice(taken)
+                self._check(taken)
             except Refused:
-                packed, refused = self._pack_until_refused(taken, start)
+                taken, refused = self._until_refused(taken, start)
+            at = 0
+            while at < len(taken):
+                usual, usual_bytes = self._usual
+                size = len(payload)
+                likely = (room - size) * (usual + count) // (usual_bytes + size)
+                run = taken[at : at + likely] if likely > 1 else [taken[at]]
+                try:
+                    packed = self._pack_run(run) if likely > 1 else self._pack_single(run[0])
+                except Refused:
+                    taken[at:], refused = self._until_refused(run, start + at)
+                    continue
+                if size + len(packed) <= room:
+                    payload, count, at = payload + packed, count + len(run), at + len(run)
+                    continue
+                if likely > 1:
+                    fitting, size = self._fitting(run, packed, room - size)
+                    payload, count, at = payload + packed[:size], count + fitting, at + fitting
+                if count:
+                    self._usual = count, len(payload)
+                    yield new(Parcel, (payload, count))
+                    payload, count = b"", 0
+                if likely <= 1:  # it begins the next record, or is larger than any
+                    payload, count, at = packed, 1, at + 1
+                elif not fitting:
+                    self._usual = 1, room
             start += len(taken)
-            waiting += packed
-            waiting_bytes += sum(map(len, packed))
-            if waiting_bytes >= self._room:
-                *full, rest = self._cut(waiting)
-                yield from full
-                waiting, waiting_bytes = rest, sum(map(len, rest))
-        if waiting:
-            *full, rest = self._cut(waiting)
-            yield from full
-            if rest:
-                yield Parcel(b"".join(rest), len(rest))
+        if count:
+            yield Parcel(payload, count)
         if refused is not None:
             raise refused
 
     def pack_one(self, command: Command) -> Parcel:
         """The parcel of a single command. Raises Refused as `pack`."""
-        return Parcel(self._pack_slice([command])[0], 1)
+        self._check([command])
+        return Parcel(self._pack_single(command), 1)
 
-    def _pack_until_refused(self, commands: list[Command], start: int) -> tuple[list[bytes], Refused]:
-        """The packed commands before the one that is to blame, and the error that names it."""
-        packed: list[bytes] = []
-        for command in commands:
-            try:
-                packed += self._pack_slice([command])
-            except Refused as refused:
-                return packed, Refused(f"command {start + len(packed)}: {refused.reason}")
-        raise AssertionError("a slice is refused for one of its commands")
-
-    def _pack_slice(self, commands: list[Command]) -> list[bytes]:
+    def _check(self, commands: list[Command]) -> None:
+        """Raise Refused if any of them is no command, or not of this machine."""
         try:
-            kinds = set(zip(map(_name_of, commands), map(len, commands), strict=True))
+            names, sizes = set(map(_name_of, commands)), set(map(len, commands))
             plain = set(map(type, commands)) <= {tuple, list}
         except (TypeError, IndexError, KeyError):
             plain = False
         if not plain:
             raise Refused(f"{commands[0]!r:.80} is no command: a list or tuple that begins with a name")
+        if len(names) == 1 or len(sizes) == 1:
+            kinds = {(name, size) for name in names for size in sizes}
+        else:
+            kinds = set(zip(map(_name_of, commands), map(len, commands), strict=True))
         for name, size in kinds - self._known:
             check_name("command", name, size - 1, self._arities)
             self._known.add((name, size))
+
+    def _pack_single(self, command: Command) -> bytes:
+        """One checked command. Raises Refused if it cannot be sent."""
         try:
-            packed = list(map(self._pack, commands))
+            packed: bytes = self._pack(command)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise Refused(f"an argument cannot be sent: {error}") from None
-        if max(map(len, packed)) > COMMAND_BYTES_MAX:
-            raise Refused(f"a command packs to {max(map(len, packed))} bytes; at most {COMMAND_BYTES_MAX}")
-        for one in packed:
-            if len(one) > COMMAND_DEPTH_MAX and nests_too_deep(one):
+        if len(packed) > COMMAND_DEPTH_MAX:
+            if len(packed) > COMMAND_BYTES_MAX:
+                raise Refused(f"a command packs to {len(packed)} bytes; at most {COMMAND_BYTES_MAX}")
+            if not _FLAT.issuperset(map(type, command)) and nests_too_deep(packed):
                 raise Refused(f"an argument cannot be sent: nested deeper than {COMMAND_DEPTH_MAX} levels")
         return packed
 
-    def _cut(self, packed: list[bytes]) -> Iterator[Any]:
-        """Parcels that fill a record each, and at last the list of packed commands that do not fill one yet."""
-        ends = list(accumulate(map(len, packed)))
-        first, before, room = 0, 0, self._room
-        while first < len(packed):
-            last = bisect_right(ends, before + room, first)
-            if last == first:
-                last = first + 1
-            elif last == len(packed):
-                break
-            yield Parcel(b"".join(packed[first:last]), last - first)
-            first, before = last, ends[last - 1]
-        yield packed[first:]
+    def _pack_run(self, commands: list[Command]) -> bytes:
+        """Several checked commands, one after the other. Raises Refused if any of them cannot be sent."""
+        try:
+            packed: bytes = self._pack(commands)[1 if len(commands) <= _FIXARRAY_MAX else 3 :]
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise Refused(f"an argument cannot be sent: {error}") from None
+        # Each command is a container. Whatever more of them there may be could all be nested in one.
+        deep = container_headers(packed) - len(commands) >= COMMAND_DEPTH_MAX
+        if deep or len(packed) > COMMAND_BYTES_MAX:
+            for command in commands:
+                self._pack_single(command)
+        return packed
+
+    def _until_refused(self, commands: list[Command], start: int) -> tuple[list[Command], Refused]:
+        """The commands before the one that is to blame, and the error that names it."""
+        for index, command in enumerate(commands):
+            try:
+                self.pack_one(command)
+            except Refused as refused:
+                return commands[:index], Refused(f"command {start + index}: {refused.reason}")
+        raise AssertionError("a run is refused for one of its commands")
+
+    def _fitting(self, commands: list[Command], packed: bytes, room: int) -> tuple[int, int]:
+        """How many of these commands, which were too many, fit in `room`, and their bytes. Most do, so from the end."""
+        fitting, size = len(commands), len(packed)
+        while fitting and size > room:
+            fitting -= 1
+            size -= len(self._pack(commands[fitting])) if fitting else size
+        return fitting, size

@@ -16,6 +16,8 @@ _REJECTED: Final = 1
 _FAILED: Final = 2
 _NAMES: Final = {_REJECTED: "rejected", _FAILED: "failed"}
 NO_OUTCOMES: Final = b""
+SMALL_BYTES: Final = 4_096  # of outcomes; so few are unpacked at once sooner than an Unpacker is made to skip them
+_NO_EXCEPTIONS: Final = (0, 0)
 
 
 class Receipt(NamedTuple):
@@ -55,10 +57,14 @@ class RecordResult:
         return Receipt(self.seq + index, self.epoch, _NAMES[exception[0]], None, exception[1])
 
     def counts(self) -> tuple[int, int]:
-        """How many were rejected and how many failed; the values are skipped, not unpacked."""
+        """How many were rejected and how many failed; of much, the values are skipped, not unpacked."""
         if self._counts is None:
-            kinds = [kind for kind, _ in _exceptions_untrusted(self._outcomes, self.count).values()]
-            self._counts = kinds.count(_REJECTED), kinds.count(_FAILED)
+            if len(self._outcomes) <= SMALL_BYTES:
+                _, exceptions = decode_outcomes_untrusted(self._outcomes, self.count)
+            else:
+                exceptions = _exceptions_untrusted(self._outcomes, self.count)
+            kinds = [kind for kind, _ in exceptions.values()] if exceptions else []
+            self._counts = (kinds.count(_REJECTED), kinds.count(_FAILED)) if kinds else _NO_EXCEPTIONS
         return self._counts
 
     def drop_outcomes(self) -> None:
@@ -70,9 +76,9 @@ class RecordResult:
 class Receipts(Sequence[Receipt | None]):
     """List-like: one receipt a command, in input order; None where it is not known.
 
-    Counts cost one look at each record. With `keep` false the values are dropped as soon as they are counted, and only
-    the counts, the first and last number and the epoch may be asked for. `on_receipts` is called with the receipts of
-    each record, in input order.
+    Counts cost a look at each record, once. With `keep` false the values are dropped as soon as they are counted, and
+    only the counts, the first and last number and the epoch may be asked for. `on_receipts` is called with each
+    record's receipts, in input order.
     """
 
     def __init__(self, keep: bool = True, on_receipts: Callable[[list[Receipt]], None] | None = None) -> None:
@@ -84,20 +90,24 @@ class Receipts(Sequence[Receipt | None]):
         self._keep = keep
         self._on_receipts = on_receipts
         self._told = 0
+        self._uncounted: list[RecordResult] = []
+        self._rejected = self._failed = 0
 
-    def expect(self, count: int) -> int:
-        """Make room for a record of `count` more commands; the slot to settle it with."""
-        self._results.append(None)
-        self._sizes.append(count)
-        self._size += count
+    def expect(self, counts: Sequence[int]) -> int:
+        """Make room for records of so many more commands; the first one's slot, to settle it with."""
+        first = len(self._sizes)
+        self._results += [None] * len(counts)
+        self._sizes += counts
+        self._size += sum(counts)
         self._ends = None
-        return len(self._sizes) - 1
+        return first
 
     def settle(self, slot: int, result: RecordResult) -> None:
         """The record of `slot` was answered. Raises DecodeError for outcomes that are not what they claim."""
         assert self._results[slot] is None and result.count == self._sizes[slot]
         self._results[slot] = result
         self._known += result.count
+        self._uncounted.append(result)
         if self._on_receipts is not None:
             self._tell(self._on_receipts)
         elif not self._keep:
@@ -123,17 +133,26 @@ class Receipts(Sequence[Receipt | None]):
     @property
     def rejected(self) -> int:
         """Commands that the machine rejected."""
-        return sum(result.counts()[0] for result in self._results if result is not None)
+        self._count_all()
+        return self._rejected
 
     @property
     def failed(self) -> int:
         """Commands whose handler raised something else."""
-        return sum(result.counts()[1] for result in self._results if result is not None)
+        self._count_all()
+        return self._failed
 
     @property
     def ok(self) -> int:
         """Commands that were applied and raised nothing."""
-        return self._known - self.rejected - self.failed
+        self._count_all()
+        return self._known - self._rejected - self._failed
+
+    def _count_all(self) -> None:
+        counts = [result.counts() for result in self._uncounted]
+        self._rejected += sum([rejected for rejected, _ in counts])
+        self._failed += sum([failed for _, failed in counts])
+        self._uncounted.clear()
 
     @property
     def first_seq(self) -> int | None:
@@ -205,6 +224,8 @@ def _exceptions_untrusted(outcomes: bytes, count: int) -> dict[int, list[Any]]:
 
 
 def _checked(exceptions: Any, count: int) -> dict[int, list[Any]]:
+    if type(exceptions) is dict and not exceptions:
+        return exceptions
     if type(exceptions) is not dict or not all(
         type(index) is int and 0 <= index < count
         and type(pair) is list and len(pair) == 2 and pair[0] in _NAMES and type(pair[1]) is str

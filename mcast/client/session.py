@@ -6,7 +6,7 @@ order, and the replicas apply each number once. A number nobody waits for any mo
 ones would be out of order: a single command's is filled by a NOOP, which cannot take effect late; a batch's record is
 sent again. Either way the number's answer comes some time, and tells what happened.
 
-No I/O here: methods return the bytes to write.
+No I/O here: methods return the groups to submit, each as its records' bytes.
 """
 
 from __future__ import annotations
@@ -20,21 +20,23 @@ from mcast.client.receipts import RecordResult
 from mcast.errors import DecodeError, Error, NotSent, Refused, Unknown
 from mcast.limits import SESSION_PENDING_RECORDS_MAX
 from mcast.machine.outcomes import NOTHING
+from mcast.wire.groups import Result
 from mcast.wire.records import RECORD_HEADER_BYTES, RecordKind, encode_record, split_fragments
-from mcast.wire.stream import Opened, Result, Status, StreamKind, pack_raw
+from mcast.wire.stream import Opened, Status
 
 OUTSTANDING_BYTES_MAX: Final = 4 << 20  # bytes of unanswered records; one more record may exceed it
 BEHIND_MAX: Final = 5  # answers in a row, at least 0.2 s apart, that ask for something answered: then it is lost
+_APPLIED: Final = int(Status.APPLIED)
 _OTHER: Final = "the command did not happen: its request number was used for another one"
 
 
 class Pending:
-    """One numbered, unanswered record and the entries packed into it."""
+    """One numbered, unanswered group and the entries packed into it, `count` commands in all."""
 
-    __slots__ = ("count", "entries", "filled", "message", "resent")
+    __slots__ = ("count", "entries", "filled", "group", "resent")
 
-    def __init__(self, message: bytes, count: int, entries: list[Entry]) -> None:
-        self.message = message
+    def __init__(self, group: bytes, count: int, entries: list[Entry]) -> None:
+        self.group = group
         self.count = count
         self.entries = entries
         self.filled = False
@@ -69,13 +71,13 @@ class Session:
         """Whether anything waits for an answer."""
         return bool(self.pending or self.queue or self._opening)
 
-    def enqueue(self, entry: Entry) -> None:
-        """Line the entry up behind the others."""
-        self.queue.append(entry)
-        self.queued_bytes += len(entry.parcel.payload)
+    def enqueue(self, *entries: Entry) -> None:
+        """Line the entries up behind the others."""
+        self.queue.extend(entries)
+        self.queued_bytes += sum([len(entry.parcel.payload) for entry in entries])
 
     def take(self) -> list[bytes]:
-        """Number what may go out now; the messages to write. The session is opened first if need be."""
+        """Number what may go out now. The session is opened first if need be."""
         self._drop_given_up()
         if not self.queue:
             return []
@@ -83,33 +85,37 @@ class Session:
             if self._opening:
                 return []
             self._opening = True
-            return [self._open_message()]
-        messages = []
-        while self.queue and self._window_open():
-            entries = self._next_entries()
-            messages.append(self._number(entries))
-            self._drop_given_up()
-        return messages
+            return [self._open_group()]
+        queue, pending, groups = self.queue, self.pending, []
+        lowest = self._lowest()
+        while queue and len(pending) < SESSION_PENDING_RECORDS_MAX and self.pending_bytes < OUTSTANDING_BYTES_MAX:
+            entry = queue.popleft()
+            self.queued_bytes -= len(entry.parcel.payload)
+            if not entry.given_up:
+                groups.append(self._number(self._joined_by(entry) if entry.call.mergeable else [entry], lowest))
+        self._drop_given_up()
+        return groups
 
     def resend(self) -> list[bytes]:
         """Everything unanswered, in order: for a new gateway, or after a request went missing."""
         if self.id is None:
-            return [self._open_message()] if self._opening else []
+            return [self._open_group()] if self._opening else []
         for pending in self.pending.values():
             pending.resent = True
-        return [pending.message for pending in self.pending.values()]
+        return [pending.group for pending in self.pending.values()]
 
     def give_up(self, entry: Entry) -> list[bytes]:
-        """The entry's caller waits no longer; the messages that fill its number."""
+        """The entry's caller waits no longer; what fills its number."""
         entry.given_up = True
         pending = self.pending.get(entry.request)
         if not entry.written or pending is None or pending.count > 1 or pending.entries != [entry]:
             return []
         assert self.id is not None
-        noop = encode_record(RecordKind.NOOP, 1, self.id, entry.request, self._lowest(entry.request), b"")
+        noop = encode_record(RecordKind.NOOP, 1, self.id, entry.request, self._lowest(), b"")
         pending.filled = True
-        self._replace(pending, pack_raw(StreamKind.SUBMIT, noop))
-        return [pending.message]
+        self.pending_bytes += len(noop) - len(pending.group)
+        pending.group = noop
+        return [noop]
 
     def opened(self, opened: Opened) -> None:
         """The cluster knows the session. An answer to an older nonce is ignored."""
@@ -131,25 +137,30 @@ class Session:
         Raises:
             DecodeError: the answer does not fit the record.
         """
-        pending = self.pending.get(result.request)
-        if result.session != self.id or pending is None:
+        session, request, events, seq, epoch, status, outcomes = result
+        pending = self.pending.get(request)
+        if session != self.id or pending is None:
             return False
-        if result.status == Status.OUT_OF_ORDER:
-            return self._out_of_order(expected=result.seq)
-        if result.status == Status.EXPIRED:
-            self._expire("the cluster no longer knows the session")
-            return False
-        if result.status == Status.APPLIED and not pending.filled and result.events != pending.count:
-            raise DecodeError("bad result", f"{result.events} of {pending.count} commands")
-        del self.pending[result.request]
-        self.pending_bytes -= len(pending.message)
+        if status != _APPLIED or pending.filled:
+            if status == Status.OUT_OF_ORDER:
+                return self._out_of_order(expected=seq)
+            if status == Status.EXPIRED:
+                self._expire("the cluster no longer knows the session")
+                return False
+            error = _why_not(pending, result)
+        elif events != pending.count:
+            raise DecodeError("bad result", f"{events} of {pending.count} commands")
+        else:
+            error = None
+        del self.pending[request]
+        self.pending_bytes -= len(pending.group)
         self._behind = 0
-        self.last_seq = max(self.last_seq, result.seq + result.events - 1)
-        error = _why_not(pending, result)
+        if seq + events > self.last_seq:
+            self.last_seq = seq + events - 1
         if error is not None:
             _fail(pending, error)
             return False
-        record = RecordResult(result.seq, result.epoch, result.events, result.outcomes)
+        record = RecordResult(seq, epoch, events, outcomes)
         offset = 0
         for entry in pending.entries:
             try:
@@ -175,62 +186,53 @@ class Session:
         assert not self.pending, "a session with unanswered records cannot be renewed"
         self.id, self._nonce, self._next_request, self._opening = None, self._draw_nonce(), 1, False
 
-    def close_message(self) -> list[bytes]:
+    def close_group(self) -> list[bytes]:
         """What ends the session; [] if it was never opened or still waits for answers."""
         if self.id is None or self.pending:
             return []
-        record = encode_record(RecordKind.CLOSE, 1, self.id, self._next_request, self._next_request, b"")
-        return [pack_raw(StreamKind.SUBMIT, record)]
-
-    def _window_open(self) -> bool:
-        return len(self.pending) < SESSION_PENDING_RECORDS_MAX and self.pending_bytes < OUTSTANDING_BYTES_MAX
+        return [encode_record(RecordKind.CLOSE, 1, self.id, self._next_request, self._next_request, b"")]
 
     def _drop_given_up(self) -> None:
         while self.queue and self.queue[0].given_up:
             self.queued_bytes -= len(self.queue.popleft().parcel.payload)
 
-    def _next_entries(self) -> list[Entry]:
+    def _joined_by(self, first: Entry) -> list[Entry]:
         """One record's worth: single commands that wait together travel together."""
-        entries = [self.queue.popleft()]
-        size = len(entries[0].parcel.payload)
-        if entries[0].call.mergeable:
-            room = self.record_max - RECORD_HEADER_BYTES
-            while self.queue and self.queue[0].call.mergeable and size + len(self.queue[0].parcel.payload) <= room:
-                entry = self.queue.popleft()
-                self.queued_bytes -= len(entry.parcel.payload)
-                if not entry.given_up:
-                    entries.append(entry)
-                    size += len(entry.parcel.payload)
-        self.queued_bytes -= len(entries[0].parcel.payload)
+        entries, queue = [first], self.queue
+        room = self.record_max - RECORD_HEADER_BYTES - len(first.parcel.payload)
+        while queue and queue[0].call.mergeable and len(queue[0].parcel.payload) <= room:
+            entry = queue.popleft()
+            self.queued_bytes -= len(entry.parcel.payload)
+            if not entry.given_up:
+                entries.append(entry)
+                room -= len(entry.parcel.payload)
         return entries
 
-    def _number(self, entries: list[Entry]) -> bytes:
+    def _number(self, entries: list[Entry], lowest: int) -> bytes:
         assert self.id is not None
-        payload = b"".join([entry.parcel.payload for entry in entries])
-        count = sum([entry.parcel.count for entry in entries])
         request = self._next_request
-        lowest = self._lowest(request)
+        if len(entries) == 1:
+            payload, count = entries[0].parcel
+        else:
+            payload = b"".join([entry.parcel.payload for entry in entries])
+            count = sum([entry.parcel.count for entry in entries])
         if len(payload) + RECORD_HEADER_BYTES > self.record_max:
             group = b"".join(split_fragments(self.id, request, lowest, payload, self.record_max))
         else:
             group = encode_record(RecordKind.COMMANDS, count, self.id, request, lowest, payload)
-        message = pack_raw(StreamKind.SUBMIT, group)
-        self.pending[request] = Pending(message, count, entries)
-        self.pending_bytes += len(message)
+        self.pending[request] = Pending(group, count, entries)
+        self.pending_bytes += len(group)
         self._next_request += count
         for entry in entries:
-            entry.written, entry.request = True, request
-        return message
+            entry.request = request
+        return group
 
-    def _lowest(self, request: int) -> int:
-        return min(next(iter(self.pending), request), request)
+    def _lowest(self) -> int:
+        """The lowest request whose outcome is waited for. Numbers only rise: the first pending one, or the next."""
+        return next(iter(self.pending), self._next_request)
 
-    def _replace(self, pending: Pending, message: bytes) -> None:
-        self.pending_bytes += len(message) - len(pending.message)
-        pending.message = message
-
-    def _open_message(self) -> bytes:
-        return pack_raw(StreamKind.SUBMIT, encode_record(RecordKind.OPEN, 1, 0, 0, 0, self._nonce))
+    def _open_group(self) -> bytes:
+        return encode_record(RecordKind.OPEN, 1, 0, 0, 0, self._nonce)
 
     def _out_of_order(self, expected: int) -> bool:
         """Whether to send all again. A cluster that goes on asking for what it had answered has lost that."""

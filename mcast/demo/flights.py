@@ -18,6 +18,7 @@ CARRIERS_MAX: Final = 500
 ROUTES_MAX: Final = 20_000
 IN_THE_AIR_MAX: Final = 50_000
 _CODE_MAX: Final = 8  # characters
+_INTEGERS: Final = frozenset({int})
 
 
 class Flights(StateMachine):
@@ -135,7 +136,7 @@ class Flights(StateMachine):
         return {**self._totals, "in_the_air": len(self._in_the_air), "now": self._now}
 
     def _check(self, at: int, *numbers: int) -> None:
-        if any(number.__class__ is not int for number in (at, *numbers)) or at < 0:
+        if at.__class__ is not int or not _INTEGERS.issuperset(map(type, numbers)) or at < 0:
             raise Rejected("not whole numbers")
         if at < self._now:
             raise Rejected("time goes back")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from functools import partial
 from itertools import chain
 from typing import Any, Final, NoReturn
 
@@ -18,6 +19,14 @@ _NOT_CONTAINERS: Final = bytes(sorted(set(range(256)) - _CONTAINERS))
 _LISTS: Final = frozenset({list})
 _ATOMS: Final = frozenset({int, str, bool, type(None), float, bytes})
 _LARGE_BYTES: Final = 200
+_NOT_MSGPACK: Final = (ValueError, TypeError, msgpack.UnpackException)
+
+
+def _no_extension(code: int, _data: bytes) -> NoReturn:
+    raise ValueError(f"extension type {code}")
+
+
+_unpack: Final = partial(msgpack.unpackb, strict_map_key=False, ext_hook=_no_extension)
 
 
 def encode_command(name: str, *arguments: Any) -> bytes:
@@ -39,35 +48,39 @@ def decode_commands_untrusted(payload: bytes | memoryview, count: int) -> list[A
     if len(payload) > COMMAND_BYTES_MAX:
         raise DecodeError("command too long", f"{len(payload)} of at most {COMMAND_BYTES_MAX} bytes")
     if count == 1:
-        command = _unpack(payload)
+        try:
+            command: Any = _unpack(payload)
+        except _NOT_MSGPACK as error:
+            raise DecodeError("bad command", type(error).__name__) from None
         if not (command.__class__ is list and _ATOMS.issuperset(map(type, command))):
             _check_depth([command])
         return [command]
     data = b"".join((_ARRAY.pack(_ARRAY_32, count), payload))
-    commands: list[Any] = _unpack(data)
+    try:
+        commands: list[Any] = _unpack(data)
+    except _NOT_MSGPACK as error:
+        raise DecodeError("bad command", type(error).__name__) from None
     # Cheap and almost always enough: a value can't be nested deeper than there are container headers in its bytes. If
     # commands are large, looking at what they hold is cheaper.
     if len(data) > count * _LARGE_BYTES:
         shallow = _LISTS.issuperset(map(type, commands)) and _ATOMS.issuperset(map(type, chain.from_iterable(commands)))
     else:
-        shallow = len(data.translate(None, _NOT_CONTAINERS)) <= count + COMMAND_DEPTH_MAX
+        shallow = container_headers(data) <= count + COMMAND_DEPTH_MAX
     if not shallow:
         _check_depth(commands)
     return commands
 
 
+def container_headers(packed: bytes) -> int:
+    """How many bytes of it may be headers of containers: no value in it is nested more deeply than that."""
+    return len(packed.translate(None, _NOT_CONTAINERS))
+
+
 def nests_too_deep(packed: bytes) -> bool:
     """Whether one command as a client packed it is nested more deeply than replicas accept."""
-    if len(packed.translate(None, _NOT_CONTAINERS)) <= COMMAND_DEPTH_MAX:
+    if container_headers(packed) <= COMMAND_DEPTH_MAX:
         return False
     return _too_deep([msgpack.unpackb(packed, strict_map_key=False)])
-
-
-def _unpack(data: bytes | memoryview) -> Any:
-    try:
-        return msgpack.unpackb(data, strict_map_key=False, ext_hook=_no_extension)
-    except (ValueError, TypeError, msgpack.UnpackException) as error:
-        raise DecodeError("bad command", type(error).__name__) from None
 
 
 def _check_depth(commands: list[Any]) -> None:
@@ -88,7 +101,3 @@ def _too_deep(values: list[Any]) -> bool:
             return False
         level = deeper
     return True
-
-
-def _no_extension(code: int, _data: bytes) -> NoReturn:
-    raise ValueError(f"extension type {code}")

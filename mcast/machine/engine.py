@@ -22,13 +22,12 @@ from mcast.machine.canonical import digest
 from mcast.machine.executor import Executor
 from mcast.machine.fragments import Assembly
 from mcast.machine.outcomes import NOTHING, rejection_text
-from mcast.machine.sessions import APPLIED, SESSION_EXPIRED, Kept, SessionTable, mark_of
+from mcast.machine.sessions import APPLIED, SESSION_EXPIRED, Kept, Session, SessionTable, mark_of
 from mcast.wire.events import OUTCOMES_HEAD
 from mcast.wire.frame import CHAIN_BYTES, CHAIN_ZERO, Frame
 from mcast.wire.messages import decode_genesis_untrusted, decode_recovery_untrusted
 from mcast.wire.records import (
     NONCE_BYTES,
-    RECORD_HEADER_BYTES,
     Record,
     RecordKind,
     list_records_untrusted,
@@ -88,7 +87,6 @@ class Engine:
         self.sessions = SessionTable(contiguous=contiguous)
         self.on_frame: Callable[[Frame, bytes], None] | None = None
         """Called with each applied frame and its executed records' outcomes, as EVENTS carries them."""
-        self._executed: list[bytes] = []
         self._executor = Executor(machine, runs=runs)
         self._assembly = Assembly(cut=cut)
         self._watched: set[int] = set()
@@ -189,26 +187,47 @@ class Engine:
         epoch, first, count, _, time, chain, body, _ = frame
         if first != self.applied_seq + 1:
             raise Halted(f"frame {first}..{frame.last} does not follow event {self.applied_seq}")
+        sessions, executor, assembly = self.sessions, self._executor, self._assembly
+        executor.context.enter(epoch, time)
         proof = [self.result_chain, _FRAME.pack(epoch, first, count)]
-        self._executor.context.enter(epoch, time)
+        told: list[bytes] = []
         sole = sole_commands_untrusted(body)
-        if sole is not None and sole[0] == count:
-            if self._assembly.partial:
-                self._assembly.interrupt(_COMMANDS)
-            self._settle(_COMMANDS, *sole, body[RECORD_HEADER_BYTES:], first, frame, proof, applied)
-        else:
-            self._apply_records(frame, proof, applied)
+        seq = first
+        for record in (sole,) if sole is not None and sole[1] == count else self._records(frame, proof):
+            kind, events, number, request, lowest, content = record
+            payload: bytes | memoryview | None = content
+            if kind != _FRAGMENT and assembly.partial:
+                assembly.interrupt(kind)
+            if kind != _COMMANDS:
+                payload = self._apply_other(Record._make(record), seq, frame, proof, applied)
+            if payload is None:
+                seq += events
+                continue
+            mark = mark_of(kind, events, crc32(payload))
+            status, session, kept = sessions.judge(number, time, request, lowest, mark)
+            executed = b""
+            if session is not None and kept is None and status == APPLIED:
+                if kind == _NOOP:
+                    executed = NOTHING
+                else:
+                    executed = executor.run(payload, events, seq)
+                    told.append(OUTCOMES_HEAD.pack(seq, len(executed)) + executed)
+                kept = _kept((request, events, seq, epoch, mark, executed))
+                sessions.keep(session, kept)
+            proof += (_RECORD.pack(status, len(executed), number, request), executed)
+            if number in self._watched:
+                about = kept or Kept(request, events, seq, epoch, mark if session is not None else 0, b"")
+                applied.append(_result(session, number, status, about))
+            seq += events
         self.applied_seq = first + count - 1
         self.applied_epoch = epoch
         self.chain = chain
         self.result_chain = blake2b(b"".join(proof), digest_size=CHAIN_BYTES).digest()
         if self.on_frame is not None:
-            executed = b"".join(self._executed)
-            self._executed.clear()
-            self.on_frame(frame, executed)
+            self.on_frame(frame, b"".join(told))
 
-    def _apply_records(self, frame: Frame, proof: list[bytes], applied: list[Applied]) -> None:
-        """Apply a frame's records, whatever they are: the general case of what `_apply_frame` does for just one."""
+    def _records(self, frame: Frame, proof: list[bytes]) -> list[Record]:
+        """A frame's records, whatever they are: the general case of what `sole_commands_untrusted` reads."""
         try:
             records = list_records_untrusted(frame.body)
             if sum([record.count for record in records]) != frame.count:
@@ -216,27 +235,19 @@ class Engine:
         except DecodeError:  # only a broken sequencer numbers such a frame; it is one and the same on every replica
             self._assembly.interrupt(0)
             proof.append(_MALFORMED)
-            return
-        seq = frame.first
-        for record in records:
-            kind = record[0]
-            if kind != _FRAGMENT:
-                self._assembly.interrupt(kind)
-            if kind == _COMMANDS:
-                self._settle(*record, seq, frame, proof, applied)
-            else:
-                self._apply_other(record, seq, frame, proof, applied)
-            seq += record[1]
+            return []
+        return records
 
-    def _apply_other(self, record: Record, seq: int, frame: Frame, proof: list[bytes], applied: list[Applied]) -> None:
+    def _apply_other(
+        self, record: Record, seq: int, frame: Frame, proof: list[bytes], applied: list[Applied]
+    ) -> bytes | memoryview | None:
+        """Apply a record that is not of COMMANDS. If it takes a request's place, what is to be settled there."""
         kind = record.kind
         if kind == _FRAGMENT:
-            command = self._assembly.add(record)
-            if command is not None:
-                self._settle(*record[:-1], command, seq, frame, proof, applied)
-        elif kind == _NOOP:
-            self._settle(*record, seq, frame, proof, applied)
-        elif kind == RecordKind.OPEN:
+            return self._assembly.add(record)
+        if kind == _NOOP:
+            return record.payload
+        if kind == RecordKind.OPEN:
             self._open(record, seq, frame, proof, applied)
         elif kind == RecordKind.CLOSE:
             closed = self.sessions.close(record.session)
@@ -248,42 +259,7 @@ class Engine:
                 )
         elif kind == RecordKind.GENESIS or kind == RecordKind.RECOVERY:
             self._found(record)
-
-    def _settle(  # noqa: PLR0913 - the record, where it stands, and where its effects go
-        self,
-        kind: int,
-        count: int,
-        number: int,
-        request: int,
-        lowest: int,
-        payload: bytes | memoryview,
-        seq: int,
-        frame: Frame,
-        proof: list[bytes],
-        applied: list[Applied],
-    ) -> None:
-        session = self.sessions.find(number, frame.time)
-        kept: Kept | None = None
-        executed = b""
-        expected = mark = 0
-        if session is None:
-            status = SESSION_EXPIRED
-        else:
-            mark = mark_of(kind, count, crc32(payload))
-            status, kept = self.sessions.judge(session, request, lowest, mark)
-            if kept is None and status == APPLIED:
-                executed = NOTHING if kind == _NOOP else self._executor.run(payload, count, seq)
-                if self.on_frame is not None and kind != _NOOP:
-                    self._executed += (OUTCOMES_HEAD.pack(seq, len(executed)), executed)
-                kept = _kept((request, count, seq, frame.epoch, mark, executed))
-                self.sessions.keep(session, kept)
-            expected = session.last + 1
-        proof.append(_RECORD.pack(status, len(executed), number, request))
-        proof.append(executed)
-        if number in self._watched:
-            where = (kept.count, kept.seq, kept.epoch) if kept is not None else (count, seq, frame.epoch)
-            outcomes, mark = (kept.outcomes, kept.mark) if kept is not None else (b"", mark)
-            applied.append(_applied(("result", number, request, *where, status, outcomes, b"", expected, mark)))
+        return None
 
     def _open(self, record: Record, seq: int, frame: Frame, proof: list[bytes], applied: list[Applied]) -> None:
         nonce = bytes(record.payload)
@@ -304,6 +280,13 @@ class Engine:
         if record.kind == RecordKind.RECOVERY:
             self.sessions.restore([])  # requests that clients saw applied may be lost: no number can go on from here
         self._executor.context.founded(self.cluster_uuid)
+
+
+def _result(session: Session | None, number: int, status: int, kept: Kept) -> Applied:
+    """What became of a request: `kept` is what is known of it, or of what stands in its place."""
+    request, count, seq, epoch, mark, outcomes = kept
+    expected = session.last + 1 if session is not None else 0
+    return _applied(("result", number, request, count, seq, epoch, status, outcomes, b"", expected, mark))
 
 
 def _range(arity: Arity) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, NamedTuple
 import msgpack
 
 from mcast.errors import DecodeError, Rejected
-from mcast.limits import OUTCOMES_BYTES_MAX, REJECTION_CHARS_MAX, TCP_MESSAGE_BYTES_MAX
+from mcast.limits import FRAME_BODY_BYTES_MAX, OUTCOMES_BYTES_MAX, REJECTION_CHARS_MAX, TCP_MESSAGE_BYTES_MAX
 from mcast.machine.canonical import canonical
 
 REJECTED: Final = 1
@@ -31,6 +31,9 @@ class Outcome(NamedTuple):
     error: str | None
 
 
+_HEADS_BYTES: Final = 11  # of the pair, the longest list and the longest map
+_FAILURE_BYTES: Final = 32  # at most, of a command that failed for being TOO_LARGE or UNPACKABLE
+assert _FAILURE_BYTES * FRAME_BODY_BYTES_MAX < OUTCOMES_BYTES_MAX < TCP_MESSAGE_BYTES_MAX, "any record's outcomes fit"
 _KINDS: Final[dict[int, Literal["rejected", "failed"]]] = {REJECTED: "rejected", FAILED: "failed"}
 _PACKER: Final = msgpack.Packer()
 NOTHING: Final[bytes] = _PACKER.pack([[], {}])
@@ -38,7 +41,10 @@ NOTHING: Final[bytes] = _PACKER.pack([[], {}])
 
 
 def encode_outcomes(values: list[Any], errors: Errors) -> bytes:
-    """Pack a record's outcomes. Values without a msgpack form, or beyond OUTCOMES_BYTES_MAX in all, become failures."""
+    """Pack a record's outcomes, in at most OUTCOMES_BYTES_MAX.
+
+    Values without a msgpack form, or with no room left, become failures; texts with no room left become TOO_LARGE.
+    """
     if not errors and values[-1] is None and values.count(None) == len(values):
         return _nothing_returned(len(values))
     try:
@@ -98,19 +104,22 @@ def decode_outcomes_untrusted(data: bytes | memoryview) -> list[Outcome]:
 
 
 def _fail_unfit(values: list[Any], errors: Errors) -> None:
-    total = 0
+    """First come, first served; but every command has at least room for its failure."""
+    room = OUTCOMES_BYTES_MAX - _HEADS_BYTES - _FAILURE_BYTES * len(values)
     for index, value in enumerate(values):
+        error = errors.get(index)
         try:
-            size = len(_PACKER.pack(value))
+            size = len(_PACKER.pack(value)) if error is None else len(_PACKER.pack({index: error}))
         except (TypeError, ValueError, OverflowError):
             values[index] = None
             errors[index] = [FAILED, UNPACKABLE]
             continue
-        if total + size > OUTCOMES_BYTES_MAX:
+        more = max(0, size - _FAILURE_BYTES)
+        if more <= room:
+            room -= more
+        else:
             values[index] = None
-            errors[index] = [FAILED, TOO_LARGE]
-            continue
-        total += size
+            errors[index] = [FAILED if error is None else error[0], TOO_LARGE]
 
 
 def _no_extension(code: int, _data: bytes) -> Any:

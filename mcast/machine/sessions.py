@@ -55,7 +55,6 @@ class Kept(NamedTuple):
     outcomes: bytes
 
 
-_FRESH: Final = (APPLIED, None)
 _REQUEST: Final = itemgetter(0)
 
 
@@ -118,23 +117,29 @@ class SessionTable:
             self._sessions.move_to_end(session)
         return found
 
-    def judge(self, session: Session, request: int, lowest: int, mark: int) -> tuple[int, Kept | None]:
-        """What a record is: (APPLIED, None) to execute now, (APPLIED, kept) for one already executed, or a refusal.
+    def judge(
+        self, number: int, time: int, request: int, lowest: int, mark: int
+    ) -> tuple[int, Session | None, Kept | None]:
+        """What a record of session `number` is; a known session is now the most recently active one.
 
+        (APPLIED, session, None) to execute now, (APPLIED, session, kept) for one already executed, or a refusal.
         REUSED comes with what is kept under its number. Outcomes below `lowest` are released first.
         """
+        session = self.find(number, time)
+        if session is None:
+            return SESSION_EXPIRED, None, None
         kept = session.kept
         if kept and kept[0].request + kept[0].count <= lowest:
             self._release(session, lowest)
         expected = session.last + 1
         if request == expected:
-            return _FRESH
+            return APPLIED, session, None
         if request > expected:
-            return (OUT_OF_ORDER if self._contiguous else APPLIED), None
+            return (OUT_OF_ORDER if self._contiguous else APPLIED), session, None
         at = bisect_left(kept, request, key=_REQUEST)
         if at == len(kept) or kept[at].request != request:
-            return OUTCOME_GONE, None
-        return (APPLIED if kept[at].mark == mark else REUSED), kept[at]
+            return OUTCOME_GONE, session, None
+        return (APPLIED if kept[at].mark == mark else REUSED), session, kept[at]
 
     def keep(self, session: Session, kept: Kept) -> None:
         """Store an executed record's outcome, dropping the oldest beyond the bounds."""

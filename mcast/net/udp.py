@@ -12,7 +12,7 @@ import ctypes
 import errno
 import socket
 import struct
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -84,7 +84,7 @@ class UdpLink:
         self._every = opened
         self._unicast = unicast
         self._hearing = (control, unicast, stream)
-        self._asked: Collection[socket.socket] = self._hearing
+        self._asked: tuple[socket.socket, ...] = self._hearing
         """Whom the next `receive` asks."""
         effective = min(sockets.grow_receive_buffer(sock, RECEIVE_BUFFER_BYTES) for sock in self._hearing)
         self._receive_window = effective // TRUESIZE_SHARE
@@ -120,7 +120,7 @@ class UdpLink:
         loop.add_reader(stream, self._heard, (stream,), readable)
         loop.add_reader(control, self._heard, (control, stream), readable)  # both, for the order: see `receive`
 
-    def _heard(self, ready: Collection[socket.socket], readable: Callable[[], None]) -> None:
+    def _heard(self, ready: tuple[socket.socket, ...], readable: Callable[[], None]) -> None:
         """Some sockets have something: only they are asked, for each that is empty costs a system call."""
         self._asked = ready
         readable()
@@ -187,6 +187,11 @@ class UdpLink:
         must not be judged before that frame, which the kernel queued first.
         """
         self._more = False
+        if len(self._asked) == 1:
+            heard: list[memoryview] = []
+            self._drain(self._asked[0], 0, _ARENA_ENDS[self._hearing.index(self._asked[0])], heard)
+            self.counters.datagrams_received += len(heard)
+            return heard
         control: list[memoryview] = []
         unicast: list[memoryview] = []
         stream: list[memoryview] = []

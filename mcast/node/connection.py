@@ -63,7 +63,7 @@ class Connection(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
     def send(self, messages: Sequence[bytes]) -> None:
-        """Write whole messages at once; a connection that leaves too much unread is dropped."""
+        """Write whole messages, or the parts of them, at once; a connection that leaves too much unread is dropped."""
         if self._transport is None or self._transport.is_closing() or not messages:
             return
         self._transport.write(messages[0] if len(messages) == 1 else b"".join(messages))
@@ -71,11 +71,17 @@ class Connection(asyncio.Protocol):
             self._owner.hostile("does not read")
             self._transport.abort()
 
-    def post(self, message: bytes) -> None:
-        """Send with whatever else this turn of the event loop posts, in one write."""
+    def post(self, *parts: bytes, alone: bool = False) -> None:
+        """Send messages, or parts that make up whole ones, with whatever else this turn posts, in one write.
+
+        `alone`: nothing else is expected in this turn, so if nothing waits already it is written at once.
+        """
         if not self._posted:
+            if alone:
+                self.send(parts)
+                return
             asyncio.get_running_loop().call_soon(self._flush)
-        self._posted.append(message)
+        self._posted += parts
 
     def _flush(self) -> None:
         posted, self._posted = self._posted, []
@@ -84,12 +90,12 @@ class Connection(asyncio.Protocol):
     def fail(self, error: DecodeError) -> None:
         """Say why, then close."""
         self._owner.hostile(error.reason)
-        if self._transport is not None:
-            self._transport.write(pack_message(StreamKind.ERROR, Failure(0, str(error)[:1_000])))
-            self._transport.close()
+        self.post(pack_message(StreamKind.ERROR, Failure(0, str(error)[:1_000])))
+        self.close()
 
     def close(self) -> None:
-        """Close once what was written has left."""
+        """Close once what was written or posted has left."""
+        self._flush()
         if self._transport is not None:
             self._transport.close()
 

@@ -1,28 +1,26 @@
 """Carries out the effects that must last: appends with group commit, truncations, the meta.
 
-Appends are written at once, by the event loop's thread. With `sync = "always"` one helper thread runs fdatasync; while
+Appends are written at once, by the event loop's thread. With `sync = "always"` a sync goes on in the background; while
 it does, further appends gather, and the next sync covers them all. Truncations and the meta are rare: the loop waits.
 """
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from queue import SimpleQueue
 from typing import Final, Protocol
 
 from mcast.errors import DiskFailed, DiskFull
+from mcast.node.syncing import SyncedStore, Syncer, open_syncer
 from mcast.protocol.effects import Meta
 from mcast.storage.journal import SyncMark
 from mcast.wire.frame import Frame
 
 UNWRITTEN_BYTES_MAX: Final = 64 << 20  # bytes kept for a full disk to take later; beyond, the node halts
-HELPER_STOP_S: Final = 10.0  # an fdatasync that outlasts this leaves its thread behind
 
 
-class DurableStore(Protocol):
+class DurableStore(SyncedStore, Protocol):
     """What is asked of a `storage.store.Store`."""
 
     def append(self, frames: Sequence[Frame]) -> None:
@@ -30,9 +28,6 @@ class DurableStore(Protocol):
 
     def sync_begin(self) -> SyncMark:
         """Note what a sync will cover."""
-
-    def sync_finish(self, mark: SyncMark) -> int:
-        """Sync it, in any thread."""
 
     def truncate(self, last: int) -> None:
         """Durably forget every event behind `last`."""
@@ -47,13 +42,13 @@ class DurableStore(Protocol):
 class GroupCommit:
     """Answers each ticket once its effect is durable: `take_completed`, in the order of the effects.
 
-    `wake` is called, in the helper thread, when a sync has ended; the owner then calls `take_completed` in its own.
+    When a sync has ended, the descriptor `fileno` is readable. If there is none, `wake` is called, in another thread.
+    The owner then calls `take_completed` in its own.
     All methods may raise DiskFailed: nothing is durable from then on, and the owner must stop.
     """
 
     def __init__(self, store: DurableStore, *, always: bool, wake: Callable[[], None]) -> None:
         self._store = store
-        self._wake = wake
         self._completed: list[int] = []
         self._written: list[int] = []
         """Tickets of appends that no sync covers yet."""
@@ -67,16 +62,12 @@ class GroupCommit:
         """Truncations that a full disk refused: their tickets, and the least event they cut behind."""
         self._unclear = False
         """Whether a full disk refused to note that the log is known whole."""
-        self._idle = threading.Event()
-        self._idle.set()
-        self._failure: BaseException | None = None
-        self._marks: SimpleQueue[SyncMark | None] | None = None
-        self._helper: threading.Thread | None = None
+        self._syncer: Syncer | None = open_syncer(store, wake) if always else None
         self.syncs = 0
-        if always:
-            self._marks = SimpleQueue()
-            self._helper = threading.Thread(target=self._run, args=(self._marks,), name="mcast-fdatasync", daemon=True)
-            self._helper.start()
+
+    def fileno(self) -> int | None:
+        """Readable when a sync has ended; None if that is told in another way, or not at all."""
+        return None if self._syncer is None else self._syncer.fileno()
 
     @property
     def full(self) -> bool:
@@ -93,7 +84,7 @@ class GroupCommit:
         except DiskFull:
             self._keep_unwritten(ticket, frames)
         else:
-            if self._marks is None and frames[0].epoch == 0:
+            if self._syncer is None and frames[0].epoch == 0:
                 self._store.sync_finish(self._store.sync_begin())  # who loses GENESIS but not its promise never founds
             self._written.append(ticket)
 
@@ -164,36 +155,34 @@ class GroupCommit:
 
     def take_completed(self) -> list[int]:
         """Tickets whose effects are durable, since the last call; sets the next sync going."""
-        self._check()
-        if self._marks is None:
+        if self._syncer is None:
             self._completed += self._written
             self._written = []
-        elif self._idle.is_set():
+        elif self._syncer.idle():
             self._collect()
             if self._written:
                 self._syncing, self._written = self._written, []
-                self._idle.clear()
-                self._marks.put(self._store.sync_begin())
+                if not self._syncer.begin(self._store.sync_begin()):
+                    self._collect()
         completed, self._completed = self._completed, []
         return completed
 
     def close(self) -> None:
-        """End the helper thread; what was written is not made durable by this."""
-        if self._marks is not None and self._helper is not None:
-            self._marks.put(None)
-            self._helper.join(HELPER_STOP_S)
+        """Let go of the disk; what was written is not made durable by this."""
+        if self._syncer is not None:
+            self._syncer.close()
 
     def _settle(self) -> None:
         """Make durable what was written so far."""
         self._wait()
-        if self._marks is not None and self._written:
+        if self._syncer is not None and self._written:
             self._store.sync_finish(self._store.sync_begin())
         self._completed += self._written
         self._written = []
 
     def _wait(self) -> None:
-        self._idle.wait()
-        self._check()
+        if self._syncer is not None:
+            self._syncer.wait()
         self._collect()
 
     def _collect(self) -> None:
@@ -201,10 +190,6 @@ class GroupCommit:
             self._completed += self._syncing
             self._syncing = []
             self.syncs += 1
-
-    def _check(self) -> None:
-        if self._failure is not None:
-            raise self._failure
 
     def _keep_unwritten(self, ticket: int, frames: Sequence[Frame]) -> None:
         self._unwritten.append((ticket, frames))
@@ -214,15 +199,6 @@ class GroupCommit:
                 f"the disk has been full for {self._unwritten_bytes} bytes of events",
                 "free some space, then start the node again",
             )
-
-    def _run(self, marks: SimpleQueue[SyncMark | None]) -> None:
-        while (mark := marks.get()) is not None:
-            try:
-                self._store.sync_finish(mark)
-            except BaseException as error:  # whatever it is, the loop's thread must hear of it
-                self._failure = error
-            self._idle.set()
-            self._wake()
 
 
 def _size(frames: Sequence[Frame]) -> int:

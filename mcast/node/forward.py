@@ -20,14 +20,13 @@ from mcast.config import NodeConfig
 from mcast.errors import DecodeError
 from mcast.protocol.effects import EpochChanged, Notice, Ruling, SteppedDown
 from mcast.wire.envelope import name_hash
-from mcast.wire.stream import ForwardRefused, StreamKind, decode_stream_untrusted, pack_raw
+from mcast.wire.groups import Group, pack_run
+from mcast.wire.stream import ForwardRefused, StreamKind, decode_stream_untrusted
 
 if TYPE_CHECKING:
     from mcast.node.shell import Shell
 
 RETRY_S: Final = (0.01, 0.2)  # first and longest pause before a failed forward is tried again; doubles
-
-Group = tuple[bytes, ...]
 
 
 class Forwarder:
@@ -69,7 +68,7 @@ class Forwarder:
         elif self._retry is None:
             sequencer = shell.replica.sequencer
             if self._link is not None and self._target == sequencer:
-                self._link.write([pack_raw(StreamKind.FORWARD, b"".join(group)) for group in groups])
+                self._link.write(pack_run(StreamKind.FORWARD, [b"".join(group) for group in groups]))
             else:
                 self._open(sequencer)
 

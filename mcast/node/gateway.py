@@ -24,7 +24,7 @@ from mcast.limits import (
 )
 from mcast.node.catchup import Fetcher, FetchServer
 from mcast.node.connection import Connection
-from mcast.node.forward import Forwarder, Group
+from mcast.node.forward import Forwarder
 from mcast.node.handover import Handovers
 from mcast.node.listener import listen, open_listener, room_for_connections
 from mcast.node.queries import Queries
@@ -32,6 +32,8 @@ from mcast.node.submissions import Submissions
 from mcast.node.subscriptions import Subscriptions
 from mcast.protocol.effects import Notice, ReadReady
 from mcast.wire.envelope import name_hash
+from mcast.wire.groups import Group, decode_groups_untrusted
+from mcast.wire.records import RECORD_HEADER_BYTES
 from mcast.wire.stream import (
     UNFOUNDED,
     VERSION,
@@ -220,6 +222,7 @@ class Gateway:
         assert connection.hello is not None
         peer = connection.hello.role == "peer"
         commands = StreamKind.FORWARD if peer else StreamKind.SUBMIT
+        payload_max = self._shell.record_max - RECORD_HEADER_BYTES
         groups: list[Group] = []
         queries: list[bytes] = []
         try:
@@ -227,10 +230,10 @@ class Gateway:
                 if kind == StreamKind.QUERY:
                     queries.append(payload)
                 elif kind == commands:
-                    group, first = self._submissions.decode_untrusted(payload)
-                    groups.append(group)
+                    submitted = decode_groups_untrusted(payload, payload_max)
                     if not peer:
-                        self._submissions.keep(connection, first, group)
+                        self._submissions.keep(connection, submitted)
+                    groups += [one.group for one in submitted]
                 elif kind in self._handlers:
                     self._handlers[kind](connection, decode_stream_untrusted(kind, payload))
                 elif kind == StreamKind.FETCH and peer:
@@ -285,7 +288,7 @@ class Gateway:
 
     def _send_away(self, connection: Connection) -> None:
         reason = f"{self._shell.node_id} has halted: {self._shell.halted}"
-        connection.send([pack_message(StreamKind.ERROR, Failure(0, reason[:1_000]))])
+        connection.post(pack_message(StreamKind.ERROR, Failure(0, reason[:1_000])))
         connection.close()
 
     def _halted(self) -> None:
@@ -327,6 +330,8 @@ class Gateway:
         status = {**self._shell.status(), "queries": self._queries.answered}
         status["refused_connections"] = dict(self._hostile)
         status["clients"], status["clients_max"] = len(self._clients), self.clients_max
+        status["subscribers"], status["subscribers_behind"] = len(self._subscriptions), self._subscriptions.behind
+        status["reused_requests"] = self._submissions.reused
         catching_up = self._fetcher.progress()
         if catching_up is not None:
             status["catch_up"] = catching_up

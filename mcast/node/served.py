@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from mcast.node.connection import Connection
-from mcast.node.forward import Group
+from mcast.wire.groups import Group
 
 RESEND_S: Final = 0.2  # the same missing request is not answered by another resend sooner than this
-
-
-class Unanswered(NamedTuple):
-    """One group on its way, and its bytes."""
-
-    group: Group
-    size: int
 
 
 class Served:
@@ -25,7 +18,7 @@ class Served:
     def __init__(self, session: int, connection: Connection) -> None:
         self.session = session
         self.connection = connection
-        self.unanswered: dict[int, Unanswered] = {}
+        self.unanswered: dict[int, Group] = {}
         self.missing = 0
         self.missing_s = 0.0
 
@@ -42,43 +35,40 @@ class ServedSessions:
 
     def __init__(self) -> None:
         self.sessions: dict[int, Served] = {}
-        self.opening: dict[bytes, tuple[Connection, Unanswered]] = {}
+        self.opening: dict[bytes, tuple[Connection, Group]] = {}
         self.size = 0
 
     def keep(self, served: Served, request: int, group: Group) -> None:
         """Remember a group until it is answered. The same request again replaces the older group."""
-        size = sum(map(len, group))
-        self.forget(served, request)
-        served.unanswered[request] = Unanswered(group, size)
-        served.connection.unanswered_bytes += size
-        self.size += size
+        if request in served.unanswered:
+            self.forget(served, request)
+        served.unanswered[request] = group
+        self._count(served.connection, _size(group))
 
     def keep_open(self, connection: Connection, nonce: bytes, group: Group) -> None:
         """Remember an OPEN until it is answered."""
         self.forget_open(nonce)
-        size = sum(map(len, group))
-        self.opening[nonce] = connection, Unanswered(group, size)
+        self.opening[nonce] = connection, group
         connection.nonces.add(nonce)
-        connection.unanswered_bytes += size
-        self.size += size
+        self._count(connection, _size(group))
 
-    def forget(self, served: Served, request: int) -> bool:
-        """The request was answered; whether it was waited for."""
-        unanswered = served.unanswered.pop(request, None)
-        if unanswered is None:
-            return False
-        served.connection.unanswered_bytes -= unanswered.size
-        self.size -= unanswered.size
-        return True
+    def forget(self, served: Served, request: int) -> None:
+        """The request was answered, or is not waited for any more."""
+        group = served.unanswered.pop(request, None)
+        if group is not None:
+            self._count(served.connection, -_size(group))
 
     def forget_open(self, nonce: bytes) -> Connection | None:
         """The OPEN was answered; who waited for it."""
-        connection, unanswered = self.opening.pop(nonce, (None, None))
-        if connection is not None and unanswered is not None:
+        connection, group = self.opening.pop(nonce, (None, ()))
+        if connection is not None:
             connection.nonces.discard(nonce)
-            connection.unanswered_bytes -= unanswered.size
-            self.size -= unanswered.size
+            self._count(connection, -_size(group))
         return connection
+
+    def _count(self, connection: Connection, size: int) -> None:
+        connection.unanswered_bytes += size
+        self.size += size
 
     def bind(self, session: int, connection: Connection) -> Served:
         """The session is served on this connection from now on; a client that moved is not answered on its old one."""
@@ -101,5 +91,9 @@ class ServedSessions:
 
     def groups(self) -> list[Group]:
         """Every unanswered group, each session's in order."""
-        opening = [unanswered.group for _, unanswered in self.opening.values()]
-        return opening + [one.group for served in self.sessions.values() for one in served.unanswered.values()]
+        opening = [group for _, group in self.opening.values()]
+        return opening + [group for served in self.sessions.values() for group in served.unanswered.values()]
+
+
+def _size(group: Group) -> int:
+    return len(group[0]) if len(group) == 1 else sum(map(len, group))

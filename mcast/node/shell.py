@@ -51,10 +51,12 @@ from mcast.seal.incarnations import Arrival
 from mcast.storage.files import Files
 from mcast.storage.store import Store
 from mcast.wire.frame import Frame
+from mcast.wire.messages import Commit
 
 TIMER_DRAINS_MAX: Final = 8  # bursts received before an overdue timer is judged all the same
 DISK_RETRY_S: Final = 0.5  # between attempts to write what a full disk refused
 AT_ONCE_APART_S: Final = 0.0001  # between submits that do not wait for others of their turn of the loop
+ANSWER_FIRST_BYTES: Final = 16 << 10  # of committed frames: so many are applied in less than a millisecond
 TIMER_GRAIN_S: Final = 0.001  # what asyncio rounds a wait up to
 STOP_DRAIN_S: Final = 2.0  # for committed events to be applied when stopping
 
@@ -111,6 +113,8 @@ class Shell:
         self._settles = False
         """Whether this is inside `_settle`: what is submitted there waits for its end."""
         self._at_once_s = 0.0
+        self._commit: Commit | None = None
+        """What the others are to be told before `_settle` ends."""
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = float("inf")
         self._drains = 0
@@ -121,7 +125,7 @@ class Shell:
         self._carry_out: dict[type[Effect], Callable[[Any], None]] = {
             Stream: lambda effect: self.transport.stream(effect.frames),
             Repair: lambda effect: self.transport.repair(effect.to, effect.frames),
-            Multicast: lambda effect: self.transport.multicast(effect.message),
+            Multicast: self._multicast,
             Send: lambda effect: self.transport.send(effect.to, effect.message),
             Append: lambda effect: self._disk.append(effect.ticket, effect.frames),
             Truncate: lambda effect: self._disk.truncate(effect.ticket, effect.last),
@@ -184,6 +188,8 @@ class Shell:
         """Take part from now on."""
         always = self.config.sync == "always"
         self._disk = GroupCommit(self.store, always=always, wake=self._wake)
+        if (ended := self._disk.fileno()) is not None:
+            self._loop.add_reader(ended, self._synced)
         self.joined = True
         self.transport.link.attach(self._loop, self._readable)
         self._schedule()
@@ -389,7 +395,7 @@ class Shell:
             self._settle()
 
     def _wake(self) -> None:
-        """A sync has ended; called in the helper thread."""
+        """A sync has ended; called in another thread."""
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(self._synced)
 
@@ -426,9 +432,25 @@ class Shell:
         notices = replica.take_notices()
         if notices:
             self._tell(notices)
+        if self._queue.bytes > ANSWER_FIRST_BYTES:
+            self._tell_commit()
         self._queue.run()
+        if self._commit is not None:
+            self._tell_commit()
         self._settles = False
         self._arm()
+
+    def _multicast(self, effect: Multicast) -> None:
+        if type(effect.message) is Commit:
+            self._commit = effect.message  # a later one says all that an earlier one did
+        else:
+            self.transport.multicast(effect.message)
+
+    def _tell_commit(self) -> None:
+        """The others hear what is committed: at once, but where little is to be applied, after the client's answer."""
+        commit, self._commit = self._commit, None
+        if commit is not None:
+            self.transport.multicast(commit)
 
     def _tell(self, notices: Sequence[Notice]) -> None:
         for notice in notices:
@@ -493,4 +515,6 @@ class Shell:
                 handle.cancel()
         self._timer = self._settling = None
         self._queue.stop()
+        if self.joined and (ended := self._disk.fileno()) is not None:
+            self._loop.remove_reader(ended)
         self.transport.link.close()

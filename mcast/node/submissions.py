@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
 from mcast.errors import DecodeError
 from mcast.limits import CONNECTION_SESSIONS_MAX
 from mcast.machine.sessions import mark_of
 from mcast.node.connection import Connection
-from mcast.node.forward import Group
 from mcast.node.served import Served, ServedSessions
-from mcast.wire.records import FRAGMENT_HEADER_BYTES, RECORD_HEADER_BYTES, Record, RecordKind
-from mcast.wire.stream import Opened, Result, Status, StreamKind, decode_group_untrusted, pack_message
+from mcast.wire.groups import Group, Submitted, encode_result, pack_run
+from mcast.wire.records import FRAGMENT_HEADER_BYTES, RECORD_HEADER_BYTES, RecordKind
+from mcast.wire.stream import Opened, Status, StreamKind, pack_message
 
 if TYPE_CHECKING:
     from mcast.machine.engine import Applied
     from mcast.node.shell import Shell
+
+_APPLIED: Final = int(Status.APPLIED)
+_REUSED: Final = int(Status.REUSED)
 
 
 class Submissions:
@@ -32,6 +35,8 @@ class Submissions:
         self._shell = shell
         self._send = send
         self._served = ServedSessions()
+        self.reused = 0
+        """Records refused because their request number had been used for something else."""
 
     @property
     def size(self) -> int:
@@ -43,38 +48,39 @@ class Submissions:
         """Sessions connected here."""
         return len(self._served.sessions)
 
-    def decode_untrusted(self, payload: bytes) -> tuple[Group, Record]:
-        """A SUBMIT's or FORWARD's group, and its first record's header. Raises DecodeError."""
-        records = decode_group_untrusted(payload, self._shell.record_max - RECORD_HEADER_BYTES)
-        if len(records) == 1:
-            return (payload,), records[0]
-        at, group = 0, []
-        for record in records:
-            end = at + RECORD_HEADER_BYTES + len(record.payload)
-            group.append(payload[at:end])
-            at = end
-        return tuple(group), records[0]
+    def keep(self, connection: Connection, submitted: Sequence[Submitted]) -> None:
+        """Remember a client's groups until they come back applied. A CLOSE is not waited for.
 
-    def keep(self, connection: Connection, first: Record, group: Group) -> None:
-        """Remember a client's group until it comes back applied. A CLOSE is not waited for."""
-        if first.kind == RecordKind.CLOSE:
-            self._release(connection, first.session)
+        Raises:
+            DecodeError: more sessions than one connection may have.
+        """
+        served: Served | None = None
+        for kind, session, request, group in submitted:
+            if kind == RecordKind.OPEN or kind == RecordKind.CLOSE:
+                self._keep_other(connection, kind, session, group)
+                served = None
+                continue
+            if served is None or served.session != session:
+                if session not in connection.sessions:
+                    self._check_room(connection)
+                served = self._served.bind(session, connection)
+                self._shell.engine.watch(session)
+            self._served.keep(served, request, group)
+
+    def _keep_other(self, connection: Connection, kind: int, session: int, group: Group) -> None:
+        if kind == RecordKind.CLOSE:
+            self._release(connection, session)
             return
-        if len(connection.sessions) + len(connection.nonces) >= CONNECTION_SESSIONS_MAX:
-            self._check_known(connection, first)
-        if first.kind == RecordKind.OPEN:
-            nonce = bytes(first.payload)
-            self._shell.engine.watch_nonce(nonce)
-            self._served.keep_open(connection, nonce, group)
-        else:
-            served = self._served.bind(first.session, connection)
-            self._shell.engine.watch(first.session)
-            self._served.keep(served, first.request, group)
+        nonce = group[0][RECORD_HEADER_BYTES:]
+        if nonce not in connection.nonces:
+            self._check_room(connection)
+        self._shell.engine.watch_nonce(nonce)
+        self._served.keep_open(connection, nonce, group)
 
-    def _check_known(self, connection: Connection, first: Record) -> None:
-        """Raise DecodeError for one session more: whoever opens so many would fill the cluster's table."""
-        opens = first.kind == RecordKind.OPEN
-        if not (bytes(first.payload) in connection.nonces if opens else first.session in connection.sessions):
+    @staticmethod
+    def _check_room(connection: Connection) -> None:
+        """Raise DecodeError where a session more is too many: whoever opens so many would fill the cluster's table."""
+        if len(connection.sessions) + len(connection.nonces) >= CONNECTION_SESSIONS_MAX:
             raise DecodeError("too many sessions", f"one connection serves {CONNECTION_SESSIONS_MAX}")
 
     def _release(self, connection: Connection, session: int) -> None:
@@ -96,18 +102,21 @@ class Submissions:
             self._shell.engine.unwatch_nonce(nonce)
 
     def applied(self, applied: Sequence[Applied]) -> None:
-        """Tell clients what became of their records: one write a connection."""
+        """Tell clients what became of their records, with one write a connection and turn of the event loop."""
         answers: dict[Connection, list[bytes]] = {}
         for one in applied:
             if one.kind == "opened":
                 connection = self._opened(one)
-                message = pack_message(StreamKind.OPENED, Opened(one.nonce, one.session, one.epoch))
-            else:
-                connection, message = self._result(one)
-            if connection is not None:
-                answers.setdefault(connection, []).append(message)
-        for connection, messages in answers.items():
-            connection.send(messages)
+                if connection is not None:
+                    opened = Opened(one.nonce, one.session, one.epoch)
+                    connection.post(pack_message(StreamKind.OPENED, opened))
+                continue
+            served = self._served.sessions.get(one.session)
+            result = None if served is None else self._result(served, one)
+            if served is not None and result is not None:
+                answers.setdefault(served.connection, []).append(result)
+        for connection, results in answers.items():
+            connection.post(*pack_run(StreamKind.RESULT, results), alone=len(applied) == 1)
 
     def _opened(self, opened: Applied) -> Connection | None:
         connection = self._served.forget_open(opened.nonce)
@@ -117,44 +126,45 @@ class Submissions:
             self._shell.engine.watch(opened.session)
         return connection
 
-    def _result(self, one: Applied) -> tuple[Connection | None, bytes]:
-        served = self._served.sessions.get(one.session)
-        if served is None:
-            return None, b""
-        if one.status == Status.OUT_OF_ORDER:
-            loop = asyncio.get_running_loop()
-            if one.request not in served.unanswered or not served.report_missing(one.expected, loop.time()):
-                return None, b""
-            if one.expected in served.unanswered:
-                loop.call_soon(self._resend_from, served, one.expected)  # not from within the shell's apply
-                return None, b""
-            return self._answer(served, one, one.status, one.expected)
-        kept = served.unanswered.get(one.request)
-        if kept is None:
-            return None, b""
-        self._served.forget(served, one.request)
-        status = one.status
-        if status == Status.APPLIED and one.mark != _mark(kept.group):
-            status = Status.REUSED  # what took effect under this number came another way, and is not what waits here
-        elif status == Status.EXPIRED and not served.unanswered:
-            self._release(served.connection, one.session)
-        return self._answer(served, one, status, one.seq)
+    def _result(self, served: Served, one: Applied) -> bytes | None:
+        """What to tell the client; None if it does not wait for that, or is not to hear it now."""
+        request, status, seq = one.request, one.status, one.seq
+        group = served.unanswered.get(request)
+        if group is None:
+            return None
+        if status == Status.OUT_OF_ORDER:
+            if not self._tell_missing(served, one.expected):
+                return None
+            seq = one.expected
+        else:
+            self._served.forget(served, request)
+            if status == _APPLIED and one.mark != _mark(group):
+                status = _REUSED  # what took effect under this number came another way, and is not what waits here
+            elif status == Status.EXPIRED and not served.unanswered:
+                self._release(served.connection, one.session)
+            self.reused += status == _REUSED
+        return encode_result(one.session, request, one.count, seq, one.epoch, status, one.outcomes)
+
+    def _tell_missing(self, served: Served, expected: int) -> bool:
+        """Replicas lack request `expected`: whether the client has to send it. What is here is sent again from here."""
+        loop = asyncio.get_running_loop()
+        if not served.report_missing(expected, loop.time()):
+            return False
+        if expected in served.unanswered:
+            loop.call_soon(self._resend_from, served, expected)  # not from within the shell's apply
+            return False
+        return True
 
     def _resend_from(self, served: Served, expected: int) -> None:
         """Send again what is unanswered by now, in order: also what came since the hole was seen."""
-        self._send([kept.group for request, kept in served.unanswered.items() if request >= expected])
-
-    @staticmethod
-    def _answer(served: Served, one: Applied, status: int, seq: int) -> tuple[Connection, bytes]:
-        result = Result(one.session, one.request, one.count, seq, one.epoch, status, one.outcomes)
-        return served.connection, pack_message(StreamKind.RESULT, result)
+        self._send([group for request, group in served.unanswered.items() if request >= expected])
 
 
 def _mark(group: Group) -> int:
     """The mark of a group's record, or of the command that its fragments make up."""
+    first = group[0]
+    payload_at = RECORD_HEADER_BYTES + (FRAGMENT_HEADER_BYTES if first[0] == RecordKind.FRAGMENT else 0)
     checksum = 0
-    kind, count = group[0][0], int.from_bytes(group[0][4:8], "big")
-    payload_at = RECORD_HEADER_BYTES + (FRAGMENT_HEADER_BYTES if kind == RecordKind.FRAGMENT else 0)
     for record in group:
         checksum = crc32(memoryview(record)[payload_at:], checksum)
-    return mark_of(kind, count, checksum)
+    return mark_of(first[0], int.from_bytes(first[4:8], "big"), checksum)

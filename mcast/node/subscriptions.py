@@ -47,6 +47,11 @@ class Subscriptions:
     def __len__(self) -> int:
         return len(self._subscribers)
 
+    @property
+    def behind(self) -> int:
+        """How many do not read what was sent: they are sent nothing more until they do."""
+        return sum(connection.congested for connection in self._subscribers)
+
     def subscribe(self, connection: Connection, message: Subscribe) -> None:
         """Begin to send events. Raises DecodeError for a second SUBSCRIBE on one connection."""
         if connection in self._subscribers:

@@ -18,8 +18,9 @@ from mcast.errors import Error
 from mcast.machine.engine import Applied
 from mcast.scenario.workload import Command, Meter
 from mcast.sim.node import SimNode, World
+from mcast.wire.groups import Group, Result, decode_groups_untrusted
 from mcast.wire.records import NONCE_BYTES, RECORD_HEADER_BYTES, RecordKind
-from mcast.wire.stream import HEAD_BYTES, Opened, Result, decode_group_untrusted
+from mcast.wire.stream import Opened
 
 LINK_S: Final = 0.000_3  # one way between a client and its gateway
 WATCH_S: Final = 0.010  # between two looks at whether there is another ruler
@@ -96,26 +97,21 @@ class ScenarioClient:
         if node.index == self._gateway:
             self._world.loop.after(LINK_S, self._hear, results)
 
-    def _send(self, messages: Sequence[bytes]) -> None:
-        if messages:
+    def _send(self, groups: Sequence[bytes]) -> None:
+        if groups:
             node = self._world.nodes[self._gateway]
-            groups = [self._group(message[HEAD_BYTES:], node) for message in messages]
-            self._world.loop.after(LINK_S, self._arrive, node, node.life, groups)
+            decoded = [self._group(group, node) for group in groups]
+            self._world.loop.after(LINK_S, self._arrive, node, node.life, decoded)
 
-    def _group(self, payload: bytes, node: SimNode) -> tuple[bytes, ...]:
-        records = decode_group_untrusted(payload, self._record_max - RECORD_HEADER_BYTES)
-        if node.up and records[0].kind == RecordKind.OPEN:
-            node.engine.watch_nonce(bytes(records[0].payload))
+    def _group(self, records: bytes, node: SimNode) -> Group:
+        (submitted,) = decode_groups_untrusted(records, self._record_max - RECORD_HEADER_BYTES)
+        if node.up and submitted.kind == RecordKind.OPEN:
+            node.engine.watch_nonce(submitted.group[0][RECORD_HEADER_BYTES:])
         elif node.up:
-            node.engine.watch(records[0].session)
-        at, group = 0, []
-        for record in records:
-            end = at + RECORD_HEADER_BYTES + len(record.payload)
-            group.append(payload[at:end])
-            at = end
-        return tuple(group)
+            node.engine.watch(submitted.session)
+        return submitted.group
 
-    def _arrive(self, node: SimNode, life: int, groups: list[tuple[bytes, ...]]) -> None:
+    def _arrive(self, node: SimNode, life: int, groups: list[Group]) -> None:
         if not node.up or node.life != life or node.paused:
             return
         if node.replica.ruling:

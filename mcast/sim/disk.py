@@ -186,6 +186,10 @@ class SimFiles:
         self.syncs += 1
         inode.undo.clear()
 
+    def background_sync(self) -> None:
+        """See Files.background_sync."""
+        return
+
     def fsync_dir(self, path: str) -> None:
         """See Files.fsync_dir."""
         self._change("fsync_dir")

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Sequence
 from typing import Final, Protocol
 
+from mcast.storage.kernelsync import KernelSync, open_kernel_sync
+
 IOV_MAX: Final = 1_024  # buffers of one pwritev; Linux and macOS both stop there
 
 
@@ -45,6 +47,10 @@ class Files(Protocol):
 
     def fdatasync(self, fd: int) -> None:
         """Make content and size durable."""
+        ...
+
+    def background_sync(self) -> KernelSync | None:
+        """What makes content and size durable while the caller goes on; None where there is only `fdatasync`."""
         ...
 
     def fsync_dir(self, path: str) -> None:
@@ -117,6 +123,10 @@ class RealFiles:
             fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
         else:
             os.fdatasync(fd)
+
+    def background_sync(self) -> KernelSync | None:
+        """See Files.background_sync."""
+        return open_kernel_sync()
 
     def fsync_dir(self, path: str) -> None:
         """See Files.fsync_dir."""

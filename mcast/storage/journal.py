@@ -6,7 +6,7 @@ appending goes on; anyone may read. A truncation must have returned before a lat
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from mcast.errors import CorruptionError, DiskFailed, DiskFull, EnvironmentProblem, Gone
@@ -16,7 +16,7 @@ from mcast.storage.recovery import FOUNDING_KINDS, UUID_UNKNOWN, Recovery, begun
 from mcast.storage.segment import ENTRY_EXTRA_BYTES, SEGMENT_BYTES, SEGMENT_BYTES_MIN, SegmentHeader, encode_entries
 from mcast.storage.segments import BURST_BYTES, FULL, Segment, Segments, create_segment, remove_segments
 from mcast.storage.verdict import Verdict
-from mcast.wire.frame import CHAIN_ZERO, Frame
+from mcast.wire.frame import CHAIN_ZERO, FRAME_HEADER_BYTES, Frame
 
 _FOUNDING_MIN: Final = int(min(FOUNDING_KINDS))  # most frames' first record is of a lower kind
 
@@ -180,6 +180,22 @@ class Journal:
             self._segments.sync(mark.segments, mark.names)
         except OSError as error:
             raise self._fail(error) from error
+        return self._synced(mark)
+
+    def sync_steps(self, mark: SyncMark) -> Generator[int, None, None]:
+        """`sync_finish`, each fdatasync left to the caller: of the descriptor given, before it asks for the next.
+
+        An OSError that one fails with is to be thrown in here. Raises as `sync_finish`.
+        """
+        if self._failure is not None:
+            raise self._failure
+        try:
+            yield from self._segments.sync_steps(mark.segments, mark.names)
+        except OSError as error:
+            raise self._fail(error) from error
+        self._synced(mark)
+
+    def _synced(self, mark: SyncMark) -> int:
         if mark.generation == self._generation:
             self._synced_seq = max(self._synced_seq, mark.seq)
         return self._synced_seq
@@ -230,15 +246,17 @@ class Journal:
         size, last_seq = 0, self._last_seq
         while first <= last_seq:
             for frame in self._segments.read_around(first, min(max_bytes - size, BURST_BYTES)):
-                if frame.last < first:
+                _, begin, count, _, _, _, body, _ = frame
+                behind = begin + count
+                if behind <= first:
                     continue
-                if frame.first > last_seq:
+                if begin > last_seq:
                     return frames
-                size += frame.size
-                if frames and size > max_bytes:
+                size += FRAME_HEADER_BYTES + len(body)
+                if size > max_bytes and frames:
                     return frames
                 frames.append(frame)
-                first = frame.last + 1
+                first = behind
         return frames
 
     def frames_from(self, first: int) -> Iterator[list[Frame]]:

@@ -29,9 +29,10 @@ from mcast.storage.segment import (
     entry_synced,
     segment_name,
     segment_number,
+    sound_entry,
 )
 from mcast.storage.verdict import RECOVERY_TABLE, Fault, Verdict
-from mcast.wire.frame import CHAIN_ZERO, Frame, decode_frame_untrusted, follows
+from mcast.wire.frame import CHAIN_ZERO, FRAME_HEADER_BYTES, Frame, decode_frame_untrusted
 from mcast.wire.messages import Reign, decode_genesis_untrusted, decode_recovery_untrusted
 from mcast.wire.records import RecordKind, decode_records_untrusted
 
@@ -238,7 +239,7 @@ class _Scan:
             at, enough = 0, len(data) if whole else len(data) - ENTRY_BYTES_MAX
             fault = None
             while at <= enough and fault is None:
-                taken = self._check_entry(data, at, segment.header.seed)
+                taken = self._check_entry(data, at, segment.seed)
                 if isinstance(taken, Fault):
                     fault = taken
                 else:
@@ -250,7 +251,17 @@ class _Scan:
                 return self._classify(fd, segment, size, fault, final=final)
 
     def _check_entry(self, data: bytes, at: int, seed: int) -> Frame | Fault:
-        """The entry at offset `at`, if it continues the log."""
+        """The entry at offset `at`, if it continues the log; else what is wrong with it."""
+        sound = sound_entry(data, at, seed, self._last_seq, self._epoch, self._chain)
+        if sound is None:
+            return self._find_fault(data, at, seed)
+        frame, synced = sound
+        if synced > self._synced:
+            self._synced = synced
+        return frame
+
+    def _find_fault(self, data: bytes, at: int, seed: int) -> Fault:
+        """What is wrong with the entry at offset `at`, which does not continue the log."""
         head = data[at : at + ENTRY_HEAD_BYTES]
         if not head or head.count(0) == len(head):
             return Fault.ZERO_TAIL
@@ -271,12 +282,7 @@ class _Scan:
             return Fault.CHAIN
         if frame.first != self._last_seq + 1:
             return Fault.DUPLICATE if frame.first <= self._last_seq else Fault.GAP
-        if frame.epoch < self._epoch:
-            return Fault.EPOCH_BACK
-        if synced >= frame.first or not follows(frame, self._chain):
-            return Fault.CHAIN
-        self._synced = max(self._synced, synced)
-        return frame
+        return Fault.EPOCH_BACK if frame.epoch < self._epoch else Fault.CHAIN
 
     def _take(self, frame: Frame) -> None:
         """The log now ends with this frame."""
@@ -287,11 +293,15 @@ class _Scan:
             self._uuid = uuid
             self._foundings.append((frame.first, uuid))
         self._last_seq, self._chain = frame.last, frame.chain
+        self._frames.append(frame)
+        self._frames_bytes += FRAME_HEADER_BYTES + len(frame.body)
+        if self._frames_bytes > self._cache_bytes:
+            self._forget_frames(frame.commit if self._keep_behind is None else self._keep_behind)
+
+    def _forget_frames(self, behind: int) -> None:
+        """Drop the oldest frames up to event `behind` until the rest fits."""
         frames = self._frames
-        frames.append(frame)
-        self._frames_bytes += frame.size
-        keep_behind = frame.commit if self._keep_behind is None else self._keep_behind
-        while self._frames_bytes > self._cache_bytes and frames and frames[0].last <= keep_behind:
+        while self._frames_bytes > self._cache_bytes and frames and frames[0].last <= behind:
             oldest = frames.popleft()
             self._frames_bytes -= oldest.size
             self._base = (oldest.last, oldest.chain)

@@ -36,8 +36,8 @@ from hashlib import blake2b
 from typing import Final, NamedTuple
 
 from mcast.errors import DecodeError
-from mcast.limits import FRAME_BODY_BYTES_MAX
-from mcast.wire.frame import FRAME_HEADER_BYTES, Frame
+from mcast.limits import EPOCH_MAX, FRAME_BODY_BYTES_MAX, SEQ_MAX
+from mcast.wire.frame import FRAME_HEADER_BYTES, TIME_MAX_NS, Frame, chain_after
 
 SEGMENT_BYTES: Final = 64 << 20  # bytes preallocated; a roll a second at the highest rates, not a file too many
 HEADER_BYTES: Final = 512  # one sector, so that no entry shares it
@@ -50,6 +50,7 @@ _SEED: Final = struct.Struct("!QQ16s")
 
 ENTRY_MAGIC: Final = b"mcj1"
 END_MARK: Final = b"\xa5"
+_END_MARK_BYTE: Final = END_MARK[0]
 _PREFIX: Final = struct.Struct("!4sIQ")
 _FOLLOWING: Final = struct.Struct(f"!5sIQ{FRAME_HEADER_BYTES}s")
 _MARKED_MAGIC: Final = END_MARK + ENTRY_MAGIC  # the end of one entry and the beginning of the next
@@ -61,6 +62,7 @@ ENTRY_BYTES_MAX: Final = ENTRY_EXTRA_BYTES + FRAME_BODY_BYTES_MAX
 _BODY_LENGTH: Final = struct.Struct("!I")
 _BODY_LENGTH_AT: Final = PREFIX_BYTES + 20
 _FRAME: Final = struct.Struct("!QQIIQQ16s")
+_ENTRY: Final = struct.Struct("!4sIQQQIIQQ16s")
 
 SEGMENT_BYTES_MIN: Final = HEADER_BYTES + ENTRY_BYTES_MAX  # so that any frame fits an empty segment
 
@@ -147,6 +149,35 @@ def entry_synced(data: bytes, at: int, seed: int) -> int | None:
     return int(synced)
 
 
+def sound_entry(data: bytes, at: int, seed: int, after: int, epoch: int, chain: bytes) -> tuple[Frame, int] | None:  # noqa: PLR0913
+    """The entry at offset `at` and its synced point, if it continues, beyond any doubt, a log that ends so.
+
+    None says only that something is amiss, or uncommon: `recovery` finds out what.
+    """
+    body = at + ENTRY_HEAD_BYTES
+    if len(data) <= body:
+        return None
+    magic, crc, synced, reign, first, count, length, commit, time, chain_then = _ENTRY.unpack_from(data, at)
+    behind = body + length
+    if not (
+        magic == ENTRY_MAGIC
+        and synced <= after
+        and first == after + 1
+        and epoch <= reign <= EPOCH_MAX
+        and 0 < count <= length <= FRAME_BODY_BYTES_MAX
+        and commit < first <= SEQ_MAX - count
+        and time <= TIME_MAX_NS
+        and behind < len(data)
+        and data[behind] == _END_MARK_BYTE
+        and zlib.crc32(data[at + 8 : body], seed) == crc
+    ):
+        return None
+    head, content = data[at + PREFIX_BYTES : body], data[body:behind]
+    if chain_after(chain, head, content) != chain_then:
+        return None
+    return Frame(reign, first, count, commit, time, chain_then, content, head), synced
+
+
 def read_entries(data: bytes, at: int = 0) -> tuple[list[Frame], int]:
     """Every whole entry in `data` from offset `at` on, and the offset behind the last one.
 
@@ -169,3 +200,4 @@ def read_entries(data: bytes, at: int = 0) -> tuple[list[Frame], int]:
 
 assert _HEADER.size + _CHECKSUM_BYTES <= HEADER_BYTES
 assert _FRAME.size == FRAME_HEADER_BYTES
+assert _ENTRY.size == ENTRY_HEAD_BYTES

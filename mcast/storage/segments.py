@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import threading
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Final
 
 from mcast.errors import CorruptionError
@@ -84,11 +84,19 @@ class Segments:
             return tuple(self._list[first:]), self._names_written
 
     def sync(self, segments: Sequence[Segment], names: int) -> None:
-        """Make durable what `unsynced` gave, oldest first: what a name or a later segment proves must hold."""
+        """Make durable what `unsynced` gave."""
+        for fd in self.sync_steps(segments, names):
+            self._files.fdatasync(fd)
+
+    def sync_steps(self, segments: Sequence[Segment], names: int) -> Generator[int, None, None]:
+        """`sync`, each fdatasync left to the caller: of the descriptor given, before it asks for the next.
+
+        Oldest first: what a name or a later segment proves must hold.
+        """
         for segment in segments:
             written = segment.written
             if segment.fd is not None and written != segment.synced:
-                self._files.fdatasync(segment.fd)
+                yield segment.fd
                 segment.synced = written
         if names > self._names_synced:
             self._files.fsync_dir(self._directory)

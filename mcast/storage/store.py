@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -19,6 +19,7 @@ from mcast.protocol.effects import Meta
 from mcast.protocol.recovered import Recovered
 from mcast.storage.files import Files, Locked
 from mcast.storage.journal import Journal, SyncMark
+from mcast.storage.kernelsync import KernelSync
 from mcast.storage.meta import META_NAME, STORAGE_ID_BYTES, DirectoryMeta, kernel_boot_id, load_meta, store_meta
 from mcast.storage.recovery import Recovery, recover
 from mcast.storage.segment import SEGMENT_BYTES
@@ -159,6 +160,14 @@ class Store:
     def sync_finish(self, mark: SyncMark) -> int:
         """See Journal.sync_finish."""
         return self._journal.sync_finish(mark)
+
+    def sync_steps(self, mark: SyncMark) -> Generator[int, None, None]:
+        """See Journal.sync_steps."""
+        return self._journal.sync_steps(mark)
+
+    def background_sync(self) -> KernelSync | None:
+        """What can carry out the steps of a sync while the caller goes on; None: only a thread can."""
+        return self._files.background_sync()
 
     def truncate(self, last: int) -> None:
         """Durably forget every event behind `last`.

@@ -33,6 +33,8 @@ RECORD_HEADER_BYTES: Final = _LAYOUT.size
 FRAGMENT_HEADER_BYTES: Final = _FRAGMENT.size
 NONCE_BYTES: Final = 16
 _KIND_BITS: Final = 24  # by which the first word holds the kind; nothing else may be in it
+unpack_record_head: Final = _LAYOUT.unpack_from
+"""(buffer, at): kind and reserved as one word, count, session, request, lowest, length; unchecked."""
 
 
 class RecordKind(IntEnum):
@@ -98,21 +100,21 @@ def list_records_untrusted(body: bytes | memoryview) -> list[Record]:
     return records
 
 
-def sole_commands_untrusted(body: bytes) -> tuple[int, int, int, int] | None:
-    """Of a body that is exactly one good record of COMMANDS: its count, session, request and lowest.
+def sole_commands_untrusted(body: bytes) -> tuple[int, int, int, int, int, bytes] | None:
+    """The fields of the record, where a body is exactly one good record of COMMANDS.
 
-    Its payload is `body[RECORD_HEADER_BYTES:]`. None says nothing about the body: `list_records_untrusted` does.
+    None says nothing about the body: `list_records_untrusted` does.
     """
     if len(body) < RECORD_HEADER_BYTES:
         return None
     word, count, session, request, lowest, length = _LAYOUT.unpack_from(body)
     if (
-        word == _COMMANDS_WORD
+        word == COMMANDS_WORD
         and 0 < count <= length == len(body) - RECORD_HEADER_BYTES
         and lowest <= request <= SEQ_MAX - count
         and session <= SEQ_MAX
     ):
-        return count, session, request, lowest
+        return _COMMANDS, count, session, request, lowest, body[RECORD_HEADER_BYTES:]
     return None
 
 
@@ -128,12 +130,12 @@ def _scan(body: bytes | memoryview) -> tuple[list[Record], DecodeError | None]:
         at += RECORD_HEADER_BYTES
         if length > end - at:
             return records, DecodeError("short record", f"payload {end - at} of {length} bytes")
-        if word not in _WORDS or not count or (count > 1 and word != _COMMANDS_WORD):
+        if word not in _WORDS or not count or (count > 1 and word != COMMANDS_WORD):
             detail = f"kind {word >> _KIND_BITS}, count {count}, reserved {word.to_bytes(4, 'big')[1:].hex()}"
             return records, DecodeError("bad record", detail)
         if session > SEQ_MAX or request + count > SEQ_MAX or lowest > request:
             return records, DecodeError("bad record", f"session {session}, request {request}, lowest {lowest}")
-        if word == _COMMANDS_WORD and count > length:
+        if word == COMMANDS_WORD and count > length:
             return records, DecodeError("bad record", f"{count} commands in {length} bytes")
         records.append(_record((word >> _KIND_BITS, count, session, request, lowest, view[at : at + length])))
         at += length
@@ -142,7 +144,8 @@ def _scan(body: bytes | memoryview) -> tuple[list[Record], DecodeError | None]:
 
 _record: Final = partial(tuple.__new__, Record)  # as Record(...), in half the time
 _WORDS: Final = frozenset(kind << _KIND_BITS for kind in RecordKind)
-_COMMANDS_WORD: Final = RecordKind.COMMANDS << _KIND_BITS
+_COMMANDS: Final = int(RecordKind.COMMANDS)
+COMMANDS_WORD: Final = _COMMANDS << _KIND_BITS
 
 
 def split_fragments(session: int, request: int, lowest: int, command: bytes, record_max: int) -> list[bytes]:

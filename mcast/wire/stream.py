@@ -5,10 +5,9 @@
          4     1  kind
          5     -  payload
 
-Payloads are msgpack arrays, the fields below in order, except SUBMIT and FORWARD (concatenated records: one group,
-which is numbered contiguously in one epoch), FRAMES (concatenated frames) and EVENTS (outcomes and frames, see
-`events`). A connection begins with HELLO and WELCOME. PING may be sent at any time after that and is answered by
-PONG.
+Payloads are msgpack arrays, the fields below in order, except SUBMIT, FORWARD and RESULT (see `groups`), FRAMES
+(concatenated frames) and EVENTS (outcomes and frames, see `events`). A connection begins with HELLO and WELCOME. PING
+may be sent at any time after that and is answered by PONG.
 """
 
 from __future__ import annotations
@@ -29,7 +28,6 @@ from mcast.limits import (
     TCP_MESSAGE_BYTES_MAX,
 )
 from mcast.wire.frame import FRAME_HEADER_BYTES, Frame, decode_frame_untrusted
-from mcast.wire.records import CLIENT_KINDS, Record, RecordKind, decode_fragment_untrusted, decode_records_untrusted
 
 VERSION: Final = 1
 INCARNATION_BYTES: Final = 16
@@ -117,22 +115,6 @@ class Opened(NamedTuple):
     nonce: bytes
     session: int
     epoch: int
-
-
-class Result(NamedTuple):
-    """What became of one record of `events` commands.
-
-    `seq` is its first event's (a fragmented command's last); `outcomes` is msgpack [[value, ...], {index: [kind,
-    text]}] with kind 1 rejected, 2 failed. When OUT_OF_ORDER, `seq` is the request number that is missing.
-    """
-
-    session: int
-    request: int
-    events: int
-    seq: int
-    epoch: int
-    status: int
-    outcomes: bytes
 
 
 class Query(NamedTuple):
@@ -250,19 +232,21 @@ class Pong(NamedTuple):
 
 
 StreamMessage = (
-    Hello | Welcome | Opened | Result | Query | Answer | QueryRefused | Ask | Fault | Report | Failure | ForwardRefused
+    Hello | Welcome | Opened | Query | Answer | QueryRefused | Ask | Fault | Report | Failure | ForwardRefused
     | Fetch | FetchEnd | FetchGone | Ping | Pong | Handover | Subscribe
 )  # fmt: skip
 
 type_of: Final[dict[StreamKind, type]] = {
-    StreamKind.HELLO: Hello, StreamKind.WELCOME: Welcome, StreamKind.OPENED: Opened, StreamKind.RESULT: Result,
+    StreamKind.HELLO: Hello, StreamKind.WELCOME: Welcome, StreamKind.OPENED: Opened,
     StreamKind.QUERY: Query, StreamKind.ANSWER: Answer, StreamKind.QUERY_REFUSED: QueryRefused,
     StreamKind.STATUS: Ask, StreamKind.GAPS: Ask, StreamKind.FAULT: Fault, StreamKind.REPORT: Report,
     StreamKind.ERROR: Failure, StreamKind.FORWARD_REFUSED: ForwardRefused, StreamKind.FETCH: Fetch,
     StreamKind.FETCH_END: FetchEnd, StreamKind.GONE: FetchGone, StreamKind.PING: Ping, StreamKind.PONG: Pong,
     StreamKind.HANDOVER: Handover, StreamKind.SUBSCRIBE: Subscribe,
 }  # fmt: skip
-RAW_KINDS: Final = frozenset({StreamKind.SUBMIT, StreamKind.FORWARD, StreamKind.FRAMES, StreamKind.EVENTS})
+RAW_KINDS: Final = frozenset(
+    {StreamKind.SUBMIT, StreamKind.FORWARD, StreamKind.RESULT, StreamKind.FRAMES, StreamKind.EVENTS}
+)
 
 
 def pack_message(kind: StreamKind, message: StreamMessage) -> bytes:
@@ -276,9 +260,14 @@ def pack_message(kind: StreamKind, message: StreamMessage) -> bytes:
 
 def pack_raw(kind: StreamKind, payload: bytes) -> bytes:
     """A whole TCP message around encoded records or frames. Raises ValueError beyond TCP_MESSAGE_BYTES_MAX."""
-    if len(payload) >= TCP_MESSAGE_BYTES_MAX:
-        raise ValueError(f"message of {len(payload)} bytes; at most {TCP_MESSAGE_BYTES_MAX}")
-    return _HEAD.pack(1 + len(payload), kind) + payload
+    return pack_head(kind, len(payload)) + payload
+
+
+def pack_head(kind: StreamKind, length: int) -> bytes:
+    """What goes before a payload of `length` bytes. Raises ValueError beyond TCP_MESSAGE_BYTES_MAX."""
+    if length >= TCP_MESSAGE_BYTES_MAX:
+        raise ValueError(f"message of {length} bytes; at most {TCP_MESSAGE_BYTES_MAX}")
+    return _HEAD.pack(1 + length, kind)
 
 
 class Splitter:
@@ -350,39 +339,6 @@ def decode_stream_untrusted(kind: int, payload: bytes) -> Any:
     if message is Welcome:
         fields[3], fields[4] = _arities(fields[3]), _arities(fields[4])
     return message._make(fields)
-
-
-def decode_group_untrusted(payload: bytes, record_max: int) -> list[Record]:
-    """The records of one SUBMIT or FORWARD: a single record, or all fragments of one command in order.
-
-    Raises:
-        DecodeError: bad records, a kind no client may write, a record beyond `record_max`, or an incomplete command.
-    """
-    records = list(decode_records_untrusted(payload))
-    if not records:
-        raise DecodeError("empty group")
-    first = records[0]
-    for index, record in enumerate(records):
-        if record.kind not in CLIENT_KINDS or len(record.payload) > record_max:
-            raise DecodeError("bad group", f"record kind {record.kind}, {len(record.payload)} bytes")
-        if record.kind == RecordKind.FRAGMENT:
-            number, total, _ = decode_fragment_untrusted(record.payload)
-            if number != index or total != len(records):
-                raise DecodeError("bad group", f"fragment {number} of {total} at {index} of {len(records)}")
-        elif len(records) != 1:
-            raise DecodeError("bad group", f"{len(records)} records that are not one command")
-        if (record.session, record.request, record.lowest) != (first.session, first.request, first.lowest):
-            raise DecodeError("bad group", "fragments of different commands")
-    _check_numbers(first)
-    return records
-
-
-def _check_numbers(record: Record) -> None:
-    if record.kind == RecordKind.OPEN:
-        if record.session or record.request or len(record.payload) != INCARNATION_BYTES:
-            raise DecodeError("bad group", "OPEN has no session, no request and a 16-byte nonce")
-    elif not record.session or not record.request or record.session > SEQ_MAX or record.lowest > record.request:
-        raise DecodeError("bad group", f"session {record.session}, request {record.request}, lowest {record.lowest}")
 
 
 def decode_frames_untrusted(payload: bytes) -> list[Frame]:
@@ -458,7 +414,7 @@ def _is_any(value: Any) -> bool:
 
 
 _PAYLOAD_BYTES_MAX: Final[dict[int, int]] = {
-    StreamKind.WELCOME: 1 << 20, StreamKind.QUERY: 1 << 20, StreamKind.RESULT: TCP_MESSAGE_BYTES_MAX,
+    StreamKind.WELCOME: 1 << 20, StreamKind.QUERY: 1 << 20,
     StreamKind.ANSWER: TCP_MESSAGE_BYTES_MAX, StreamKind.REPORT: TCP_MESSAGE_BYTES_MAX,
 }  # fmt: skip
 
@@ -466,9 +422,6 @@ _CHECKS: Final[dict[int, tuple[Any, tuple[_Check, ...]]]] = {
     StreamKind.HELLO: (Hello, (_COUNT, _NAME, lambda value: value in ("client", "peer"), _NAME, _NONCE)),
     StreamKind.WELCOME: (Welcome, (_NAME, _NAME, _integer(1 << 20), _is_arity_table, _is_arity_table, _NONCE, _NONCE)),
     StreamKind.OPENED: (Opened, (_NONCE, _SEQ, _EPOCH)),
-    StreamKind.RESULT: (
-        Result, (_SEQ, _SEQ, _COUNT, _SEQ, _EPOCH, _integer(max(Status)), lambda value: type(value) is bytes),
-    ),
     StreamKind.QUERY: (
         Query,
         (

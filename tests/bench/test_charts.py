@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from mcast.bench.charts import chart, rows
+from mcast.bench.charts import chart, rows, short
 
 SPREAD = {"median": 2, "min": 1, "max": 3}
 
@@ -76,3 +76,25 @@ def test_every_run_is_a_row_with_its_workload_and_without_lists() -> None:
     }  # fmt: skip
     common = {"bench": "loss", "workload.size": 12, "workload.deep.er": None}
     assert rows(document) == [{**common, "run": 1, "a.b.c": 1.5}, {**common, "run": 2, "a.b.c": True}]
+
+
+def test_costs_are_drawn_by_role_with_the_least_and_the_greatest() -> None:
+    cost = {"cpu_us": {"median": 2.0, "min": 1.0, "max": 3.0}}
+    point = {"broken": None, "sequencer": cost, "followers": cost, "observers": {"cpu_us": None}, "clients": cost}
+    document = {
+        "bench": "scale", "sweep": "state", "unit": "keys", "workload": {},
+        "points": [{"value": 1_000, **point}, {"value": 5_000, "broken": "n1 died"}, {"value": 1 << 20, **point}],
+    }  # fmt: skip
+    told = chart(document)
+    assert [line.label for line in told.lines] == ["sequencer", "a follower", "the clients"]
+    assert [(list(line.x), list(line.low), list(line.high)) for line in told.lines[:1]] == [
+        ([1_000, 1 << 20], [1.0, 1.0], [3.0, 3.0])
+    ]
+    assert told.ticks == [(1_000, "1 k"), (1 << 20, "1 Mi")]
+    assert rows(document)[1]["broken"] == "n1 died"
+
+
+def test_axes_tell_round_numbers_shortly() -> None:
+    assert [short(value) for value in (0, 8, 255, 1_000, 1_024, 4_096, 300_000, 1 << 20, 20_000_000)] == [
+        "0", "8", "255", "1 k", "1 Ki", "4 Ki", "300 k", "1 Mi", "20 M",
+    ]  # fmt: skip

@@ -4,12 +4,12 @@ from mcast.bench import latency
 from mcast.bench.latency import Workload
 
 DOCUMENT = {
-    "bench", "machine", "gso", "workload", "sequencer", "held", "held_back_by", "reached", "took_us", "pipe_us",
-    "sync_us", "ratio", "rounds",
+    "bench", "machine", "gso", "workload", "sequencer", "held", "held_back_by", "reached", "took_us", "late_us",
+    "pipe_us", "sync_us", "ratio", "rounds",
 }  # fmt: skip
 ROUND = {
     "held", "held_back_by", "reached", "took_us", "curve_us", "late_us", "pipe_us", "pipe_curve_us", "sync_us", "ratio",
-    "per_event", "busy", "machine_busy",
+    "per_event", "busy", "machine_busy", "others_busy", "rss_mib",
 }  # fmt: skip
 
 

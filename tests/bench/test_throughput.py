@@ -1,22 +1,23 @@
 import asyncio
-import contextlib
 import os
 import sys
 from pathlib import Path
 
 import pytest
 
+import mcast
 from mcast.bench import throughput
 from mcast.bench.job import BrokenRun, run_job
 from mcast.bench.throughput import Workload
+from tests.bench.children import descendants, lives
 
 DOCUMENT = {
     "bench", "machine", "gso", "workload", "events_per_s", "acknowledged_per_s", "yardstick_per_s", "ratio", "mb_per_s",
     "rounds",
 }  # fmt: skip
 ROUND = {
-    "events_per_s", "acknowledged_per_s", "mb_per_s", "seconds", "sequencer", "gso", "lost", "cpu_us_per_event",
-    "per_event", "busy", "machine_busy", "yardstick_per_s", "ratio",
+    "events", "events_per_s", "acknowledged_per_s", "mb_per_s", "seconds", "sequencer", "gso", "lost",
+    "cpu_us_per_event", "per_event", "busy", "machine_busy", "others_busy", "rss_mib", "yardstick_per_s", "ratio",
 }  # fmt: skip
 COSTS = {
     "cpu_us", "user_us", "system_us", "switches", "datagrams_sent", "bytes_sent", "sends", "datagrams_received",
@@ -28,6 +29,7 @@ async def test_a_small_round_is_measured_beside_the_yardstick() -> None:
     document = await throughput.measure(Workload(events=3_000, nodes=2), 1, True, lambda what, share: None)
     (one,) = document["rounds"]
     assert document["workload"]["event_bytes"] == 12
+    assert document["gso"] is (sys.platform == "linux")
     assert one["events_per_s"] > 0
     assert one["acknowledged_per_s"] > 0
     assert one["ratio"] == pytest.approx(one["events_per_s"] / one["yardstick_per_s"], rel=1e-2)
@@ -52,6 +54,35 @@ async def test_clients_and_observers_take_part_under_loss_without_the_yardstick(
     assert (document["ratio"], document["yardstick_per_s"], one["ratio"]) == (None, None, None)
 
 
+NO_GSO = """
+import errno, socket
+
+def refuse(self, buffers, ancillary=(), flags=0, address=None, real=socket.socket.sendmsg):
+    if any(kind == 103 for _, kind, _ in ancillary):
+        raise OSError(errno.EIO, "no segmentation offload")
+    return real(self, buffers, ancillary, flags, address)
+
+def keep(self, level, option, *value, real=socket.socket.setsockopt):
+    if level == socket.IPPROTO_UDP and option in (103, 104):
+        raise OSError(errno.ENOPROTOOPT, "no such option")
+    return real(self, level, option, *value)
+
+socket.socket.sendmsg, socket.socket.setsockopt = refuse, keep
+"""
+
+
+async def test_a_machine_without_segmentation_offload_is_measured_and_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(NO_GSO)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(mcast.__file__).parents[1])]))
+    document = await throughput.measure(Workload(events=3_000, size=200, nodes=2), 1, True, lambda what, share: None)
+    assert document["gso"] is False
+    (one,) = document["rounds"]
+    sent = one["per_event"][one["sequencer"]]
+    assert sent["sends"] == sent["datagrams_sent"] > 0.1
+
+
 async def test_a_job_that_fails_says_why(tmp_path: Path) -> None:
     job = {"config": str(tmp_path / "none.toml"), "at": "n1", "rate": 1, "seconds": 1, "size": 12, "pids": {}}
     with pytest.raises(BrokenRun, match=r"none\.toml"):
@@ -69,32 +100,11 @@ async def test_a_cancelled_job_is_killed_with_all_it_started(tmp_path: Path) -> 
     job = {"nodes": 2, "mtu": 1_500, "event_bytes": 16, "events": 100_000_000}
     task = asyncio.ensure_future(run_job("yardstick", job, lambda share: None))
     async with asyncio.timeout(8):
-        while len(started := _descendants()) < 3:  # the job and its two receivers
+        while len(started := descendants()) < 3:  # the job and its two receivers
             await asyncio.sleep(0.02)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     async with asyncio.timeout(8):
-        while any(_lives(pid) for pid in started):
+        while any(lives(pid) for pid in started):
             await asyncio.sleep(0.02)
-
-
-def _lives(pid: int) -> bool:
-    """Whether it runs; a zombie has no command line."""
-    try:
-        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
-    except OSError:
-        return False
-
-
-def _descendants() -> set[int]:
-    """Processes that this one started, and that those did."""
-    parents = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            pid, _, rest = path.read_text().partition(" (")
-            parents[int(pid)] = int(rest.rpartition(") ")[2].split()[1])
-    found = {os.getpid()}
-    for _ in range(4):
-        found |= {pid for pid, parent in parents.items() if parent in found}
-    return found - {os.getpid()}

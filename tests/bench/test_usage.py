@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from mcast.bench.usage import COUNTED, Reading, machine_busy_s, of_process, own, used
+from mcast.bench.usage import COUNTED, Reading, machine_busy_s, of_process, others_busy, own, used
 
 COSTS = ("cpu_us", "user_us", "system_us", "switches", *COUNTED)
 
@@ -16,10 +16,12 @@ def test_a_process_is_told_its_times_and_switches() -> None:
         pass
     time.sleep(0.001)
     after, exact = of_process(os.getpid()), own()
-    for name in ("user_s", "system_s", "switches"):
+    for name in ("cpu_s", "user_s", "system_s", "switches"):
         assert (after[name] or 0) >= (before[name] or 0)
     assert (after["switches"] or 0) > (before["switches"] or 0)
     assert (after["user_s"] or 0) == pytest.approx(exact["user_s"] or 0, abs=0.5)
+    assert (after["cpu_s"] or 0) == pytest.approx(exact["cpu_s"] or 0, abs=0.5)
+    assert 1 < (after["rss_mib"] or 0) < 10_000
     assert (machine_busy_s() or 0) > 0
 
 
@@ -29,7 +31,8 @@ def test_of_a_process_that_is_gone_nothing_is_known() -> None:
 
 def reading(at_s: float, busy_s: float | None, user_s: float | None, sends: int) -> Reading:
     counts: dict[str, float | None] = {**dict.fromkeys(COUNTED), "sends": sends}
-    counts |= {"user_s": user_s, "system_s": user_s, "switches": sends * 2}
+    cpu_s = None if user_s is None else user_s * 2
+    counts |= {"cpu_s": cpu_s, "user_s": user_s, "system_s": user_s, "switches": sends * 2, "rss_mib": at_s}
     return Reading(at_s, busy_s, {"n1": counts})
 
 
@@ -42,9 +45,19 @@ def test_what_was_used_is_told_for_one_event_and_as_a_share_of_a_processor() -> 
     assert told["per_event"]["n1"]["switches"] == 0.2
     assert told["per_event"]["n1"]["receives"] is None
     assert told["busy"] == {"n1": 0.5}
+    assert told["rss_mib"] == {"n1": 12.0}
+    assert told["others_busy"] == pytest.approx(1 - 0.5 / (os.cpu_count() or 1), abs=0.001)
     assert told["machine_busy"] == 1.0
 
 
 def test_what_a_system_does_not_tell_is_none() -> None:
     told = used(reading(10.0, None, None, 0), reading(11.0, None, None, 0), 10)
     assert (told["per_event"]["n1"]["cpu_us"], told["busy"]["n1"], told["machine_busy"]) == (None, None, None)
+
+
+def test_others_have_what_is_left() -> None:
+    count = os.cpu_count() or 1
+    assert others_busy(0.75, [0.25 * count, None]) == 0.5
+    assert others_busy(0.1, [0.2 * count]) == 0.0
+    assert others_busy(None, [0.1]) is None
+    assert others_busy(0.5, [None]) is None

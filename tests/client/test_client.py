@@ -354,3 +354,29 @@ async def test_another_cluster_on_that_address_is_named(tmp_path: Path) -> None:
         with pytest.raises(NotSent, match="this is a node of 'lab', not of 'other'"):
             async with connect(foreign, timeout=0.1):
                 pass
+
+
+async def test_a_node_that_dies_while_it_is_dialled_is_not_taken_for_one_with_another_key(tmp_path: Path) -> None:
+    """Without a key file, a connection that ends before the first answer is all there is to tell either by."""
+    config = FakeCluster(tmp_path, KeyValue).config
+    node, closed = config.nodes[0], asyncio.Event()
+
+    def end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+        dying.close()
+        closed.set()
+
+    dying = await asyncio.start_server(end, node.host, node.port)
+    with pytest.raises(NotSent, match="connection refused"):
+        async with connect(config, at=node.id, timeout=0.5, strict=True):
+            raise AssertionError("connected")
+    assert closed.is_set()
+
+
+async def test_a_node_that_ends_every_connection_unheard_may_have_another_key(tmp_path: Path) -> None:
+    config = FakeCluster(tmp_path, KeyValue).config
+    node = config.nodes[0]
+    async with await asyncio.start_server(lambda _, writer: writer.close(), node.host, node.port):
+        with pytest.raises(ConfigError, match="keys differ"):
+            async with connect(config, at=node.id, timeout=0.5, strict=True):
+                raise AssertionError("connected")

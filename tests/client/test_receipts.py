@@ -18,9 +18,9 @@ def outcomes(values: list[Any], exceptions: dict[int, list[Any]] | None = None) 
 
 def filled() -> Receipts:
     receipts = Receipts()
-    slots = [receipts.expect(3), receipts.expect(2), receipts.expect(1)]
-    receipts.settle(slots[1], RecordResult(20, 7, 2, outcomes([None, 5], {0: [2, "KeyError"]})))
-    receipts.settle(slots[0], RecordResult(10, 7, 3, outcomes(["a", None, "c"], {1: [1, "no"]})))
+    assert receipts.expect([3, 2]) == 0 and receipts.expect([1]) == 2
+    receipts.settle(1, RecordResult(20, 7, 2, outcomes([None, 5], {0: [2, "KeyError"]})))
+    receipts.settle(0, RecordResult(10, 7, 3, outcomes(["a", None, "c"], {1: [1, "no"]})))
     return receipts
 
 
@@ -55,14 +55,14 @@ def test_counts() -> None:
 
 def test_values_are_dropped_but_counted_when_not_kept() -> None:
     receipts = Receipts(keep=False)
-    receipts.settle(receipts.expect(2), RecordResult(1, 1, 2, outcomes(["big" * 100, None], {1: [1, "no"]})))
+    receipts.settle(receipts.expect([2]), RecordResult(1, 1, 2, outcomes(["big" * 100, None], {1: [1, "no"]})))
     assert (receipts.ok, receipts.rejected, receipts.last_seq) == (1, 1, 2)
 
 
 def test_receipts_are_told_in_input_order() -> None:
     told: list[list[Receipt]] = []
     receipts = Receipts(on_receipts=told.append)
-    first, second = receipts.expect(1), receipts.expect(1)
+    first, second = receipts.expect([1]), receipts.expect([1])
     receipts.settle(second, RecordResult(2, 1, 1, outcomes(["b"])))
     assert told == []
     receipts.settle(first, RecordResult(1, 1, 1, outcomes(["a"])))

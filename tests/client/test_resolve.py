@@ -174,6 +174,8 @@ async def test_a_reused_number_is_refused_and_harms_nobody(cluster: FakeCluster,
             await impostor.submit("set", "k", "stolen again")
         assert (await bystander.submit("incr", "other")).value == 2
         assert await value_of(client) == 2
+        counted = {node["id"]: node["reused_requests"] for node in (await bystander.status())["nodes"]}
+        assert counted == {"n1": 0, "n2": 0, "n3": 2}
 
 
 @pytest.mark.parametrize("at", ["n2", "n3"])

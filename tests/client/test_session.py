@@ -16,8 +16,9 @@ from mcast.client.session import BEHIND_MAX, OUTSTANDING_BYTES_MAX, Session
 from mcast.errors import DecodeError, NotSent, Refused, Unknown
 from mcast.limits import SESSION_PENDING_RECORDS_MAX
 from mcast.machine.outcomes import NOTHING
+from mcast.wire.groups import Result, decode_groups_untrusted
 from mcast.wire.records import Record, RecordKind, decode_records_untrusted
-from mcast.wire.stream import Opened, Result, Splitter, Status, StreamKind
+from mcast.wire.stream import Opened, Status
 
 RECORD_MAX = 100
 
@@ -46,15 +47,13 @@ def single(session: Session, size: int = 10) -> SingleCall:
 
 def batch(session: Session, *counts: int) -> BatchCall:
     call = BatchCall(Receipts())
-    for number in counts:
-        session.enqueue(call.expect(Parcel(bytes(40), number)))
+    session.enqueue(*call.expect([Parcel(bytes(40), number) for number in counts]))
     return call
 
 
-def groups(messages: list[bytes]) -> list[list[Record]]:
-    decoded = Splitter().feed(b"".join(messages))
-    assert all(kind == StreamKind.SUBMIT for kind, _ in decoded)
-    return [list(decode_records_untrusted(payload)) for _, payload in decoded]
+def groups(submitted: list[bytes]) -> list[list[Record]]:
+    assert all(len(decode_groups_untrusted(group, len(group))) == 1 for group in submitted)
+    return [list(decode_records_untrusted(group)) for group in submitted]
 
 
 def result(request: int, events: int, status: Status = Status.APPLIED, session: int = 5) -> Result:
@@ -350,8 +349,8 @@ async def test_answers_that_fit_nothing_are_ignored_or_refused() -> None:
 
 async def test_close_is_sent_only_when_nothing_is_unanswered() -> None:
     session = new_session()
-    assert groups(session.close_message())[0][0][:4] == (RecordKind.CLOSE, 1, 5, 1)
+    assert groups(session.close_group())[0][0][:4] == (RecordKind.CLOSE, 1, 5, 1)
     single(session)
     session.take()
-    assert session.close_message() == []
-    assert new_session(opened=False).close_message() == []
+    assert session.close_group() == []
+    assert new_session(opened=False).close_group() == []

@@ -299,6 +299,7 @@ async def test_a_subscriber_that_never_reads_costs_the_node_nothing(
         for connection in subscriptions._subscribers
     ]
     assert max(written) < 1_000_000
+    assert subscriptions.behind == 5
     behind = [log.last - subscriber.next for subscriber in subscriptions._subscribers.values()]
     assert min(behind) > 5_000
     receipt = await client.submit("incr", "n")

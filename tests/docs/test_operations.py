@@ -14,7 +14,9 @@ import typer
 
 import mcast
 from mcast import limits
-from mcast.cli import render
+from mcast.bench.scale import SWEEPS
+from mcast.bench.usage import COUNTED, Reading, of_process, used
+from mcast.cli import bench, render
 from mcast.cli.app import app
 from mcast.cli.exits import ExitCode
 from mcast.cli.noticelog import NoticeLog
@@ -116,6 +118,15 @@ async def test_every_field_of_a_node_in_gaps_is_explained(capsys: pytest.Capture
     assert re.split(r"\s{2,}", heading.strip()) == shown
     explained = {name.split(".")[0].split("[")[0] for cell, _ in columns.values() for name in names(cell)}
     assert set(gaps) - {"id"} <= explained
+
+
+def test_every_bench_and_every_figure_of_a_process_is_explained() -> None:
+    benches = {name.split()[2] for cell in table("command", "measures", "beside") for name in names(f"`{cell}`")}
+    assert benches == set(typer.main.get_command(bench.app).commands)  # type: ignore[attr-defined]
+    explained = {name for cell in table("figure", "meaning") for name in names(f"`{cell}`")}
+    moment = Reading(0.0, None, {"n1": {**of_process(0), **dict.fromkeys(COUNTED)}})
+    assert set(used(moment, moment, 1)["per_event"]["n1"]) == explained
+    assert all(f"`{sweep}`" in TEXT for sweep in SWEEPS)
 
 
 def test_every_state_is_explained() -> None:

@@ -26,10 +26,10 @@ from mcast.node.readbuffer import set_read_buffer
 
 ROOT: Final = Path(__file__).parents[2]
 EACH_MAX: Final = 2_500  # clients of one process
-DIALS_AT_ONCE: Final = 64  # of one process, which else could finish none of its thousands of handshakes in time
+DIALS_AT_ONCE: Final = 16  # of one process, which else could finish none of its thousands of handshakes in time
 ENTERING: Final = 16  # clients of one process that connect at once in the beginning
 CONNECT_S: Final = 120.0
-ANSWER_S: Final = 120.0
+ANSWER_S: Final = 600.0  # the first answer comes when all clients are in
 
 
 class Crowd:

@@ -100,3 +100,31 @@ async def test_a_stopped_sequencer_is_replaced_and_fenced_when_it_goes_on(sealed
     assert after["epoch"] > before["epoch"]
     assert {node["epoch"] for node in after["nodes"]} == {after["epoch"]}, "the old one follows the new reign"
     assert after["sequencer"] != old
+
+
+async def test_a_sequencer_stopped_for_5_seconds_loses_what_only_it_had_numbered() -> None:
+    async with Processes(sealed=True, faults=lossy(6)) as processes:
+        before = await processes.live()
+        old, followers = roles(before)
+        async with Load(processes, EVERYWHERE) as load, processes.connect(old) as its_client:
+            await its_client.submit("incr", "n")
+            await load.more(200)
+            for node_id in followers:
+                await its_client.fault(node_id, "loss=100%")
+            await asyncio.sleep(0.2)  # less than an election's timeout: it numbers, and nobody hears
+            processes.signal(old, signal.SIGSTOP)
+            try:
+                for node_id in followers:
+                    await its_client.fault(node_id, "clear")
+                assert (await its_client.submit("incr", "n", timeout=10)).value == 2
+                assert its_client.node != old, "its clients are served by the new one"
+                await load.more(200)
+                await asyncio.sleep(5.0)
+            finally:
+                processes.signal(old, signal.SIGCONT)
+            await load.more(200)
+        after = await settled(processes, load, found=False)  # nobody can know of what it alone had
+        its_words = processes.log(old).read_text()
+    assert {node["epoch"] for node in after["nodes"]} == {after["epoch"]}, "it follows the new reign"
+    assert (after["epoch"] > before["epoch"], after["sequencer"] != old) == (True, True)
+    assert "cut an uncommitted tail behind event" in its_words

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import sys
 from collections import Counter
 from pathlib import Path
@@ -15,11 +16,15 @@ from typing import Any
 
 import pytest
 
-from mcast.config import load_config
+from mcast.config import Config, load_config
 from mcast.errors import ConfigError
+from mcast.limits import EPOCH_JUMP_MAX
+from mcast.seal.datagram import Sealer
+from mcast.seal.keys import KeyRing, generate_key_file, load_keys
 from mcast.testing.hostile import WAYS, Hostile, Sent, assail_tcp, flood, record
 from mcast.testing.processes import Processes
-from mcast.wire.envelope import name_hash
+from mcast.wire.envelope import UNICAST, name_hash
+from mcast.wire.messages import Kind, Vote, encode_message
 from tests.lan.load import Load, settled
 
 ROOT = Path(__file__).parents[2]
@@ -131,6 +136,52 @@ async def test_the_words_of_dead_processes_are_not_believed(sealed: bool) -> Non
     assert (after["epoch"], after["sequencer"]) == (before["epoch"], before["sequencer"])
     assert after["nodes"][0]["refused"]["own datagram"] > 0
     assert after["nodes"][1]["refused"]["old incarnation"] > 0
+
+
+def forged_votes(config: Config, own: bytes, key_file: Path) -> dict[str, bytes]:
+    """Votes for a new reign that nobody gave, each with the reason it must be counted under.
+
+    `own` is n2's incarnation, as anyone can read it; the key in `key_file` is not the cluster's.
+    """
+    other = load_keys(key_file)
+
+    def vote(name: str = config.name, node: str = "n2", epoch: int = 2, ring: KeyRing | None = None) -> bytes:
+        message = encode_message(Vote(epoch, bytes(16), True))
+        return Sealer(ring, name, node, own).seal(Kind.VOTE, UNICAST, epoch, b"", message)
+
+    if config.key_file is not None:
+        return {
+            "unsealed": vote(),
+            "wrong key or damaged": vote(ring=other),
+            "foreign cluster": vote("prod", ring=other),
+        }
+    return {
+        "sealed": vote(ring=other), "foreign cluster": vote("prod"), "unknown sender": vote(node="n9"),
+        "far epoch": vote(epoch=EPOCH_JUMP_MAX + 100),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("sealed", [True, False], ids=["sealed", "unsealed"])
+async def test_forged_votes_are_counted_and_elect_nobody(sealed: bool, tmp_path: Path) -> None:
+    generate_key_file(tmp_path / "other.key")
+    async with Processes(sealed=sealed) as processes:
+        config, before = processes.config, await processes.live()
+        async with Load(processes, EVERYWHERE, pause_s=0.02) as load:
+            recorded = await asyncio.to_thread(record, config, 200, 5.0)
+            own = next(each[24:40] for each in recorded if each[16:24] == name_hash("n2").to_bytes(8, "big"))
+            forged = forged_votes(config, own, tmp_path / "other.key")
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                for _ in range(50):
+                    for datagram in forged.values():
+                        for node_id in ("n1", "n3"):
+                            sender.sendto(datagram, (config.node(node_id).host, config.node(node_id).port))
+                    await asyncio.sleep(0.005)
+            await load.more(50)
+        after = await settled(processes, load)
+    assert (after["epoch"], after["sequencer"]) == (before["epoch"], before["sequencer"])
+    for node_id in ("n1", "n3"):
+        refused = next(node["refused"] for node in after["nodes"] if node["id"] == node_id)
+        assert {reason: refused.get(reason, 0) for reason in forged} == dict.fromkeys(forged, 50)
 
 
 async def run_tool(*words: str) -> tuple[int, str, str]:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcast.errors import DecodeError, Rejected
-from mcast.limits import OUTCOMES_BYTES_MAX, REJECTION_CHARS_MAX
+from mcast.limits import FRAME_BODY_BYTES_MAX, OUTCOMES_BYTES_MAX, REJECTION_CHARS_MAX
 from mcast.machine.outcomes import (
     FAILED,
     NOTHING,
@@ -47,6 +47,27 @@ def test_values_beyond_the_bound_fail_and_smaller_ones_after_them_do_not() -> No
     packed = encode_outcomes([large, large, 3], {})
     assert [outcome.error for outcome in decode_outcomes_untrusted(packed)] == [None, TOO_LARGE, None]
     assert len(packed) < OUTCOMES_BYTES_MAX
+
+
+@pytest.mark.parametrize("letter", ["x", "\U0001f6eb"])
+def test_rejections_stay_rejections_and_their_texts_are_bounded_in_all(letter: str) -> None:
+    count, text = 20_000, letter * REJECTION_CHARS_MAX
+    packed = encode_outcomes([None] * count, {index: [REJECTED, text] for index in range(count)})
+    assert len(packed) <= OUTCOMES_BYTES_MAX
+    outcomes = decode_outcomes_untrusted(packed)
+    assert {outcome.kind for outcome in outcomes} == {"rejected"}
+    texts = [outcome.error for outcome in outcomes]
+    kept = texts.count(text)
+    assert texts == [text] * kept + [TOO_LARGE] * (count - kept)
+    assert kept > (OUTCOMES_BYTES_MAX - 32 * count) // len(text.encode()) * 0.9
+
+
+@pytest.mark.parametrize("name", ["DecodeError", TOO_LARGE, "N" * 300])
+def test_no_record_that_fits_a_frame_has_outcomes_beyond_the_bound(name: str) -> None:
+    large = bytes(OUTCOMES_BYTES_MAX - FRAME_BODY_BYTES_MAX * 8)
+    for values in ([large, *[None] * (FRAME_BODY_BYTES_MAX - 1)], [None] * FRAME_BODY_BYTES_MAX):
+        errors = {index: [FAILED, name] for index, value in enumerate(values) if value is None}
+        assert len(encode_outcomes(values, errors)) <= OUTCOMES_BYTES_MAX
 
 
 def test_a_rejection_keeps_the_authors_words_bounded_and_nothing_that_could_hold_an_address() -> None:

@@ -37,6 +37,12 @@ def kept(request: int, count: int = 1, size: int = 1, mark: int = 0) -> Kept:
     return Kept(request, count, 10 + request, 1, mark, bytes(size))
 
 
+def judged(table: SessionTable, session: Session, request: int, lowest: int, mark: int) -> tuple[int, Kept | None]:
+    status, found, kept = table.judge(session.id, session.time, request, lowest, mark)
+    assert found is session
+    return status, kept
+
+
 def requests_kept(session: Session) -> list[int]:
     return [one.request for one in session.kept]
 
@@ -53,20 +59,20 @@ def test_a_session_is_named_by_the_event_that_opened_it_and_opening_again_gives_
 def test_requests_are_judged_by_the_last_one() -> None:
     table = SessionTable()
     session = opened(table)
-    assert table.judge(session, 1, 1, 7) == (APPLIED, None)
+    assert judged(table, session, 1, 1, 7) == (APPLIED, None)
     first = kept(1, count=3, mark=7)
     table.keep(session, first)
     assert session.last == 3
-    assert table.judge(session, 1, 1, 7) == (APPLIED, first)
-    assert table.judge(session, 1, 1, 8) == (REUSED, first)
-    assert table.judge(session, 2, 1, 7) == (OUTCOME_GONE, None)
-    assert table.judge(session, 5, 1, 7) == (OUT_OF_ORDER, None)
-    assert table.judge(session, 4, 1, 7) == (APPLIED, None)
+    assert judged(table, session, 1, 1, 7) == (APPLIED, first)
+    assert judged(table, session, 1, 1, 8) == (REUSED, first)
+    assert judged(table, session, 2, 1, 7) == (OUTCOME_GONE, None)
+    assert judged(table, session, 5, 1, 7) == (OUT_OF_ORDER, None)
+    assert judged(table, session, 4, 1, 7) == (APPLIED, None)
 
 
 def test_without_the_rule_of_contiguity_a_hole_is_passed_over() -> None:
     table = SessionTable(contiguous=False)
-    assert table.judge(opened(table), 5, 1, 7) == (APPLIED, None)
+    assert judged(table, opened(table), 5, 1, 7) == (APPLIED, None)
 
 
 def test_outcomes_below_the_lowest_unanswered_are_released_whole_records_at_a_time() -> None:
@@ -74,11 +80,11 @@ def test_outcomes_below_the_lowest_unanswered_are_released_whole_records_at_a_ti
     session = opened(table)
     for request in (1, 4, 7):
         table.keep(session, kept(request, count=3))
-    table.judge(session, 10, 6, 0)
+    judged(table, session, 10, 6, 0)
     assert requests_kept(session) == [4, 7]
-    assert table.judge(session, 1, 7, 0) == (OUTCOME_GONE, None)
+    assert judged(table, session, 1, 7, 0) == (OUTCOME_GONE, None)
     assert requests_kept(session) == [7]
-    table.judge(session, 10, 1 << 62, 0)
+    judged(table, session, 10, 1 << 62, 0)
     assert not session.kept and session.kept_bytes == 0 and session.last == 9
 
 
@@ -153,8 +159,8 @@ def test_requests_take_effect_once_and_a_restored_table_goes_on(steps: list[tupl
         elif what == "close":
             table.close(table._nonces.get(nonce(who), 0))
         else:
-            session = table.find(table._nonces.get(nonce(who), 0), time)
-            if session is not None and table.judge(session, request, 1, count) == (APPLIED, None):
+            status, session, known = table.judge(table._nonces.get(nonce(who), 0), time, request, 1, count)
+            if session is not None and status == APPLIED and known is None:
                 effects.setdefault(session.id, []).extend(range(request, request + count))
                 table.keep(session, Kept(request, count, seq, 1, count, b"x"))
         table._check()

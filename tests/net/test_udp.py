@@ -198,6 +198,35 @@ async def test_the_loop_calls_when_something_can_be_received(make_link: MakeLink
     receiver.close()
 
 
+async def test_only_sockets_that_have_something_are_asked(make_link: MakeLink, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = make_link(), make_link()
+    control, unicast, stream = two._hearing
+    asked: list[socket.socket] = []
+    heard: list[bytes] = []
+    drain = two._drain
+
+    def counted(sock: socket.socket, at: int, end: int, into: list[memoryview]) -> int:
+        asked.append(sock)
+        return drain(sock, at, end, into)
+
+    monkeypatch.setattr(two, "_drain", counted)
+    two.attach(asyncio.get_running_loop(), lambda: heard.extend(map(bytes, two.receive())))
+    for channel, to, sockets_asked in (
+        (UNICAST, address(two), [unicast]),
+        (STREAM, None, [stream]),
+        (CONTROL, None, [control, stream]),
+    ):
+        asked.clear()
+        one.send(channel, [str(channel).encode()], to)
+        async with asyncio.timeout(5):
+            while not asked:
+                await asyncio.sleep(0)
+        assert asked == sockets_asked
+    assert heard == [str(channel).encode() for channel in (UNICAST, STREAM, CONTROL)]
+    asked.clear()
+    assert two.receive() == [] and asked == [control, unicast, stream]
+
+
 def test_loopback_sends_with_ttl_zero_and_df() -> None:
     sock = sockets.open_sender("239.77.7.1", 7799, choose_interface("127.0.0.1", "239.77.7.1"))
     with sock:

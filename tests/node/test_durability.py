@@ -1,5 +1,8 @@
+import errno
+import select
 import threading
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -7,7 +10,10 @@ from mcast.errors import DiskFailed, DiskFull
 from mcast.node import durability
 from mcast.node.durability import GroupCommit
 from mcast.protocol.effects import Meta
+from mcast.storage.files import RealFiles
 from mcast.storage.journal import SyncMark
+from mcast.storage.kernelsync import KernelSync
+from mcast.storage.store import Store
 from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
 
 
@@ -44,6 +50,21 @@ class Disk:
         self.done.append(("sync", mark.seq))
         return 0
 
+    def sync_steps(self, mark: SyncMark) -> Generator[int, None, None]:
+        try:
+            yield 7
+        except OSError as error:
+            raise DiskFailed(f"fdatasync: {error.strerror}", "replace the disk") from error
+        self.done.append(("sync", mark.seq))
+
+    def background_sync(self) -> KernelSync | None:
+        return None
+
+    def until_ended(self) -> None:
+        """The sync under way has ended."""
+        assert self.synced.wait(5)
+        self.synced.clear()
+
     def truncate(self, last: int) -> None:
         if self.uncuttable:
             raise DiskFull("no space", "free some")
@@ -60,16 +81,59 @@ class Disk:
         self.done.append(("trusted",))
 
 
+class Kernel(KernelSync):
+    """The kernel's background fdatasync, which ends when the disk may sync."""
+
+    def __init__(self, disk: Disk) -> None:
+        self.disk = disk
+        self.under_way = self.closed = False
+
+    def fileno(self) -> int:
+        return 17
+
+    def begin(self, fd: int) -> bool:
+        assert fd == 7 and not self.under_way
+        self.under_way = True
+        return True
+
+    def ended(self) -> bool:
+        if self.under_way and self.disk.may_sync.is_set():
+            self.under_way = False
+            if self.disk.failing:
+                raise OSError(errno.EIO, "Input/output error")
+        return not self.under_way
+
+    def wait(self, timeout_s: float | None = None) -> None:
+        self.disk.may_sync.wait(5)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class KernelDisk(Disk):
+    """The same where the kernel syncs by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernel = Kernel(self)
+
+    def background_sync(self) -> KernelSync | None:
+        return self.kernel
+
+    def until_ended(self) -> None:
+        assert self.may_sync.wait(5)
+
+
 def until_synced(disk: Disk, commit: GroupCommit) -> list[int]:
     """Completions of the sync under way."""
-    assert disk.synced.wait(5)
-    disk.synced.clear()
+    disk.until_ended()
     return commit.take_completed()
 
 
-@pytest.fixture
-def disk() -> Disk:
-    return Disk()
+@pytest.fixture(params=[Disk, KernelDisk])
+def disk(request: pytest.FixtureRequest) -> Disk:
+    kind: type[Disk] = request.param
+    return kind()
 
 
 def start(disk: Disk, *, always: bool) -> GroupCommit:
@@ -85,14 +149,14 @@ def test_os_mode_completes_after_the_write_without_any_sync(disk: Disk) -> None:
     assert disk.done == [("append", 1, 1), ("append", 2, 2)]
 
 
-def test_always_mode_completes_only_after_a_sync_in_the_helper_thread(disk: Disk) -> None:
+def test_always_mode_completes_only_after_a_sync(disk: Disk) -> None:
     commit = start(disk, always=True)
     disk.may_sync.clear()
     commit.append(1, frames(1))
     assert commit.take_completed() == []
     disk.may_sync.set()
     assert until_synced(disk, commit) == [1]
-    assert disk.sync_threads and threading.get_ident() not in disk.sync_threads
+    assert commit.syncs == 1 and threading.get_ident() not in disk.sync_threads
     commit.close()
 
 
@@ -152,7 +216,7 @@ def test_a_failed_sync_completes_nothing_ever_after(disk: Disk) -> None:
     disk.failing = True
     commit.append(1, frames(1))
     commit.take_completed()
-    assert disk.synced.wait(5)
+    disk.until_ended()
     for _ in range(2):
         with pytest.raises(DiskFailed):
             commit.take_completed()
@@ -274,3 +338,56 @@ def test_a_promise_that_finds_the_disk_full_waits_for_room(disk: Disk) -> None:
     assert not commit.full
     assert commit.take_completed() == [1, 2]
     assert disk.done == [("meta", 3), ("meta", 4)]
+
+
+def test_the_owner_watches_a_descriptor_where_the_kernel_syncs() -> None:
+    assert start(Disk(), always=False).fileno() is None
+    thread = start(Disk(), always=True)
+    assert thread.fileno() is None
+    thread.close()
+    disk = KernelDisk()
+    kernel = start(disk, always=True)
+    assert kernel.fileno() == 17
+    kernel.close()
+    assert disk.kernel.closed
+
+
+def test_what_is_durable_already_completes_at_once() -> None:
+    disk = KernelDisk()
+    disk.kernel.begin = lambda fd: False  # type: ignore[method-assign]
+    commit = start(disk, always=True)
+    commit.append(1, frames(1))
+    assert commit.take_completed() == [1]
+    commit.close()
+
+
+class ThreadFiles(RealFiles):
+    def background_sync(self) -> None:
+        return
+
+
+@pytest.mark.parametrize("files", [RealFiles(), ThreadFiles()])
+def test_on_real_files_all_that_completes_is_durable(tmp_path: Path, files: RealFiles) -> None:
+    store, _ = Store.open(files, tmp_path, "lab", "n1", segment_bytes=200_000)
+    ended = threading.Event()
+    commit = GroupCommit(store, always=True, wake=ended.set)
+    chain, log = CHAIN_ZERO, []
+    for seq in range(1, 41):
+        log.append(make_frame(1, seq, 1, 0, 0, chain, bytes(20_000)))
+        chain = log[-1].chain
+    completed: list[int] = []
+    for frame in log:  # over several segments
+        commit.append(frame.last, [frame])
+        completed += commit.take_completed()
+        assert not completed or store.synced_seq >= completed[-1]
+    while len(completed) < len(log):
+        if (fd := commit.fileno()) is None:
+            assert ended.wait(5)
+            ended.clear()
+        else:
+            assert select.select([fd], [], [], 5)[0]
+        completed += commit.take_completed()
+        assert store.synced_seq >= completed[-1]
+    assert completed == list(range(1, 41)) and store.synced_seq == 40
+    commit.close()
+    store.close()

@@ -11,10 +11,11 @@ import pytest
 from mcast.client.link import Dialer
 from mcast.machine.kv import KeyValue
 from mcast.node.fake import FakeCluster, serving
-from mcast.node.forward import RETRY_S, Forwarder, Group
+from mcast.node.forward import RETRY_S, Forwarder
 from mcast.node.gateway import Gateway
 from mcast.protocol.effects import EpochChanged, Ruling, SteppedDown
 from mcast.wire.envelope import name_hash
+from mcast.wire.groups import Group
 from mcast.wire.records import RecordKind, encode_record
 
 N1, N2, N3 = (name_hash(f"n{number}") for number in (1, 2, 3))

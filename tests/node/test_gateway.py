@@ -24,6 +24,7 @@ from mcast.node.gateway import Gateway
 from mcast.seal.keys import generate_key_file, load_keys
 from mcast.seal.tls import client_context
 from mcast.wire.envelope import name_hash
+from mcast.wire.groups import decode_results_untrusted
 from mcast.wire.records import RecordKind, encode_record
 from mcast.wire.stream import (
     VERSION,
@@ -79,6 +80,9 @@ class Raw:
                 return 0, None
             self._waiting += self._splitter.feed(data)
         kind, payload = self._waiting.pop(0)
+        if kind == StreamKind.RESULT:
+            (result,) = decode_results_untrusted(payload)
+            return kind, result
         return kind, payload if kind == StreamKind.FRAMES else decode_stream_untrusted(kind, payload)
 
     async def ended(self) -> str:

@@ -21,6 +21,7 @@ from mcast.node import shell as shell_module
 from mcast.node.shell import Shell
 from mcast.protocol.effects import Notice, Ruling
 from mcast.storage.files import RealFiles
+from mcast.storage.kernelsync import KernelSync
 from mcast.wire.records import RecordKind, encode_record
 
 
@@ -289,10 +290,26 @@ async def test_a_callback_that_raises_halts_the_node(tmp_path: Path, running: As
 
 
 class FailingFiles(RealFiles):
-    """A disk that can be made to refuse."""
+    """A disk that can be made to refuse; `kernel`: where the kernel may sync by itself."""
 
     write_errno = 0
     sync_errno = 0
+
+    def __init__(self, *, kernel: bool = False) -> None:
+        self.kernel = kernel
+
+    def background_sync(self) -> KernelSync | None:
+        kernel = super().background_sync() if self.kernel else None
+        if kernel is not None:
+            begin = kernel.begin
+
+            def begin_or_fail(fd: int) -> bool:
+                if self.sync_errno:
+                    raise OSError(self.sync_errno, "refused on purpose")
+                return begin(fd)
+
+            kernel.begin = begin_or_fail  # type: ignore[method-assign]
+        return kernel
 
     def pwritev(self, fd: int, buffers: Sequence[bytes], offset: int) -> int:
         if self.write_errno:
@@ -305,8 +322,9 @@ class FailingFiles(RealFiles):
         super().fdatasync(fd)
 
 
-async def test_a_failed_sync_halts_the_node(tmp_path: Path, running: AsyncExitStack) -> None:
-    files = FailingFiles()
+@pytest.mark.parametrize("kernel", [False, True])
+async def test_a_failed_sync_halts_the_node(tmp_path: Path, running: AsyncExitStack, kernel: bool) -> None:
+    files = FailingFiles(kernel=kernel)
     watch = await start(running, config(tmp_path, sync="always"), files=files)
     await watch.ruling()
     files.sync_errno = errno.EIO

@@ -47,6 +47,18 @@ def test_a_late_original_takes_a_transfer_back_too() -> None:
     assert tally(ledger) == (0, 0, 0, 0, 0)
 
 
+def test_an_original_of_a_reign_long_added_up_takes_nothing_back() -> None:
+    ledger, frames = Ledger(), stream(5)
+    ledger.data(frames[0], MINE, 1)
+    ledger.data(frames[2], MINE, 3)
+    ledger.repaired(frames[1])
+    for epoch in range(2, 100):
+        ledger.data(stream(3, epoch)[0], OTHER, epoch)
+    before = tally(ledger)
+    ledger.overtaken(frames[1])
+    assert tally(ledger) == before
+
+
 def test_a_network_duplicate_is_counted_once_each() -> None:
     ledger, frames = Ledger(), stream(3)
     ledger.data(frames[0], MINE, 1)

@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcast.errors import DecodeError
+from mcast.limits import EPOCH_MAX, SEQ_MAX
 from mcast.storage.segment import (
     ENTRY_BYTES_MAX,
     ENTRY_EXTRA_BYTES,
@@ -15,7 +16,9 @@ from mcast.storage.segment import (
     read_entries,
     segment_name,
     segment_number,
+    sound_entry,
 )
+from mcast.wire.frame import CHAIN_ZERO, make_frame
 
 from .logs import a_log
 
@@ -68,6 +71,51 @@ def test_an_entry_tells_the_synced_point_to_its_own_segment_only() -> None:
         changed = bytearray(data)
         changed[at] ^= 4
         assert entry_synced(bytes(changed), 0, 9) is None
+
+
+def test_sound_entries_are_those_that_continue_the_log() -> None:
+    log = [*a_log(1, size=40, count=3), *a_log(1, size=50, epoch=4, after=a_log(1, size=40, count=3)[0])]
+    data = b"".join(encode_entries(log, 0, seed=9)) + bytes(200)
+    after, epoch, chain, at = 0, -1, CHAIN_ZERO, 0
+    for frame in log:
+        assert sound_entry(data, at, 9, after, epoch, chain) == (frame, 0)
+        for wrong in (
+            (8, after, epoch, chain),
+            (9, after + 1, epoch, chain),
+            (9, after - 1, epoch, chain),
+            (9, after, frame.epoch + 1, chain),
+            (9, after, epoch, b"x" * 16),
+        ):
+            assert sound_entry(data, at, *wrong) is None
+        at += ENTRY_EXTRA_BYTES + len(frame.body)
+        after, epoch, chain = frame.last, frame.epoch, frame.chain
+    assert sound_entry(data, at, 9, after, epoch, chain) is None
+    ahead = b"".join(encode_entries(log[:1], 1, seed=9))
+    assert sound_entry(ahead, 0, 9, 0, -1, CHAIN_ZERO) is None, "nothing is durable before it is written"
+
+
+def test_any_changed_or_missing_byte_of_an_entry_is_noticed() -> None:
+    data = b"".join(encode_entries(a_log(1, size=40), 0, seed=9))
+    for at in range(len(data)):
+        changed = bytearray(data)
+        changed[at] ^= 1
+        assert sound_entry(bytes(changed), 0, 9, 0, -1, CHAIN_ZERO) is None
+        assert sound_entry(data[:at], 0, 9, 0, -1, CHAIN_ZERO) is None
+
+
+def test_fields_out_of_bounds_are_no_sound_entry_however_they_are_signed() -> None:
+    body = b"body"
+    for epoch, first, count, commit, time in (
+        (EPOCH_MAX + 1, 1, 1, 0, 0),
+        (1, 1, 0, 0, 0),
+        (1, 1, 5, 0, 0),
+        (1, 1, 1, 1, 0),
+        (1, 1, 1, 0, 1 << 63),
+        (1, SEQ_MAX, 1, 0, 0),
+    ):
+        frame = make_frame(epoch, first, count, commit, time, CHAIN_ZERO, body)
+        data = b"".join(encode_entries([frame], 0, seed=9))
+        assert sound_entry(data, 0, 9, first - 1, 0, CHAIN_ZERO) is None
 
 
 def test_bodies_are_written_as_they_are() -> None:

@@ -18,6 +18,7 @@ from mcast.seal.keys import KeyRing
 from mcast.wire import messages, stream
 from mcast.wire.envelope import Envelope, encode_envelope, name_hash
 from mcast.wire.frame import Frame, decode_frame_untrusted, follows, make_frame
+from mcast.wire.groups import decode_groups_untrusted, decode_results_untrusted, encode_result, pack_run
 from mcast.wire.messages import Kind, decode_message_untrusted, encode_message, type_of
 from mcast.wire.records import CLIENT_KINDS, RecordKind, decode_records_untrusted, encode_record
 
@@ -52,12 +53,6 @@ def test_message_vectors(vector: dict[str, Any], data: bytes) -> None:
 
 @pytest.mark.parametrize(("vector", "data"), vectors("payload"))
 def test_payload_vectors(vector: dict[str, Any], data: bytes) -> None:
-    if "stream" in vector:
-        ((kind, payload),) = stream.Splitter().feed(data)
-        assert (kind, payload.hex()) == (stream.StreamKind[vector["stream"]], vector["payload"])
-        assert stream.pack_raw(stream.StreamKind(kind), payload) == data
-        assert stream.decode_group_untrusted(payload, len(payload))
-        return
     decode = {
         "Genesis": messages.decode_genesis_untrusted,
         "EpochStart": messages.decode_epoch_start_untrusted,
@@ -66,6 +61,23 @@ def test_payload_vectors(vector: dict[str, Any], data: bytes) -> None:
     value: Any = decode[vector["payload"]](data)
     assert plain(value) == vector["fields"]
     assert encode_message(value) == data
+
+
+@pytest.mark.parametrize(("vector", "data"), vectors("groups"))
+def test_group_vectors(vector: dict[str, Any], data: bytes) -> None:
+    ((kind, payload),) = stream.Splitter().feed(data)
+    found = decode_groups_untrusted(payload, len(payload))
+    assert kind == stream.StreamKind[vector["stream"]]
+    assert [[kind, session, request, len(group)] for kind, session, request, group in found] == vector["groups"]
+    assert b"".join(pack_run(stream.StreamKind(kind), [b"".join(one.group) for one in found])) == data
+
+
+@pytest.mark.parametrize(("vector", "data"), vectors("results"))
+def test_result_vectors(vector: dict[str, Any], data: bytes) -> None:
+    ((kind, payload),) = stream.Splitter().feed(data)
+    found = decode_results_untrusted(payload)
+    assert kind == stream.StreamKind[vector["stream"]] and plain(found) == vector["results"]
+    assert b"".join(pack_run(stream.StreamKind(kind), [encode_result(*result) for result in found])) == data
 
 
 @pytest.mark.parametrize(("vector", "data"), vectors("record"))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mcast.errors import DecodeError
 from mcast.limits import TCP_MESSAGE_BYTES_MAX
 from mcast.wire.frame import CHAIN_ZERO, make_frame
-from mcast.wire.records import RecordKind, encode_record, split_fragments
+from mcast.wire.records import RecordKind, encode_record
 from mcast.wire.stream import (
     PAYLOAD_BYTES_MAX,
     RAW_KINDS,
@@ -35,14 +35,12 @@ from mcast.wire.stream import (
     Query,
     QueryRefused,
     Report,
-    Result,
     Splitter,
     StreamKind,
     StreamMessage,
     Subscribe,
     Welcome,
     decode_frames_untrusted,
-    decode_group_untrusted,
     decode_stream_untrusted,
     pack_frames,
     pack_message,
@@ -56,7 +54,6 @@ MESSAGES: list[tuple[StreamKind, StreamMessage]] = [
     (StreamKind.HELLO, Hello(VERSION, "lab", "peer", "n1", NONCE)),
     (StreamKind.WELCOME, Welcome("n1", "lab", 1_300, {"set": (2, 2)}, {"get": (1, 1)}, NONCE, NONCE)),
     (StreamKind.OPENED, Opened(NONCE, 5, 2)),
-    (StreamKind.RESULT, Result(5, 1, 3, 10, 2, 0, b"\x92\x90\x80")),
     (StreamKind.QUERY, Query(1, "get", ["k", None, 1.5], "session", 10, None, 3, 5_000.0)),
     (StreamKind.ANSWER, Answer(1, {"a": [1]}, 10, 2, 0, 1.5, "n1", "any")),
     (StreamKind.QUERY_REFUSED, QueryRefused(1, "why", None, "not yet")),
@@ -166,48 +163,13 @@ def test_a_message_beyond_the_bound_is_not_packed() -> None:
         pack_message(StreamKind.REPORT, Report(1, {"x": object()}))
 
 
-def commands(request: int = 1, session: int = 5, lowest: int = 1) -> bytes:
-    return encode_record(RecordKind.COMMANDS, 1, session, request, lowest, b"\x91\xa1x")
-
-
-def test_a_group_is_one_record_or_one_whole_command() -> None:
-    assert decode_group_untrusted(commands(), 100)[0].session == 5
-    opening = encode_record(RecordKind.OPEN, 1, 0, 0, 0, NONCE)
-    assert bytes(decode_group_untrusted(opening, 100)[0].payload) == NONCE
-    fragments = split_fragments(5, 9, 3, bytes(1_000), 200)
-    records = decode_group_untrusted(b"".join(fragments), 200)
-    assert len(records) == len(fragments) and {record.request for record in records} == {9}
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        b"",
-        b"\x01",
-        commands() + commands(2),
-        commands(session=0),
-        commands(request=0, lowest=0),
-        commands(lowest=2),
-        encode_record(RecordKind.COMMANDS, 1, 5, 1, 1, bytes(101)),
-        encode_record(RecordKind.EPOCH_START, 1, 0, 0, 0, b"x"),
-        encode_record(RecordKind.GENESIS, 1, 0, 0, 0, b"x"),
-        encode_record(RecordKind.OPEN, 1, 0, 0, 0, b"short"),
-        encode_record(RecordKind.OPEN, 1, 5, 0, 0, NONCE),
-        encode_record(RecordKind.NOOP, 2, 5, 1, 1, b""),
-        *[b"".join(part) for fragments in [split_fragments(5, 9, 3, bytes(300), 100)] for part in (
-            fragments[1:], fragments[:-1], fragments[::-1], [*fragments, fragments[0]], [fragments[0], commands(9)],
-            [fragments[0], *split_fragments(5, 10, 3, bytes(300), 100)[1:]],
-        )],
-    ],
-)  # fmt: skip
-def test_a_bad_group_is_refused(bad: bytes) -> None:
-    with pytest.raises(DecodeError):
-        decode_group_untrusted(bad, 100)
+def record(request: int) -> bytes:
+    return encode_record(RecordKind.COMMANDS, 1, 5, request, 1, b"\x91\xa1x")
 
 
 def test_frames_round_trip_and_bad_ones_are_refused() -> None:
-    first = make_frame(1, 1, 1, 0, 5, CHAIN_ZERO, commands())
-    second = make_frame(1, 2, 1, 1, 6, first.chain, commands(2))
+    first = make_frame(1, 1, 1, 0, 5, CHAIN_ZERO, record(1))
+    second = make_frame(1, 2, 1, 1, 6, first.chain, record(2))
     ((kind, payload),) = split(pack_frames([first, second]))
     assert kind == StreamKind.FRAMES and decode_frames_untrusted(payload) == [first, second]
     for bad in (payload[:-1], payload + b"x", payload[1:]):

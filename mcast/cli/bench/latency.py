@@ -70,7 +70,12 @@ def latency(  # noqa: PLR0913 - one argument a flag
 
 
 def show(document: dict[str, Any]) -> None:
-    """Percentiles as medians over the rounds with the least and the greatest, the bare floor's below."""
+    """Percentiles as medians over the rounds with the least and the greatest, the bare floor's below.
+
+    Nothing of a rate that was not held.
+    """
+    if not document["held"]:
+        return
     work = document["workload"]
     pace = "one at a time" if work["rate"] is None else f"{work['rate']:,.0f} a second, from when each was due"
     title = (
@@ -78,7 +83,12 @@ def show(document: dict[str, Any]) -> None:
         f"{work['at']}; {cluster_words(work)}; medians of {len(document['rounds'])}"
     )
     lines = []
-    for label, key in (("", "took_us"), ("bare asyncio pipe, ", "pipe_us"), ("fdatasync of all at once, ", "sync_us")):
+    for label, key in (
+        ("", "took_us"),
+        ("of that late to be sent, ", "late_us"),
+        ("bare asyncio pipe, ", "pipe_us"),
+        ("fdatasync of all at once, ", "sync_us"),
+    ):
         if document[key] is not None:
             lines += [spread_row(f"{label}{name}", document[key][name]) for name in PERCENTILES]
     if document["ratio"] is not None:

@@ -9,12 +9,14 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, Final, NamedTuple, TextIO
 
 from mcast.cli import output
 from mcast.cli.bench import drawing
 from mcast.cli.exits import Ended, ExitCode
 from mcast.errors import ConfigError
+
+OTHERS_MAX: Final = 0.1  # of all processors, used by other programs; beyond, a word of warning
 
 Document = dict[str, Any]
 Measuring = Callable[[Callable[[str, float], None]], Coroutine[Any, Any, Document]]
@@ -67,6 +69,12 @@ async def _until_told(measuring: Coroutine[Any, Any, Document]) -> Document:
 
 
 def _hand_out(document: Document, show: Callable[[Document], None], wanted: Wanted) -> None:
+    if not document["gso"]:
+        output.note("mcast: this machine has no segmentation offload (gso: false): a system call for every datagram")
+    others = _others_busy(document)
+    if others > OTHERS_MAX:
+        told = f"other programs used {others:.0%} of this machine's processors meanwhile"
+        output.note(f"mcast: {told}: measure again when it is quiet")
     if wanted.csv_to_stdout:
         _write_csv(sys.stdout, document)
     elif wanted.json:
@@ -80,6 +88,13 @@ def _hand_out(document: Document, show: Callable[[Document], None], wanted: Want
         from mcast.bench.charts import chart
 
         drawing.draw(chart(document), wanted.plot)
+
+
+def _others_busy(document: Document) -> float:
+    """The greatest share of the machine that other programs had in any run; 0 where that is not known."""
+    from mcast.bench.charts import runs_of
+
+    return max((one.get("others_busy") or 0.0 for one in runs_of(document)), default=0.0)
 
 
 def _write_csv(file: TextIO, document: Document) -> None:

@@ -10,10 +10,9 @@ from mcast.cli.exits import ExitCode
 CHART = Chart("title", "x", "y", [Line("a", [1, 10], [2, 3], [1, 2], [3, 4]), Line("b", [1, 10], [5, 6])])
 
 
-@pytest.mark.parametrize("suffix", drawing.FORMATS)
-def test_a_chart_becomes_a_file(suffix: str, tmp_path: Path) -> None:
+def test_a_chart_becomes_a_file(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    path = tmp_path / f"chart{suffix}"
+    path = tmp_path / "chart.png"
     drawing.draw(CHART, path)
     assert path.stat().st_size > 1_000
 

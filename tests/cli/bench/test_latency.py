@@ -15,7 +15,7 @@ def document(**changed: Any) -> dict[str, Any]:
     work = {"event_bytes": 12, "rate": None, "at": "follower", "nodes": 3, "sealed": True, "sync": "always"}
     used = {"n1": {"cpu_us": 123.4}, "client": {"cpu_us": None}}
     return {
-        "workload": work, "took_us": TOOK, "pipe_us": TOOK, "sync_us": TOOK,
+        "held": True, "workload": work, "took_us": TOOK, "late_us": None, "pipe_us": TOOK, "sync_us": TOOK,
         "ratio": {"median": 1.5, "min": 1.25, "max": 2.0}, "rounds": [{"per_event": used}], "sequencer": "n1",
         **changed,
     }  # fmt: skip
@@ -30,6 +30,16 @@ def test_percentiles_stand_above_those_of_the_bare_floor(capsys: pytest.CaptureF
     assert ["bare", "asyncio", "pipe,", "p50", "300.0", "200.0", "400.0"] in rows
     assert ["p50", "by", "that", "of", "the", "pipe", "and", "fdatasync", "1.50", "1.25", "2.00"] in rows
     assert said.endswith("CPU us per command, last round: n1 123 (sequencer: n1)\n")
+
+
+def test_of_a_rate_that_was_not_held_nothing_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    latency.show(document(held=False, took_us=None, ratio=None))
+    assert capsys.readouterr().out == ""
+
+
+def test_how_late_this_program_was_stands_beside_what_it_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    latency.show(document(late_us=TOOK))
+    assert "of that late to be sent, p50" in capsys.readouterr().out
 
 
 def test_without_the_floor_there_is_no_ratio(capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,6 +70,6 @@ def test_a_rate_nobody_can_hold_is_a_finding_without_a_number(capsys: pytest.Cap
     told = json.loads(said.out)
     assert (told["held"], told["took_us"], told["ratio"]) == (False, None, None)
     assert 0 < told["reached"]["median"] < 900_000
-    assert said.err.startswith("mcast: only ")
+    assert "mcast: only " in said.err
     assert " of 1,000,000 commands/s were reached, so there is no latency: " in said.err
     assert told["held_back_by"] in said.err

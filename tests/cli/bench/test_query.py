@@ -41,11 +41,11 @@ def test_all_replicas_are_told_one_by_one_and_in_sum(capsys: pytest.CaptureFixtu
 
 @pytest.mark.timeout(30)
 def test_the_command_writes_csv(capsys: pytest.CaptureFixture[str]) -> None:
-    words = "bench query --seconds 0.1 --rounds 2 --nodes 2 --no-key --at all --clients 1 --csv -"
+    words = "bench query --level bounded --seconds 0.1 --rounds 2 --nodes 2 --no-key --at all --clients 1 --csv -"
     assert main(words.split()) == ExitCode.OK
     lines = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [line["run"] for line in lines] == ["1", "2"]
     for line in lines:
-        assert (line["bench"], line["workload.level"]) == ("query", "any")
+        assert (line["bench"], line["workload.level"]) == ("query", "bounded")
         each = [float(line[f"replicas.{node_id}.answers_per_s"]) for node_id in ("n1", "n2")]
         assert float(line["answers_per_s"]) == sum(each) > 0
