@@ -242,7 +242,7 @@ class Gateway:
                 else:
                     raise DecodeError("unexpected message", str(kind))
             if queries:
-                self._queries.burst(queries, connection.post, partial(connection.post, alone=True))
+                self._queries.burst(queries, connection.post, partial(connection.post, last=True))
         finally:
             if groups:
                 self._take(connection, peer, groups)
