@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 FUNCTION_LINES_MAX = 70
 MODULE_LINES_MAX = 500
 TOP_LEVEL = {".ci", ".gitignore", "README.md", "mcast", "pyproject.toml", "scenarios", "tests", "tools"}
-DOCS = ("ARCHITECTURE", "PROTOCOL", "OPERATIONS", "TUTORIAL", "CHANGELOG")
+DOCS = ("ARCHITECTURE", "PROTOCOL", "OPERATIONS", "TUTORIAL", "PEERS", "CHANGELOG")
 PYTHON_FILES = sorted(path for folder in ("mcast", "tools", "tests") for path in (ROOT / folder).rglob("*.py"))
 UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 

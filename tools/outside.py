@@ -48,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     kinds = tuple(options.kinds.split(","))
     if unknown := set(kinds) - set(KINDS):
         parser.error(f"--kinds: {', '.join(sorted(unknown))}: no such fault; there are {', '.join(KINDS)}")
+    if options.keep is not None and options.keep.exists() and any(options.keep.iterdir()):
+        parser.error(f"--keep: {options.keep} is not empty, and another run's journals would be judged with this one's")
     problem = "--loopback" if options.loopback else lan_problem()
     if problem is None and _INSIDE not in os.environ:
         words = own_namespace([__file__, *(sys.argv[1:] if arguments is None else arguments)])

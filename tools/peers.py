@@ -12,11 +12,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from mcast.bench.peers.contest import SIZES, Workload, entrants, measure
+from mcast.bench.peers.contest import SECONDS, SIZES, Workload, entrants, measure
 from mcast.bench.peers.kinds import KINDS, OURS, USUAL
 from mcast.bench.peers.peer import SIZE_MAX, SIZE_MIN
 from mcast.bench.peers.turn import EVENTS_MAX, PROBE
@@ -53,8 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=_number(int, 1, ROUNDS_MAX), default=5, help="turns of each (default 5)")
-    parser.add_argument("--seconds", type=_number(float, SECONDS_MIN, SECONDS_MAX), default=1.0,
-                        help="that a run takes, more or less (default 1)")  # fmt: skip
+    parser.add_argument("--seconds", type=_number(float, SECONDS_MIN, SECONDS_MAX), default=SECONDS,
+                        help=f"that a run takes, more or less (default {SECONDS:g})")  # fmt: skip
     parser.add_argument("--events", type=_number(int, PROBE, EVENTS_MAX), help="of a run, instead of --seconds")
     parser.add_argument("--sizes", type=_sizes, default=SIZES, help="bytes of an event (default 12,256,1024)")
     parser.add_argument("--only", action="append", choices=tuple(KINDS), help="this one; may be repeated")
@@ -120,4 +121,5 @@ def _progress() -> Iterator[Callable[[str, float], None]]:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

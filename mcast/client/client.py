@@ -436,9 +436,10 @@ class Client:
     def _results(self, link: Link, payload: bytes) -> None:
         results = decode_results_untrusted(payload)
         self._answers += 1
-        self._flush_soon()
         if any([self._session.answered(result) for result in results]):
             link.write(pack_run(StreamKind.SUBMIT, self._session.resend()))
+        if self._session.queue:  # there may be room for it now
+            self._flush_soon()
 
     def link_writable(self, link: Link) -> None:
         """The gateway reads again."""

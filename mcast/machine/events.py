@@ -14,7 +14,7 @@ from mcast.machine.commands import decode_commands_untrusted
 from mcast.machine.fragments import Assembly
 from mcast.machine.outcomes import decode_outcomes_untrusted
 from mcast.wire.frame import Frame
-from mcast.wire.records import Record, RecordKind, decode_records_untrusted
+from mcast.wire.records import Record, RecordKind, list_records_untrusted
 
 AHEAD_BYTES_MAX: Final = 256 << 20  # bytes of outcomes that came before their frames
 
@@ -79,7 +79,7 @@ class EventReader:
 
     def _read_frame(self, frame: Frame, events: list[Event]) -> None:
         try:
-            records = list(decode_records_untrusted(frame.body))
+            records = list_records_untrusted(frame.body)
         except DecodeError:
             records = []
         if sum(record.count for record in records) != frame.count:  # as the engine: such a frame has no effect

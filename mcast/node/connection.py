@@ -71,15 +71,16 @@ class Connection(asyncio.Protocol):
             self._owner.hostile("does not read")
             self._transport.abort()
 
-    def post(self, *parts: bytes, alone: bool = False) -> None:
+    def post(self, *parts: bytes, last: bool = False) -> None:
         """Send messages, or parts that make up whole ones, with whatever else this turn posts, in one write.
 
-        `alone`: nothing else is expected in this turn, so if nothing waits already it is written at once.
+        `last` says that nothing else will come, so they need not wait for the end of the turn.
         """
+        if last:
+            self.send([*self._posted, *parts])
+            self._posted.clear()
+            return
         if not self._posted:
-            if alone:
-                self.send(parts)
-                return
             asyncio.get_running_loop().call_soon(self._flush)
         self._posted += parts
 

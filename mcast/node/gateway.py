@@ -9,6 +9,7 @@ import ssl
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from mcast.client.link import Dialer
@@ -241,7 +242,7 @@ class Gateway:
                 else:
                     raise DecodeError("unexpected message", str(kind))
             if queries:
-                self._queries.burst(queries, connection.post)
+                self._queries.burst(queries, connection.post, partial(connection.post, last=True))
         finally:
             if groups:
                 self._take(connection, peer, groups)
@@ -303,8 +304,8 @@ class Gateway:
         self._submissions.applied(applied)
         self._queries.applied()
         self._subscriptions.applied()
-        if self._paused:
-            self._reconsider()
+        if self._paused and not self._node_full() and not self._forwarder.congested:
+            self._reconsider()  # else none of them, and there may be thousands, could go on
         self._changed.set()
 
     def _notice(self, notice: Notice) -> None:
@@ -360,11 +361,17 @@ class Gateway:
     def _full(self, connection: Connection) -> bool:
         forwards = connection.hello is not None and connection.hello.role == "client"
         return (
+            connection.unanswered_bytes > GATEWAY_CLIENT_BYTES
+            or self._node_full()
+            or (forwards and self._forwarder.congested)
+        )
+
+    def _node_full(self) -> bool:
+        """Whether nobody at all should be read further."""
+        return (
             self._stopping
-            or connection.unanswered_bytes > GATEWAY_CLIENT_BYTES
             or self._submissions.size > GATEWAY_BYTES
             or self._shell.replica.backlog_bytes > PENDING_BYTES_MAX
-            or (forwards and self._forwarder.congested)
         )
 
     def _hold_back(self, connection: Connection) -> None:

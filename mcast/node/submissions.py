@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from struct import Struct
 from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from mcast.node.shell import Shell
 
 _APPLIED: Final = int(Status.APPLIED)
+_FRAGMENT: Final = int(RecordKind.FRAGMENT)
+_KIND_AND_COUNT: Final = Struct("!B3xI").unpack_from
 _REUSED: Final = int(Status.REUSED)
 
 
@@ -103,28 +106,27 @@ class Submissions:
 
     def applied(self, applied: Sequence[Applied]) -> None:
         """Tell clients what became of their records, with one write a connection and turn of the event loop."""
+        sessions = self._served.sessions
         answers: dict[Connection, list[bytes]] = {}
         for one in applied:
+            served = sessions.get(one.session)
             if one.kind == "opened":
-                connection = self._opened(one)
-                if connection is not None:
-                    opened = Opened(one.nonce, one.session, one.epoch)
-                    connection.post(pack_message(StreamKind.OPENED, opened))
-                continue
-            served = self._served.sessions.get(one.session)
-            result = None if served is None else self._result(served, one)
-            if served is not None and result is not None:
+                self._opened(one)
+            elif served is not None and (result := self._result(served, one)) is not None:
                 answers.setdefault(served.connection, []).append(result)
         for connection, results in answers.items():
-            connection.post(*pack_run(StreamKind.RESULT, results), alone=len(applied) == 1)
+            connection.post(*pack_run(StreamKind.RESULT, results), last=not connection.unanswered_bytes)
 
-    def _opened(self, opened: Applied) -> Connection | None:
+    def _opened(self, opened: Applied) -> None:
         connection = self._served.forget_open(opened.nonce)
         self._shell.engine.unwatch_nonce(opened.nonce)
-        if connection is not None and opened.session:
+        if connection is None:
+            return
+        if opened.session:
             self._served.bind(opened.session, connection)
             self._shell.engine.watch(opened.session)
-        return connection
+        message = pack_message(StreamKind.OPENED, Opened(opened.nonce, opened.session, opened.epoch))
+        connection.post(message, last=not connection.unanswered_bytes)
 
     def _result(self, served: Served, one: Applied) -> bytes | None:
         """What to tell the client; None if it does not wait for that, or is not to hear it now."""
@@ -132,15 +134,18 @@ class Submissions:
         group = served.unanswered.get(request)
         if group is None:
             return None
-        if status == Status.OUT_OF_ORDER:
+        if status == _APPLIED:
+            self._served.forget(served, request)
+            if one.mark != _mark(group):
+                status = _REUSED  # what took effect under this number came another way, and is not what waits here
+                self.reused += 1
+        elif status == Status.OUT_OF_ORDER:
             if not self._tell_missing(served, one.expected):
                 return None
             seq = one.expected
         else:
             self._served.forget(served, request)
-            if status == _APPLIED and one.mark != _mark(group):
-                status = _REUSED  # what took effect under this number came another way, and is not what waits here
-            elif status == Status.EXPIRED and not served.unanswered:
+            if status == Status.EXPIRED and not served.unanswered:
                 self._release(served.connection, one.session)
             self.reused += status == _REUSED
         return encode_result(one.session, request, one.count, seq, one.epoch, status, one.outcomes)
@@ -162,9 +167,11 @@ class Submissions:
 
 def _mark(group: Group) -> int:
     """The mark of a group's record, or of the command that its fragments make up."""
-    first = group[0]
-    payload_at = RECORD_HEADER_BYTES + (FRAGMENT_HEADER_BYTES if first[0] == RecordKind.FRAGMENT else 0)
-    checksum = 0
-    for record in group:
-        checksum = crc32(memoryview(record)[payload_at:], checksum)
-    return mark_of(first[0], int.from_bytes(first[4:8], "big"), checksum)
+    kind, count = _KIND_AND_COUNT(group[0])
+    if kind == _FRAGMENT:
+        checksum = 0
+        for record in group:
+            checksum = crc32(memoryview(record)[RECORD_HEADER_BYTES + FRAGMENT_HEADER_BYTES :], checksum)
+    else:
+        checksum = crc32(group[0][RECORD_HEADER_BYTES:])
+    return mark_of(kind, count, checksum)

@@ -20,8 +20,8 @@ class SyncedStore(Protocol):
     def sync_finish(self, mark: SyncMark) -> int:
         """Sync what the mark covers, in any thread."""
 
-    def sync_steps(self, mark: SyncMark) -> Generator[int, None, None]:
-        """The same, each fdatasync left to the caller."""
+    def sync_steps(self, mark: SyncMark) -> Generator[int | str, None, None]:
+        """The same, each step left to the caller."""
 
     def background_sync(self) -> KernelSync | None:
         """The kernel's own background fdatasync, if it has one for this store."""
@@ -102,12 +102,12 @@ class ThreadSyncer:
 
 
 class KernelSyncer:
-    """The kernel, file after file."""
+    """The kernel, step after step."""
 
     def __init__(self, store: SyncedStore, kernel: KernelSync) -> None:
         self._store = store
         self._kernel = kernel
-        self._steps: Generator[int, None, None] | None = None
+        self._steps: Generator[int | str, None, None] | None = None
         self._failure: BaseException | None = None
 
     def fileno(self) -> int:
@@ -141,14 +141,14 @@ class KernelSyncer:
                 return
         self._kernel.close()
 
-    def _go_on(self, steps: Generator[int, None, None]) -> None:
-        """Order the next file's fdatasync, if the one before has ended."""
+    def _go_on(self, steps: Generator[int | str, None, None]) -> None:
+        """Order the next step, if the one before has ended."""
         try:
             try:
                 if not self._kernel.ended():
                     return
-                for fd in steps:
-                    if self._kernel.begin(fd):
+                for step in steps:
+                    if self._kernel.begin(step):
                         return
             except OSError as error:
                 steps.throw(error)

@@ -50,7 +50,7 @@ class Files(Protocol):
         ...
 
     def background_sync(self) -> KernelSync | None:
-        """What makes content and size durable while the caller goes on; None where there is only `fdatasync`."""
+        """What does `fdatasync` and `fsync_dir` while the caller goes on; None where nothing does."""
         ...
 
     def fsync_dir(self, path: str) -> None:

@@ -182,10 +182,10 @@ class Journal:
             raise self._fail(error) from error
         return self._synced(mark)
 
-    def sync_steps(self, mark: SyncMark) -> Generator[int, None, None]:
-        """`sync_finish`, each fdatasync left to the caller: of the descriptor given, before it asks for the next.
+    def sync_steps(self, mark: SyncMark) -> Generator[int | str, None, None]:
+        """`sync_finish`, left to the caller: to fdatasync each descriptor, fsync each path, before asking for the next.
 
-        An OSError that one fails with is to be thrown in here. Raises as `sync_finish`.
+        An OSError that one of them fails with is to be thrown in here. Raises as `sync_finish`.
         """
         if self._failure is not None:
             raise self._failure

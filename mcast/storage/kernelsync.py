@@ -1,8 +1,8 @@
 """fdatasync in the background without a thread: Linux carries it out and says so on an eventfd.
 
 A thread would have to take Python's lock from the one that applies events, to begin and again to end, and wait for it
-for milliseconds. The calls (`io_submit` of an FDSYNC, Linux 4.18) have no name in libc, so they go by number. Where
-they are not to be had, `open_kernel_sync` says so.
+for milliseconds. The calls (`io_submit` of an FDSYNC, since Linux 4.18) have no name in libc, so they go by number.
+Where they are not to be had, `open_kernel_sync` says so.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ _CALLS: Final = {
     "x86_64": (206, 207, 208, 209),
     "aarch64": (0, 1, 4, 2),
 }  # io_setup, io_destroy, io_getevents, io_submit
+_FSYNC: Final = 2
 _FDSYNC: Final = 3
 _TELL_EVENTFD: Final = 1
 
@@ -65,7 +66,7 @@ class KernelSync:
         if self._system(setup, 1, ctypes.byref(self._context)) < 0:
             raise _error()
         self._eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._order = _Order(opcode=_FDSYNC, flags=_TELL_EVENTFD, eventfd=self._eventfd)
+        self._order = _Order(flags=_TELL_EVENTFD, eventfd=self._eventfd)
         self._orders = (ctypes.POINTER(_Order) * 1)(ctypes.pointer(self._order))
         self._outcome = _Outcome()
         self._under_way = False
@@ -74,16 +75,27 @@ class KernelSync:
         """Readable when an fdatasync has ended that `ended` was not asked about since."""
         return self._eventfd
 
-    def begin(self, fd: int) -> bool:
-        """Have a file's content and size made durable; behind the one before. False: they are, it was done at once.
+    def begin(self, what: int | str) -> bool:
+        """Have a file's content and size, or the names in the directory of this path, made durable.
+
+        False: they are, it was done at once. The one before must have ended.
 
         Raises:
             OSError: it failed.
         """
+        if isinstance(what, int):
+            return self._begin(_FDSYNC, what)
+        fd = os.open(what, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return self._begin(_FSYNC, fd)
+        finally:
+            os.close(fd)  # the order goes on without it
+
+    def _begin(self, opcode: int, fd: int) -> bool:
         assert not self._under_way, "one at a time"
-        self._order.fd = fd
+        self._order.opcode, self._order.fd = opcode, fd
         if self._system(self._submit, self._context, ctypes.c_long(1), self._orders) != 1:
-            os.fdatasync(fd)  # the kernel is short of memory for orders: this once the caller waits
+            (os.fdatasync if opcode == _FDSYNC else os.fsync)(fd)  # short of memory for orders: the caller waits
             return False
         self._under_way = True
         return True

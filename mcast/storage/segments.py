@@ -85,11 +85,14 @@ class Segments:
 
     def sync(self, segments: Sequence[Segment], names: int) -> None:
         """Make durable what `unsynced` gave."""
-        for fd in self.sync_steps(segments, names):
-            self._files.fdatasync(fd)
+        for step in self.sync_steps(segments, names):
+            if isinstance(step, int):
+                self._files.fdatasync(step)
+            else:
+                self._files.fsync_dir(step)
 
-    def sync_steps(self, segments: Sequence[Segment], names: int) -> Generator[int, None, None]:
-        """`sync`, each fdatasync left to the caller: of the descriptor given, before it asks for the next.
+    def sync_steps(self, segments: Sequence[Segment], names: int) -> Generator[int | str, None, None]:
+        """`sync`, left to the caller: to fdatasync each descriptor, fsync each path, before it asks for the next.
 
         Oldest first: what a name or a later segment proves must hold.
         """
@@ -99,7 +102,7 @@ class Segments:
                 yield segment.fd
                 segment.synced = written
         if names > self._names_synced:
-            self._files.fsync_dir(self._directory)
+            yield self._directory
             self._names_synced = names
 
     def cut(self, index: int, offset: int, *, durable: bool) -> None:

@@ -161,7 +161,7 @@ class Store:
         """See Journal.sync_finish."""
         return self._journal.sync_finish(mark)
 
-    def sync_steps(self, mark: SyncMark) -> Generator[int, None, None]:
+    def sync_steps(self, mark: SyncMark) -> Generator[int | str, None, None]:
         """See Journal.sync_steps."""
         return self._journal.sync_steps(mark)
 

@@ -170,8 +170,6 @@ class _Run:
         until_s = begun_s + self.options.seconds
         draw = random.Random(f"links {self.options.seed}")
         async with asyncio.TaskGroup() as group:
-            free = asyncio.Event()
-            free.set()
             for trouble in plan_troubles(self.processes.ids, self.options.seed, kinds=self.options.kinds):
                 await asyncio.sleep(trouble.wait_s)
                 if monotonic_s() + trouble.for_s >= until_s:

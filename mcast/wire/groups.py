@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
 from mcast.errors import DecodeError
@@ -33,7 +34,7 @@ from mcast.wire.records import (
     Record,
     RecordKind,
     decode_fragment_untrusted,
-    decode_records_untrusted,
+    list_records_untrusted,
     unpack_record_head,
 )
 from mcast.wire.stream import Status, StreamKind, pack_head
@@ -73,6 +74,10 @@ class Result(NamedTuple):
     outcomes: bytes
 
 
+_submitted: Final = partial(tuple.__new__, Submitted)  # as Submitted(...), in half the time
+_as_result: Final = partial(tuple.__new__, Result)
+
+
 def pack_run(kind: StreamKind, items: Sequence[bytes]) -> list[bytes]:
     """The parts of the messages that carry these groups or results, in order, to be written one after the other.
 
@@ -100,7 +105,7 @@ def decode_groups_untrusted(payload: bytes, payload_max: int) -> list[Submitted]
             command, no group, or several beyond RUN_BYTES_MAX.
     """
     submitted: list[Submitted] = []
-    at, end, new = 0, len(payload), tuple.__new__  # half the cost of a NamedTuple's own
+    at, end = 0, len(payload)
     if end > RUN_BYTES_MAX:
         submitted = _decode_any(payload, payload_max)
         if len(submitted) > 1:
@@ -114,14 +119,14 @@ def decode_groups_untrusted(payload: bytes, payload_max: int) -> list[Submitted]
             and 0 < session <= SEQ_MAX and 0 < request <= SEQ_MAX - count and lowest <= request
         ):  # fmt: skip
             break
-        submitted.append(new(Submitted, (_COMMANDS, session, request, (payload[at:after],))))
+        submitted.append(_submitted((_COMMANDS, session, request, (payload[at:after],))))
         at = after
     # Commands that fit a record are the rule. Whatever holds something else is judged anew, as a whole.
     return submitted if at == end and submitted else _decode_any(payload, payload_max)
 
 
 def _decode_any(payload: bytes, payload_max: int) -> list[Submitted]:
-    records = list(decode_records_untrusted(payload))
+    records = list_records_untrusted(payload)
     if not records:
         raise DecodeError("empty group")
     submitted: list[Submitted] = []
@@ -178,7 +183,7 @@ def decode_results_untrusted(payload: bytes) -> list[Result]:
         DecodeError: a length beyond the payload, or a number outside its bounds.
     """
     results: list[Result] = []
-    at, end, new = 0, len(payload), tuple.__new__  # as above
+    at, end = 0, len(payload)
     while at < end:
         if end - at < RESULT_HEAD_BYTES:
             raise DecodeError("short result", f"{end - at} of {RESULT_HEAD_BYTES} bytes")
@@ -188,6 +193,6 @@ def decode_results_untrusted(payload: bytes) -> list[Result]:
             raise DecodeError("short result", f"outcomes {end - at} of {length} bytes")
         if session > SEQ_MAX or request > SEQ_MAX or seq > SEQ_MAX or epoch > EPOCH_MAX or status > _STATUS_MAX:
             raise DecodeError("bad result", f"session {session}, request {request}, seq {seq}, status {status}")
-        results.append(new(Result, (session, request, events, seq, epoch, status, payload[at : at + length])))
+        results.append(_as_result((session, request, events, seq, epoch, status, payload[at : at + length])))
         at += length
     return results

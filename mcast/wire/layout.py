@@ -14,6 +14,7 @@ import dataclasses
 import struct
 from collections.abc import Callable
 from itertools import groupby
+from operator import attrgetter
 from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 
 from mcast.errors import DecodeError
@@ -53,7 +54,11 @@ class Reader:
 
     def unpack(self, layout: struct.Struct) -> tuple[Any, ...]:
         """The next fields of a struct."""
-        return layout.unpack(self.take(layout.size))
+        at, end = self._at, self._at + layout.size
+        if end > len(self._data):
+            raise DecodeError("short message", f"{len(self._data) - at} of {layout.size} bytes")
+        self._at = end
+        return layout.unpack_from(self._data, at)
 
     def end(self) -> None:
         """Nothing may be left."""
@@ -141,6 +146,12 @@ def _is_fixed(hint: Any) -> bool:
     return get_origin(hint) is Annotated and isinstance(get_args(hint)[1], struct.Struct)
 
 
+def _single(message: type, names: list[str], run: _Codec) -> _Codec:
+    """The codec of a message that is nothing but one struct, as those are that come most often."""
+    values_of, pack, unpack = attrgetter(*names), run.encode, run.decode
+    return _Codec(lambda value: pack(values_of(value)), lambda reader: message(*unpack(reader)))
+
+
 def codec_for(message: type) -> _Codec:
     """The codec of a dataclass, from its annotations: runs of fixed-size fields become one struct each."""
     hints = get_type_hints(message, include_extras=True)
@@ -153,6 +164,8 @@ def codec_for(message: type) -> _Codec:
         else:
             parts.extend((False, [name], _variable(hints[name])) for name in names)
     problem: Callable[[Any], str] | None = getattr(message, "problem", None)
+    if len(parts) == 1 and parts[0][0] and len(fields) > 1 and problem is None:
+        return _single(message, fields, parts[0][2])
 
     def encode(value: Any) -> bytes:
         return b"".join([

@@ -13,7 +13,7 @@ from mcast.client import client as client_module
 from mcast.client.client import Client, connect
 from mcast.client.receipts import Receipt, Receipts
 from mcast.errors import ConfigError, NotSent, NotYet, QueryFailed, Refused, Unknown
-from mcast.limits import COMMAND_BYTES_MAX
+from mcast.limits import COMMAND_BYTES_MAX, SESSION_PENDING_RECORDS_MAX
 from mcast.machine.api import StateMachine, command, query
 from mcast.machine.kv import KeyValue
 from mcast.node.fake import FakeCluster, serving
@@ -215,7 +215,7 @@ async def test_stream_packs_ahead_only_so_much(
 
     with pytest.raises(Unknown):
         await client.submit_stream(source(), timeout=0.1)
-    assert taken * 500 < 256 * 1_300 + 100_000 + 64 * 1_024 + 1_024 * 600
+    assert taken * 500 < SESSION_PENDING_RECORDS_MAX * 1_300 + 100_000 + 64 * 1_024 + 1_024 * 600 < 20_000 * 500
 
 
 async def test_a_refused_command_ends_a_stream_after_those_before_it_happened(client: Client) -> None:

@@ -154,6 +154,10 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return left
 
 
+def waited_s(reason: str) -> float:
+    return float(reason.split()[3])
+
+
 async def test_a_gateway_that_knows_it_is_out_of_touch_is_left_sooner(
     cluster: FakeCluster, gateways: dict[str, Gateway], looks: list[str]
 ) -> None:
@@ -161,7 +165,8 @@ async def test_a_gateway_that_knows_it_is_out_of_touch_is_left_sooner(
     cluster.shells["n2"].replica.proven = (0, monotonic_s() - 5)
     async with connect(cluster.config, at="n2") as client:
         assert (await client.submit("incr", "k")).value == 1
-    assert looks == ["no progress for 0.04 s, out of touch with the cluster"]
+    assert [waited_s(reason) < 0.08 for reason in looks] == [True]
+    assert looks[0].endswith("out of touch with the cluster")
 
 
 async def test_a_slow_gateway_in_touch_is_given_more_time(
@@ -184,14 +189,15 @@ async def test_without_a_majority_clients_wander_less_and_less(
         task = asyncio.create_task(client.submit("incr", "k"))
         while len(looks) < 5:
             await asyncio.sleep(0.01)
-        assert [reason.split()[3] for reason in looks[:5]] == ["0.04", "0.08", "0.16", "0.32", "0.32"]
+        waits_s = [waited_s(reason) for reason in looks[:5]]
+        assert waits_s[0] < 0.08 and waits_s[1:] == [0.08, 0.16, 0.32, 0.32]
         for shell in cluster.shells.values():
             shell.deaf = False
         assert (await task).value == 1
         cluster.shells[client.node or ""].deaf = True
         seen = len(looks)
         assert (await client.submit("incr", "k")).value == 2
-        assert looks[seen].split()[3] == "0.04", "progress made it as patient as before"
+        assert waited_s(looks[seen]) < 0.08, "progress made it as patient as before"
 
 
 async def test_answered_queries_do_not_hide_waiting_commands(

@@ -47,6 +47,35 @@ def test_parcels_hold_the_commands_in_order_and_fit_a_record(items: list[tuple[A
         assert parcel.count == 1 or len(parcel.payload) + RECORD_HEADER_BYTES <= RECORD_MAX
 
 
+def greedy(items: list[Any], room: int) -> list[tuple[bytes, int]]:
+    """Records filled with one command after the other, as long as they fit."""
+    records: list[tuple[bytes, int]] = []
+    for packed in map(msgpack.packb, items):
+        if records and len(records[-1][0]) + len(packed) <= room:
+            records[-1] = records[-1][0] + packed, records[-1][1] + 1
+        else:
+            records.append((packed, 1))
+    return records
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 400), max_size=60), min_size=1, max_size=4), st.integers(60, 600))
+def test_records_are_as_full_as_if_packed_one_by_one_whatever_was_expected(
+    batches: list[list[int]], record_max: int
+) -> None:
+    packer = CommandPacker(ARITIES, record_max)
+    for sizes in batches:
+        items = [("set", "k", bytes(size // 2)) if size % 3 else ("incr", "k" * (size % 7)) for size in sizes]
+        assert list(packer.pack(items)) == greedy(items, record_max - RECORD_HEADER_BYTES)
+
+
+def test_sizes_that_change_at_once_fill_records_as_well() -> None:
+    packer = CommandPacker(ARITIES, 1_389)
+    for size in (0, 1_000, 5_000, 10, 700, 0):
+        items = [("set", "k", bytes(size)) for _ in range(1_100)]
+        assert list(packer.pack(items)) == greedy(items, 1_389 - RECORD_HEADER_BYTES)
+
+
 def test_records_are_filled_across_slices() -> None:
     parcels = list(CommandPacker(ARITIES, 1_300).pack(("incr", "k") for _ in range(10_000)))
     assert sum(parcel.count for parcel in parcels) == 10_000
@@ -78,6 +107,29 @@ def test_a_bad_command_is_refused_with_its_number_and_reason_after_those_before_
         for parcel in packed:
             count += parcel.count
     assert count == 1_500
+
+
+def test_a_bad_command_among_others_that_share_its_record_is_the_one_named() -> None:
+    deep: Any = "x"
+    for _ in range(64):
+        deep = [deep]
+    for bad, words in ((2**70, "cannot be sent"), (deep, "nested deeper"), (bytes(COMMAND_BYTES_MAX + 1), "at most")):
+        for at in (0, 1, 40, 99):
+            items: list[tuple[Any, ...]] = [("set", "k", [1, [2]])] * 100
+            items[at] = ("set", "k", bad)
+            packer = CommandPacker(ARITIES, 100_000)
+            list(packer.pack([("clear",)] * 9))
+            parcels = []
+            with pytest.raises(Refused, match=f"command {at}: .*{words}"):
+                for parcel in packer.pack(items):
+                    parcels.append(parcel)
+            assert sum(parcel.count for parcel in parcels) == at
+
+
+def test_many_nested_commands_are_not_taken_for_deep_ones() -> None:
+    items = [("set", "k", [1, {"a": [2]}])] * 500
+    parcels = list(CommandPacker(ARITIES, 10_000).pack(items))
+    assert [command for parcel in parcels for command in unpacked(parcel)] == [["set", "k", [1, {"a": [2]}]]] * 500
 
 
 def test_a_command_deeper_than_msgpack_allows_is_refused() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from mcast.client.receipts import Receipt, Receipts, RecordResult
+from mcast.client.receipts import SMALL_BYTES, Receipt, Receipts, RecordResult
 from mcast.errors import DecodeError
 
 
@@ -51,6 +51,26 @@ def test_counts() -> None:
     receipts.settle(2, RecordResult(30, 8, 1, outcomes([0])))
     assert (receipts.last_seq, receipts.epoch, receipts.ok) == (30, 8, 4)
     assert (Receipts().first_seq, Receipts().last_seq, Receipts().epoch) == (None, None, None)
+
+
+def test_each_record_is_counted_once_however_often_one_asks() -> None:
+    receipts = Receipts(keep=False)
+    for number in range(1, 4):
+        result = RecordResult(number, 1, 2, outcomes([None, "À"], {0: [1, "À"]} if number < 3 else {0: [2, "E"]}))
+        receipts.settle(receipts.expect([2]), result)
+        rejected, failed = (number, 0) if number < 3 else (2, 1)
+        for _ in range(2):
+            assert (receipts.ok, receipts.rejected, receipts.failed) == (number, rejected, failed)
+
+
+def test_few_and_many_outcomes_are_counted_alike() -> None:
+    for size in (1, SMALL_BYTES * 2):
+        result = RecordResult(1, 1, 3, outcomes(["x" * size, None, None], {1: [1, "no\u0080"], 2: [2, ""]}))
+        assert result.counts() == (1, 1)
+        assert RecordResult(1, 1, 1, outcomes(["x" * size])).counts() == (0, 0)
+        for bad in ({5: [1, "x"]}, {0: [3, "x"]}, {0: [1, 2]}, {"0": [1, "x"]}):
+            with pytest.raises(DecodeError):
+                RecordResult(1, 1, 3, msgpack.packb([["x" * size, 1, 2], bad])).counts()
 
 
 def test_values_are_dropped_but_counted_when_not_kept() -> None:

@@ -49,6 +49,14 @@ def test_it_runs_without_namespaces_too(tmp_path: Path) -> None:
     assert told["calls"]["submit ok"] > 50
 
 
+def test_another_runs_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "history.jsonl").touch()
+    words = [sys.executable, str(ROOT / "tools" / "outside.py"), "--keep", str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 2
+    assert "is not empty" in done.stderr
+
+
 def test_an_unknown_kind_of_fault_is_refused() -> None:
     words = [sys.executable, str(ROOT / "tools" / "outside.py"), "--kinds", "kill,flood"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)

@@ -6,6 +6,7 @@ As root on Linux, where network namespaces and TAP devices can be made; each sto
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -64,6 +65,8 @@ async def the_minority(which: str) -> None:
         async with processes.connect(alone, strict=True) as client, processes.connect(alone) as free:
             first = await client.submit("set", "k", "before")
             await processes.equal()
+            events = free.subscribe(first.seq + 1)
+            following = asyncio.ensure_future(anext(events))
             await lan.rule(cut(alone, others))
             with pytest.raises(Unknown) as unknown:  # it was numbered, or is on its way: it may happen yet
                 await client.submit("append", "list", "doubtful", timeout=1.5)
@@ -80,6 +83,8 @@ async def the_minority(which: str) -> None:
             assert 1_000 < ages[0] < ages[1] - 150, "it says how old its answer may be"
             moved = await free.submit("set", "k", "meanwhile", timeout=TAKEOVER_S)
             assert (moved.seq > first.seq, free.node in others) == (True, True), "who may go elsewhere is served"
+            async with asyncio.timeout(TAKEOVER_S), contextlib.aclosing(events):
+                assert (await following).args == ["k", "meanwhile"], "subscribers go where events are"
             assert (await client.query("get", "k", consistency="any")).value == "before"
             await lan.rule({})
             fate: Any

@@ -50,7 +50,7 @@ class Disk:
         self.done.append(("sync", mark.seq))
         return 0
 
-    def sync_steps(self, mark: SyncMark) -> Generator[int, None, None]:
+    def sync_steps(self, mark: SyncMark) -> Generator[int | str, None, None]:
         try:
             yield 7
         except OSError as error:
@@ -91,8 +91,8 @@ class Kernel(KernelSync):
     def fileno(self) -> int:
         return 17
 
-    def begin(self, fd: int) -> bool:
-        assert fd == 7 and not self.under_way
+    def begin(self, what: int | str) -> bool:
+        assert what == 7 and not self.under_way
         self.under_way = True
         return True
 
@@ -354,7 +354,7 @@ def test_the_owner_watches_a_descriptor_where_the_kernel_syncs() -> None:
 
 def test_what_is_durable_already_completes_at_once() -> None:
     disk = KernelDisk()
-    disk.kernel.begin = lambda fd: False  # type: ignore[method-assign]
+    disk.kernel.begin = lambda what: False  # type: ignore[method-assign]
     commit = start(disk, always=True)
     commit.append(1, frames(1))
     assert commit.take_completed() == [1]

@@ -303,10 +303,10 @@ class FailingFiles(RealFiles):
         if kernel is not None:
             begin = kernel.begin
 
-            def begin_or_fail(fd: int) -> bool:
+            def begin_or_fail(what: int | str) -> bool:
                 if self.sync_errno:
                     raise OSError(self.sync_errno, "refused on purpose")
-                return begin(fd)
+                return begin(what)
 
             kernel.begin = begin_or_fail  # type: ignore[method-assign]
         return kernel

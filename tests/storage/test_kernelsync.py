@@ -34,6 +34,17 @@ def test_syncs_follow_one_another_and_are_told_by_a_descriptor(kernel: KernelSyn
         os.fstat(kernel.fileno())
 
 
+def test_names_are_synced_too(kernel: KernelSync, tmp_path: Path) -> None:
+    for _ in range(2):
+        assert kernel.begin(str(tmp_path))
+        kernel.wait()
+        assert kernel.ended()
+    with pytest.raises(FileNotFoundError):
+        kernel.begin(str(tmp_path / "none"))
+    assert kernel.ended()
+    kernel.close()
+
+
 def test_what_cannot_be_synced_raises_and_the_next_one_goes_on(kernel: KernelSync, tmp_path: Path) -> None:
     reading, _ = os.pipe()
     with pytest.raises(OSError, match="Invalid argument"):
@@ -68,8 +79,10 @@ def test_a_kernel_short_of_memory_has_the_caller_wait(
     synced: list[int] = []
     monkeypatch.setattr(kernel, "_submit", -1)
     monkeypatch.setattr(os, "fdatasync", synced.append)
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(-fd))
     assert not kernel.begin(3)
-    assert synced == [3] and kernel.ended()
+    assert not kernel.begin(str(tmp_path))
+    assert synced[0] == 3 and synced[1] < 0 and kernel.ended()
     kernel.close()
 
 

@@ -45,8 +45,10 @@ def document(**changes: Any) -> dict[str, Any]:
         "applied_per_s": spread(145_000), "acknowledged_per_s": spread(146_000), "ack_p50_us": spread(81.5),
         "lead": spread(2.5), "ack_lead": None,
     }  # fmt: skip
-    redis = {"name": "redis", "title": "Redis", "version": "7.0.15", "acknowledged": "in memory", "beside": "mcast", "error": None,
-             "sizes": {"1024": size}}  # fmt: skip
+    redis = {
+        "name": "redis", "title": "Redis", "version": "7.0.15", "acknowledged": "in memory", "beside": "mcast",
+        "error": None, "sizes": {"1024": size},
+    }  # fmt: skip
     return {
         "machine": {"processors": 2}, "workload": {"sizes": [1_024], "nodes": 3, "rounds": 5}, "skipped": [],
         "peers": [redis], **changes,

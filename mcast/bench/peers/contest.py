@@ -14,6 +14,7 @@ from mcast.bench.peers.kinds import KINDS, Kind
 from mcast.bench.peers.peer import NODES, SILENCE_S, START_S
 
 SIZES: Final = (12, 256, 1_024)
+SECONDS: Final = 0.7
 RATES: Final = ("applied_per_s", "acknowledged_per_s")
 _SIZE_S: Final = 10  # times the seconds wanted, that one size may take
 
@@ -31,7 +32,7 @@ class Workload:
     """Bytes of one event, each a run of its own."""
     events: int | None = None
     """Of one run; None for as many as take about `seconds`."""
-    seconds: float = 1.0
+    seconds: float = SECONDS
 
 
 def entrants(names: Iterable[str]) -> list[str]:

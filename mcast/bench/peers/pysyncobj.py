@@ -20,6 +20,7 @@ from mcast.testing.processes import free_ports
 _WINDOW: Final = 5_000  # calls unacknowledged
 _IDLE_S: Final = 0.01  # a tick without work
 _PERIOD_S: Final = 0.01  # after which a batch is sent that nothing else sends
+_ELECTION_S: Final = 1.0  # of silence; by its default of 0.4 a busy machine loses its leader in a flood
 _NEVER: Final = 1 << 40  # log entries or seconds before its log is compacted
 
 
@@ -50,6 +51,7 @@ def _live(pipe: Connection, address: str, others: list[str]) -> None:
     conf = SyncObjConf(
         autoTick=False, commandsQueueSize=2 * _WINDOW, logCompactionMinEntries=_NEVER, logCompactionMinTime=_NEVER,
         connectionRetryTime=0.1, appendEntriesPeriod=_PERIOD_S, appendEntriesUseBatch=False,
+        raftMinTimeout=_ELECTION_S, raftMaxTimeout=2 * _ELECTION_S,
     )  # fmt: skip
     own = _Object(address, others, conf, replica_of(pipe))
 
