@@ -9,6 +9,7 @@ import ssl
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from mcast.client.link import Dialer
@@ -241,7 +242,7 @@ class Gateway:
                 else:
                     raise DecodeError("unexpected message", str(kind))
             if queries:
-                self._queries.burst(queries, connection.post)
+                self._queries.burst(queries, connection.post, partial(connection.post, last=True))
         finally:
             if groups:
                 self._take(connection, peer, groups)

@@ -99,8 +99,8 @@ class Queries:
         """All that was committed at this time is at or below this event: the newest read index."""
         self._due: deque[_Waiting] = deque()
 
-    def burst(self, payloads: Sequence[bytes], reply: Reply) -> None:
-        """Take the QUERYs of one read: what can be answered at once, or is refused, leaves by one reply.
+    def burst(self, payloads: Sequence[bytes], reply: Reply, reply_now: Reply | None = None) -> None:
+        """Take the QUERYs of one read: what can be answered at once, or is refused, leaves by one `reply_now`.
 
         Raises:
             DecodeError: a payload is no query; those before it were taken.
@@ -112,7 +112,7 @@ class Queries:
                 self.ask(decode_stream_untrusted(StreamKind.QUERY, payload), reply, replies.append)
         finally:
             if replies:
-                reply(b"".join(replies))
+                (reply_now or reply)(b"".join(replies))
 
     def ask(self, query: Query, reply: Reply, reply_now: Reply | None = None) -> None:
         """Answer or refuse, by `reply_now` if that can be done in this call; or wait."""

@@ -19,7 +19,6 @@ from typing import Any, Final
 from mcast.clock import monotonic_s
 from mcast.config import Config
 from mcast.errors import DiskFailed, EnvironmentProblem, Halted, Refused
-from mcast.limits import TWIN_START_S, TWIN_STARTS
 from mcast.machine.api import StateMachine
 from mcast.machine.engine import Applied, Engine
 from mcast.net.faulty import Faults, parse_faults
@@ -30,6 +29,7 @@ from mcast.node.durability import GroupCommit
 from mcast.node.eventlog import EventLog
 from mcast.node.guard import Guard
 from mcast.node.transport import Transport, ordered_by_reign
+from mcast.node.twinwatch import TwinWatch
 from mcast.protocol.effects import (
     Append,
     Apply,
@@ -84,14 +84,13 @@ class Shell:
         self.store: Store
         self.replica: Replica
         self.transport: Transport
+        self._twins: TwinWatch
         self.on_applied: list[Callable[[list[Applied]], None]] = []
         self.on_notice: list[Callable[[Notice], None]] = []
         self.on_halted: list[Callable[[], None]] = []
         """Called when the node has halted; `halted` says why."""
         self.on_catch_up: Callable[[CatchUp], None] | None = None
         self.events: EventLog
-        self.twin: bytes | None = None
-        """The incarnation of another process that was found to run under this node's id."""
         self.halted: str | None = None
         """Why the node stopped taking part; None while it does."""
         self.joined = False
@@ -160,7 +159,8 @@ class Shell:
                 self.replica = setup.make_replica(
                     self.config, self.node, recovered, link.receive_window, self.wall_offset_ns, monotonic_s()
                 )
-                await self._check_alone()
+                self._twins = TwinWatch(self.node_id, self.transport)
+                await self._twins.check_alone()
                 self._set_faults(self._fault)
                 self.events = setup.open_events(self.config, self.node_id, self.store, self._files)
                 self.engine.on_frame = self.events.take
@@ -306,6 +306,11 @@ class Shell:
         return report.gaps(self)
 
     @property
+    def twin(self) -> bytes | None:
+        """The incarnation of another process that was found to run under this node's id."""
+        return self._twins.known
+
+    @property
     def unapplied_bytes(self) -> int:
         """Bytes of committed frames that wait to be applied."""
         return self._queue.bytes
@@ -349,43 +354,8 @@ class Shell:
             self._disk_due = float("inf")
             self._disk.retry()
         self.transport.tick(now)
-        self._judge_twin()
+        self._twins.judge()
         self.replica.tick(now)
-
-    async def _check_alone(self) -> None:
-        """Raise EnvironmentProblem if another process under this node's id answers. Nothing else is heard yet."""
-        twins = self.transport.twins
-        assert twins is not None
-        for _ in range(TWIN_STARTS):
-            twins.ask(monotonic_s())
-            self.transport.receive(monotonic_s())
-            await asyncio.sleep(TWIN_START_S)
-            self.transport.receive(monotonic_s())
-            if twins.heard_of is not None:
-                raise EnvironmentProblem(
-                    f"another process already runs as {self.node_id} on this network (incarnation "
-                    f"{twins.heard_of.hex()[:8]})",
-                    "stop that one first, or give this one an id of its own; its data directory is as it was",
-                )
-
-    def _judge_twin(self) -> None:
-        """Stop, if another process under this node's id has the better right to it; else say so once."""
-        twins = self.transport.twins
-        if twins is None:
-            return
-        if twins.asked_by is not None:
-            _log.warning(
-                "node %s: another process starts as %s (incarnation %s); it was told that this one runs",
-                self.node_id, self.node_id, twins.asked_by.hex()[:8],
-            )  # fmt: skip
-            twins.asked_by = None
-        if twins.heard_of is None or twins.heard_of == self.twin:
-            return
-        self.twin = twins.heard_of
-        other = f"another process runs as {self.node_id} (incarnation {self.twin.hex()[:8]})"
-        if twins.lesser:
-            raise Halted(f"{other}, and has the vote or is the older: stop one of the two, they have one id")
-        _log.warning("node %s: %s; that one must stop, this one goes on", self.node_id, other)
 
     def _turn(self) -> None:
         """The end of a turn in which something was submitted or fetched."""

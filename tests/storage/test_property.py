@@ -1,12 +1,16 @@
 """Whatever is appended, synced, cut, and however it ends: what is found again is what the promises say."""
 
+import errno
+from collections.abc import Callable
 from dataclasses import replace
 from random import Random
+from typing import Final
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mcast.errors import DiskFull
 from mcast.protocol.effects import Meta
 from mcast.sim.disk import SimFiles, Stopped
 from mcast.storage.journal import SyncMark
@@ -22,9 +26,12 @@ STEPS = st.one_of(
     st.tuples(st.just("finish"), st.just(0), st.just(0)),
     st.tuples(st.just("truncate"), st.integers(0, 1_000), st.just(0)),
     st.tuples(st.just("meta"), st.integers(1, 9), st.just(0)),
+    st.tuples(st.just("full"), st.integers(0, 8), st.integers(0, 5)),  # these calls soon find the disk full
     st.tuples(st.just("stop"), st.integers(0, 25), st.just(0)),  # the process ends within this many changes
     st.tuples(st.sampled_from(["kill", "crash", "close"]), st.just(0), st.just(0)),
 )
+
+ROOM: Final = ("open", "allocate", "pwritev", "rename", "unlink", "ftruncate")  # calls that may need room
 
 
 class Model:
@@ -61,7 +68,7 @@ class Model:
             before = frames[-1] if frames else self.log[-1] if self.log else None
             frames.append(a_frame(before, epoch=self.epoch, size=size, count=self.random.randint(1, 3)))
         self.log += frames  # a write under way may be found again in part
-        self.store.append(frames)
+        self.with_room(lambda: self.store.append(frames))
 
     def finish_of(self, seq: int) -> None:
         self.durable = max(self.durable, sum(frame.last <= seq for frame in self.log))
@@ -84,7 +91,9 @@ class Model:
     def do_truncate(self, point: int, _: int) -> None:
         kept = point % (len(self.log) + 1)
         self.cut_to = kept
-        self.store.truncate(self.log[kept - 1].last if kept else 0)
+        last = self.log[kept - 1].last if kept else 0
+        if not self.with_room(lambda: self.store.truncate(last)):
+            return
         self.cut_to = None
         if kept < len(self.log):
             self.durable = kept if self.truncation_durable else min(self.durable, kept)
@@ -94,8 +103,23 @@ class Model:
     def do_meta(self, promised: int, _: int) -> None:
         meta = replace(self.meta, promised=self.meta.promised + promised)
         self.metas = (self.meta, meta)
-        self.store.write_meta(meta)
-        self.meta, self.metas = meta, ()
+        if self.with_room(lambda: self.store.write_meta(meta)):
+            self.meta, self.metas = meta, ()
+
+    def do_full(self, after: int, which: int) -> None:
+        self.files.fail(ROOM[which], errno.ENOSPC, after=after, times=1 + after % 3)
+
+    def with_room(self, work: Callable[[], None]) -> bool:
+        """Do it, again and again while the disk is full; or end before there is room: False."""
+        while True:
+            try:
+                work()
+            except DiskFull:
+                if self.random.random() < 0.3:
+                    self.restart(power=self.random.random() < 0.5)
+                    return False
+            else:
+                return True
 
     def do_stop(self, changes: int, _: int) -> None:
         self.files.stop_after(changes)
@@ -107,11 +131,13 @@ class Model:
         self.restart(power=True)
 
     def do_close(self, _: int, __: int) -> None:
+        self.files.mend()
         self.store.close()
         self.restart(power=self.random.random() < 0.5)
 
     def restart(self, *, power: bool, whole: bool = False) -> None:
         """Open the store again; unless `whole`, that too may be cut short, by either end, and is repeated."""
+        self.files.mend()
         for attempt in range(3):
             if power:
                 self.files.crash()

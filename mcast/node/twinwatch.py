@@ -1,0 +1,58 @@
+"""Two processes under one node id: who may run. The question goes out by `seal.twins`; here it is judged."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+from mcast.clock import monotonic_s
+from mcast.errors import EnvironmentProblem, Halted
+from mcast.limits import TWIN_START_S, TWIN_STARTS
+from mcast.node.transport import Transport
+
+_log: Final = logging.getLogger("mcast.node")
+
+
+class TwinWatch:
+    """One node's eye on others of its name. `known` is the incarnation of one that was found."""
+
+    def __init__(self, node_id: str, transport: Transport) -> None:
+        self.known: bytes | None = None
+        self._node_id = node_id
+        self._transport = transport
+
+    async def check_alone(self) -> None:
+        """Before taking part: raise EnvironmentProblem if another process answers. Nothing else is heard yet."""
+        transport, twins = self._transport, self._transport.twins
+        assert twins is not None
+        for _ in range(TWIN_STARTS):
+            twins.ask(monotonic_s())
+            transport.receive(monotonic_s())
+            await asyncio.sleep(TWIN_START_S)
+            transport.receive(monotonic_s())
+            if twins.heard_of is not None:
+                raise EnvironmentProblem(
+                    f"another process already runs as {self._node_id} on this network (incarnation "
+                    f"{twins.heard_of.hex()[:8]})",
+                    "stop that one first, or give this one an id of its own; its data directory is as it was",
+                )
+
+    def judge(self) -> None:
+        """Raise Halted if another process has the better right to run; else say so, once for each."""
+        twins = self._transport.twins
+        if twins is None:
+            return
+        if twins.asked_by is not None:
+            _log.warning(
+                "node %s: another process starts as %s (incarnation %s); it was told that this one runs",
+                self._node_id, self._node_id, twins.asked_by.hex()[:8],
+            )  # fmt: skip
+            twins.asked_by = None
+        if twins.heard_of is None or twins.heard_of == self.known:
+            return
+        self.known = twins.heard_of
+        other = f"another process runs as {self._node_id} (incarnation {self.known.hex()[:8]})"
+        if twins.lesser:
+            raise Halted(f"{other}, and has the vote or is the older: stop one of the two, they have one id")
+        _log.warning("node %s: %s; that one must stop, this one goes on", self._node_id, other)
