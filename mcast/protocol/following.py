@@ -133,7 +133,7 @@ class Following:
             return
         at = 0
         while at < len(arrived):
-            taken = self._take(arrived[at:] if at else arrived, envelope.counter + at)
+            taken = self._take(arrived[at:] if at else arrived, envelope.counter + at, now)
             if not taken:
                 self.frame(envelope._replace(counter=envelope.counter + at), arrived[at], now)
             at += taken or 1
@@ -329,33 +329,35 @@ class Following:
                 return
             self._accept(frame)
 
-    def _take(self, run: Run, counter: int) -> int:
+    def _take(self, run: Run, counter: int, now: float) -> int:
         """Take the frames, from the first on, that `frame` would have found nothing special about; how many they are.
 
-        They go on where the highest event known ends: at the log's end they join it, behind a gap they wait.
+        Nothing is there of what they bring: all of it is missing, in one gap, or lies just beyond the highest event
+        known. At the log's end they join it, behind a gap they wait.
         """
-        core, gaps, epoch = self.core, self.gaps, run[0].epoch
-        if (
-            epoch != core.promised or run[0].first != gaps.frontier + 1 or not core.rules.log_matching
-            or not self._lawful(run[0]) or not self.ledger.is_next(epoch, counter)
-        ):  # fmt: skip
+        core, log, gaps, epoch, first = self.core, self.core.log, self.gaps, run[0].epoch, run[0].first
+        room = gaps.room(first)
+        if not room or epoch != core.promised or not core.rules.log_matching or not self._lawful(run[0]):
             return 0
-        expected = gaps.frontier + 1
-        for taken, frame in enumerate(run):
-            if frame.epoch != epoch or frame.first != expected or frame.body[0] >= RecordKind.GENESIS:
-                run = run[:taken]
-                break
-            expected += frame.count
-        if gaps.frontier == core.log.last_seq:
-            run = self._chained(run) if epoch == core.log.last_epoch else []
-            if run:
-                core.log.extend(run)
-                self._appended += run
+        run = _continuous(run[: self.ledger.expected(epoch, counter, len(run))], epoch, first + room)
+        joins = first == log.last_seq + 1
+        if joins:
+            run = self._chained(run) if epoch == log.last_epoch else []
         elif run and not self.reorder.offer(run):
             return 0
-        if run:
-            self.ledger.streamed(epoch, len(run))
-            gaps.streamed(run[-1].last, len(run))
+        if not run:
+            return 0
+        last = run[-1].first + run[-1].count - 1
+        self.ledger.streamed(epoch, counter, len(run))
+        if first > gaps.frontier:
+            gaps.streamed(last, len(run))
+        else:
+            self._fill(first, last, 0, now)
+        if joins:
+            log.extend(run)
+            self._appended += run
+            if len(self.reorder):
+                self._drain(now)
         return len(run)
 
     def _chained(self, run: Run) -> Run:
@@ -387,7 +389,8 @@ class Following:
                 self.gaps.repair_was_needed()
                 if loss.naks == 1:
                     self.gaps.measured(now - loss.asked_at)
-            elif loss.naks and not loss.repaired_by:
+            elif loss.naks and not loss.repaired_by and not loss.late:
+                loss.late = True
                 self.gaps.original_was_late()
             if not loss.missing:
                 self.ledger.closed(loss, now)
@@ -432,3 +435,14 @@ def singly(envelope: Envelope, run: Run) -> list[tuple[Envelope, Frame]]:
     """The datagrams of a run, each with its own envelope."""
     counter = envelope.counter
     return [(envelope._replace(counter=counter + index), frame) for index, frame in enumerate(run)]
+
+
+def _continuous(run: Run, epoch: int, end: int) -> Run:
+    """The frames of this epoch's commands that follow one another, from the first on, none reaching event `end`."""
+    expected = run[0].first if run else 0
+    for taken, frame in enumerate(run):
+        after = frame.first + frame.count
+        if frame.first != expected or frame.epoch != epoch or after > end or frame.body[0] >= RecordKind.GENESIS:
+            return run[:taken]
+        expected = after
+    return run

@@ -29,6 +29,7 @@ from mcast.limits import (
     NAK_RETRY_MAX_S,
     NAK_RETRY_MIN_S,
     NAK_RETRY_ROUND_TRIPS,
+    SEQ_MAX,
 )
 
 
@@ -46,6 +47,8 @@ class Loss:
     asked_at: float = 0.0
     repaired_by: int = 0
     """The node whose repair or transfer filled it last; 0 when the original came late."""
+    late: bool = False
+    """Whether an original came after it was asked for."""
 
 
 @dataclass(slots=True)
@@ -97,6 +100,17 @@ class Gaps:
             return False
         gap: Gap = self._gaps.values()[index]
         return gap.last >= last or (first <= gap.last == self.frontier)
+
+    def room(self, first: int) -> int:
+        """How many events from `first` on lie in the gap that holds it; no end beyond the frontier, 0 if it is there.
+
+        Just beyond, that is: what comes after a new loss has to reveal it first.
+        """
+        if first > self.frontier:
+            return SEQ_MAX if first == self.frontier + 1 else 0
+        index = self._gaps.bisect_right(first) - 1
+        gap: Gap | None = self._gaps.values()[index] if index >= 0 else None
+        return max(gap.last + 1 - first, 0) if gap is not None else 0
 
     def expect(self, high: int, now: float) -> Loss | None:
         """Events up to `high` exist: what lies beyond the frontier is missing."""

@@ -121,14 +121,23 @@ class Ledger:
             return Fate.DUPLICATE
         return Fate.NEW
 
-    def is_next(self, epoch: int, counter: int) -> bool:
-        """Whether `data` would find this datagram to be just the next one of its reign."""
+    def expected(self, epoch: int, counter: int, datagrams: int) -> int:
+        """How many of so many DATA datagrams from `counter` on `data` would take alike: as the next ones or as late."""
         reign = self._reigns.get(epoch)
-        return reign is not None and counter == reign.highest + 1
+        if reign is None:
+            return 0
+        if counter == reign.highest + 1:
+            return datagrams
+        missing = reign.missing
+        return next((taken for taken in range(datagrams) if counter + taken not in missing), datagrams)
 
-    def streamed(self, epoch: int, datagrams: int) -> None:
-        """So many DATA datagrams arrived, each the next one."""
-        self._reigns[epoch].highest += datagrams
+    def streamed(self, epoch: int, counter: int, datagrams: int) -> None:
+        """So many datagrams arrived that were `expected`."""
+        reign = self._reigns[epoch]
+        if counter > reign.highest:
+            reign.highest += datagrams
+        else:
+            reign.missing.difference_update(range(counter, counter + datagrams))
 
     def announced(self, epoch: int, incarnation: bytes, stream_base: int, stream_sent: int, high: int) -> None:
         """A heartbeat said how many DATA datagrams were sent, and the last event in them."""

@@ -188,3 +188,12 @@ def test_what_is_lacking_is_missing_or_beyond_all_that_is_known() -> None:
     assert known.lacks(11, 12)
     assert known.lacks(11, 15), "the missing tail and what follows it"
     assert known.lacks(13, 20)
+
+
+def test_room_is_what_is_missing_from_an_event_on() -> None:
+    known = gaps()
+    known.seen(5, 9, 0.0)  # 1 to 4 are missing
+    known.expect(12, 0.0)  # and 10 to 12
+    assert [known.room(first) for first in (1, 2, 4, 5, 9, 10, 12)] == [4, 3, 1, 0, 0, 3, 1]
+    assert known.room(13) > 1_000_000
+    assert known.room(14) == 0, "event 13 must be found missing first"
