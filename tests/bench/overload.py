@@ -3,7 +3,10 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
+
 from mcast.bench.job import BrokenRun
+from mcast.cli.app import main
 
 TRIES = 4
 SIGNS = ("overloaded", "lost before anything was done to it")
@@ -21,6 +24,16 @@ async def unless_overloaded(measure: Callable[[], Awaitable[dict[str, Any]]]) ->
         else:
             if not any(_overloaded(point.get("broken") or "") for point in document.get("points", ())):
                 return document
+    raise AssertionError(f"this machine was overloaded {TRIES} times in a row")
+
+
+def command_unless_overloaded(words: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    """A `mcast` command's exit code and what it wrote to stdout and stderr; tried again as above."""
+    for _ in range(TRIES):
+        code = main(words.split())
+        said = capsys.readouterr()
+        if not _overloaded(said.err):
+            return code, said.out, said.err
     raise AssertionError(f"this machine was overloaded {TRIES} times in a row")
 
 

@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from mcast.cli.app import main
 from mcast.cli.bench import latency
 from mcast.cli.exits import ExitCode
+from tests.bench.overload import command_unless_overloaded
 
 SPREAD = {"median": 300.0, "min": 200.0, "max": 400.0}
 TOOK = dict.fromkeys(("p50", "p90", "p99", "p99.9", "max", "mean", "count"), SPREAD)
@@ -48,11 +48,12 @@ def test_without_the_floor_there_is_no_ratio(capsys: pytest.CaptureFixture[str])
     assert "pipe" not in said and "fdatasync" not in said
 
 
-@pytest.mark.timeout(30)
+@pytest.mark.timeout(120)
 def test_the_command_prints_one_document(capsys: pytest.CaptureFixture[str]) -> None:
     words = "bench latency --count 50 --rounds 1 --nodes 2 --at follower --sync always --no-key --json"
-    assert main(words.split()) == ExitCode.OK
-    (line,) = capsys.readouterr().out.splitlines()
+    code, said, _ = command_unless_overloaded(words, capsys)
+    assert code == ExitCode.OK
+    (line,) = said.splitlines()
     told = json.loads(line)
     assert told["bench"] == "latency"
     assert told["took_us"]["count"]["median"] == 50
@@ -62,14 +63,14 @@ def test_the_command_prints_one_document(capsys: pytest.CaptureFixture[str]) -> 
     )
 
 
-@pytest.mark.timeout(30)
+@pytest.mark.timeout(120)
 def test_a_rate_nobody_can_hold_is_a_finding_without_a_number(capsys: pytest.CaptureFixture[str]) -> None:
     words = "bench latency --rate 1000000 --seconds 0.3 --rounds 1 --nodes 2 --no-key --no-yardstick --json"
-    assert main(words.split()) == ExitCode.FINDING
-    said = capsys.readouterr()
-    told = json.loads(said.out)
+    code, said, noted = command_unless_overloaded(words, capsys)
+    assert code == ExitCode.FINDING
+    told = json.loads(said)
     assert (told["held"], told["took_us"], told["ratio"]) == (False, None, None)
     assert 0 < told["reached"]["median"] < 900_000
-    assert "mcast: only " in said.err
-    assert " of 1,000,000 commands/s were reached, so there is no latency: " in said.err
-    assert told["held_back_by"] in said.err
+    assert "mcast: only " in noted
+    assert " of 1,000,000 commands/s were reached, so there is no latency: " in noted
+    assert told["held_back_by"] in noted
