@@ -138,14 +138,14 @@ async def test_the_words_of_dead_processes_are_not_believed(sealed: bool) -> Non
     assert after["nodes"][1]["refused"]["old incarnation"] > 0
 
 
-def forged_votes(config: Config, own: bytes, key_file: Path) -> dict[str, bytes]:
+def forged_votes(config: Config, ruler: str, own: bytes, key_file: Path) -> dict[str, bytes]:
     """Votes for a new reign that nobody gave, each with the reason it must be counted under.
 
-    `own` is n2's incarnation, as anyone can read it; the key in `key_file` is not the cluster's.
+    `own` is the sequencer's incarnation, as anyone can read it; the key in `key_file` is not the cluster's.
     """
     other = load_keys(key_file)
 
-    def vote(name: str = config.name, node: str = "n2", epoch: int = 2, ring: KeyRing | None = None) -> bytes:
+    def vote(name: str = config.name, node: str = ruler, epoch: int = 2, ring: KeyRing | None = None) -> bytes:
         message = encode_message(Vote(epoch, bytes(16), True))
         return Sealer(ring, name, node, own).seal(Kind.VOTE, UNICAST, epoch, b"", message)
 
@@ -167,19 +167,21 @@ async def test_forged_votes_are_counted_and_elect_nobody(sealed: bool, tmp_path:
     async with Processes(sealed=sealed) as processes:
         config, before = processes.config, await processes.live()
         async with Load(processes, EVERYWHERE, pause_s=0.02) as load:
+            ruler = before["sequencer"]
+            followers = [node_id for node_id in EVERYWHERE if node_id != ruler]
             recorded = await asyncio.to_thread(record, config, 200, 5.0)
-            own = next(each[24:40] for each in recorded if each[16:24] == name_hash("n2").to_bytes(8, "big"))
-            forged = forged_votes(config, own, tmp_path / "other.key")
+            own = next(each[24:40] for each in recorded if each[16:24] == name_hash(ruler).to_bytes(8, "big"))
+            forged = forged_votes(config, ruler, own, tmp_path / "other.key")
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
                 for _ in range(50):
                     for datagram in forged.values():
-                        for node_id in ("n1", "n3"):
+                        for node_id in followers:
                             sender.sendto(datagram, (config.node(node_id).host, config.node(node_id).port))
                     await asyncio.sleep(0.005)
             await load.more(50)
         after = await settled(processes, load)
     assert (after["epoch"], after["sequencer"]) == (before["epoch"], before["sequencer"])
-    for node_id in ("n1", "n3"):
+    for node_id in followers:
         refused = next(node["refused"] for node in after["nodes"] if node["id"] == node_id)
         assert {reason: refused.get(reason, 0) for reason in forged} == dict.fromkeys(forged, 50)
 

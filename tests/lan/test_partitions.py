@@ -101,6 +101,7 @@ async def the_minority(which: str) -> None:
 async def a_client_that_never_reached_anybody() -> None:
     async with wired() as (lan, processes):
         await processes.live()
+        await asyncio.gather(*(lan.rule({}) for _ in range(5)))  # asked at once, obeyed one by one
         async with processes.connect() as client:
             await client.submit("set", "k", 1)
             await lan.rule({(node, CLIENTS): 1.0 for node in NODES} | {(CLIENTS, node): 1.0 for node in NODES})
