@@ -5,11 +5,13 @@ One seed is one run, in every process and under every PYTHONHASHSEED; `Outcome.t
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import Final
 
 from mcast.protocol.rules import Rules
@@ -116,7 +118,7 @@ def swarm(
             progress(outcome)
             yield outcome
         return
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent)
     try:
         futures: list[Future[list[Outcome]]] = [pool.submit(run_many, task, tuple(without)) for task in tasks]
         for future in futures:
@@ -125,3 +127,15 @@ def swarm(
                 yield outcome
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for its next task for ever."""
+
+    def wait() -> None:
+        parent = parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()

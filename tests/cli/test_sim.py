@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,3 +71,34 @@ def test_a_mistake_is_refused_by_name(
     monkeypatch.setenv("COLUMNS", "200")
     assert main(["sim", *arguments]) == ExitCode.USAGE
     assert names in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for the workers in /proc")
+def test_workers_end_with_a_swarm_that_is_killed() -> None:
+    swarm = subprocess.Popen(
+        [sys.executable, "-m", "mcast", "sim", "--seeds", "100000", "--workers", "2"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    workers = _wait_for(lambda: _children(swarm.pid) if len(_children(swarm.pid)) >= 3 else None)
+    swarm.kill()
+    swarm.wait(10)
+    _wait_for(lambda: not any(map(_alive, workers)) or None)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _wait_for(what: Callable[[], Any]) -> Any:
+    deadline_s = time.monotonic() + 30
+    while (found := what()) is None:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)
+    return found
