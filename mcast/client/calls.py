@@ -14,10 +14,10 @@ from mcast.errors import DecodeError, Error, NotSent, Unknown
 class Entry:
     """One parcel on its way: queued, then written as (part of) a numbered record, then answered or given up."""
 
-    __slots__ = ("call", "given_up", "parcel", "request", "slot")
+    __slots__ = ("call", "count", "given_up", "payload", "request", "slot")
 
     def __init__(self, parcel: Parcel, call: Call, slot: int) -> None:
-        self.parcel = parcel
+        self.payload, self.count = parcel
         self.call = call
         self.slot = slot
         self.request = 0

@@ -44,7 +44,7 @@ from mcast.wire.stream import (
     decode_stream_untrusted,
 )
 
-STREAM_QUEUE_BYTES: Final = 1 << 20  # bytes a stream packs ahead of what may be sent
+STREAM_QUEUE_BYTES: Final = 256 << 10  # bytes a stream packs ahead of what may be sent
 QUERIES_A_WRITE: Final = 512  # of many queries: the node answers the first while the next are packed
 REPORT_S_MAX: Final = 2.0  # seconds one node gets to report: a dead one must not use up a whole status
 

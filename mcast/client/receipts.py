@@ -67,10 +67,15 @@ class RecordResult:
             self._counts = (kinds.count(_REJECTED), kinds.count(_FAILED)) if kinds else _NO_EXCEPTIONS
         return self._counts
 
-    def drop_outcomes(self) -> None:
-        """Keep the counts only, for streams too long to keep every value."""
-        self.counts()
+    def drop_outcomes(self) -> tuple[int, int]:
+        """Keep the counts only, for streams too long to keep every value; these counts."""
+        counts = self.counts()
         self._outcomes, self._lists = NO_OUTCOMES, None
+        return counts
+
+
+_COUNTED: Final = RecordResult(0, 0, 0, NO_OUTCOMES)
+"""Stands where a record was counted and nothing else is kept of it."""
 
 
 class Receipts(Sequence[Receipt | None]):
@@ -92,6 +97,8 @@ class Receipts(Sequence[Receipt | None]):
         self._told = 0
         self._uncounted: list[RecordResult] = []
         self._rejected = self._failed = 0
+        self._latest = 0
+        """The last slot of those that are only counted."""
 
     def expect(self, counts: Sequence[int]) -> int:
         """Make room for records of so many more commands; the first one's slot, to settle it with."""
@@ -107,11 +114,22 @@ class Receipts(Sequence[Receipt | None]):
         assert self._results[slot] is None and result.count == self._sizes[slot]
         self._results[slot] = result
         self._known += result.count
-        self._uncounted.append(result)
         if self._on_receipts is not None:
+            self._uncounted.append(result)
             self._tell(self._on_receipts)
-        elif not self._keep:
-            result.drop_outcomes()
+        elif self._keep:
+            self._uncounted.append(result)
+        else:
+            self._count_only(slot, result)
+
+    def _count_only(self, slot: int, result: RecordResult) -> None:
+        """Keep of a record but the counts nothing, unless it is the first or the last: of those the numbers."""
+        rejected, failed = result.drop_outcomes()
+        self._rejected += rejected
+        self._failed += failed
+        inner, self._latest = (slot, self._latest) if slot < self._latest else (self._latest, slot)
+        if inner:
+            self._results[inner] = _COUNTED
 
     def _tell(self, on_receipts: Callable[[list[Receipt]], None]) -> None:
         while self._told < len(self._results) and (result := self._results[self._told]) is not None:

@@ -74,7 +74,7 @@ class Session:
     def enqueue(self, *entries: Entry) -> None:
         """Line the entries up behind the others."""
         self.queue.extend(entries)
-        self.queued_bytes += sum([len(entry.parcel.payload) for entry in entries])
+        self.queued_bytes += sum([len(entry.payload) for entry in entries])
 
     def take(self) -> list[bytes]:
         """Number what may go out now. The session is opened first if need be."""
@@ -90,7 +90,7 @@ class Session:
         lowest = self._lowest()
         while queue and len(pending) < SESSION_PENDING_RECORDS_MAX and self.pending_bytes < OUTSTANDING_BYTES_MAX:
             entry = queue.popleft()
-            self.queued_bytes -= len(entry.parcel.payload)
+            self.queued_bytes -= len(entry.payload)
             if not entry.given_up:
                 groups.append(self._number(self._joined_by(entry) if entry.call.mergeable else [entry], lowest))
         self._drop_given_up()
@@ -167,7 +167,7 @@ class Session:
                 entry.call.answered(entry, record, offset)
             except DecodeError as undecodable:
                 entry.call.failed(entry, undecodable)
-            offset += entry.parcel.count
+            offset += entry.count
         return False
 
     def forgotten(self) -> None:
@@ -194,28 +194,28 @@ class Session:
 
     def _drop_given_up(self) -> None:
         while self.queue and self.queue[0].given_up:
-            self.queued_bytes -= len(self.queue.popleft().parcel.payload)
+            self.queued_bytes -= len(self.queue.popleft().payload)
 
     def _joined_by(self, first: Entry) -> list[Entry]:
         """One record's worth: single commands that wait together travel together."""
         entries, queue = [first], self.queue
-        room = self.record_max - RECORD_HEADER_BYTES - len(first.parcel.payload)
-        while queue and queue[0].call.mergeable and len(queue[0].parcel.payload) <= room:
+        room = self.record_max - RECORD_HEADER_BYTES - len(first.payload)
+        while queue and queue[0].call.mergeable and len(queue[0].payload) <= room:
             entry = queue.popleft()
-            self.queued_bytes -= len(entry.parcel.payload)
+            self.queued_bytes -= len(entry.payload)
             if not entry.given_up:
                 entries.append(entry)
-                room -= len(entry.parcel.payload)
+                room -= len(entry.payload)
         return entries
 
     def _number(self, entries: list[Entry], lowest: int) -> bytes:
         assert self.id is not None
         request = self._next_request
         if len(entries) == 1:
-            payload, count = entries[0].parcel
+            payload, count = entries[0].payload, entries[0].count
         else:
-            payload = b"".join([entry.parcel.payload for entry in entries])
-            count = sum([entry.parcel.count for entry in entries])
+            payload = b"".join([entry.payload for entry in entries])
+            count = sum([entry.count for entry in entries])
         if len(payload) + RECORD_HEADER_BYTES > self.record_max:
             group = b"".join(split_fragments(self.id, request, lowest, payload, self.record_max))
         else:

@@ -53,6 +53,20 @@ def test_counts() -> None:
     assert (Receipts().first_seq, Receipts().last_seq, Receipts().epoch) == (None, None, None)
 
 
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2], [2, 0, 3, 1]])
+def test_first_last_and_epoch_are_known_of_what_is_only_counted(order: list[int]) -> None:
+    kept, counted = Receipts(), Receipts(keep=False)
+    for receipts in (kept, counted):
+        assert receipts.expect([2, 2, 2, 2]) == 0
+    for slot in order:
+        for receipts in (kept, counted):
+            receipts.settle(slot, RecordResult(10 * slot + 10, slot, 2, outcomes([None, None], {1: [1, "no"]})))
+        for about in ("first_seq", "last_seq", "epoch", "known", "count", "ok", "rejected", "failed"):
+            assert getattr(counted, about) == getattr(kept, about), about
+    assert (counted.first_seq, counted.last_seq, counted.rejected) == (10, 41, 4)
+    assert sum(result.count > 0 for result in counted._results if result is not None) == 2, "the others leave no trace"
+
+
 def test_each_record_is_counted_once_however_often_one_asks() -> None:
     receipts = Receipts(keep=False)
     for number in range(1, 4):

@@ -67,7 +67,7 @@ async def the_minority(which: str) -> None:
             await processes.equal()
             events = free.subscribe(first.seq + 1)
             following = asyncio.ensure_future(anext(events))
-            await lan.rule(cut(alone, others))
+            await asyncio.gather(*[lan.rule(losses) for losses in ({}, {}, cut(alone, others))])
             with pytest.raises(Unknown) as unknown:  # it was numbered, or is on its way: it may happen yet
                 await client.submit("append", "list", "doubtful", timeout=1.5)
             with pytest.raises(Refused, match="no majority has confirmed"):

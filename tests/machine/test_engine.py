@@ -156,6 +156,15 @@ def test_a_new_reign_voids_a_partial_command(log: Log, notebook: Notebook) -> No
     assert notebook.notes == []
 
 
+@pytest.mark.parametrize("between", [record(1, 1, ("note", "y")), noop(1, 1), EPOCH_START, GENESIS + EPOCH_START])
+def test_anything_between_fragments_voids_the_command(log: Log, notebook: Notebook, between: bytes) -> None:
+    first, *rest = big_note(log.open(), 2)
+    log.add(first)
+    log.add(between, count=2 if between.startswith(GENESIS) else 1)
+    assert [log.add(fragment) for fragment in rest] == [[]] * len(rest)
+    assert "x" * 500 not in notebook.notes
+
+
 def test_without_the_cut_a_partial_command_survives_a_reign(log_of: LogOf) -> None:
     log = log_of(cut=False)
     session = log.open()

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgpack
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcast.errors import Halted
@@ -179,38 +179,61 @@ def test_names_and_owners_are_checked_when_the_class_is_defined() -> None:
         type("Bare", (Counter,), {"add_all": lambda self, run, whats, amounts: None})
 
 
-KEYS: st.SearchStrategy[Any] = st.sampled_from(["a", "b", "c", "list", "top", "low"]) | st.sampled_from(
-    [1, True, None, 1.0, b"a", ["a"], {}]
-)
-AMOUNTS: st.SearchStrategy[Any] = st.integers(-3, 3) | st.sampled_from(
-    [INTEGER_MAX, -INTEGER_MAX, True, 1.5, "1", None, [1], 2**64 - 1]
+KEYS: st.SearchStrategy[Any] = st.sampled_from(["a", "b", "new", "list", "top", "low", 1, True, None, 1.0, b"a", ["a"]])
+AMOUNTS: st.SearchStrategy[Any] = st.sampled_from(
+    [0, 1, -1, 9, INTEGER_MAX, -INTEGER_MAX, True, 1.5, "1", None, [1], 2**64 - 1]
 )
 ODD = st.sampled_from(
-    [["incr"], ["incr", "a", 1, 2], ["nothing", "a"], [], None, "in", 7, {"incr": 1, "a": 2}, [["incr"]]]
+    [["incr"], ["incr", "a", 1, 2], ["incr", "a"], ["nothing", "a"], [], None, "in", 7, {"incr": 1, "a": 2}, [["incr"]]]
 )
-INCR = st.tuples(st.just("incr"), KEYS, AMOUNTS).map(list)
-GOOD = st.tuples(st.just("incr"), st.sampled_from(["a", "b", "new"]), st.integers(0, 9)).map(list)
-SET = st.tuples(st.just("set"), KEYS, AMOUNTS).map(list)
-STRETCHES = st.lists(
-    st.sampled_from([INCR, GOOD, SET, GOOD.map(lambda one: one[:2]), INCR | SET | ODD]).flatmap(
-        lambda kind: st.lists(kind, min_size=1, max_size=2 * RUN_MIN)
+GOOD_KEYS = st.sampled_from(["a", "b", "new", "newer"])
+
+
+def calls(name: str, *arguments: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
+    return st.tuples(st.just(name), *arguments).map(list)
+
+
+def stretches_of(kind: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
+    """Long enough for a run, with at most a few that are not as the others."""
+    alike = st.lists(kind, min_size=RUN_MIN, max_size=RUN_MIN + 3)
+    return alike | st.tuples(alike, ODD, alike).map(lambda parts: [*parts[0], parts[1], *parts[2]])
+
+
+COMMANDS = st.lists(
+    st.one_of(
+        stretches_of(calls("incr", GOOD_KEYS, st.integers(0, 9))),
+        stretches_of(calls("incr", GOOD_KEYS)),
+        stretches_of(calls("incr", GOOD_KEYS, AMOUNTS)),
+        stretches_of(calls("incr", KEYS, AMOUNTS)),
+        stretches_of(calls("set", GOOD_KEYS, st.integers(0, 9))),
+        stretches_of(calls("set", KEYS, AMOUNTS)),
+        st.lists(calls("incr", KEYS, AMOUNTS) | calls("set", KEYS, AMOUNTS) | ODD, max_size=5),
     ),
-    min_size=1, max_size=4,
-)  # fmt: skip
-BEFORE = [["set", "list", []], ["set", "top", INTEGER_MAX - 1], ["set", "low", -INTEGER_MAX], ["delete", "new"]]
+    min_size=1, max_size=3,
+).map(lambda parts: [one for part in parts for one in part])  # fmt: skip
+BEFORE = [["set", "new", 1], ["set", "list", []], ["set", "top", INTEGER_MAX - 1], ["set", "low", -INTEGER_MAX]]
 
 
-@given(STRETCHES, st.booleans())
-def test_key_value_comes_to_the_same_in_runs_and_one_at_a_time(stretches: list[list[Any]], scanned: bool) -> None:
-    commands = [one for stretch in stretches for one in stretch]
-    payload = b"".join(map(msgpack.packb, commands))
-    came_to = []
-    for runs in (True, False):
-        machine = KeyValue()
-        executor = Executor(machine, runs=runs)
-        executor.run(b"".join(map(msgpack.packb, BEFORE)), len(BEFORE), 1)
-        if scanned:
+def run_all(commands: list[Any], *, scanned: bool, runs: bool) -> list[Any]:
+    """What the commands come to, and the machine they leave; key "new" was there, and is not any more."""
+    machine = KeyValue()
+    executor = Executor(machine, runs=runs)
+    packed, seq = [], 1
+    for part in (BEFORE, [["delete", "new"]], commands):
+        packed.append(executor.run(b"".join(map(msgpack.packb, part)), len(part), seq))
+        seq += len(part)
+        if scanned and part is BEFORE:
             machine.scan()
-        packed = executor.run(payload, len(commands), 1 + len(BEFORE))
-        came_to.append((packed, list(machine._items), digest(machine.snapshot()), machine.scan("", 10_000)))
-    assert came_to[0] == came_to[1]
+    return [packed, list(machine._items), digest(machine.snapshot()), machine.scan("", 10_000)]
+
+
+@settings(max_examples=300)
+@given(COMMANDS.filter(len), st.booleans())
+def test_key_value_comes_to_the_same_in_runs_and_one_at_a_time(commands: list[Any], scanned: bool) -> None:
+    assert run_all(commands, scanned=scanned, runs=True) == run_all(commands, scanned=scanned, runs=False)
+
+
+@pytest.mark.parametrize("stranger", ["ad", {"add": 1, "x": 2}, ["other", 1], ["ad", 1]])
+def test_a_stranger_among_commands_is_no_argument_of_the_run(stranger: Any) -> None:
+    commands = [*[["add", 1]] * (2 * RUN_MIN), stranger]
+    assert outcomes_of(Counter(), *commands)[-1] == outcomes_of(Counter(), *commands, runs=False)[-1]

@@ -1,7 +1,10 @@
 """Logs and stores that the storage tests share."""
 
+from random import Random
+
 from mcast.protocol.recovered import Recovered
 from mcast.sim.disk import SimFiles
+from mcast.storage.journal import Journal
 from mcast.storage.segment import SEGMENT_BYTES_MIN
 from mcast.storage.store import Store
 from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
@@ -55,3 +58,23 @@ def open_store(files: SimFiles, *, sync: str = "always", truncation_durable: boo
 def all_frames(store: Store) -> list[Frame]:
     """The whole log."""
     return [frame for burst in store.frames_from(1) for frame in burst]
+
+
+def begin(files: SimFiles | None = None, segment_bytes: int = SEGMENT_BYTES_MIN) -> tuple[SimFiles, Journal]:
+    """A new journal."""
+    files = files or SimFiles(Random(1))
+    return files, Journal.create(files, JOURNAL, segment_bytes=segment_bytes)[0]
+
+
+def reopen(files: SimFiles, *, power: bool = False) -> Journal:
+    """The journal after the process, or with `power` the machine, has died."""
+    if power:
+        files.crash()
+    else:
+        files.kill()
+    return Journal.open(files, JOURNAL, same_boot=not power, segment_bytes=SEGMENT_BYTES_MIN)[0]
+
+
+def everything(journal: Journal) -> list[Frame]:
+    """The whole journal."""
+    return [frame for burst in journal.frames_from(1) for frame in burst]

@@ -117,6 +117,7 @@ def test_a_bad_header_is_refused(
     with pytest.raises(DecodeError) as caught:
         list(decode_records_untrusted(data))
     assert caught.value.reason == "bad record"
+    assert sole_commands_untrusted(data) is None
 
 
 def test_a_length_beyond_the_body_is_refused_before_anything_is_taken() -> None:

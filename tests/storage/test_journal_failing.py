@@ -1,0 +1,119 @@
+import errno
+
+import pytest
+
+from mcast.errors import DiskFailed, DiskFull
+
+from .logs import a_log, begin, everything, reopen
+
+SIZE = 20_000  # three entries a segment
+
+
+@pytest.mark.parametrize("after", [0, 1])
+@pytest.mark.parametrize("operation", ["allocate", "pwritev", "open"])
+def test_a_full_disk_takes_back_the_whole_burst(operation: str, after: int) -> None:
+    files, journal = begin()
+    log = a_log(10, size=SIZE)
+    journal.append(log[:2])
+    journal.sync()
+    files.fail(operation, errno.ENOSPC, after=after)
+    with pytest.raises(DiskFull):
+        journal.append(log[2:])
+    assert (journal.last_seq, journal.synced_seq) == (2, 2)
+    assert everything(journal) == log[:2]
+    assert everything(reopen(files.copy())) == log[:2]
+    journal.append(log[2:])
+    assert journal.sync() == 10
+    assert everything(reopen(files, power=True)) == log
+
+
+@pytest.mark.parametrize("after", range(6))
+@pytest.mark.parametrize("operation", ["unlink", "ftruncate", "allocate"])
+def test_a_truncation_that_a_full_disk_refuses_is_finished_later(operation: str, after: int) -> None:
+    files, journal = begin()
+    log = a_log(10, size=SIZE)
+    journal.append(log)
+    mark = journal.sync_begin()
+    files.fail(operation, errno.ENOSPC, after=after, times=2)
+    behind = a_log(4, size=SIZE, epoch=2, after=log[3])
+    refused = False
+    try:
+        journal.truncate(4)
+    except DiskFull:
+        refused = True
+        assert everything(journal) == log[:4], "what is cut is read no more"
+        with pytest.raises(DiskFull):
+            journal.append(behind)
+        assert journal.sync_finish(mark) <= 4
+        left = everything(reopen(files.copy()))
+        assert left[:4] == log[:4] and left == log[: len(left)], "a restart may find what was not cut yet, and no hole"
+        journal.truncate(4)
+    assert refused is ((operation, after) in {("unlink", 0), ("unlink", 1), ("ftruncate", 0), ("ftruncate", 1)})
+    files.mend()
+    journal.append(behind)
+    assert journal.sync() == 8
+    assert everything(journal) == log[:4] + behind == everything(reopen(files, power=True))
+
+
+def test_a_deeper_truncation_replaces_one_that_waits() -> None:
+    files, journal = begin()
+    log = a_log(10, size=SIZE)
+    journal.append(log)
+    files.fail("unlink", errno.EDQUOT, after=1)
+    with pytest.raises(DiskFull):
+        journal.truncate(3)
+    journal.truncate(1)
+    assert everything(journal) == log[:1] == everything(reopen(files, power=True))
+
+
+def test_names_that_cannot_be_synced_for_want_of_room_end_the_journal() -> None:
+    files, journal = begin()
+    journal.append(a_log(10, size=SIZE))
+    files.fail("fsync_dir", errno.ENOSPC)
+    for _ in range(2):
+        with pytest.raises(DiskFailed):
+            journal.truncate(1)
+
+
+@pytest.mark.parametrize("operation", ["unlink", "ftruncate"])
+def test_a_burst_that_a_full_disk_neither_takes_nor_gives_back_is_given_back_later(operation: str) -> None:
+    files, journal = begin()
+    log = a_log(10, size=SIZE)
+    journal.append(log[:2])
+    files.fail("open", errno.ENOSPC, after=1)
+    files.fail(operation, errno.ENOSPC, times=2)
+    for _ in range(2):
+        with pytest.raises(DiskFull):
+            journal.append(log[2:])
+        assert everything(journal) == log[:2]
+    journal.append(log[2:])
+    journal.sync()
+    assert everything(journal) == log == everything(reopen(files, power=True))
+
+
+def test_after_a_failed_sync_nothing_more_is_written_or_synced() -> None:
+    files, journal = begin()
+    log = a_log(4)
+    journal.append(log[:2])
+    files.fail("fdatasync", errno.EIO)
+    syncs = files.syncs
+    for _ in range(2):
+        with pytest.raises(DiskFailed):
+            journal.sync()
+        with pytest.raises(DiskFailed):
+            journal.append(log[2:])
+        with pytest.raises(DiskFailed):
+            journal.truncate(1)
+    assert files.syncs == syncs, "an fdatasync that failed is not tried again"
+    assert journal.synced_seq == 0
+
+
+def test_after_a_failed_write_the_journal_stops() -> None:
+    files, journal = begin()
+    log = a_log(4)
+    journal.append(log[:2])
+    files.fail("pwritev", errno.EIO)
+    for _ in range(2):
+        with pytest.raises(DiskFailed):
+            journal.append(log[2:])
+    assert everything(reopen(files)) == log[:2]
