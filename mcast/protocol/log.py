@@ -17,6 +17,7 @@ from mcast.wire.frame import Frame, frames_bytes
 from mcast.wire.messages import Reign
 
 _FIRST: Final = attrgetter("first")
+_TRIMMED_AT_ONCE: Final = 16  # frames
 
 
 class Log:
@@ -92,11 +93,11 @@ class Log:
         if self.bytes_cached <= self._cache_bytes_max:
             return
         target, count = self._cache_bytes_max * 3 // 4, 0  # in quarters, so that the lists shift rarely
-        for frame in self._frames:
-            if self.bytes_cached <= target or frame.last >= keep_from:
-                break
-            self.bytes_cached -= frame.size
-            count += 1
+        most = bisect_right(self._firsts, keep_from) - 1  # the frame that holds it stays, and so do those behind it
+        while count < most and self.bytes_cached > target:
+            dropped = self._frames[count : min(count + _TRIMMED_AT_ONCE, most)]
+            self.bytes_cached -= frames_bytes(dropped)
+            count += len(dropped)
         if count:
             last = self._frames[count - 1]
             self._base = (last.last, last.chain)

@@ -39,15 +39,14 @@ class Lan:
         """Node -> words before a command that run it in the node's namespace."""
         self._devices = {node: f"mc{number}" for number, node in enumerate((*nodes, CLIENTS))}
         self._switch: Process
-        self._ruling = asyncio.Lock()
-        """Rules are answered one by one; those that come last are asked for last."""
+        self._answering = asyncio.Lock()
         self._stack = contextlib.AsyncExitStack()
 
     async def rule(self, losses: dict[tuple[str, str], float]) -> None:
         """Replace what is lost: (from, to) -> share, 1 for a cut. Ports are the nodes' ids and CLIENTS."""
         named = {f"{self._devices[source]}>{self._devices[target]}": loss for (source, target), loss in losses.items()}
         assert self._switch.stdin is not None
-        async with self._ruling:
+        async with self._answering:  # two may be at it, and the last one's word counts
             self._switch.stdin.write(json.dumps(named).encode() + b"\n")
             await _expect(self._switch, b"ok\n")
 
