@@ -6,25 +6,17 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from operator import attrgetter
 from typing import Final
 
 from mcast.clock import monotonic_s
 from mcast.errors import Halted
 from mcast.machine.engine import Applied, Engine
-from mcast.wire.frame import FRAME_HEADER_BYTES, Frame
+from mcast.wire.frame import Frame, frames_bytes
 
 SLICE_S: Final = 0.005  # of applying in one turn of the loop
 BURST_FRAMES: Final = 16  # between two looks at the clock
 BACKLOG_BYTES: Final = 8 << 20  # committed and not yet applied; beyond, nothing more is received meanwhile
 
-
-_BODY: Final = attrgetter("body")
-
-
-def bytes_of(frames: Sequence[Frame]) -> int:
-    """Bytes of these frames' headers and bodies."""
-    return FRAME_HEADER_BYTES * len(frames) + sum(map(len, map(_BODY, frames)))
 
 
 class ApplyQueue:
@@ -56,7 +48,7 @@ class ApplyQueue:
     def add(self, frames: Sequence[Frame]) -> None:
         """Append committed frames; `run` applies them."""
         self._waiting.extend(frames)
-        self.bytes += bytes_of(frames)
+        self.bytes += frames_bytes(frames)
 
     def run(self) -> None:
         """Apply for a slice of time, unless a turn of the loop is booked for that; book one for what is left."""
@@ -70,7 +62,7 @@ class ApplyQueue:
         waiting, until = self._waiting, monotonic_s() + SLICE_S
         while waiting:
             frames = [waiting.popleft() for _ in range(min(len(waiting), BURST_FRAMES))]
-            self.bytes -= bytes_of(frames)
+            self.bytes -= frames_bytes(frames)
             self._applied(self._engine.apply(frames))
             if monotonic_s() >= until:
                 return

@@ -54,6 +54,8 @@ class EventLog:
         self._low = 1
         self._failing = False
         self._recent: deque[_Applied] = deque()
+        self._pieces: deque[tuple[int, int]] = deque()
+        """Of those that are written: how many frames went in one piece, and their bytes."""
         self._recent_bytes = 0
         """Of those that are written."""
         self._unwritten: list[_Applied] = []
@@ -76,10 +78,14 @@ class EventLog:
         self._unwritten.append(applied)
         self._unwritten_bytes += FRAME_HEADER_BYTES + len(frame.body) + len(outcomes)
         if self._unwritten_bytes >= EVENTS_PIECE_BYTES:
+            self._pieces.append((len(self._unwritten), self._unwritten_bytes))
             self._recent_bytes += self._unwritten_bytes
             self._write()
-            while self._recent_bytes > EVENTS_RECENT_BYTES and len(self._recent) > 1:
-                self._recent_bytes -= _size(self._recent.popleft())
+            while self._recent_bytes > EVENTS_RECENT_BYTES and len(self._pieces) > 1:
+                frames, size = self._pieces.popleft()
+                self._recent_bytes -= size
+                for _ in range(frames):
+                    self._recent.popleft()
 
     def beginning(self, first: int) -> int:
         """Where to begin so that the event that is, or holds, number `first` is whole: its command's first fragment.
@@ -174,6 +180,7 @@ class EventLog:
             self._failing = True
             self._low = self.last + 1
             self._recent.clear()
+            self._pieces.clear()
             self._recent_bytes = 0
             self.close()
         else:
