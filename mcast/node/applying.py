@@ -18,7 +18,6 @@ BURST_FRAMES: Final = 16  # between two looks at the clock
 BACKLOG_BYTES: Final = 8 << 20  # committed and not yet applied; beyond, nothing more is received meanwhile
 
 
-
 class ApplyQueue:
     """Committed frames on their way through the engine, in order. `applied` hears what became of watched records.
 

@@ -48,6 +48,7 @@ from mcast.wire.messages import Kind, Message, encode_message, kind_of
 __all__ = ["DiskSpeed", "SimNode", "World"]
 
 FETCH_BYTES_MAX: Final = 4_096  # small, so that a transfer takes several messages and can break in between
+DUE_MAX: Final = 64  # times a replica is asked for what is due, before something that is not
 PAUSED_ARRIVALS_MAX: Final = 256  # bursts a paused node's socket buffer holds
 SEGMENT_BYTES: Final = SEGMENT_BYTES_MIN  # so that journals roll
 RESTART_S: Final = 0.050  # until a node that could not start is started again
@@ -279,10 +280,12 @@ class SimNode:
 
     def _fence(self, opened: list[tuple[Envelope, Frame | Message]]) -> list[tuple[Envelope, Frame | Message]]:
         """Give the replica what lies below its promise one by one, with the checker looking on; returns the rest."""
-        replica, rest = self.replica, []
-        replica.receive([], self.now)  # what is due anyway is no answer
-        self.settle()
-        for arrival in opened:
+        replica, rest, life = self.replica, [], self.life
+        for _ in range(DUE_MAX):  # what is due anyway is no answer; one read served may begin the next
+            replica.receive([], self.now)
+            if not self.settle() or self.life != life:
+                break
+        for arrival in opened if self.life == life else ():
             if arrival[0].promised >= replica.promised:
                 rest.append(arrival)
                 continue
@@ -301,24 +304,27 @@ class SimNode:
 
     # What goes out
 
-    def settle(self) -> None:
-        """Carry out what the replica wants done, hear what it has to say, and set its timer."""
+    def settle(self) -> bool:
+        """Carry out what the replica wants done, hear what it says, and set its timer; whether that was anything."""
         replica, life = self.replica, self.life
+        anything = False
         while True:
             effects, notices = replica.take_effects(), replica.take_notices()
             if not effects and not notices:
                 break
+            anything = True
             self._note_commit()
             for effect in effects:
                 self._do(effect)
                 if self.life != life:
-                    return  # it died of that
+                    return True  # it died of that
             for notice in notices:
                 self._tell(notice)
                 if self.life != life:
-                    return
+                    return True
         self._note_commit()
         self._arm()
+        return anything
 
     def _note_commit(self) -> None:
         commit = self.replica.commit_seq
