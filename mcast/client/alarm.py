@@ -41,4 +41,8 @@ class Alarm:
     def _rings(self) -> None:
         self._due, self._timer = _NEVER, None
         now = asyncio.get_running_loop().time()
-        self.set(max(self._ring(now), now + PAUSE_S))
+        due = now
+        try:
+            due = self._ring(now)
+        finally:
+            self.set(max(due, now + PAUSE_S))

@@ -60,10 +60,12 @@ def decode_commands_untrusted(payload: bytes | memoryview, count: int) -> list[A
         commands: list[Any] = _unpack(data)
     except _NOT_MSGPACK as error:
         raise DecodeError("bad command", type(error).__name__) from None
-    # Cheap and almost always enough: a value can't be nested deeper than there are container headers in its bytes. If
-    # commands are large, looking at what they hold is cheaper.
-    if len(data) > count * _LARGE_BYTES:
-        shallow = _LISTS.issuperset(map(type, commands)) and _ATOMS.issuperset(map(type, chain.from_iterable(commands)))
+    # Cheap and almost always enough: of lists, no value can be nested deeper than there are other container headers in
+    # the bytes. If commands are large, looking at what they hold is cheaper.
+    if not _LISTS.issuperset(map(type, commands)):
+        shallow = False
+    elif len(data) > count * _LARGE_BYTES:
+        shallow = _ATOMS.issuperset(map(type, chain.from_iterable(commands)))
     else:
         shallow = container_headers(data) <= count + COMMAND_DEPTH_MAX
     if not shallow:

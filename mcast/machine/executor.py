@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from itertools import compress, count, islice, pairwise
 from operator import itemgetter, ne
@@ -52,15 +53,21 @@ class Executor:
             return encode_failures(count, DecodeError.__name__)
         values: list[Any] = []
         errors: Errors = {}
-        if count < RUN_MIN or not self._runs:
+        try:
+            self._run_all(commands, seq, values, errors)
+            return encode_outcomes(values, errors)
+        except (MemoryError, RecursionError) as error:
+            raise self._halted(error) from error
+
+    def _run_all(self, commands: list[Any], seq: int, values: list[Any], errors: Errors) -> None:
+        """Execute commands, stretches of one kind at once where there is a handler for that."""
+        if len(commands) < RUN_MIN or not self._runs:
             self._run_each(commands, seq, values, errors)
         elif not self._run_at_once(commands, seq, values, errors):
-            stretches = _stretches(commands)
-            for stretch in stretches:
+            for stretch in _stretches(commands):
                 first = seq + len(values)
                 if stretch is commands or not self._run_at_once(stretch, first, values, errors):
                     self._run_each(stretch, first, values, errors)
-        return encode_outcomes(values, errors)
 
     def _run_each(self, commands: list[Any], seq: int, values: list[Any], errors: Errors) -> None:
         """Execute commands one at a time; `values` and `errors` hold what came of those before them."""
@@ -150,9 +157,15 @@ def _run_handlers(machine: StateMachine) -> dict[str, _RunHandler]:
     """By the names of their commands."""
     commands = machine.commands()
     return {
-        name: (getattr(machine, run), *commands[name], getattr(machine, name).__defaults__ or ())
+        name: (getattr(machine, run), *commands[name], _defaults(getattr(machine, name)))
         for name, run in machine.runs().items()
     }
+
+
+def _defaults(handler: Callable[..., Any]) -> tuple[Any, ...]:
+    """Of the last arguments; of the handler that a decorator wraps, as its arity is."""
+    given = [parameter.default for parameter in inspect.signature(handler).parameters.values()]
+    return tuple(default for default in given if default is not inspect.Parameter.empty)
 
 
 def _columns(commands: list[Any]) -> list[tuple[Any, ...]] | None:

@@ -123,8 +123,10 @@ class UdpLink:
     def _heard(self, ready: tuple[socket.socket, ...], readable: Callable[[], None]) -> None:
         """Some sockets have something: only they are asked, for each that is empty costs a system call."""
         self._asked = ready
-        readable()
-        self._asked = self._hearing
+        try:
+            readable()
+        finally:
+            self._asked = self._hearing
 
     def close(self) -> None:
         """Leave the group and close; idempotent."""

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 LEVELS: Final = ("any", "session", "bounded", "linearizable")
 SLICE_S: Final = 0.005  # of answering in one turn of the loop: heartbeats and acknowledgements go out between
 
+_LOOK_SHARE: Final = 20  # times what looking for late ones took is waited before it is done again
 _MOMENT_S: Final = 0.001  # for which answers share one look at the clock and the log; their age is told for its end
 Reply = Callable[[bytes], None]
 
@@ -98,21 +99,48 @@ class Queries:
         self._index: tuple[int, float] | None = None
         """All that was committed at this time is at or below this event: the newest read index."""
         self._due: deque[_Waiting] = deque()
+        self._later: deque[tuple[Query, Reply]] = deque()
+        """Queries of one read beyond what a slice of time could answer."""
 
     def burst(self, payloads: Sequence[bytes], reply: Reply, reply_now: Reply | None = None) -> None:
         """Take the QUERYs of one read: what can be answered at once, or is refused, leaves by one `reply_now`.
+
+        What would take longer than a slice of time goes on in later turns of the loop.
 
         Raises:
             DecodeError: a payload is no query; those before it were taken.
         """
         replies: list[bytes] = []
-        self._moment = _PAST
+        self._moment, until, late = _PAST, monotonic_s() + SLICE_S, False
         try:
             for payload in payloads:
-                self.ask(decode_stream_untrusted(StreamKind.QUERY, payload), reply, replies.append)
+                query = decode_stream_untrusted(StreamKind.QUERY, payload)
+                if late:
+                    self._put_off(query, reply)
+                else:
+                    self.ask(query, reply, replies.append)
+                    late = monotonic_s() >= until
         finally:
             if replies:
                 (reply_now or reply)(b"".join(replies))
+
+    def _put_off(self, query: Query, reply: Reply) -> None:
+        if len(self._later) >= GATEWAY_READS_WAITING:
+            words = f"{len(self._later)} queries wait here already"
+            reply(self._refuse(query, words, try_node=self._better()))
+            return
+        if not self._later:
+            asyncio.get_running_loop().call_soon(self._go_on)
+        self._later.append((query, reply))
+
+    def _go_on(self) -> None:
+        """Ask what was put off, for a slice of time."""
+        self._moment, until = _PAST, monotonic_s() + SLICE_S
+        while self._later:
+            self.ask(*self._later.popleft())
+            if self._later and monotonic_s() >= until:
+                asyncio.get_running_loop().call_soon(self._go_on)
+                return
 
     def ask(self, query: Query, reply: Reply, reply_now: Reply | None = None) -> None:
         """Answer or refuse, by `reply_now` if that can be done in this call; or wait."""
@@ -180,6 +208,7 @@ class Queries:
             self._asking.cancel()
         self._applying, self._fresh, self._asked, self._proving = [], [], [], []
         self._due.clear()
+        self._later.clear()
         self._size = 0
 
     def _all_waiting(self) -> list[_Waiting]:
@@ -257,7 +286,8 @@ class Queries:
         return age_s
 
     def _end_late(self, now: float) -> float:
-        """Refuse those whose time is over; when the next one's is."""
+        """Refuse those whose time is over; when the next one's is, but not so soon that looking is all that is done."""
+        began = monotonic_s()
         for waiting in self._all_waiting():
             if waiting.until <= now:
                 kind = "not yet" if waiting.why == self._not_yet else "refused"
@@ -267,7 +297,8 @@ class Queries:
         self._fresh, self._asked, self._proving = [
             [one for one in waiting if not one.over] for waiting in (self._fresh, self._asked, self._proving)
         ]
-        return min([waiting.until for waiting in self._all_waiting() if not waiting.over], default=float("inf"))
+        next_s = min([waiting.until for waiting in self._all_waiting() if not waiting.over], default=float("inf"))
+        return max(next_s, now + _LOOK_SHARE * (monotonic_s() - began))
 
     def _give_up(self, waiting: _Waiting, reason: str, kind: str = "refused") -> None:
         if not waiting.over:

@@ -11,6 +11,7 @@ new sequencer's history. A cut at or below commit would mean that a committed ev
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from mcast.limits import HISTORY_REIGNS_MAX
 from mcast.protocol.asking import Asking
@@ -29,6 +30,8 @@ from mcast.wire.frame import Frame, Run, chain_after, follows
 from mcast.wire.messages import Ack, Commit, Heartbeat, HistoryRequest, Kind, Reign
 from mcast.wire.messages import History as HistoryPage
 from mcast.wire.records import RecordKind
+
+RUN_FRAMES_MAX: Final = 64  # taken at once; some that can't be are tried again one frame later
 
 
 class Following:
@@ -133,7 +136,7 @@ class Following:
             return
         at = 0
         while at < len(arrived):
-            taken = self._take(arrived[at:] if at else arrived, envelope.counter + at, now)
+            taken = self._take(arrived[at : at + RUN_FRAMES_MAX], envelope.counter + at, now)
             if not taken:
                 self.frame(envelope._replace(counter=envelope.counter + at), arrived[at], now)
             at += taken or 1
@@ -182,8 +185,12 @@ class Following:
             if not self._lawful(frame) or (core.rules.log_matching and not follows(frame, core.log.last_chain)):
                 core.counts["transfer refused"] += 1
                 break
-            was_early = self.reorder.pop(frame.first) is not None
-            if not was_early:
+            held = self.reorder.pop(frame.first)
+            if held is not None and held.chain != frame.chain:  # none of this log's: what it covers is missing
+                self.ledger.unkept(held)
+                self._opened(self.gaps.reopen(held.first, held.last, now))
+                held = None
+            if held is None:
                 self._expel(frame.first, frame.last, now)
                 self.ledger.transferred(frame)
                 self._fill(frame.first, frame.last, peer, now)

@@ -25,10 +25,11 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from mcast.errors import DecodeError
-from mcast.limits import EPOCH_MAX, RUN_BYTES_MAX, SEQ_MAX
+from mcast.limits import EPOCH_MAX, MTU_MIN, RUN_BYTES_MAX, SEQ_MAX
 from mcast.wire.records import (
     CLIENT_KINDS,
     COMMANDS_WORD,
+    KIND_BITS,
     NONCE_BYTES,
     RECORD_HEADER_BYTES,
     Record,
@@ -43,6 +44,7 @@ _RESULT: Final = struct.Struct("!QQIQQBI")
 RESULT_HEAD_BYTES: Final = _RESULT.size
 _COMMANDS: Final = int(RecordKind.COMMANDS)
 _FRAGMENT: Final = int(RecordKind.FRAGMENT)
+_FRAGMENT_BYTES_MIN: Final = MTU_MIN // 2  # at the smallest MTU all but a command's last fragment are larger
 _STATUS_MAX: Final = int(max(Status))
 
 Group = tuple[bytes, ...]
@@ -107,6 +109,7 @@ def decode_groups_untrusted(payload: bytes, payload_max: int) -> list[Submitted]
     submitted: list[Submitted] = []
     at, end = 0, len(payload)
     if end > RUN_BYTES_MAX:
+        _check_single(payload)
         submitted = _decode_any(payload, payload_max)
         if len(submitted) > 1:
             raise DecodeError("bad group", f"{len(submitted)} groups in {end} bytes")
@@ -123,6 +126,17 @@ def decode_groups_untrusted(payload: bytes, payload_max: int) -> list[Submitted]
         at = after
     # Commands that fit a record are the rule. Whatever holds something else is judged anew, as a whole.
     return submitted if at == end and submitted else _decode_any(payload, payload_max)
+
+
+def _check_single(payload: bytes) -> None:
+    """Raise DecodeError unless this large payload begins like a single group: before all of it is looked at."""
+    end = len(payload)
+    word, *_, length = unpack_record_head(payload)
+    if word == _FRAGMENT << KIND_BITS:
+        if decode_fragment_untrusted(memoryview(payload)[RECORD_HEADER_BYTES:])[1] > end // _FRAGMENT_BYTES_MIN + 1:
+            raise DecodeError("bad group", f"fragments too small in {end} bytes")
+    elif RECORD_HEADER_BYTES + length != end:
+        raise DecodeError("bad group", f"several groups in {end} bytes")
 
 
 def _decode_any(payload: bytes, payload_max: int) -> list[Submitted]:

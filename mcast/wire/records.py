@@ -32,7 +32,7 @@ _FRAGMENT: Final = struct.Struct("!II")
 RECORD_HEADER_BYTES: Final = _LAYOUT.size
 FRAGMENT_HEADER_BYTES: Final = _FRAGMENT.size
 NONCE_BYTES: Final = 16
-_KIND_BITS: Final = 24  # by which the first word holds the kind; nothing else may be in it
+KIND_BITS: Final = 24  # by which the first word holds the kind; nothing else may be in it
 unpack_record_head: Final = _LAYOUT.unpack_from
 """(buffer, at): kind and reserved as one word, count, session, request, lowest, length; unchecked."""
 
@@ -71,7 +71,7 @@ def encode_record(  # noqa: PLR0913 - one argument a header field
     kind: RecordKind, count: int, session: int, request: int, lowest: int, payload: bytes
 ) -> bytes:
     """One record's bytes."""
-    return _LAYOUT.pack(kind << _KIND_BITS, count, session, request, lowest, len(payload)) + payload
+    return _LAYOUT.pack(kind << KIND_BITS, count, session, request, lowest, len(payload)) + payload
 
 
 def record_count(record: bytes) -> int:
@@ -131,21 +131,21 @@ def _scan(body: bytes | memoryview) -> tuple[list[Record], DecodeError | None]:
         if length > end - at:
             return records, DecodeError("short record", f"payload {end - at} of {length} bytes")
         if word not in _WORDS or not count or (count > 1 and word != COMMANDS_WORD):
-            detail = f"kind {word >> _KIND_BITS}, count {count}, reserved {word.to_bytes(4, 'big')[1:].hex()}"
+            detail = f"kind {word >> KIND_BITS}, count {count}, reserved {word.to_bytes(4, 'big')[1:].hex()}"
             return records, DecodeError("bad record", detail)
         if session > SEQ_MAX or request + count > SEQ_MAX or lowest > request:
             return records, DecodeError("bad record", f"session {session}, request {request}, lowest {lowest}")
         if word == COMMANDS_WORD and count > length:
             return records, DecodeError("bad record", f"{count} commands in {length} bytes")
-        records.append(_record((word >> _KIND_BITS, count, session, request, lowest, view[at : at + length])))
+        records.append(_record((word >> KIND_BITS, count, session, request, lowest, view[at : at + length])))
         at += length
     return records, None
 
 
 _record: Final = partial(tuple.__new__, Record)  # as Record(...), in half the time
-_WORDS: Final = frozenset(kind << _KIND_BITS for kind in RecordKind)
+_WORDS: Final = frozenset(kind << KIND_BITS for kind in RecordKind)
 _COMMANDS: Final = int(RecordKind.COMMANDS)
-COMMANDS_WORD: Final = _COMMANDS << _KIND_BITS
+COMMANDS_WORD: Final = _COMMANDS << KIND_BITS
 
 
 def split_fragments(session: int, request: int, lowest: int, command: bytes, record_max: int) -> list[bytes]:

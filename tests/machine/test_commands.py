@@ -53,6 +53,15 @@ def test_nesting_is_bounded_exactly(container: str) -> None:
         decode_commands_untrusted(msgpack.packb(["a", nested(COMMAND_DEPTH_MAX, container)]), 1)
 
 
+@pytest.mark.parametrize("filler", [None, "a", 1])
+def test_what_is_no_command_buys_no_deeper_nesting(filler: Any) -> None:
+    deep = [msgpack.packb(["a", nested(COMMAND_DEPTH_MAX)])]
+    with pytest.raises(DecodeError, match="nested"):
+        decode_commands_untrusted(b"".join([*deep, *[msgpack.packb(filler)] * 500]), 501)
+    with pytest.raises(DecodeError, match="nested"):
+        decode_commands_untrusted(b"".join([msgpack.packb([nested(200)]), *[msgpack.packb(filler)] * 500]), 501)
+
+
 VALUES = st.recursive(
     st.none() | st.integers(-5, 300) | st.text(max_size=3) | st.binary(max_size=300),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=2),

@@ -1,5 +1,6 @@
 """Run handlers: registered beside their command, and never to be told from it by what they come to."""
 
+import functools
 from typing import Any
 
 import msgpack
@@ -237,3 +238,38 @@ def test_key_value_comes_to_the_same_in_runs_and_one_at_a_time(commands: list[An
 def test_a_stranger_among_commands_is_no_argument_of_the_run(stranger: Any) -> None:
     commands = [*[["add", 1]] * (2 * RUN_MIN), stranger]
     assert outcomes_of(Counter(), *commands)[-1] == outcomes_of(Counter(), *commands, runs=False)[-1]
+
+
+def test_a_wrapped_commands_defaults_are_those_that_its_arity_counts() -> None:
+    def noted(handler: Any) -> Any:
+        @functools.wraps(handler)
+        def wrapper(*args: Any) -> Any:
+            return handler(*args)
+
+        return wrapper
+
+    class Wrapped(StateMachine):
+        version = 1
+
+        def __init__(self) -> None:
+            self.total = 0
+
+        @command
+        @noted
+        def add(self, ctx: Any, name: str, by: int = 3) -> int:
+            self.total += by
+            return self.total
+
+        @add.run
+        def add_all(self, run: Run, names: Any, amounts: Any) -> list[int]:
+            return [self.add(run, name, by) for name, by in zip(names, amounts, strict=True)]
+
+        def snapshot(self) -> int:
+            return self.total
+
+        def restore(self, data: int) -> None:
+            self.total = data
+
+    payload = msgpack.packb(["add", "x"]) * RUN_MIN
+    at_once, singly = Executor(Wrapped()), Executor(Wrapped(), runs=False)
+    assert at_once.run(payload, RUN_MIN, 5) == singly.run(payload, RUN_MIN, 5)

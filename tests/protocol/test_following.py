@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from mcast.protocol.effects import Append, Apply, Effect, HaltRequired, Truncate, WriteMeta
+from mcast.protocol.following import RUN_FRAMES_MAX
 from mcast.protocol.log import Log
 from mcast.protocol.replica import Replica
 from mcast.protocol.rules import Rules
@@ -364,6 +365,30 @@ def test_runs_have_the_effects_of_their_datagrams_one_by_one(seed: int) -> None:
             for node in (one, other):
                 node.tick(now)
             assert settle(one, now) == settle(other, now)
+
+
+@pytest.mark.parametrize("covers", [1, 3])
+def test_a_forged_frame_that_a_transfer_disproves_hides_nothing(covers: int) -> None:
+    log = reign_log([(1, "n1", 10)])
+    node = follower(log[:2])
+    hear(node, log[:2], stream_sent=1)
+    forged = make_frame(1, 4, covers, 2, 99, b"?" * 16, command_frame(log[2], count=covers).body)
+    node.receive([frame_arrival("n1", forged, counter=3)], 0.02)
+    node.transferred(log[2:4], KEY["n3"], 0.03)
+    settle(node, 0.03)
+    assert node.last_seq == 4
+    node.receive([frame_arrival("n1", frame, counter=n) for n, frame in enumerate(log[4:], 4)], 0.04)
+    assert node.last_seq == log[-1].last
+    assert node.ledger_report().open == ()
+
+
+def test_a_long_run_goes_in_parts_and_one_that_finds_no_room_costs_no_more_than_its_frames() -> None:
+    log = reign_log([(1, "n1", 3 * RUN_FRAMES_MAX)])
+    node = follower(log[:2])
+    hear(node, log, high=2)
+    run = [frame_arrival("n1", frame, counter=n) for n, frame in enumerate(log[2:], 2)]
+    node.receive(in_runs(run, random.Random(3)), 0.02)
+    assert node.last_seq == log[-1].last
 
 
 def test_a_run_of_a_higher_promise_is_held_datagram_by_datagram() -> None:

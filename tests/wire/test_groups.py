@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import struct
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from mcast.errors import DecodeError
 from mcast.limits import EPOCH_MAX, RUN_BYTES_MAX, SEQ_MAX, TCP_MESSAGE_BYTES_MAX
+from mcast.wire import groups
 from mcast.wire.groups import (
     RESULT_HEAD_BYTES,
     Result,
@@ -135,6 +137,18 @@ def test_several_groups_beyond_the_bound_are_refused_and_one_is_not() -> None:
     assert one.group == tuple(large)
     with pytest.raises(DecodeError, match="groups in"):
         decode_groups_untrusted(b"".join(large) + noop(10), 1_000)
+
+
+def test_a_large_payload_is_judged_by_its_head_before_all_of_it_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    def looks(payload: bytes) -> Any:
+        raise AssertionError("looked at all of it")
+
+    monkeypatch.setattr(groups, "list_records_untrusted", looks)
+    tiny = [encode_record(RecordKind.FRAGMENT, 1, 5, 9, 3, struct.pack("!II", n, 9_000) + b"x") for n in range(9_000)]
+    for payload in (b"".join(map(noop, range(2, 4_000))), b"".join(tiny)):
+        assert len(payload) > RUN_BYTES_MAX
+        with pytest.raises(DecodeError, match="bad group"):
+            decode_groups_untrusted(payload, 1_000)
 
 
 def test_results_round_trip_and_bad_ones_are_refused() -> None:
