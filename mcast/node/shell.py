@@ -56,7 +56,7 @@ from mcast.wire.messages import Commit
 TIMER_DRAINS_MAX: Final = 8  # bursts received before an overdue timer is judged all the same
 DISK_RETRY_S: Final = 0.5  # between attempts to write what a full disk refused
 AT_ONCE_APART_S: Final = 0.0001  # between submits that do not wait for others of their turn of the loop
-ANSWER_FIRST_BYTES: Final = 16 << 10  # of committed frames: so many are applied in less than a millisecond
+ANSWER_FIRST_BYTES: Final = 16 << 10  # of committed frames: few enough to be applied before the others hear of them
 TIMER_GRAIN_S: Final = 0.001  # what asyncio rounds a wait up to
 STOP_DRAIN_S: Final = 2.0  # for committed events to be applied when stopping
 
