@@ -167,8 +167,12 @@ async def _steady(  # noqa: PLR0913 - as steady
 
         def done(call: asyncio.Task[Receipts]) -> None:
             calls.discard(call)
-            if not call.cancelled() and (error := call.exception()) is not None:
+            if call.cancelled():
+                return
+            if (error := call.exception()) is not None:
                 failures.append(error)
+            elif (wrong := call.result().count - call.result().ok) > 0:
+                failures.append(BrokenRun(f"{wrong} commands were not applied as they should"))
 
         before = await usage_before(pids, client)
         sent, told_s, began = 0, 0.0, time.perf_counter()

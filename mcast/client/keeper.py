@@ -115,13 +115,13 @@ class Keeper:
     def _look(self) -> None:
         self._timer = None
         link = self.link
-        if link is None or not self._owner.waiting():
-            return
-        self._silent = 0 if link.heard != self._heard else self._silent + 1
         if self._owner.progress() != self._seen:
             self._stalled = self._in_vain = 0
         else:
             self._stalled += 1
+        if link is None or not self._owner.waiting():
+            return
+        self._silent = 0 if link.heard != self._heard else self._silent + 1
         self._heard, self._seen = link.heard, self._owner.progress()
         if self._silent >= SILENT_LOOKS_LOST:
             link.close(f"silent for {self._silent * WATCH_INTERVAL_S:g} s")
@@ -163,6 +163,9 @@ class Keeper:
             self._mismatches.clear()
             self.link = link
             self._alone = False
+            if self._timer is not None:  # it watched the link before
+                self._timer.cancel()
+                self._timer = None
             self._greeted = self._owner.progress()
             self._owner.link_ready(link)
             return True

@@ -114,13 +114,12 @@ class Receipts(Sequence[Receipt | None]):
         assert self._results[slot] is None and result.count == self._sizes[slot]
         self._results[slot] = result
         self._known += result.count
-        if self._on_receipts is not None:
+        if self._keep:
             self._uncounted.append(result)
-            self._tell(self._on_receipts)
-        elif self._keep:
-            self._uncounted.append(result)
-        else:
+        elif self._on_receipts is None:
             self._count_only(slot, result)
+        if self._on_receipts is not None:
+            self._tell(self._on_receipts)
 
     def _count_only(self, slot: int, result: RecordResult) -> None:
         """Keep of a record but the counts nothing, unless it is the first or the last: of those the numbers."""
@@ -135,7 +134,7 @@ class Receipts(Sequence[Receipt | None]):
         while self._told < len(self._results) and (result := self._results[self._told]) is not None:
             on_receipts([result.receipt(index) for index in range(result.count)])
             if not self._keep:
-                result.drop_outcomes()
+                self._count_only(self._told, result)
             self._told += 1
 
     @property

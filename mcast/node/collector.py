@@ -18,6 +18,9 @@ def collect_rarely() -> None:
 
 
 def set_aside() -> None:
-    """Once recovered: what lives now (modules, the replayed state) is looked at by no later collection."""
-    gc.collect()
+    """Once recovered: what lives now (modules, the replayed state) is looked at by no later collection.
+
+    Only what is young is collected first: to look at all of a large state takes longer than an election waits.
+    """
+    gc.collect(1)
     gc.freeze()

@@ -77,9 +77,10 @@ class ThreadSyncer:
 
     def idle(self) -> bool:
         """See Syncer.idle."""
+        idle = self._idle.is_set()  # before the failure is looked at, for the helper sets that first
         if self._failure is not None:
             raise self._failure
-        return self._idle.is_set()
+        return idle
 
     def wait(self) -> None:
         """See Syncer.wait."""

@@ -58,14 +58,18 @@ class KernelSync:
 
     def __init__(self) -> None:
         calls = _CALLS.get(platform.machine())
-        if sys.platform != "linux" or calls is None:
+        if sys.platform != "linux" or calls is None or sys.maxsize < 2**32:  # a 32-bit program's numbers are others
             raise OSError("not on this system")
         setup, self._destroy, self._getevents, self._submit = calls
         self._system = ctypes.CDLL(None, use_errno=True).syscall
         self._context = ctypes.c_ulong(0)
         if self._system(setup, 1, ctypes.byref(self._context)) < 0:
             raise _error()
-        self._eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        try:
+            self._eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        except BaseException:
+            self._system(self._destroy, self._context)
+            raise
         self._order = _Order(flags=_TELL_EVENTFD, eventfd=self._eventfd)
         self._orders = (ctypes.POINTER(_Order) * 1)(ctypes.pointer(self._order))
         self._outcome = _Outcome()
@@ -134,7 +138,7 @@ def open_kernel_sync() -> KernelSync | None:
     """One that works, or None."""
     try:
         kernel = KernelSync()
-    except OSError:
+    except (OSError, AttributeError):  # a Python built for an older libc lacks some of these names
         return None
     try:
         probe = os.memfd_create("mcast", os.MFD_CLOEXEC)
@@ -145,7 +149,7 @@ def open_kernel_sync() -> KernelSync | None:
                 return kernel
         finally:
             os.close(probe)
-    except OSError:
+    except (OSError, AttributeError):
         pass
     kernel.close()
     return None

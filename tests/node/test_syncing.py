@@ -148,3 +148,17 @@ def test_a_thread_wakes_its_owner_and_keeps_what_it_failed_with() -> None:
         with pytest.raises(DiskFailed):
             syncer.wait()
     syncer.close()
+
+
+def test_a_sync_that_fails_while_it_is_asked_about_is_not_taken_for_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    syncer = ThreadSyncer(Disk(), threading.Event().set)
+
+    def fails_now() -> bool:
+        syncer._failure = DiskFailed("just now", "look at the disk")
+        return True
+
+    monkeypatch.setattr(syncer._idle, "is_set", fails_now)
+    with pytest.raises(DiskFailed):
+        syncer.idle()
+    monkeypatch.undo()
+    syncer.close()

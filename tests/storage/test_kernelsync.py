@@ -1,6 +1,7 @@
 import ctypes
 import os
 import platform
+import sys
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,14 @@ def test_where_it_is_not_to_be_had_there_is_none(monkeypatch: pytest.MonkeyPatch
 def test_the_layout_is_the_kernels() -> None:
     assert ctypes.sizeof(kernelsync._Order) == 64 and kernelsync._Order.fd.offset == 20
     assert kernelsync._Order.flags.offset == 56 and ctypes.sizeof(kernelsync._Outcome) == 32
+
+
+@pytest.mark.parametrize("name", ["memfd_create", "eventfd"])
+def test_a_python_that_lacks_a_name_has_none(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, name, raising=False)
+    assert open_kernel_sync() is None
+
+
+def test_a_32_bit_program_does_not_call_by_these_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "maxsize", 2**31 - 1)
+    assert open_kernel_sync() is None

@@ -29,7 +29,8 @@ Message = tuple[bytes, bytes]
 @contextmanager
 def running(folder: Path) -> Iterator[Peer]:
     """Three servers, a stream at its leader's, and three readers."""
-    clients, routes = free_ports(2 * NODES)[:NODES], free_ports(2 * NODES)[NODES:]
+    ports = free_ports(2 * NODES)
+    clients, routes = ports[:NODES], ports[NODES:]
     with Servers(folder) as servers, Crew(folder) as readers:
         for index, port in enumerate(clients):
             path = folder / f"n{index}.conf"
