@@ -1,6 +1,6 @@
 """A part of a measurement in a process of its own: what it costs is told apart, and what it does can be ended.
 
-`python -m mcast.bench.job NAME ARGUMENTS` writes JSON lines: {"progress": share} as often as there is news, {"ready":
+`python -m mcast.bench.jobs NAME ARGUMENTS` writes JSON lines: {"progress": share} as often as there is news, {"ready":
 true} if it must begin together with others (it goes on at a byte on its standard input), then {"result": {...}} or
 {"error": "..."}. It ends, with all that it started, when its standard input does.
 """
@@ -41,7 +41,7 @@ async def run_job(
         BrokenRun: the job failed, or ended without a result.
     """
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "mcast.bench.job", name, json.dumps(dict(arguments)), stdin=asyncio.subprocess.PIPE,
+        sys.executable, "-m", "mcast.bench.jobs", name, json.dumps(dict(arguments)), stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, start_new_session=True, limit=LINE_BYTES_MAX,
     )  # fmt: skip
     assert child.stdin is not None and child.stdout is not None and child.stderr is not None
@@ -85,22 +85,8 @@ async def run_together(name: str, each: Sequence[Mapping[str, Any]], tell: Tell)
     return [task.result() for task in tasks]
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Do the named job in this process and write its result."""
-    from mcast.bench import asking, load, pacing, yardstick
-    from mcast.bench.peers import turn
-
-    jobs: dict[str, Callable[..., dict[str, Any]]] = {
-        "flood": load.flood,
-        "steady": load.steady,
-        "one-by-one": pacing.one_by_one,
-        "at-a-rate": pacing.at_a_rate,
-        "ask": asking.ask,
-        "peer": turn.play,
-        "yardstick": lambda tell, **what: yardstick.applied(**what),
-        "pipe": lambda tell, **what: yardstick.one_at_a_time(**what),
-        "sync": lambda tell, **what: yardstick.sync_cost(**what),
-    }
+def do(jobs: Mapping[str, Callable[..., dict[str, Any]]], arguments: Sequence[str]) -> None:
+    """In a process of its own: do the named job and write its result."""
     name, text = arguments
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     try:
@@ -130,9 +116,3 @@ def _tell(share: float) -> None:
 def _write(said: Mapping[str, Any]) -> None:
     sys.stdout.write(json.dumps(said) + "\n")
     sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    from mcast.bench import job  # the jobs' own copy of this module, with the same `_begun`
-
-    job.main(sys.argv[1:])

@@ -29,7 +29,7 @@ ENDLESS = {
 
 
 @contextlib.asynccontextmanager
-async def running(bench: str, load: str = "mcast.bench.job") -> AsyncIterator[tuple[Process, set[int]]]:
+async def running(bench: str, load: str = "mcast.bench.jobs") -> AsyncIterator[tuple[Process, set[int]]]:
     """A bench without end, under load, and all that it started: two nodes and more."""
     command = [sys.executable, "-m", "mcast", "bench", bench, *ENDLESS[bench].split(), "--no-key"]
     command += [] if bench == "failover" else ["--nodes", "2"]
