@@ -123,9 +123,9 @@ def test_a_survey_is_repeated_until_its_time_is_over_and_answers_to_each_count()
     node.receive([arrival("n1", report(first, "n1", 3), promised=1)], 0.11)
     node.tick(0.12)
     assert of(Survey, settle(node, 0.12)) == []
-    node.tick(0.15)
-    assert of(Survey, settle(node, 0.15)) == [first], "the same one: an answer was lost"
-    node.receive([arrival("n3", report(first, "n3", 9), promised=1)], 0.16)
+    node.tick(0.16)
+    assert of(Survey, settle(node, 0.16)) == [first], "the same one: an answer was lost"
+    node.receive([arrival("n3", report(first, "n3", 9), promised=1)], 0.17)
     assert [vote.granted for vote in ask_vote(node, "n3", 2, (1, 9))] == [True]
     other = suspect()
     other.tick(0.1)
