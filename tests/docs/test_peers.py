@@ -13,11 +13,10 @@ def first_words(title: str) -> str:
     return re.split(r"[ ,]", title.replace("`", ""))[0]
 
 
-def test_every_system_has_its_row_in_both_tables() -> None:
-    described, measured = ([row[0] for row in rows[1:]] for rows in tables("PEERS.md"))
+def test_every_system_has_its_row() -> None:
+    (described,) = ([row[0] for row in rows[1:]] for rows in tables("PEERS.md"))
     titles = [KINDS[name].title for name in USUAL]
     assert [first_words(row) for row in described] == [first_words(title) for title in titles]
-    assert [row.replace("`", "").replace(' = "', " ").replace('"', "") for row in measured] == titles
 
 
 def test_every_package_is_in_the_commands() -> None:
