@@ -9,7 +9,7 @@ well.
 
 from __future__ import annotations
 
-from mcast.limits import SURVEY_AGAIN_S, SURVEY_RETRY_S
+from mcast.limits import SURVEY_RETRY_S
 from mcast.protocol.core import Core
 from mcast.wire.envelope import Envelope, name_hash
 from mcast.wire.messages import Standing, Survey
@@ -24,7 +24,7 @@ class Suspicion:
         self._reports: dict[int, tuple[int, int]] = {}
         self._newest_config = 0
         self._nonce = 0
-        self._due = self._ask_due = now
+        self._due = now
         self._missed: frozenset[int] = frozenset()
 
     @property
@@ -33,23 +33,24 @@ class Suspicion:
         return tuple(sorted(self._missed)) if self.core.suspect and self._floor is None else ()
 
     def tick(self, now: float) -> None:
-        """Ask every member where its log ends, again and again; all must answer one survey, which lasts for a while."""
+        """Ask every member where its log ends, anew each time: answers from different moments prove nothing together.
+
+        Who answers late may have lost in a restart, meanwhile, what it had passed on to one who had answered before.
+        """
         core = self.core
-        if not core.suspect or self._floor is not None or now < self._ask_due:
+        if not core.suspect or self._floor is not None or now < self._due:
             return
-        if now >= self._due:
-            self._due = now + SURVEY_AGAIN_S
-            if self._reports:
-                self._missed = frozenset(self._members() - self._reports.keys())
-            self._nonce = core.random.getrandbits(63)
-            self._reports = {core.me: (core.log.last_epoch, core.log.last_seq)}
-        self._ask_due = min(now + SURVEY_RETRY_S, self._due)
+        self._due = now + SURVEY_RETRY_S
+        if self._reports:
+            self._missed = frozenset(self._members() - self._reports.keys())
+        self._nonce = core.random.getrandbits(63)
+        self._reports = {core.me: (core.log.last_epoch, core.log.last_seq)}
         core.multicast(Survey(self._nonce))
         self._judge()
 
     def deadline(self) -> float:
         """When `tick` has work next."""
-        return self._ask_due if self.core.suspect and self._floor is None else float("inf")
+        return self._due if self.core.suspect and self._floor is None else float("inf")
 
     def reported(self, envelope: Envelope, standing: Standing) -> None:
         """A member says where its log ends."""

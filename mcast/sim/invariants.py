@@ -180,14 +180,15 @@ class Checker:
         """All are back: the best log is the cluster's, and what is not in it never was."""
         self._dark = None
         best = max(self.books, key=lambda book: (self._epochs.get(book.chains[book.durable], 0), book.durable))
-        end = best.durable
+        # Its end may be an older reign's, in the place of what a newer one committed there and no disk holds any more.
+        end = max((seq for seq, chain in self._chains.items() if best.chains.get(seq) == chain), default=0)
         for seq in [seq for seq in self._chains if seq > end]:
             del self._chains[seq]
         for seq in [seq for seq in self._committed if seq > end]:
             del self._committed[seq]
         for seq in [seq for seq in self._results if seq > end]:
             del self._results[seq]
-        self.extinct = end == 0
+        self.extinct = best.durable == 0
         self.last = self.survived = min(self.last, end)
         self.era += 1
         self._committed_in = {epoch: min(last, self.last) for epoch, last in self._committed_in.items()}
