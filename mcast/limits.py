@@ -35,6 +35,7 @@ REJECTION_CHARS_MAX: Final = 1_024  # characters kept of a rejection's text
 TCP_MESSAGE_BYTES_MAX: Final = COMMAND_BYTES_MAX + (1 << 20)  # bytes; a whole fragmented command and its headers
 RUN_BYTES_MAX: Final = 64 << 10  # bytes of a TCP message that carries several groups or results
 SESSION_PENDING_RECORDS_MAX: Final = 2_048  # unanswered records of one session; the client stops there
+SESSION_KEPT_RECORDS_MAX: Final = 4_096  # records whose outcomes are kept per session; clients learn late what is free
 SESSION_PENDING_BYTES_MAX: Final = 8 << 20  # bytes of kept outcomes per session; then the oldest are dropped
 SESSIONS_MAX: Final = 100_000  # sessions in the replicated table; then OPEN is refused
 SESSIONS_KEPT_BYTES_MAX: Final = 256 << 20  # bytes of kept outcomes of all sessions; beyond, each gets its equal share
@@ -155,6 +156,7 @@ assert REPAIR_REPEAT_S <= NAK_RETRY_MIN_S - NAK_JOIN_S, "a repairer must not ign
 assert NAK_DELAY_S * (1 + NAK_JITTER) < NAK_RETRY_MIN_S, "a retry must not overtake the first NAK"
 assert 2 * HEARTBEAT_MAX_S < ELECTION_TIMEOUT_S[0], "one lost heartbeat must not look like a death"
 assert 2 * HEARTBEAT_FAST_S < ELECTION_TIMEOUT_FAST_S[0]
+assert 2 * SESSION_PENDING_RECORDS_MAX <= SESSION_KEPT_RECORDS_MAX, "no outcome is dropped that a client waits for"
 assert SESSION_PENDING_RECORDS_MAX * 1_024 < SESSION_PENDING_BYTES_MAX
 assert WINDOW_BYTES < REORDER_BYTES_MAX <= CACHE_BYTES_MAX, "what is in flight must fit behind a gap"
 assert MTU_MAX < FRAME_BODY_BYTES_MAX

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from functools import partial
 from itertools import chain
+from operator import add
 from typing import Any, Final, NoReturn
 
 import msgpack
@@ -19,6 +21,8 @@ _NOT_CONTAINERS: Final = bytes(sorted(set(range(256)) - _CONTAINERS))
 _LISTS: Final = frozenset({list})
 _ATOMS: Final = frozenset({int, str, bool, type(None), float, bytes})
 _LARGE_BYTES: Final = 200
+_SMALL_ARRAY: Final = [bytes([0x90 | count]) for count in range(16)]
+"""The headers of arrays of so many items."""
 _NOT_MSGPACK: Final = (ValueError, TypeError, msgpack.UnpackException)
 
 
@@ -71,6 +75,24 @@ def decode_commands_untrusted(payload: bytes | memoryview, count: int) -> list[A
     if not shallow:
         _check_depth(commands)
     return commands
+
+
+def decode_small_records_untrusted(payloads: Sequence[bytes], counts: Sequence[int]) -> list[Any] | None:
+    """The commands of records with less than 16 each, in order, as `decode_commands_untrusted` gives them for each.
+
+    None says nothing about them: they are to be decoded one record at a time.
+    """
+    try:
+        if max(counts) == 1:
+            commands = list(map(msgpack.unpackb, payloads))
+        else:
+            arrays = map(add, map(_SMALL_ARRAY.__getitem__, counts), payloads)
+            commands = list(chain.from_iterable(map(msgpack.unpackb, arrays)))
+    except _NOT_MSGPACK:
+        return None
+    if not _LISTS.issuperset(map(type, commands)):
+        return None
+    return commands if _ATOMS.issuperset(map(type, chain.from_iterable(commands))) else None
 
 
 def container_headers(packed: bytes) -> int:

@@ -1,9 +1,9 @@
 """Applies committed frames to a state machine, in order, each event once; keeps the sessions and the result chain.
 
-    result chain = BLAKE2b-128(before, epoch, first, count, then for each client record: status, size, session, request,
-                               and its outcomes' bytes if it was executed)
+    result chain = SHA-256(before, epoch, first, count, then for each client record: status, size, session, request,
+                           and its outcomes' bytes if it was executed)
 
-once per frame. It is a function of the log alone, so replicas that hold the same log and differ in it have computed
+once per frame, cut to 16 bytes. It is a function of the log alone, so replicas that hold the same log and differ in it have computed
 different things.
 """
 
@@ -12,17 +12,20 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from functools import partial
-from hashlib import blake2b
+from hashlib import sha256
+from itertools import repeat
 from typing import Any, Final, Literal, NamedTuple
 from zlib import crc32
 
 from mcast.errors import DecodeError, Halted, QueryFailed, Refused, Rejected
 from mcast.machine.api import Arity, StateMachine
 from mcast.machine.canonical import digest
-from mcast.machine.executor import Executor
+from mcast.machine.commands import decode_small_records_untrusted
+from mcast.machine.executor import RUN_MIN, Executor
 from mcast.machine.fragments import Assembly
 from mcast.machine.outcomes import NOTHING, rejection_text
 from mcast.machine.sessions import APPLIED, SESSION_EXPIRED, Kept, Session, SessionTable, mark_of
+from mcast.machine.streaks import streak_of
 from mcast.wire.events import OUTCOMES_HEAD
 from mcast.wire.frame import CHAIN_BYTES, CHAIN_ZERO, Frame
 from mcast.wire.messages import decode_genesis_untrusted, decode_recovery_untrusted
@@ -36,6 +39,8 @@ from mcast.wire.records import (
 
 _FRAME: Final = struct.Struct("!QQI")
 _RECORD: Final = struct.Struct("!BIQQ")
+_SOLE: Final = struct.Struct(f"!{CHAIN_BYTES}sQQIBIQQ")
+"""What a frame with one executed record adds to the result chain: the chain before, _FRAME and _RECORD."""
 _MALFORMED: Final = b"\xff"
 _COMMANDS: Final = int(RecordKind.COMMANDS)
 _FRAGMENT: Final = int(RecordKind.FRAGMENT)
@@ -85,8 +90,8 @@ class Engine:
         self.result_chain = CHAIN_ZERO
         self.cluster_uuid: bytes | None = None
         self.sessions = SessionTable(contiguous=contiguous)
-        self.on_frame: Callable[[Frame, bytes], None] | None = None
-        """Called with each applied frame and its executed records' outcomes, as EVENTS carries them."""
+        self.on_frames: Callable[[Sequence[Frame], Sequence[bytes]], None] | None = None
+        """Called with applied frames and, for each, its executed records' outcomes as EVENTS carries them."""
         self._executor = Executor(machine, runs=runs)
         self._assembly = Assembly(cut=cut)
         self._watched: set[int] = set()
@@ -102,12 +107,18 @@ class Engine:
         if self._halted is not None:
             raise self._halted
         applied: list[Applied] = []
+        told: list[bytes] = []
+        at, end = 0, len(frames)
         try:
-            for frame in frames:
-                self._apply_frame(frame, applied)
+            while at < end:
+                if frames[at].count >= RUN_MIN or not self._apply_streak(frames[at:] if at else frames, applied, told):
+                    self._apply_frame(frames[at], applied, told)
+                at = len(told)
         except Halted as halted:
             self._halted = halted
             raise
+        if self.on_frames is not None:
+            self.on_frames(frames, told)
         return applied
 
     def watch(self, session: int) -> None:
@@ -183,14 +194,49 @@ class Engine:
         self.sessions.restore(data["sessions"])
         self.machine.restore(data["machine"])
 
-    def _apply_frame(self, frame: Frame, applied: list[Applied]) -> None:
+    def _apply_streak(self, frames: Sequence[Frame], applied: list[Applied], told: list[bytes]) -> bool:
+        """Apply as many of these frames as make up a streak that nothing is special about; False: none, do it singly."""
+        streak = None if self._assembly.partial else streak_of(frames)
+        if streak is None:
+            return False
+        number, firsts, counts, requests, lowests, payloads = streak
+        epoch, first, _, _, time, _, _, _ = frames[0]
+        session = self.sessions.next_is(number, requests[0])
+        if first != self.applied_seq + 1 or session is None:
+            return False
+        commands = decode_small_records_untrusted(payloads, counts)
+        if commands is None:
+            return False
+        self.sessions.find(number, time)
+        self._executor.context.enter(epoch, time)
+        outcomes = self._executor.run_small_records(commands, counts, first)
+        marks = [mark_of(_COMMANDS, count, crc32(payload)) for count, payload in zip(counts, payloads, strict=True)]
+        kept = list(map(_kept, zip(requests, counts, firsts, repeat(epoch), marks, outcomes, strict=False)))
+        self.sessions.keep_all(session, kept, lowests)
+        chain, told_head, pack = self.result_chain, OUTCOMES_HEAD.pack, _SOLE.pack
+        for request, count, seq, _, _, executed in kept:
+            proof = pack(chain, epoch, seq, count, APPLIED, len(executed), number, request)
+            chain = sha256(proof + executed).digest()[:CHAIN_BYTES]
+            told.append(told_head(seq, len(executed)) + executed)
+        if number in self._watched:
+            applied += [
+                _applied(("result", number, request, count, seq, epoch, APPLIED, executed, b"", request + count, mark))
+                for request, count, seq, _, mark, executed in kept
+            ]
+        self.result_chain = chain
+        self.applied_seq = firsts[-1] + counts[-1] - 1
+        self.applied_epoch = epoch
+        self.chain = frames[len(firsts) - 1].chain
+        return True
+
+    def _apply_frame(self, frame: Frame, applied: list[Applied], told: list[bytes]) -> None:
         epoch, first, count, _, time, chain, body, _ = frame
         if first != self.applied_seq + 1:
             raise Halted(f"frame {first}..{frame.last} does not follow event {self.applied_seq}")
         sessions, executor, assembly = self.sessions, self._executor, self._assembly
         executor.context.enter(epoch, time)
         proof = [self.result_chain, _FRAME.pack(epoch, first, count)]
-        told: list[bytes] = []
+        executions: list[bytes] = []
         sole = sole_commands_untrusted(body)
         seq = first
         for record in (sole,) if sole is not None and sole[1] == count else self._records(frame, proof):
@@ -211,7 +257,7 @@ class Engine:
                     executed = NOTHING
                 else:
                     executed = executor.run(payload, events, seq)
-                    told.append(OUTCOMES_HEAD.pack(seq, len(executed)) + executed)
+                    executions.append(OUTCOMES_HEAD.pack(seq, len(executed)) + executed)
                 kept = _kept((request, events, seq, epoch, mark, executed))
                 sessions.keep(session, kept)
             proof += (_RECORD.pack(status, len(executed), number, request), executed)
@@ -222,9 +268,8 @@ class Engine:
         self.applied_seq = first + count - 1
         self.applied_epoch = epoch
         self.chain = chain
-        self.result_chain = blake2b(b"".join(proof), digest_size=CHAIN_BYTES).digest()
-        if self.on_frame is not None:
-            self.on_frame(frame, b"".join(told))
+        self.result_chain = sha256(b"".join(proof)).digest()[:CHAIN_BYTES]
+        told.append(b"".join(executions))
 
     def _records(self, frame: Frame, proof: list[bytes]) -> list[Record]:
         """A frame's records, whatever they are: the general case of what `sole_commands_untrusted` reads."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import compress, count, islice, pairwise
 from operator import itemgetter, ne
 from typing import Any, Final
@@ -19,6 +19,7 @@ from mcast.machine.outcomes import (
     Errors,
     encode_failures,
     encode_outcomes,
+    encode_outcomes_of_each,
     rejection_text,
     settled,
 )
@@ -56,6 +57,19 @@ class Executor:
         try:
             self._run_all(commands, seq, values, errors)
             return encode_outcomes(values, errors)
+        except (MemoryError, RecursionError) as error:
+            raise self._halted(error) from error
+
+    def run_small_records(self, commands: list[Any], counts: Sequence[int], seq: int) -> list[bytes]:
+        """Execute consecutive records of less than RUN_MIN commands each, decoded; each one's outcomes, as `run` packs.
+
+        Raises Halted as `run`.
+        """
+        values: list[Any] = []
+        errors: Errors = {}
+        try:
+            self._run_each(commands, seq, values, errors)
+            return encode_outcomes_of_each(values, errors, counts)
         except (MemoryError, RecursionError) as error:
             raise self._halted(error) from error
 

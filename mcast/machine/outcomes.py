@@ -6,6 +6,7 @@ rejected: the handler's own words. Kind 2 is failed: only a name, since messages
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple
 
@@ -55,6 +56,19 @@ def encode_outcomes(values: list[Any], errors: Errors) -> bytes:
         pass
     _fail_unfit(values, errors)
     packed = _PACKER.pack([values, errors])
+    return packed
+
+
+def encode_outcomes_of_each(values: list[Any], errors: Errors, counts: Sequence[int]) -> list[bytes]:
+    """Pack the outcomes of consecutive records of so many commands, each as `encode_outcomes` would."""
+    if not errors and values.count(None) == len(values):
+        return list(map(_nothing_returned, counts))
+    packed, start = [], 0
+    for count in counts:
+        end = start + count
+        own = {index - start: errors[index] for index in range(start, end) if index in errors} if errors else {}
+        packed.append(encode_outcomes(values[start:end], own))
+        start = end
     return packed
 
 

@@ -16,13 +16,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import OrderedDict, deque
+from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from mcast.limits import (
     SESSION_IDLE_S,
+    SESSION_KEPT_RECORDS_MAX,
     SESSION_PENDING_BYTES_MAX,
-    SESSION_PENDING_RECORDS_MAX,
     SESSIONS_KEPT_BYTES_MAX,
     SESSIONS_MAX,
 )
@@ -141,6 +142,30 @@ class SessionTable:
             return OUTCOME_GONE, session, None
         return (APPLIED if kept[at].mark == mark else REUSED), session, kept[at]
 
+    def next_is(self, number: int, request: int) -> Session | None:
+        """The session, if `request` is what it expects next."""
+        session = self._sessions.get(number)
+        return session if session is not None and request == session.last + 1 else None
+
+    def keep_all(self, session: Session, kept: Sequence[Kept], lowests: Sequence[int]) -> None:
+        """Store the outcomes of consecutive records, each after releasing what its `lowest` says, as `judge` does."""
+        size = sum([len(one.outcomes) for one in kept]) + len(kept) * KEPT_OVERHEAD_BYTES
+        if (
+            self._kept_bytes + size > SESSIONS_KEPT_BYTES_MAX
+            or session.kept_bytes + size > SESSION_PENDING_BYTES_MAX
+            or len(session.kept) + len(kept) > SESSION_KEPT_RECORDS_MAX
+        ):
+            for one, lowest in zip(kept, lowests, strict=True):
+                self._release(session, lowest)
+                self.keep(session, one)
+            return
+        last = kept[-1]
+        session.last = last.request + last.count - 1
+        session.kept.extend(kept)
+        session.kept_bytes += size
+        self._kept_bytes += size
+        self._release(session, max(lowests))  # none of these, whose requests are not below their own `lowest`
+
     def keep(self, session: Session, kept: Kept) -> None:
         """Store an executed record's outcome, dropping the oldest beyond the bounds."""
         request, count, _, _, _, outcomes = kept
@@ -152,7 +177,7 @@ class SessionTable:
         allowed = SESSION_PENDING_BYTES_MAX
         if self._kept_bytes > SESSIONS_KEPT_BYTES_MAX:
             allowed = SESSIONS_KEPT_BYTES_MAX // len(self._sessions)
-        while session.kept_bytes > allowed or len(session.kept) > SESSION_PENDING_RECORDS_MAX:
+        while session.kept_bytes > allowed or len(session.kept) > SESSION_KEPT_RECORDS_MAX:
             self._drop_oldest(session)
 
     def _release(self, session: Session, lowest: int) -> None:

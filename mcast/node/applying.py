@@ -14,7 +14,7 @@ from mcast.machine.engine import Applied, Engine
 from mcast.wire.frame import Frame, frames_bytes
 
 SLICE_S: Final = 0.005  # of applying in one turn of the loop
-BURST_FRAMES: Final = 16  # between two looks at the clock
+BURST_FRAMES: Final = 64  # between two looks at the clock
 BACKLOG_BYTES: Final = 8 << 20  # committed and not yet applied; beyond, nothing more is received meanwhile
 
 

@@ -15,7 +15,7 @@ from mcast.errors import DecodeError, Gone
 from mcast.limits import EVENTS_CHUNK_BYTES, EVENTS_PIECE_BYTES, EVENTS_RECENT_BYTES, FRAME_BODY_BYTES_MAX
 from mcast.storage.outcomes import OutcomeLog
 from mcast.wire.events import OUTCOMES_HEAD, pack_events
-from mcast.wire.frame import FRAME_HEADER_BYTES, Frame
+from mcast.wire.frame import FRAME_HEADER_BYTES, Frame, frames_bytes
 from mcast.wire.records import RecordKind, decode_fragment_untrusted, decode_records_untrusted
 
 _log: Final = logging.getLogger("mcast.node")
@@ -44,7 +44,7 @@ _Applied = tuple[Frame, bytes]  # a frame, and its records' outcomes as EVENTS c
 
 
 class EventLog:
-    """Install `take` as the engine's `on_frame` before it applies anything."""
+    """Install `take` as the engine's `on_frames` before it applies anything."""
 
     def __init__(self, journal: FrameSource, outcomes: OutcomeLog) -> None:
         self.last = 0
@@ -68,23 +68,25 @@ class EventLog:
         kept = self._journal.low_water
         return max(self._low, min(kept, self._recent[0][0].first) if self._recent else kept)
 
-    def take(self, frame: Frame, outcomes: bytes) -> None:
-        """A frame was applied. What a broken disk does to older outcomes is no reason to stop applying."""
-        applied = frame, outcomes
+    def take(self, frames: Sequence[Frame], outcomes: Sequence[bytes]) -> None:
+        """Frames were applied. What a broken disk does to older outcomes is no reason to stop applying."""
+        if not frames:
+            return
         if not self.last:
-            self._low = frame.first
-        self.last = frame.first + frame.count - 1
-        self._recent.append(applied)
-        self._unwritten.append(applied)
-        self._unwritten_bytes += FRAME_HEADER_BYTES + len(frame.body) + len(outcomes)
+            self._low = frames[0].first
+        self.last = frames[-1].last
+        applied = list(zip(frames, outcomes, strict=True))
+        self._recent += applied
+        self._unwritten += applied
+        self._unwritten_bytes += frames_bytes(frames) + sum(map(len, outcomes))
         if self._unwritten_bytes >= EVENTS_PIECE_BYTES:
             self._pieces.append((len(self._unwritten), self._unwritten_bytes))
             self._recent_bytes += self._unwritten_bytes
             self._write()
             while self._recent_bytes > EVENTS_RECENT_BYTES and len(self._pieces) > 1:
-                frames, size = self._pieces.popleft()
+                frames_left, size = self._pieces.popleft()
                 self._recent_bytes -= size
-                for _ in range(frames):
+                for _ in range(frames_left):
                     self._recent.popleft()
 
     def beginning(self, first: int) -> int:

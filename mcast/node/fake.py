@@ -101,7 +101,7 @@ class FakeShell:
         self.store = FakeStore()
         self.outcomes = OutcomeLog(RealFiles(), str(cluster.config.data_dir / node_id / "outcomes"))
         self.events = EventLog(self.store, self.outcomes)
-        self.engine.on_frame = self.events.take
+        self.engine.on_frames = self.events.take
         self.reads = 0
         self.record_max = cluster.record_max
         self.incarnation = node_id.encode().ljust(16, b"-")

@@ -163,7 +163,7 @@ class Shell:
                 await self._twins.check_alone()
                 self._set_faults(self._fault)
                 self.events = setup.open_events(self.config, self.node_id, self.store, self._files)
-                self.engine.on_frame = self.events.take
+                self.engine.on_frames = self.events.take
                 await self._replay()
             except BaseException:
                 link.close()

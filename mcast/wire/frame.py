@@ -7,7 +7,7 @@
         20     4  length: of the body in bytes
         24     8  commit: the sequencer's commit seq when it was numbered
         32     8  time: the sequencer's clock, ns since 1970, never decreasing
-        40    16  chain: BLAKE2b-128(chain before + bytes 0..39 of this header + body)
+        40    16  chain: SHA-256(chain before + bytes 0..39 of this header + body), the first 16 bytes
         56     -  body: records
 
 The chain runs over the plaintext and names all that decides how a frame is applied, so one comparison at the end of a
@@ -19,7 +19,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from functools import partial
-from hashlib import blake2b
+from hashlib import sha256
 from operator import attrgetter
 from typing import Final, NamedTuple
 
@@ -84,7 +84,7 @@ def make_frame(  # noqa: PLR0913 - one argument a header field
 
 def chain_after(chain_before: bytes, head: bytes, body: bytes) -> bytes:
     """The chain after a frame with this (at least 40-byte) header and body."""
-    return blake2b(b"".join((chain_before, head[:40], body)), digest_size=CHAIN_BYTES).digest()
+    return sha256(b"".join((chain_before, head[:40], body))).digest()[:CHAIN_BYTES]
 
 
 def follows(frame: Frame, chain_before: bytes) -> bool:

@@ -45,7 +45,7 @@ class Log:
         self.frames: list[Frame] = []
         self.outcomes: list[tuple[int, bytes]] = []
         self._engine = Engine(Divider())
-        self._engine.on_frame = self._applied
+        self._engine.on_frames = self._applied
         self._session = 0
 
     def add(self, *records: bytes, epoch: int = 1, body: bytes | None = None) -> None:
@@ -55,7 +55,8 @@ class Log:
         self.frames.append(make_frame(epoch, last + 1, count, last, 1_000 * (last + 1), chain, data))
         self._engine.apply(self.frames[-1:])
 
-    def _applied(self, frame: Frame, packed: bytes) -> None:
+    def _applied(self, frames: Sequence[Frame], outcomes: Sequence[bytes]) -> None:
+        packed = b"".join(outcomes)
         self.outcomes += decode_events_untrusted(len(packed).to_bytes(4, "big") + packed)[0]
 
     def read(self, first: int = 1, start: int = 0) -> list[Event]:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from mcast.limits import (
     SESSION_IDLE_S,
     SESSION_PENDING_BYTES_MAX,
-    SESSION_PENDING_RECORDS_MAX,
+    SESSION_KEPT_RECORDS_MAX,
     SESSIONS_KEPT_BYTES_MAX,
 )
 from mcast.machine.canonical import decode_plain, encode_ordered
@@ -91,9 +91,9 @@ def test_outcomes_below_the_lowest_unanswered_are_released_whole_records_at_a_ti
 def test_kept_outcomes_are_bounded_in_count() -> None:
     table = SessionTable()
     session = opened(table)
-    for request in range(1, SESSION_PENDING_RECORDS_MAX + 3):
+    for request in range(1, SESSION_KEPT_RECORDS_MAX + 3):
         table.keep(session, kept(request))
-    assert len(session.kept) == SESSION_PENDING_RECORDS_MAX and requests_kept(session)[0] == 3
+    assert len(session.kept) == SESSION_KEPT_RECORDS_MAX and requests_kept(session)[0] == 3
 
 
 def test_kept_outcomes_are_bounded_in_bytes() -> None:

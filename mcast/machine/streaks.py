@@ -1,0 +1,58 @@
+"""Streaks: consecutive frames with a record of one session each, whose few commands can be applied together.
+
+What is decided once for a streak, and comes to the same as frame by frame: the session and its progress, the time,
+the decoding, the outcomes' bytes. A record large enough for a run handler is no part of one, for run handlers see one
+record at a time: how many frames a replica applies at once is its own affair, and no outcome may depend on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from mcast.limits import SEQ_MAX
+from mcast.machine.executor import RUN_MIN
+from mcast.wire.frame import Frame
+from mcast.wire.records import COMMANDS_WORD, RECORD_HEADER_BYTES, unpack_record_head
+
+STREAK_MIN: Final = 2  # frames; one alone is cheaper by itself
+
+
+class Streak(NamedTuple):
+    """The frames' records as columns. `requests` follow one another without holes, and so do the frames' events."""
+
+    session: int
+    firsts: list[int]
+    """Each record's first event."""
+    counts: list[int]
+    requests: list[int]
+    lowests: list[int]
+    payloads: list[bytes]
+
+
+def streak_of(frames: Sequence[Frame]) -> Streak | None:
+    """The longest streak that begins with the first of these frames; None where that is shorter than STREAK_MIN."""
+    epoch, seq, _, _, time, _, body, _ = frames[0]
+    if len(body) < RECORD_HEADER_BYTES:
+        return None
+    _, _, session, expected, _, _ = unpack_record_head(body)
+    streak = Streak(session, [], [], [], [], [])
+    _, firsts, counts, requests, lowests, payloads = streak
+    for reign, first, events, _, then, _, body, _ in frames:
+        if len(body) < RECORD_HEADER_BYTES:
+            break
+        word, count, number, request, lowest, length = unpack_record_head(body)
+        if not (
+            word == COMMANDS_WORD and 0 < count == events < RUN_MIN and count <= length == len(body) - RECORD_HEADER_BYTES
+            and number == session and request == expected and first == seq and then == time and reign == epoch
+            and lowest <= request <= SEQ_MAX - count
+        ):  # fmt: skip
+            break
+        firsts.append(first)
+        counts.append(count)
+        requests.append(request)
+        lowests.append(lowest)
+        payloads.append(body[RECORD_HEADER_BYTES:])
+        seq += count
+        expected += count
+    return streak if len(firsts) >= STREAK_MIN and session <= SEQ_MAX else None

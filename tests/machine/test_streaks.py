@@ -1,0 +1,140 @@
+"""Frames applied together come to just what they come to one by one, however a replica cuts its log into bursts."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mcast.limits import SESSION_KEPT_RECORDS_MAX
+from mcast.machine import engine as engine_module
+from mcast.machine.engine import Engine
+from mcast.machine.executor import RUN_MIN
+from mcast.machine.kv import KeyValue
+from mcast.machine.streaks import streak_of
+from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
+from mcast.wire.records import RecordKind, encode_record
+from tests.machine.conftest import Notebook, record
+
+
+def framed(records: Sequence[bytes], times: Sequence[int], epochs: Sequence[int] | None = None) -> list[Frame]:
+    """A frame for each record."""
+    frames: list[Frame] = []
+    seq, chain = 1, CHAIN_ZERO
+    for index, (body, time) in enumerate(zip(records, times, strict=True)):
+        count = int.from_bytes(body[4:8], "big")
+        frames.append(make_frame(epochs[index] if epochs else 1, seq, count, seq - 1, time, chain, body))
+        seq, chain = seq + count, frames[-1].chain
+    return frames
+
+
+def opening(number: int) -> bytes:
+    return encode_record(RecordKind.OPEN, 1, 0, 0, 0, bytes([number]) * 16)
+
+
+OPENINGS = [opening(1), opening(2)]
+PAYLOADS = st.sampled_from([
+    *[msgpack.packb(one) for one in (
+        ["note", 1], ["note", [1, {"a": 2}]], ["stamp"], ["draw"], ["refuse", "no"], ["fail", "zero"], ["all"],
+        ["give", "object"], ["note"], ["nothing"], 7, {}, [], ["note", {1: 2}], ["note", b"x" * 300],
+    )],
+    b"\xc1", b"\x92\xa4note", msgpack.packb(["note", 1]) * 2, msgpack.packb(["note", msgpack.ExtType(5, b"x")]),
+    msgpack.packb(["note", msgpack.Timestamp(1)]),
+])  # fmt: skip
+
+
+@st.composite
+def logs(draw: st.DrawFn) -> tuple[list[bytes], list[int], list[int]]:
+    """Records of two sessions, most of them in order, with their frames' times and epochs."""
+    records, times, epochs = list(OPENINGS), [0, 0], [1, 1]
+    expected = {1: 1, 2: 1}
+    session = time = 1
+    for _ in range(draw(st.integers(1, 24))):
+        odd = draw(st.integers(0, 19))
+        session = 3 - session if odd == 0 else session
+        time += odd == 1
+        count = draw(st.sampled_from([1, 1, 1, 2, 3, RUN_MIN]))
+        request = max(1, expected[session] + {2: 1, 3: -1, 4: -3}.get(odd, 0))
+        lowest = max(0, request - draw(st.integers(0, 5)))
+        kind = {5: RecordKind.NOOP, 6: RecordKind.FRAGMENT}.get(odd, RecordKind.COMMANDS)
+        payload = b"".join(draw(PAYLOADS) for _ in range(count))
+        count = count if kind == RecordKind.COMMANDS else 1
+        if kind == RecordKind.FRAGMENT:
+            payload = bytes([0, 0, 0, draw(st.integers(0, 1)), 0, 0, 0, 2]) + payload
+        records.append(encode_record(kind, count, session, request, lowest, payload))
+        times.append(time)
+        epochs.append(epochs[-1] + (odd == 7))
+        expected[session] = max(expected[session], request + count)
+    return records, times, epochs
+
+
+def applied(frames: Sequence[Frame], bursts: Sequence[int], *, together: bool) -> list[Any]:
+    """All that an engine makes of the frames, handed over in bursts of these sizes."""
+    engine = Engine(Notebook())
+    heard: list[Any] = []
+    engine.on_frames = lambda frames, outcomes: heard.extend(zip(frames, outcomes, strict=True))
+    engine.watch(1)
+    told: list[Any] = []
+    at = 0
+    with pytest.MonkeyPatch.context() as patch:
+        if not together:
+            patch.setattr(engine_module, "streak_of", lambda frames: None)
+        for size in (*bursts, len(frames)):
+            told += engine.apply(frames[at : at + size])
+            at += size
+    return [told, heard, engine.result_chain, engine.chain, engine.applied_seq, engine.digest(), engine.applied_epoch]
+
+
+@settings(max_examples=300)
+@given(logs(), st.lists(st.integers(1, 9), max_size=12))
+def test_bursts_make_no_difference(log: tuple[list[bytes], list[int], list[int]], bursts: list[int]) -> None:
+    frames = framed(*log)
+    singly = applied(frames, [1] * len(frames), together=False)
+    assert applied(frames, bursts, together=True) == singly
+    assert applied(frames, [], together=True) == singly
+
+
+def test_the_usual_flood_is_a_streak() -> None:
+    records = [record(1, request, ("note", request), lowest=request) for request in range(1, 40)]
+    frames = framed(records, [5] * len(records))
+    streak = streak_of(frames)
+    assert streak is not None and len(streak.firsts) == len(frames)
+    assert streak.requests == list(range(1, 40)) and streak.payloads[0] == msgpack.packb(["note", 1])
+
+
+@pytest.mark.parametrize("at", [1, 2, 5])
+@pytest.mark.parametrize(
+    "stranger",
+    [
+        record(2, 6, ("note", 1)), record(1, 9, ("note", 1)), record(1, 1, ("note", 1)),
+        record(1, 6, *[("note", 1)] * RUN_MIN), record(1, 6, ("note", 1)) * 2, record(1, 6, ("note", 1))[:-1], b"\x01",
+        encode_record(RecordKind.NOOP, 1, 1, 6, 1, b""), encode_record(RecordKind.COMMANDS, 1, 1, 6, 7, b"\x90"),
+    ],
+)  # fmt: skip
+def test_a_streak_ends_before_whatever_is_not_like_the_rest(stranger: bytes, at: int) -> None:
+    records = [record(1, request, ("note", request)) for request in range(1, 8)]
+    frames = framed(records, [5] * 7)
+    frames[at] = frames[at]._replace(body=stranger)
+    streak = streak_of(frames)
+    assert (len(streak.firsts) if streak else 1) == at
+
+
+def test_another_time_or_reign_ends_a_streak() -> None:
+    records = [record(1, request, ("note", request)) for request in range(1, 8)]
+    for frames in (framed(records, [5, 5, 5, 6, 6, 6, 6]), framed(records, [5] * 7, [1, 1, 1, 2, 2, 2, 2])):
+        streak = streak_of(frames)
+        assert streak is not None and len(streak.firsts) == 3
+
+
+def test_outcomes_beyond_the_bound_are_dropped_as_one_by_one() -> None:
+    requests = range(1, SESSION_KEPT_RECORDS_MAX + 70)
+    frames = framed([opening(1), *[record(1, request, ("note", 1)) for request in requests]], [5] * (len(requests) + 1))
+    for size in (1, 7, 64, len(frames)):
+        engine = Engine(KeyValue())
+        for start in range(0, len(frames), size):
+            engine.apply(frames[start : start + size])
+        [[_, _, last, _, kept]] = engine.sessions.snapshot()
+        assert last == requests[-1] and [one[0] for one in kept] == list(requests)[-SESSION_KEPT_RECORDS_MAX:]
+        engine.sessions._check()
