@@ -1,18 +1,10 @@
-"""Applies committed frames to a state machine, in order, each event once; keeps the sessions and the result chain.
-
-    result chain = SHA-256(before, epoch, first, count, then for each client record: status, size, session, request,
-                           and its outcomes' bytes if it was executed)
-
-once per frame, cut to 16 bytes. It is a function of the log alone, so replicas that hold the same log and differ in it have computed
-different things.
-"""
+"""Applies committed frames to a state machine, in order, each event once; keeps the sessions and the result chain."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
 from functools import partial
-from hashlib import sha256
 from itertools import repeat
 from typing import Any, Final, Literal, NamedTuple
 from zlib import crc32
@@ -24,10 +16,11 @@ from mcast.machine.commands import decode_small_records_untrusted
 from mcast.machine.executor import RUN_MIN, Executor
 from mcast.machine.fragments import Assembly
 from mcast.machine.outcomes import NOTHING, rejection_text
+from mcast.machine.resultchain import ResultChain
 from mcast.machine.sessions import APPLIED, SESSION_EXPIRED, Kept, Session, SessionTable, mark_of
 from mcast.machine.streaks import streak_of
-from mcast.wire.events import OUTCOMES_HEAD
-from mcast.wire.frame import CHAIN_BYTES, CHAIN_ZERO, Frame
+from mcast.wire.events import Executed
+from mcast.wire.frame import CHAIN_ZERO, Frame
 from mcast.wire.messages import decode_genesis_untrusted, decode_recovery_untrusted
 from mcast.wire.records import (
     NONCE_BYTES,
@@ -39,8 +32,8 @@ from mcast.wire.records import (
 
 _FRAME: Final = struct.Struct("!QQI")
 _RECORD: Final = struct.Struct("!BIQQ")
-_SOLE: Final = struct.Struct(f"!{CHAIN_BYTES}sQQIBIQQ")
-"""What a frame with one executed record adds to the result chain: the chain before, _FRAME and _RECORD."""
+_SOLE: Final = struct.Struct("!QQIBIQQ")
+"""_FRAME and _RECORD: all of the proof of a frame with one executed record, but its outcomes."""
 _MALFORMED: Final = b"\xff"
 _COMMANDS: Final = int(RecordKind.COMMANDS)
 _FRAGMENT: Final = int(RecordKind.FRAGMENT)
@@ -87,11 +80,11 @@ class Engine:
         self.applied_seq = 0
         self.applied_epoch = 0
         self.chain = CHAIN_ZERO
-        self.result_chain = CHAIN_ZERO
         self.cluster_uuid: bytes | None = None
         self.sessions = SessionTable(contiguous=contiguous)
-        self.on_frames: Callable[[Sequence[Frame], Sequence[bytes]], None] | None = None
-        """Called with applied frames and, for each, its executed records' outcomes as EVENTS carries them."""
+        self.on_frames: Callable[[Sequence[Frame], Sequence[Executed]], None] | None = None
+        """Called with applied frames and what was executed of each."""
+        self._results = ResultChain()
         self._executor = Executor(machine, runs=runs)
         self._assembly = Assembly(cut=cut)
         self._watched: set[int] = set()
@@ -107,7 +100,7 @@ class Engine:
         if self._halted is not None:
             raise self._halted
         applied: list[Applied] = []
-        told: list[bytes] = []
+        told: list[Executed] = []
         at, end = 0, len(frames)
         try:
             while at < end:
@@ -161,6 +154,11 @@ class Engine:
         """Whether the last applied event left a fragmented command incomplete: no snapshot or digest then."""
         return self._assembly.partial
 
+    @property
+    def result_chain(self) -> bytes:
+        """See `resultchain`."""
+        return self._results.value
+
     def digest(self) -> bytes:
         """The state digest: over the machine's snapshot and the sessions, canonically encoded.
 
@@ -178,7 +176,7 @@ class Engine:
             "seq": self.applied_seq,
             "epoch": self.applied_epoch,
             "chain": self.chain,
-            "result_chain": self.result_chain,
+            "results": self._results.snapshot(),
             "sessions": self.sessions.snapshot(),
             "machine": self.machine.snapshot(),
         }
@@ -190,11 +188,12 @@ class Engine:
         if self.cluster_uuid is not None:
             self._executor.context.founded(self.cluster_uuid)
         self.applied_seq, self.applied_epoch = data["seq"], data["epoch"]
-        self.chain, self.result_chain = data["chain"], data["result_chain"]
+        self.chain = data["chain"]
+        self._results.restore(data["results"])
         self.sessions.restore(data["sessions"])
         self.machine.restore(data["machine"])
 
-    def _apply_streak(self, frames: Sequence[Frame], applied: list[Applied], told: list[bytes]) -> bool:
+    def _apply_streak(self, frames: Sequence[Frame], applied: list[Applied], told: list[Executed]) -> bool:
         """Apply as many of these frames as make up a streak that nothing is special about; False: none, do it singly."""
         streak = None if self._assembly.partial else streak_of(frames)
         if streak is None:
@@ -213,30 +212,31 @@ class Engine:
         marks = [mark_of(_COMMANDS, count, crc32(payload)) for count, payload in zip(counts, payloads, strict=True)]
         kept = list(map(_kept, zip(requests, counts, firsts, repeat(epoch), marks, outcomes, strict=False)))
         self.sessions.keep_all(session, kept, lowests)
-        chain, told_head, pack = self.result_chain, OUTCOMES_HEAD.pack, _SOLE.pack
-        for request, count, seq, _, _, executed in kept:
-            proof = pack(chain, epoch, seq, count, APPLIED, len(executed), number, request)
-            chain = sha256(proof + executed).digest()[:CHAIN_BYTES]
-            told.append(told_head(seq, len(executed)) + executed)
+        pack = _SOLE.pack
+        proofs = [
+            pack(epoch, seq, count, APPLIED, len(executed), number, request) + executed
+            for request, count, seq, _, _, executed in kept
+        ]
+        self._results.add(proofs)
+        told += [((seq, executed),) for seq, executed in zip(firsts, outcomes, strict=True)]
         if number in self._watched:
             applied += [
                 _applied(("result", number, request, count, seq, epoch, APPLIED, executed, b"", request + count, mark))
                 for request, count, seq, _, mark, executed in kept
             ]
-        self.result_chain = chain
         self.applied_seq = firsts[-1] + counts[-1] - 1
         self.applied_epoch = epoch
         self.chain = frames[len(firsts) - 1].chain
         return True
 
-    def _apply_frame(self, frame: Frame, applied: list[Applied], told: list[bytes]) -> None:
+    def _apply_frame(self, frame: Frame, applied: list[Applied], told: list[Executed]) -> None:
         epoch, first, count, _, time, chain, body, _ = frame
         if first != self.applied_seq + 1:
             raise Halted(f"frame {first}..{frame.last} does not follow event {self.applied_seq}")
         sessions, executor, assembly = self.sessions, self._executor, self._assembly
         executor.context.enter(epoch, time)
-        proof = [self.result_chain, _FRAME.pack(epoch, first, count)]
-        executions: list[bytes] = []
+        proof = [_FRAME.pack(epoch, first, count)]
+        executions: list[tuple[int, bytes]] = []
         sole = sole_commands_untrusted(body)
         seq = first
         for record in (sole,) if sole is not None and sole[1] == count else self._records(frame, proof):
@@ -257,7 +257,7 @@ class Engine:
                     executed = NOTHING
                 else:
                     executed = executor.run(payload, events, seq)
-                    executions.append(OUTCOMES_HEAD.pack(seq, len(executed)) + executed)
+                    executions.append((seq, executed))
                 kept = _kept((request, events, seq, epoch, mark, executed))
                 sessions.keep(session, kept)
             proof += (_RECORD.pack(status, len(executed), number, request), executed)
@@ -268,8 +268,8 @@ class Engine:
         self.applied_seq = first + count - 1
         self.applied_epoch = epoch
         self.chain = chain
-        self.result_chain = sha256(b"".join(proof)).digest()[:CHAIN_BYTES]
-        told.append(b"".join(executions))
+        self._results.add([b"".join(proof)])
+        told.append(executions)
 
     def _records(self, frame: Frame, proof: list[bytes]) -> list[Record]:
         """A frame's records, whatever they are: the general case of what `sole_commands_untrusted` reads."""

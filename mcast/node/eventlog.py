@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Final, NamedTuple, Protocol
+
+import msgpack
 
 from mcast.errors import DecodeError, Gone
 from mcast.limits import EVENTS_CHUNK_BYTES, EVENTS_PIECE_BYTES, EVENTS_RECENT_BYTES, FRAME_BODY_BYTES_MAX
 from mcast.storage.outcomes import OutcomeLog
-from mcast.wire.events import OUTCOMES_HEAD, pack_events
+from mcast.wire.events import OUTCOMES_HEAD, Executed, pack_events
 from mcast.wire.frame import FRAME_HEADER_BYTES, Frame, frames_bytes
 from mcast.wire.records import RecordKind, decode_fragment_untrusted, decode_records_untrusted
 
@@ -40,7 +43,7 @@ class Batch(NamedTuple):
     told: int
 
 
-_Applied = tuple[Frame, bytes]  # a frame, and its records' outcomes as EVENTS carries them
+_Applied = tuple[Frame, Executed]
 
 
 class EventLog:
@@ -68,26 +71,38 @@ class EventLog:
         kept = self._journal.low_water
         return max(self._low, min(kept, self._recent[0][0].first) if self._recent else kept)
 
-    def take(self, frames: Sequence[Frame], outcomes: Sequence[bytes]) -> None:
+    def take(self, frames: Sequence[Frame], executed: Sequence[Executed]) -> None:
         """Frames were applied. What a broken disk does to older outcomes is no reason to stop applying."""
         if not frames:
             return
         if not self.last:
             self._low = frames[0].first
-        self.last = frames[-1].last
-        applied = list(zip(frames, outcomes, strict=True))
+        applied = list(zip(frames, executed, strict=True))
+        size = frames_bytes(frames) + _outcomes_bytes(chain.from_iterable(executed))
+        if self._unwritten_bytes + size < EVENTS_PIECE_BYTES:
+            self._keep(applied, size)
+            return
+        for one in applied:
+            self._keep([one], _size(one))
+            if self._unwritten_bytes >= EVENTS_PIECE_BYTES:
+                self._end_piece()
+
+    def _keep(self, applied: list[_Applied], size: int) -> None:
+        self.last = applied[-1][0].last
         self._recent += applied
         self._unwritten += applied
-        self._unwritten_bytes += frames_bytes(frames) + sum(map(len, outcomes))
-        if self._unwritten_bytes >= EVENTS_PIECE_BYTES:
-            self._pieces.append((len(self._unwritten), self._unwritten_bytes))
-            self._recent_bytes += self._unwritten_bytes
-            self._write()
-            while self._recent_bytes > EVENTS_RECENT_BYTES and len(self._pieces) > 1:
-                frames_left, size = self._pieces.popleft()
-                self._recent_bytes -= size
-                for _ in range(frames_left):
-                    self._recent.popleft()
+        self._unwritten_bytes += size
+
+    def _end_piece(self) -> None:
+        """Write what is not written yet; of what is, forget the oldest if there is too much."""
+        self._pieces.append((len(self._unwritten), self._unwritten_bytes))
+        self._recent_bytes += self._unwritten_bytes
+        self._write()
+        while self._recent_bytes > EVENTS_RECENT_BYTES and len(self._pieces) > 1:
+            frames, size = self._pieces.popleft()
+            self._recent_bytes -= size
+            for _ in range(frames):
+                self._recent.popleft()
 
     def beginning(self, first: int) -> int:
         """Where to begin so that the event that is, or holds, number `first` is whole: its command's first fragment.
@@ -127,7 +142,7 @@ class EventLog:
             told = pieces[0].last
             pieces = [piece for piece in pieces if piece.last == told]
             frames = [frame for frame in frames if frame.last <= told]
-        return Batch(_messages([self._log.read(piece) for piece in pieces], frames), frames[-1].last + 1, told)
+        return Batch(_messages([one for piece in pieces for one in _unpack(self._log.read(piece))], frames), frames[-1].last + 1, told)
 
     def close(self) -> None:
         """Give the outcomes' room on disk back."""
@@ -160,7 +175,8 @@ class EventLog:
         last = taken[-1][0].last
         key = taken[0][0].first, last
         if self._packed[0] != key:  # subscribers who read as it happens all get the same bytes
-            self._packed = key, _messages([outcomes for _, outcomes in taken], [frame for frame, _ in taken])
+            every = [one for _, executed in taken for one in executed]
+            self._packed = key, _messages(every, [frame for frame, _ in taken])
         return Batch(self._packed[1], last + 1, last)
 
     def _write(self) -> None:
@@ -169,12 +185,12 @@ class EventLog:
         self._unwritten, self._unwritten_bytes = [], 0
         try:
             if size <= EVENTS_PIECE_BYTES + FRAME_BODY_BYTES_MAX:
-                if data := b"".join([outcomes for _, outcomes in frames]):
-                    self._log.append(frames[0][0].first, frames[-1][0].last, data)
+                if every := [one for _, executed in frames for one in executed]:
+                    self._log.append(frames[0][0].first, frames[-1][0].last, msgpack.packb(every))
             else:
-                for frame, outcomes in frames:
-                    for part in _divided(outcomes):
-                        self._log.append(frame.first, frame.last, part)
+                for frame, executed in frames:
+                    for part in _divided(executed):
+                        self._log.append(frame.first, frame.last, msgpack.packb(part))
             self._log.forget(self._journal.low_water)
         except OSError as error:
             if not self._failing:
@@ -203,38 +219,39 @@ def _fragment_at(frame: Frame, seq: int) -> tuple[int, int]:
 
 
 def _size(applied: _Applied) -> int:
-    return FRAME_HEADER_BYTES + len(applied[0].body) + len(applied[1])
+    frame, executed = applied
+    return FRAME_HEADER_BYTES + len(frame.body) + _outcomes_bytes(executed)
 
 
-def _divided(outcomes: bytes) -> list[bytes]:
-    """Outcomes in parts of about a chunk; one record's stay together."""
-    parts: list[bytes] = []
-    start = at = 0
-    while at < len(outcomes):
-        end = at + OUTCOMES_HEAD.size + OUTCOMES_HEAD.unpack_from(outcomes, at)[1]
-        if at > start and end - start > EVENTS_CHUNK_BYTES:
-            parts.append(outcomes[start:at])
-            start = at
-        at = end
-    return [*parts, outcomes[start:]] if start < at else parts
+def _outcomes_bytes(executed: Iterable[tuple[int, bytes]]) -> int:
+    """As EVENTS carries them."""
+    return sum([OUTCOMES_HEAD.size + len(outcomes) for _, outcomes in executed])
 
 
-def _messages(outcomes: Sequence[bytes], frames: Sequence[Frame]) -> list[bytes]:
+def _unpack(piece: bytes) -> Executed:
+    unpacked: Executed = msgpack.unpackb(piece)
+    return unpacked
+
+
+def _divided(executed: Executed) -> list[Executed]:
+    """The same in parts of about a chunk of outcomes; one record's stay together."""
+    parts: list[Executed] = []
+    start = size = 0
+    for index, (_, outcomes) in enumerate(executed):
+        more = OUTCOMES_HEAD.size + len(outcomes)
+        if index > start and size + more > EVENTS_CHUNK_BYTES:
+            parts.append(executed[start:index])
+            start, size = index, 0
+        size += more
+    return [*parts, executed[start:]] if start < len(executed) else parts
+
+
+def _messages(executed: Executed, frames: Sequence[Frame]) -> list[bytes]:
     """EVENTS messages with all of it, the frames in the last one."""
-    messages: list[bytes] = []
-    waiting: list[bytes] = []
-    size = 0
-    for part in [part for one in outcomes for part in ([one] if len(one) <= EVENTS_CHUNK_BYTES else _divided(one))]:
-        if waiting and size + len(part) > EVENTS_CHUNK_BYTES:
-            messages.append(pack_events(b"".join(waiting), ()))
-            waiting, size = [], 0
-        waiting.append(part)
-        size += len(part)
-    if size > EVENTS_CHUNK_BYTES:
-        messages.append(pack_events(b"".join(waiting), ()))
-        waiting = []
-    messages.append(pack_events(b"".join(waiting), frames))
-    return messages
+    *before, last = _divided(executed) or [()]
+    if _outcomes_bytes(last) > EVENTS_CHUNK_BYTES:
+        before, last = [*before, last], ()
+    return [*[pack_events(part, ()) for part in before], pack_events(last, frames)]
 
 
 def _gone(first: int, low_water: int) -> Gone:

@@ -19,12 +19,18 @@ OUTCOMES_HEAD: Final = struct.Struct("!QI")
 _LENGTH: Final = struct.Struct("!I")
 
 
-def pack_events(outcomes: bytes, frames: Sequence[Frame]) -> bytes:
+Executed = Sequence[tuple[int, bytes]]
+"""The records of a frame, or of several, that had an effect: `seq` and packed outcomes of each."""
+
+
+def pack_events(executed: Executed, frames: Sequence[Frame]) -> bytes:
     """One EVENTS message.
 
     Raises:
         ValueError: beyond TCP_MESSAGE_BYTES_MAX.
     """
+    pack = OUTCOMES_HEAD.pack
+    outcomes = b"".join([part for seq, packed in executed for part in (pack(seq, len(packed)), packed)])
     parts = [part for frame in frames for part in (frame.head, frame.body)]
     return pack_raw(StreamKind.EVENTS, b"".join((_LENGTH.pack(len(outcomes)), outcomes, *parts)))
 

@@ -13,7 +13,7 @@ from mcast.machine.api import StateMachine, command
 from mcast.machine.commands import encode_command
 from mcast.machine.engine import Engine
 from mcast.machine.events import Event, EventReader
-from mcast.wire.events import decode_events_untrusted
+from mcast.wire.events import Executed
 from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
 from mcast.wire.records import RecordKind, decode_records_untrusted, encode_record, split_fragments
 
@@ -55,9 +55,8 @@ class Log:
         self.frames.append(make_frame(epoch, last + 1, count, last, 1_000 * (last + 1), chain, data))
         self._engine.apply(self.frames[-1:])
 
-    def _applied(self, frames: Sequence[Frame], outcomes: Sequence[bytes]) -> None:
-        packed = b"".join(outcomes)
-        self.outcomes += decode_events_untrusted(len(packed).to_bytes(4, "big") + packed)[0]
+    def _applied(self, frames: Sequence[Frame], executed: Sequence[Executed]) -> None:
+        self.outcomes += [one for records in executed for one in records]
 
     def read(self, first: int = 1, start: int = 0) -> list[Event]:
         return EventReader(first).read(self.outcomes, self.frames[start:])

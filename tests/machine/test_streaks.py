@@ -74,7 +74,7 @@ def applied(frames: Sequence[Frame], bursts: Sequence[int], *, together: bool) -
     """All that an engine makes of the frames, handed over in bursts of these sizes."""
     engine = Engine(Notebook())
     heard: list[Any] = []
-    engine.on_frames = lambda frames, outcomes: heard.extend(zip(frames, outcomes, strict=True))
+    engine.on_frames = lambda frames, executed: heard.extend(zip(frames, map(list, executed), strict=True))
     engine.watch(1)
     told: list[Any] = []
     at = 0

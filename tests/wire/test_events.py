@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcast.errors import DecodeError
-from mcast.wire.events import OUTCOMES_HEAD, decode_events_untrusted, pack_events
+from mcast.wire.events import decode_events_untrusted, pack_events
 from mcast.wire.frame import CHAIN_ZERO, make_frame
 from mcast.wire.records import RecordKind, encode_record
 from mcast.wire.stream import Splitter, StreamKind
@@ -18,8 +18,7 @@ from mcast.wire.stream import Splitter, StreamKind
 def test_events_round_trip_and_bad_ones_are_refused() -> None:
     frame = make_frame(1, 1, 1, 0, 5, CHAIN_ZERO, encode_record(RecordKind.COMMANDS, 1, 5, 1, 1, b"\x91\xa1x"))
     outcomes = [(1, b"abc"), (2, b"")]
-    packed = b"".join(OUTCOMES_HEAD.pack(seq, len(one)) + one for seq, one in outcomes)
-    ((kind, payload),) = Splitter().feed(pack_events(packed, [frame]))
+    ((kind, payload),) = Splitter().feed(pack_events(outcomes, [frame]))
     assert kind == StreamKind.EVENTS and decode_events_untrusted(payload) == (outcomes, [frame])
     assert decode_events_untrusted(bytes(4)) == ([], [])
     for end in range(len(payload)):
