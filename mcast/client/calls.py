@@ -39,6 +39,9 @@ class Call(Protocol):
     def answered(self, entry: Entry, result: RecordResult, offset: int) -> None:
         """The record that holds the entry's commands from `offset` on was answered."""
 
+    def answered_all(self, answers: Sequence[tuple[Entry, RecordResult]]) -> None:
+        """As `answered`, for entries with a record each."""
+
     def failed(self, entry: Entry, error: Error) -> None:
         """The entry will never be answered."""
 
@@ -60,6 +63,11 @@ class SingleCall:
         if not self.future.done():
             self.future.set_result(receipt)
         self._settle(receipt)
+
+    def answered_all(self, answers: Sequence[tuple[Entry, RecordResult]]) -> None:
+        """As `answered`, for entries with a record each."""
+        for entry, result in answers:
+            self.answered(entry, result, 0)
 
     def failed(self, entry: Entry, error: Error) -> None:
         """Raise the error in the waiting task."""
@@ -127,13 +135,19 @@ class BatchCall:
     def answered(self, entry: Entry, result: RecordResult, offset: int) -> None:
         """Keep the record's result."""
         assert offset == 0, "a batch's record is its own"
-        if self.entries.pop(entry.slot, None) is None:
+        self.answered_all([(entry, result)])
+
+    def answered_all(self, answers: Sequence[tuple[Entry, RecordResult]]) -> None:
+        """Keep the records' results."""
+        entries = self.entries
+        awaited = [answer for answer in answers if entries.pop(answer[0].slot, None) is not None]
+        if not awaited:
             return
         self._changed.set()
         if self.error is not None:
-            self._late.append((entry, result))
+            self._late += awaited
             return
-        self._keep(entry, result)
+        self._keep(awaited)
         if self._on_progress is not None:
             self._on_progress(self.receipts)
 
@@ -181,8 +195,7 @@ class BatchCall:
             except TimeoutError:
                 break
         late, self._late = self._late, []
-        for entry, result in late:
-            self._keep(entry, result)
+        self._keep(late)
         if isinstance(self.error, DecodeError):
             raise self.error
         if self._open() or self._untold:
@@ -194,14 +207,14 @@ class BatchCall:
         for entry in self.entries.values():
             entry.given_up = True
 
-    def _keep(self, entry: Entry, result: RecordResult) -> None:
+    def _keep(self, answers: Sequence[tuple[Entry, RecordResult]]) -> None:
         try:
-            self.receipts.settle(entry.slot, result)
+            self.receipts.settle([(entry.slot, result) for entry, result in answers])
         except DecodeError as error:
             self.error = error
             self.give_up()
             return
-        self.progress += 1
+        self.progress += len(answers)
 
     def _open(self) -> bool:
         return any(entry.written for entry in self.entries.values())

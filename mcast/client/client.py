@@ -175,7 +175,7 @@ class Client:
     ) -> Receipts:  # fmt: skip
         """As `submit_many`, for sources of any length: packed and sent as they are read, in bounded memory.
 
-        `on_progress` is called with the receipts so far after each answered record, `on_receipts` with each record's
+        `on_progress` is called with the receipts so far whenever records were answered, `on_receipts` with each record's
         receipts in input order. Without `keep`, outcomes are dropped once counted. A Refused command ends the stream:
         those before it have happened by the time the error is raised.
         """
@@ -436,7 +436,7 @@ class Client:
     def _results(self, link: Link, payload: bytes) -> None:
         results = decode_results_untrusted(payload)
         self._answers += 1
-        if any([self._session.answered(result) for result in results]):
+        if self._session.answered_all(results):
             link.write(pack_run(StreamKind.SUBMIT, self._session.resend()))
         if self._session.queue:  # there may be room for it now
             self._flush_soon()

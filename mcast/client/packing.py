@@ -1,15 +1,15 @@
 """From commands to record payloads: checked first, then packed in one pass.
 
 Cost is paid per slice of commands, not per command, wherever the interpreter allows: types, names and arities are
-checked as sets, and as many commands as should fill a record are packed by one call. What each of them takes is asked
-only where they went beyond it, to find the record's end.
+checked as sets, and as many small commands as should fill a record are packed by one call. What each of them takes is
+asked only where they went beyond it, to find the record's end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
@@ -20,6 +20,8 @@ from mcast.limits import COMMAND_BYTES_MAX, COMMAND_DEPTH_MAX
 from mcast.machine.commands import container_headers, nests_too_deep
 from mcast.wire.records import RECORD_HEADER_BYTES
 
+FEW: Final = 12  # commands in a record; guessing how many will fill it pays only for more
+FEW_AT_ONCE: Final = 64  # of those packed at a time: they may be large
 SLICE_COMMANDS: Final = 1_024  # commands checked and packed at a time; bounds what a stream holds unpacked
 
 Command = Sequence[Any]
@@ -55,6 +57,16 @@ def check_name(what: str, name: object, arguments: int, table: Arities) -> None:
         raise Refused(f"{what} {name!r} takes {takes} arguments, not {arguments}")
 
 
+class _Filling:
+    """The record that is being filled."""
+
+    __slots__ = ("count", "payload")
+
+    def __init__(self) -> None:
+        self.payload = b""
+        self.count = 0
+
+
 class CommandPacker:
     """Packs commands for a machine with these `arities` into parcels; with its header, one takes `record_max` bytes."""
 
@@ -74,45 +86,81 @@ class CommandPacker:
             Refused: an unknown name, a wrong number of arguments, an argument that cannot be packed, or a command
                 beyond COMMAND_BYTES_MAX; says which. All commands before it have been yielded then.
         """
-        source = iter(commands)
-        start, room = 0, self._room
-        payload, count = b"", 0
+        source, start = iter(commands), 0
+        filling = _Filling()
         refused: Refused | None = None
         while refused is None and (taken := list(islice(source, SLICE_COMMANDS))):
             try:
                 self._check(taken)
             except Refused:
                 taken, refused = self._until_refused(taken, start)
-            at = 0
-            while at < len(taken):
-                usual, usual_bytes = self._usual
-                size = len(payload)
-                likely = (room - size) * (usual + count) // (usual_bytes + size)
-                run = taken[at : at + likely] if likely > 1 else [taken[at]]
-                try:
-                    packed = self._pack_run(run) if likely > 1 else self._pack_single(run[0])
-                except Refused:
-                    taken[at:], refused = self._until_refused(run, start + at)
-                    continue
-                if size + len(packed) <= room:
-                    payload, count, at = payload + packed, count + len(run), at + len(run)
-                    continue
-                if likely > 1:
-                    fitting, size = self._fitting(run, packed, room - size)
-                    payload, count, at = payload + packed[:size], count + fitting, at + fitting
-                if count:
-                    self._usual = count, len(payload)
-                    yield _parcel((payload, count))
-                    payload, count = b"", 0
-                if likely <= 1:  # it begins the next record, or is larger than any
-                    payload, count, at = packed, 1, at + 1
-                elif not fitting:
-                    self._usual = 1, room
+            usual, usual_bytes = self._usual
+            pack = self._pack_many if self._room * usual >= FEW * usual_bytes else self._pack_few
+            refused = (yield from pack(taken, start, filling)) or refused
             start += len(taken)
-        if count:
-            yield Parcel(payload, count)
+        if filling.count:
+            yield Parcel(filling.payload, filling.count)
         if refused is not None:
             raise refused
+
+    def _pack_few(
+        self, commands: list[Command], start: int, filling: _Filling
+    ) -> Generator[Parcel, None, Refused | None]:
+        """Parcels of commands of which few fill a record: they are packed one by one, then put together."""
+        parts, size, count, room = [filling.payload], len(filling.payload), filling.count, self._room
+        refused: Refused | None = None
+        for at in range(0, len(commands), FEW_AT_ONCE):
+            taken = commands[at : at + FEW_AT_ONCE]
+            try:
+                packed = self._pack_each(taken)
+            except Refused:
+                taken, refused = self._until_refused(taken, start + at)
+                packed = self._pack_each(taken)
+            for one in packed:
+                size += len(one)
+                if size > room and count:
+                    self._usual = count, size - len(one)
+                    yield _parcel((b"".join(parts), count))
+                    parts, size, count = [], len(one), 0
+                parts.append(one)
+                count += 1
+            if refused is not None:
+                break
+        filling.payload, filling.count = b"".join(parts), count
+        return refused
+
+    def _pack_many(
+        self, commands: list[Command], start: int, filling: _Filling
+    ) -> Generator[Parcel, None, Refused | None]:
+        """Parcels of commands of which many fill a record: so many as should are packed by one call."""
+        room, at, refused = self._room, 0, None
+        payload, count = filling.payload, filling.count
+        while at < len(commands):
+            usual, usual_bytes = self._usual
+            size = len(payload)
+            likely = (room - size) * (usual + count) // (usual_bytes + size)
+            run = commands[at : at + likely] if likely > 1 else [commands[at]]
+            try:
+                packed = self._pack_run(run) if likely > 1 else self._pack_single(run[0])
+            except Refused:
+                commands[at:], refused = self._until_refused(run, start + at)
+                continue
+            if size + len(packed) <= room:
+                payload, count, at = payload + packed, count + len(run), at + len(run)
+                continue
+            if likely > 1:
+                fitting, size = self._fitting(run, packed, room - size)
+                payload, count, at = payload + packed[:size], count + fitting, at + fitting
+            if count:
+                self._usual = count, len(payload)
+                yield _parcel((payload, count))
+                payload, count = b"", 0
+            if likely <= 1:  # it begins the next record, or is larger than any
+                payload, count, at = packed, 1, at + 1
+            elif not fitting:
+                self._usual = 1, room
+        filling.payload, filling.count = payload, count
+        return refused
 
     def pack_one(self, command: Command) -> Parcel:
         """The parcel of a single command. Raises Refused as `pack`."""
@@ -147,6 +195,18 @@ class CommandPacker:
                 raise Refused(f"a command packs to {len(packed)} bytes; at most {COMMAND_BYTES_MAX}")
             if not _FLAT.issuperset(map(type, command)) and nests_too_deep(packed):
                 raise Refused(f"an argument cannot be sent: nested deeper than {COMMAND_DEPTH_MAX} levels")
+        return packed
+
+    def _pack_each(self, commands: list[Command]) -> list[bytes]:
+        """Checked commands, each by itself. Raises Refused if any of them cannot be sent."""
+        if not _FLAT.issuperset(map(type, chain.from_iterable(commands))):
+            return list(map(self._pack_single, commands))
+        try:
+            packed: list[bytes] = list(map(self._pack, commands))
+        except (TypeError, ValueError, OverflowError) as error:
+            raise Refused(f"an argument cannot be sent: {error}") from None
+        if max(map(len, packed), default=0) > COMMAND_BYTES_MAX:
+            raise Refused(f"a command packs to more than {COMMAND_BYTES_MAX} bytes")
         return packed
 
     def _pack_run(self, commands: list[Command]) -> bytes:

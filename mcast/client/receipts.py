@@ -11,6 +11,7 @@ import msgpack
 
 from mcast.errors import DecodeError
 from mcast.limits import TCP_MESSAGE_BYTES_MAX
+from mcast.machine.outcomes import nothing_returned
 
 _REJECTED: Final = 1
 _FAILED: Final = 2
@@ -59,7 +60,9 @@ class RecordResult:
     def counts(self) -> tuple[int, int]:
         """How many were rejected and how many failed; of much, the values are skipped, not unpacked."""
         if self._counts is None:
-            if len(self._outcomes) <= SMALL_BYTES:
+            if self._outcomes == nothing_returned(self.count):
+                exceptions = {}
+            elif len(self._outcomes) <= SMALL_BYTES:
                 _, exceptions = decode_outcomes_untrusted(self._outcomes, self.count)
             else:
                 exceptions = _exceptions_untrusted(self._outcomes, self.count)
@@ -109,15 +112,18 @@ class Receipts(Sequence[Receipt | None]):
         self._ends = None
         return first
 
-    def settle(self, slot: int, result: RecordResult) -> None:
-        """The record of `slot` was answered. Raises DecodeError for outcomes that are not what they claim."""
-        assert self._results[slot] is None and result.count == self._sizes[slot]
-        self._results[slot] = result
-        self._known += result.count
+    def settle(self, answers: Sequence[tuple[int, RecordResult]]) -> None:
+        """The records of these slots were answered. Raises DecodeError for outcomes that are not what they claim."""
+        results, sizes = self._results, self._sizes
+        for slot, result in answers:
+            assert results[slot] is None and result.count == sizes[slot]
+            results[slot] = result
+            self._known += result.count
         if self._keep:
-            self._uncounted.append(result)
+            self._uncounted += [result for _, result in answers]
         elif self._on_receipts is None:
-            self._count_only(slot, result)
+            for slot, result in answers:
+                self._count_only(slot, result)
         if self._on_receipts is not None:
             self._tell(self._on_receipts)
 
@@ -126,9 +132,11 @@ class Receipts(Sequence[Receipt | None]):
         rejected, failed = result.drop_outcomes()
         self._rejected += rejected
         self._failed += failed
-        inner, self._latest = (slot, self._latest) if slot < self._latest else (self._latest, slot)
-        if inner:
-            self._results[inner] = _COUNTED
+        latest = self._latest
+        if slot > latest:
+            self._latest, slot = slot, latest
+        if slot:
+            self._results[slot] = _COUNTED
 
     def _tell(self, on_receipts: Callable[[list[Receipt]], None]) -> None:
         while self._told < len(self._results) and (result := self._results[self._told]) is not None:

@@ -12,7 +12,7 @@ No I/O here: methods return the groups to submit, each as its records' bytes.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from mcast.client.calls import Entry
@@ -21,7 +21,7 @@ from mcast.errors import DecodeError, Error, NotSent, Refused, Unknown
 from mcast.limits import SESSION_PENDING_RECORDS_MAX
 from mcast.machine.outcomes import NOTHING
 from mcast.wire.groups import Result
-from mcast.wire.records import RECORD_HEADER_BYTES, RecordKind, encode_record, split_fragments
+from mcast.wire.records import RECORD_HEADER_BYTES, RecordKind, encode_record, pack_commands_head, split_fragments
 from mcast.wire.stream import Opened, Status
 
 OUTSTANDING_BYTES_MAX: Final = 4 << 20  # bytes of unanswered records; one more record may exceed it
@@ -170,6 +170,34 @@ class Session:
             offset += entry.count
         return False
 
+    def answered_all(self, results: Sequence[Result]) -> bool:
+        """Settle records as `answered` does, those of a batch together; whether the unanswered must be sent again."""
+        again, batch = False, None
+        settled: list[tuple[Entry, RecordResult]] = []
+        for result in results:
+            session, request, events, seq, epoch, status, outcomes = result
+            pending = self.pending.get(request)
+            if (
+                pending is None or status != _APPLIED or session != self.id or events != pending.count
+                or pending.filled or pending.entries[0].call.mergeable
+            ):  # fmt: skip
+                again |= self.answered(result)
+                continue
+            (entry,) = pending.entries
+            if entry.call is not batch:
+                if batch is not None:
+                    batch.answered_all(settled)
+                batch, settled = entry.call, []
+            settled.append((entry, RecordResult(seq, epoch, events, outcomes)))
+            del self.pending[request]
+            self.pending_bytes -= len(pending.group)
+            self._behind = 0
+            if seq + events > self.last_seq:
+                self.last_seq = seq + events - 1
+        if batch is not None:
+            batch.answered_all(settled)
+        return again
+
     def forgotten(self) -> None:
         """Another cluster answers under the name of the one that knew the session.
 
@@ -209,20 +237,20 @@ class Session:
         return entries
 
     def _number(self, entries: list[Entry], lowest: int) -> bytes:
-        assert self.id is not None
-        request = self._next_request
-        if len(entries) == 1:
-            payload, count = entries[0].payload, entries[0].count
-        else:
+        session, request = self.id, self._next_request
+        assert session is not None
+        payload, count = entries[0].payload, entries[0].count
+        if len(entries) > 1:
             payload = b"".join([entry.payload for entry in entries])
             count = sum([entry.count for entry in entries])
-        if len(payload) + RECORD_HEADER_BYTES > self.record_max:
-            group = b"".join(split_fragments(self.id, request, lowest, payload, self.record_max))
+        length = len(payload)
+        if length + RECORD_HEADER_BYTES > self.record_max:
+            group = b"".join(split_fragments(session, request, lowest, payload, self.record_max))
         else:
-            group = encode_record(RecordKind.COMMANDS, count, self.id, request, lowest, payload)
+            group = pack_commands_head(count, session, request, lowest, length) + payload
         self.pending[request] = Pending(group, count, entries)
         self.pending_bytes += len(group)
-        self._next_request += count
+        self._next_request = request + count
         for entry in entries:
             entry.request = request
         return group

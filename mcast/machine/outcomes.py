@@ -47,7 +47,7 @@ def encode_outcomes(values: list[Any], errors: Errors) -> bytes:
     Values without a msgpack form, or with no room left, become failures; texts with no room left become TOO_LARGE.
     """
     if not errors and values[-1] is None and values.count(None) == len(values):
-        return _nothing_returned(len(values))
+        return nothing_returned(len(values))
     try:
         packed: bytes = _PACKER.pack([values, errors])
         if len(packed) <= OUTCOMES_BYTES_MAX:
@@ -62,7 +62,7 @@ def encode_outcomes(values: list[Any], errors: Errors) -> bytes:
 def encode_outcomes_of_each(values: list[Any], errors: Errors, counts: Sequence[int]) -> list[bytes]:
     """Pack the outcomes of consecutive records of so many commands, each as `encode_outcomes` would."""
     if not errors and values.count(None) == len(values):
-        return list(map(_nothing_returned, counts))
+        return list(map(nothing_returned, counts))
     packed, start = [], 0
     for count in counts:
         end = start + count
@@ -73,7 +73,8 @@ def encode_outcomes_of_each(values: list[Any], errors: Errors, counts: Sequence[
 
 
 @lru_cache(maxsize=256)
-def _nothing_returned(count: int) -> bytes:
+def nothing_returned(count: int) -> bytes:
+    """The outcomes of so many commands that all were ok and returned None."""
     packed: bytes = _PACKER.pack([[None] * count, {}])
     return packed
 

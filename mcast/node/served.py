@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from mcast.node.connection import Connection
-from mcast.wire.groups import Group
+from mcast.wire.groups import Group, Submitted
 
 RESEND_S: Final = 0.2  # the same missing request is not answered by another resend sooner than this
 
@@ -38,12 +39,15 @@ class ServedSessions:
         self.opening: dict[bytes, tuple[Connection, Group]] = {}
         self.size = 0
 
-    def keep(self, served: Served, request: int, group: Group) -> None:
-        """Remember a group until it is answered. The same request again replaces the older group."""
-        if request in served.unanswered:
-            self.forget(served, request)
-        served.unanswered[request] = group
-        self._count(served.connection, _size(group))
+    def keep(self, served: Served, submitted: Iterable[Submitted]) -> None:
+        """Remember a session's groups until they are answered. The same request again replaces the older group."""
+        unanswered, size = served.unanswered, 0
+        for _, _, request, group in submitted:
+            if request in unanswered:
+                self.forget(served, request)
+            unanswered[request] = group
+            size += _size(group)
+        self._count(served.connection, size)
 
     def keep_open(self, connection: Connection, nonce: bytes, group: Group) -> None:
         """Remember an OPEN until it is answered."""
@@ -52,11 +56,14 @@ class ServedSessions:
         connection.nonces.add(nonce)
         self._count(connection, _size(group))
 
-    def forget(self, served: Served, request: int) -> None:
-        """The request was answered, or is not waited for any more."""
+    def forget(self, served: Served, request: int) -> Group | None:
+        """The request was answered, or is not waited for any more; its group."""
         group = served.unanswered.pop(request, None)
         if group is not None:
-            self._count(served.connection, -_size(group))
+            size = _size(group)
+            served.connection.unanswered_bytes -= size
+            self.size -= size
+        return group
 
     def forget_open(self, nonce: bytes) -> Connection | None:
         """The OPEN was answered; who waited for it."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from itertools import groupby
+from operator import itemgetter
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 from zlib import crc32
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 _APPLIED: Final = int(Status.APPLIED)
 _FRAGMENT: Final = int(RecordKind.FRAGMENT)
+_KIND_AND_SESSION: Final = itemgetter(0, 1)
 _KIND_AND_COUNT: Final = Struct("!B3xI").unpack_from
 _REUSED: Final = int(Status.REUSED)
 
@@ -57,18 +60,16 @@ class Submissions:
         Raises:
             DecodeError: more sessions than one connection may have.
         """
-        served: Served | None = None
-        for kind, session, request, group in submitted:
+        for (kind, session), groups in groupby(submitted, _KIND_AND_SESSION):
             if kind == RecordKind.OPEN or kind == RecordKind.CLOSE:
-                self._keep_other(connection, kind, session, group)
-                served = None
+                for one in groups:
+                    self._keep_other(connection, kind, session, one.group)
                 continue
-            if served is None or served.session != session:
-                if session not in connection.sessions:
-                    self._check_room(connection)
-                served = self._served.bind(session, connection)
-                self._shell.engine.watch(session)
-            self._served.keep(served, request, group)
+            if session not in connection.sessions:
+                self._check_room(connection)
+            served = self._served.bind(session, connection)
+            self._shell.engine.watch(session)
+            self._served.keep(served, groups)
 
     def _keep_other(self, connection: Connection, kind: int, session: int, group: Group) -> None:
         if kind == RecordKind.CLOSE:
@@ -108,14 +109,23 @@ class Submissions:
         """Tell clients what became of their records, with one write a connection and turn of the event loop."""
         sessions = self._served.sessions
         answers: dict[Connection, list[bytes]] = {}
+        served: Served | None = None
+        results: list[bytes] = []
         for one in applied:
-            served = sessions.get(one.session)
             if one.kind == "opened":
                 self._opened(one)
-            elif served is not None and (result := self._result(served, one)) is not None:
-                answers.setdefault(served.connection, []).append(result)
+                continue
+            if served is None or served.session != one.session:
+                served = sessions.get(one.session)
+                if served is None:
+                    continue
+                results = answers.setdefault(served.connection, [])
+            result = self._result(served, one)
+            if result is not None:
+                results.append(result)
         for connection, results in answers.items():
-            connection.post(*pack_run(StreamKind.RESULT, results), last=not connection.unanswered_bytes)
+            if results:
+                connection.post(*pack_run(StreamKind.RESULT, results), last=not connection.unanswered_bytes)
 
     def _opened(self, opened: Applied) -> None:
         connection = self._served.forget_open(opened.nonce)
@@ -130,25 +140,26 @@ class Submissions:
 
     def _result(self, served: Served, one: Applied) -> bytes | None:
         """What to tell the client; None if it does not wait for that, or is not to hear it now."""
-        request, status, seq = one.request, one.status, one.seq
-        group = served.unanswered.get(request)
-        if group is None:
-            return None
+        _, session, request, count, seq, epoch, status, outcomes, _, expected, mark = one
         if status == _APPLIED:
-            self._served.forget(served, request)
-            if one.mark != _mark(group):
+            group = self._served.forget(served, request)
+            if group is None:
+                return None
+            if mark != _mark(group):
                 status = _REUSED  # what took effect under this number came another way, and is not what waits here
                 self.reused += 1
+        elif request not in served.unanswered:
+            return None
         elif status == Status.OUT_OF_ORDER:
-            if not self._tell_missing(served, one.expected):
+            if not self._tell_missing(served, expected):
                 return None
-            seq = one.expected
+            seq = expected
         else:
             self._served.forget(served, request)
             if status == Status.EXPIRED and not served.unanswered:
-                self._release(served.connection, one.session)
+                self._release(served.connection, session)
             self.reused += status == _REUSED
-        return encode_result(one.session, request, one.count, seq, one.epoch, status, one.outcomes)
+        return encode_result(session, request, count, seq, epoch, status, outcomes)
 
     def _tell_missing(self, served: Served, expected: int) -> bool:
         """Replicas lack request `expected`: whether the client has to send it. What is here is sent again from here."""

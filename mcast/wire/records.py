@@ -146,6 +146,8 @@ _record: Final = partial(tuple.__new__, Record)  # as Record(...), in half the t
 _WORDS: Final = frozenset(kind << KIND_BITS for kind in RecordKind)
 _COMMANDS: Final = int(RecordKind.COMMANDS)
 COMMANDS_WORD: Final = _COMMANDS << KIND_BITS
+pack_commands_head: Final = partial(_LAYOUT.pack, COMMANDS_WORD)
+"""(count, session, request, lowest, length): the header of a record of COMMANDS, to stand before its payload."""
 
 
 def split_fragments(session: int, request: int, lowest: int, command: bytes, record_max: int) -> list[bytes]:
