@@ -39,6 +39,7 @@ SESSION_KEPT_RECORDS_MAX: Final = 4_096  # records whose outcomes are kept per s
 SESSION_PENDING_BYTES_MAX: Final = 8 << 20  # bytes of kept outcomes per session; then the oldest are dropped
 SESSIONS_MAX: Final = 100_000  # sessions in the replicated table; then OPEN is refused
 SESSIONS_KEPT_BYTES_MAX: Final = 256 << 20  # bytes of kept outcomes of all sessions; beyond, each gets its equal share
+SESSIONS_CONTENT_BYTES_MAX: Final = 16 << 20  # bytes of records that sessions refer to before they are marked
 SESSION_IDLE_S: Final = 600.0  # seconds of sequencer time after which a session may be evicted
 
 # Stream and repair

@@ -17,7 +17,7 @@ from mcast.machine.executor import RUN_MIN, Executor
 from mcast.machine.fragments import Assembly
 from mcast.machine.outcomes import NOTHING, rejection_text
 from mcast.machine.resultchain import ResultChain
-from mcast.machine.sessions import APPLIED, SESSION_EXPIRED, Kept, Session, SessionTable, mark_of
+from mcast.machine.sessions import APPLIED, SESSION_EXPIRED, Kept, Mark, Session, SessionTable, mark_of
 from mcast.machine.streaks import streak_of
 from mcast.wire.events import Executed
 from mcast.wire.frame import CHAIN_ZERO, Frame
@@ -58,7 +58,7 @@ class Applied(NamedTuple):
     nonce: bytes
     expected: int
     """The session's next request number."""
-    mark: int = 0
+    mark: Mark = 0
     """Tells whose content `outcomes` are of: two may compete for one request number."""
 
 
@@ -198,7 +198,7 @@ class Engine:
         streak = None if self._assembly.partial else streak_of(frames)
         if streak is None:
             return False
-        number, firsts, counts, requests, lowests, payloads = streak
+        number, firsts, counts, requests, lowests, records, payloads = streak
         epoch, first, _, _, time, _, _, _ = frames[0]
         session = self.sessions.next_is(number, requests[0])
         if first != self.applied_seq + 1 or session is None:
@@ -209,9 +209,8 @@ class Engine:
         self.sessions.find(number, time)
         self._executor.context.enter(epoch, time)
         outcomes = self._executor.run_small_records(commands, counts, first)
-        marks = [mark_of(_COMMANDS, count, crc32(payload)) for count, payload in zip(counts, payloads, strict=True)]
-        kept = list(map(_kept, zip(requests, counts, firsts, repeat(epoch), marks, outcomes, strict=False)))
-        self.sessions.keep_all(session, kept, lowests)
+        kept = list(map(_kept, zip(requests, counts, firsts, repeat(epoch), records, outcomes, strict=False)))
+        self.sessions.keep_all(session, kept, lowests, sum(map(len, records)))
         pack = _SOLE.pack
         proofs = [
             pack(epoch, seq, count, APPLIED, len(executed), number, request) + executed

@@ -19,14 +19,17 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
+from zlib import crc32
 
 from mcast.limits import (
     SESSION_IDLE_S,
     SESSION_KEPT_RECORDS_MAX,
     SESSION_PENDING_BYTES_MAX,
+    SESSIONS_CONTENT_BYTES_MAX,
     SESSIONS_KEPT_BYTES_MAX,
     SESSIONS_MAX,
 )
+from mcast.wire.records import RECORD_HEADER_BYTES, RecordKind
 
 KEPT_OVERHEAD_BYTES: Final = 256  # bytes counted for each kept outcome besides its own
 _IDLE_NS: Final = int(SESSION_IDLE_S * 1e9)
@@ -40,23 +43,37 @@ OUT_OF_ORDER: Final = 3
 SESSION_EXPIRED: Final = 4
 
 
+Mark = int | bytes
+"""What tells a record's content from another one's under the same numbers: its `mark_of`; or, until somebody has to
+compare it, the record itself, one of COMMANDS. Most are released before."""
+
+
 def mark_of(kind: int, count: int, checksum: int) -> int:
-    """What tells a record's content from another one's under the same numbers; `checksum` is its payload's crc32."""
+    """The mark of a record with so many commands; `checksum` is its payload's crc32."""
     return checksum | kind << 32 | count << 40
 
 
 class Kept(NamedTuple):
-    """The outcome of one applied record, and its `mark_of`."""
+    """The outcome of one applied record, and what its content was."""
 
     request: int
     count: int  # type: ignore[assignment] # shadows tuple.count, as Frame's does
     seq: int
     epoch: int
-    mark: int
+    mark: Mark
     outcomes: bytes
 
 
 _REQUEST: Final = itemgetter(0)
+_COMMANDS: Final = int(RecordKind.COMMANDS)
+
+
+def _settled(kept: Kept) -> Kept:
+    """The same, its mark a number."""
+    mark = kept.mark
+    if isinstance(mark, bytes):
+        return kept._replace(mark=mark_of(_COMMANDS, kept.count, crc32(mark[RECORD_HEADER_BYTES:])))
+    return kept
 
 
 class Session:
@@ -80,6 +97,9 @@ class SessionTable:
         self._sessions: OrderedDict[int, Session] = OrderedDict()
         self._nonces: dict[bytes, int] = {}
         self._kept_bytes = 0
+        self._unsettled: dict[int, Session] = {}
+        """Sessions of which records may be kept, and how many bytes of them there are at most."""
+        self._unsettled_bytes = 0
         self._contiguous = contiguous
         self._sessions_max = sessions_max
 
@@ -106,6 +126,7 @@ class SessionTable:
         closed = self._sessions.pop(session, None)
         if closed is None:
             return False
+        self._unsettled.pop(session, None)
         del self._nonces[closed.nonce]
         self._kept_bytes -= closed.kept_bytes
         return True
@@ -140,15 +161,22 @@ class SessionTable:
         at = bisect_left(kept, request, key=_REQUEST)
         if at == len(kept) or kept[at].request != request:
             return OUTCOME_GONE, session, None
-        return (APPLIED if kept[at].mark == mark else REUSED), session, kept[at]
+        return (APPLIED if _settled(kept[at]).mark == mark else REUSED), session, kept[at]
 
     def next_is(self, number: int, request: int) -> Session | None:
         """The session, if `request` is what it expects next."""
         session = self._sessions.get(number)
         return session if session is not None and request == session.last + 1 else None
 
-    def keep_all(self, session: Session, kept: Sequence[Kept], lowests: Sequence[int]) -> None:
-        """Store the outcomes of consecutive records, each after releasing what its `lowest` says, as `judge` does."""
+    def keep_all(self, session: Session, kept: Sequence[Kept], lowests: Sequence[int], content_bytes: int) -> None:
+        """Store the outcomes of consecutive records, each after releasing what its `lowest` says, as `judge` does.
+
+        Their marks may be records, of so many bytes in all.
+        """
+        if self._unsettled_bytes + content_bytes > SESSIONS_CONTENT_BYTES_MAX:
+            self._settle()
+        self._unsettled[session.id] = session
+        self._unsettled_bytes += content_bytes
         size = sum([len(one.outcomes) for one in kept]) + len(kept) * KEPT_OVERHEAD_BYTES
         if (
             self._kept_bytes + size > SESSIONS_KEPT_BYTES_MAX
@@ -180,6 +208,13 @@ class SessionTable:
         while session.kept_bytes > allowed or len(session.kept) > SESSION_KEPT_RECORDS_MAX:
             self._drop_oldest(session)
 
+    def _settle(self) -> None:
+        """Let go of records: what is still kept of them is marked."""
+        for session in self._unsettled.values():
+            session.kept = deque(map(_settled, session.kept))
+        self._unsettled.clear()
+        self._unsettled_bytes = 0
+
     def _release(self, session: Session, lowest: int) -> None:
         kept, freed = session.kept, 0
         while kept and kept[0].request + kept[0].count <= lowest:
@@ -195,7 +230,7 @@ class SessionTable:
     def snapshot(self) -> list[Any]:
         """The table as plain data."""
         return [
-            [one.id, one.nonce, one.last, one.time, [list(kept) for kept in one.kept]]
+            [one.id, one.nonce, one.last, one.time, list(map(list, map(_settled, one.kept)))]
             for one in self._sessions.values()
         ]
 
@@ -203,6 +238,8 @@ class SessionTable:
         """Become the table that `snapshot` returned."""
         self._sessions.clear()
         self._nonces.clear()
+        self._unsettled.clear()
+        self._unsettled_bytes = 0
         self._kept_bytes = 0
         for id_, nonce, last, time, kept in data:
             session = Session(id_, nonce, time)

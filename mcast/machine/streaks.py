@@ -27,6 +27,7 @@ class Streak(NamedTuple):
     counts: list[int]
     requests: list[int]
     lowests: list[int]
+    records: list[bytes]
     payloads: list[bytes]
 
 
@@ -36,8 +37,8 @@ def streak_of(frames: Sequence[Frame]) -> Streak | None:
     if len(body) < RECORD_HEADER_BYTES:
         return None
     _, _, session, expected, _, _ = unpack_record_head(body)
-    streak = Streak(session, [], [], [], [], [])
-    _, firsts, counts, requests, lowests, payloads = streak
+    streak = Streak(session, [], [], [], [], [], [])
+    _, firsts, counts, requests, lowests, records, payloads = streak
     for reign, first, events, _, then, _, body, _ in frames:
         if len(body) < RECORD_HEADER_BYTES:
             break
@@ -52,6 +53,7 @@ def streak_of(frames: Sequence[Frame]) -> Streak | None:
         counts.append(count)
         requests.append(request)
         lowests.append(lowest)
+        records.append(body)
         payloads.append(body[RECORD_HEADER_BYTES:])
         seq += count
         expected += count

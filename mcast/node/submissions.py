@@ -16,7 +16,7 @@ from zlib import crc32
 
 from mcast.errors import DecodeError
 from mcast.limits import CONNECTION_SESSIONS_MAX
-from mcast.machine.sessions import mark_of
+from mcast.machine.sessions import Mark, mark_of
 from mcast.node.connection import Connection
 from mcast.node.served import Served, ServedSessions
 from mcast.wire.groups import Group, Submitted, encode_result, pack_run
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mcast.node.shell import Shell
 
 _APPLIED: Final = int(Status.APPLIED)
+_COMMANDS: Final = int(RecordKind.COMMANDS)
 _FRAGMENT: Final = int(RecordKind.FRAGMENT)
 _KIND_AND_SESSION: Final = itemgetter(0, 1)
 _KIND_AND_COUNT: Final = Struct("!B3xI").unpack_from
@@ -145,7 +146,7 @@ class Submissions:
             group = self._served.forget(served, request)
             if group is None:
                 return None
-            if mark != _mark(group):
+            if not _is_content(group, count, mark):
                 status = _REUSED  # what took effect under this number came another way, and is not what waits here
                 self.reused += 1
         elif request not in served.unanswered:
@@ -176,13 +177,18 @@ class Submissions:
         self._send([group for request, group in served.unanswered.items() if request >= expected])
 
 
-def _mark(group: Group) -> int:
-    """The mark of a group's record, or of the command that its fragments make up."""
-    kind, count = _KIND_AND_COUNT(group[0])
+def _is_content(group: Group, count: int, mark: Mark) -> bool:
+    """Whether what took effect, `count` commands, is the group's record, or the command that its fragments make up."""
+    record = group[0]
+    if record == mark:
+        return True
+    if isinstance(mark, bytes):  # the same commands may stand in a record with another `lowest`
+        mark = mark_of(_COMMANDS, count, crc32(mark[RECORD_HEADER_BYTES:]))
+    kind, commands = _KIND_AND_COUNT(record)
     if kind == _FRAGMENT:
         checksum = 0
-        for record in group:
-            checksum = crc32(memoryview(record)[RECORD_HEADER_BYTES + FRAGMENT_HEADER_BYTES :], checksum)
+        for fragment in group:
+            checksum = crc32(memoryview(fragment)[RECORD_HEADER_BYTES + FRAGMENT_HEADER_BYTES :], checksum)
     else:
-        checksum = crc32(group[0][RECORD_HEADER_BYTES:])
-    return mark_of(kind, count, checksum)
+        checksum = crc32(record[RECORD_HEADER_BYTES:])
+    return mark == mark_of(kind, commands, checksum)

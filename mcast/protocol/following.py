@@ -31,6 +31,7 @@ from mcast.wire.messages import Ack, Commit, Heartbeat, HistoryRequest, Kind, Re
 from mcast.wire.messages import History as HistoryPage
 from mcast.wire.records import RecordKind
 
+_FABRICS_OWN: Final = int(RecordKind.GENESIS)
 RUN_FRAMES_MAX: Final = 64  # taken at once; some that can't be are tried again one frame later
 
 
@@ -346,12 +347,14 @@ class Following:
         room = gaps.room(first)
         if not room or epoch != core.promised or not core.rules.log_matching or not self._lawful(run[0]):
             return 0
-        run = _continuous(run[: self.ledger.expected(epoch, counter, len(run))], epoch, first + room)
+        run = run[: self.ledger.expected(epoch, counter, len(run))]
         joins = first == log.last_seq + 1
         if joins:
-            run = self._chained(run) if epoch == log.last_epoch else []
-        elif run and not self.reorder.offer(run):
-            return 0
+            run = _chained(run, epoch, first + room, log.last_chain) if epoch == log.last_epoch else []
+        else:
+            run = _continuous(run, epoch, first + room)
+            if run and not self.reorder.offer(run):
+                return 0
         if not run:
             return 0
         last = run[-1].first + run[-1].count - 1
@@ -366,15 +369,6 @@ class Following:
             if len(self.reorder):
                 self._drain(now)
         return len(run)
-
-    def _chained(self, run: Run) -> Run:
-        """What of a run follows the log's end, chain by chain."""
-        chain = self.core.log.last_chain
-        for taken, frame in enumerate(run):
-            chain = chain_after(chain, frame.head, frame.body)
-            if chain != frame.chain:
-                return run[:taken]
-        return run
 
     def _arrived(self, envelope: Envelope, frame: Frame, last: int, now: float) -> None:
         """Book a frame's arrival with the gaps and the ledger."""
@@ -444,12 +438,24 @@ def singly(envelope: Envelope, run: Run) -> list[tuple[Envelope, Frame]]:
     return [(envelope._replace(counter=counter + index), frame) for index, frame in enumerate(run)]
 
 
+def _chained(run: Run, epoch: int, end: int, chain: bytes) -> Run:
+    """As `_continuous`, of those whose chains follow from `chain` on."""
+    expected = run[0].first if run else 0
+    for taken, (reign, first, count, _, _, claimed, body, head) in enumerate(run):
+        chain = chain_after(chain, head, body)
+        after = first + count
+        if chain != claimed or first != expected or reign != epoch or after > end or body[0] >= _FABRICS_OWN:
+            return run[:taken]
+        expected = after
+    return run
+
+
 def _continuous(run: Run, epoch: int, end: int) -> Run:
     """The frames of this epoch's commands that follow one another, from the first on, none reaching event `end`."""
     expected = run[0].first if run else 0
     for taken, frame in enumerate(run):
         after = frame.first + frame.count
-        if frame.first != expected or frame.epoch != epoch or after > end or frame.body[0] >= RecordKind.GENESIS:
+        if frame.first != expected or frame.epoch != epoch or after > end or frame.body[0] >= _FABRICS_OWN:
             return run[:taken]
         expected = after
     return run

@@ -33,6 +33,8 @@ import struct
 import zlib
 from collections.abc import Sequence
 from hashlib import blake2b
+from itertools import repeat
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from mcast.errors import DecodeError
@@ -82,6 +84,10 @@ class SegmentHeader(NamedTuple):
         return entry_seed(self.number, self.first, self.chain_before)
 
 
+_HEAD_OF: Final = attrgetter("head")
+_BODY_OF: Final = attrgetter("body")
+
+
 def segment_name(number: int) -> str:
     """A segment's file name."""
     return f"{number:010d}.segment"
@@ -124,13 +130,12 @@ def decode_header_untrusted(data: bytes) -> SegmentHeader:
 def encode_entries(frames: Sequence[Frame], synced: int, seed: int) -> list[bytes]:
     """The buffers of one write: two a frame and the last end mark; bodies are not copied."""
     start = zlib.crc32(_SYNCED.pack(synced), seed)
-    crc32, pack = zlib.crc32, _FOLLOWING.pack
-    buffers: list[bytes] = []
-    for frame in frames:
-        head = frame.head
-        buffers += pack(_MARKED_MAGIC, crc32(head, start), synced, head), frame.body
+    heads = list(map(_HEAD_OF, frames))
+    checksums = map(zlib.crc32, heads, repeat(start))
+    buffers: list[bytes] = [END_MARK] * (2 * len(frames) + 1)
+    buffers[:-1:2] = map(_FOLLOWING.pack, repeat(_MARKED_MAGIC), checksums, repeat(synced), heads)
+    buffers[1::2] = map(_BODY_OF, frames)
     buffers[0] = buffers[0][len(END_MARK) :]
-    buffers.append(END_MARK)
     return buffers
 
 

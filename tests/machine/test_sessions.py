@@ -1,14 +1,18 @@
 """The session table: at most once, in order, bounded, and equal wherever the same events were applied."""
 
+from zlib import crc32
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mcast.limits import (
     SESSION_IDLE_S,
-    SESSION_PENDING_BYTES_MAX,
     SESSION_KEPT_RECORDS_MAX,
+    SESSION_PENDING_BYTES_MAX,
     SESSIONS_KEPT_BYTES_MAX,
 )
+from mcast.machine import sessions
 from mcast.machine.canonical import decode_plain, encode_ordered
 from mcast.machine.sessions import (
     APPLIED,
@@ -18,7 +22,9 @@ from mcast.machine.sessions import (
     Kept,
     Session,
     SessionTable,
+    mark_of,
 )
+from mcast.wire.records import RecordKind, encode_record
 
 IDLE_NS = int(SESSION_IDLE_S * 1e9)
 
@@ -170,3 +176,21 @@ def test_requests_take_effect_once_and_a_restored_table_goes_on(steps: list[tupl
         table = restored
     for requests in effects.values():
         assert requests == list(range(1, len(requests) + 1))
+
+
+def test_a_record_stands_for_its_mark_until_it_is_compared_or_there_are_too_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sessions, "SESSIONS_CONTENT_BYTES_MAX", 1_000)
+    lazy, eager = SessionTable(), SessionTable()
+    one, other = opened(lazy), opened(eager)
+    for request in range(1, 30):
+        record = encode_record(RecordKind.COMMANDS, 1, 1, request, 1, bytes([request]) * 100)
+        lazy.keep_all(one, [kept(request)._replace(mark=record)], [1], len(record))
+        eager.keep(other, kept(request, mark=mark_of(1, 1, crc32(bytes([request]) * 100))))
+        assert sum(len(each.mark) for each in one.kept if isinstance(each.mark, bytes)) <= 1_000
+    for request in (29, 1):
+        assert judged(lazy, one, request, 1, mark_of(1, 1, crc32(bytes([request]) * 100)))[0] == APPLIED
+        assert judged(lazy, one, request, 1, mark_of(1, 1, crc32(bytes(100))))[0] == REUSED
+    assert lazy.snapshot() == eager.snapshot()
+    lazy._check()

@@ -13,6 +13,7 @@ from mcast.machine import engine as engine_module
 from mcast.machine.engine import Engine
 from mcast.machine.executor import RUN_MIN
 from mcast.machine.kv import KeyValue
+from mcast.machine.sessions import Kept, _settled
 from mcast.machine.streaks import streak_of
 from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
 from mcast.wire.records import RecordKind, encode_record
@@ -84,6 +85,7 @@ def applied(frames: Sequence[Frame], bursts: Sequence[int], *, together: bool) -
         for size in (*bursts, len(frames)):
             told += engine.apply(frames[at : at + size])
             at += size
+    told = [one._replace(mark=_settled(Kept(0, one.count, 0, 0, one.mark, b"")).mark) for one in told]
     return [told, heard, engine.result_chain, engine.chain, engine.applied_seq, engine.digest(), engine.applied_epoch]
 
 
