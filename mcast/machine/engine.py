@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import repeat
+from operator import add
 from typing import Any, Final, Literal, NamedTuple
 from zlib import crc32
 
@@ -211,13 +212,10 @@ class Engine:
         outcomes = self._executor.run_small_records(commands, counts, first)
         kept = list(map(_kept, zip(requests, counts, firsts, repeat(epoch), records, outcomes, strict=False)))
         self.sessions.keep_all(session, kept, lowests, sum(map(len, records)))
-        pack = _SOLE.pack
-        proofs = [
-            pack(epoch, seq, count, APPLIED, len(executed), number, request) + executed
-            for request, count, seq, _, _, executed in kept
-        ]
-        self._results.add(proofs)
-        told += [((seq, executed),) for seq, executed in zip(firsts, outcomes, strict=True)]
+        sizes = map(len, outcomes)
+        heads = map(_SOLE.pack, repeat(epoch), firsts, counts, repeat(APPLIED), sizes, repeat(number), requests)
+        self._results.add(list(map(add, heads, outcomes)))
+        told += zip(zip(firsts, outcomes, strict=True), strict=True)
         if number in self._watched:
             applied += [
                 _applied(("result", number, request, count, seq, epoch, APPLIED, executed, b"", request + count, mark))

@@ -217,8 +217,12 @@ class SessionTable:
 
     def _release(self, session: Session, lowest: int) -> None:
         kept, freed = session.kept, 0
-        while kept and kept[0].request + kept[0].count <= lowest:
-            freed += len(kept.popleft().outcomes) + KEPT_OVERHEAD_BYTES
+        while kept:
+            request, count, _, _, _, outcomes = kept[0]
+            if request + count > lowest:
+                break
+            freed += len(outcomes) + KEPT_OVERHEAD_BYTES
+            del kept[0]
         session.kept_bytes -= freed
         self._kept_bytes -= freed
 
