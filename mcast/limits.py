@@ -33,6 +33,7 @@ COMMAND_DEPTH_MAX: Final = 64  # levels of nesting; deeper ones could exhaust th
 OUTCOMES_BYTES_MAX: Final = COMMAND_BYTES_MAX  # bytes of one record's packed outcomes; values beyond are "failed"
 REJECTION_CHARS_MAX: Final = 1_024  # characters kept of a rejection's text
 TCP_MESSAGE_BYTES_MAX: Final = COMMAND_BYTES_MAX + (1 << 20)  # bytes; a whole fragmented command and its headers
+ALIKE_EVENTS_MAX: Final = 65_536  # commands that one result may speak for
 RUN_BYTES_MAX: Final = 64 << 10  # bytes of a TCP message that carries several groups or results
 SESSION_PENDING_RECORDS_MAX: Final = 2_048  # unanswered records of one session; the client stops there
 SESSION_KEPT_RECORDS_MAX: Final = 4_096  # records whose outcomes are kept per session; clients learn late what is free

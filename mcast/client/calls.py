@@ -41,12 +41,14 @@ class Call(Protocol):
 
     def answered_all(self, answers: Sequence[tuple[Entry, RecordResult]]) -> None:
         """As `answered`, for entries with a record each."""
+        for entry, result in answers:
+            self.answered(entry, result, 0)
 
     def failed(self, entry: Entry, error: Error) -> None:
         """The entry will never be answered."""
 
 
-class SingleCall:
+class SingleCall(Call):
     """One command's call. Its fate may become known after its caller has stopped waiting."""
 
     mergeable = True
@@ -63,11 +65,6 @@ class SingleCall:
         if not self.future.done():
             self.future.set_result(receipt)
         self._settle(receipt)
-
-    def answered_all(self, answers: Sequence[tuple[Entry, RecordResult]]) -> None:
-        """As `answered`, for entries with a record each."""
-        for entry, result in answers:
-            self.answered(entry, result, 0)
 
     def failed(self, entry: Entry, error: Error) -> None:
         """Raise the error in the waiting task."""

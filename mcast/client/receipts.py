@@ -60,12 +60,11 @@ class RecordResult:
     def counts(self) -> tuple[int, int]:
         """How many were rejected and how many failed; of much, the values are skipped, not unpacked."""
         if self._counts is None:
-            if self._outcomes == nothing_returned(self.count):
-                exceptions = {}
-            elif len(self._outcomes) <= SMALL_BYTES:
-                _, exceptions = decode_outcomes_untrusted(self._outcomes, self.count)
-            else:
+            exceptions: dict[int, list[Any]] = {}
+            if len(self._outcomes) > SMALL_BYTES:
                 exceptions = _exceptions_untrusted(self._outcomes, self.count)
+            elif self._outcomes != nothing_returned(self.count):
+                _, exceptions = decode_outcomes_untrusted(self._outcomes, self.count)
             kinds = [kind for kind, _ in exceptions.values()] if exceptions else []
             self._counts = (kinds.count(_REJECTED), kinds.count(_FAILED)) if kinds else _NO_EXCEPTIONS
         return self._counts

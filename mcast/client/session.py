@@ -19,7 +19,7 @@ from mcast.client.calls import Entry
 from mcast.client.receipts import RecordResult
 from mcast.errors import DecodeError, Error, NotSent, Refused, Unknown
 from mcast.limits import SESSION_PENDING_RECORDS_MAX
-from mcast.machine.outcomes import NOTHING
+from mcast.machine.outcomes import NOTHING, nothing_returned
 from mcast.wire.groups import Result
 from mcast.wire.records import RECORD_HEADER_BYTES, RecordKind, encode_record, pack_commands_head, split_fragments
 from mcast.wire.stream import Opened, Status
@@ -27,6 +27,7 @@ from mcast.wire.stream import Opened, Status
 OUTSTANDING_BYTES_MAX: Final = 4 << 20  # bytes of unanswered records; one more record may exceed it
 BEHIND_MAX: Final = 5  # answers in a row, at least 0.2 s apart, that ask for something answered: then it is lost
 _APPLIED: Final = int(Status.APPLIED)
+_ALIKE: Final = int(Status.ALIKE)
 _OTHER: Final = "the command did not happen: its request number was used for another one"
 
 
@@ -152,11 +153,7 @@ class Session:
             raise DecodeError("bad result", f"{events} of {pending.count} commands")
         else:
             error = None
-        del self.pending[request]
-        self.pending_bytes -= len(pending.group)
-        self._behind = 0
-        if seq + events > self.last_seq:
-            self.last_seq = seq + events - 1
+        self._forget(request, pending, seq + events - 1)
         if error is not None:
             _fail(pending, error)
             return False
@@ -175,28 +172,51 @@ class Session:
         again, batch = False, None
         settled: list[tuple[Entry, RecordResult]] = []
         for result in results:
-            session, request, events, seq, epoch, status, outcomes = result
-            pending = self.pending.get(request)
-            if (
-                pending is None or status != _APPLIED or session != self.id or events != pending.count
-                or pending.filled or pending.entries[0].call.mergeable
-            ):  # fmt: skip
+            if result.session != self.id or result.status not in (_APPLIED, _ALIKE):
                 again |= self.answered(result)
                 continue
-            (entry,) = pending.entries
-            if entry.call is not batch:
-                if batch is not None:
-                    batch.answered_all(settled)
-                batch, settled = entry.call, []
-            settled.append((entry, RecordResult(seq, epoch, events, outcomes)))
-            del self.pending[request]
-            self.pending_bytes -= len(pending.group)
-            self._behind = 0
-            if seq + events > self.last_seq:
-                self.last_seq = seq + events - 1
+            for request, pending, seq, outcomes in self._parts(result):
+                entries, count, epoch = pending.entries, pending.count, result.epoch
+                if pending.filled or entries[0].call.mergeable:
+                    self.answered(Result(result.session, request, count, seq, epoch, _APPLIED, outcomes))
+                    continue
+                if entries[0].call is not batch:
+                    if batch is not None:
+                        batch.answered_all(settled)
+                    batch, settled = entries[0].call, []
+                settled.append((entries[0], RecordResult(seq, epoch, count, outcomes)))
+                self._forget(request, pending, seq + count - 1)
         if batch is not None:
             batch.answered_all(settled)
         return again
+
+    def _parts(self, result: Result) -> list[tuple[int, Pending, int, bytes]]:
+        """Request, record, first event and outcomes of each record that an applied result is about, if still awaited.
+
+        Raises:
+            DecodeError: its commands are not those of whole records; of one, unless it is ALIKE.
+        """
+        _, request, events, seq, _, status, outcomes = result
+        parts, end = [], request + events
+        while request < end:
+            pending = self.pending.get(request)
+            count = 1 if pending is None else pending.count
+            if request + count > end or (status == _APPLIED and pending is not None and count != events):
+                raise DecodeError("bad result", f"{events} commands, {count} in request {request}")
+            if pending is not None:
+                parts.append((request, pending, seq, nothing_returned(count) if status == _ALIKE else outcomes))
+            request, seq = request + count, seq + count
+            if status == _APPLIED:
+                break
+        return parts
+
+    def _forget(self, request: int, pending: Pending, last: int) -> None:
+        """The record was answered; its last event is `last`."""
+        del self.pending[request]
+        self.pending_bytes -= len(pending.group)
+        self._behind = 0
+        if last > self.last_seq:
+            self.last_seq = last
 
     def forgotten(self) -> None:
         """Another cluster answers under the name of the one that knew the session.

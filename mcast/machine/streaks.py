@@ -44,7 +44,8 @@ def streak_of(frames: Sequence[Frame]) -> Streak | None:
             break
         word, count, number, request, lowest, length = unpack_record_head(body)
         if not (
-            word == COMMANDS_WORD and 0 < count == events < RUN_MIN and count <= length == len(body) - RECORD_HEADER_BYTES
+            word == COMMANDS_WORD and 0 < count == events < RUN_MIN
+            and count <= length == len(body) - RECORD_HEADER_BYTES
             and number == session and request == expected and first == seq and then == time and reign == epoch
             and lowest <= request <= SEQ_MAX - count
         ):  # fmt: skip

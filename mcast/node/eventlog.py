@@ -142,7 +142,8 @@ class EventLog:
             told = pieces[0].last
             pieces = [piece for piece in pieces if piece.last == told]
             frames = [frame for frame in frames if frame.last <= told]
-        return Batch(_messages([one for piece in pieces for one in _unpack(self._log.read(piece))], frames), frames[-1].last + 1, told)
+        executed = [one for piece in pieces for one in _unpack(self._log.read(piece))]
+        return Batch(_messages(executed, frames), frames[-1].last + 1, told)
 
     def close(self) -> None:
         """Give the outcomes' room on disk back."""

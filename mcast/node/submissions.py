@@ -16,10 +16,11 @@ from zlib import crc32
 
 from mcast.errors import DecodeError
 from mcast.limits import CONNECTION_SESSIONS_MAX
+from mcast.machine.outcomes import nothing_returned
 from mcast.machine.sessions import Mark, mark_of
 from mcast.node.connection import Connection
 from mcast.node.served import Served, ServedSessions
-from mcast.wire.groups import Group, Submitted, encode_result, pack_run
+from mcast.wire.groups import Group, Submitted, encode_results, pack_run
 from mcast.wire.records import FRAGMENT_HEADER_BYTES, RECORD_HEADER_BYTES, RecordKind
 from mcast.wire.stream import Opened, Status, StreamKind, pack_message
 
@@ -28,11 +29,13 @@ if TYPE_CHECKING:
     from mcast.node.shell import Shell
 
 _APPLIED: Final = int(Status.APPLIED)
+_ALIKE: Final = int(Status.ALIKE)
 _COMMANDS: Final = int(RecordKind.COMMANDS)
 _FRAGMENT: Final = int(RecordKind.FRAGMENT)
 _KIND_AND_SESSION: Final = itemgetter(0, 1)
 _KIND_AND_COUNT: Final = Struct("!B3xI").unpack_from
 _REUSED: Final = int(Status.REUSED)
+_Result = tuple[int, int, int, int, int, int, bytes]  # the fields of a wire.groups.Result
 
 
 class Submissions:
@@ -109,9 +112,9 @@ class Submissions:
     def applied(self, applied: Sequence[Applied]) -> None:
         """Tell clients what became of their records, with one write a connection and turn of the event loop."""
         sessions = self._served.sessions
-        answers: dict[Connection, list[bytes]] = {}
+        answers: dict[Connection, list[_Result]] = {}
         served: Served | None = None
-        results: list[bytes] = []
+        results: list[_Result] = []
         for one in applied:
             if one.kind == "opened":
                 self._opened(one)
@@ -126,7 +129,8 @@ class Submissions:
                 results.append(result)
         for connection, results in answers.items():
             if results:
-                connection.post(*pack_run(StreamKind.RESULT, results), last=not connection.unanswered_bytes)
+                parts = pack_run(StreamKind.RESULT, encode_results(results))
+                connection.post(*parts, last=not connection.unanswered_bytes)
 
     def _opened(self, opened: Applied) -> None:
         connection = self._served.forget_open(opened.nonce)
@@ -139,7 +143,7 @@ class Submissions:
         message = pack_message(StreamKind.OPENED, Opened(opened.nonce, opened.session, opened.epoch))
         connection.post(message, last=not connection.unanswered_bytes)
 
-    def _result(self, served: Served, one: Applied) -> bytes | None:
+    def _result(self, served: Served, one: Applied) -> _Result | None:
         """What to tell the client; None if it does not wait for that, or is not to hear it now."""
         _, session, request, count, seq, epoch, status, outcomes, _, expected, mark = one
         if status == _APPLIED:
@@ -149,6 +153,8 @@ class Submissions:
             if not _is_content(group, count, mark):
                 status = _REUSED  # what took effect under this number came another way, and is not what waits here
                 self.reused += 1
+            elif outcomes == nothing_returned(count):
+                status, outcomes = _ALIKE, b""
         elif request not in served.unanswered:
             return None
         elif status == Status.OUT_OF_ORDER:
@@ -160,7 +166,7 @@ class Submissions:
             if status == Status.EXPIRED and not served.unanswered:
                 self._release(served.connection, session)
             self.reused += status == _REUSED
-        return encode_result(session, request, count, seq, epoch, status, outcomes)
+        return session, request, count, seq, epoch, status, outcomes
 
     def _tell_missing(self, served: Served, expected: int) -> bool:
         """Replicas lack request `expected`: whether the client has to send it. What is here is sent again from here."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from random import Random
 from typing import Final
 
-from mcast.client.calls import Entry
+from mcast.client.calls import Call, Entry
 from mcast.client.packing import CommandPacker
 from mcast.client.receipts import Receipt, RecordResult
 from mcast.client.session import Session
@@ -28,7 +28,7 @@ SILENCE_S: Final = 0.250  # without an answer, after which another gateway is tr
 RESEND_S: Final = 0.020  # between two resends that a node asked for
 
 
-class _Part:
+class _Part(Call):
     """The commands of one parcel, as the session's Call."""
 
     mergeable = True

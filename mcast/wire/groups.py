@@ -20,12 +20,12 @@ reads it is not kept from its first part for long. A larger one is alone in its 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
 from mcast.errors import DecodeError
-from mcast.limits import EPOCH_MAX, MTU_MIN, RUN_BYTES_MAX, SEQ_MAX
+from mcast.limits import ALIKE_EVENTS_MAX, EPOCH_MAX, MTU_MIN, RUN_BYTES_MAX, SEQ_MAX
 from mcast.wire.records import (
     CLIENT_KINDS,
     COMMANDS_WORD,
@@ -46,6 +46,7 @@ _COMMANDS: Final = int(RecordKind.COMMANDS)
 _FRAGMENT: Final = int(RecordKind.FRAGMENT)
 _FRAGMENT_BYTES_MIN: Final = MTU_MIN // 2  # at the smallest MTU all but a command's last fragment are larger
 _STATUS_MAX: Final = int(max(Status))
+_ALIKE: Final = int(Status.ALIKE)
 
 Group = tuple[bytes, ...]
 """The encoded records of one group."""
@@ -190,6 +191,30 @@ def encode_result(  # noqa: PLR0913 - one argument a field
     return _RESULT.pack(session, request, events, seq, epoch, status, len(outcomes)) + outcomes
 
 
+def encode_results(results: Iterable[tuple[int, int, int, int, int, int, bytes]]) -> list[bytes]:
+    """The bytes of results (the fields of each, in order), for `pack_run`; those that are ALIKE become one."""
+    packed: list[bytes] = []
+    alike: tuple[int, int, int, int, int] | None = None
+    for session, request, events, seq, epoch, status, outcomes in results:
+        if alike is not None:
+            of, first, count, at, reign = alike
+            if (
+                status == _ALIKE and of == session and first + count == request and at + count == seq
+                and reign == epoch and count + events <= ALIKE_EVENTS_MAX
+            ):  # fmt: skip
+                alike = of, first, count + events, at, reign
+                continue
+            packed.append(encode_result(*alike, _ALIKE, b""))
+            alike = None
+        if status == _ALIKE:
+            alike = session, request, events, seq, epoch
+        else:
+            packed.append(encode_result(session, request, events, seq, epoch, status, outcomes))
+    if alike is not None:
+        packed.append(encode_result(*alike, _ALIKE, b""))
+    return packed
+
+
 def decode_results_untrusted(payload: bytes) -> list[Result]:
     """The results of one RESULT.
 
@@ -207,6 +232,8 @@ def decode_results_untrusted(payload: bytes) -> list[Result]:
             raise DecodeError("short result", f"outcomes {end - at} of {length} bytes")
         if session > SEQ_MAX or request > SEQ_MAX or seq > SEQ_MAX or epoch > EPOCH_MAX or status > _STATUS_MAX:
             raise DecodeError("bad result", f"session {session}, request {request}, seq {seq}, status {status}")
+        if status == _ALIKE and (length or events > ALIKE_EVENTS_MAX):
+            raise DecodeError("bad result", f"{events} commands alike, outcomes of {length} bytes")
         results.append(_as_result((session, request, events, seq, epoch, status, payload[at : at + length])))
         at += length
     return results

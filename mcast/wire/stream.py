@@ -82,6 +82,8 @@ class Status(IntEnum):
     """An earlier request is missing; no effect."""
     EXPIRED = 4
     """The session is not known (any more); no effect."""
+    ALIKE = 5
+    """As APPLIED, of several records with consecutive requests and events: every command returned nothing."""
 
 
 class Hello(NamedTuple):

@@ -11,7 +11,8 @@ from mcast.machine.canonical import decode_plain, encode_ordered
 from mcast.machine.resultchain import BLOCK_BYTES, ResultChain
 from tests.machine.conftest import Log
 
-PROOFS = st.lists(st.sampled_from([0, 1, 50, BLOCK_BYTES // 3, BLOCK_BYTES - 1, BLOCK_BYTES, 3 * BLOCK_BYTES]), max_size=12)
+SIZES = [0, 1, 50, BLOCK_BYTES // 3, BLOCK_BYTES - 1, BLOCK_BYTES, 3 * BLOCK_BYTES]
+PROOFS = st.lists(st.sampled_from(SIZES), max_size=12)
 
 
 def by_theory(proofs: list[bytes]) -> bytes:
