@@ -69,8 +69,9 @@ REORDER_BYTES_MAX: Final = 32 << 20  # bytes of frames buffered beyond a gap
 REORDER_FRAMES_MAX: Final = 16_384
 CACHE_BYTES_MAX: Final = 64 << 20  # bytes of recent frames kept in memory for repair and apply
 LEDGER_CLOSED_MAX: Final = 1_000  # closed gaps remembered
+LEDGER_RANGES_MAX: Final = 32_768  # of a kind: every second of the datagrams in a full receive buffer, 768 bytes each
 LEDGER_OPEN_MAX: Final = 4_096  # separate open gaps; beyond, the replica goes to catch-up
-COUNTER_JUMP_MAX: Final = 1 << 20  # datagrams; a larger jump of a stream counter is a new baseline, not a loss
+COUNTER_JUMP_MAX: Final = 1 << 40  # datagrams, days at any link's rate; a larger jump is a new baseline, not a loss
 
 # Flow control
 WINDOW_BYTES: Final = 2 << 20  # bytes numbered beyond what a majority has acknowledged

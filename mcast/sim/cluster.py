@@ -66,6 +66,8 @@ class Cluster:
                 election_timeout_s=plan.election_timeout_s,
                 cache_bytes_max=plan.cache_bytes,
                 deep_gap_frames=plan.deep_gap_frames,
+                reorder_frames_max=plan.reorder_frames_max,
+                ledger_ranges_max=plan.ledger_ranges_max,
                 rules=rules,
             )
             speed = DiskSpeed(plan.disk.least_s, plan.disk.most_s)
