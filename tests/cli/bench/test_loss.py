@@ -26,7 +26,7 @@ def test_a_rate_that_was_not_held_is_told(capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.mark.timeout(120)
 def test_the_command_prints_one_document(capsys: pytest.CaptureFixture[str]) -> None:
-    words = "bench loss --loss 20% --seconds 0.5 --rate 500 --nodes 2 --no-key --json"
+    words = "bench loss --loss 20% --seconds 0.5 --rate 500 --size 1000 --nodes 2 --no-key --json"
     code, said, _ = command_unless_overloaded(words, capsys)
     assert code == ExitCode.OK
     (line,) = said.splitlines()
