@@ -5,7 +5,9 @@ import pytest
 from mcast.bench.job import BrokenRun
 from mcast.bench.loss import Workload, figures, measure, parse_shares
 from mcast.errors import ConfigError
-from tests.bench.overload import unless_overloaded
+from tests.bench.overload import PATIENCE, unless_overloaded
+
+pytestmark = PATIENCE
 
 
 @pytest.mark.parametrize(
