@@ -45,6 +45,21 @@ async def while_alive(lab: Processes, work: Coroutine[Any, Any, _T]) -> _T:
             await task
 
 
+async def in_one_reign(
+    lab: Processes, work: Callable[[Document], Coroutine[Any, Any, _T]]
+) -> tuple[_T, Document, Document]:
+    """What `work` returns, given a live cluster's status; and the status and the gaps once it has settled again.
+
+    Raises:
+        BrokenRun: as `settled`, or another sequencer rules then.
+    """
+    before = await lab.live()
+    result = await work(before)
+    status, gaps = await settled(lab)
+    check_one_reign(before, status)
+    return result, status, gaps
+
+
 def check_alive(lab: Processes) -> None:
     """Raise BrokenRun if a node's process has ended."""
     for node_id in lab.ids:
