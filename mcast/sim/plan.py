@@ -93,7 +93,7 @@ def draw_plan(seed: int) -> Plan:
         frame_body_max=frame_body_max,
         cache_bytes=random.choice((2_000, 20_000, CACHE_BYTES_MAX)),
         deep_gap_frames=random.choice((4, 30, DEEP_GAP_FRAMES)),
-        reorder_frames_max=bounds.choice((3, 20, REORDER_FRAMES_MAX)),
+        reorder_frames_max=bounds.choice((12, 50, REORDER_FRAMES_MAX)),
         ledger_ranges_max=bounds.choice((1, 8, LEDGER_RANGES_MAX, LEDGER_RANGES_MAX)),
         heartbeat_max_s=heartbeat_s,
         election_timeout_s=(election_s, 2 * election_s),
