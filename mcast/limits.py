@@ -72,8 +72,9 @@ REORDER_BYTES_MAX: Final = 32 << 20  # bytes of frames buffered beyond a gap
 REORDER_FRAMES_MAX: Final = 16_384
 CACHE_BYTES_MAX: Final = 64 << 20  # bytes of recent frames kept in memory for repair and apply
 LEDGER_CLOSED_MAX: Final = 1_000  # closed gaps remembered
+LEDGER_RANGES_MAX: Final = 32_768  # of a kind: every second of the datagrams in a full receive buffer, 768 bytes each
 LEDGER_OPEN_MAX: Final = 4_096  # separate open gaps; beyond, the replica goes to catch-up
-COUNTER_JUMP_MAX: Final = 1 << 20  # datagrams; a larger jump of a stream counter is a new baseline, not a loss
+COUNTER_JUMP_MAX: Final = 1 << 40  # datagrams, days at any link's rate; a larger jump is a new baseline, not a loss
 
 # Flow control
 WINDOW_BYTES: Final = 2 << 20  # bytes numbered beyond what a majority has acknowledged
@@ -95,8 +96,9 @@ HELD_DATAGRAMS_MAX: Final = 1_024  # held while a higher promise becomes durable
 WITNESS_RANK_S: Final = 0.005  # a candidate by witness waits this long for each better one
 READ_RETRY_S: Final = 0.005  # a read index, or the round that proves it, is asked for anew after this long
 READS_WAITING_MAX: Final = 10_000  # reads waiting for an index at one node; beyond, they are refused
-SURVEY_RETRY_S: Final = 0.050  # a survey that no majority answered
-SURVEY_AGAIN_S: Final = 0.200  # between two surveys that must find the same
+SURVEY_RETRY_S: Final = 0.050  # a read's survey that no majority answered
+SURVEY_AGAIN_S: Final = 0.200  # between two surveys of a read that must find the same
+SUSPECT_SURVEY_S: Final = 0.100  # between a suspect's surveys: time for every member to answer, on busy machines too
 HANDOVER_S: Final = 1.0  # for the chosen successor to catch up; then the sequencer goes on
 STALE_INTERVAL_S: Final = 0.010  # between STALE answers to one sender
 

@@ -26,7 +26,7 @@ from mcast.testing.processes import Processes
 KINDS: Final = ("kill", "stop", "cut")
 MEMBERS_MIN: Final = 3  # fewer have no majority left when one is gone
 OUTAGE_S_MAX: Final = 20.0  # for acknowledgements to go on; beyond, the run is broken
-READY_S: Final = 5.0  # for every client to be acknowledged once before the strike
+READY_S: Final = 20.0  # for every client to be acknowledged once before the strike
 BEAT_S: Final = (0.2, 0.3)  # of undisturbed load before the strike: at no fixed phase of anything
 
 

@@ -11,11 +11,10 @@ from mcast.bench.load import event_bytes
 from mcast.bench.measure import (
     Document,
     Progress,
-    check_one_reign,
     gateway,
+    in_one_reign,
     machine,
     offload,
-    settled,
     spread,
     spreads,
     while_alive,
@@ -55,19 +54,15 @@ async def measure(workload: Workload, rounds: int, beside: bool, progress: Progr
     Raises:
         BrokenRun: there is no number.
     """
-    rounds_done: list[Document] = []
     async with Processes(nodes=workload.nodes, sync=workload.sync, mtu=workload.mtu, sealed=workload.sealed) as lab:
 
-        async def work() -> Document:
-            before = await lab.live()
-            for number in range(1, rounds + 1):
-                where = f"round {number} of {rounds}"
-                rounds_done.append(await _round(lab, workload, before, beside, where, progress))
-            after, _ = await settled(lab)
-            check_one_reign(before, after)
-            return after
+        async def work(status: Document) -> list[Document]:
+            return [
+                await _round(lab, workload, status, beside, f"round {number} of {rounds}", progress)
+                for number in range(1, rounds + 1)
+            ]
 
-        status = await while_alive(lab, work())
+        rounds_done, status, _ = await while_alive(lab, in_one_reign(lab, work))
     fine = all(one["held"] for one in rounds_done)
     return {
         "bench": "latency",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Final
 
 from mcast.analysis import reconcile, repair_latency
 from mcast.bench.bottleneck import held, held_back_by
 from mcast.bench.job import BrokenRun, Tell, run_job
 from mcast.bench.load import event_bytes
-from mcast.bench.measure import Document, Progress, check_one_reign, machine, offload, settled, while_alive
+from mcast.bench.measure import Document, Progress, in_one_reign, machine, offload, while_alive
 from mcast.errors import ConfigError
 from mcast.testing.processes import Processes
 
@@ -84,24 +85,20 @@ async def _run(workload: Workload, share: float, progress: Progress) -> Document
     async with Processes(
         nodes=workload.nodes, sync=workload.sync, mtu=workload.mtu, sealed=workload.sealed, faults={"*": fault}
     ) as lab:
-        tell = lambda done: progress(f"losing {share * 100:g}%", done)  # noqa: E731 - a name for the line below
-        status, gaps, load = await while_alive(lab, _loaded(lab, workload, tell))
+        tell = partial(progress, f"losing {share * 100:g}%")
+        load, status, gaps = await while_alive(lab, in_one_reign(lab, partial(_load, lab, workload, tell)))
     rate = round(load["submitted"] / load["seconds"])
     why = None if held(rate, workload.rate) else held_back_by(load["used"], status["sequencer"], workload.sync)
     told = {"rate": rate, "held_back_by": why, "gso": offload(status), **load["used"]}
     return {"loss": share, **figures(status, gaps), **told}
 
 
-async def _loaded(lab: Processes, workload: Workload, tell: Tell) -> tuple[Document, Document, Document]:
-    before = await lab.live()
+async def _load(lab: Processes, workload: Workload, tell: Tell, status: Document) -> Document:
     job = {
-        "config": str(lab.path), "at": before["sequencer"], "rate": workload.rate, "seconds": workload.seconds,
+        "config": str(lab.path), "at": status["sequencer"], "rate": workload.rate, "seconds": workload.seconds,
         "size": workload.size, "pids": lab.pids,
     }  # fmt: skip
-    result = await run_job("steady", job, tell)
-    status, gaps = await settled(lab)
-    check_one_reign(before, status)
-    return status, gaps, result
+    return await run_job("steady", job, tell)
 
 
 def figures(status: Document, gaps: Document) -> Document:

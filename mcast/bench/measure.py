@@ -16,7 +16,7 @@ from mcast.errors import EnvironmentProblem, NotSent, NotYet, Refused, Unknown
 from mcast.testing.processes import Processes
 
 LOOK_S: Final = 0.1  # between looks whether all nodes live
-SETTLE_S: Final = 10.0  # for all gaps to close once the load is over
+SETTLE_S: Final = 30.0  # for all gaps to close once the load is over
 
 Progress = Callable[[str, float], None]
 """Hears what is being measured, and how much of that is done, 0 to 1."""
@@ -43,6 +43,21 @@ async def while_alive(lab: Processes, work: Coroutine[Any, Any, _T]) -> _T:
         task.cancel()
         with contextlib.suppress(BaseException):
             await task
+
+
+async def in_one_reign(
+    lab: Processes, work: Callable[[Document], Coroutine[Any, Any, _T]]
+) -> tuple[_T, Document, Document]:
+    """What `work` returns, given a live cluster's status; and the status and the gaps once it has settled again.
+
+    Raises:
+        BrokenRun: as `settled`, or another sequencer rules then.
+    """
+    before = await lab.live()
+    result = await work(before)
+    status, gaps = await settled(lab)
+    check_one_reign(before, status)
+    return result, status, gaps
 
 
 def check_alive(lab: Processes) -> None:

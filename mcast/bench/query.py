@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Final
 
 from mcast.bench.job import Tell, run_job, run_together
 from mcast.bench.measure import (
     Document,
     Progress,
-    check_one_reign,
     gateway,
+    in_one_reign,
     machine,
     offload,
-    settled,
     spread,
     spreads,
     while_alive,
@@ -52,22 +52,18 @@ async def measure(workload: Workload, rounds: int, progress: Progress) -> Docume
     Raises:
         BrokenRun: there is no number.
     """
-    done: list[Document] = []
     async with Processes(
         nodes=workload.nodes, observers=workload.observers, sync=workload.sync, sealed=workload.sealed
     ) as lab:
 
-        async def work() -> Document:
-            before = await lab.live()
-            await _fill(lab, workload, before)
-            for number in range(1, rounds + 1):
-                tell = lambda share, number=number: progress(f"round {number} of {rounds}", share)  # noqa: E731
-                done.append(await _round(lab, workload, before, tell))
-            after, _ = await settled(lab)
-            check_one_reign(before, after)
-            return after
+        async def work(status: Document) -> list[Document]:
+            await _fill(lab, workload, status)
+            return [
+                await _round(lab, workload, status, partial(progress, f"round {number} of {rounds}"))
+                for number in range(1, rounds + 1)
+            ]
 
-        status = await while_alive(lab, work())
+        done, status, _ = await while_alive(lab, in_one_reign(lab, work))
     asked = done[0]["replicas"]
     return {
         "bench": "query",

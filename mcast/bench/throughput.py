@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from mcast.bench.job import BrokenRun, Tell, run_job
 from mcast.bench.load import KEYS, event_bytes
-from mcast.bench.measure import Document, Progress, check_one_reign, machine, offload, settled, spread, while_alive
+from mcast.bench.measure import Document, Progress, in_one_reign, machine, offload, spread, while_alive
 from mcast.testing.processes import Processes
 
 WARMUP_SHARE: Final = 0.05  # of the events, submitted before the clock runs
@@ -78,15 +78,16 @@ async def measure_once(workload: Workload, tell: Tell) -> Document:
 
 async def flooded(lab: Processes, workload: Workload, tell: Tell) -> Document:
     """Submit the workload to a cluster, and what that took. Raises BrokenRun."""
-    before = await lab.live()
-    job = {
-        "config": str(lab.path), "at": before["sequencer"], "events": workload.events, "size": workload.size,
-        "warmup": workload.keys if workload.fill else min(WARMUP_MAX, int(workload.events * WARMUP_SHARE)),
-        "clients": workload.clients, "keys": workload.keys, "pids": lab.pids,
-    }  # fmt: skip
-    result = await run_job("flood", job, tell)
-    after, gaps = await settled(lab)
-    check_one_reign(before, after)
+
+    async def flood(status: Document) -> Document:
+        job = {
+            "config": str(lab.path), "at": status["sequencer"], "events": workload.events, "size": workload.size,
+            "warmup": workload.keys if workload.fill else min(WARMUP_MAX, int(workload.events * WARMUP_SHARE)),
+            "clients": workload.clients, "keys": workload.keys, "pids": lab.pids,
+        }  # fmt: skip
+        return await run_job("flood", job, tell)
+
+    result, status, gaps = await in_one_reign(lab, flood)
     per_event = result["used"]["per_event"]
     return {
         "events": workload.events,
@@ -94,8 +95,8 @@ async def flooded(lab: Processes, workload: Workload, tell: Tell) -> Document:
         "acknowledged_per_s": round(workload.events / result["acknowledged_s"]),
         "mb_per_s": round(workload.events * event_bytes(workload.size) / result["applied_s"] / 1e6, 2),
         "seconds": round(result["applied_s"], 3),
-        "sequencer": before["sequencer"],
-        "gso": offload(after),
+        "sequencer": status["sequencer"],
+        "gso": offload(status),
         "lost": sum(node["lost"] for node in gaps["nodes"]),
         "cpu_us_per_event": {name: cost["cpu_us"] for name, cost in per_event.items()},
         **result["used"],

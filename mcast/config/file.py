@@ -10,7 +10,6 @@ import difflib
 import ipaddress
 import os.path
 import re
-import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +19,7 @@ import msgspec
 from mcast import limits
 from mcast.config.capacity import mtu_needed
 from mcast.config.model import DEFAULT_MACHINE, Config, NodeConfig, Profile, Role, Sync, split_address
+from mcast.config.toml import parse_toml_untrusted
 from mcast.errors import ConfigError
 from mcast.wire.envelope import name_hash
 
@@ -98,7 +98,7 @@ def parse_config(data: bytes, file: Path) -> Config:
     Raises:
         ConfigError: as `load_config`.
     """
-    tables = _convert(_parse_toml(data, file))
+    tables = _convert(parse_toml_untrusted(data, "config", file, "name a cluster file with -c"))
     folder = file.parent
     _check_cluster(tables.cluster)
     _check_nodes(tables.node)
@@ -122,16 +122,6 @@ def parse_config(data: bytes, file: Path) -> Config:
         profile=cluster.profile,
         allow_faults=cluster.allow_faults,
     )
-
-
-def _parse_toml(data: bytes, file: Path) -> dict[str, Any]:
-    if len(data) > limits.CONFIG_BYTES_MAX:
-        raise ConfigError("config", str(file), f"over {limits.CONFIG_BYTES_MAX} bytes", "name a cluster file with -c")
-    try:
-        return tomllib.loads(data.decode())
-    except (ValueError, RecursionError) as error:
-        problem = " ".join(str(error).split())[:200]
-        raise ConfigError("config", str(file), f"not TOML: {problem}", "correct that line") from error
 
 
 def _convert(document: dict[str, Any]) -> _File:

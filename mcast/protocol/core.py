@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mcast.errors import DecodeError
-from mcast.limits import CACHE_BYTES_MAX, DEEP_GAP_FRAMES
+from mcast.limits import CACHE_BYTES_MAX, DEEP_GAP_FRAMES, LEDGER_RANGES_MAX, REORDER_FRAMES_MAX
 from mcast.protocol.effects import (
     Apply,
     Effect,
@@ -67,6 +67,10 @@ class Settings:
     """Frames kept in memory for repairs."""
     deep_gap_frames: int = DEEP_GAP_FRAMES
     """Behind by more than so many datagrams, a replica fetches over TCP."""
+    reorder_frames_max: int = REORDER_FRAMES_MAX
+    """Kept while what precedes them is missing."""
+    ledger_ranges_max: int = LEDGER_RANGES_MAX
+    """Ranges of each kind that the ledger remembers of a reign."""
     rules: Rules = field(default_factory=Rules)
 
 

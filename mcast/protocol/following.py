@@ -42,7 +42,7 @@ class Following:
         self.core = core
         self.ledger = ledger
         self.gaps = Gaps(core.log.last_seq, core.random.uniform)
-        self.reorder = Reorder()
+        self.reorder = Reorder(frames_max=core.settings.reorder_frames_max)
         self.asking = Asking(core, self.gaps, self.reorder)
         self.staleness = Staleness(core.rules.staleness_proven, core.proofs)
         self.reading = Reading(core)

@@ -8,6 +8,10 @@ whose tail nobody kept (`superseded`, settled once the log has passed into the n
 
 An original that only came late closes its hole and takes back the repair that overtook it. What was sent before this
 replica first heard of a reign is neither lost nor repaired: it is part of joining.
+
+All that is remembered for this comes in runs, and is kept as ranges: a replica that slept remembers one for what it
+slept through. Where even ranges are too many, what is forgotten changes its name but never the sum: the oldest holes
+stay losses for good, and a datagram for which there was no room counts as lost.
 """
 
 from __future__ import annotations
@@ -16,12 +20,12 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from enum import Enum
 
-from mcast.limits import COUNTER_JUMP_MAX, LEDGER_CLOSED_MAX, REORDER_FRAMES_MAX
+from mcast.limits import COUNTER_JUMP_MAX, LEDGER_CLOSED_MAX, LEDGER_RANGES_MAX, SEQ_MAX
 from mcast.protocol.gaps import Loss
+from mcast.protocol.ranges import Ranges
 from mcast.wire.frame import Frame
 
 _EARLY_MAX = 4_096  # injected faults remembered of a sender not yet heard
-_HOLES_MAX = 16_384  # holes remembered one by one, so that a late original still closes its own
 _REIGNS_MAX = 64  # reigns whose tallies are kept apart; older ones are added up
 
 
@@ -72,49 +76,61 @@ class _Reign:
     counted_from: int
     """Events up to this one belong to joining."""
     highest: int
-    missing: set[int] = field(default_factory=set)
+    missing: Ranges = field(default_factory=Ranges)
+    """Holes in the counter, as far as a late original may still close them."""
     folded: int = 0
-    """Holes too old for their original to come late: only their number is kept."""
+    """Losses of which only the number is kept."""
+    unkept: Ranges = field(default_factory=Ranges)
+    """Events whose DATA arrived but could not be kept."""
+    repairs: Ranges = field(default_factory=Ranges)
+    """Events whose repair counts, as far as their originals may still come and take it back."""
+    transfers: Ranges = field(default_factory=Ranges)
+    """The same of transfers."""
+    final: int = 0
+    """Repairs and transfers of events up to here are not taken back: they are forgotten."""
     duplicates: int = 0
     repaired: int = 0
     transferred: int = 0
     superseded: int = 0
 
     @property
-    def unsettled(self) -> int:
-        return self.lost - self.repaired - self.transferred - self.superseded
-
-    @property
     def lost(self) -> int:
-        return len(self.missing) + self.folded
+        return self.missing.count + self.folded
+
+    def end(self) -> None:
+        """No original comes any more: what only a late one would need is forgotten."""
+        self.folded, self.final = self.lost, SEQ_MAX
+        for ranges in (self.missing, self.repairs, self.transfers):
+            ranges.clear()
 
 
 class Ledger:
-    """Bounded: the newest closed gaps and reigns, and totals."""
+    """Bounded: the newest closed gaps and reigns, at most `ranges_max` ranges of each kind, and totals."""
 
-    def __init__(self) -> None:
+    def __init__(self, ranges_max: int = LEDGER_RANGES_MAX) -> None:
         self._reigns: dict[int, _Reign] = {}
         self._past: Counter[str] = Counter()
         self._closed: deque[ClosedGap] = deque(maxlen=LEDGER_CLOSED_MAX)
-        self._unkept: dict[tuple[int, int], None] = {}
-        self._healed: dict[tuple[int, int], bool] = {}
         self._early: dict[bytes, list[tuple[str, int]]] = {}
         self._injected: Counter[str] = Counter()
+        self._ranges_max = ranges_max
 
     def data(self, frame: Frame, incarnation: bytes, counter: int) -> Fate:
         """A DATA datagram arrived."""
         reign = self._reigns.get(frame.epoch)
         if reign is None:
             reign = self._begin(frame.epoch, incarnation, counter - 1, frame.first - 1)
-        if counter == reign.highest + 1:
-            reign.highest = counter
-            return Fate.NEW
         if counter > reign.highest:
-            self._miss(reign, counter - 1)
+            if counter > reign.highest + 1:
+                self._miss(reign, counter - 1)
             reign.highest = counter
-            return Fate.NEW
-        if counter in reign.missing:
-            reign.missing.discard(counter)
+            if frame.first > reign.final:
+                return Fate.NEW
+            reign.folded += 1  # what brought it first can't be taken back any more, so it healed a loss
+            return Fate.DUPLICATE
+        if frame.first > reign.final and counter in reign.missing:
+            reign.missing.discard(counter, counter)
+            self._bound(reign)
             return Fate.LATE
         if counter > reign.base:
             reign.duplicates += 1
@@ -128,8 +144,7 @@ class Ledger:
             return 0
         if counter == reign.highest + 1:
             return datagrams
-        missing = reign.missing
-        return next((taken for taken in range(datagrams) if counter + taken not in missing), datagrams)
+        return min(reign.missing.run(counter), datagrams)
 
     def streamed(self, epoch: int, counter: int, datagrams: int) -> None:
         """So many datagrams arrived that were `expected`."""
@@ -137,7 +152,8 @@ class Ledger:
         if counter > reign.highest:
             reign.highest += datagrams
         else:
-            reign.missing.difference_update(range(counter, counter + datagrams))
+            reign.missing.discard(counter, counter + datagrams - 1)
+            self._bound(reign)
 
     def announced(self, epoch: int, incarnation: bytes, stream_base: int, stream_sent: int, high: int) -> None:
         """A heartbeat said how many DATA datagrams were sent, and the last event in them."""
@@ -152,39 +168,50 @@ class Ledger:
 
     def repaired(self, frame: Frame) -> None:
         """A REPAIR datagram brought a frame that was missing."""
-        reign = self._counts(frame)
+        reign = self._healing(frame)
         if reign is not None:
             reign.repaired += 1
-            self._remember(frame, over_tcp=False)
-
-    def overtaken(self, frame: Frame) -> None:
-        """The original of a frame came after its repair or transfer, if it had one: that one healed no loss."""
-        over_tcp = self._healed.pop((frame.epoch, frame.first), None)
-        reign = self._reigns.get(frame.epoch)
-        if over_tcp is not None and reign is not None:
-            reign.transferred -= over_tcp
-            reign.repaired -= not over_tcp
+            reign.repairs.add(frame.first, frame.last)
+            self._bound(reign)
 
     def transferred(self, frame: Frame) -> None:
         """A frame that was missing came over TCP."""
-        reign = self._counts(frame)
+        reign = self._healing(frame)
         if reign is not None:
             reign.transferred += 1
-            self._remember(frame, over_tcp=True)
+            reign.transfers.add(frame.first, frame.last)
+            self._bound(reign)
+
+    def overtaken(self, frame: Frame) -> None:
+        """The original of a frame came after its repair or transfer, if it had one: that one healed no loss."""
+        reign = self._counting(frame)
+        if reign is None:
+            return
+        if frame.first in reign.repairs:
+            reign.repairs.discard(frame.first, frame.last)
+            reign.repaired -= 1
+        elif frame.first in reign.transfers:
+            reign.transfers.discard(frame.first, frame.last)
+            reign.transferred -= 1
+        self._bound(reign)
 
     def unkept(self, frame: Frame) -> None:
         """A DATA datagram arrived but could not be kept: its later repair will heal no loss."""
-        self._unkept[frame.epoch, frame.first] = None
-        if len(self._unkept) > 4 * REORDER_FRAMES_MAX:
-            del self._unkept[next(iter(self._unkept))]
+        reign = self._counting(frame)
+        if reign is None:
+            return
+        if len(reign.unkept) < self._ranges_max or reign.unkept.touches(frame.first, frame.last):
+            reign.unkept.add(frame.first, frame.last)
+        else:
+            reign.folded += 1  # no room to remember it, so its repair will heal a loss
 
     def entered(self, epoch: int) -> None:
         """The log has passed into this reign: what older ones lost and nobody brought was superseded."""
         for past, reign in self._reigns.items():
-            if past >= epoch:
-                continue
-            reign.superseded += max(reign.unsettled, 0)
-            reign.folded += max(-reign.unsettled, 0)  # its sequencer died before telling how far its counter had gone
+            if past < epoch:
+                unsettled = reign.lost - reign.repaired - reign.transferred
+                reign.superseded = max(unsettled, 0)
+                reign.folded += max(-unsettled, 0)  # its sequencer died before telling how far its counter had gone
 
     def closed(self, loss: Loss, now: float) -> None:
         """A gap's last event arrived. One that nobody was asked for was only reordering, and is not kept."""
@@ -222,6 +249,9 @@ class Ledger:
         )
 
     def _begin(self, epoch: int, incarnation: bytes, base: int, counted_from: int) -> _Reign:
+        for past, reign in self._reigns.items():
+            if past < epoch:
+                reign.end()  # only what the newest reign sends is heard
         reign = self._reigns[epoch] = _Reign(incarnation, base, counted_from, base)
         for fate, counter in self._early.pop(incarnation, ()):
             if counter > base:
@@ -238,19 +268,29 @@ class Ledger:
         if until - reign.highest > COUNTER_JUMP_MAX:
             reign.base = until  # no group outruns a replica by so much: a hostile or restarted counter
             return
-        reign.missing.update(range(reign.highest + 1, until + 1))
-        if len(reign.missing) > 2 * _HOLES_MAX:
-            kept = set(sorted(reign.missing)[-_HOLES_MAX:])
-            reign.folded += len(reign.missing) - len(kept)
-            reign.missing = kept
+        reign.missing.add(reign.highest + 1, until)
+        self._bound(reign)
 
-    def _remember(self, frame: Frame, *, over_tcp: bool) -> None:
-        self._healed[frame.epoch, frame.first] = over_tcp
-        if len(self._healed) > REORDER_FRAMES_MAX:
-            del self._healed[next(iter(self._healed))]
+    def _bound(self, reign: _Reign) -> None:
+        """Forget the oldest ranges beyond the bound: from there on what was lost stays so, and what healed it too."""
+        while len(reign.missing) > self._ranges_max:
+            first, last = reign.missing.pop()
+            reign.folded += last - first + 1
+        for healed in (reign.repairs, reign.transfers):
+            while len(healed) > self._ranges_max:
+                reign.final = max(reign.final, healed.pop()[1])
 
-    def _counts(self, frame: Frame) -> _Reign | None:
-        if self._unkept.pop((frame.epoch, frame.first), 1) is None:
-            return None
+    def _counting(self, frame: Frame) -> _Reign | None:
+        """The reign in whose tally a frame counts; None when it belongs to joining."""
         reign = self._reigns.get(frame.epoch)
         return reign if reign is not None and frame.first > reign.counted_from else None
+
+    def _healing(self, frame: Frame) -> _Reign | None:
+        """The reign in whose tally a frame that comes again heals a loss; None when it heals none."""
+        reign = self._counting(frame)
+        if reign is None or frame.first not in reign.unkept:
+            return reign
+        reign.unkept.discard(frame.first, frame.last)
+        if len(reign.unkept) > self._ranges_max:  # no room for a piece more; as it is there now, it may stay as it was
+            reign.unkept.add(frame.first, frame.last)
+        return None

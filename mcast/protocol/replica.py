@@ -51,7 +51,7 @@ class Replica:
 
     def __init__(self, settings: Settings, recovered: Recovered, random: random_module.Random, now: float) -> None:
         core = self._core = Core(settings, recovered, random)
-        self._ledger = Ledger()
+        self._ledger = Ledger(settings.ledger_ranges_max)
         self._suspicion = Suspicion(core, now)
         self._election = Election(core, self._suspicion, now, self._promised, self._won)
         self._following = Following(core, self._ledger, self._election.confirmed)

@@ -39,3 +39,4 @@ class Rules:
     staleness_proven: bool = True
     survey_newest_config: bool = True
     suspect_abstains: bool = True
+    survey_same_processes: bool = True

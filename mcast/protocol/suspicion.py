@@ -5,11 +5,16 @@ member neither votes nor acknowledges, until its reconciled log has reached the 
 its restart and was confirmed without it: all that was ever acknowledged is in there. When no such round can come,
 because too many are suspect at once, every member reports where its log ends, and reaching the best of them does as
 well.
+
+Reports of one survey come from different moments, and count only together: from processes that were seen before it
+began. Such a process loses nothing between the survey's beginning and its report; so what a member held at the
+beginning is in its report. A process that began later may have lost in its restart what the one before it had just
+passed on to a member that had reported already: then each report would be true, and none would tell of it.
 """
 
 from __future__ import annotations
 
-from mcast.limits import SURVEY_RETRY_S
+from mcast.limits import SUSPECT_SURVEY_S
 from mcast.protocol.core import Core
 from mcast.wire.envelope import Envelope, name_hash
 from mcast.wire.messages import Standing, Survey
@@ -22,6 +27,11 @@ class Suspicion:
         self.core = core
         self._floor: tuple[int, int] | None = None
         self._reports: dict[int, tuple[int, int]] = {}
+        self._processes: dict[int, bytes] = {}
+        """Node hash -> incarnation that answered last, whichever survey."""
+        self._before: dict[int, bytes] = {}
+        """The same when the present survey began."""
+        self._answered: set[int] = set()
         self._newest_config = 0
         self._nonce = 0
         self._due = now
@@ -33,18 +43,17 @@ class Suspicion:
         return tuple(sorted(self._missed)) if self.core.suspect and self._floor is None else ()
 
     def tick(self, now: float) -> None:
-        """Ask every member where its log ends, anew each time: answers from different moments prove nothing together.
-
-        Who answers late may have lost in a restart, meanwhile, what it had passed on to one who had answered before.
-        """
+        """Ask every member where its log ends, anew each time: answers to different surveys prove nothing together."""
         core = self.core
         if not core.suspect or self._floor is not None or now < self._due:
             return
-        self._due = now + SURVEY_RETRY_S
+        self._due = now + SUSPECT_SURVEY_S
         if self._reports:
-            self._missed = frozenset(self._members() - self._reports.keys())
+            self._missed = frozenset(self._members() - self._answered)
         self._nonce = core.random.getrandbits(63)
         self._reports = {core.me: (core.log.last_epoch, core.log.last_seq)}
+        self._answered = {core.me}
+        self._before = dict(self._processes)
         core.multicast(Survey(self._nonce))
         self._judge()
 
@@ -54,9 +63,16 @@ class Suspicion:
 
     def reported(self, envelope: Envelope, standing: Standing) -> None:
         """A member says where its log ends."""
-        if self.core.suspect and standing.nonce == self._nonce:
-            self._reports[envelope.sender] = (standing.last_epoch, standing.last_seq)
-            self._newest_config = max(self._newest_config, standing.config_number)
+        if not self.core.suspect:
+            return
+        sender, process = envelope.sender, envelope.incarnation
+        self._processes[sender] = process
+        if standing.nonce != self._nonce:
+            return
+        self._answered.add(sender)
+        self._newest_config = max(self._newest_config, standing.config_number)
+        if self._before.get(sender) == process or not self.core.rules.survey_same_processes:
+            self._reports[sender] = (standing.last_epoch, standing.last_seq)
             self._judge()
 
     def allows_vote(self, last_epoch: int, last_seq: int) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import math
 import re
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -15,6 +14,7 @@ import msgspec
 from mcast import limits
 from mcast.client.packing import check_name
 from mcast.config.model import DEFAULT_MACHINE, Profile, Sync
+from mcast.config.toml import parse_toml_untrusted
 from mcast.errors import ConfigError, Refused
 from mcast.machine.api import StateMachine
 from mcast.machine.loading import load_machine
@@ -142,13 +142,7 @@ def _read(file: Path) -> dict[str, Any]:
     except OSError as error:
         problem = (error.strerror or str(error)).lower()
         raise ConfigError("scenario", str(file), problem, "name a scenario file") from error
-    if len(data) > limits.CONFIG_BYTES_MAX:
-        raise ConfigError("scenario", str(file), f"over {limits.CONFIG_BYTES_MAX} bytes", "name a scenario file")
-    try:
-        return tomllib.loads(data.decode())
-    except (ValueError, RecursionError) as error:
-        problem = " ".join(str(error).split())[:200]
-        raise ConfigError("scenario", str(file), f"not TOML: {problem}", "correct that line") from error
+    return parse_toml_untrusted(data, "scenario", file, "name a scenario file")
 
 
 def _convert(document: dict[str, Any]) -> _File:

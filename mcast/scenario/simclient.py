@@ -112,20 +112,8 @@ class ScenarioClient:
         return submitted.group
 
     def _arrive(self, node: SimNode, life: int, groups: list[Group]) -> None:
-        if not node.up or node.life != life or node.paused:
-            return
-        if node.replica.ruling:
-            node.submit(groups)
-            return
-        target = self._world.index.get(node.replica.sequencer) if node.replica.sequencer is not None else None
-        if target is not None and target != node.index:
-            ruler = self._world.nodes[target]
-
-            def forwarded() -> None:
-                if not ruler.paused and ruler.replica.ruling:
-                    ruler.submit(groups)
-
-            self._world.network.tcp(node.index, target, forwarded, lambda: None)
+        if node.up and node.life == life and not node.paused:
+            self._world.hand_in(node, groups)
 
     def _watch(self) -> None:
         loop = self._world.loop

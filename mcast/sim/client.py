@@ -156,19 +156,7 @@ class SimClient:
         node.engine.watch_nonce(self._nonce)
         if self._session:
             node.engine.watch(self._session)
-        if node.replica.ruling:
-            node.submit(groups)
-            return
-        sequencer = node.replica.sequencer
-        target = self._world.index.get(sequencer) if sequencer is not None else None
-        if target is not None and target != node.index:
-            ruler = self._world.nodes[target]
-
-            def forwarded() -> None:
-                if not ruler.paused and ruler.replica.ruling:
-                    ruler.submit(groups)
-
-            self._world.network.tcp(node.index, target, forwarded, lambda: None)
+        self._world.hand_in(node, groups)
 
     def _watch(self) -> None:
         """Resend what is overdue, through another gateway when this one has had its chance."""

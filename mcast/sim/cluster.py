@@ -33,6 +33,7 @@ from mcast.sim.voters import disks, suffices
 HEAL_S: Final = 12.0  # virtual seconds in which a healed majority must make progress, a healed cluster be whole
 FAIR: Final = 0.1  # loss that a bare majority can bear: every answer counts, and worse can drag an election out
 COMMANDS_OF_MAJORITY: Final = 2  # of each client
+NO_ROOM: Final = "no room beyond a gap"  # a replica's count of it, and the mark: what overtaxes a ledger's memory
 WRITE_BACK_S: Final = 0.4  # on average, until a kernel writes unsynced pages to its disk by itself
 WALL_CLOCK_NS: Final = int(2e18)  # where wall clocks may stand: anywhere in 63 years
 LATE_S: Final = 0.1  # after which every datagram has arrived, however late
@@ -66,6 +67,8 @@ class Cluster:
                 election_timeout_s=plan.election_timeout_s,
                 cache_bytes_max=plan.cache_bytes,
                 deep_gap_frames=plan.deep_gap_frames,
+                reorder_frames_max=plan.reorder_frames_max,
+                ledger_ranges_max=plan.ledger_ranges_max,
                 rules=rules,
             )
             speed = DiskSpeed(plan.disk.least_s, plan.disk.most_s)
@@ -106,6 +109,8 @@ class Cluster:
             return
         if not self.loop.run(self.loop.now + HEAL_S, self.is_whole):
             raise Violation(f"not whole {HEAL_S} s after healing: {self.what_is_missing()}")
+        for node in self.nodes:
+            self.world.marks[NO_ROOM] += node.replica.statistics().counts.get(NO_ROOM, 0)
         if self.plan.reconciles:
             self.loop.run(self.loop.now + LATE_S)
             self.check_ledgers()

@@ -316,6 +316,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "heartbeats_end_with_reign": Scenario(ghostly_heartbeats, 3, 0.015),
     "read_index_own_epoch": Scenario(scenes.early_reader),
     "suspect_abstains": Scenario(scenes.unsynced_tail, sync="os"),
+    "survey_same_processes": Scenario(scenes.passed_on, sync="os"),
     "read_index_confirmed": Scenario(scenes.deposed_reader),
     "staleness_proven": Scenario(scenes.deposed_proof, 5),
     "survey_newest_config": Scenario(scenes.old_disk, 5),

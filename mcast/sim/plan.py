@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Final
 
-from mcast.limits import CACHE_BYTES_MAX, DEEP_GAP_FRAMES
+from mcast.limits import CACHE_BYTES_MAX, DEEP_GAP_FRAMES, LEDGER_RANGES_MAX, REORDER_FRAMES_MAX
 from mcast.sim.client import Habits
 from mcast.sim.network import Weather
 from mcast.sim.node import DiskSpeed
@@ -49,6 +49,10 @@ class Plan:
     """Of recent frames in a node's memory; little, so that some must be read from its journal."""
     deep_gap_frames: int
     """Behind which a node catches up over TCP; few, so that it happens."""
+    reorder_frames_max: int
+    """Kept beyond a gap; few, so that a node that slept finds no room for some."""
+    ledger_ranges_max: int
+    """Few, so that the ledger has to forget some of what it would remember."""
     heartbeat_max_s: float
     election_timeout_s: tuple[float, float]
     weather: Weather
@@ -63,12 +67,12 @@ class Plan:
     @property
     def reconciles(self) -> bool:
         """Whether nothing but datagram faults happens, so that what was injected must be what was found."""
-        return not self.faults and not self.weather.duplicate
+        return not self.faults and not self.weather.duplicate and self.ledger_ranges_max == LEDGER_RANGES_MAX
 
 
 def draw_plan(seed: int) -> Plan:
     """The plan of a seed; the same in every process."""
-    random = Random(f"{seed}:plan")
+    random, bounds = Random(f"{seed}:plan"), Random(f"{seed}:bounds")
     members = random.choice((1, 3, 3, 3, 3, 3, 3, 4, 5, 5))
     observers = random.choice((0, 0, 0, 1)) if members < 5 else 0
     heartbeat_s = random.choice((0.02, 0.03))
@@ -89,6 +93,8 @@ def draw_plan(seed: int) -> Plan:
         frame_body_max=frame_body_max,
         cache_bytes=random.choice((2_000, 20_000, CACHE_BYTES_MAX)),
         deep_gap_frames=random.choice((4, 30, DEEP_GAP_FRAMES)),
+        reorder_frames_max=bounds.choice((12, 50, REORDER_FRAMES_MAX)),
+        ledger_ranges_max=bounds.choice((1, 8, LEDGER_RANGES_MAX, LEDGER_RANGES_MAX)),
         heartbeat_max_s=heartbeat_s,
         election_timeout_s=(election_s, 2 * election_s),
         weather=weather,

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
+from mcast.sim.network import Datagram
 from mcast.sim.node import SimNode
 from mcast.sim.stage import Stage
 from mcast.wire.envelope import name_hash
@@ -76,6 +77,40 @@ def unsynced_tail(stage: Stage) -> None:
     stage.join()
     stage.cut("n1")
     stage.run(0.6)
+    stage.whole()
+
+
+def passed_on(stage: Stage) -> None:
+    """A member passes events on and loses them in a restart, while another one asks who has them.
+
+    Who got them had answered before, and who lost them answers afterwards.
+    """
+    first, second, asking = stage.founded(), stage.node("n2"), stage.node("n3")
+    stage.block("n1", "n2")
+    for already in range(10):
+        last = stage.number(first, 1)
+        stage.until("it has committed", lambda: first.replica.commit_seq == last)  # noqa: B023 - called at once
+        if already == 5:
+            asking.files.write_back()  # its log will be the best of those that are told of
+    asking.crash(power=True)
+    late: list[Datagram] = []
+
+    def cut_off(source: str, target: str, datagram: Datagram) -> bool:
+        if (source, target, datagram.kind) == ("n3", "n1", Kind.SURVEY):
+            late.append(datagram)
+        return {source, target} == {"n1", "n3"}
+
+    stage.drop(cut_off)
+    stage.say("n3 asks, and n1 is late to hear it")
+    asking.start()
+    stage.run(0.005)
+    stage.network.blocked.clear()
+    stage.until("n2 has them", lambda: second.book.durable == last)
+    first.crash(power=True)
+    first.start()
+    stage.drop(lambda source, target, datagram: (source, target) == ("n1", "n3") and datagram.kind != Kind.STANDING)
+    stage.network.unicast(asking.index, first.index, late[-1:])
+    stage.run(0.01)
     stage.whole()
 
 

@@ -17,6 +17,7 @@ from mcast.sim.network import Datagram, Network
 from mcast.sim.words import Words
 from mcast.wire.envelope import Envelope, name_hash
 from mcast.wire.frame import Frame
+from mcast.wire.groups import Group
 from mcast.wire.messages import Message
 
 if TYPE_CHECKING:
@@ -48,6 +49,22 @@ class World:
         self.words = Words({name_hash(name): name for name in names})
         self.machine: Callable[[], StateMachine] | None = None
         """Makes what the nodes run; None: a Witness."""
+
+    def hand_in(self, node: SimNode, groups: Sequence[Group]) -> None:
+        """Groups have reached their client's gateway: it numbers them, or sends them on to the sequencer it knows."""
+        if node.replica.ruling:
+            node.submit(groups)
+            return
+        sequencer = node.replica.sequencer
+        target = self.index.get(sequencer) if sequencer is not None else None
+        if target is not None and target != node.index:
+            ruler = self.nodes[target]
+
+            def forwarded() -> None:
+                if not ruler.paused and ruler.replica.ruling:
+                    ruler.submit(groups)
+
+            self.network.tcp(node.index, target, forwarded, lambda: None)
 
     def open(self, datagram: Datagram) -> tuple[Envelope, Frame | Message] | str:
         """A datagram's (envelope, body), or the reason why it is refused; opened once for all receivers."""

@@ -26,8 +26,8 @@ from mcast.errors import EnvironmentProblem, NotSent, NotYet
 from mcast.machine.loading import load_machine
 from mcast.seal.keys import generate_key_file
 
-READY_S: Final = 20.0  # for all processes to start and elect a sequencer
-DRAIN_S: Final = 10.0  # for a process to drain before it is killed
+READY_S: Final = 60.0  # for all processes to start and elect a sequencer, where many others want the processors
+DRAIN_S: Final = 30.0  # for a process to drain before it is killed
 POLL_S: Final = 0.05
 LOG_TAIL_BYTES: Final = 2_000  # of a dead node's log in an error
 

@@ -2,7 +2,9 @@ import pytest
 
 from mcast.bench import latency
 from mcast.bench.latency import Workload
-from tests.bench.overload import unless_overloaded
+from tests.bench.overload import PATIENCE, unless_overloaded
+
+pytestmark = PATIENCE
 
 DOCUMENT = {
     "bench", "machine", "gso", "workload", "sequencer", "held", "held_back_by", "reached", "took_us", "late_us",

@@ -3,6 +3,9 @@ import pytest
 from mcast.bench.job import BrokenRun
 from mcast.bench.pulse import Pulse
 from mcast.testing.processes import Processes
+from tests.bench.overload import PATIENCE, START_S
+
+pytestmark = PATIENCE
 
 
 @pytest.mark.parametrize(
@@ -19,7 +22,7 @@ def test_a_replica_that_lacks_what_was_acknowledged_breaks_the_run(found: list[i
 async def test_a_pulse_notes_what_was_acknowledged_in_which_epoch() -> None:
     async with Processes(nodes=1, sealed=False) as lab:
         async with Pulse(lab.connect("n1"), "key", 200.0) as pulse:
-            await pulse.wait_for(1, 5.0)
+            await pulse.wait_for(1, START_S)
             assert (pulse.gateway, pulse.epoch) == ("n1", 1)
             with pytest.raises(BrokenRun, match="nothing was acknowledged for"):
                 await pulse.wait_for(2, 0.05)
@@ -29,4 +32,4 @@ async def test_a_pulse_notes_what_was_acknowledged_in_which_epoch() -> None:
             await client.submit("append", "spoiled", 7)
         with pytest.raises(BrokenRun, match="came to"):
             async with Pulse(lab.connect("n1"), "spoiled", 200.0) as spoiled:
-                await spoiled.wait_for(2, 5.0)
+                await spoiled.wait_for(2, START_S)

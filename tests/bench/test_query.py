@@ -2,7 +2,9 @@ import pytest
 
 from mcast.bench import query
 from mcast.bench.query import Workload
-from tests.bench.overload import unless_overloaded
+from tests.bench.overload import PATIENCE, unless_overloaded
+
+pytestmark = PATIENCE
 
 DOCUMENT = {"bench", "machine", "gso", "workload", "sequencer", "answers_per_s", "replicas", "rounds"}
 REPLICA = {"answers_per_s", "answers", "took_us", "per_event", "busy", "machine_busy", "others_busy", "rss_mib"}

@@ -6,7 +6,9 @@ from mcast.bench import scale, throughput
 from mcast.bench.job import BrokenRun
 from mcast.bench.scale import FIGURES, ROLES, SWEEPS, by_role, workload_at
 from mcast.bench.throughput import Workload
-from tests.bench.overload import unless_overloaded
+from tests.bench.overload import PATIENCE, unless_overloaded
+
+pytestmark = PATIENCE
 
 TINY = Workload(events=1_000, nodes=2, sealed=False)
 DOCUMENT = {"bench", "sweep", "unit", "machine", "gso", "workload", "growth", "points"}

@@ -10,7 +10,9 @@ from mcast.bench import throughput
 from mcast.bench.job import BrokenRun, run_job
 from mcast.bench.throughput import Workload
 from tests.bench.children import descendants, lives
-from tests.bench.overload import unless_overloaded
+from tests.bench.overload import PATIENCE, START_S, unless_overloaded
+
+pytestmark = PATIENCE
 
 DOCUMENT = {
     "bench", "machine", "gso", "workload", "events_per_s", "acknowledged_per_s", "yardstick_per_s", "ratio", "mb_per_s",
@@ -106,12 +108,12 @@ async def test_a_cancelled_job_is_killed_with_all_it_started(tmp_path: Path) -> 
     job = {"nodes": 2, "mtu": 1_500, "event_bytes": 16, "events": 100_000_000}
     before = descendants()
     task = asyncio.ensure_future(run_job("yardstick", job, lambda share: None))
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(START_S):
         while len(started := descendants() - before) < 3:  # the job and its two receivers
             await asyncio.sleep(0.02)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(START_S):
         while any(lives(pid) for pid in started):
             await asyncio.sleep(0.02)

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from mcast.bench import yardstick
+from tests.bench.overload import PATIENCE
 
 
+@PATIENCE
 @pytest.mark.parametrize(
     ("measure", "keys"),
     [

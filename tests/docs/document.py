@@ -77,7 +77,7 @@ def script(all_steps: list[Step], on_host: dict[str, str], ready: dict[str, str]
         else:
             lines.append(f'{run} {to} &\necho 0 >"$results/{number}.rc"')
             if wait:
-                lines.append(f"for try in $(seq 100); do {wait} >/dev/null 2>&1 && break; sleep 0.1; done")
+                lines.append(f"for try in $(seq 1000); do {wait} >/dev/null 2>&1 && break; sleep 0.1; done")
     return "\n".join(lines) + "\n"
 
 

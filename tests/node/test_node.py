@@ -111,7 +111,7 @@ async def test_injected_losses_detected_losses_and_repairs_reconcile_to_zero(
         assert report["lost"] == injected["lost"] + injected["corrupted"]
         assert report["lost"] == report["repaired"] + report["superseded"] + report["transferred"]
         assert report["open"] == []
-    assert sum(report["lost"] for report in reports) > 20
+    assert sum(report["lost"] for report in reports) > 5  # about 35 of 320 datagrams
     assert len({node.shell.engine.result_chain for node in nodes}) == 1
 
 

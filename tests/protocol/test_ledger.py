@@ -1,3 +1,9 @@
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from mcast.protocol.gaps import Loss
 from mcast.protocol.ledger import Fate, Ledger
 from mcast.wire.frame import Frame
@@ -121,12 +127,114 @@ def test_injected_faults_count_from_where_we_listened() -> None:
     assert (report.injected_lost, report.injected_corrupted) == (1, 1)
 
 
-def test_old_holes_are_folded_into_a_number() -> None:
+MANY = 300_000
+
+
+@pytest.fixture(scope="module")
+def long_stream() -> list[Frame]:
+    """As long as what a replica sleeps through; the ledger looks at nothing but the numbers."""
+    return [Frame(1, 2 + 3 * index, 3, 0, 0, bytes(16), b"", b"") for index in range(MANY)]
+
+
+def test_any_number_of_frames_that_could_not_be_kept_were_not_lost(long_stream: list[Frame]) -> None:
+    ledger = Ledger()
+    ledger.data(long_stream[0], MINE, 1)
+    for counter, frame in enumerate(long_stream[100_000:], 100_001):  # behind a gap, and no room
+        ledger.data(frame, MINE, counter)
+        ledger.unkept(frame)
+    for frame in long_stream[1:]:
+        ledger.transferred(frame)
+    assert tally(ledger) == (99_999, 0, 99_999, 0, 0)
+
+
+def test_any_number_of_late_originals_take_their_transfers_back(long_stream: list[Frame]) -> None:
+    ledger = Ledger()
+    ledger.data(long_stream[0], MINE, 1)
+    ledger.announced(1, MINE, 0, MANY, long_stream[-1].last)
+    for frame in long_stream[1:]:
+        ledger.transferred(frame)
+    assert tally(ledger) == (MANY - 1, 0, MANY - 1, 0, 0)
+    for counter, frame in enumerate(long_stream[1:200_000], 2):
+        assert ledger.data(frame, MINE, counter) is Fate.LATE
+        ledger.overtaken(frame)
+    assert tally(ledger) == (MANY - 200_000, 0, MANY - 200_000, 0, 0)
+
+
+def test_any_number_of_holes_can_still_be_closed_by_late_originals() -> None:
     ledger, frames = Ledger(), stream(2)
     ledger.data(frames[0], MINE, 1)
-    ledger.announced(1, MINE, 0, 40_001, 3)
-    assert tally(ledger)[0] == 40_000
-    assert len(ledger._reigns[1].missing) < 40_000
+    ledger.announced(1, MINE, 0, 5_000_001, 3)
+    assert tally(ledger)[0] == 5_000_000
+    assert ledger.expected(1, 2, 64) == 64
+    for counter in range(2, 200_002, 50):
+        ledger.streamed(1, counter, ledger.expected(1, counter, 50))
+    assert tally(ledger) == (4_800_000, 0, 0, 0, 0)
+    assert ledger.expected(1, 200_001, 64) == 0, "it has come"
+    assert len(ledger._reigns[1].missing) == 1
+
+
+FATES = st.lists(st.sampled_from(("arrives", "is unkept", "is lost")), min_size=1, max_size=60)
+
+
+@given(FATES, st.sampled_from((0, 1, 3, 100)), st.randoms(use_true_random=False))
+def test_it_reconciles_whatever_it_has_to_forget(fates: list[str], ranges_max: int, random: Random) -> None:
+    """Every frame is brought in the end, before or after its original, which may come in any order too."""
+    frames = stream(len(fates) + 1)
+    ledger = Ledger(ranges_max)
+    ledger.data(frames[0], MINE, 1)
+    steps = [("heal", index) for index in range(len(fates))]
+    steps += [("original", index) for index, fate in enumerate(fates) if fate != "is lost"]
+    steps += [("announce", 0)]
+    random.shuffle(steps)
+    there = set[int]()
+    for step, index in steps:
+        frame, counter = frames[index + 1], index + 2
+        if step == "announce":
+            ledger.announced(1, MINE, 0, len(fates) + 1, frames[-1].last)
+            continue
+        if step == "heal":
+            if index not in there:
+                random.choice((ledger.repaired, ledger.transferred))(frame)
+        elif ledger.data(frame, MINE, counter) is Fate.DUPLICATE:
+            continue
+        elif index in there:
+            ledger.overtaken(frame)
+        elif fates[index] == "is unkept":
+            ledger.unkept(frame)
+            continue
+        there.add(index)
+    for index in {*range(len(fates))} - there:  # dropped as duplicates after their turn to be healed
+        ledger.transferred(frames[index + 1])
+    lost, repaired, transferred, _, _ = tally(ledger)
+    assert lost == repaired + transferred
+    assert lost >= fates.count("is lost")
+    if ranges_max >= 100:
+        assert lost == fates.count("is lost")
+    reign = ledger._reigns[1]
+    assert all(len(held) <= ranges_max for held in (reign.missing, reign.unkept, reign.repairs, reign.transfers))
+
+
+def test_a_reign_that_is_over_keeps_only_numbers() -> None:
+    ledger, frames = Ledger(), stream(5)
+    ledger.data(frames[0], MINE, 1)
+    ledger.data(frames[3], MINE, 4)
+    ledger.repaired(frames[1])
+    ledger.data(stream(3, 2)[0], OTHER, 1)
+    assert tally(ledger) == (2, 1, 0, 0, 0)
+    assert not len(ledger._reigns[1].missing)
+    ledger.transferred(frames[2])
+    assert tally(ledger) == (2, 1, 1, 0, 0)
+
+
+def test_what_was_superseded_and_came_back_after_all_is_no_longer() -> None:
+    ledger, frames = Ledger(), stream(5)
+    ledger.data(frames[0], MINE, 1)
+    ledger.data(frames[3], MINE, 4)
+    ledger.entered(2)  # of a reign that began before the end of this one, and came to nothing
+    assert tally(ledger) == (2, 0, 0, 2, 0)
+    ledger.transferred(frames[1])
+    ledger.entered(3)
+    assert tally(ledger) == (2, 0, 1, 1, 0)
 
 
 def test_an_absurd_counter_is_no_loss_and_costs_no_memory() -> None:

@@ -1,8 +1,9 @@
 import random
 from dataclasses import replace
 
+from mcast.limits import SUSPECT_SURVEY_S
 from mcast.protocol.effects import Effect, SuspicionCleared
-from mcast.protocol.replica import Replica
+from mcast.protocol.replica import Arrival, Replica
 from mcast.protocol.rules import Rules
 from mcast.wire.envelope import name_hash
 from mcast.wire.messages import Ack, Commit, PreVoteRequest, Read, ReadIndex, Standing, Survey
@@ -59,75 +60,110 @@ def report(survey: Survey, sender: str, last_seq: int) -> Standing:
     return Standing(survey.nonce, STORAGE[sender], 1, last_seq, 1, True)
 
 
+def ask(node: Replica, now: float) -> Survey:
+    (survey,) = of(Survey, tick(node, now))
+    return survey
+
+
+def surveying(rules: Rules | None = None) -> tuple[Replica, Survey]:
+    """A suspect at 0.2 s, and its survey: the others, whose answers come from now on, have answered one before."""
+    node = suspect(rules=rules)
+    before = Survey(ask(node, 0.1).nonce + 1)
+    node.receive([arrival(sender, report(before, sender, 1), promised=1) for sender in ("n1", "n3")], 0.11)
+    return node, ask(node, 0.1 + SUSPECT_SURVEY_S)
+
+
 def test_when_all_are_suspect_the_best_log_is_trusted() -> None:
-    node = suspect()
-    node.tick(0.1)
-    (survey,) = of(Survey, settle(node, 0.1))
+    node, survey = surveying()
     end = LOG[-1].last
-    node.receive([arrival("n1", report(survey, "n1", end - 1), promised=1)], 0.11)
+    node.receive([arrival("n1", report(survey, "n1", end - 1), promised=1)], 0.21)
     assert not cleared(node)
-    node.receive([arrival("n3", report(survey, "n3", end), promised=1)], 0.12)
+    node.receive([arrival("n3", report(survey, "n3", end), promised=1)], 0.22)
     assert cleared(node)
 
 
 def test_a_lesser_suspect_votes_for_the_best_log_only() -> None:
     longer = reign_log([(1, "n1", 6)])[-1].last
     for offered, granted in ((longer, True), (longer - 1, False)):
-        node = suspect()
-        node.tick(0.1)
-        (survey,) = of(Survey, settle(node, 0.1))
+        node, survey = surveying()
         reports = [arrival(sender, report(survey, sender, longer), promised=1) for sender in ("n1", "n3")]
-        node.receive(reports, 0.11)
+        node.receive(reports, 0.21)
         assert not cleared(node)
         assert [vote.granted for vote in ask_vote(node, "n1", 2, (1, offered))] == [granted]
 
 
-def test_a_report_of_a_newer_configuration_leaves_the_judgement_to_those_who_know_it() -> None:
+def reborn(sender: str, standing: Standing) -> Arrival:
+    """Such a report by a process that has just begun."""
+    envelope, message = arrival(sender, standing, promised=1)
+    return envelope._replace(incarnation=b"another process."), message
+
+
+def test_a_process_that_began_since_the_survey_did_reports_in_vain() -> None:
+    end = LOG[-1].last
+    for rules, trusts in ((None, False), (Rules(survey_same_processes=False), True)):
+        node, survey = surveying(rules)
+        reports = [arrival("n1", report(survey, "n1", end), promised=1), reborn("n3", report(survey, "n3", 2))]
+        node.receive(reports, 0.21)
+        assert cleared(node) is trusts
+
+
+def test_it_counts_from_the_next_survey_on() -> None:
+    node, survey = surveying()
+    node.receive([reborn("n3", report(survey, "n3", 2))], 0.21)
+    end, survey = LOG[-1].last, ask(node, 0.2 + SUSPECT_SURVEY_S)
+    assert node.statistics().survey_waits_for == (name_hash("n1"),), "in vain or not, n3 has answered"
+    node.receive([arrival("n1", report(survey, "n1", end), promised=1), reborn("n3", report(survey, "n3", 2))], 0.31)
+    assert cleared(node)
+
+
+def test_an_answer_that_comes_after_the_next_survey_began_is_not_from_before() -> None:
     node = suspect()
-    node.tick(0.1)
-    (survey,) = of(Survey, settle(node, 0.1))
+    first, second, end = ask(node, 0.1), ask(node, 0.1 + SUSPECT_SURVEY_S), LOG[-1].last
+    for survey in (first, second):
+        node.receive([arrival(sender, report(survey, sender, end), promised=1) for sender in ("n1", "n3")], 0.21)
+    assert not cleared(node)
+
+
+def test_a_report_of_a_newer_configuration_leaves_the_judgement_to_those_who_know_it() -> None:
+    node, survey = surveying()
     end = LOG[-1].last
     newer = Standing(survey.nonce, b"fresh".ljust(16), 1, end + 9, 3, False)
-    node.receive([arrival("n3", newer, promised=1), arrival("n1", report(survey, "n1", end), promised=1)], 0.11)
+    node.receive([arrival("n3", newer, promised=1), arrival("n1", report(survey, "n1", end), promised=1)], 0.21)
     assert not cleared(node)
 
 
 def test_a_report_counts_under_whatever_storage_id() -> None:
-    node = suspect()
-    node.tick(0.1)
-    (survey,) = of(Survey, settle(node, 0.1))
+    node, survey = surveying()
     end = LOG[-1].last
     unknown = Standing(survey.nonce, b"fresh".ljust(16), 1, end + 9, 1, False)
-    node.receive([arrival("n3", unknown, promised=1), arrival("n1", report(survey, "n1", end), promised=1)], 0.11)
+    node.receive([arrival("n3", unknown, promised=1), arrival("n1", report(survey, "n1", end), promised=1)], 0.21)
     assert not cleared(node)
     assert [vote.granted for vote in ask_vote(node, "n1", 2, (1, end))] == [False]
 
 
 def test_whom_the_survey_waits_for_is_told() -> None:
     node = suspect()
-    node.tick(0.1)
-    (survey,) = of(Survey, settle(node, 0.1))
+    survey = ask(node, 0.1)
     assert node.statistics().survey_waits_for == (), "nobody has had the time to answer"
     node.receive([arrival("n1", report(survey, "n1", 3), promised=1)], 0.11)
-    node.tick(0.5)
-    (survey,) = of(Survey, settle(node, 0.5))
-    assert node.statistics().survey_waits_for == (name_hash("n3"),)
-    node.receive([arrival(sender, report(survey, sender, 9), promised=1) for sender in ("n1", "n3")], 0.51)
+    for now in (0.5, 0.7):
+        survey = ask(node, now)
+        assert node.statistics().survey_waits_for == (name_hash("n3"),)
+        node.receive([arrival("n1", report(survey, "n1", 3), promised=1)], now + 0.01)
+    for now in (0.9, 1.1):
+        survey = ask(node, now)
+        node.receive([arrival(sender, report(survey, sender, 9), promised=1) for sender in ("n1", "n3")], now + 0.01)
     assert node.statistics().survey_waits_for == (), "the best log is known: it need only be reached"
 
 
 def test_answers_to_different_surveys_prove_nothing_together() -> None:
-    node = suspect()
-    node.tick(0.1)
-    (first,) = of(Survey, settle(node, 0.1))
-    node.receive([arrival("n1", report(first, "n1", 3), promised=1)], 0.11)
-    node.tick(0.16)
-    (second,) = of(Survey, settle(node, 0.16))
+    node, first = surveying()
+    node.receive([arrival("n1", report(first, "n1", 3), promised=1)], 0.21)
+    second = ask(node, 0.2 + SUSPECT_SURVEY_S)
     assert second != first
-    node.receive([arrival("n3", report(second, "n3", 9), promised=1)], 0.17)
-    node.tick(0.22)
+    node.receive([arrival("n3", report(second, "n3", 9), promised=1)], 0.31)
+    third = ask(node, 0.3 + SUSPECT_SURVEY_S)
     assert node.statistics().survey_waits_for == (name_hash("n1"),), "it answered the one before"
-    (third,) = of(Survey, settle(node, 0.22))
-    node.receive([arrival(sender, report(third, sender, 9), promised=1) for sender in ("n1", "n3")], 0.23)
+    node.receive([arrival(sender, report(third, sender, 9), promised=1) for sender in ("n1", "n3")], 0.41)
     assert node.statistics().survey_waits_for == ()
     assert [vote.granted for vote in ask_vote(node, "n3", 2, (1, 9))] == [True]

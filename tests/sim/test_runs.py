@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 RARE = (
     "Ruling", "SteppedDown", "Truncated", "GapClosed", "transfer", "died in a disk call", "disk failed", "suspect",
     "SuspicionCleared", "linearizable read", "bounded read", "session read", "blackout", "readmitted", "handed over",
-    "seen death", "majority healed",
+    "seen death", "majority healed", "no room beyond a gap",
 )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from mcast.errors import ConfigError
 
 ROUNDS_MAX: Final = 99
 SECONDS_MAX: Final = 3_600.0
+RATE_MAX: Final = 1_000_000.0  # commands/s
 
 Nodes = Annotated[int, typer.Option("--nodes", help="Members of the cluster.", metavar="N")]
 Observers = Annotated[int, typer.Option("--observers", help="Replicas beside them that don't vote.", metavar="N")]

@@ -12,7 +12,6 @@ from mcast.cli.bench.running import SPREAD, Wanted, cluster_words, run, spread_r
 from mcast.cli.exits import Ended, ExitCode
 from mcast.errors import ConfigError
 
-RATE_MAX: Final = 1_000_000.0
 PERCENTILES: Final = ("p50", "p90", "p99", "p99.9", "max")
 
 
@@ -52,7 +51,7 @@ def latency(  # noqa: PLR0913 - one argument a flag
     flags.check_number("--count", count, 1, SAMPLES_MAX)
     flags.check_number("--seconds", seconds, 0.1, flags.SECONDS_MAX)
     if rate is not None:
-        flags.check_number("--rate", rate, 1.0, min(RATE_MAX, SAMPLES_MAX / seconds))
+        flags.check_number("--rate", rate, 1.0, min(flags.RATE_MAX, SAMPLES_MAX / seconds))
     flags.check_word("--at", at, bench.GATEWAYS)
     flags.check_number("--rounds", rounds, 1, flags.ROUNDS_MAX)
     flags.check_size(size)

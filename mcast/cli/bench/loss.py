@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 
@@ -10,14 +10,12 @@ from mcast.cli import options, output
 from mcast.cli.bench import flags
 from mcast.cli.bench.running import Wanted, cluster_words, run, tell_not_held
 
-RATE_MAX: Final = 1_000_000.0
-
 
 def loss(  # noqa: PLR0913 - one argument a flag
     loss: Annotated[str, typer.Option("--loss", help="Shares of datagrams to lose, a run each.")] = "1%,5%,10%",
     seconds: Annotated[float, typer.Option("--seconds", help="Seconds of load in each run.", metavar="S")] = 5.0,
     rate: Annotated[float, typer.Option("--rate", help="Commands a second.", metavar="N")] = 2_000.0,
-    size: Annotated[int, typer.Option("--size", help="Bytes of one event.", metavar="B")] = 255,
+    size: flags.Size = 255,
     nodes: flags.Nodes = 3,
     sync: flags.Sync = "os",
     key: flags.Sealed = True,
@@ -39,7 +37,7 @@ def loss(  # noqa: PLR0913 - one argument a flag
 
     shares = bench.parse_shares(loss)
     flags.check_number("--seconds", seconds, 0.1, flags.SECONDS_MAX)
-    flags.check_number("--rate", rate, 1.0, RATE_MAX)
+    flags.check_number("--rate", rate, 1.0, flags.RATE_MAX)
     flags.check_number("--seed", seed, 0, 2**31)
     flags.check_size(size)
     flags.check_cluster(nodes, sync, mtu)

@@ -6,6 +6,7 @@ import pytest
 from mcast.bench.peers import turn
 from mcast.bench.peers.kinds import KINDS, OURS, OURS_SYNCED
 from mcast.bench.peers.peer import Flood
+from tests.bench.overload import PATIENCE
 
 # The programs of others are no part of what a build installs, nor is it to fail because of them.
 PLAYED = [name for name, kind in KINDS.items() if kind.missing() is None]
@@ -13,6 +14,7 @@ if "CI" in os.environ:
     PLAYED = [OURS, OURS_SYNCED, "pipes"]
 
 
+@PATIENCE
 @pytest.mark.parametrize("name", PLAYED)
 def test_a_small_turn(name: str, tmp_path: Path) -> None:
     told: list[float] = []

@@ -5,7 +5,7 @@ import pytest
 
 from mcast.cli.bench import latency
 from mcast.cli.exits import ExitCode
-from tests.bench.overload import command_unless_overloaded
+from tests.bench.overload import PATIENCE, command_unless_overloaded
 
 SPREAD = {"median": 300.0, "min": 200.0, "max": 400.0}
 TOOK = dict.fromkeys(("p50", "p90", "p99", "p99.9", "max", "mean", "count"), SPREAD)
@@ -48,7 +48,7 @@ def test_without_the_floor_there_is_no_ratio(capsys: pytest.CaptureFixture[str])
     assert "pipe" not in said and "fdatasync" not in said
 
 
-@pytest.mark.timeout(120)
+@PATIENCE
 def test_the_command_prints_one_document(capsys: pytest.CaptureFixture[str]) -> None:
     words = "bench latency --count 50 --rounds 1 --nodes 2 --at follower --sync always --no-key --json"
     code, said, _ = command_unless_overloaded(words, capsys)
@@ -63,7 +63,7 @@ def test_the_command_prints_one_document(capsys: pytest.CaptureFixture[str]) -> 
     )
 
 
-@pytest.mark.timeout(120)
+@PATIENCE
 def test_a_rate_nobody_can_hold_is_a_finding_without_a_number(capsys: pytest.CaptureFixture[str]) -> None:
     words = "bench latency --rate 1000000 --seconds 0.3 --rounds 1 --nodes 2 --no-key --no-yardstick --json"
     code, said, noted = command_unless_overloaded(words, capsys)

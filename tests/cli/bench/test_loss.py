@@ -5,7 +5,7 @@ import pytest
 from mcast.cli.bench import loss
 from mcast.cli.bench.running import tell_not_held
 from mcast.cli.exits import ExitCode
-from tests.bench.overload import command_unless_overloaded
+from tests.bench.overload import PATIENCE, command_unless_overloaded
 
 
 def test_loss_is_a_row_a_share(capsys: pytest.CaptureFixture[str]) -> None:
@@ -24,9 +24,9 @@ def test_a_rate_that_was_not_held_is_told(capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().err == "mcast: only 400 of 1,000 commands/s were reached at 10% loss: n2 was busy\n"
 
 
-@pytest.mark.timeout(120)
+@PATIENCE
 def test_the_command_prints_one_document(capsys: pytest.CaptureFixture[str]) -> None:
-    words = "bench loss --loss 20% --seconds 0.5 --rate 500 --nodes 2 --no-key --json"
+    words = "bench loss --loss 20% --seconds 0.5 --rate 500 --size 1000 --nodes 2 --no-key --json"
     code, said, _ = command_unless_overloaded(words, capsys)
     assert code == ExitCode.OK
     (line,) = said.splitlines()

@@ -6,7 +6,7 @@ import pytest
 
 from mcast.cli.bench import query
 from mcast.cli.exits import ExitCode
-from tests.bench.overload import command_unless_overloaded
+from tests.bench.overload import PATIENCE, command_unless_overloaded
 
 SPREAD = {"median": 30_000, "min": 20_000, "max": 40_000}
 
@@ -39,7 +39,7 @@ def test_all_replicas_are_told_one_by_one_and_in_sum(capsys: pytest.CaptureFixtu
     assert "all together: answers/s" in said
 
 
-@pytest.mark.timeout(120)
+@PATIENCE
 def test_the_command_writes_csv(capsys: pytest.CaptureFixture[str]) -> None:
     words = "bench query --level bounded --seconds 0.1 --rounds 2 --nodes 2 --no-key --at all --clients 1 --csv -"
     code, said, _ = command_unless_overloaded(words, capsys)

@@ -16,6 +16,7 @@ from mcast.cli.bench.running import Wanted, run
 from mcast.cli.exits import ExitCode
 from mcast.errors import ConfigError
 from tests.bench.children import descendants, lives, words
+from tests.bench.overload import PATIENCE, START_S
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
@@ -35,7 +36,7 @@ async def running(bench: str, load: str = "mcast.bench.jobs") -> AsyncIterator[t
     command += [] if bench == "failover" else ["--nodes", "2"]
     process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=PIPE)
     try:
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(START_S):
             started = descendants(process.pid)
             while not any(load in words(pid) for pid in started):
                 assert process.returncode is None, (await process.communicate())[1]
@@ -50,7 +51,7 @@ async def running(bench: str, load: str = "mcast.bench.jobs") -> AsyncIterator[t
 
 async def ended(process: Process, started: set[int]) -> tuple[int, str]:
     """The exit code and what it said, once nothing of it is left; it said nothing on stdout."""
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(START_S):
         said, told = await process.communicate()
         while any(lives(pid) for pid in started):
             await asyncio.sleep(0.05)
@@ -59,7 +60,7 @@ async def ended(process: Process, started: set[int]) -> tuple[int, str]:
     return process.returncode, told.decode()
 
 
-@pytest.mark.timeout(120)
+@PATIENCE
 @pytest.mark.parametrize("bench", ["throughput", "latency", "query", "loss"])
 async def test_a_node_that_dies_in_the_middle_breaks_the_run(bench: str) -> None:
     async with running(bench) as (process, started):
@@ -71,7 +72,7 @@ async def test_a_node_that_dies_in_the_middle_breaks_the_run(bench: str) -> None
     assert told.count("\n") == 1
 
 
-@pytest.mark.timeout(120)
+@PATIENCE
 @pytest.mark.parametrize(
     ("bench", "number"), [("throughput", signal.SIGTERM), ("latency", signal.SIGINT), ("query", signal.SIGINT)]
 )
@@ -83,7 +84,7 @@ async def test_an_interrupted_run_leaves_nothing_behind(bench: str, number: sign
     assert told == "mcast: interrupted: no number; no node is left running\n"
 
 
-@pytest.mark.timeout(120)
+@PATIENCE
 async def test_an_interruption_while_nodes_start_leaves_nothing_behind() -> None:
     async with running("failover", load="mcast node") as (process, started):
         process.send_signal(signal.SIGINT)

@@ -7,7 +7,7 @@ from mcast.bench.scale import FIGURES, ROLES
 from mcast.cli.bench import scale
 from mcast.cli.exits import ExitCode
 from mcast.errors import ConfigError
-from tests.bench.overload import command_unless_overloaded
+from tests.bench.overload import PATIENCE, command_unless_overloaded
 
 SPREAD = {"median": 2.5, "min": 2.0, "max": 3.0}
 
@@ -53,7 +53,7 @@ def test_scale_is_a_row_a_value(capsys: pytest.CaptureFixture[str]) -> None:
     assert said.endswith("for one byte, the last value by the first: sequencer 1.5 times (user 1.25)\n")
 
 
-@pytest.mark.timeout(120)
+@PATIENCE
 def test_the_command_prints_one_document(capsys: pytest.CaptureFixture[str]) -> None:
     words = "bench scale clients --values 1,2 --events 1000 --rounds 1 --nodes 1 --no-key --json"
     code, said, _ = command_unless_overloaded(words, capsys)
