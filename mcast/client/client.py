@@ -176,8 +176,8 @@ class Client:
         """As `submit_many`, for sources of any length: packed and sent as they are read, in bounded memory.
 
         `on_progress` is called with the receipts so far whenever records were answered, `on_receipts` with each
-        record's receipts in input order. Without `keep`, outcomes are dropped once counted. A Refused command ends the stream:
-        those before it have happened by the time the error is raised.
+        record's receipts in input order. Without `keep`, outcomes are dropped once counted. A Refused command ends
+        the stream: those before it have happened by the time the error is raised.
         """
         call = BatchCall(Receipts(keep, on_receipts), on_progress)
         refused: Refused | None = None

@@ -195,7 +195,7 @@ class Engine:
         self.machine.restore(data["machine"])
 
     def _apply_streak(self, frames: Sequence[Frame], applied: list[Applied], told: list[Executed]) -> bool:
-        """Apply as many of these frames as make up a streak about which nothing is special; False: none, do it singly."""
+        """Apply as many of these frames as make up a streak, if nothing is special about it; False: none were."""
         streak = None if self._assembly.partial else streak_of(frames)
         if streak is None:
             return False

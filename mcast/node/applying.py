@@ -14,7 +14,8 @@ from mcast.machine.engine import Applied, Engine
 from mcast.wire.frame import Frame, frames_bytes
 
 SLICE_S: Final = 0.005  # of applying in one turn of the loop
-BURST_FRAMES: Final = 64  # between two looks at the clock
+BURST_FRAMES: Final = 64  # between two looks at the clock ...
+BURST_EVENTS: Final = 2_048  # ... and about so many events, by the first frame's
 BACKLOG_BYTES: Final = 8 << 20  # committed and not yet applied; beyond, nothing more is received meanwhile
 
 
@@ -60,7 +61,8 @@ class ApplyQueue:
         """Apply for at most a slice of time."""
         waiting, until = self._waiting, monotonic_s() + SLICE_S
         while waiting:
-            frames = [waiting.popleft() for _ in range(min(len(waiting), BURST_FRAMES))]
+            most = min(len(waiting), BURST_FRAMES, BURST_EVENTS // waiting[0].count + 1)
+            frames = [waiting.popleft() for _ in range(most)]
             self.bytes -= frames_bytes(frames)
             self._applied(self._engine.apply(frames))
             if monotonic_s() >= until:

@@ -50,14 +50,14 @@ async def test_a_journal_that_ends_before_the_committed_event_halts() -> None:
 async def test_bytes_count_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(applying, "SLICE_S", 0.0)
     engine, queue = make_queue()
-    frames = log(40)
+    frames = log(applying.BURST_FRAMES + 10)
     queue.add(frames)
     assert queue.bytes == sum(frame.size for frame in frames)
     queue.run_slice()
     assert engine.applied_seq == applying.BURST_FRAMES
     assert queue.bytes == sum(frame.size for frame in frames[applying.BURST_FRAMES :])
     await queue.drain(5.0)
-    assert (engine.applied_seq, queue.bytes) == (40, 0)
+    assert (engine.applied_seq, queue.bytes) == (len(frames), 0)
 
 
 def test_a_backlog_beyond_the_bound_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
