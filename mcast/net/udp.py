@@ -223,7 +223,10 @@ class UdpLink:
             counters.bytes_received += size
             segment = self._read_ancillary(sock, ancillary) if ancillary else 0
             if 0 < segment < size:
-                into += [arena[start : min(start + segment, at + size)] for start in range(at, at + size, segment)]
+                whole = at + size - size % segment
+                into += [arena[start : start + segment] for start in range(at, whole, segment)]
+                if size % segment:
+                    into.append(arena[whole : at + size])
             else:
                 into.append(arena[at : at + size])
             at += size

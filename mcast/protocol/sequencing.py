@@ -46,6 +46,7 @@ from mcast.wire.records import RECORD_HEADER_BYTES, RecordKind, encode_record, r
 
 _BEAT_BYTES: Final = 160 + HEARTBEAT_HISTORY * 32  # of a heartbeat without its table of replicas
 _PEER_BYTES: Final = 24
+_CHAIN: Final = Frame._fields.index("chain")
 
 
 class Sequencing:
@@ -162,10 +163,10 @@ class Sequencing:
         frames: list[Frame] = []
         while pending and in_flight < window:
             body = pending.popleft()
-            assert len(body) <= room, f"a record of {len(body)} bytes in frames of {room}"
-            count = record_count(body)
-            if pending and len(body) + len(pending[0]) <= room:
-                parts, size = [body], len(body)
+            size, count = len(body), record_count(body)
+            assert size <= room, f"a record of {size} bytes in frames of {room}"
+            if pending and size + len(pending[0]) <= room:
+                parts = [body]
                 while pending and size + len(pending[0]) <= room:
                     parts.append(pending.popleft())
                     size += len(parts[-1])
@@ -174,10 +175,9 @@ class Sequencing:
             frame = make_frame(epoch, first, count, commit, time, chain, body)
             frames.append(frame)
             first += count
-            chain = frame.chain
-            size = FRAME_HEADER_BYTES + len(body)
-            in_flight += size
-            self._in_flight.append((first - 1, size))
+            chain = frame[_CHAIN]
+            in_flight += FRAME_HEADER_BYTES + size
+            self._in_flight.append((first - 1, FRAME_HEADER_BYTES + size))
         self.backlog_bytes -= in_flight - self._in_flight_bytes - FRAME_HEADER_BYTES * len(frames)
         self._in_flight_bytes = in_flight
         log.extend(frames)
