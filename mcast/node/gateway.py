@@ -280,7 +280,7 @@ class Gateway:
             return
         if not peer:
             self._forwarder.send(groups)
-        elif not self._shell.submit(groups):
+        elif not self._shell.submit(groups, elsewhere=True):
             replica = self._shell.replica
             refusal = ForwardRefused(replica.epoch, self._sequencer() or "")
             connection.post(pack_message(StreamKind.FORWARD_REFUSED, refusal))

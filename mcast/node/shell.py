@@ -212,8 +212,8 @@ class Shell:
             _log.error("node %s: %s", self.node_id, failed)
         self.stopped.set()
 
-    def submit(self, groups: Sequence[tuple[bytes, ...]]) -> bool:
-        """Have groups of encoded records numbered. False: this node does not rule.
+    def submit(self, groups: Sequence[tuple[bytes, ...]], *, elsewhere: bool = False) -> bool:
+        """Have groups of encoded records numbered; those of clients `elsewhere` too. False: this node does not rule.
 
         Where nothing is on its way, and nothing was a moment ago, that is done before this returns. Else they go with
         all that is submitted until the end of this turn of the loop.
@@ -222,6 +222,8 @@ class Shell:
         if self.halted is not None or not self.replica.ruling:
             return False
         self._submitted += groups
+        if elsewhere:
+            self.replica.awaited_elsewhere(monotonic_s())
         if (
             self.replica.idle and self._settling is None and not self._settles
             and monotonic_s() >= self._at_once_s + AT_ONCE_APART_S

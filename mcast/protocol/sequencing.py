@@ -46,6 +46,7 @@ from mcast.wire.records import RECORD_HEADER_BYTES, RecordKind, encode_record, r
 
 _BEAT_BYTES: Final = 160 + HEARTBEAT_HISTORY * 32  # of a heartbeat without its table of replicas
 _PEER_BYTES: Final = 24
+_ELSEWHERE_S: Final = 1.0  # since other nodes' clients submitted; so long all commits are told at once
 
 
 class Sequencing:
@@ -72,6 +73,7 @@ class Sequencing:
         self._confirmed_at = 0.0
         self._rounds: deque[tuple[int, float, int]] = deque(maxlen=256)
         self._told: tuple[int, int] = (0, 0)
+        self._elsewhere_until = 0.0
         self._last_hand = 0.0
         self._beat_due = float("inf")
         self._beat_interval = HEARTBEAT_MIN_S
@@ -136,6 +138,10 @@ class Sequencing:
         self.backlog_bytes += sum(map(len, records))
         self.number(now)
         return True
+
+    def awaited_elsewhere(self, now: float) -> None:
+        """What is submitted now came from another node, which answers its clients when it hears of the commit."""
+        self._elsewhere_until = now + _ELSEWHERE_S
 
     def number(self, now: float) -> None:
         """Number what waits, as far as the window allows, and send it in one burst."""
@@ -235,7 +241,9 @@ class Sequencing:
                 core.notices.append(Ruling(core.promised))
         self.number(now)
         self._serve_reads(now)
-        if core.commit > self._told[0] or (self.reads.proves(confirmed) and self._told[1] < confirmed):
+        if (core.commit > self._told[0] and not self._told_soon(now)) or (
+            self.reads.proves(confirmed) and self._told[1] < confirmed
+        ):
             self._tell()
         self._hand_over(now)
 
@@ -439,6 +447,10 @@ class Sequencing:
         if chain is not None:
             core.multicast(Commit(core.promised, core.commit, chain, self._confirmed))
             self._told = (core.commit, self._confirmed)
+
+    def _told_soon(self, now: float) -> bool:
+        """Whether the next frames or heartbeat are soon enough for the others to hear of a commit."""
+        return self._beat_due <= now + HEARTBEAT_MIN_S and now >= self._elsewhere_until
 
     def _window(self) -> int:
         windows = [standing.window for standing in self.standings.values() if standing.counted and standing.window]

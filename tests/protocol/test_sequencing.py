@@ -126,15 +126,41 @@ def test_the_window_stops_numbering_and_an_acknowledgement_opens_it() -> None:
     assert node.commit_seq == stopped
 
 
-def test_commit_that_no_data_carries_goes_out_at_once() -> None:
+@pytest.mark.parametrize(("elsewhere", "after_s"), [(True, 0.0003), (False, 0.004)])
+def test_commit_that_no_data_carries_goes_out_at_once(elsewhere: bool, after_s: float) -> None:
+    """If clients of other nodes wait for it, or the heartbeat that carries it too is not due yet."""
     node = ruling()
+    if elsewhere:
+        node.awaited_elsewhere(2.1)
     node.submit([(command_record(),)], 2.1)
     settle(node, 2.1)
-    node.receive([ack("n2", 6, node.last_chain)], 2.11)
+    while node.next_deadline() < 2.1 + after_s:
+        node.tick(node.next_deadline())
+        settle(node, 2.1)
+    node.receive([ack("n2", 6, node.last_chain)], 2.1 + after_s)
     effects = node.take_effects()
     (commit,) = of(Commit, effects)
     assert (commit.commit, commit.commit_chain) == (6, node.last_chain)
     assert [frame.first for frame in of(Apply, effects)[0].frames] == [6]
+
+
+def test_commit_that_only_the_own_clients_wait_for_is_told_by_the_next_frames_or_heartbeat() -> None:
+    node = ruling()
+    node.submit([(command_record(),)], 2.1)
+    settle(node, 2.1)
+    node.receive([ack("n2", 6, node.last_chain)], 2.1003)
+    effects = settle(node, 2.1003)
+    assert of(Apply, effects) and not of(Commit, effects)
+    node.submit([(command_record(),)], 2.1006)
+    (stream,) = of(Stream, settle(node, 2.1006))
+    assert stream.frames[0].commit == 6
+    node.receive([ack("n2", 7, node.last_chain)], 2.1009)
+    assert not of(Commit, settle(node, 2.1009))
+    due = node.next_deadline()
+    assert due <= 2.1017
+    node.tick(due)
+    (beat,) = of(Heartbeat, settle(node, due))
+    assert (beat.commit, beat.commit_chain) == (7, node.last_chain)
 
 
 def test_heartbeats_decay_after_data_to_the_longest_interval() -> None:
