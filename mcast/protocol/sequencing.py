@@ -217,6 +217,19 @@ class Sequencing:
         core = self.core
         if not core.reigning:
             return
+        if self._rounds or core.commit < core.log.last_seq:
+            self._count(now)
+        self.number(now)
+        self._serve_reads(now)
+        if (core.commit > self._told[0] and not self._told_soon(now)) or (
+            self.reads.proves(self._confirmed) and self._told[1] < self._confirmed
+        ):
+            self._tell()
+        self._hand_over(now)
+
+    def _count(self, now: float) -> None:
+        """What a majority has answered and holds by now."""
+        core = self.core
         voters = core.voters()
         counted = [standing for node, standing in self.standings.items() if standing.counted and node in voters]
         rounds, seqs = [standing.round for standing in counted], [standing.seq for standing in counted]
@@ -239,13 +252,6 @@ class Sequencing:
             if core.role is Role.ASSUMING and core.commit >= self._start_seq:
                 core.move(Input.STARTED)
                 core.notices.append(Ruling(core.promised))
-        self.number(now)
-        self._serve_reads(now)
-        if (core.commit > self._told[0] and not self._told_soon(now)) or (
-            self.reads.proves(confirmed) and self._told[1] < confirmed
-        ):
-            self._tell()
-        self._hand_over(now)
 
     def tick(self, now: float) -> None:
         """Heartbeats; and the end of a reign that no majority confirms."""
@@ -355,7 +361,7 @@ class Sequencing:
 
     def _config_due(self) -> Config | None:
         """The configuration that an applicant waits for, unless it would stand inside a command."""
-        if self._pending and is_continued(self._pending[0]):
+        if not self.membership.applied_for or (self._pending and is_continued(self._pending[0])):
             return None
         return self.membership.next_config(self._start_seq)
 
