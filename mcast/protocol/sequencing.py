@@ -233,11 +233,12 @@ class Sequencing:
         """What a majority has answered and holds by now."""
         core = self.core
         voters = core.voters()
-        counted = [standing for node, standing in self.standings.items() if standing.counted and node in voters]
-        rounds, seqs = [standing.round for standing in counted], [standing.seq for standing in counted]
-        if core.me in voters:
-            rounds.append(self._round)
-            seqs.append(core.persisted)
+        mine = core.me in voters
+        rounds, seqs = ([self._round], [core.persisted]) if mine else ([], [])
+        for node, standing in self.standings.items():
+            if standing.counted and node in voters:
+                rounds.append(standing.round)
+                seqs.append(standing.seq)
         confirmed = reached(rounds, len(voters))
         if confirmed > self._confirmed:
             self._confirmed = confirmed
