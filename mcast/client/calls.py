@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from mcast.client.alarm import Alarm
 from mcast.client.packing import Parcel
 from mcast.client.receipts import Receipt, Receipts, RecordResult
 from mcast.errors import DecodeError, Error, NotSent, Unknown
@@ -101,6 +102,30 @@ class SingleCall(Call):
         self._fate = fate
         if self._asked_again is not None and not self._asked_again.done():
             self._asked_again.set_result(None)
+
+
+class Deadlines:
+    """When single calls expire, by one timer for all of them. `why` says what was tried."""
+
+    def __init__(self, why: Callable[[], str]) -> None:
+        self._why = why
+        self._due: dict[SingleCall, float] = {}
+        self._alarm = Alarm(self._expire)
+
+    def set(self, call: SingleCall, timeout_s: float) -> None:
+        """Have the call expire unless it is forgotten before."""
+        due = self._due[call] = asyncio.get_running_loop().time() + timeout_s
+        self._alarm.set(due)
+
+    def forget(self, call: SingleCall) -> None:
+        """Nobody waits for this one any more."""
+        self._due.pop(call, None)
+
+    def _expire(self, now: float) -> float:
+        for call in [call for call, due in self._due.items() if due <= now]:
+            del self._due[call]
+            call.expire(self._why)
+        return min(self._due.values(), default=float("inf"))
 
 
 class BatchCall:

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from mcast.client.calls import BatchCall, SingleCall
+from mcast.client.calls import BatchCall, Deadlines, SingleCall
 from mcast.client.detour import Detour
 from mcast.client.feed import parcels_of
 from mcast.client.keeper import Keeper, preferred
@@ -85,6 +85,7 @@ class Client:
         self._subscriptions: set[Subscription] = set()
         self._session = Session(lambda: secrets.token_bytes(INCARNATION_BYTES), 0)
         self._questions = Questions(self._keeper.tried)
+        self._deadlines = Deadlines(self._keeper.tried)
         self._welcome: Welcome
         self._packer: CommandPacker
         self._ready = asyncio.Event()
@@ -142,11 +143,11 @@ class Client:
             self._flush()  # what else comes in this turn of the event loop goes together
         else:
             self._flush_soon()
-        timer = asyncio.get_running_loop().call_later(timeout_s, call.expire, self._keeper.tried)
+        self._deadlines.set(call, timeout_s)
         try:
             return await call.future
         finally:
-            timer.cancel()
+            self._deadlines.forget(call)
             if call.entry.given_up or not call.future.done() or call.future.cancelled():
                 self._write(pack_run(StreamKind.SUBMIT, self._session.give_up(call.entry)))
 

@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 
 from mcast.config import Config, NodeConfig
 from mcast.errors import ConfigError, DecodeError, Error
+from mcast.net.secured import Secured
 from mcast.wire.stream import (
     VERSION,
     Hello,
@@ -108,7 +109,7 @@ class Link(asyncio.Protocol):
         """Say HELLO."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._secured = transport.get_extra_info("ssl_object") is not None
+        self._secured = transport.get_extra_info("sslcontext") is not None
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         self.writable = True
         transport.write(pack_message(StreamKind.HELLO, self._hello))
@@ -203,7 +204,8 @@ class Dialer:
         try:
             async with asyncio.timeout(timeout_s):
                 context = self._context()
-                await asyncio.get_running_loop().create_connection(lambda: link, node.host, node.port, ssl=context)
+                protocol = link if context is None else Secured(link, context)
+                await asyncio.get_running_loop().create_connection(lambda: protocol, node.host, node.port)
                 welcome = await asyncio.shield(link.welcomed)
             link.check_certificate()
             if (welcome.node, welcome.cluster) != (node.id, self.config.name):
@@ -216,7 +218,7 @@ class Dialer:
             raise NobodyListens(f"{where}: connection refused (is it running?)") from None
         except OSError as error:
             link.close()
-            raise _kind_of(error, True)(f"{where}: {_explain(error)}") from None
+            raise Unreachable(f"{where}: {_explain(error)}") from None
         except (Unreachable, asyncio.CancelledError):
             link.close()
             raise

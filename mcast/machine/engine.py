@@ -19,7 +19,7 @@ from mcast.machine.fragments import Assembly
 from mcast.machine.outcomes import NOTHING, rejection_text
 from mcast.machine.resultchain import ResultChain
 from mcast.machine.sessions import APPLIED, SESSION_EXPIRED, Kept, Mark, Session, SessionTable, mark_of
-from mcast.machine.streaks import streak_of
+from mcast.machine.streaks import STREAK_MIN, streak_of
 from mcast.wire.events import Executed
 from mcast.wire.frame import CHAIN_ZERO, Frame
 from mcast.wire.messages import decode_genesis_untrusted, decode_recovery_untrusted
@@ -105,7 +105,8 @@ class Engine:
         at, end = 0, len(frames)
         try:
             while at < end:
-                if frames[at].count >= RUN_MIN or not self._apply_streak(frames[at:] if at else frames, applied, told):
+                begins = end - at >= STREAK_MIN and frames[at].count < RUN_MIN
+                if not begins or not self._apply_streak(frames[at:] if at else frames, applied, told):
                     self._apply_frame(frames[at], applied, told)
                 at = len(told)
         except Halted as halted:

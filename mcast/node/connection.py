@@ -8,7 +8,6 @@ from typing import Any, Final, Protocol
 
 from mcast.errors import DecodeError
 from mcast.limits import GATEWAY_WRITE_BYTES, HANDSHAKE_S
-from mcast.node.readbuffer import LEAN_BYTES, READ_BYTES, set_read_buffer
 from mcast.wire.stream import Failure, Hello, Splitter, StreamKind, decode_stream_untrusted, pack_message
 
 HELLO_BYTES_MAX: Final = 512  # bytes of a first message; nobody unknown may make a node hold more
@@ -37,7 +36,7 @@ class Connection(asyncio.Protocol):
     """A client's or peer's connection, made when it is accepted. `hello` is None until it has introduced itself."""
 
     __slots__ = (
-        "_lean", "_owner", "_posted", "_splitter", "_timer", "_transport", "congested", "hello", "nonces", "paused",
+        "_owner", "_posted", "_splitter", "_timer", "_transport", "congested", "hello", "nonces", "paused",
         "sessions", "unanswered_bytes",
     )  # fmt: skip
 
@@ -49,12 +48,9 @@ class Connection(asyncio.Protocol):
         self.paused = False
         self.congested = False
         self._posted: list[bytes] = []
-        self._lean = False
-        """Whether little is read at a time, as from a client that says little: see `set_read_buffer`."""
         self._owner = owner
         self._splitter = Splitter(HELLO_BYTES_MAX)
         self._transport: asyncio.Transport | None = None
-        # From here on, for a TLS handshake that fails is told to nobody.
         self._timer = asyncio.get_running_loop().call_later(HANDSHAKE_S, self._late)
 
     @property
@@ -123,15 +119,11 @@ class Connection(asyncio.Protocol):
         """Wait for HELLO, not for long."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._lean = set_read_buffer(transport, LEAN_BYTES)
 
     def data_received(self, data: bytes) -> None:
         """Cut into messages, hand them on as one burst."""
         if not self.open:
             return
-        if self._lean and len(data) >= LEAN_BYTES // 2:
-            assert self._transport is not None
-            self._lean = not set_read_buffer(self._transport, READ_BYTES)
         try:
             messages = self._splitter.feed(data)
             if messages and self.hello is None:
@@ -152,10 +144,13 @@ class Connection(asyncio.Protocol):
         self.send([welcome])
 
     def _late(self) -> None:
-        self._owner.hostile("no TLS handshake" if self._transport is None else "no HELLO in time")
-        if self._transport is None:
-            self._owner.gone(self)
+        if not self._in_handshake:  # else its end is counted, whatever ends it
+            self._owner.hostile("no HELLO in time")
         self.abort()
+
+    @property
+    def _in_handshake(self) -> bool:
+        return self.extra("sslcontext") is not None and self.extra("ssl_object") is None
 
     def pause_writing(self) -> None:
         """Bulk senders wait."""
@@ -168,6 +163,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Forget it."""
+        if self._in_handshake:
+            self._owner.hostile("no TLS handshake")
         self._transport = None
         self._timer.cancel()
         self._owner.gone(self)

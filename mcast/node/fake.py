@@ -119,7 +119,7 @@ class FakeShell:
         self.submitted = 0
         self._cluster = cluster
 
-    def submit(self, groups: Sequence[tuple[bytes, ...]]) -> bool:
+    def submit(self, groups: Sequence[tuple[bytes, ...]], *, elsewhere: bool = False) -> bool:
         """Number groups, if this node rules."""
         if not self.replica.ruling or self.halted is not None:
             return False

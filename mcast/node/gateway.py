@@ -20,9 +20,9 @@ from mcast.limits import (
     CONNECTIONS_SPARE,
     GATEWAY_BYTES,
     GATEWAY_CLIENT_BYTES,
-    HANDSHAKE_S,
     PENDING_BYTES_MAX,
 )
+from mcast.net.secured import Secured
 from mcast.node.catchup import Fetcher, FetchServer
 from mcast.node.connection import Connection
 from mcast.node.forward import Forwarder
@@ -130,9 +130,8 @@ class Gateway:
             listener = open_listener(node.host, node.port, self._is_full, words, lambda: self.hostile(_TOO_MANY))
             try:
                 self._server = await asyncio.get_running_loop().create_server(
-                    self._accept, sock=listener, ssl=context, backlog=ACCEPTS_PER_TURN,
-                    ssl_handshake_timeout=HANDSHAKE_S if context else None,
-                )  # fmt: skip
+                    partial(self._accept, context), sock=listener, backlog=ACCEPTS_PER_TURN
+                )
                 listen(listener)
             except BaseException:
                 listener.close()
@@ -266,11 +265,11 @@ class Gateway:
         """Count a connection closed for what it sent, or did not send or read."""
         self._hostile[reason] += 1
 
-    def _accept(self) -> Connection:
+    def _accept(self, context: ssl.SSLContext | None) -> asyncio.BaseProtocol:
         """One more connection; before its TLS handshake, if it needs one."""
         connection = Connection(self)
         self._connections.add(connection)
-        return connection
+        return connection if context is None else Secured(connection, context, server_side=True)
 
     def _is_full(self) -> bool:
         return self._stopping or len(self._connections) >= self.clients_max + CONNECTIONS_SPARE
@@ -281,7 +280,7 @@ class Gateway:
             return
         if not peer:
             self._forwarder.send(groups)
-        elif not self._shell.submit(groups):
+        elif not self._shell.submit(groups, elsewhere=True):
             replica = self._shell.replica
             refusal = ForwardRefused(replica.epoch, self._sequencer() or "")
             connection.post(pack_message(StreamKind.FORWARD_REFUSED, refusal))

@@ -212,8 +212,8 @@ class Shell:
             _log.error("node %s: %s", self.node_id, failed)
         self.stopped.set()
 
-    def submit(self, groups: Sequence[tuple[bytes, ...]]) -> bool:
-        """Have groups of encoded records numbered. False: this node does not rule.
+    def submit(self, groups: Sequence[tuple[bytes, ...]], *, elsewhere: bool = False) -> bool:
+        """Have groups of encoded records numbered; those of clients `elsewhere` too. False: this node does not rule.
 
         Where nothing is on its way, and nothing was a moment ago, that is done before this returns. Else they go with
         all that is submitted until the end of this turn of the loop.
@@ -222,6 +222,8 @@ class Shell:
         if self.halted is not None or not self.replica.ruling:
             return False
         self._submitted += groups
+        if elsewhere:
+            self.replica.awaited_elsewhere(monotonic_s())
         if (
             self.replica.idle and self._settling is None and not self._settles
             and monotonic_s() >= self._at_once_s + AT_ONCE_APART_S
@@ -338,8 +340,8 @@ class Shell:
         self._timer = None
         self._timer_due = float("inf")
         with self._guard:
-            if self._next_due() > monotonic_s():
-                self._arm()  # what it was set for has moved
+            if (due := self._next_due()) > monotonic_s():
+                self._ring_by(due)  # what it was set for has moved
                 return
             self._receive(self.transport.receive(monotonic_s()))
             if self.transport.link.more and self._drains < TIMER_DRAINS_MAX:
@@ -440,20 +442,22 @@ class Shell:
         """One timer, moved only when it would ring too late."""
         if not self._active:
             return
-        if self._disk.full != self._disk_was_full:
-            self._disk_was_full = self._disk.full
-            what = report.DISK_FULL if self._disk.full else "the disk has room again: events are acknowledged"
+        full = self._disk.full
+        if full != self._disk_was_full:
+            self._disk_was_full = full
+            what = report.DISK_FULL if full else "the disk has room again: events are acknowledged"
             _log.warning("node %s: %s", self.node_id, what)
-        if self._disk.full and self._disk_due == float("inf"):
+        if full and self._disk_due == float("inf"):
             self._disk_due = monotonic_s() + DISK_RETRY_S
         if self._timer_due <= monotonic_s() + TIMER_GRAIN_S:
             return  # no timer rings sooner than that one, which then looks again
-        due = self._next_due()
+        self._ring_by(self._next_due())
+
+    def _ring_by(self, due: float) -> None:
         if due >= self._timer_due:
             return
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
         self._timer_due = due
         self._timer = self._loop.call_later(max(due - monotonic_s(), 0.0), self._due)
 

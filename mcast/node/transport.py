@@ -26,7 +26,7 @@ def ordered_by_reign(arrivals: list[Arrival], promised: int, *, reign_known: boo
     A link hands out the stream first. But a new reign begins with a heartbeat, on another socket, and without it none
     of its frames can be judged.
     """
-    if len(arrivals) == 1 or (reign_known and all(arrival.envelope.promised <= promised for arrival in arrivals)):
+    if len(arrivals) == 1 or (reign_known and max([envelope.promised for envelope, _ in arrivals]) <= promised):
         return arrivals
     known = promised if reign_known else promised - 1
     return sorted(arrivals, key=lambda arrival: _rank(arrival, known))

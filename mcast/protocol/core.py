@@ -84,6 +84,8 @@ class Core:
         self.me = name_hash(settings.node)
         self.log = Log(recovered, settings.cache_bytes_max)
         self.meta = recovered.meta
+        self.promised = recovered.meta.promised
+        """The durable promise: no datagram of a lower epoch is obeyed."""
         self.role = Role.EMPTY
         self.reigning = False
         """Whether this node's epoch is under way here."""
@@ -116,11 +118,6 @@ class Core:
             self.commit = self.applied = max(recovered.frames[-1].commit, 0)
         elif recovered.base_seq:
             self.commit = self.applied = recovered.base_seq
-
-    @property
-    def promised(self) -> int:
-        """The durable promise: no datagram of a lower epoch is obeyed."""
-        return self.meta.promised
 
     @property
     def planned(self) -> Meta:
@@ -183,6 +180,7 @@ class Core:
 
         def written(now: float) -> None:
             self.meta = meta  # writes complete in the order they were asked for
+            self.promised = meta.promised
             done(now)
 
         if not durable:

@@ -228,6 +228,8 @@ class Gaps:
 
     def progressed(self, until: int) -> None:
         """The log's end moved: the gaps just beyond `until` retry without the back-off they had gathered."""
+        if not self._gaps:
+            return
         for gap in self._gaps.values():
             if gap.first > until + 1:
                 break

@@ -120,6 +120,10 @@ class Replica:
         """Take encoded records to be numbered, each group contiguously. False: not ruling; nothing was taken."""
         return self._sequencing.submit(groups, now)
 
+    def awaited_elsewhere(self, now: float) -> None:
+        """What is submitted now came from another node: it is to hear of the commit at once."""
+        self._sequencing.awaited_elsewhere(now)
+
     def ask_read(self, now: float) -> int | None:
         """Begin a linearizable read: ReadReady will name the token returned here. None: too many wait already."""
         token = self._following.reading.ask(now)

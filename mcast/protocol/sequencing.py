@@ -46,6 +46,7 @@ from mcast.wire.records import RECORD_HEADER_BYTES, RecordKind, encode_record, r
 
 _BEAT_BYTES: Final = 160 + HEARTBEAT_HISTORY * 32  # of a heartbeat without its table of replicas
 _PEER_BYTES: Final = 24
+_ELSEWHERE_S: Final = 1.0  # since other nodes' clients submitted; so long all commits are told at once
 
 
 class Sequencing:
@@ -72,6 +73,9 @@ class Sequencing:
         self._confirmed_at = 0.0
         self._rounds: deque[tuple[int, float, int]] = deque(maxlen=256)
         self._told: tuple[int, int] = (0, 0)
+        self._tell_due = float("inf")
+        """When the others are to hear of a commit, if nothing else has told them until then."""
+        self._elsewhere_until = 0.0
         self._last_hand = 0.0
         self._beat_due = float("inf")
         self._beat_interval = HEARTBEAT_MIN_S
@@ -136,6 +140,10 @@ class Sequencing:
         self.backlog_bytes += sum(map(len, records))
         self.number(now)
         return True
+
+    def awaited_elsewhere(self, now: float) -> None:
+        """What is submitted now came from another node, which answers its clients when it hears of the commit."""
+        self._elsewhere_until = now + _ELSEWHERE_S
 
     def number(self, now: float) -> None:
         """Number what waits, as far as the window allows, and send it in one burst."""
@@ -210,12 +218,26 @@ class Sequencing:
         core = self.core
         if not core.reigning:
             return
+        if self._rounds or core.commit < core.log.last_seq:
+            self._count(now)
+        self.number(now)
+        self._serve_reads(now)
+        if core.commit > self._told[0] and self._tell_due == float("inf"):
+            self._tell_due = now if now < self._elsewhere_until else now + HEARTBEAT_MIN_S
+        if now >= self._tell_due or (self.reads.proves(self._confirmed) and self._told[1] < self._confirmed):
+            self._tell()
+        self._hand_over(now)
+
+    def _count(self, now: float) -> None:
+        """What a majority has answered and holds by now."""
+        core = self.core
         voters = core.voters()
-        counted = [standing for node, standing in self.standings.items() if standing.counted and node in voters]
-        rounds, seqs = [standing.round for standing in counted], [standing.seq for standing in counted]
-        if core.me in voters:
-            rounds.append(self._round)
-            seqs.append(core.persisted)
+        mine = core.me in voters
+        rounds, seqs = ([self._round], [core.persisted]) if mine else ([], [])
+        for node, standing in self.standings.items():
+            if standing.counted and node in voters:
+                rounds.append(standing.round)
+                seqs.append(standing.seq)
         confirmed = reached(rounds, len(voters))
         if confirmed > self._confirmed:
             self._confirmed = confirmed
@@ -232,11 +254,6 @@ class Sequencing:
             if core.role is Role.ASSUMING and core.commit >= self._start_seq:
                 core.move(Input.STARTED)
                 core.notices.append(Ruling(core.promised))
-        self.number(now)
-        self._serve_reads(now)
-        if core.commit > self._told[0] or (self.reads.proves(confirmed) and self._told[1] < confirmed):
-            self._tell()
-        self._hand_over(now)
 
     def tick(self, now: float) -> None:
         """Heartbeats; and the end of a reign that no majority confirms."""
@@ -247,8 +264,12 @@ class Sequencing:
             core.move(Input.RETREAT)
             core.sequencer = None
         self._hand_over(now)
+        if now >= self._beat_due and self._may_skip_beat(now):
+            self._put_off_beat(now)
         if now >= self._beat_due or (core.reigning and now >= self._prove_due):
             self.beat(now)
+        elif core.reigning and now >= self._tell_due:
+            self._tell()
 
     def deadline(self) -> float:
         """When `tick` has work next."""
@@ -256,6 +277,7 @@ class Sequencing:
             return self._beat_due
         return min(
             self._beat_due,
+            self._tell_due,
             self._prove_due,
             self._hand_due,
             self._confirmed_at + self.core.settings.election_timeout_s[1],
@@ -302,7 +324,7 @@ class Sequencing:
         core = self.core
         self._round += 1
         self._rounds.append((self._round, now, core.commit))
-        self._told = (core.commit, self._confirmed)
+        self._note_told(core.commit, self._confirmed)
         core.multicast(
             Heartbeat(
                 epoch=self._history.epoch, cluster_uuid=core.cluster_uuid,
@@ -315,8 +337,19 @@ class Sequencing:
             )
         )  # fmt: skip
         self._last_beat = now
-        self._beat_due = now + min(self._beat_interval, core.settings.heartbeat_max_s)
+        self._put_off_beat(now)
+
+    def _put_off_beat(self, now: float) -> None:
+        self._beat_due = now + min(self._beat_interval, self.core.settings.heartbeat_max_s)
         self._beat_interval *= 2
+
+    def _may_skip_beat(self, now: float) -> bool:
+        """Whether this is the first after data, and every replica heard of has the log's end: no tail is lost."""
+        return (
+            self._beat_interval == HEARTBEAT_MIN_S
+            and now + HEARTBEAT_MIN_S < self._last_beat + self.core.settings.heartbeat_max_s
+            and all(standing.seq == self.core.log.last_seq for standing in self.standings.values())
+        )
 
     @property
     def _prove_due(self) -> float:
@@ -346,7 +379,7 @@ class Sequencing:
 
     def _config_due(self) -> Config | None:
         """The configuration that an applicant waits for, unless it would stand inside a command."""
-        if self._pending and is_continued(self._pending[0]):
+        if not self.membership.applied_for or (self._pending and is_continued(self._pending[0])):
             return None
         return self.membership.next_config(self._start_seq)
 
@@ -414,7 +447,7 @@ class Sequencing:
         core.effects.append(Stream(burst))
         core.effects.append(Append(core.ticket(self._persisting(last), of_append=True), burst))
         self.stream_sent += len(frames)
-        self._told = (frames[-1].commit, self._told[1])
+        self._note_told(frames[-1].commit, self._told[1])
         if not core.rules.apply_only_committed:
             core.apply(core.log.last_seq)
         self._quicken(now)
@@ -434,10 +467,15 @@ class Sequencing:
 
     def _tell(self) -> None:
         core = self.core
+        self._tell_due = float("inf")
         chain = core.log.chain_at(core.commit)
         if chain is not None:
             core.multicast(Commit(core.promised, core.commit, chain, self._confirmed))
-            self._told = (core.commit, self._confirmed)
+            self._note_told(core.commit, self._confirmed)
+
+    def _note_told(self, commit: int, confirmed: int) -> None:
+        self._told = (commit, confirmed)
+        self._tell_due = float("inf")
 
     def _window(self) -> int:
         windows = [standing.window for standing in self.standings.values() if standing.counted and standing.window]

@@ -105,6 +105,8 @@ class Sealer:
         self._cluster = name_hash(cluster)
         self._sender = name_hash(node)
         self._sent = [0, 0, 0]
+        self._constants: dict[tuple[int, int], bytes] = {}
+        """How envelopes begin, by kind and channel."""
         self._aead = (
             None if ring is None else AESGCM(datagram_key(ring.keys[0], self._cluster, self._sender, incarnation))
         )
@@ -123,9 +125,7 @@ class Sealer:
 
     def _seal(self, kind: int, channel: int, promised: int, parts: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
         assert (kind == Kind.DATA) == (channel == STREAM), "the stream channel carries DATA and nothing else"
-        flags = 0 if self._aead is None else SEALED
-        first = Envelope(kind, channel, flags, self._cluster, self._sender, self.incarnation, 0, promised)
-        constant = encode_envelope(first)[:CONSTANT_BYTES]
+        constant = self._constants.get((kind, channel)) or self._constant(kind, channel)
         encrypt, counted, nonce = (self._aead or _PLAIN).encrypt, COUNTED.pack, _NONCE.pack
         counter = self._sent[channel]
         self._sent[channel] += len(parts)
@@ -135,6 +135,12 @@ class Sealer:
             clear = constant + counted(counter, promised) + head
             sealed.append(clear + encrypt(nonce(channel, counter), body, clear))
         return sealed
+
+    def _constant(self, kind: int, channel: int) -> bytes:
+        flags = 0 if self._aead is None else SEALED
+        first = Envelope(kind, channel, flags, self._cluster, self._sender, self.incarnation, 0, 0)
+        constant = self._constants[kind, channel] = encode_envelope(first)[:CONSTANT_BYTES]
+        return constant
 
 
 class Opener:

@@ -296,8 +296,10 @@ class SimNode:
                 self._do(effect)
         return rest
 
-    def submit(self, groups: Sequence[tuple[bytes, ...]]) -> bool:
-        """Number groups of records here; False when this node does not rule."""
+    def submit(self, groups: Sequence[tuple[bytes, ...]], *, elsewhere: bool = False) -> bool:
+        """Number groups of records here, of clients `elsewhere` too; False when this node does not rule."""
+        if elsewhere:
+            self.replica.awaited_elsewhere(self.now)
         taken = self.replica.submit(groups, self.now)
         self.settle()
         return taken

@@ -62,7 +62,7 @@ class World:
 
             def forwarded() -> None:
                 if not ruler.paused and ruler.replica.ruling:
-                    ruler.submit(groups)
+                    ruler.submit(groups, elsewhere=True)
 
             self.network.tcp(node.index, target, forwarded, lambda: None)
 

@@ -114,21 +114,32 @@ def _many(item: _Codec, limit: int) -> _Codec:
 
 def _fixed(names: list[str], hints: list[Any]) -> _Codec:
     """A run of fixed-size fields as one struct; encodes and decodes a tuple of their values."""
-    arguments = [get_args(hint) for hint in hints]
-    whole = struct.Struct("!" + "".join(layout.format.lstrip("!") for _, layout, *_ in arguments))
-    limits = [(at, limit[0]) for at, (_, _, *limit) in enumerate(arguments) if limit]
-    flags = [at for at, (kind, *_) in enumerate(arguments) if kind is bool]
+    whole, limits, flags = _struct(hints)
 
     def decode(reader: Reader) -> tuple[Any, ...]:
         values = reader.unpack(whole)
         for at, limit in limits:
             if values[at] > limit:
-                raise DecodeError("bad field", f"{names[at]} {values[at]}, at most {limit}")
-        if not flags:
-            return values
-        return tuple([bool(value) if at in flags else value for at, value in enumerate(values)])
+                raise _beyond(names[at], values[at], limit)
+        return _with_flags(values, flags) if flags else values
 
     return _Codec(lambda values: whole.pack(*values), decode)
+
+
+def _struct(hints: list[Any]) -> tuple[struct.Struct, list[tuple[int, int]], list[int]]:
+    """Fixed-size fields as one struct; where in it which limits hold, and which are flags."""
+    arguments = [get_args(hint) for hint in hints]
+    whole = struct.Struct("!" + "".join(layout.format.lstrip("!") for _, layout, *_ in arguments))
+    limits = [(at, limit[0]) for at, (_, _, *limit) in enumerate(arguments) if limit]
+    return whole, limits, [at for at, (kind, *_) in enumerate(arguments) if kind is bool]
+
+
+def _beyond(name: str, value: int, limit: int) -> DecodeError:
+    return DecodeError("bad field", f"{name} {value}, at most {limit}")
+
+
+def _with_flags(values: tuple[Any, ...], flags: list[int]) -> tuple[Any, ...]:
+    return tuple([bool(value) if at in flags else value for at, value in enumerate(values)])
 
 
 def _variable(hint: Any) -> _Codec:
@@ -146,10 +157,18 @@ def _is_fixed(hint: Any) -> bool:
     return get_origin(hint) is Annotated and isinstance(get_args(hint)[1], struct.Struct)
 
 
-def _single(message: type, names: list[str], run: _Codec) -> _Codec:
+def _single(message: type, names: list[str], hints: list[Any]) -> _Codec:
     """The codec of a message that is nothing but one struct, as those are that come most often."""
-    values_of, pack, unpack = attrgetter(*names), run.encode, run.decode
-    return _Codec(lambda value: pack(values_of(value)), lambda reader: message(*unpack(reader)))
+    values_of, whole, limits, flags = attrgetter(*names), *_struct(hints)
+
+    def decode(reader: Reader) -> Any:
+        values = reader.unpack(whole)
+        for at, limit in limits:
+            if values[at] > limit:
+                raise _beyond(names[at], values[at], limit)
+        return message(*(_with_flags(values, flags) if flags else values))
+
+    return _Codec(lambda value: whole.pack(*values_of(value)), decode)
 
 
 def codec_for(message: type) -> _Codec:
@@ -165,7 +184,7 @@ def codec_for(message: type) -> _Codec:
             parts.extend((False, [name], _variable(hints[name])) for name in names)
     problem: Callable[[Any], str] | None = getattr(message, "problem", None)
     if len(parts) == 1 and parts[0][0] and len(fields) > 1 and problem is None:
-        return _single(message, fields, parts[0][2])
+        return _single(message, fields, [hints[name] for name in fields])
 
     def encode(value: Any) -> bytes:
         return b"".join([

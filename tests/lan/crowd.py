@@ -22,7 +22,6 @@ from typing import Any, Final, Self
 from mcast.client.client import Client
 from mcast.client.link import CONNECT_S_MAX, Dialer, Link, LinkOwner
 from mcast.config import NodeConfig, load_config
-from mcast.node.readbuffer import set_read_buffer
 
 ROOT: Final = Path(__file__).parents[2]
 EACH_MAX: Final = 2_500  # clients of one process
@@ -111,8 +110,6 @@ class _Frugal(Client):
 
     def link_ready(self, link: Link) -> None:
         _Frugal.links += 1
-        if link._transport is not None:
-            set_read_buffer(link._transport, 4_096)
         super().link_ready(link)
 
 

@@ -17,7 +17,6 @@ from typing import Self
 import pytest
 
 from mcast.client.link import Dialer, Link, Unreachable
-from mcast.node.readbuffer import set_read_buffer
 from mcast.testing.processes import Processes
 from tests.lan.crowd import Crowd
 from tests.lan.load import Load, settled
@@ -74,8 +73,6 @@ class Idler:
         async def dial() -> None:
             async with turns:
                 link = await patiently(lambda: dialer.open(node, self, timeout_s=30))
-            if link._transport is not None:
-                set_read_buffer(link._transport, 4_096)  # this process holds them all
             self.links.append(link)
 
         began = time.monotonic()

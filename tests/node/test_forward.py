@@ -141,7 +141,7 @@ async def test_a_node_that_does_not_rule_refuses_and_is_asked_again_less_and_les
     shell = cluster.shells["n1"]
     asked: list[int] = []
 
-    def refuse(groups: Sequence[Group]) -> bool:
+    def refuse(groups: Sequence[Group], *, elsewhere: bool = False) -> bool:
         asked.append(len(groups))
         return len(asked) > 4
 
@@ -170,7 +170,7 @@ async def test_resending_keeps_the_order(
 ) -> None:
     seen: list[int] = []
 
-    def note(groups: Sequence[Group]) -> bool:
+    def note(groups: Sequence[Group], *, elsewhere: bool = False) -> bool:
         seen.extend(numbers(groups))
         return True
 

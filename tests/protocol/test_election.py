@@ -146,6 +146,7 @@ def test_votes_under_an_unknown_storage_id_do_not_elect() -> None:
 def test_a_node_outside_the_configuration_never_stands() -> None:
     node = replica("n1", LOG, 1)
     node._core.meta = node._core._planned_meta = node._core.meta.__class__(b"fresh".ljust(16), promised=1)
+    node._core.promised = 1
     for step in range(40):
         node.tick(2.0 + step / 10)
         assert of(PreVoteRequest, settle(node, 2.0)) == []

@@ -126,8 +126,9 @@ def test_the_window_stops_numbering_and_an_acknowledgement_opens_it() -> None:
     assert node.commit_seq == stopped
 
 
-def test_commit_that_no_data_carries_goes_out_at_once() -> None:
+def test_commit_that_clients_of_other_nodes_wait_for_goes_out_at_once() -> None:
     node = ruling()
+    node.awaited_elsewhere(2.1)
     node.submit([(command_record(),)], 2.1)
     settle(node, 2.1)
     node.receive([ack("n2", 6, node.last_chain)], 2.11)
@@ -135,6 +136,41 @@ def test_commit_that_no_data_carries_goes_out_at_once() -> None:
     (commit,) = of(Commit, effects)
     assert (commit.commit, commit.commit_chain) == (6, node.last_chain)
     assert [frame.first for frame in of(Apply, effects)[0].frames] == [6]
+
+
+def test_commit_that_only_the_own_clients_wait_for_is_told_within_a_millisecond_if_no_frame_tells_it() -> None:
+    node = ruling()
+    node.submit([(command_record(),)], 2.02)
+    settle(node, 2.02)
+    node.receive([ack("n2", 6, node.last_chain)], 2.0203)
+    effects = settle(node, 2.0203)
+    assert of(Apply, effects) and not of(Commit, effects)
+    node.submit([(command_record(),)], 2.0206)
+    (stream,) = of(Stream, settle(node, 2.0206))
+    assert stream.frames[0].commit == 6
+    node.receive([ack("n2", 7, node.last_chain)], 2.0209)
+    assert not of(Commit, settle(node, 2.0209))
+    told: list[Any] = []
+    while (due := node.next_deadline()) <= 2.0219001:
+        node.tick(due)
+        effects = settle(node, due)
+        told += of(Commit, effects)
+        assert not of(Heartbeat, effects), "who is known to hold the log's end need not be told where it is"
+    assert [(commit.commit, commit.commit_chain) for commit in told] == [(7, node.last_chain)]
+
+
+@pytest.mark.parametrize(("now", "acked"), [(2.1, 6), (2.02, 5)], ids=["a beat is due", "a tail may be lost"])
+def test_the_first_heartbeat_after_data_is_skipped_only_where_nobody_needs_it(now: float, acked: int) -> None:
+    node = ruling()
+    node.tick(2.05 if now > 2.05 else now)
+    settle(node, now)
+    node.submit([(command_record(),)], now)
+    settle(node, now)
+    node.receive([ack("n2", acked, node.last_chain if acked == 6 else LOG[-1].chain)], now)
+    settle(node, now)
+    due = node.next_deadline()
+    node.tick(due)
+    assert due <= now + 0.001 and of(Heartbeat, settle(node, due))
 
 
 def test_heartbeats_decay_after_data_to_the_longest_interval() -> None:

@@ -52,7 +52,7 @@ def test_while_there_is_no_sequencer_a_majority_answers() -> None:
     scene = stage()
     first = scene.founded()
     last = scene.number(first, 3)
-    scene.until("they commit", lambda: first.replica.commit_seq == last)
+    scene.until("all know that they committed", lambda: all(node.replica.commit_seq == last for node in scene.nodes))
     scene.drop(lambda _s, _t, datagram: datagram.kind == Kind.PRE_VOTE_REQUEST)
     first.crash(power=False)
     scene.read(scene.node("n2"))
