@@ -27,7 +27,7 @@ from mcast.node.catchup import Fetcher, FetchServer
 from mcast.node.connection import Connection
 from mcast.node.forward import Forwarder
 from mcast.node.handover import Handovers
-from mcast.node.listener import listen, open_listener, room_for_connections
+from mcast.node.listener import TOO_MANY, listen, open_listener, room_for_connections
 from mcast.node.queries import Queries
 from mcast.node.submissions import Submissions
 from mcast.node.subscriptions import Subscriptions
@@ -58,7 +58,6 @@ KEEPALIVE_LOOKS: Final = 25  # looks after which paused clients hear a PONG: a q
 DRAIN_S: Final = 1.0  # a stopping gateway waits this long for its clients' answers
 ACCEPT_TURNS: Final = 3  # of the loop, from an accepted socket to its protocol
 FLUSH_S: Final = 0.5  # ... and this long for what was written to leave
-_TOO_MANY: Final = "too many connections"
 _TRY_ANOTHER: Final = "that is as many as it may; try another node"
 
 
@@ -127,7 +126,7 @@ class Gateway:
         self.clients_max = room_for_connections(node.id)
         words = b"" if context else pack_message(StreamKind.ERROR, Failure(0, f"{node.id} is full; {_TRY_ANOTHER}"))
         try:
-            listener = open_listener(node.host, node.port, self._is_full, words, lambda: self.hostile(_TOO_MANY))
+            listener = open_listener(node.host, node.port, self._is_full, words, self.hostile)
             try:
                 self._server = await asyncio.get_running_loop().create_server(
                     partial(self._accept, context), sock=listener, backlog=ACCEPTS_PER_TURN
@@ -208,7 +207,7 @@ class Gateway:
             shell.proven(name_hash(hello.node), hello.incarnation)
         if hello.role == "client":
             if len(self._clients) >= self.clients_max:
-                raise DecodeError(_TOO_MANY, f"{shell.node_id} serves {self.clients_max} clients; {_TRY_ANOTHER}")
+                raise DecodeError(TOO_MANY, f"{shell.node_id} serves {self.clients_max} clients; {_TRY_ANOTHER}")
             self._clients.add(connection)
         commands, queries = dict(shell.engine.commands), dict(shell.engine.queries)
         welcome = Welcome(

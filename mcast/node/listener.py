@@ -19,6 +19,8 @@ from mcast.net.sockets import resolve
 
 LISTEN_BACKLOG: Final = 256  # connections the kernel holds meanwhile: let in before their clients give up, in a second
 
+TOO_MANY: Final = "too many connections"
+HUNG_UP: Final = "hung up before its turn"
 _HUNG_UP: Final = (7, 8)  # Linux's TCP_CLOSE, TCP_CLOSE_WAIT
 
 _log: Final = logging.getLogger("mcast.node")
@@ -33,20 +35,22 @@ class Listener(socket.socket):
 
     full: Callable[[], bool]
     words: bytes
-    turned_away: Callable[[], None]
+    turned_away: Callable[[str], None]
+    """Is told why, once for each."""
 
     def accept(self) -> tuple[socket.socket, Any]:
         """The next connection. Raises BlockingIOError when there is none, or it was turned away."""
         taken = super().accept()
         while _has_hung_up(taken[0]):
             taken[0].close()
+            self.turned_away(HUNG_UP)
             taken = super().accept()
         if not self.full():
             return taken
         with contextlib.closing(taken[0]) as refused, contextlib.suppress(OSError):
             refused.setblocking(False)
             refused.send(self.words)
-        self.turned_away()
+        self.turned_away(TOO_MANY)
         raise BlockingIOError("turned away")
 
 
@@ -59,7 +63,7 @@ def _has_hung_up(accepted: socket.socket) -> bool:
 
 
 def open_listener(
-    host: str, port: int, full: Callable[[], bool], words: bytes, turned_away: Callable[[], None]
+    host: str, port: int, full: Callable[[], bool], words: bytes, turned_away: Callable[[str], None]
 ) -> Listener:
     """Bound, not listening yet. Raises OSError: the address is in use, or not this machine's."""
     address = resolve(host, port)

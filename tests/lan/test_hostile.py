@@ -21,6 +21,7 @@ from mcast.errors import ConfigError
 from mcast.limits import EPOCH_JUMP_MAX
 from mcast.seal.datagram import Sealer
 from mcast.seal.keys import KeyRing, generate_key_file, load_keys
+from mcast.node.listener import HUNG_UP
 from mcast.testing.hostile import WAYS, Hostile, Sent, assail_tcp, flood, record
 from mcast.testing.processes import Processes
 from mcast.wire.envelope import UNICAST, name_hash
@@ -84,7 +85,9 @@ async def until_tcp_is_counted(processes: Processes, sealed: bool) -> None:
             if all(refused):
                 break
             await asyncio.sleep(0.1)
-    assert all(("no TLS handshake" in reasons) == sealed for reasons in refused)
+    before_hello = {"no TLS handshake", HUNG_UP}  # a busy node may come too late to hear any of them
+    assert all(reasons & before_hello or not sealed for reasons in refused)
+    assert sealed or not any("no TLS handshake" in reasons for reasons in refused)
 
 
 @pytest.mark.parametrize("sealed", [True, False], ids=["sealed", "unsealed"])

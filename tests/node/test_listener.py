@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from mcast.node.listener import Listener, listen, open_listener
+from mcast.node.listener import HUNG_UP, TOO_MANY, Listener, listen, open_listener
 
 Dial = Callable[[], socket.socket]
 
 
 @contextlib.contextmanager
-def listening(full: Callable[[], bool], turned_away: Callable[[], None]) -> Iterator[tuple[Listener, Dial]]:
+def listening(full: Callable[[], bool], turned_away: Callable[[str], None]) -> Iterator[tuple[Listener, Dial]]:
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(open_listener("127.0.0.1", 0, full, b"full", turned_away))
         listen(listener)
@@ -37,7 +37,8 @@ def accepted(listener: Listener) -> socket.socket:
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells before a handshake")
 @pytest.mark.parametrize("linger", [None, struct.pack("ii", 1, 0)], ids=["closed", "aborted"])
 def test_who_has_hung_up_while_waiting_is_passed_over(linger: bytes | None) -> None:
-    with listening(lambda: False, lambda: None) as (listener, dial):
+    away: list[str] = []
+    with listening(lambda: False, away.append) as (listener, dial):
         for _ in range(20):
             gone = dial()
             gone.send(b"hello, and here is something to read")
@@ -49,13 +50,14 @@ def test_who_has_hung_up_while_waiting_is_passed_over(linger: bytes | None) -> N
             assert taken.getpeername() == patient.getsockname()
         with pytest.raises(BlockingIOError):
             listener.accept()
+    assert away == [HUNG_UP] * 20
 
 
 def test_beyond_its_bound_it_says_so_and_counts() -> None:
-    away: list[int] = []
-    with listening(lambda: True, lambda: away.append(1)) as (listener, dial):
+    away: list[str] = []
+    with listening(lambda: True, away.append) as (listener, dial):
         late = dial()
         with pytest.raises(BlockingIOError, match="turned away"):
             while not away:
                 listener.accept()
-        assert (late.recv(100), late.recv(100), away) == (b"full", b"", [1])
+        assert (late.recv(100), late.recv(100), away) == (b"full", b"", [TOO_MANY])
