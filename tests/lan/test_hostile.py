@@ -19,9 +19,9 @@ import pytest
 from mcast.config import Config, load_config
 from mcast.errors import ConfigError
 from mcast.limits import EPOCH_JUMP_MAX
+from mcast.node.listener import HUNG_UP
 from mcast.seal.datagram import Sealer
 from mcast.seal.keys import KeyRing, generate_key_file, load_keys
-from mcast.node.listener import HUNG_UP
 from mcast.testing.hostile import WAYS, Hostile, Sent, assail_tcp, flood, record
 from mcast.testing.processes import Processes
 from mcast.wire.envelope import UNICAST, name_hash
