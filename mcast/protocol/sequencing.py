@@ -46,7 +46,6 @@ from mcast.wire.records import RECORD_HEADER_BYTES, RecordKind, encode_record, r
 
 _BEAT_BYTES: Final = 160 + HEARTBEAT_HISTORY * 32  # of a heartbeat without its table of replicas
 _PEER_BYTES: Final = 24
-_CHAIN: Final = Frame._fields.index("chain")
 
 
 class Sequencing:
@@ -175,7 +174,7 @@ class Sequencing:
             frame = make_frame(epoch, first, count, commit, time, chain, body)
             frames.append(frame)
             first += count
-            chain = frame[_CHAIN]
+            chain = frame.chain
             in_flight += FRAME_HEADER_BYTES + size
             self._in_flight.append((first - 1, FRAME_HEADER_BYTES + size))
         self.backlog_bytes -= in_flight - self._in_flight_bytes - FRAME_HEADER_BYTES * len(frames)
