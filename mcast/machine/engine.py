@@ -195,18 +195,21 @@ class Engine:
         self.machine.restore(data["machine"])
 
     def _apply_streak(self, frames: Sequence[Frame], applied: list[Applied], told: list[Executed]) -> bool:
-        """Apply as many of these frames as make up a streak, if nothing is special about it; False: none were."""
+        """Apply as many of these frames as make up a streak; False: none were.
+
+        If something is special about it, all of it goes frame by frame: looking anew behind each would cost the square.
+        """
         streak = None if self._assembly.partial else streak_of(frames)
         if streak is None:
             return False
         number, firsts, counts, requests, lowests, records, payloads = streak
         epoch, first, _, _, time, _, _, _ = frames[0]
-        session = self.sessions.next_is(number, requests[0])
-        if first != self.applied_seq + 1 or session is None:
-            return False
-        commands = decode_small_records_untrusted(payloads, counts)
-        if commands is None:
-            return False
+        session = self.sessions.next_is(number, requests[0]) if first == self.applied_seq + 1 else None
+        commands = decode_small_records_untrusted(payloads, counts) if session is not None else None
+        if session is None or commands is None:
+            for frame in frames[: len(firsts)]:
+                self._apply_frame(frame, applied, told)
+            return True
         self.sessions.find(number, time)
         self._executor.context.enter(epoch, time)
         outcomes = self._executor.run_small_records(commands, counts, first)
