@@ -80,7 +80,7 @@ def applied(frames: Sequence[Frame], bursts: Sequence[int], *, together: bool) -
     at = 0
     with pytest.MonkeyPatch.context() as patch:
         if not together:
-            patch.setattr(engine_module, "streak_of", lambda frames: None)
+            patch.setattr(engine_module, "streak_of", lambda frames, at: None)
         for size in (*bursts, len(frames)):
             told += engine.apply(frames[at : at + size])
             at += size
