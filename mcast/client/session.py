@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Final
 
-from mcast.client.calls import Entry
+from mcast.client.calls import Call, Entry
 from mcast.client.receipts import RecordResult
 from mcast.errors import DecodeError, Error, NotSent, Refused, Unknown
 from mcast.limits import SESSION_PENDING_RECORDS_MAX
@@ -169,25 +170,23 @@ class Session:
 
     def answered_all(self, results: Sequence[Result]) -> bool:
         """Settle records as `answered` does, those of a batch together; whether the unanswered must be sent again."""
-        again, batch = False, None
+        again = False
         settled: list[tuple[Entry, RecordResult]] = []
-        for result in results:
-            if result.session != self.id or result.status not in (_APPLIED, _ALIKE):
-                again |= self.answered(result)
-                continue
-            for request, pending, seq, outcomes in self._parts(result):
-                entries, count, epoch = pending.entries, pending.count, result.epoch
-                if pending.filled or entries[0].call.mergeable:
-                    self.answered(Result(result.session, request, count, seq, epoch, _APPLIED, outcomes))
+        try:
+            for result in results:
+                if result.session != self.id or result.status not in (_APPLIED, _ALIKE):
+                    _tell(settled)  # before that fails their batch
+                    again |= self.answered(result)
                     continue
-                if entries[0].call is not batch:
-                    if batch is not None:
-                        batch.answered_all(settled)
-                    batch, settled = entries[0].call, []
-                settled.append((entries[0], RecordResult(seq, epoch, count, outcomes)))
-                self._forget(request, pending, seq + count - 1)
-        if batch is not None:
-            batch.answered_all(settled)
+                for request, pending, seq, outcomes in self._parts(result):
+                    entries, count, epoch = pending.entries, pending.count, result.epoch
+                    if pending.filled or entries[0].call.mergeable:
+                        self.answered(Result(result.session, request, count, seq, epoch, _APPLIED, outcomes))
+                        continue
+                    settled.append((entries[0], RecordResult(seq, epoch, count, outcomes)))
+                    self._forget(request, pending, seq + count - 1)
+        finally:  # whatever a later result is: no other gateway will be asked for these
+            _tell(settled)
         return again
 
     def _parts(self, result: Result) -> list[tuple[int, Pending, int, bytes]]:
@@ -197,17 +196,25 @@ class Session:
             DecodeError: its commands are not those of whole records; of one, unless it is ALIKE.
         """
         _, request, events, seq, _, status, outcomes = result
+        pending = self.pending.get(request)
+        if status == _APPLIED:
+            if pending is not None and pending.count != events:
+                raise DecodeError("bad result", f"{events} of {pending.count} commands")
+            return [] if pending is None else [(request, pending, seq, outcomes)]
         parts, end = [], request + events
+        if end > self._next_request:
+            raise DecodeError("bad result", f"request {end - 1} of {self._next_request - 1}")
+        if pending is None:
+            answered = max(self._lowest() - request, 0)
+            request, seq = request + answered, seq + answered
         while request < end:
             pending = self.pending.get(request)
             count = 1 if pending is None else pending.count
-            if request + count > end or (status == _APPLIED and pending is not None and count != events):
+            if request + count > end:
                 raise DecodeError("bad result", f"{events} commands, {count} in request {request}")
             if pending is not None:
-                parts.append((request, pending, seq, nothing_returned(count) if status == _ALIKE else outcomes))
+                parts.append((request, pending, seq, nothing_returned(count)))
             request, seq = request + count, seq + count
-            if status == _APPLIED:
-                break
         return parts
 
     def _forget(self, request: int, pending: Pending, last: int) -> None:
@@ -303,6 +310,17 @@ class Session:
                 _fail(pending, Unknown(f"{why}; the command may have happened before"))
             else:
                 _fail(pending, NotSent(f"{why}; the command did not happen"))
+
+
+def _call_of(answer: tuple[Entry, RecordResult]) -> Call:
+    return answer[0].call
+
+
+def _tell(settled: list[tuple[Entry, RecordResult]]) -> None:
+    """Tell each batch what its records came to; then nothing is left to tell."""
+    for call, answers in groupby(settled, _call_of):
+        call.answered_all(list(answers))
+    settled.clear()
 
 
 def _why_not(pending: Pending, result: Result) -> Error | None:

@@ -84,15 +84,15 @@ def decode_small_records_untrusted(payloads: Sequence[bytes], counts: Sequence[i
     """
     try:
         if max(counts) == 1:
-            commands = list(map(msgpack.unpackb, payloads))
+            commands = list(map(_unpack, payloads))
         else:
             arrays = map(add, map(_SMALL_ARRAY.__getitem__, counts), payloads)
-            commands = list(chain.from_iterable(map(msgpack.unpackb, arrays)))
+            commands = list(chain.from_iterable(map(_unpack, arrays)))
     except _NOT_MSGPACK:
         return None
     if not _LISTS.issuperset(map(type, commands)):
         return None
-    return commands if _ATOMS.issuperset(map(type, chain.from_iterable(commands))) else None
+    return commands if _ATOMS.issuperset(map(type, chain.from_iterable(commands))) or not _too_deep(commands) else None
 
 
 def container_headers(packed: bytes) -> int:

@@ -106,7 +106,7 @@ class Engine:
         try:
             while at < end:
                 begins = end - at >= STREAK_MIN and frames[at].count < RUN_MIN
-                if not begins or not self._apply_streak(frames[at:] if at else frames, applied, told):
+                if not begins or not self._apply_streak(frames, at, applied, told):
                     self._apply_frame(frames[at], applied, told)
                 at = len(told)
         except Halted as halted:
@@ -195,19 +195,22 @@ class Engine:
         self.sessions.restore(data["sessions"])
         self.machine.restore(data["machine"])
 
-    def _apply_streak(self, frames: Sequence[Frame], applied: list[Applied], told: list[Executed]) -> bool:
-        """Apply as many of these frames as make up a streak, if nothing is special about it; False: none were."""
-        streak = None if self._assembly.partial else streak_of(frames)
+    def _apply_streak(self, frames: Sequence[Frame], at: int, applied: list[Applied], told: list[Executed]) -> bool:
+        """Apply as many of these frames, from index `at` on, as make up a streak; False: none were.
+
+        If something is special about it, all of it goes frame by frame: looking anew behind each would cost the square.
+        """
+        streak = None if self._assembly.partial else streak_of(frames, at)
         if streak is None:
             return False
         number, firsts, counts, requests, lowests, records, payloads = streak
-        epoch, first, _, _, time, _, _, _ = frames[0]
-        session = self.sessions.next_is(number, requests[0])
-        if first != self.applied_seq + 1 or session is None:
-            return False
-        commands = decode_small_records_untrusted(payloads, counts)
-        if commands is None:
-            return False
+        epoch, first, _, _, time, _, _, _ = frames[at]
+        session = self.sessions.next_is(number, requests[0]) if first == self.applied_seq + 1 else None
+        commands = decode_small_records_untrusted(payloads, counts) if session is not None else None
+        if session is None or commands is None:
+            for frame in frames[at : at + len(firsts)]:
+                self._apply_frame(frame, applied, told)
+            return True
         self.sessions.find(number, time)
         self._executor.context.enter(epoch, time)
         outcomes = self._executor.run_small_records(commands, counts, first)
@@ -224,7 +227,7 @@ class Engine:
             ]
         self.applied_seq = firsts[-1] + counts[-1] - 1
         self.applied_epoch = epoch
-        self.chain = frames[len(firsts) - 1].chain
+        self.chain = frames[at + len(firsts) - 1].chain
         return True
 
     def _apply_frame(self, frame: Frame, applied: list[Applied], told: list[Executed]) -> None:

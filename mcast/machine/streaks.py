@@ -16,6 +16,7 @@ from mcast.wire.frame import Frame
 from mcast.wire.records import COMMANDS_WORD, RECORD_HEADER_BYTES, unpack_record_head
 
 STREAK_MIN: Final = 2  # frames; one alone is cheaper by itself
+_SESSION: Final = slice(8, 16)  # of a record; where clients take turns, most often all that has to be looked at
 
 
 class Streak(NamedTuple):
@@ -31,15 +32,17 @@ class Streak(NamedTuple):
     payloads: list[bytes]
 
 
-def streak_of(frames: Sequence[Frame]) -> Streak | None:
-    """The longest streak that begins with the first of these frames; None where that is shorter than STREAK_MIN."""
-    epoch, seq, _, _, time, _, body, _ = frames[0]
-    if len(body) < RECORD_HEADER_BYTES:
+def streak_of(frames: Sequence[Frame], at: int = 0) -> Streak | None:
+    """The longest streak that begins with frame `at` of these; None where that is shorter than STREAK_MIN."""
+    epoch, seq, _, _, time, _, body, _ = frames[at]
+    if len(body) < RECORD_HEADER_BYTES or at + 1 == len(frames) or frames[at + 1].body[_SESSION] != body[_SESSION]:
         return None
-    _, _, session, expected, _, _ = unpack_record_head(body)
+    _, _, session, expected, _, length = unpack_record_head(body)
+    if length != len(body) - RECORD_HEADER_BYTES:
+        return None
     streak = Streak(session, [], [], [], [], [], [])
     _, firsts, counts, requests, lowests, records, payloads = streak
-    for reign, first, events, _, then, _, body, _ in frames:
+    for reign, first, events, _, then, _, body, _ in frames[at:]:
         if len(body) < RECORD_HEADER_BYTES:
             break
         word, count, number, request, lowest, length = unpack_record_head(body)

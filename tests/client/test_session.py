@@ -347,6 +347,46 @@ async def test_answers_that_fit_nothing_are_ignored_or_refused() -> None:
     assert call.entries
 
 
+def alike(request: int, events: int) -> Result:
+    return Result(5, request, events, 100 + request, 1, Status.ALIKE, b"")
+
+
+async def test_one_answer_for_records_that_are_alike_is_the_answer_of_each() -> None:
+    session = new_session()
+    first, alone, second = batch(session, 3, 1), single(session), batch(session, 2)
+    session.take()
+    assert not session.answered_all([alike(1, 7)])
+    assert [one and one.seq for call in (first, second) for one in call.receipts] == [101, 102, 103, 104, 106, 107]
+    assert first.receipts.ok == 4 and alone.future.result().seq == 105 and alone.future.result().value is None
+    assert not session.pending and session.last_seq == 107
+    assert not session.answered_all([alike(1, 7)])  # told again, by another gateway
+
+
+@pytest.mark.parametrize("wrong", [alike(1, 2), alike(4, 3), alike(3, 65_536), result(1, 2), result(1, 0)])
+async def test_what_was_answered_before_an_answer_that_fits_nothing_stays_answered(wrong: Result) -> None:
+    session = new_session()
+    call = batch(session, 3, 2)
+    session.take()
+    good = alike(4, 2)
+    with pytest.raises(DecodeError):
+        session.answered_all([good, wrong])
+    assert list(session.pending) == [1] and call.receipts.known == 2
+    assert call.receipts[3] is not None and not call.entries[0].given_up and list(call.entries) == [0]
+
+
+@pytest.mark.parametrize("status", [Status.OUTCOME_GONE, Status.REUSED, Status.EXPIRED])
+async def test_what_was_answered_before_a_failure_in_one_message_is_known(status: Status) -> None:
+    session = new_session()
+    call = batch(session, 1, 1, 1)
+    session.take()
+    session.resend()
+    session.answered_all([alike(1, 1), Result(5, 2, 1, 0, 1, status, b""), alike(3, 1)])
+    assert call.receipts.known == 1 and call.receipts[0] == (101, 1, "ok", None, None)
+    with pytest.raises(Unknown) as caught:
+        await call.wait(lambda: True, 1, lambda: "nowhere")
+    assert caught.value.receipts is not None and caught.value.receipts[0] is not None
+
+
 async def test_close_is_sent_only_when_nothing_is_unanswered() -> None:
     session = new_session()
     assert groups(session.close_group())[0][0][:4] == (RecordKind.CLOSE, 1, 5, 1)

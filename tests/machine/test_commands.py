@@ -1,6 +1,7 @@
 """A record's payload decodes to exactly its commands, or raises DecodeError and nothing else."""
 
 import contextlib
+from itertools import chain
 from typing import Any
 
 import msgpack
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from mcast.errors import DecodeError
 from mcast.limits import COMMAND_BYTES_MAX, COMMAND_DEPTH_MAX
-from mcast.machine.commands import decode_commands_untrusted, encode_command
+from mcast.machine.commands import decode_commands_untrusted, decode_small_records_untrusted, encode_command
 
 
 def nested(levels: int, container: str = "list") -> Any:
@@ -99,3 +100,35 @@ def test_length_is_bounded_before_decoding() -> None:
 def test_garbage_raises_decode_error_only(payload: bytes, count: int) -> None:
     with contextlib.suppress(DecodeError):
         assert len(decode_commands_untrusted(payload, count)) == count
+
+
+ODD = [
+    b"", b"\xc1", b"\x07", b"\x80", b"\x90", b"\x92\xa1a", b"\x91\xa1\xff", b"\x92\xa1a\xd4\x05\x00",
+    b"\x91\xd6\xff\0\0\0\0", b"\x91\x82\x01\x02\x01\x03", b"\x91\x81\xa1k\xd4\x05\x00", b"\x91\x81\x90\x01",
+    b"\xdd\xff\xff\xff\xff", b"\x91" * 70 + b"\x90", b"\x91\xcf" + b"\xff" * 8,
+]  # fmt: skip
+SMALL = st.lists(st.lists(VALUES, max_size=3).map(msgpack.packb) | st.sampled_from(ODD), min_size=1, max_size=15)
+
+
+@given(st.lists(SMALL, min_size=1, max_size=4), st.integers(-1, 1))
+def test_small_records_decode_together_only_to_what_each_decodes_to(records: list[list[bytes]], more: int) -> None:
+    payloads, counts = list(map(b"".join, records)), list(map(len, records))
+    counts[0] = min(max(counts[0] + more, 1), 15)
+    together = decode_small_records_untrusted(payloads, counts)
+    if together is not None:
+        singly = map(decode_commands_untrusted, payloads, counts)
+        assert repr(together) == repr(list(chain.from_iterable(singly)))
+
+
+@pytest.mark.parametrize("argument", [1, [1, {2: [b"\xff"]}], {"k": {"l": None}}, nested(COMMAND_DEPTH_MAX - 1)])
+def test_small_records_of_whatever_arguments_decode_together(argument: Any) -> None:
+    one = encode_command("a", argument)
+    assert decode_small_records_untrusted([one, one * 2], [1, 2]) == [["a", argument]] * 3
+    assert decode_small_records_untrusted([one, one], [1, 1]) == [["a", argument]] * 2
+
+
+@pytest.mark.parametrize("container", ["list", "dict"])
+def test_small_records_are_not_nested_deeper_either(container: str) -> None:
+    deep, flat = encode_command("a", nested(COMMAND_DEPTH_MAX, container)), encode_command("a")
+    assert decode_small_records_untrusted([flat, deep], [1, 1]) is None
+    assert decode_small_records_untrusted([flat, flat + deep], [1, 2]) is None

@@ -3,13 +3,15 @@
 import struct
 from hashlib import sha256
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mcast.machine import resultchain
 from mcast.machine.canonical import decode_plain, encode_ordered
+from mcast.machine.engine import Engine
 from mcast.machine.resultchain import BLOCK_BYTES, ResultChain
-from tests.machine.conftest import Log
+from tests.machine.conftest import Log, Notebook
 
 SIZES = [0, 1, 50, BLOCK_BYTES // 3, BLOCK_BYTES - 1, BLOCK_BYTES, 3 * BLOCK_BYTES]
 PROOFS = st.lists(st.sampled_from(SIZES), max_size=12)
@@ -51,11 +53,16 @@ def test_an_engines_chain_is_over_its_records_outcomes(log: Log) -> None:
     assert log.engine.result_chain == sha256(bytes(16) + opened + noted).digest()[:16]
 
 
-def test_a_block_that_ends_within_an_engines_burst_ends_there(log: Log) -> None:
+def test_a_block_that_ends_within_an_engines_burst_ends_there(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resultchain, "BLOCK_BYTES", 100)
     log.open()
-    resultchain.BLOCK_BYTES, before = 100, resultchain.BLOCK_BYTES  # type: ignore[misc]
-    try:
-        chains = {log.send(1, request, ("note", request)).seq: log.engine.result_chain for request in range(1, 20)}
-    finally:
-        resultchain.BLOCK_BYTES = before  # type: ignore[misc]
-    assert len(set(chains.values())) == len(chains)
+    for request in range(1, 20):
+        log.send(1, request, ("note", request))
+    in_blocks = log.engine.result_chain
+    at_once = Engine(Notebook())
+    at_once.apply(log.frames)
+    assert at_once.result_chain == in_blocks
+    monkeypatch.undo()
+    in_one_block = Engine(Notebook())
+    in_one_block.apply(log.frames)
+    assert in_one_block.result_chain != in_blocks

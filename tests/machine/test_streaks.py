@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Any
+from unittest.mock import Mock
 
 import msgpack
 import pytest
@@ -79,7 +80,7 @@ def applied(frames: Sequence[Frame], bursts: Sequence[int], *, together: bool) -
     at = 0
     with pytest.MonkeyPatch.context() as patch:
         if not together:
-            patch.setattr(engine_module, "streak_of", lambda frames: None)
+            patch.setattr(engine_module, "streak_of", lambda frames, at: None)
         for size in (*bursts, len(frames)):
             told += engine.apply(frames[at : at + size])
             at += size
@@ -126,6 +127,23 @@ def test_another_time_or_reign_ends_a_streak() -> None:
     for frames in (framed(records, [5, 5, 5, 6, 6, 6, 6]), framed(records, [5] * 7, [1, 1, 1, 2, 2, 2, 2])):
         streak = streak_of(frames)
         assert streak is not None and len(streak.firsts) == 3
+
+
+@pytest.mark.parametrize("odd", ["not decoded", "seen before", "unknown session"])
+def test_what_is_no_streak_after_all_is_looked_at_once(odd: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise each frame of a burst would have all that follow looked at, decoded even."""
+    payload = b"\x07" if odd == "not decoded" else msgpack.packb(["note", 1])
+    session = 9 if odd == "unknown session" else 1
+    numbers = range(1, 65)
+    records = [opening(1), *[encode_record(RecordKind.COMMANDS, 1, session, one, 0, payload) for one in numbers]]
+    records += records[1:] if odd == "seen before" else []
+    frames = framed(records, [5] * len(records))
+    engine = Engine(Notebook())
+    engine.apply(frames[: len(frames) - 64])
+    look = Mock(side_effect=streak_of)
+    monkeypatch.setattr(engine_module, "streak_of", look)
+    engine.apply(frames[-64:])
+    assert look.call_count == 1 and engine.applied_seq == frames[-1].last
 
 
 def test_outcomes_beyond_the_bound_are_dropped_as_one_by_one() -> None:

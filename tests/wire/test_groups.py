@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import struct
+from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcast.errors import DecodeError
-from mcast.limits import EPOCH_MAX, RUN_BYTES_MAX, SEQ_MAX, TCP_MESSAGE_BYTES_MAX
+from mcast.limits import ALIKE_EVENTS_MAX, EPOCH_MAX, RUN_BYTES_MAX, SEQ_MAX, TCP_MESSAGE_BYTES_MAX
 from mcast.wire import groups
 from mcast.wire.groups import (
     RESULT_HEAD_BYTES,
@@ -20,10 +21,11 @@ from mcast.wire.groups import (
     decode_groups_untrusted,
     decode_results_untrusted,
     encode_result,
+    encode_results,
     pack_run,
 )
 from mcast.wire.records import RecordKind, encode_record, split_fragments
-from mcast.wire.stream import Splitter, StreamKind
+from mcast.wire.stream import Splitter, Status, StreamKind
 
 NONCE = bytes(range(16))
 FRAGMENTS = split_fragments(5, 9, 3, bytes(300), 100)
@@ -165,3 +167,46 @@ def test_results_round_trip_and_bad_ones_are_refused() -> None:
     for cut in (1, RESULT_HEAD_BYTES - 1, RESULT_HEAD_BYTES, RESULT_HEAD_BYTES + 1):
         with pytest.raises(DecodeError, match="short"):
             decode_results_untrusted(payload + encode_result(*RESULT)[:cut])
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> list[Result]:
+    """Results of records of one command or more, most of which follow one another and are alike."""
+    results: list[Result] = []
+    session, request, seq, epoch = 5, 1, 10, 1
+    for _ in range(draw(st.integers(0, 8))):
+        odd, events = draw(st.integers(0, 12)), draw(st.sampled_from([1, 2, ALIKE_EVENTS_MAX - 2]))
+        session, epoch = session + (odd == 1), epoch + (odd == 2)
+        request, seq = request + (odd == 3), seq + (odd == 4)
+        status, outcomes = (Status.APPLIED, b"\x92\x91\x07\x80") if odd == 5 else (Status.ALIKE, b"")
+        status = Status.EXPIRED if odd == 6 else status
+        results.append(Result(session, request, events, seq, epoch, int(status), outcomes))
+        request, seq = request + events, seq + events
+    return results
+
+
+def each(results: list[Result]) -> list[tuple[int, ...] | Result]:
+    """The results, those that are alike command by command."""
+    return [
+        (one.session, one.request + index, one.seq + index, one.epoch) if one.status == Status.ALIKE else one
+        for one in results
+        for index in range(one.events if one.status == Status.ALIKE else 1)
+    ]
+
+
+@settings(deadline=None, max_examples=50)
+@given(answers())
+def test_results_that_are_alike_become_one_that_says_the_same(results: list[Result]) -> None:
+    merged = decode_results_untrusted(b"".join(encode_results(results)))
+    assert each(merged) == each(results)
+    for before, after in pairwise(merged):
+        if before.status == after.status == Status.ALIKE:
+            whole = before.events + after.events
+            next_ = before.session, before.request + before.events, before.seq + before.events, before.epoch
+            assert whole > ALIKE_EVENTS_MAX or next_ != (after.session, after.request, after.seq, after.epoch)
+
+
+@pytest.mark.parametrize(("events", "outcomes"), [(ALIKE_EVENTS_MAX + 1, b""), (1, b"\x92\x91\xc0\x80")])
+def test_an_answer_for_many_has_a_bound_and_no_outcomes(events: int, outcomes: bytes) -> None:
+    with pytest.raises(DecodeError):
+        decode_results_untrusted(encode_result(5, 1, events, 10, 1, Status.ALIKE, outcomes))
