@@ -16,6 +16,7 @@ from mcast.sim.network import Weather
 from mcast.sim.node import DiskSpeed
 
 CALM_START_S: Final = 0.3  # so that most runs found their cluster before trouble begins
+LOSS_WITHOUT_ROOM_MAX: Final = 0.2  # share of datagrams lost, where little is kept beyond a gap
 LOSS_WITHOUT_SPARE_MAX: Final = 0.1
 RECORD_BYTES_MIN: Final = 160
 KINDS: Final = (
@@ -85,6 +86,10 @@ def draw_plan(seed: int) -> Plan:
     if any(fault.kind in DISK_LOSSES for fault in faults):
         # Without a voter to spare every answer counts, and heavy loss can keep an election going past any bound.
         weather = replace(weather, loss=min(weather.loss, LOSS_WITHOUT_SPARE_MAX))
+    reorder_frames_max = bounds.choice((12, 50, REORDER_FRAMES_MAX))
+    if weather.loss + weather.shared_loss > LOSS_WITHOUT_ROOM_MAX:
+        # With less room than the window, which the real bounds rule out, what has just been repaired is often refused.
+        reorder_frames_max = REORDER_FRAMES_MAX
     return Plan(
         seed=seed,
         members=members,
@@ -93,7 +98,7 @@ def draw_plan(seed: int) -> Plan:
         frame_body_max=frame_body_max,
         cache_bytes=random.choice((2_000, 20_000, CACHE_BYTES_MAX)),
         deep_gap_frames=random.choice((4, 30, DEEP_GAP_FRAMES)),
-        reorder_frames_max=bounds.choice((12, 50, REORDER_FRAMES_MAX)),
+        reorder_frames_max=reorder_frames_max,
         ledger_ranges_max=bounds.choice((1, 8, LEDGER_RANGES_MAX, LEDGER_RANGES_MAX)),
         heartbeat_max_s=heartbeat_s,
         election_timeout_s=(election_s, 2 * election_s),
