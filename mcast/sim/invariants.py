@@ -165,11 +165,11 @@ class Checker:
         book.rotten = True
         book.trusted = False
 
-    def cleared(self, book: Book) -> None:
-        """A suspect holds its log for whole again."""
+    def cleared(self, book: Book, *, noted: bool = True) -> None:
+        """A suspect holds its log for whole again; unless that is noted on its disk, it comes back as a suspect."""
         if book.owes and book.chains.get(book.owes) != self._chains[book.owes]:
             raise Violation(f"{book.name} trusts its log, which lacks event {book.owes}, committed before it restarted")
-        book.trusted = True
+        book.trusted = noted
         book.owes = 0
 
     def blackout(self) -> None:

@@ -367,8 +367,7 @@ class SimNode:
         if isinstance(notice, HaltRequired):
             raise Violation(f"{self.name} halts: {notice.reason}")
         if isinstance(notice, SuspicionCleared):
-            self.world.checker.cleared(self.book)
-            self._worker.clear_suspect()
+            self.world.checker.cleared(self.book, noted=self._worker.clear_suspect())
         elif isinstance(notice, ReadReady):
             self.on_ready(self, notice)
 

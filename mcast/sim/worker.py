@@ -36,9 +36,9 @@ class DiskWorker:
         self._jobs.append(job)
         self.go_on()
 
-    def clear_suspect(self) -> None:
-        """Note at once that the log is whole again."""
-        self._do(self._node.store.clear_suspect)
+    def clear_suspect(self) -> bool:
+        """Note at once that the log is whole again; False when the disk failed, and the node with it."""
+        return self._do(self._node.store.clear_suspect)
 
     def go_on(self) -> None:
         """Begin the next job, if nothing is in the way."""
