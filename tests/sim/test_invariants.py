@@ -381,6 +381,8 @@ def test_a_suspect_may_lack_what_it_had_not_synced_until_it_is_trusted() -> None
     story.checker.darkened(story.two, synced=False)
     restart(story, story.two, GENESIS)
     story.store(story.two, START)
+    story.checker.cleared(story.two, noted=False)
+    assert not story.two.trusted, "it comes back as a suspect"
     story.checker.cleared(story.two)
     assert story.two.trusted
 
