@@ -98,7 +98,8 @@ READ_RETRY_S: Final = 0.005  # a read index, or the round that proves it, is ask
 READS_WAITING_MAX: Final = 10_000  # reads waiting for an index at one node; beyond, they are refused
 SURVEY_RETRY_S: Final = 0.050  # a read's survey that no majority answered
 SURVEY_AGAIN_S: Final = 0.200  # between two surveys of a read that must find the same
-SUSPECT_SURVEY_S: Final = 0.100  # between a suspect's surveys: time for every member to answer, on busy machines too
+SUSPECT_ASK_S: Final = 0.025  # a suspect repeats the question of its survey ...
+SUSPECT_ASKS: Final = 4  # ... so often, for every member's answer is needed; time to answer on busy machines too
 HANDOVER_S: Final = 1.0  # for the chosen successor to catch up; then the sequencer goes on
 STALE_INTERVAL_S: Final = 0.010  # between STALE answers to one sender
 

@@ -14,7 +14,7 @@ passed on to a member that had reported already: then each report would be true,
 
 from __future__ import annotations
 
-from mcast.limits import SUSPECT_SURVEY_S
+from mcast.limits import SUSPECT_ASK_S, SUSPECT_ASKS
 from mcast.protocol.core import Core
 from mcast.wire.envelope import Envelope, name_hash
 from mcast.wire.messages import Standing, Survey
@@ -34,6 +34,7 @@ class Suspicion:
         self._answered: set[int] = set()
         self._newest_config = 0
         self._nonce = 0
+        self._asks_left = 0
         self._due = now
         self._missed: frozenset[int] = frozenset()
 
@@ -43,11 +44,16 @@ class Suspicion:
         return tuple(sorted(self._missed)) if self.core.suspect and self._floor is None else ()
 
     def tick(self, now: float) -> None:
-        """Ask every member where its log ends, anew each time: answers to different surveys prove nothing together."""
+        """Ask every member where its log ends, again and then anew: answers to two surveys prove nothing together."""
         core = self.core
         if not core.suspect or self._floor is not None or now < self._due:
             return
-        self._due = now + SUSPECT_SURVEY_S
+        self._due = now + SUSPECT_ASK_S
+        if self._asks_left:
+            self._asks_left -= 1
+            core.multicast(Survey(self._nonce))
+            return
+        self._asks_left = SUSPECT_ASKS - 1
         if self._reports:
             self._missed = frozenset(self._members() - self._answered)
         self._nonce = core.random.getrandbits(63)
