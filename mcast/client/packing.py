@@ -17,7 +17,7 @@ import msgpack
 
 from mcast.errors import Refused
 from mcast.limits import COMMAND_BYTES_MAX, COMMAND_DEPTH_MAX
-from mcast.machine.commands import container_headers, nests_too_deep
+from mcast.machine.commands import LARGE_BYTES, container_headers, nests_too_deep
 from mcast.wire.records import RECORD_HEADER_BYTES
 
 FEW: Final = 12  # commands in a record; guessing how many will fill it pays only for more
@@ -215,9 +215,7 @@ class CommandPacker:
             packed: bytes = self._pack(commands)[1 if len(commands) <= _FIXARRAY_MAX else 3 :]
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise Refused(f"an argument cannot be sent: {error}") from None
-        # Each command is a container. Whatever more of them there may be could all be nested in one.
-        deep = container_headers(packed) - len(commands) >= COMMAND_DEPTH_MAX
-        if deep or len(packed) > COMMAND_BYTES_MAX:
+        if len(packed) > COMMAND_BYTES_MAX or not _all_shallow(commands, packed):
             for command in commands:
                 self._pack_single(command)
         return packed
@@ -238,3 +236,11 @@ class CommandPacker:
             fitting -= 1
             size -= len(self._pack(commands[fitting])) if fitting else size
         return fitting, size
+
+
+def _all_shallow(commands: list[Command], packed: bytes) -> bool:
+    """Whether none can be nested too deep, by the cheaper way to tell: the types within, or the bytes."""
+    if len(packed) > len(commands) * LARGE_BYTES:
+        return _FLAT.issuperset(map(type, chain.from_iterable(commands)))
+    # Each command is a container. Whatever more of them there may be could all be nested in one.
+    return container_headers(packed) - len(commands) < COMMAND_DEPTH_MAX

@@ -20,7 +20,7 @@ _CONTAINERS: Final = frozenset({*range(0x80, 0xA0), *range(0xDC, 0xE0)})
 _NOT_CONTAINERS: Final = bytes(sorted(set(range(256)) - _CONTAINERS))
 _LISTS: Final = frozenset({list})
 _ATOMS: Final = frozenset({int, str, bool, type(None), float, bytes})
-_LARGE_BYTES: Final = 200
+LARGE_BYTES: Final = 200  # of a command: beyond, to look at what it holds is cheaper than to look at its bytes
 _SMALL_ARRAY: Final = [bytes([0x90 | count]) for count in range(16)]
 """The headers of arrays of so many items."""
 _NOT_MSGPACK: Final = (ValueError, TypeError, msgpack.UnpackException)
@@ -68,7 +68,7 @@ def decode_commands_untrusted(payload: bytes | memoryview, count: int) -> list[A
     # the bytes. If commands are large, looking at what they hold is cheaper.
     if not _LISTS.issuperset(map(type, commands)):
         shallow = False
-    elif len(data) > count * _LARGE_BYTES:
+    elif len(data) > count * LARGE_BYTES:
         shallow = _ATOMS.issuperset(map(type, chain.from_iterable(commands)))
     else:
         shallow = container_headers(data) <= count + COMMAND_DEPTH_MAX

@@ -250,7 +250,7 @@ class Engine:
             if payload is None:
                 seq += events
                 continue
-            mark = mark_of(kind, events, crc32(payload))
+            mark: Mark = body if record is sole else mark_of(kind, events, crc32(payload))
             status, session, kept = sessions.judge(number, time, request, lowest, mark)
             executed = b""
             if session is not None and kept is None and status == APPLIED:

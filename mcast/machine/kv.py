@@ -38,9 +38,8 @@ class KeyValue(StateMachine):
         """As `set`, many at once."""
         if not _TEXT.issuperset(map(type, keys)):
             return NotImplemented
-        for key in dict.fromkeys(keys):
-            if key not in self._items:
-                self._add(key)
+        for key in {*keys}.difference(self._items):
+            self._add(key)
         self._items.update(zip(keys, values, strict=True))
         return None
 

@@ -29,7 +29,7 @@ from mcast.limits import (
     SESSIONS_KEPT_BYTES_MAX,
     SESSIONS_MAX,
 )
-from mcast.wire.records import RECORD_HEADER_BYTES, RecordKind
+from mcast.wire.records import RECORD_HEADER_BYTES, RecordKind, record_count
 
 KEPT_OVERHEAD_BYTES: Final = 256  # bytes counted for each kept outcome besides its own
 _IDLE_NS: Final = int(SESSION_IDLE_S * 1e9)
@@ -68,12 +68,16 @@ _REQUEST: Final = itemgetter(0)
 _COMMANDS: Final = int(RecordKind.COMMANDS)
 
 
+def mark_number(mark: Mark) -> int:
+    """The mark as a number: a record's, if it is one."""
+    if isinstance(mark, int):
+        return mark
+    return mark_of(_COMMANDS, record_count(mark), crc32(memoryview(mark)[RECORD_HEADER_BYTES:]))
+
+
 def _settled(kept: Kept) -> Kept:
     """The same, its mark a number."""
-    mark = kept.mark
-    if isinstance(mark, bytes):
-        return kept._replace(mark=mark_of(_COMMANDS, kept.count, crc32(mark[RECORD_HEADER_BYTES:])))
-    return kept
+    return kept if isinstance(kept.mark, int) else kept._replace(mark=mark_number(kept.mark))
 
 
 class Session:
@@ -140,7 +144,7 @@ class SessionTable:
         return found
 
     def judge(
-        self, number: int, time: int, request: int, lowest: int, mark: int
+        self, number: int, time: int, request: int, lowest: int, mark: Mark
     ) -> tuple[int, Session | None, Kept | None]:
         """What a record of session `number` is; a known session is now the most recently active one.
 
@@ -161,7 +165,8 @@ class SessionTable:
         at = bisect_left(kept, request, key=_REQUEST)
         if at == len(kept) or kept[at].request != request:
             return OUTCOME_GONE, session, None
-        return (APPLIED if _settled(kept[at]).mark == mark else REUSED), session, kept[at]
+        same = mark_number(kept[at].mark) == mark_number(mark)
+        return (APPLIED if same else REUSED), session, kept[at]
 
     def next_is(self, number: int, request: int) -> Session | None:
         """The session, if `request` is what it expects next."""
@@ -173,10 +178,6 @@ class SessionTable:
 
         Their marks may be records, of so many bytes in all.
         """
-        if self._unsettled_bytes + content_bytes > SESSIONS_CONTENT_BYTES_MAX:
-            self._settle()
-        self._unsettled[session.id] = session
-        self._unsettled_bytes += content_bytes
         size = sum([len(one.outcomes) for one in kept]) + len(kept) * KEPT_OVERHEAD_BYTES
         if (
             self._kept_bytes + size > SESSIONS_KEPT_BYTES_MAX
@@ -187,6 +188,7 @@ class SessionTable:
                 self._release(session, lowest)
                 self.keep(session, one)
             return
+        self._refer(session, content_bytes)
         last = kept[-1]
         session.last = last.request + last.count - 1
         session.kept.extend(kept)
@@ -196,8 +198,10 @@ class SessionTable:
 
     def keep(self, session: Session, kept: Kept) -> None:
         """Store an executed record's outcome, dropping the oldest beyond the bounds."""
-        request, count, _, _, _, outcomes = kept
+        request, count, _, _, mark, outcomes = kept
         size = len(outcomes) + KEPT_OVERHEAD_BYTES
+        if mark.__class__ is bytes:
+            self._refer(session, len(mark))
         session.last = request + count - 1
         session.kept.append(kept)
         session.kept_bytes += size
@@ -207,6 +211,13 @@ class SessionTable:
             allowed = SESSIONS_KEPT_BYTES_MAX // len(self._sessions)
         while session.kept_bytes > allowed or len(session.kept) > SESSION_KEPT_RECORDS_MAX:
             self._drop_oldest(session)
+
+    def _refer(self, session: Session, content_bytes: int) -> None:
+        """Records of so many bytes are about to be kept as marks."""
+        if self._unsettled_bytes + content_bytes > SESSIONS_CONTENT_BYTES_MAX:
+            self._settle()
+        self._unsettled[session.id] = session
+        self._unsettled_bytes += content_bytes
 
     def _settle(self) -> None:
         """Let go of records: what is still kept of them is marked."""

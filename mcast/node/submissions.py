@@ -17,7 +17,7 @@ from zlib import crc32
 from mcast.errors import DecodeError
 from mcast.limits import CONNECTION_SESSIONS_MAX
 from mcast.machine.outcomes import nothing_returned
-from mcast.machine.sessions import Mark, mark_of
+from mcast.machine.sessions import Mark, mark_number, mark_of
 from mcast.node.connection import Connection
 from mcast.node.served import Served, ServedSessions
 from mcast.wire.groups import Group, Submitted, encode_results, pack_run
@@ -150,7 +150,7 @@ class Submissions:
             group = self._served.forget(served, request)
             if group is None:
                 return None
-            if not _is_content(group, count, mark):
+            if not _is_content(group, mark):
                 status = _REUSED  # what took effect under this number came another way, and is not what waits here
                 self.reused += 1
             elif outcomes == nothing_returned(count):
@@ -183,13 +183,11 @@ class Submissions:
         self._send([group for request, group in served.unanswered.items() if request >= expected])
 
 
-def _is_content(group: Group, count: int, mark: Mark) -> bool:
-    """Whether what took effect, `count` commands, is the group's record, or the command that its fragments make up."""
+def _is_content(group: Group, mark: Mark) -> bool:
+    """Whether what took effect is the group's record, or the command that its fragments make up."""
     record = group[0]
     if record == mark:
         return True
-    if isinstance(mark, bytes):  # the same commands may stand in a record with another `lowest`
-        mark = mark_of(_COMMANDS, count, crc32(mark[RECORD_HEADER_BYTES:]))
     kind, commands = _KIND_AND_COUNT(record)
     if kind == _FRAGMENT:
         checksum = 0
@@ -197,4 +195,4 @@ def _is_content(group: Group, count: int, mark: Mark) -> bool:
             checksum = crc32(memoryview(fragment)[RECORD_HEADER_BYTES + FRAGMENT_HEADER_BYTES :], checksum)
     else:
         checksum = crc32(record[RECORD_HEADER_BYTES:])
-    return mark == mark_of(kind, commands, checksum)
+    return mark_number(mark) == mark_of(kind, commands, checksum)  # a record may have come with another `lowest`

@@ -34,6 +34,7 @@ RECORD_HEADER_BYTES: Final = _LAYOUT.size
 FRAGMENT_HEADER_BYTES: Final = _FRAGMENT.size
 NONCE_BYTES: Final = 16
 KIND_BITS: Final = 24  # by which the first word holds the kind; nothing else may be in it
+VIEW_BYTES: Final = 2_048  # of a payload: less is copied in less time than it takes to make a view of it
 unpack_record_head: Final = _LAYOUT.unpack_from
 """(buffer, at): kind and reserved as one word, count, session, request, lowest, length; unchecked."""
 
@@ -101,7 +102,7 @@ def list_records_untrusted(body: bytes | memoryview) -> list[Record]:
     return records
 
 
-def sole_commands_untrusted(body: bytes) -> tuple[int, int, int, int, int, bytes] | None:
+def sole_commands_untrusted(body: bytes) -> tuple[int, int, int, int, int, bytes | memoryview] | None:
     """The fields of the record, where a body is exactly one good record of COMMANDS.
 
     None says nothing about the body: `list_records_untrusted` does.
@@ -115,7 +116,8 @@ def sole_commands_untrusted(body: bytes) -> tuple[int, int, int, int, int, bytes
         and lowest <= request <= SEQ_MAX - count
         and session <= SEQ_MAX
     ):
-        return _COMMANDS, count, session, request, lowest, body[RECORD_HEADER_BYTES:]
+        payload = body[RECORD_HEADER_BYTES:] if length < VIEW_BYTES else memoryview(body)[RECORD_HEADER_BYTES:]
+        return _COMMANDS, count, session, request, lowest, payload
     return None
 
 

@@ -185,7 +185,7 @@ def test_the_limits_are_the_codes() -> None:
         ("closed gaps remembered", [limits.LEDGER_CLOSED_MAX]),
         ("timeout of a call", [int(limits.TIMEOUT_S), int(limits.TIMEOUT_MAX_S)]),
         ("events between a node and the group before it goes to catch-up", [limits.DEEP_GAP_FRAMES,
-         limits.DEEP_GAP_BYTES >> 20]),
+         limits.CACHE_BYTES_MAX >> 20]),
     ]  # fmt: skip
     for what, numbers in bounds:
         cells = shown.pop(what)

@@ -14,7 +14,7 @@ from mcast.machine.commands import encode_command
 from mcast.machine.engine import Engine
 from mcast.machine.executor import UNKNOWN_COMMAND
 from mcast.machine.outcomes import decode_outcomes_untrusted
-from mcast.machine.sessions import APPLIED, OUT_OF_ORDER, OUTCOME_GONE, REUSED, SESSION_EXPIRED
+from mcast.machine.sessions import APPLIED, OUT_OF_ORDER, OUTCOME_GONE, REUSED, SESSION_EXPIRED, mark_number
 from mcast.wire.messages import Config, EpochStart, Genesis, Recovery, encode_message
 from mcast.wire.records import RecordKind, encode_record, split_fragments
 from tests.machine.conftest import Log, Notebook, record
@@ -205,7 +205,8 @@ def test_a_frame_of_one_record_is_applied_as_any_other(drawn: list[tuple[list[by
                 patch.setattr(engine, "sole_commands_untrusted", lambda body: None)
             for records, missing, tail in drawn:
                 count = sum(int.from_bytes(one[4:8], "big") for one in records) + missing
-                heard.append(log.add(*records, tail, count=count))
+                applied = log.add(*records, tail, count=count)
+                heard.append([one._replace(mark=mark_number(one.mark)) for one in applied])
                 heard.append((log.engine.result_chain, log.engine.digest(), log.engine.mid_command))
         told.append(heard)
     assert told[0] == told[1]

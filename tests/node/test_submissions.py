@@ -21,20 +21,20 @@ LARGE: Group = tuple(split_fragments(5, 9, 3, COMMAND * 100, 100))
 
 
 @pytest.mark.parametrize(
-    ("group", "count", "mark", "same"),
+    ("group", "mark", "same"),
     [
-        ((RECORD,), 1, RECORD, True),
-        ((RECORD,), 1, commands(lowest=7), True),
-        ((RECORD,), 1, mark_of(RecordKind.COMMANDS, 1, crc32(COMMAND)), True),
-        ((RECORD,), 1, commands(COMMAND[:-1] + b"\x02"), False),
-        ((RECORD,), 2, commands(COMMAND * 2, 2), False),
-        ((RECORD,), 1, mark_of(RecordKind.NOOP, 1, crc32(b"")), False),
-        ((NOOP,), 1, mark_of(RecordKind.NOOP, 1, crc32(b"")), True),
-        ((NOOP,), 1, RECORD, False),
-        (LARGE, 1, mark_of(RecordKind.FRAGMENT, 1, crc32(COMMAND * 100)), True),
-        (LARGE, 1, mark_of(RecordKind.FRAGMENT, 1, crc32(COMMAND * 99)), False),
-        (LARGE, 1, commands(COMMAND * 100), False),
+        ((RECORD,), RECORD, True),
+        ((RECORD,), commands(lowest=7), True),
+        ((RECORD,), mark_of(RecordKind.COMMANDS, 1, crc32(COMMAND)), True),
+        ((RECORD,), commands(COMMAND[:-1] + b"\x02"), False),
+        ((RECORD,), commands(COMMAND * 2, 2), False),
+        ((RECORD,), mark_of(RecordKind.NOOP, 1, crc32(b"")), False),
+        ((NOOP,), mark_of(RecordKind.NOOP, 1, crc32(b"")), True),
+        ((NOOP,), RECORD, False),
+        (LARGE, mark_of(RecordKind.FRAGMENT, 1, crc32(COMMAND * 100)), True),
+        (LARGE, mark_of(RecordKind.FRAGMENT, 1, crc32(COMMAND * 99)), False),
+        (LARGE, commands(COMMAND * 100), False),
     ],
 )
-def test_content_is_told_by_the_record_or_its_mark(group: Group, count: int, mark: int | bytes, same: bool) -> None:
-    assert _is_content(group, count, mark) is same
+def test_content_is_told_by_the_record_or_its_mark(group: Group, mark: int | bytes, same: bool) -> None:
+    assert _is_content(group, mark) is same
