@@ -2,6 +2,9 @@
 
 Appends are written at once, by the event loop's thread. With `sync = "always"` a sync goes on in the background; while
 it does, further appends gather, and the next sync covers them all. Truncations and the meta are rare: the loop waits.
+
+Being told of a sync in the background costs a wake-up, as much as a good disk's sync itself. So where nobody is harmed
+if the loop stands still for one that lasts, and it should not last, little is synced while the loop waits.
 """
 
 from __future__ import annotations
@@ -11,12 +14,15 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, Protocol
 
+from mcast.clock import monotonic_s
 from mcast.errors import DiskFailed, DiskFull
 from mcast.node.syncing import SyncedStore, Syncer, open_syncer
 from mcast.protocol.effects import Meta
 from mcast.storage.journal import SyncMark
-from mcast.wire.frame import Frame
+from mcast.wire.frame import Frame, frames_bytes
 
+LITTLE_BYTES: Final = 16 << 10  # of appends; syncing so much is all waiting, and no transfer
+QUICK_S: Final = 0.001  # what the last sync may have taken, for the next to be waited for
 UNWRITTEN_BYTES_MAX: Final = 64 << 20  # bytes kept for a full disk to take later; beyond, the node halts
 
 
@@ -47,11 +53,18 @@ class GroupCommit:
     All methods may raise DiskFailed: nothing is durable from then on, and the owner must stop.
     """
 
-    def __init__(self, store: DurableStore, *, always: bool, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, store: DurableStore, *, always: bool, wake: Callable[[], None], clock: Callable[[], float] = monotonic_s
+    ) -> None:
         self._store = store
         self._completed: list[int] = []
         self._written: list[int] = []
         """Tickets of appends that no sync covers yet."""
+        self._written_bytes = 0
+        self._clock = clock
+        self._began_s = 0.0
+        self._took_s = float("inf")
+        """The last sync, as this thread saw it."""
         self._syncing: list[int] = []
         self._unwritten: deque[tuple[int, Sequence[Frame]]] = deque()
         """Appends that a full disk refused."""
@@ -87,13 +100,14 @@ class GroupCommit:
             if self._syncer is None and frames[0].epoch == 0:
                 self._store.sync_finish(self._store.sync_begin())  # who loses GENESIS but not its promise never founds
             self._written.append(ticket)
+            self._written_bytes += frames_bytes(frames)
 
     def truncate(self, ticket: int, last: int) -> None:
         """Durably cut the journal behind event `last`. On a full disk it waits for room, and what follows with it."""
         self._settle()
         kept = [(number, frames) for number, frames in self._unwritten if frames[0].first <= last]
         self._unwritten = deque((number, [frame for frame in frames if frame.last <= last]) for number, frames in kept)
-        self._unwritten_bytes = sum(_size(frames) for _, frames in self._unwritten)
+        self._unwritten_bytes = sum(frames_bytes(frames) for _, frames in self._unwritten)
         tickets, least = self._uncut or ([], last)
         if self._uncut or not kept:
             self._uncut = ([*tickets, ticket], min(least, last))
@@ -126,8 +140,9 @@ class GroupCommit:
             except DiskFull:
                 return
             self._unwritten.popleft()
-            self._unwritten_bytes -= _size(frames)
+            self._unwritten_bytes -= frames_bytes(frames)
             self._written.append(ticket)
+            self._written_bytes += frames_bytes(frames)
 
     def _cut(self) -> None:
         if self._uncut is not None:
@@ -153,19 +168,31 @@ class GroupCommit:
             self._unpromised.popleft()
             self._completed.append(ticket)
 
-    def take_completed(self) -> list[int]:
-        """Tickets whose effects are durable, since the last call; sets the next sync going."""
+    def take_completed(self, *, patient: bool = False) -> list[int]:
+        """Tickets whose effects are durable, since the last call; sets the next sync going.
+
+        `patient` says that this may wait for it, if it should be quick.
+        """
         if self._syncer is None:
             self._completed += self._written
             self._written = []
         elif self._syncer.idle():
             self._collect()
             if self._written:
-                self._syncing, self._written = self._written, []
-                if not self._syncer.begin(self._store.sync_begin()):
-                    self._collect()
+                at_once = patient and self._written_bytes <= LITTLE_BYTES and self._took_s <= QUICK_S
+                self._sync(self._syncer, at_once=at_once)
         completed, self._completed = self._completed, []
         return completed
+
+    def _sync(self, syncer: Syncer, *, at_once: bool) -> None:
+        self._began_s = self._clock()
+        mark = self._store.sync_begin()
+        if at_once:
+            self._store.sync_finish(mark)
+        goes_on = not at_once and syncer.begin(mark)
+        self._syncing, self._written, self._written_bytes = self._written, [], 0
+        if not goes_on:
+            self._collect()
 
     def close(self) -> None:
         """Let go of the disk; what was written is not made durable by this."""
@@ -178,7 +205,7 @@ class GroupCommit:
         if self._syncer is not None and self._written:
             self._store.sync_finish(self._store.sync_begin())
         self._completed += self._written
-        self._written = []
+        self._written, self._written_bytes = [], 0
 
     def _wait(self) -> None:
         if self._syncer is not None:
@@ -189,17 +216,14 @@ class GroupCommit:
         if self._syncing:
             self._completed += self._syncing
             self._syncing = []
+            self._took_s = self._clock() - self._began_s
             self.syncs += 1
 
     def _keep_unwritten(self, ticket: int, frames: Sequence[Frame]) -> None:
         self._unwritten.append((ticket, frames))
-        self._unwritten_bytes += _size(frames)
+        self._unwritten_bytes += frames_bytes(frames)
         if self._unwritten_bytes > UNWRITTEN_BYTES_MAX:
             raise DiskFailed(
                 f"the disk has been full for {self._unwritten_bytes} bytes of events",
                 "free some space, then start the node again",
             )
-
-
-def _size(frames: Sequence[Frame]) -> int:
-    return sum(frame.size for frame in frames)

@@ -398,7 +398,8 @@ class Shell:
             effects = replica.take_effects()
             for effect in effects:
                 carry_out[type(effect)](effect)
-            completed = self._disk.take_completed()
+            # A sequencer that stands still is missed; a follower is not, and its acknowledgement is waited for.
+            completed = self._disk.take_completed(patient=not replica.reigning)
             if not completed:
                 break
             now = monotonic_s()

@@ -220,6 +220,11 @@ class Replica:
         return self._core.is_voter(self._core.me, self._core.meta.storage_id)
 
     @property
+    def reigning(self) -> bool:
+        """Whether this node is the sequencer, or about to be."""
+        return self._core.reigning
+
+    @property
     def ruling(self) -> bool:
         """Whether this node numbers commands."""
         return self._core.role is Role.RULING

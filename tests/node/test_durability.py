@@ -1,11 +1,12 @@
 import errno
 import select
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 import pytest
 
+from mcast.clock import monotonic_s
 from mcast.errors import DiskFailed, DiskFull
 from mcast.node import durability
 from mcast.node.durability import GroupCommit
@@ -136,8 +137,8 @@ def disk(request: pytest.FixtureRequest) -> Disk:
     return kind()
 
 
-def start(disk: Disk, *, always: bool) -> GroupCommit:
-    return GroupCommit(disk, always=always, wake=disk.synced.set)
+def start(disk: Disk, *, always: bool, clock: Callable[[], float] = monotonic_s) -> GroupCommit:
+    return GroupCommit(disk, always=always, wake=disk.synced.set, clock=clock)
 
 
 def test_os_mode_completes_after_the_write_without_any_sync(disk: Disk) -> None:
@@ -157,6 +158,61 @@ def test_always_mode_completes_only_after_a_sync(disk: Disk) -> None:
     disk.may_sync.set()
     assert until_synced(disk, commit) == [1]
     assert commit.syncs == 1 and threading.get_ident() not in disk.sync_threads
+    commit.close()
+
+
+@pytest.mark.parametrize(
+    ("patient", "took_s", "bytes_written", "at_once"),
+    [
+        (True, durability.QUICK_S, 1, True),
+        (False, durability.QUICK_S, 1, False),
+        (True, durability.QUICK_S * 2, 1, False),
+        (True, durability.QUICK_S, durability.LITTLE_BYTES, False),
+    ],
+)
+def test_who_is_patient_waits_for_a_sync_of_little_that_should_be_quick(
+    disk: Disk, patient: bool, took_s: float, bytes_written: int, at_once: bool
+) -> None:
+    now = 0.0
+    commit = start(disk, always=True, clock=lambda: now)
+    commit.append(1, frames(1))
+    assert commit.take_completed(patient=True) == [], "nothing is known of this disk yet"
+    now = took_s
+    assert until_synced(disk, commit) == [1]
+    commit.append(2, [make_frame(1, 2, 1, 0, 0, CHAIN_ZERO, bytes(bytes_written))])
+    assert commit.take_completed(patient=patient) == ([2] if at_once else [])
+    assert (threading.get_ident() in disk.sync_threads) is at_once
+    if not at_once:
+        assert until_synced(disk, commit) == [2]
+    assert commit.syncs == 2
+    commit.close()
+
+
+def test_a_sync_that_was_waited_for_too_long_is_the_last_of_its_kind_until_one_is_quick(disk: Disk) -> None:
+    times = iter([0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0])  # two for each sync: its begin and its end
+    commit = start(disk, always=True, clock=lambda: next(times))
+    done: list[list[int]] = []
+    for ticket in (1, 2, 3, 4):
+        commit.append(ticket, frames(ticket))
+        done.append(commit.take_completed(patient=True))
+        if not done[-1]:
+            until_synced(disk, commit)
+    assert done == [[], [2], [], [4]]
+    commit.close()
+
+
+def test_a_failed_sync_that_was_waited_for_completes_nothing_ever_after(disk: Disk) -> None:
+    commit = start(disk, always=True, clock=lambda: 0.0)
+    commit.append(1, frames(1))
+    commit.take_completed()
+    assert until_synced(disk, commit) == [1]
+    disk.failing = True
+    commit.append(2, frames(2))
+    for _ in range(2):
+        with pytest.raises(DiskFailed):
+            commit.take_completed(patient=True)
+    with pytest.raises(DiskFailed):
+        commit.truncate(3, 0)
     commit.close()
 
 
