@@ -15,6 +15,7 @@ from mcast.bench.load import commands
 from mcast.bench.peers.peer import NODES, SILENCE_S, Flood, Peer
 from mcast.client.client import Client, connect
 from mcast.errors import Error
+from mcast.limits import MTU_MAX
 from mcast.testing.processes import Processes
 
 _T = TypeVar("_T")
@@ -39,7 +40,9 @@ def _running(folder: Path, sync: str) -> Iterator[Peer]:
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
         try:
-            yield runner.run(_connected(stack, Processes(nodes=NODES, sync=sync, sealed=True, keep_in=folder), runner))
+            yield runner.run(
+                _connected(stack, Processes(nodes=NODES, sync=sync, mtu=MTU_MAX, sealed=True, keep_in=folder), runner)
+            )
         finally:
             runner.run(stack.aclose())
 

@@ -28,7 +28,7 @@ def latency(  # noqa: PLR0913 - one argument a flag
     nodes: flags.Nodes = 3,
     sync: flags.Sync = "os",
     key: flags.Sealed = True,
-    mtu: flags.Mtu = 1_500,
+    mtu: flags.Mtu = flags.MTU,
     rounds: flags.Rounds = 5,
     yardstick: flags.Beside = True,
     json: options.Json = False,

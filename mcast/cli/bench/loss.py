@@ -19,7 +19,7 @@ def loss(  # noqa: PLR0913 - one argument a flag
     nodes: flags.Nodes = 3,
     sync: flags.Sync = "os",
     key: flags.Sealed = True,
-    mtu: flags.Mtu = 1_500,
+    mtu: flags.Mtu = flags.MTU,
     seed: Annotated[int, typer.Option("--seed", help="Of which datagrams are lost.", metavar="N")] = 7,
     json: options.Json = False,
     csv: flags.Csv = None,

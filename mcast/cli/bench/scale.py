@@ -33,7 +33,7 @@ def scale(  # noqa: PLR0913 - one argument a flag
     nodes: flags.Nodes = 3,
     sync: flags.Sync = "os",
     key: flags.Sealed = True,
-    mtu: flags.Mtu = 1_500,
+    mtu: flags.Mtu = flags.MTU,
     rounds: flags.Rounds = 3,
     json: options.Json = False,
     csv: flags.Csv = None,

@@ -25,7 +25,7 @@ def throughput(  # noqa: PLR0913 - one argument a flag
     clients: Clients = 1,
     sync: flags.Sync = "os",
     key: flags.Sealed = True,
-    mtu: flags.Mtu = 1_500,
+    mtu: flags.Mtu = flags.MTU,
     loss: Annotated[
         str, typer.Option("--loss", help="Share of datagrams that every node loses.", metavar="SHARE")
     ] = "0%",
