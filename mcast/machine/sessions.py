@@ -83,7 +83,7 @@ def _settled(kept: Kept) -> Kept:
 class Session:
     """One client's progress. `kept` is in the order of requests, which only grow."""
 
-    __slots__ = ("id", "kept", "kept_bytes", "last", "nonce", "time")
+    __slots__ = ("content_bytes", "id", "kept", "kept_bytes", "last", "nonce", "time")
 
     def __init__(self, session: int, nonce: bytes, time: int) -> None:
         self.id = session
@@ -92,6 +92,8 @@ class Session:
         self.last = 0
         self.kept: deque[Kept] = deque()
         self.kept_bytes = 0
+        self.content_bytes = 0
+        """Of the records among the marks of `kept`."""
 
 
 class SessionTable:
@@ -102,8 +104,8 @@ class SessionTable:
         self._nonces: dict[bytes, int] = {}
         self._kept_bytes = 0
         self._unsettled: dict[int, Session] = {}
-        """Sessions of which records may be kept, and how many bytes of them there are at most."""
-        self._unsettled_bytes = 0
+        """Sessions that may have records among their marks."""
+        self._content_bytes = 0
         self._contiguous = contiguous
         self._sessions_max = sessions_max
 
@@ -131,6 +133,7 @@ class SessionTable:
         if closed is None:
             return False
         self._unsettled.pop(session, None)
+        self._content_bytes -= closed.content_bytes
         del self._nonces[closed.nonce]
         self._kept_bytes -= closed.kept_bytes
         return True
@@ -214,33 +217,41 @@ class SessionTable:
 
     def _refer(self, session: Session, content_bytes: int) -> None:
         """Records of so many bytes are about to be kept as marks."""
-        if self._unsettled_bytes + content_bytes > SESSIONS_CONTENT_BYTES_MAX:
+        if self._content_bytes + content_bytes > SESSIONS_CONTENT_BYTES_MAX:
             self._settle()
         self._unsettled[session.id] = session
-        self._unsettled_bytes += content_bytes
+        session.content_bytes += content_bytes
+        self._content_bytes += content_bytes
 
     def _settle(self) -> None:
         """Let go of records: what is still kept of them is marked."""
         for session in self._unsettled.values():
             session.kept = deque(map(_settled, session.kept))
+            session.content_bytes = 0
         self._unsettled.clear()
-        self._unsettled_bytes = 0
+        self._content_bytes = 0
 
     def _release(self, session: Session, lowest: int) -> None:
-        kept, freed = session.kept, 0
+        kept, freed, content = session.kept, 0, 0
         while kept:
-            request, count, _, _, _, outcomes = kept[0]
+            request, count, _, _, mark, outcomes = kept[0]
             if request + count > lowest:
                 break
             freed += len(outcomes) + KEPT_OVERHEAD_BYTES
+            if mark.__class__ is bytes:
+                content += len(mark)
             del kept[0]
-        session.kept_bytes -= freed
-        self._kept_bytes -= freed
+        self._forget(session, freed, content)
 
     def _drop_oldest(self, session: Session) -> None:
-        size = len(session.kept.popleft().outcomes) + KEPT_OVERHEAD_BYTES
-        session.kept_bytes -= size
-        self._kept_bytes -= size
+        _, _, _, _, mark, outcomes = session.kept.popleft()
+        self._forget(session, len(outcomes) + KEPT_OVERHEAD_BYTES, 0 if isinstance(mark, int) else len(mark))
+
+    def _forget(self, session: Session, kept_bytes: int, content_bytes: int) -> None:
+        session.kept_bytes -= kept_bytes
+        self._kept_bytes -= kept_bytes
+        session.content_bytes -= content_bytes
+        self._content_bytes -= content_bytes
 
     def snapshot(self) -> list[Any]:
         """The table as plain data."""
@@ -254,7 +265,7 @@ class SessionTable:
         self._sessions.clear()
         self._nonces.clear()
         self._unsettled.clear()
-        self._unsettled_bytes = 0
+        self._content_bytes = 0
         self._kept_bytes = 0
         for id_, nonce, last, time, kept in data:
             session = Session(id_, nonce, time)
@@ -269,5 +280,12 @@ class SessionTable:
     def _check(self) -> None:
         assert len(self._nonces) == len(self._sessions)
         assert self._kept_bytes == sum(one.kept_bytes for one in self._sessions.values())
+        content = {
+            one.id: sum(len(kept.mark) for kept in one.kept if isinstance(kept.mark, bytes))
+            for one in self._sessions.values()
+        }
+        assert {one.id: one.content_bytes for one in self._sessions.values()} == content
+        assert self._content_bytes == sum(content.values())
+        assert all(one in self._unsettled for one, size in content.items() if size)
         times = [one.time for one in self._sessions.values()]
         assert times == sorted(times), "sessions stand in the order of their last activity"

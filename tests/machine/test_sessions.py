@@ -20,6 +20,7 @@ from mcast.machine.sessions import (
     OUTCOME_GONE,
     REUSED,
     Kept,
+    Mark,
     Session,
     SessionTable,
     mark_of,
@@ -43,7 +44,7 @@ def kept(request: int, count: int = 1, size: int = 1, mark: int = 0) -> Kept:
     return Kept(request, count, 10 + request, 1, mark, bytes(size))
 
 
-def judged(table: SessionTable, session: Session, request: int, lowest: int, mark: int) -> tuple[int, Kept | None]:
+def judged(table: SessionTable, session: Session, request: int, lowest: int, mark: Mark) -> tuple[int, Kept | None]:
     status, found, kept = table.judge(session.id, session.time, request, lowest, mark)
     assert found is session
     return status, kept
@@ -192,5 +193,27 @@ def test_a_record_stands_for_its_mark_until_it_is_compared_or_there_are_too_many
     for request in (29, 1):
         assert judged(lazy, one, request, 1, mark_of(1, 1, crc32(bytes([request]) * 100)))[0] == APPLIED
         assert judged(lazy, one, request, 1, mark_of(1, 1, crc32(bytes(100))))[0] == REUSED
+        assert (
+            judged(lazy, one, request, 1, encode_record(RecordKind.COMMANDS, 1, 1, 9, 9, bytes([request]) * 100))[0]
+            == APPLIED
+        )
+        assert judged(lazy, one, request, 1, encode_record(RecordKind.COMMANDS, 1, 1, 9, 9, bytes(100)))[0] == REUSED
     assert lazy.snapshot() == eager.snapshot()
     lazy._check()
+
+
+def test_records_that_are_no_longer_kept_do_not_count_among_those_referred_to() -> None:
+    table = SessionTable()
+    session = opened(table)
+    for request in range(1, 100):
+        lowest = max(1, request - 10)
+        record = encode_record(RecordKind.COMMANDS, 1, 1, request, lowest, bytes(100))
+        if request % 2:
+            table.keep_all(session, [kept(request)._replace(mark=record)], [lowest], len(record))
+        else:
+            assert judged(table, session, request, lowest, record) == (APPLIED, None)
+            table.keep(session, kept(request)._replace(mark=record))
+        table._check()
+    assert table._content_bytes <= 11 * len(record)
+    table.close(session.id)
+    assert table._content_bytes == 0
