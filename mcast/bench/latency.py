@@ -19,7 +19,6 @@ from mcast.bench.measure import (
     spreads,
     while_alive,
 )
-from mcast.limits import MTU_MAX
 from mcast.testing.processes import Processes
 
 GATEWAYS: Final = ("sequencer", "follower")
@@ -42,7 +41,7 @@ class Workload:
     nodes: int = 3
     sync: str = "os"
     sealed: bool = True
-    mtu: int = MTU_MAX
+    mtu: int = 1_500
 
 
 async def measure(workload: Workload, rounds: int, beside: bool, progress: Progress) -> Document:

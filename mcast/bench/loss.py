@@ -14,7 +14,6 @@ from mcast.bench.job import BrokenRun, Tell, run_job
 from mcast.bench.load import event_bytes
 from mcast.bench.measure import Document, Progress, in_one_reign, machine, offload, while_alive
 from mcast.errors import ConfigError
-from mcast.limits import MTU_MAX
 from mcast.testing.processes import Processes
 
 SHARE_MAX: Final = 0.5  # of datagrams lost; with more, no majority can be expected to agree
@@ -33,7 +32,7 @@ class Workload:
     nodes: int = 3
     sync: str = "os"
     sealed: bool = True
-    mtu: int = MTU_MAX
+    mtu: int = 1_500
     seed: int = 7
 
 

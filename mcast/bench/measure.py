@@ -13,6 +13,8 @@ from typing import Any, Final, TypeVar
 from mcast.analysis import reconcile
 from mcast.bench.job import BrokenRun
 from mcast.errors import EnvironmentProblem, NotSent, NotYet, Refused, Unknown
+from mcast.limits import MTU_MAX
+from mcast.net.interfaces import choose_interface
 from mcast.testing.processes import Processes
 
 LOOK_S: Final = 0.1  # between looks whether all nodes live
@@ -23,6 +25,11 @@ Progress = Callable[[str, float], None]
 Document = dict[str, Any]
 
 _T = TypeVar("_T")
+
+
+def loopback_mtu() -> int:
+    """Bytes of the largest datagram that loopback carries, where every bench runs. Raises EnvironmentProblem."""
+    return min(choose_interface("127.0.0.1", "239.0.0.1").mtu, MTU_MAX)
 
 
 async def while_alive(lab: Processes, work: Coroutine[Any, Any, _T]) -> _T:

@@ -8,7 +8,6 @@ from typing import Any, Final
 from mcast.bench.job import BrokenRun, Tell, run_job
 from mcast.bench.load import KEYS, event_bytes
 from mcast.bench.measure import Document, Progress, in_one_reign, machine, offload, spread, while_alive
-from mcast.limits import MTU_MAX
 from mcast.testing.processes import Processes
 
 WARMUP_SHARE: Final = 0.05  # of the events, submitted before the clock runs
@@ -28,7 +27,7 @@ class Workload:
     clients: int = 1
     sync: str = "os"
     sealed: bool = True
-    mtu: int = MTU_MAX
+    mtu: int = 1_500
     loss: float = 0.0
     """Share of datagrams that every node loses of what it receives."""
     seed: int = 7

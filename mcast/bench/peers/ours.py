@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 
 from mcast.bench.job import BrokenRun
 from mcast.bench.load import commands
+from mcast.bench.measure import loopback_mtu
 from mcast.bench.peers.peer import NODES, SILENCE_S, Flood, Peer
 from mcast.client.client import Client, connect
 from mcast.errors import Error
-from mcast.limits import MTU_MAX
 from mcast.testing.processes import Processes
 
 _T = TypeVar("_T")
@@ -39,10 +39,9 @@ def running_synced(folder: Path) -> Iterator[Peer]:
 def _running(folder: Path, sync: str) -> Iterator[Peer]:
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
+        lab = Processes(nodes=NODES, sync=sync, mtu=loopback_mtu(), sealed=True, keep_in=folder)
         try:
-            yield runner.run(
-                _connected(stack, Processes(nodes=NODES, sync=sync, mtu=MTU_MAX, sealed=True, keep_in=folder), runner)
-            )
+            yield runner.run(_connected(stack, lab, runner))
         finally:
             runner.run(stack.aclose())
 

@@ -19,9 +19,13 @@ Nodes = Annotated[int, typer.Option("--nodes", help="Members of the cluster.", m
 Observers = Annotated[int, typer.Option("--observers", help="Replicas beside them that don't vote.", metavar="N")]
 Sync = Annotated[str, typer.Option("--sync", help="`os` or `always`.", metavar="MODE")]
 Sealed = Annotated[bool, typer.Option("--key/--no-key", help="With a key file, or without.")]
-MTU: Final = limits.MTU_MAX  # what loopback carries, where every bench runs; a LAN carries 1,500 or 9,000
 Mtu = Annotated[
-    int, typer.Option("--mtu", help="Bytes of one datagram with its headers; 1500 to measure as on a LAN.", metavar="B")
+    int | None,
+    typer.Option(
+        "--mtu",
+        help="Bytes of one datagram with its headers: 1500 as on a LAN. Else what loopback takes.",
+        metavar="B",
+    ),
 ]
 Size = Annotated[int, typer.Option("--size", help="Bytes of one event.", metavar="B")]
 Rounds = Annotated[int, typer.Option("--rounds", help="How often it is measured; medians are told.", metavar="N")]
@@ -44,12 +48,21 @@ def check_number(flag: str, value: float, least: float, most: float) -> None:
         raise ConfigError(flag, value, "out of range", f"give a number from {least:,.10g} to {most:,.10g}")
 
 
-def check_cluster(nodes: int, sync: str, mtu: int = limits.MTU_MIN, observers: int = 0) -> None:
+def check_cluster(nodes: int, sync: str, observers: int = 0) -> None:
     """Raise ConfigError for a cluster that cannot be."""
     check_number("--nodes", nodes, 1, limits.MEMBERS_MAX)
     check_number("--observers", observers, 0, limits.NODES_MAX - nodes)
-    check_number("--mtu", mtu, limits.MTU_MIN, limits.MTU_MAX)
     check_word("--sync", sync, ("os", "always"))
+
+
+def datagram(mtu: int | None) -> int:
+    """The `--mtu` asked for, or the largest for loopback, where every bench runs. Raises ConfigError."""
+    from mcast.bench.measure import loopback_mtu
+
+    if mtu is None:
+        return loopback_mtu()
+    check_number("--mtu", mtu, limits.MTU_MIN, limits.MTU_MAX)
+    return mtu
 
 
 def check_size(size: int) -> None:

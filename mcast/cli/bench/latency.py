@@ -28,7 +28,7 @@ def latency(  # noqa: PLR0913 - one argument a flag
     nodes: flags.Nodes = 3,
     sync: flags.Sync = "os",
     key: flags.Sealed = True,
-    mtu: flags.Mtu = flags.MTU,
+    mtu: flags.Mtu = None,
     rounds: flags.Rounds = 5,
     yardstick: flags.Beside = True,
     json: options.Json = False,
@@ -55,12 +55,21 @@ def latency(  # noqa: PLR0913 - one argument a flag
     flags.check_word("--at", at, bench.GATEWAYS)
     flags.check_number("--rounds", rounds, 1, flags.ROUNDS_MAX)
     flags.check_size(size)
-    flags.check_cluster(nodes, sync, mtu)
+    flags.check_cluster(nodes, sync)
+    datagram = flags.datagram(mtu)
     if yardstick and size > COMMAND_BYTES_MAX:
         fix = f"give at most {COMMAND_BYTES_MAX:,}, or --no-yardstick"
         raise ConfigError("--size", size, "the bare pipe sends one datagram a command", fix)
     workload = bench.Workload(
-        count=count, rate=rate, seconds=seconds, size=size, at=at, nodes=nodes, sync=sync, sealed=key, mtu=mtu
+        count=count,
+        rate=rate,
+        seconds=seconds,
+        size=size,
+        at=at,
+        nodes=nodes,
+        sync=sync,
+        sealed=key,
+        mtu=datagram,
     )
     document = run(lambda progress: bench.measure(workload, rounds, yardstick, progress), show, Wanted(json, csv, plot))
     if rate is not None and not document["held"]:

@@ -19,7 +19,7 @@ def loss(  # noqa: PLR0913 - one argument a flag
     nodes: flags.Nodes = 3,
     sync: flags.Sync = "os",
     key: flags.Sealed = True,
-    mtu: flags.Mtu = flags.MTU,
+    mtu: flags.Mtu = None,
     seed: Annotated[int, typer.Option("--seed", help="Of which datagrams are lost.", metavar="N")] = 7,
     json: options.Json = False,
     csv: flags.Csv = None,
@@ -40,9 +40,10 @@ def loss(  # noqa: PLR0913 - one argument a flag
     flags.check_number("--rate", rate, 1.0, flags.RATE_MAX)
     flags.check_number("--seed", seed, 0, 2**31)
     flags.check_size(size)
-    flags.check_cluster(nodes, sync, mtu)
+    flags.check_cluster(nodes, sync)
+    datagram = flags.datagram(mtu)
     workload = bench.Workload(
-        rate=rate, seconds=seconds, size=size, nodes=nodes, sync=sync, sealed=key, mtu=mtu, seed=seed
+        rate=rate, seconds=seconds, size=size, nodes=nodes, sync=sync, sealed=key, mtu=datagram, seed=seed
     )
     document = run(lambda progress: bench.measure(workload, shares, progress), show, Wanted(json, csv, plot))
     for one in document["runs"]:

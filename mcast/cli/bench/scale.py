@@ -33,7 +33,7 @@ def scale(  # noqa: PLR0913 - one argument a flag
     nodes: flags.Nodes = 3,
     sync: flags.Sync = "os",
     key: flags.Sealed = True,
-    mtu: flags.Mtu = flags.MTU,
+    mtu: flags.Mtu = None,
     rounds: flags.Rounds = 3,
     json: options.Json = False,
     csv: flags.Csv = None,
@@ -59,9 +59,15 @@ def scale(  # noqa: PLR0913 - one argument a flag
     if size is not None and sweep == "size":
         raise ConfigError("--size", size, "that is what is changed", "give --values")
     flags.check_size(kind.size if size is None else size)
-    flags.check_cluster(nodes, sync, mtu, observers=int(max(wanted)) if sweep == "observers" else 0)
+    flags.check_cluster(nodes, sync, observers=int(max(wanted)) if sweep == "observers" else 0)
+    datagram = flags.datagram(mtu)
     base = Workload(
-        events=events, size=kind.size if size is None else size, nodes=nodes, sync=sync, sealed=key, mtu=mtu
+        events=events,
+        size=kind.size if size is None else size,
+        nodes=nodes,
+        sync=sync,
+        sealed=key,
+        mtu=datagram,
     )
     document = run(lambda progress: bench.measure(sweep, wanted, base, rounds, progress), show, Wanted(json, csv, plot))
     broken = [point for point in document["points"] if point["broken"] is not None]

@@ -25,7 +25,7 @@ def throughput(  # noqa: PLR0913 - one argument a flag
     clients: Clients = 1,
     sync: flags.Sync = "os",
     key: flags.Sealed = True,
-    mtu: flags.Mtu = flags.MTU,
+    mtu: flags.Mtu = None,
     loss: Annotated[
         str, typer.Option("--loss", help="Share of datagrams that every node loses.", metavar="SHARE")
     ] = "0%",
@@ -50,10 +50,11 @@ def throughput(  # noqa: PLR0913 - one argument a flag
     flags.check_number("--clients", clients, 1, min(CLIENTS_MAX, events))
     flags.check_number("--rounds", rounds, 1, flags.ROUNDS_MAX)
     flags.check_size(size)
-    flags.check_cluster(nodes, sync, mtu, observers)
+    flags.check_cluster(nodes, sync, observers)
+    datagram = flags.datagram(mtu)
     workload = bench.Workload(
-        events=events, size=size, nodes=nodes, observers=observers, clients=clients, sync=sync, sealed=key, mtu=mtu,
-        loss=parse_share(loss),
+        events=events, size=size, nodes=nodes, observers=observers, clients=clients, sync=sync, sealed=key,
+        mtu=datagram, loss=parse_share(loss),
     )  # fmt: skip
     run(lambda progress: bench.measure(workload, rounds, yardstick, progress), show, Wanted(json, csv, plot))
 
