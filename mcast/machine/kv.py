@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any, Final
 
 from sortedcontainers import SortedList
@@ -38,9 +39,10 @@ class KeyValue(StateMachine):
         """As `set`, many at once."""
         if not _TEXT.issuperset(map(type, keys)):
             return NotImplemented
-        for key in {*keys}.difference(self._items):
+        items, known = self._items, len(self._items)
+        items.update(zip(keys, values, strict=True))
+        for key in islice(reversed(items), len(items) - known):  # a dict's newest keys are its last
             self._add(key)
-        self._items.update(zip(keys, values, strict=True))
         return None
 
     @command
