@@ -3,8 +3,8 @@
 Appends are written at once, by the event loop's thread. With `sync = "always"` a sync goes on in the background; while
 it does, further appends gather, and the next sync covers them all. Truncations and the meta are rare: the loop waits.
 
-Being told of a sync in the background costs a wake-up, as much as a good disk's sync itself. So where nobody is harmed
-if the loop stands still for one that lasts, and it should not last, little is synced while the loop waits.
+Being told of a sync in the background costs a turn of the loop, as much as a good disk's sync itself. So who may stand
+still for a moment waits for that of little, if the last one was quick.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mcast.storage.journal import SyncMark
 from mcast.wire.frame import Frame, frames_bytes
 
 LITTLE_BYTES: Final = 16 << 10  # of appends; syncing so much is all waiting, and no transfer
-QUICK_S: Final = 0.001  # what the last sync may have taken, for the next to be waited for
+QUICK_S: Final = 0.001  # what the last sync may have taken, for the next to be waited for; and for how long
 UNWRITTEN_BYTES_MAX: Final = 64 << 20  # bytes kept for a full disk to take later; beyond, the node halts
 
 
@@ -171,26 +171,25 @@ class GroupCommit:
     def take_completed(self, *, patient: bool = False) -> list[int]:
         """Tickets whose effects are durable, since the last call; sets the next sync going.
 
-        `patient` says that this may wait for it, if it should be quick.
+        `patient` says that this may wait for it, QUICK_S at most, if it should be quick.
         """
         if self._syncer is None:
             self._completed += self._written
-            self._written = []
+            self._written, self._written_bytes = [], 0
         elif self._syncer.idle():
             self._collect()
             if self._written:
-                at_once = patient and self._written_bytes <= LITTLE_BYTES and self._took_s <= QUICK_S
-                self._sync(self._syncer, at_once=at_once)
+                self._sync(self._syncer, patient and self._written_bytes <= LITTLE_BYTES and self._took_s <= QUICK_S)
         completed, self._completed = self._completed, []
         return completed
 
-    def _sync(self, syncer: Syncer, *, at_once: bool) -> None:
+    def _sync(self, syncer: Syncer, wait: bool) -> None:
         self._began_s = self._clock()
-        mark = self._store.sync_begin()
-        if at_once:
-            self._store.sync_finish(mark)
-        goes_on = not at_once and syncer.begin(mark)
         self._syncing, self._written, self._written_bytes = self._written, [], 0
+        goes_on = syncer.begin(self._store.sync_begin())
+        if goes_on and wait:
+            syncer.wait(QUICK_S)
+            goes_on = not syncer.idle()
         if not goes_on:
             self._collect()
 

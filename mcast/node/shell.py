@@ -398,7 +398,7 @@ class Shell:
             effects = replica.take_effects()
             for effect in effects:
                 carry_out[type(effect)](effect)
-            # A sequencer that stands still is missed; a follower is not, and its acknowledgement is waited for.
+            # All wait for a follower's acknowledgement, and nobody for a follower else.
             completed = self._disk.take_completed(patient=not replica.reigning)
             if not completed:
                 break

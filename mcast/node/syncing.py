@@ -8,6 +8,7 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import Final, Protocol
 
+from mcast.clock import monotonic_s
 from mcast.storage.journal import SyncMark
 from mcast.storage.kernelsync import KernelSync
 
@@ -39,8 +40,8 @@ class Syncer(Protocol):
     def idle(self) -> bool:
         """Whether none is under way. What was begun before is durable then."""
 
-    def wait(self) -> None:
-        """Until `idle`."""
+    def wait(self, limit_s: float | None = None) -> None:
+        """Until `idle`; for `limit_s` at most, if that is given."""
 
     def close(self) -> None:
         """Let go of what it holds; at most STOP_S are waited for a sync under way."""
@@ -82,9 +83,9 @@ class ThreadSyncer:
             raise self._failure
         return idle
 
-    def wait(self) -> None:
+    def wait(self, limit_s: float | None = None) -> None:
         """See Syncer.wait."""
-        self._idle.wait()
+        self._idle.wait(limit_s)
         self.idle()
 
     def close(self) -> None:
@@ -129,10 +130,14 @@ class KernelSyncer:
             self._go_on(self._steps)
         return self._steps is None
 
-    def wait(self) -> None:
+    def wait(self, limit_s: float | None = None) -> None:
         """See Syncer.wait."""
+        until_s = None if limit_s is None else monotonic_s() + limit_s
         while not self.idle():
-            self._kernel.wait()
+            left_s = None if until_s is None else until_s - monotonic_s()
+            if left_s is not None and left_s <= 0:
+                break
+            self._kernel.wait(left_s)
 
     def close(self) -> None:
         """See Syncer.close."""

@@ -70,6 +70,8 @@ class KernelSync:
         except BaseException:
             self._system(self._destroy, self._context)
             raise
+        self._poll = select.poll()
+        self._poll.register(self._eventfd, select.POLLIN)
         self._order = _Order(flags=_TELL_EVENTFD, eventfd=self._eventfd)
         self._orders = (ctypes.POINTER(_Order) * 1)(ctypes.pointer(self._order))
         self._outcome = _Outcome()
@@ -124,9 +126,7 @@ class KernelSync:
     def wait(self, timeout_s: float | None = None) -> None:
         """Wait until none is under way, or for so long."""
         if self._under_way:
-            poll = select.poll()
-            poll.register(self._eventfd, select.POLLIN)
-            poll.poll(None if timeout_s is None else timeout_s * 1_000)
+            self._poll.poll(None if timeout_s is None else timeout_s * 1_000)
 
     def close(self) -> None:
         """Give back what it took. Waits for one that is under way."""
