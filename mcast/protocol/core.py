@@ -93,6 +93,8 @@ class Core:
         self.commit = 0
         self.applied = 0
         self.persisted = self.log.last_seq
+        self.persisted_chain = self.log.last_chain
+        """The chain behind event `persisted`, which a slow disk may leave far behind what is in memory."""
         self.reconciled = False
         """Whether the log has been cut to what the promised epoch's history allows."""
         self.suspect = recovered.suspect and settings.rules.suspect_abstains
@@ -237,6 +239,18 @@ class Core:
     def forget_configs(self, last: int) -> None:
         """A truncation behind event `last` takes its configurations with it."""
         self._configs = [entry for entry in self._configs if entry[0] <= last]
+
+    def persist(self, last: int, chain: bytes) -> None:
+        """Events up to `last`, behind which the chain is `chain`, are durable as the sync mode says."""
+        if last > self.log.last_seq:
+            last, chain = self.log.last_seq, self.log.last_chain
+        if last > self.persisted:
+            self.persisted, self.persisted_chain = last, chain
+
+    def cut_persisted(self) -> None:
+        """The log was cut: nothing behind its end is persisted."""
+        if self.persisted > self.log.last_seq:
+            self.persisted, self.persisted_chain = self.log.last_seq, self.log.last_chain
 
     def advance_commit(self, commit: int) -> bool:
         """Commit up to `commit`, which is proven and within the log; hand the owner what became applicable."""

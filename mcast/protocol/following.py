@@ -216,7 +216,7 @@ class Following:
         core = self.core
         appended, self._appended = self._appended, []
         if appended:
-            last = appended[-1].last
+            last = appended[-1]
             core.effects.append(
                 Append(core.ticket(lambda then: self._persisted(last, then), of_append=True), tuple(appended))
             )
@@ -234,16 +234,20 @@ class Following:
             return
         if (not core.reconciled and core.rules.reconcile_before_ack) or core.suspect:
             return
-        seq = core.persisted
-        chain = core.log.chain_at(seq)
-        if chain is None:
-            return
         assert core.sequencer is not None
         stamp = int(now * 1e9)
         self.staleness.sent(stamp)
         core.send(
             core.sequencer,
-            Ack(core.promised, core.meta.storage_id, seq, chain, self._round, stamp, core.settings.receive_window),
+            Ack(
+                core.promised,
+                core.meta.storage_id,
+                core.persisted,
+                core.persisted_chain,
+                self._round,
+                stamp,
+                core.settings.receive_window,
+            ),
         )
 
     def _belongs(self, uuid: bytes) -> bool:
@@ -288,7 +292,7 @@ class Following:
             core.log.truncate(point)
             core.forget_configs(point)
             core.void_appends()
-            core.persisted = min(core.persisted, point)
+            core.cut_persisted()
             core.effects.append(Truncate(core.ticket(lambda _: None), point))
             core.notices.append(Truncated(point))
         core.reconciled = True
@@ -426,9 +430,8 @@ class Following:
         else:
             core.counts["unproven commit"] += 1
 
-    def _persisted(self, last: int, now: float) -> None:
-        core = self.core
-        core.persisted = max(core.persisted, min(last, core.log.last_seq))
+    def _persisted(self, last: Frame, now: float) -> None:
+        self.core.persist(last.last, last.chain)
         self.acknowledge(now)
 
 

@@ -159,7 +159,7 @@ class Founding:
             core.log.truncate(0)
             core.forget_configs(0)
             core.void_appends()
-            core.persisted = 0
+            core.cut_persisted()
             core.effects.append(Truncate(core.ticket(lambda _: None), 0))
 
     def _enough(self, answered: set[int]) -> bool:
@@ -186,7 +186,7 @@ class Founding:
         core.note_internal(frame)
 
         def persisted(now: float) -> None:
-            core.persisted = 1
+            core.persist(1, frame.chain)
             done(now)
 
         core.effects.append(Append(core.ticket(persisted, of_append=True), (frame,)))

@@ -210,7 +210,7 @@ class Sequencing:
         if ack.seq > standing.seq:
             if core.log.chain_at(ack.seq) == ack.chain or not core.rules.ack_chain_checked:
                 standing.seq = min(ack.seq, core.log.last_seq)
-            else:
+            elif ack.seq >= core.log.low_water:  # what is older can't be told; it will be acknowledged again, with more
                 core.counts["ack of another chain"] += 1
 
     def settle(self, now: float) -> None:
@@ -442,19 +442,19 @@ class Sequencing:
         return self._time
 
     def _emit(self, frames: list[Frame], now: float) -> None:
-        core, last = self.core, frames[-1].last
+        core = self.core
         burst = tuple(frames)
         core.effects.append(Stream(burst))
-        core.effects.append(Append(core.ticket(self._persisting(last), of_append=True), burst))
+        core.effects.append(Append(core.ticket(self._persisting(frames[-1]), of_append=True), burst))
         self.stream_sent += len(frames)
         self._note_told(frames[-1].commit, self._told[1])
         if not core.rules.apply_only_committed:
             core.apply(core.log.last_seq)
         self._quicken(now)
 
-    def _persisting(self, last: int) -> Callable[[float], None]:
+    def _persisting(self, last: Frame) -> Callable[[float], None]:
         def persisted(now: float) -> None:  # who completes a ticket settles then
-            self.core.persisted = max(self.core.persisted, min(last, self.core.log.last_seq))
+            self.core.persist(last.last, last.chain)
 
         return persisted
 

@@ -1,5 +1,6 @@
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from .bench import (
     recovered,
     reign_log,
     replica,
+    settings,
     settle,
 )
 
@@ -65,6 +67,21 @@ def test_frames_in_order_are_journaled_in_one_append_and_acknowledged() -> None:
     node.completed(append.ticket, 0.03)
     (ack,) = of(Ack, node.take_effects())
     assert (ack.epoch, ack.seq, ack.chain) == (1, 5, LOG[4].chain)
+
+
+def test_a_disk_that_falls_far_behind_is_still_told_of() -> None:
+    node = Replica(replace(settings("n2"), cache_bytes_max=1_000), recovered("n2", LOG[:2], 1), random.Random(1), 0.0)
+    frames = extended(LOG[:2], 60)
+    hear(node, LOG[:2])
+    node.receive([frame_arrival("n1", frame, counter=i + 2) for i, frame in enumerate(frames[2:])], 0.02)
+    node.receive([arrival("n1", beat(frames, 1, commit=60), promised=1)], 0.03)
+    effects = node.take_effects()
+    assert of(Apply, effects), "and what is applied leaves the memory"
+    acks = [(ack.seq, ack.chain) for ack in of(Ack, effects)]
+    assert acks == [(2, LOG[1].chain)]
+    node.completed(of(Append, effects)[0].ticket, 0.04)
+    (ack,) = of(Ack, node.take_effects())
+    assert (ack.seq, ack.chain) == (frames[-1].last, frames[-1].chain)
 
 
 def test_nothing_is_acknowledged_before_the_history_is_known() -> None:

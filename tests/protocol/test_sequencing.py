@@ -103,6 +103,23 @@ def test_a_wrong_acknowledgement_does_not_count(wrong: dict[str, Any]) -> None:
     assert node.commit_seq == 0
 
 
+def test_an_acknowledgement_too_old_to_be_checked_counts_for_nothing_and_is_nobodys_fault() -> None:
+    node = ruling()
+    core = node._core
+    held = core.log.last_seq, core.log.last_chain
+    core.log._cache_bytes_max = 2_000
+    for round_number in range(2, 40):
+        node.submit([(command_record(size=200),)], 2.02)
+        settle(node, 2.02)
+        node.receive([ack("n2", core.log.last_seq, core.log.last_chain, round_number=round_number)], 2.02)
+    settle(node, 2.02)
+    assert core.log.low_water > held[0] + 1
+    node.receive([ack("n3", *held)], 2.03)
+    assert core.counts["ack of another chain"] == 0
+    node.receive([ack("n3", core.log.last_seq - 1, bytes(16))], 2.03)
+    assert core.counts["ack of another chain"] == 1
+
+
 def test_small_records_share_a_frame_and_large_ones_do_not() -> None:
     node = ruling()
     node.submit([(command_record(2, 100),) for _ in range(10)], 2.1)
