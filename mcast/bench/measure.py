@@ -28,7 +28,7 @@ _T = TypeVar("_T")
 
 
 def loopback_mtu() -> int:
-    """Bytes of the largest datagram that loopback carries, where every bench runs. Raises EnvironmentProblem."""
+    """Bytes of the largest datagram that loopback carries. Raises ConfigError, EnvironmentProblem: there is none."""
     return min(choose_interface("127.0.0.1", "239.0.0.1").mtu, MTU_MAX)
 
 

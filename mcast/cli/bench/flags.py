@@ -13,6 +13,7 @@ from mcast.errors import ConfigError
 
 ROUNDS_MAX: Final = 99
 SECONDS_MAX: Final = 3_600.0
+LAN_MTU: Final = 1_500
 RATE_MAX: Final = 1_000_000.0  # commands/s
 
 Nodes = Annotated[int, typer.Option("--nodes", help="Members of the cluster.", metavar="N")]
@@ -22,11 +23,10 @@ Sealed = Annotated[bool, typer.Option("--key/--no-key", help="With a key file, o
 Mtu = Annotated[
     int | None,
     typer.Option(
-        "--mtu",
-        help="Bytes of one datagram with its headers: 1500 as on a LAN. Else what loopback takes.",
-        metavar="B",
+        "--mtu", metavar="B", show_default=f"the most that loopback takes; where datagrams get lost, {LAN_MTU}",
+        help=f"Bytes of one datagram with its headers, such as {LAN_MTU} on a LAN.",
     ),
-]
+]  # fmt: skip
 Size = Annotated[int, typer.Option("--size", help="Bytes of one event.", metavar="B")]
 Rounds = Annotated[int, typer.Option("--rounds", help="How often it is measured; medians are told.", metavar="N")]
 Beside = Annotated[
@@ -55,12 +55,15 @@ def check_cluster(nodes: int, sync: str, observers: int = 0) -> None:
     check_word("--sync", sync, ("os", "always"))
 
 
-def datagram(mtu: int | None) -> int:
-    """The `--mtu` asked for, or the largest for loopback, where every bench runs. Raises ConfigError."""
+def datagram(mtu: int | None, *, lossy: bool = False) -> int:
+    """The `--mtu` asked for. Else the largest for loopback, where every bench runs; if `lossy`, so many as on a LAN.
+
+    Raises ConfigError.
+    """
     from mcast.bench.measure import loopback_mtu
 
     if mtu is None:
-        return loopback_mtu()
+        return LAN_MTU if lossy else loopback_mtu()
     check_number("--mtu", mtu, limits.MTU_MIN, limits.MTU_MAX)
     return mtu
 

@@ -41,7 +41,7 @@ def loss(  # noqa: PLR0913 - one argument a flag
     flags.check_number("--seed", seed, 0, 2**31)
     flags.check_size(size)
     flags.check_cluster(nodes, sync)
-    datagram = flags.datagram(mtu)
+    datagram = flags.datagram(mtu, lossy=True)
     workload = bench.Workload(
         rate=rate, seconds=seconds, size=size, nodes=nodes, sync=sync, sealed=key, mtu=datagram, seed=seed
     )

@@ -125,7 +125,8 @@ def cluster_words(work: Document) -> str:
     """What was measured on, as tables' titles say it."""
     observers = f" and {work['observers']} observers" if work.get("observers") else ""
     sealed = "sealed" if work["sealed"] else "unsealed"
-    return f"{work['nodes']} nodes{observers}, {sealed}, sync {work['sync']}"
+    datagrams = f", mtu {work['mtu']:,}" if "mtu" in work else ""
+    return f"{work['nodes']} nodes{observers}, {sealed}, sync {work['sync']}{datagrams}"
 
 
 def spread_row(

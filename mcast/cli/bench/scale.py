@@ -60,7 +60,7 @@ def scale(  # noqa: PLR0913 - one argument a flag
         raise ConfigError("--size", size, "that is what is changed", "give --values")
     flags.check_size(kind.size if size is None else size)
     flags.check_cluster(nodes, sync, observers=int(max(wanted)) if sweep == "observers" else 0)
-    datagram = flags.datagram(mtu)
+    datagram = flags.datagram(mtu, lossy=sweep == "loss")
     base = Workload(
         events=events,
         size=kind.size if size is None else size,
@@ -96,7 +96,7 @@ def show(document: dict[str, Any]) -> None:
 
     kind = SWEEPS[document["sweep"]]
     work = document["workload"]
-    title = f"CPU us for one event, of one process, by {kind.what}; {cluster_words(work)}, mtu {work['mtu']:,}"
+    title = f"CPU us for one event, of one process, by {kind.what}; {cluster_words(work)}"
     lines = [_row(point) for point in document["points"]]
     columns = [
         kind.unit, "sequencer", "min", "max", "user", "a follower", "min", "max", "user", "an observer", "clients",

@@ -51,10 +51,11 @@ def throughput(  # noqa: PLR0913 - one argument a flag
     flags.check_number("--rounds", rounds, 1, flags.ROUNDS_MAX)
     flags.check_size(size)
     flags.check_cluster(nodes, sync, observers)
-    datagram = flags.datagram(mtu)
+    lost = parse_share(loss)
+    datagram = flags.datagram(mtu, lossy=lost > 0)
     workload = bench.Workload(
         events=events, size=size, nodes=nodes, observers=observers, clients=clients, sync=sync, sealed=key,
-        mtu=datagram, loss=parse_share(loss),
+        mtu=datagram, loss=lost,
     )  # fmt: skip
     run(lambda progress: bench.measure(workload, rounds, yardstick, progress), show, Wanted(json, csv, plot))
 
@@ -65,7 +66,7 @@ def show(document: dict[str, Any]) -> None:
     losing = f", losing {work['loss'] * 100:g}%" if work["loss"] else ""
     many = f" from {work['clients']:,} clients" if work["clients"] > 1 else ""
     title = (
-        f"{work['events']:,} events of {work['event_bytes']:,} bytes{many}, {cluster_words(work)}, mtu {work['mtu']:,}"
+        f"{work['events']:,} events of {work['event_bytes']:,} bytes{many}, {cluster_words(work)}"
         f"{losing}; medians of {len(document['rounds'])}"
     )
     lines = [

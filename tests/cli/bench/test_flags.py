@@ -1,7 +1,11 @@
 import pytest
 
 from mcast.cli.app import main
+from mcast.cli.bench import flags
 from mcast.cli.exits import ExitCode
+from mcast.limits import MTU_MAX
+from mcast.net import interfaces
+from mcast.net.interfaces import Interface
 
 
 @pytest.mark.parametrize(
@@ -62,3 +66,14 @@ def test_an_impossible_option_is_refused_in_one_line(words: str, flag: str, caps
     assert said.out == ""
     assert said.err.startswith(f"mcast: {flag} = ")
     assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("carried", "taken"), [(65_536, MTU_MAX), (16_384, 16_384)])
+def test_a_bench_takes_what_loopback_carries_unless_datagrams_get_lost_or_it_is_told(
+    carried: int, taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loopback = Interface("lo", 1, ("127.0.0.1",), up=True, multicast=False, loopback=True, mtu=carried)
+    monkeypatch.setattr(interfaces, "list_interfaces", lambda: (loopback,))
+    assert flags.datagram(None) == taken
+    assert flags.datagram(None, lossy=True) == 1_500
+    assert flags.datagram(9_000) == flags.datagram(9_000, lossy=True) == 9_000
