@@ -75,6 +75,11 @@ def mark_number(mark: Mark) -> int:
     return mark_of(_COMMANDS, record_count(mark), crc32(memoryview(mark)[RECORD_HEADER_BYTES:]))
 
 
+def _content_bytes(mark: Mark) -> int:
+    """Of the record that is the mark, if one is."""
+    return 0 if isinstance(mark, int) else len(mark)
+
+
 def _settled(kept: Kept) -> Kept:
     """The same, its mark a number."""
     return kept if isinstance(kept.mark, int) else kept._replace(mark=mark_number(kept.mark))
@@ -203,7 +208,7 @@ class SessionTable:
         """Store an executed record's outcome, dropping the oldest beyond the bounds."""
         request, count, _, _, mark, outcomes = kept
         size = len(outcomes) + KEPT_OVERHEAD_BYTES
-        if mark.__class__ is bytes:
+        if not isinstance(mark, int):
             self._refer(session, len(mark))
         session.last = request + count - 1
         session.kept.append(kept)
@@ -238,14 +243,13 @@ class SessionTable:
             if request + count > lowest:
                 break
             freed += len(outcomes) + KEPT_OVERHEAD_BYTES
-            if mark.__class__ is bytes:
-                content += len(mark)
+            content += _content_bytes(mark)
             del kept[0]
         self._forget(session, freed, content)
 
     def _drop_oldest(self, session: Session) -> None:
         _, _, _, _, mark, outcomes = session.kept.popleft()
-        self._forget(session, len(outcomes) + KEPT_OVERHEAD_BYTES, 0 if isinstance(mark, int) else len(mark))
+        self._forget(session, len(outcomes) + KEPT_OVERHEAD_BYTES, _content_bytes(mark))
 
     def _forget(self, session: Session, kept_bytes: int, content_bytes: int) -> None:
         session.kept_bytes -= kept_bytes
@@ -280,10 +284,7 @@ class SessionTable:
     def _check(self) -> None:
         assert len(self._nonces) == len(self._sessions)
         assert self._kept_bytes == sum(one.kept_bytes for one in self._sessions.values())
-        content = {
-            one.id: sum(len(kept.mark) for kept in one.kept if isinstance(kept.mark, bytes))
-            for one in self._sessions.values()
-        }
+        content = {one.id: sum(_content_bytes(kept.mark) for kept in one.kept) for one in self._sessions.values()}
         assert {one.id: one.content_bytes for one in self._sessions.values()} == content
         assert self._content_bytes == sum(content.values())
         assert all(one in self._unsettled for one, size in content.items() if size)
