@@ -29,18 +29,21 @@ class Asking:
         self._reorder = reorder
         self._busy_until = 0.0
         self._until = 0
+        self._gone_below = 0
+        """The oldest event that a repairer had in memory when it was asked for an older one."""
         self._progress = (0, 0.0)
 
     def stop(self) -> None:
         """Another reign, perhaps this node's own: what was to be reached in the last one may never have been kept."""
         self.catching_up = False
-        self._until = 0
+        self._until = self._gone_below = 0
 
     def judge(self, now: float) -> None:
         """Go over to TCP when the gap is deep, and back when it is bridged."""
         log = self._core.log
         if self.catching_up:
-            if log.last_seq >= self._until or (len(self._reorder) and self._shallow()):
+            bridged = len(self._reorder) and self._shallow() and log.last_seq + 1 >= self._gone_below
+            if log.last_seq >= self._until or bridged:
                 self.catching_up = False
             elif log.last_seq > self._progress[0]:
                 self._progress = (log.last_seq, now)
@@ -58,6 +61,7 @@ class Asking:
     def gone(self, low_water: int, now: float) -> None:
         """A repairer has no frame so old in memory any more."""
         if self._core.log.last_seq + 1 < low_water:
+            self._gone_below = max(self._gone_below, low_water)
             self.catch_up(now)
 
     def failed(self, now: float) -> None:

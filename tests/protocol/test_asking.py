@@ -99,3 +99,16 @@ def test_gone_sends_to_tcp() -> None:
     hear(node, LOG[:2], high=50)
     node.receive([arrival("n1", Gone(40, 0), promised=1)], 0.02)
     assert of(CatchUp, settle(node, 0.02))
+
+
+def test_what_no_repairer_has_in_memory_is_fetched_to_the_end_even_if_frames_wait_behind_it() -> None:
+    node = follower(LOG[:2])
+    whole = extended(LOG, 60)
+    hear(node, LOG[:2], high=whole[-1].last)
+    node.receive([frame_arrival("n1", whole[-1], counter=90)], 0.01)
+    node.receive([arrival("n1", Gone(40, 0), promised=1)], 0.02)
+    assert of(CatchUp, settle(node, 0.02))
+    node.transferred(whole[2:30], KEY["n1"], 0.03)
+    assert node.statistics().catching_up, "a NAK for what follows would be answered by GONE once more"
+    node.transferred(whole[30:39], KEY["n1"], 0.04)
+    assert not node.statistics().catching_up
