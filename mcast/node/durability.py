@@ -99,8 +99,7 @@ class GroupCommit:
         else:
             if self._syncer is None and frames[0].epoch == 0:
                 self._store.sync_finish(self._store.sync_begin())  # who loses GENESIS but not its promise never founds
-            self._written.append(ticket)
-            self._written_bytes += frames_bytes(frames)
+            self._note_written(ticket, frames)
 
     def truncate(self, ticket: int, last: int) -> None:
         """Durably cut the journal behind event `last`. On a full disk it waits for room, and what follows with it."""
@@ -141,8 +140,7 @@ class GroupCommit:
                 return
             self._unwritten.popleft()
             self._unwritten_bytes -= frames_bytes(frames)
-            self._written.append(ticket)
-            self._written_bytes += frames_bytes(frames)
+            self._note_written(ticket, frames)
 
     def _cut(self) -> None:
         if self._uncut is not None:
@@ -175,13 +173,18 @@ class GroupCommit:
         """
         if self._syncer is None:
             self._completed += self._written
-            self._written, self._written_bytes = [], 0
+            self._written = []
         elif self._syncer.idle():
             self._collect()
             if self._written:
                 self._sync(self._syncer, patient and self._written_bytes <= LITTLE_BYTES and self._took_s <= QUICK_S)
         completed, self._completed = self._completed, []
         return completed
+
+    def _note_written(self, ticket: int, frames: Sequence[Frame]) -> None:
+        self._written.append(ticket)
+        if self._syncer is not None:
+            self._written_bytes += frames_bytes(frames)
 
     def _sync(self, syncer: Syncer, wait: bool) -> None:
         self._began_s = self._clock()
