@@ -219,7 +219,7 @@ def test_the_messages_of_troubleshooting_are_the_programs_words() -> None:
     [symptoms] = [rows[1:] for rows in tables(DOCUMENT) if rows[0] == ["symptom", "likely cause", "try"]]
     for symptom, *_ in symptoms:
         for message in names(symptom):
-            for part in re.split(r"\.\.\.|'[^']*'|\d+| = |: ", message):
+            for part in re.split(r"\.\.\.|'[^']*'|\d+| = | is missing|: ", message):
                 words = part.strip(" :;,()")
                 if len(words) >= 12:
                     assert words in source, f"{message!r}: {words!r} is said nowhere"
