@@ -4,4 +4,4 @@ import sys
 
 from mcast.cli.app import main
 
-sys.exit(main())
+sys.exit(main(name="mcast"))

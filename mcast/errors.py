@@ -14,14 +14,21 @@ class Error(Exception):
 
 
 class ConfigError(Error):
-    """A config, key file or flag that cannot be used; names the field, the value and the fix (exit 2)."""
+    """A config, key file or flag that cannot be used; names the file if there is one, field, value and fix (exit 2)."""
 
-    def __init__(self, field: str, value: object, problem: str, fix: str) -> None:
-        super().__init__(f"{field} = {value!r}: {problem}; {fix}")
+    def __init__(self, field: str, value: object, problem: str, fix: str, file: str | None = None) -> None:
+        missing = value is None and field.startswith("--")
+        shown = f"{field} is missing" if missing else f"{field} = {value!r}"
+        super().__init__(f"{f'{file}: ' if file else ''}{shown}: {problem}; {fix}")
         self.field = field
         self.value = value
         self.problem = problem
         self.fix = fix
+        self.file = file
+
+    def found_in(self, file: object) -> ConfigError:
+        """The same, with the file that it was found in."""
+        return ConfigError(self.field, self.value, self.problem, self.fix, str(file))
 
 
 class EnvironmentProblem(Error):
@@ -46,12 +53,16 @@ class NotSent(Error):
 
 
 class Refused(Error):
-    """The command or query certainly did not happen: a node refused it, and says why."""
+    """The command or query certainly did not happen: a node refused it, and says why.
 
-    def __init__(self, reason: str, try_node: str | None = None) -> None:
-        super().__init__(reason)
+    `index`, if known, is which of many commands it was, from 0.
+    """
+
+    def __init__(self, reason: str, try_node: str | None = None, index: int | None = None) -> None:
+        super().__init__(reason if index is None else f"command {index}: {reason}")
         self.reason = reason
         self.try_node = try_node
+        self.index = index
 
 
 class Unknown(Error):
@@ -98,6 +109,10 @@ class Rejected(Exception):
 
 class CorruptionError(Error):
     """A journal or meta file that proves damaged where nothing but a broken disk explains it."""
+
+
+class InUse(EnvironmentProblem):
+    """Another process has the data directory."""
 
 
 class DiskFull(EnvironmentProblem):

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,6 +74,11 @@ def test_the_documents_ship_with_the_package(name: str) -> None:
     text = (ROOT / "mcast" / "docs" / f"{name}.md").read_text()
     assert [line for line in text.splitlines() if line.startswith("# ")], "a document begins with its one title"
     assert len(text) > 500
+
+
+def test_every_extra_has_its_name() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert set(project["optional-dependencies"]) >= {"demo", "lab", "metrics", "tui", "bench", "plot", "fast"}
 
 
 def test_the_package_is_typed() -> None:

@@ -75,7 +75,10 @@ def _number(kind: type[Any], least: float, most: float) -> Callable[[str], Any]:
 
 def _sizes(text: str) -> tuple[int, ...]:
     size = _number(int, SIZE_MIN, SIZE_MAX)
-    return tuple(dict.fromkeys(size(each) for each in text.split(",")))
+    try:
+        return tuple(dict.fromkeys(size(each) for each in text.split(",")))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is no list of numbers, such as 12,256,1024") from None
 
 
 def print_peers(document: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from mcast.analysis.ledger import reconcile
 
 
 def status_findings(document: Mapping[str, Any]) -> list[str]:
-    """Nodes unreachable, quarantined, halted or out of disk space, and open gaps, of `mcast status --json`."""
+    """Nodes unreachable, quarantined, halted, suspect or out of disk space, and open gaps, of `mcast status --json`."""
     findings = []
     for node in document["nodes"]:
         if not node["reachable"]:

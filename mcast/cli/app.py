@@ -78,12 +78,15 @@ app.command("sim")(sim.sim)
 app.add_typer(scenario.app, name="scenario")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line (without the program's name); returns the exit code, having told any error on stderr."""
+def main(arguments: Sequence[str] | None = None, name: str | None = None) -> int:
+    """Run one command line; returns the exit code, having told any error on stderr.
+
+    `arguments` are without the program's name. It calls itself `name`, else as it was called.
+    """
     if sys.platform == "win32":
         note("mcast: Windows has no multicast sockets of the needed kind; run it inside WSL2 (`wsl --install`)")
         return ExitCode.ENVIRONMENT
-    code = _run(arguments)
+    code = _run(arguments, name)
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -91,9 +94,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def _run(arguments: Sequence[str] | None) -> int:
+def _run(arguments: Sequence[str] | None, name: str | None) -> int:
     try:
-        app(args=None if arguments is None else list(arguments))
+        app(args=None if arguments is None else list(arguments), prog_name=name)
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except KeyboardInterrupt:

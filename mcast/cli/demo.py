@@ -14,7 +14,7 @@ import typer
 
 from mcast.cli import options, output, render
 from mcast.cli.exits import Ended, ExitCode
-from mcast.errors import ConfigError
+from mcast.errors import ConfigError, DecodeError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -62,7 +62,7 @@ def demo(  # noqa: PLR0913 - one a flag
     from mcast.testing.processes import Processes
 
     if (source is None) != (machine is None):
-        raise ConfigError("--from", str(source) if source else None, "goes with --machine", "give both, or neither")
+        raise ConfigError("--from", str(source) if source else None, "it goes with --machine", "give both, or neither")
     if source is not None and limit is not None:
         raise ConfigError("--limit", limit, "is for the flights", "cut your own stream with `head`")
     percent = loss if loss.endswith("%") else f"{loss}%"
@@ -126,8 +126,14 @@ def _own_stream(source: Path, machine: str) -> Story:
     load_machine(machine, str(Path.cwd()))
 
     def commands() -> Iterator[Any]:
-        with source.open("rb") as stream:
-            yield from read_commands(stream, str(source))
+        try:
+            with source.open("rb") as stream:
+                yield from read_commands(stream, str(source))
+        except OSError as error:
+            problem = (error.strerror or str(error)).lower()
+            raise ConfigError("--from", str(source), problem, "name a readable file") from error
+        except DecodeError as error:
+            raise Ended(ExitCode.USAGE, f'{error}; give one command a line, such as ["set", "k", 1]') from None
 
     return Story(machine, sum(1 for _ in commands()), commands, tuple, None)
 

@@ -41,6 +41,9 @@ def init(  # noqa: PLR0913 - one argument a flag
     Examples: `mcast init` · `mcast init --hosts 10.77.0.11,10.77.0.12,10.77.0.13 --sealed prod.toml`
     """
     places = [host.strip() for host in hosts.split(",") if host.strip()]
+    for place in places:
+        if place.count(":") == 1 or "]:" in place:
+            raise Ended(ExitCode.USAGE, f"--hosts takes hosts without ports, not {place}; nodes take --port + 11 on")
     folder = Path.cwd() if str(path) == "-" else path.resolve().parent
     key = folder / f"{name}.key" if sealed else None
 
@@ -73,6 +76,9 @@ def init(  # noqa: PLR0913 - one argument a flag
 def _make_key(key: Path) -> None:
     from mcast.seal.keys import generate_key_file
 
+    if key.exists():
+        remedy = "give another --name, or write the config without --sealed and set key_file"
+        raise Ended(ExitCode.ENVIRONMENT, f"key file {key} exists already and is never overwritten; {remedy}")
     generate_key_file(key)
 
 
@@ -83,6 +89,9 @@ def _write_new(path: Path, text: str, key: Path | None) -> None:
             file.write(text)
     except FileExistsError:
         raise Ended(ExitCode.ENVIRONMENT, f"{path} exists and is never overwritten; name another path") from None
+    except FileNotFoundError:
+        folder = path.parent
+        raise Ended(ExitCode.ENVIRONMENT, f"{folder}: no such folder; make it with: mkdir -p {folder}") from None
     if key is not None:
         try:
             _make_key(key)

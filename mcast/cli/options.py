@@ -25,7 +25,7 @@ def complete_node_id(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def _timeout(value: float) -> float:
     if not 0 < value <= limits.TIMEOUT_MAX_S:
-        raise typer.BadParameter(f"{value} is outside 0 to {limits.TIMEOUT_MAX_S:.0f} seconds")
+        raise typer.BadParameter(f"{value:g} s: must be above 0 and at most {limits.TIMEOUT_MAX_S:,.0f} seconds")
     return value
 
 

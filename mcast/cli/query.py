@@ -10,7 +10,7 @@ import typer
 from mcast import limits
 from mcast.cli import options, output
 from mcast.cli.arguments import parse_argument
-from mcast.cli.exits import ExitCode
+from mcast.cli.exits import Ended, ExitCode
 from mcast.cli.target import Target
 from mcast.errors import NotYet, Refused
 
@@ -59,6 +59,8 @@ def query(  # noqa: PLR0913 - one argument a flag
 
     Examples: `mcast query -c lab.toml get k` · `mcast query -c lab.toml scan k 10 --at n2 --consistency any`
     """
+    if consistency != "bounded" and (max_ms is not None or max_lag is not None):
+        raise Ended(ExitCode.USAGE, "--max-ms and --max-lag go with --consistency bounded")
     words = [parse_argument(word) for word in arguments or ()]
     keywords = {"consistency": consistency, "min_seq": min_seq, "max_ms": max_ms, "max_lag": max_lag}
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from types import TracebackType
 from typing import Any, BinaryIO, Final
@@ -15,6 +16,7 @@ from mcast.errors import ConfigError
 
 LINE_BYTES_MAX: Final = 8 * limits.COMMAND_BYTES_MAX  # bytes; JSON escapes may need six for one
 _READ_BYTES: Final = 64 << 10
+_LINES_KEPT: Final = 4_096  # a refused command is of the slice being sent, and at most one more is read meanwhile
 
 Command = tuple[Any, ...]
 
@@ -30,6 +32,8 @@ class CommandSource:
         self._path = path
         self._file: BinaryIO | None = None
         self._line = 0
+        self._commands = 0
+        self._lines: deque[int] = deque(maxlen=_LINES_KEPT)
 
     def __enter__(self) -> CommandSource:
         if self._path == "-":
@@ -47,6 +51,10 @@ class CommandSource:
     ) -> None:
         if self._file is not None and self._path != "-":
             self._file.close()
+
+    def place(self, index: int) -> str:
+        """Where the command of this number, from 0, stands; it must be one of the last some thousand read."""
+        return self._place(self._lines[index - self._commands])
 
     async def commands(self) -> Iterable[Command] | AsyncIterable[Command]:
         """A plain iterable of a file; an asynchronous one of a pipe or terminal, which may keep us waiting."""
@@ -96,7 +104,13 @@ class CommandSource:
         try:
             if len(line) > LINE_BYTES_MAX:
                 raise ValueError(f"over {LINE_BYTES_MAX} bytes")
-            return parse_command_line(line)
+            command = parse_command_line(line)
         except ValueError as error:
-            self.problem = f"line {self._line} of {self._path}: {error}"
+            self.problem = f"{self._place(self._line)}: {error}"
             return None
+        self._commands += 1
+        self._lines.append(self._line)
+        return command
+
+    def _place(self, line: int) -> str:
+        return f"line {line} of {'stdin' if self._path == '-' else self._path}"

@@ -23,7 +23,7 @@ def status(
 ) -> None:
     """Show what every node says of itself.
 
-    Exit 1: a node is unreachable, quarantined or halted, or has an open gap.
+    Exit 1: a node is unreachable, quarantined or halted, its log is suspect, its disk is full, or a gap is open.
 
     Examples: `mcast status -c lab.toml` · `mcast status -c lab.toml --json`
     """

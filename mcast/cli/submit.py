@@ -82,25 +82,29 @@ def _show_receipt(receipt: Receipt, json: bool) -> None:
 
 
 async def _submit_all(target: Target, path: str, each: bool, json: bool) -> bool:
+    from mcast.client.receipts import Receipts
+
     began = time.monotonic()
-    known = 0
+    done, problem = Receipts(keep=False), None
     with CommandSource(path) as source, output.counting("submitting", "commands") as advance:
 
         def progress(so_far: Receipts) -> None:
-            nonlocal known
-            known = so_far.known
-            advance(known)
+            nonlocal done
+            done = so_far
+            advance(so_far.known)
 
         async with target.connect() as client:
             try:
                 done = await client.submit_stream(
                     await source.commands(), keep=False, on_progress=progress, on_receipts=_show_each if each else None
                 )
+                problem = source.problem
             except Refused as error:
-                raise Refused(f"{error}; {known} commands before it were submitted") from None
+                problem = str(error) if error.index is None else f"{source.place(error.index)}: {error.reason}"
     _show_summary(summary_document(done, time.monotonic() - began), each, json)
-    if source.problem is not None:
-        raise Ended(ExitCode.USAGE, f"{source.problem}; {done.count} commands before it were submitted")
+    if problem is not None:
+        before = "1 command before it was" if done.count == 1 else f"{done.count} commands before it were"
+        raise Ended(ExitCode.USAGE, f"{problem}; {before} submitted")
     return done.ok == done.count
 
 

@@ -381,7 +381,8 @@ class Client:
         self.config.node(to)
         status = await self.status()
         if not any(node["reachable"] for node in status["nodes"]):
-            raise NotSent(f"no node answered; asked {', '.join(node.address for node in self.config.nodes)}")
+            asked = ", ".join(f"{node.id} at {node.address}" for node in self.config.nodes)
+            raise NotSent(f"no node answered; asked {asked}; run mcast up or mcast node")
         if status["sequencer"] is None:
             raise Refused("nobody is known to sequence just now: nothing can be handed over")
         ruler = self.config.node(status["sequencer"])

@@ -18,10 +18,12 @@ async def parcels_of(
 ) -> AsyncGenerator[list[Parcel], None]:
     """Parcels in the commands' order. Raises Refused as `CommandPacker.pack`."""
     if isinstance(commands, AsyncIterable):
+        start = 0
         async with contextlib.aclosing(_slices(commands)) as slices:
             async for waiting in slices:
-                async for parcels in _fed(packer.pack(waiting)):
+                async for parcels in _fed(packer.pack(waiting, start)):
                     yield parcels
+                start += len(waiting)
         return
     async for parcels in _fed(packer.pack(commands)):
         yield parcels

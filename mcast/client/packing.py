@@ -54,7 +54,7 @@ def check_name(what: str, name: object, arguments: int, table: Arities) -> None:
     least, most = pair
     if not least <= arguments <= most:
         takes = str(least) if least == most else f"{least} to {most}"
-        raise Refused(f"{what} {name!r} takes {takes} arguments, not {arguments}")
+        raise Refused(f"{what} {name!r} takes {takes} argument{'' if least == most == 1 else 's'}, not {arguments}")
 
 
 class _Filling:
@@ -79,14 +79,16 @@ class CommandPacker:
         """Commands and bytes of the last full record: what to expect of the next."""
         assert self._room > 0, "record_max leaves no room for a command"
 
-    def pack(self, commands: Iterable[Command]) -> Iterator[Parcel]:
+    def pack(self, commands: Iterable[Command], start: int = 0) -> Iterator[Parcel]:
         """Parcels of all `commands`, in order; a full one is yielded as soon as its slice is packed.
+
+        The first command is number `start`, where an error names one.
 
         Raises:
             Refused: an unknown name, a wrong number of arguments, an argument that cannot be packed, or a command
                 beyond COMMAND_BYTES_MAX; says which. All commands before it have been yielded then.
         """
-        source, start = iter(commands), 0
+        source = iter(commands)
         filling = _Filling()
         refused: Refused | None = None
         while refused is None and (taken := list(islice(source, SLICE_COMMANDS))):
@@ -226,7 +228,7 @@ class CommandPacker:
             try:
                 self.pack_one(command)
             except Refused as refused:
-                return commands[:index], Refused(f"command {start + index}: {refused.reason}")
+                return commands[:index], Refused(refused.reason, index=start + index)
         raise AssertionError("a run is refused for one of its commands")
 
     def _fitting(self, commands: list[Command], packed: bytes, room: int) -> tuple[int, int]:

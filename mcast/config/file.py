@@ -70,6 +70,7 @@ _FIXES: Final = {
     "node.interface": 'give an address, a name, a CIDR such as "10.77.0.0/24", or "auto"',
 }
 
+_FIX_FILE: Final = "name a cluster file with -c"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _MACHINE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _RESERVED_GROUPS: Final = ipaddress.ip_network("224.0.0.0/24")
@@ -89,7 +90,11 @@ def load_config(path: Path | str) -> Config:
     except OSError as error:
         problem = _lower(error.strerror or str(error))
         raise ConfigError("config", str(file), problem, "write one with `mcast init`, or name yours with -c") from error
-    return parse_config(data, file.resolve())
+    document = parse_toml_untrusted(data, "config", file, _FIX_FILE)
+    try:
+        return _checked(document, file.resolve())
+    except ConfigError as error:
+        raise error.found_in(file) from error.__cause__
 
 
 def parse_config(data: bytes, file: Path) -> Config:
@@ -98,7 +103,11 @@ def parse_config(data: bytes, file: Path) -> Config:
     Raises:
         ConfigError: as `load_config`.
     """
-    tables = _convert(parse_toml_untrusted(data, "config", file, "name a cluster file with -c"))
+    return _checked(parse_toml_untrusted(data, "config", file, _FIX_FILE), file)
+
+
+def _checked(document: dict[str, Any], file: Path) -> Config:
+    tables = _convert(document)
     folder = file.parent
     _check_cluster(tables.cluster)
     _check_nodes(tables.node)

@@ -337,4 +337,5 @@ def _result(session: Session | None, number: int, status: int, kept: Kept) -> Ap
 
 def _range(arity: Arity) -> str:
     fewest, most = arity
-    return f"{fewest} arguments" if fewest == most else f"{fewest} to {most} arguments"
+    takes = str(fewest) if fewest == most else f"{fewest} to {most}"
+    return f"{takes} argument{'' if fewest == most == 1 else 's'}"

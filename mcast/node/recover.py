@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mcast.config import Config
-from mcast.errors import ConfigError, EnvironmentProblem
+from mcast.errors import ConfigError, EnvironmentProblem, InUse
 from mcast.limits import EPOCH_MAX, MEMBERS_MAX
 from mcast.node.setup import make_settings, open_store
 from mcast.protocol.core import Core
@@ -94,7 +94,10 @@ def _open(config: Config, node_id: str, files: Files | None) -> tuple[Store, Rec
     empty = EnvironmentProblem(f"{directory} holds no log", "recover on the node whose log reaches furthest")
     if files is None and not directory.exists():
         raise empty
-    store, found = open_store(config, node_id, files)
+    try:
+        store, found = open_store(config, node_id, files)
+    except InUse as error:
+        raise EnvironmentProblem(error.what, "stop that node first") from None
     if not store.last_seq:
         store.close()
         raise empty

@@ -114,8 +114,16 @@ def load_scenario(path: Path | str) -> Scenario:
         ConfigError: unreadable, not TOML, an unknown key, kind or node, a value out of bounds, a command the machine
             does not have, or an expectation that cannot be met.
     """
-    file = Path(path).resolve()
-    tables = _convert(_read(file))
+    file = Path(path)
+    document = _read(file)
+    try:
+        return _checked(document, file.resolve())
+    except ConfigError as error:
+        raise error.found_in(file) from error.__cause__
+
+
+def _checked(document: dict[str, Any], file: Path) -> Scenario:
+    tables = _convert(document)
     scenario = Scenario(
         name=_name(tables.name),
         path=file,

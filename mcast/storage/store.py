@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from mcast.errors import CorruptionError, DecodeError, DiskFailed, DiskFull, EnvironmentProblem
+from mcast.errors import CorruptionError, DecodeError, DiskFailed, DiskFull, EnvironmentProblem, InUse
 from mcast.limits import CACHE_BYTES_MAX
 from mcast.protocol.effects import Meta
 from mcast.protocol.recovered import Recovered
@@ -83,7 +83,7 @@ class Store:
             files.fsync_dir(os.path.dirname(path) or ".")
             lock = files.lock(f"{path}/{LOCK_NAME}", owner or f"pid {os.getpid()}")
         except Locked as held:
-            raise EnvironmentProblem(
+            raise InUse(
                 f"{path}: in use by another process ({held.owner or 'unknown'})",
                 "stop that node, or give this one its own data_dir",
             ) from None

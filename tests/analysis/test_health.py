@@ -21,6 +21,7 @@ def status_node(**changes: Any) -> dict[str, Any]:
         ({"state": "quarantined"}, ["n1 is quarantined"]),
         ({"state": "halted"}, ["n1 is halted"]),
         ({"state": "halted", "reason": "a bug"}, ["n1 is halted: a bug"]),
+        ({"state": "catching-up", "reason": "its log is suspect"}, ["n1: its log is suspect"]),
         ({"reason": "the disk is full"}, ["n1: the disk is full"]),
         ({"gaps_open": 1}, ["n1 has 1 open gap"]),
         ({"gaps_open": 3}, ["n1 has 3 open gaps"]),

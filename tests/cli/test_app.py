@@ -69,8 +69,13 @@ def test_init_leaves_no_key_behind_where_the_config_exists_and_no_config_where_t
     assert "exists" in fails(capsys, 4, "init", "--sealed", "one.toml")
     assert not Path("lab.key").exists()
     Path("kept.key").rename("lab.key")
-    assert "never overwritten" in fails(capsys, 4, "init", "--sealed", "three.toml")
+    line = fails(capsys, 4, "init", "--sealed", "three.toml")
+    assert "never overwritten; give another --name, or write the config without --sealed and set key_file" in line
     assert not Path("three.toml").exists()
+
+
+def test_init_says_how_to_make_a_missing_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "x/y: no such folder; make it with: mkdir -p x/y" in fails(capsys, 4, "init", "x/y/lab.toml")
 
 
 def test_init_keeps_clusters_of_one_folder_apart(capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,6 +97,8 @@ def test_init_prints_instead_of_writing(capsys: pytest.CaptureFixture[str]) -> N
         (["--name", "a b"], "not a plain name"),
         (["--port", "70000"], "1 to 65534"),
         (["--hosts", "x y"], "not a host name"),
+        (["--hosts", "10.0.0.1,10.0.0.2:7711"], "--hosts takes hosts without ports, not 10.0.0.2:7711"),
+        (["--hosts", "[::1]:7711"], "--hosts takes hosts without ports"),
     ],
 )
 def test_init_refuses_what_would_not_run(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -132,7 +139,7 @@ def test_every_command_refuses_a_bad_config_in_one_line(
 ) -> None:
     bad_config(before, after)
     capsys.readouterr()
-    assert says in fails(capsys, 2, *command)
+    assert f"mcast: lab.toml: {says}" in fails(capsys, 2, *command)
 
 
 def test_a_missing_config_says_how_to_make_one(capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,13 +150,26 @@ def test_unusable_words_are_usage_errors(capsys: pytest.CaptureFixture[str]) -> 
     assert main(["init"]) == 0
     capsys.readouterr()
     assert "n1, n2, n3" in fails(capsys, 2, "query", "get", "k", "--at", "n9")
-    assert "n1, n2, n3" in fails(capsys, 2, "node")
+    assert "mcast: --id is missing: n1, n2, n3 all have an address" in fails(capsys, 2, "node")
     assert "unknown fault" in fails(capsys, 2, "fault", "--at", "n1", "less=5%")
     assert "NAME" in fails(capsys, 2, "submit")
     assert "--from" in fails(capsys, 2, "submit", "--receipts", "set", "k", "1")
     for words in (["query", "get", "k", "--consistency", "some"], ["query", "get", "--min-seq", "-1"], ["nosuch"],
-                  ["status", "--timeout", "0"], ["fault", "clear"]):  # fmt: skip
+                  ["fault", "clear"]):  # fmt: skip
         assert main(words) == 2
+    capsys.readouterr()
+    assert main(["status", "--timeout", "0"]) == 2
+    said = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert "0 s: must be above 0 and at most 86,400 seconds" in said
+
+
+@pytest.mark.parametrize("bound", ["--max-ms", "--max-lag"])
+@pytest.mark.parametrize("level", [[], ["--consistency", "linearizable"]])
+def test_bounds_of_a_query_go_with_bounded_only(
+    bound: str, level: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = fails(capsys, 2, "query", "get", "k", bound, "5", *level)
+    assert line == "mcast: --max-ms and --max-lag go with --consistency bounded\n"
 
 
 def unused_ports(count: int) -> list[int]:
@@ -168,6 +188,7 @@ def unused_ports(count: int) -> list[int]:
         ["query", "get", "k", "--at", "n2"],
         ["submit", "set", "k", "1"],
         ["fault", "clear", "--at", "n2"],
+        ["handover", "--to", "n1"],
     ],
 )
 def test_nobody_answering_is_exit_3_and_says_who_was_asked(
@@ -191,6 +212,14 @@ def test_a_bug_is_told_as_one(capsys: pytest.CaptureFixture[str], monkeypatch: p
     err = capsys.readouterr().err
     assert "Traceback" in err
     assert err.endswith("mcast: this is a bug: of all things\n")
+
+
+def test_run_as_a_module_it_calls_itself_mcast() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mcast", "--help"], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True,
+        text=True, timeout=30, check=True,
+    )  # fmt: skip
+    assert "Usage: mcast [OPTIONS]" in done.stdout
 
 
 def test_completion_knows_the_configs_nodes() -> None:

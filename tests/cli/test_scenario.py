@@ -101,6 +101,7 @@ def test_a_bad_file_is_one_line_and_2(
     assert main(["scenario", command, "brief.toml"]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and words in err
+    assert err.startswith("mcast: brief.toml: ")
 
 
 def test_a_bad_second_file_stops_the_first_from_running(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,12 +3,14 @@
 import os
 import sys
 from collections.abc import AsyncIterable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mcast.cli.source import LINE_BYTES_MAX, CommandSource
+from mcast.client.packing import SLICE_COMMANDS
 from mcast.errors import ConfigError
 
 
@@ -31,6 +33,16 @@ async def test_the_first_bad_line_ends_it_and_is_named(tmp_path: Path) -> None:
     assert commands == [("a",), ("b",)]
     assert problem is not None
     assert problem.startswith(f"line 4 of {tmp_path / 'f'}: not JSON")
+
+
+async def test_a_command_is_found_again_by_its_number(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text('["a"]\n\n["b"]\n' * 3_000)
+    with CommandSource(str(tmp_path / "f")) as source:
+        commands = await source.commands()
+        assert not isinstance(commands, AsyncIterable)
+        assert len(list(islice(commands, 5_000))) == 5_000
+        assert source.place(4_998) == f"line 7498 of {tmp_path / 'f'}"
+        assert source.place(4_999 - 2 * SLICE_COMMANDS) == f"line {3 * (2_500 - SLICE_COMMANDS)} of {tmp_path / 'f'}"
 
 
 async def test_a_line_without_end_is_refused(tmp_path: Path) -> None:

@@ -224,6 +224,17 @@ async def test_a_refused_command_ends_a_stream_after_those_before_it_happened(cl
     assert (await client.query("get", "k")).value == 3_000
 
 
+async def test_a_refused_command_of_a_source_that_waits_is_numbered_from_its_begin(client: Client) -> None:
+    async def source() -> AsyncIterator[tuple[Any, ...]]:
+        for number in range(3_000):
+            yield ("incr", "k") if number < 2_999 else ("nope",)
+
+    with pytest.raises(Refused, match=r"^command 2999: unknown command 'nope'") as caught:
+        await client.submit_stream(source())
+    assert caught.value.index == 2_999
+    assert caught.value.reason.startswith("unknown command 'nope'")
+
+
 async def test_an_error_in_the_source_is_raised(client: Client) -> None:
     async def source() -> AsyncIterator[tuple[Any, ...]]:
         yield ("incr", "k")
@@ -237,7 +248,7 @@ async def test_an_error_in_the_source_is_raised(client: Client) -> None:
 async def test_query_errors(client: Client) -> None:
     with pytest.raises(Refused, match="unknown query 'nope'"):
         await client.query("nope")
-    with pytest.raises(Refused, match="arguments"):
+    with pytest.raises(Refused, match="query 'get' takes 1 argument, not 0"):
         await client.query("get")
     with pytest.raises(Refused, match="no majority has confirmed"):
         await client.query("get", "k", consistency="linearizable", timeout=0.05)

@@ -17,7 +17,7 @@ from mcast.limits import COMMAND_BYTES_MAX
 from mcast.machine.commands import decode_commands_untrusted
 from mcast.wire.records import RECORD_HEADER_BYTES
 
-ARITIES = {"set": (2, 2), "incr": (1, 2), "clear": (0, 0)}
+ARITIES = {"set": (2, 2), "incr": (1, 2), "delete": (1, 1), "clear": (0, 0)}
 RECORD_MAX = 200
 
 
@@ -89,6 +89,7 @@ def test_records_are_filled_across_slices() -> None:
         (("sett", "k", 1), "unknown command 'sett'"),
         (("set", "k"), "takes 2 arguments, not 1"),
         (("incr",), "takes 1 to 2 arguments, not 0"),
+        (("delete",), "takes 1 argument, not 0"),
         (("set", "k", object()), "cannot be sent"),
         (("set", "k", 2**70), "cannot be sent"),
         (("set", "k", "\ud800"), "cannot be sent"),

@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import MISSING, fields
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import pytest
@@ -33,6 +34,8 @@ from mcast.protocol.effects import (
     SuspicionCleared,
     Truncated,
 )
+from mcast.scenario import format as scenario
+from mcast.scenario.model import GROUPS, SHARES, Kind
 from mcast.testing import cluster
 from tests.docs.document import DOCS, fences, tables
 from tests.machine.conftest import Notebook
@@ -86,6 +89,44 @@ def test_what_init_writes_is_what_the_manual_says(tmp_path: Path) -> None:
     assert (here.allow_faults, hosts.allow_faults) == (True, False)
     assert "`mcast init` without `--hosts` writes `true`" in TEXT
     assert here.key_file is None
+
+
+def test_every_key_and_kind_of_a_scenario_stands_in_its_table() -> None:
+    shown = table("scenario key", "default", "meaning")
+    structs: dict[str, type[msgspec.Struct]] = {
+        "cluster": scenario._ClusterTable, "workload": scenario._WorkloadTable, "fault": scenario._FaultTable,
+        "expect": scenario._ExpectTable,
+    }  # fmt: skip
+    assert {each.name for each in msgspec.structs.fields(scenario._File)} == {"name", *structs}
+    keys = {"name": msgspec.NODEFAULT} | {
+        f"{part}.{each.encode_name}": each.default if each.default_factory is msgspec.NODEFAULT else None
+        for part, struct in structs.items() for each in msgspec.structs.fields(struct)
+    }  # fmt: skip
+    assert list(shown) == list(keys)
+    for key, value in keys.items():
+        said = {msgspec.NODEFAULT: "required", None: "none"}.get(value, f"`{json.dumps(value, default=str)}`")
+        assert shown[key][0] == said, key
+    kinds = table("kind", "also takes", "what happens to the node")
+    assert tuple(kinds) == get_args(Kind)
+    assert {kind for kind, (takes, _) in kinds.items() if takes == "`percent`"} == set(SHARES)
+    assert all(f'`"{group}"`' in shown["fault.node"][1] for group in GROUPS)
+
+
+def test_the_bounds_of_a_scenario_are_the_codes() -> None:
+    shown = table("scenario key", "default", "meaning")
+    bounds: dict[str, list[float]] = {
+        "cluster.nodes": [limits.MEMBERS_MAX],
+        "cluster.observers": [limits.SCENARIO_NODES_MAX],
+        "workload.rate": [limits.SCENARIO_COMMANDS_MAX],
+        "workload.clients": [limits.SCENARIO_CLIENTS_MAX],
+        "fault.at": [limits.SCENARIO_SECONDS_MAX],
+        "fault.for": [limits.SCENARIO_SECONDS_MAX],
+        "fault.ms": [limits.SCENARIO_DELAY_MS_MAX],
+        "expect.recovered_within_s": [limits.SCENARIO_RECOVERY_S_MAX],
+    }
+    for key, values in bounds.items():
+        assert all(re.search(rf"\b{value:,.0f}\b", shown[key][1]) for value in values), key
+    assert f"{limits.MTU_MIN} to {limits.MTU_MAX}" in shown["cluster.mtu"][1]
 
 
 def test_the_exit_codes_are_all_there() -> None:
@@ -219,7 +260,7 @@ def test_the_messages_of_troubleshooting_are_the_programs_words() -> None:
     [symptoms] = [rows[1:] for rows in tables(DOCUMENT) if rows[0] == ["symptom", "likely cause", "try"]]
     for symptom, *_ in symptoms:
         for message in names(symptom):
-            for part in re.split(r"\.\.\.|'[^']*'|\d+| = |: ", message):
+            for part in re.split(r"\.\.\.|'[^']*'|\d+| = | is missing|: ", message):
                 words = part.strip(" :;,()")
                 if len(words) >= 12:
                     assert words in source, f"{message!r}: {words!r} is said nowhere"

@@ -77,8 +77,9 @@ async def test_a_mebibyte_goes_in_and_comes_out_of_every_replica() -> None:
             with pytest.raises(Refused, match=str(COMMAND_BYTES_MAX)):
                 await client.submit("set", "raw", bytes(COMMAND_BYTES_MAX))
         (folder / "huge.jsonl").write_text(json.dumps(["set", "big", "x" * COMMAND_BYTES_MAX]))
-        refused = await fails(folder, 2, "submit", "--from", "huge.jsonl")
-        assert str(COMMAND_BYTES_MAX) in refused
+        refused = await run(folder, "submit", "--from", "huge.jsonl")
+        assert refused.code == 2
+        assert str(COMMAND_BYTES_MAX) in refused.err
         status = await processes.equal()
         ends = {node["last_seq"] for node in status["nodes"]}
         assert max(ends) <= receipt.seq + 1, "only the end of the session followed: what is refused is never numbered"
@@ -101,6 +102,42 @@ async def test_a_command_that_raises_is_an_outcome_and_the_stream_goes_on(tmp_pa
             seen = await ask_strictly(processes, node_id, "count", min_seq=went_on.document["seq"])
             assert seen == 2, "nothing is rolled back"
         await processes.equal()
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [("nope", "not JSON"), ('["size"]', "unknown command 'size'"), ('["delete"]', "takes 1 argument, not 0")],
+)
+async def test_a_bad_line_ends_a_file_and_is_named_after_what_was_submitted_before(bad: str, says: str) -> None:
+    async with Processes() as processes:
+        folder = processes.path.parent
+        (folder / "commands.jsonl").write_text(f'\n["set", "k", 1]\n{bad}\n["set", "k", 2]\n')
+        done = await run(folder, "submit", "--from", "commands.jsonl", "--json")
+        assert done.code == 2
+        assert (done.document["count"], done.document["ok"]) == (1, 1)
+        assert done.err.startswith("mcast: line 3 of commands.jsonl: ") and says in done.err
+        assert done.err.endswith("; 1 command before it was submitted\n")
+        assert (await run(folder, "query", "get", "k", "--consistency", "linearizable")).out == "1\n"
+
+
+async def test_a_query_that_names_a_commands_event_sees_it_at_any_node() -> None:
+    async with Processes(faults={"*": "loss=20%,seed=3"}) as processes:
+        folder = processes.path.parent
+        for value in range(3):
+            submitted = await run(folder, "submit", "set", "k", str(value), "--json", "--at", "n1")
+            seq = str(submitted.document["seq"])
+            assert (await run(folder, "query", "--at", "n3", "--min-seq", seq, "get", "k")).out == f"{value}\n"
+
+
+async def test_gaps_names_a_dead_node_and_leaves_the_finding_to_status() -> None:
+    async with Processes() as processes:
+        folder = processes.path.parent
+        await processes.kill("n3")
+        gaps = await run(folder, "gaps", "--json")
+        assert (gaps.code, gaps.err) == (0, "mcast: n3 did not answer\n")
+        assert gaps.document["nodes"][2] == {"id": "n3"}
+        status = await run(folder, "status")
+        assert (status.code, status.err) == (1, "mcast: n3 is unreachable\n")
 
 
 async def test_at_is_strict_on_the_command_line_and_a_preference_in_a_program() -> None:

@@ -13,6 +13,7 @@ from mcast.machine.canonical import decode_plain, encode_ordered
 from mcast.machine.commands import encode_command
 from mcast.machine.engine import Engine
 from mcast.machine.executor import UNKNOWN_COMMAND
+from mcast.machine.kv import KeyValue
 from mcast.machine.outcomes import decode_outcomes_untrusted
 from mcast.machine.sessions import APPLIED, OUT_OF_ORDER, OUTCOME_GONE, REUSED, SESSION_EXPIRED, mark_number
 from mcast.wire.messages import Config, EpochStart, Genesis, Recovery, encode_message
@@ -277,6 +278,14 @@ def test_queries_are_checked_and_their_failures_told(log: Log) -> None:
     with pytest.raises(QueryFailed, match=r"^words$") as failed:
         engine.query("broken", ["words"])
     assert failed.value.rejected
+
+
+@pytest.mark.parametrize(
+    ("name", "takes"), [("get", "1 argument"), ("size", "0 arguments"), ("scan", "0 to 2 arguments")]
+)
+def test_a_query_with_a_wrong_number_of_arguments_is_told_the_right_one(name: str, takes: str) -> None:
+    with pytest.raises(Refused, match=f"^query {name} takes {takes}, not 3$"):
+        Engine(KeyValue()).query(name, [1, 2, 3])
 
 
 def play(log: Log) -> Log:

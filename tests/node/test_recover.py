@@ -124,7 +124,7 @@ async def test_it_can_be_done_again() -> None:
 
 async def test_it_is_refused_while_the_node_runs_and_where_there_is_no_log(tmp_path: Path) -> None:
     async with cluster(KeyValue) as c:
-        with pytest.raises(EnvironmentProblem, match="in use by another process"):
+        with pytest.raises(EnvironmentProblem, match=r"in use by another process \(.*\); stop that node first$"):
             recover(c.config, "n1")
     nodes = (NodeConfig(id="n1", address="127.0.0.1:1"), NodeConfig(id="o1", address="127.0.0.1:2", role="observer"))
     config = Config(name="lab", nodes=nodes, folder=tmp_path, data_dir=tmp_path / "data")

@@ -118,3 +118,9 @@ def test_an_impossible_option_is_refused(arguments: list[str], capsys: pytest.Ca
     out, err = capsys.readouterr()
     assert out == ""
     assert arguments[0] in err.splitlines()[-1]
+
+
+def test_sizes_that_are_none_are_told_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        peers.main(["--sizes", "abc"])
+    assert "argument --sizes: abc is no list of numbers, such as 12,256,1024" in capsys.readouterr().err

@@ -9,6 +9,7 @@ import typer
 from mcast.cli import options, output
 from mcast.cli.bench import flags
 from mcast.cli.bench.running import SPREAD, Wanted, cluster_words, run, spread_row
+from mcast.errors import ConfigError
 
 EVENTS_MAX: Final = 100_000_000
 CLIENTS_MAX: Final = 1_000
@@ -44,20 +45,29 @@ def throughput(  # noqa: PLR0913 - one argument a flag
     Examples: `mcast bench throughput` · `mcast bench throughput --size 255 --sync always --rounds 5 --json`
     """
     from mcast.bench import throughput as bench
-    from mcast.bench.loss import parse_share
 
     flags.check_number("--events", events, 1, EVENTS_MAX)
     flags.check_number("--clients", clients, 1, min(CLIENTS_MAX, events))
     flags.check_number("--rounds", rounds, 1, flags.ROUNDS_MAX)
     flags.check_size(size)
     flags.check_cluster(nodes, sync, observers)
-    lost = parse_share(loss)
+    lost = _share(loss)
     datagram = flags.datagram(mtu, lossy=lost > 0)
     workload = bench.Workload(
         events=events, size=size, nodes=nodes, observers=observers, clients=clients, sync=sync, sealed=key,
         mtu=datagram, loss=lost,
     )  # fmt: skip
     run(lambda progress: bench.measure(workload, rounds, yardstick, progress), show, Wanted(json, csv, plot))
+
+
+def _share(loss: str) -> float:
+    from mcast.bench.loss import SHARE_MAX, parse_share
+
+    try:
+        return parse_share(loss)
+    except ConfigError as error:
+        fix = f"give 0%, or one share above it and at most {SHARE_MAX:.0%}, such as 5%"
+        raise ConfigError(error.field, error.value, error.problem, fix) from None
 
 
 def show(document: dict[str, Any]) -> None:

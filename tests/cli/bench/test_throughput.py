@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 
+from mcast.cli.app import main
 from mcast.cli.bench import throughput
 
 
@@ -50,3 +51,9 @@ def test_loss_clients_and_observers_stand_in_the_title(capsys: pytest.CaptureFix
     throughput.show(document)
     said = " ".join(capsys.readouterr().out.split())
     assert "from 1,000 clients" in said and "and 2 observers" in said and "losing 5%" in said
+
+
+@pytest.mark.parametrize("loss", ["200%", "1%,5%", "much"])
+def test_the_loss_it_takes_is_one_share_or_none(loss: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "throughput", "--loss", loss]) == 2
+    assert "; give 0%, or one share above it and at most 50%, such as 5%\n" in capsys.readouterr().err
