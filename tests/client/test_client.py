@@ -172,7 +172,7 @@ async def test_a_stalled_batch_tells_what_is_known(cluster: FakeCluster, client:
     await client.submit("incr", "k")
     cluster.shells["n2"].on_applied.append(lambda applied: setattr(cluster, "held", True))
     with pytest.raises(Unknown) as caught:
-        await client.submit_many([("append", "l", "x" * 1_000) for _ in range(600)], timeout=0.1)
+        await client.submit_many([("append", "l", "x" * 1_000) for _ in range(600)], timeout=0.5)
     receipts = caught.value.receipts
     assert isinstance(receipts, Receipts) and len(receipts) == 600
     known = [receipt for receipt in receipts if receipt]
