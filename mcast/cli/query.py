@@ -22,8 +22,8 @@ _LEVELS_HELP: Final = "any, session, bounded or linearizable."
 _MIN_SEQ_HELP: Final = f"Wait up to {limits.SESSION_READ_WAIT_S * 1e3:.0f} ms until the node has applied this event."
 
 
-def _level(value: str) -> str:
-    if value not in LEVELS:
+def _level(value: str | None) -> str | None:
+    if value is not None and value not in LEVELS:
         raise typer.BadParameter(f"{value!r} is none of: {', '.join(LEVELS)}")
     return value
 
@@ -36,9 +36,9 @@ def query(  # noqa: PLR0913 - one argument a flag
     config: options.ConfigFile = options.DEFAULT_CONFIG,
     at: options.At = None,
     consistency: Annotated[
-        str, typer.Option("--consistency", help=_LEVELS_HELP, callback=_level, metavar="LEVEL",
-                          autocompletion=lambda: list(LEVELS))
-    ] = "session",
+        str | None, typer.Option("--consistency", help=_LEVELS_HELP, callback=_level, metavar="LEVEL",
+                                 show_default="session, or bounded with a bound", autocompletion=lambda: list(LEVELS))
+    ] = None,
     min_seq: Annotated[
         int, typer.Option("--min-seq", help=_MIN_SEQ_HELP, callback=options.at_least_zero, metavar="N")
     ] = 0,
@@ -59,10 +59,11 @@ def query(  # noqa: PLR0913 - one argument a flag
 
     Examples: `mcast query -c lab.toml get k` · `mcast query -c lab.toml scan k 10 --at n2 --consistency any`
     """
-    if consistency != "bounded" and (max_ms is not None or max_lag is not None):
+    level = consistency or ("session" if max_ms is None and max_lag is None else "bounded")
+    if level != "bounded" and (max_ms is not None or max_lag is not None):
         raise Ended(ExitCode.USAGE, "--max-ms and --max-lag go with --consistency bounded")
     words = [parse_argument(word) for word in arguments or ()]
-    keywords = {"consistency": consistency, "min_seq": min_seq, "max_ms": max_ms, "max_lag": max_lag}
+    keywords = {"consistency": level, "min_seq": min_seq, "max_ms": max_ms, "max_lag": max_lag}
     try:
         answer = asyncio.run(_ask(Target(config, at, timeout), (name, *words), keywords))
     except (Refused, NotYet) as error:

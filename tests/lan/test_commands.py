@@ -129,6 +129,13 @@ async def test_a_query_that_names_a_commands_event_sees_it_at_any_node() -> None
             assert (await run(folder, "query", "--at", "n3", "--min-seq", seq, "get", "k")).out == f"{value}\n"
 
 
+async def test_a_query_with_a_bound_is_a_bounded_one() -> None:
+    async with Processes() as processes:
+        for bound in (("--max-ms", "2000"), ("--max-lag", "1000", "--max-ms", "2000")):
+            done = await run(processes.path.parent, "query", "size", *bound, "--json")
+            assert (done.code, done.document["level"]) == (0, "bounded")
+
+
 async def test_gaps_names_a_dead_node_and_leaves_the_finding_to_status() -> None:
     async with Processes() as processes:
         folder = processes.path.parent
