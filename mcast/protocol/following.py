@@ -237,18 +237,9 @@ class Following:
         assert core.sequencer is not None
         stamp = int(now * 1e9)
         self.staleness.sent(stamp)
-        core.send(
-            core.sequencer,
-            Ack(
-                core.promised,
-                core.meta.storage_id,
-                core.persisted,
-                core.persisted_chain,
-                self._round,
-                stamp,
-                core.settings.receive_window,
-            ),
-        )
+        persisted, window = (core.persisted, core.persisted_chain), core.settings.receive_window
+        ack = Ack(core.promised, core.meta.storage_id, *persisted, self._round, stamp, window)
+        core.send(core.sequencer, ack)
 
     def _belongs(self, uuid: bytes) -> bool:
         """Whether this log may go on in cluster `uuid`: its own, or a recovery of it that this node had no vote before.

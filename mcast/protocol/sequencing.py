@@ -210,7 +210,7 @@ class Sequencing:
         if ack.seq > standing.seq:
             if core.log.chain_at(ack.seq) == ack.chain or not core.rules.ack_chain_checked:
                 standing.seq = min(ack.seq, core.log.last_seq)
-            elif ack.seq >= core.log.low_water:  # what is older can't be told; it will be acknowledged again, with more
+            elif ack.seq >= core.log.low_water - 1:  # an older one can't be judged; more will be acknowledged
                 core.counts["ack of another chain"] += 1
 
     def settle(self, now: float) -> None:

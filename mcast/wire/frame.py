@@ -32,7 +32,6 @@ _CHAINED: Final = struct.Struct("!QQIIQQ")
 FRAME_HEADER_BYTES: Final = HEADER.size
 CHAIN_BYTES: Final = 16
 CHAIN_ZERO: Final = bytes(CHAIN_BYTES)
-UNJOINED_BYTES: Final = 4_096  # of a body: to hash smaller ones, one call after a copy costs less than two
 TIME_MAX_NS: Final = 2**63 - 1
 
 
@@ -85,8 +84,6 @@ def make_frame(  # noqa: PLR0913 - one argument a header field
 
 def chain_after(chain_before: bytes, head: bytes, body: bytes) -> bytes:
     """The chain after a frame with this (at least 40-byte) header and body."""
-    if len(body) < UNJOINED_BYTES:
-        return sha256(b"".join((chain_before, head[:40], body))).digest()[:CHAIN_BYTES]
     chain = sha256(chain_before + head[:40])
     chain.update(body)
     return chain.digest()[:CHAIN_BYTES]

@@ -34,7 +34,7 @@ RECORD_HEADER_BYTES: Final = _LAYOUT.size
 FRAGMENT_HEADER_BYTES: Final = _FRAGMENT.size
 NONCE_BYTES: Final = 16
 KIND_BITS: Final = 24  # by which the first word holds the kind; nothing else may be in it
-VIEW_BYTES: Final = 2_048  # of a payload: less is copied in less time than it takes to make a view of it
+VIEW_BYTES: Final = 8_192  # of a payload: less is copied in less time than it takes to make a view of it
 unpack_record_head: Final = _LAYOUT.unpack_from
 """(buffer, at): kind and reserved as one word, count, session, request, lowest, length; unchecked."""
 

@@ -56,20 +56,12 @@ def latency(  # noqa: PLR0913 - one argument a flag
     flags.check_number("--rounds", rounds, 1, flags.ROUNDS_MAX)
     flags.check_size(size)
     flags.check_cluster(nodes, sync)
-    datagram = flags.datagram(mtu)
+    mtu = flags.datagram(mtu)
     if yardstick and size > COMMAND_BYTES_MAX:
         fix = f"give at most {COMMAND_BYTES_MAX:,}, or --no-yardstick"
         raise ConfigError("--size", size, "the bare pipe sends one datagram a command", fix)
     workload = bench.Workload(
-        count=count,
-        rate=rate,
-        seconds=seconds,
-        size=size,
-        at=at,
-        nodes=nodes,
-        sync=sync,
-        sealed=key,
-        mtu=datagram,
+        count=count, rate=rate, seconds=seconds, size=size, at=at, nodes=nodes, sync=sync, sealed=key, mtu=mtu
     )
     document = run(lambda progress: bench.measure(workload, rounds, yardstick, progress), show, Wanted(json, csv, plot))
     if rate is not None and not document["held"]:

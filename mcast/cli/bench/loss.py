@@ -41,9 +41,9 @@ def loss(  # noqa: PLR0913 - one argument a flag
     flags.check_number("--seed", seed, 0, 2**31)
     flags.check_size(size)
     flags.check_cluster(nodes, sync)
-    datagram = flags.datagram(mtu, lossy=True)
+    mtu = flags.datagram(mtu, lossy=True)
     workload = bench.Workload(
-        rate=rate, seconds=seconds, size=size, nodes=nodes, sync=sync, sealed=key, mtu=datagram, seed=seed
+        rate=rate, seconds=seconds, size=size, nodes=nodes, sync=sync, sealed=key, mtu=mtu, seed=seed
     )
     document = run(lambda progress: bench.measure(workload, shares, progress), show, Wanted(json, csv, plot))
     for one in document["runs"]:

@@ -60,14 +60,9 @@ def scale(  # noqa: PLR0913 - one argument a flag
         raise ConfigError("--size", size, "that is what is changed", "give --values")
     flags.check_size(kind.size if size is None else size)
     flags.check_cluster(nodes, sync, observers=int(max(wanted)) if sweep == "observers" else 0)
-    datagram = flags.datagram(mtu, lossy=sweep == "loss")
+    mtu = flags.datagram(mtu, lossy=sweep == "loss")
     base = Workload(
-        events=events,
-        size=kind.size if size is None else size,
-        nodes=nodes,
-        sync=sync,
-        sealed=key,
-        mtu=datagram,
+        events=events, size=kind.size if size is None else size, nodes=nodes, sync=sync, sealed=key, mtu=mtu
     )
     document = run(lambda progress: bench.measure(sweep, wanted, base, rounds, progress), show, Wanted(json, csv, plot))
     broken = [point for point in document["points"] if point["broken"] is not None]

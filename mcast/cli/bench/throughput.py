@@ -52,10 +52,10 @@ def throughput(  # noqa: PLR0913 - one argument a flag
     flags.check_size(size)
     flags.check_cluster(nodes, sync, observers)
     lost = _share(loss)
-    datagram = flags.datagram(mtu, lossy=lost > 0)
+    mtu = flags.datagram(mtu, lossy=lost > 0)
     workload = bench.Workload(
         events=events, size=size, nodes=nodes, observers=observers, clients=clients, sync=sync, sealed=key,
-        mtu=datagram, loss=lost,
+        mtu=mtu, loss=lost,
     )  # fmt: skip
     run(lambda progress: bench.measure(workload, rounds, yardstick, progress), show, Wanted(json, csv, plot))
 
