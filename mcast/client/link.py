@@ -114,7 +114,7 @@ class Link(asyncio.Protocol):
         self.writable = True
         transport.write(pack_message(StreamKind.HELLO, self._hello))
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: bytes | memoryview) -> None:
         """Cut into messages and hand them on."""
         self.heard += 1
         try:

@@ -10,22 +10,34 @@ import asyncio
 import ssl
 import threading
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 READ_BYTES: Final = 256 << 10  # taken from the socket at a time
 RECORD_BYTES: Final = 16 << 10  # plain bytes of a TLS record, at most: reading as many leaves nothing of it behind
+_PLAIN_BYTES: Final = READ_BYTES + RECORD_BYTES  # the most that a read completes: with what an earlier one left
 WRITE_BUFFER_BYTES: Final = 512 << 10  # beyond this a writer is told to wait, as by asyncio's own layer
 GOODBYE_S: Final = 10.0  # after `close`, for what was written to leave and for the other side to close too
 
 
-class _Buffer(threading.local):
-    """One for each thread, so for each event loop: what is read is handed on before anything else is."""
+class _Buffers(threading.local):
+    """One of each for each thread, so for each event loop: what is read is handed on before anything else is."""
 
     def __init__(self) -> None:
-        self.view = memoryview(bytearray(READ_BYTES))
+        self.sealed = memoryview(bytearray(READ_BYTES))
+        self.plain = memoryview(bytearray(_PLAIN_BYTES))
 
 
-_buffer: Final = _Buffer()
+_buffers: Final = _Buffers()
+
+
+class Inner(Protocol):
+    """An asyncio.Protocol that keeps nothing of `data` beyond the call but copies."""
+
+    def connection_made(self, transport: asyncio.BaseTransport, /) -> None: ...  # noqa: D102
+    def data_received(self, data: memoryview, /) -> None: ...  # noqa: D102
+    def pause_writing(self) -> None: ...  # noqa: D102
+    def resume_writing(self) -> None: ...  # noqa: D102
+    def connection_lost(self, exc: Exception | None, /) -> None: ...  # noqa: D102
 
 
 class Secured(asyncio.BufferedProtocol, asyncio.Transport):
@@ -36,7 +48,7 @@ class Secured(asyncio.BufferedProtocol, asyncio.Transport):
     handshake may take. Extra information: "sslcontext", and once the handshake is over "ssl_object".
     """
 
-    def __init__(self, inner: asyncio.Protocol, context: ssl.SSLContext, *, server_side: bool = False) -> None:
+    def __init__(self, inner: Inner, context: ssl.SSLContext, *, server_side: bool = False) -> None:
         super().__init__()
         self._inner = inner
         self._context = context
@@ -61,13 +73,13 @@ class Secured(asyncio.BufferedProtocol, asyncio.Transport):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the socket's bytes go."""
-        return _buffer.view
+        return _buffers.sealed
 
     def buffer_updated(self, nbytes: int) -> None:
         """Hand `inner` what they say."""
         if self._closing:
             return
-        self._incoming.write(_buffer.view[:nbytes])
+        self._incoming.write(_buffers.sealed[:nbytes])
         if self._agreed or self._shake_hands():
             self._read()
 
@@ -172,15 +184,14 @@ class Secured(asyncio.BufferedProtocol, asyncio.Transport):
 
     def _read(self) -> None:
         """Hand on every whole record that came."""
-        read, incoming = self._tls.read, self._incoming
-        parts: list[bytes] = []
+        read, incoming, plain = self._tls.read, self._incoming, _buffers.plain
+        end = 0
         ended = False
         try:
             while incoming.pending and not ended:
-                if part := read(RECORD_BYTES):
-                    parts.append(part)
-                else:
-                    ended = True
+                size: Any = read(RECORD_BYTES, plain[end:])  # a number, given a buffer; typeshed has it as bytes
+                end += size
+                ended = not size
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError as error:
@@ -188,8 +199,8 @@ class Secured(asyncio.BufferedProtocol, asyncio.Transport):
             return
         if self._outgoing.pending:
             self._raw.write(self._outgoing.read())
-        if parts:
-            self._inner.data_received(parts[0] if len(parts) == 1 else b"".join(parts))
+        if end:
+            self._inner.data_received(plain[:end])
         if ended:
             self.close()
 

@@ -7,7 +7,7 @@ The index stays in memory: one entry for each piece written.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from typing import Final, NamedTuple
 from zlib import crc32
 
@@ -38,6 +38,8 @@ class OutcomeLog:
         self._directory = directory
         self._segment_bytes = segment_bytes
         self._pieces: list[Piece] = []
+        self._newest: dict[int, int] = {}
+        """The last event that something in a segment is about; the oldest segment first."""
         self._segment = 0
         self._fd: int | None = None
         self._end = 0
@@ -53,6 +55,7 @@ class OutcomeLog:
         assert self._fd is not None
         write_all(self._files, self._fd, [data], self._end)
         self._pieces.append(Piece(first, last, self._segment, self._end, len(data), crc32(data)))
+        self._newest[self._segment] = last
         self._end += len(data)
 
     def pieces(self, first: int, last: int) -> list[Piece]:
@@ -75,11 +78,13 @@ class OutcomeLog:
 
     def forget(self, first: int) -> None:
         """Give back the room of segments that hold nothing about event `first` or later. Raises OSError."""
-        newest = {piece.segment: piece.last for piece in self._pieces}
-        for segment, last in newest.items():
-            if last < first and segment != self._segment:
-                self._files.unlink(self._path(segment))
-                self._pieces = [piece for piece in self._pieces if piece.segment != segment]
+        while len(self._newest) > 1:
+            segment, last = next(iter(self._newest.items()))
+            if last >= first:
+                break
+            self._files.unlink(self._path(segment))
+            del self._newest[segment]
+            del self._pieces[: bisect_right(self._pieces, segment, key=lambda piece: piece.segment)]
 
     def close(self) -> None:
         """Remove everything. Raises OSError."""
@@ -87,6 +92,7 @@ class OutcomeLog:
             self._files.close(self._fd)
             self._fd = None
         self._pieces = []
+        self._newest = {}
         for name in self._files.listdir(self._directory):
             if name.endswith(_SUFFIX):
                 self._files.unlink(f"{self._directory}/{name}")

@@ -275,45 +275,59 @@ def pack_head(kind: StreamKind, length: int) -> bytes:
 class Splitter:
     """Cuts a TCP byte stream into messages. It never holds more than one message's bytes beyond what it was fed."""
 
-    __slots__ = ("_buffer", "_length_max")
+    __slots__ = ("_begun", "_length_max")
 
     def __init__(self, length_max: int = TCP_MESSAGE_BYTES_MAX) -> None:
-        self._buffer = bytearray()
+        self._begun = bytearray()
         self._length_max = length_max
 
     def allow_whole_messages(self) -> None:
         """Raise the bound to TCP_MESSAGE_BYTES_MAX: the other side is known now."""
         self._length_max = TCP_MESSAGE_BYTES_MAX
 
-    def feed(self, data: bytes) -> list[tuple[int, bytes]]:
+    def feed(self, data: bytes | memoryview) -> list[tuple[int, bytes]]:
         """The messages (kind, payload) that `data` completes.
 
         Raises:
             DecodeError: a length of zero or beyond the bound; the stream cannot be read any further.
         """
-        buffer = self._buffer
-        if buffer:
-            buffer += data
-            source: bytes | bytearray = buffer
-        else:
-            source = data
-        at, end = 0, len(source)
         messages: list[tuple[int, bytes]] = []
+        at, end = self._complete(data, messages) if self._begun else 0, len(data)
         while end - at >= _LENGTH.size:
-            (length,) = _LENGTH.unpack_from(source, at)
+            (length,) = _LENGTH.unpack_from(data, at)
             if not 0 < length <= self._length_max:
-                raise DecodeError("bad message length", str(length))
+                raise _bad_length(length)
             after = at + _LENGTH.size + length
             if after > end:
                 break
-            messages.append((source[at + 4], bytes(source[at + HEAD_BYTES : after])))
+            messages.append((data[at + _LENGTH.size], bytes(data[at + HEAD_BYTES : after])))
             at = after
-        if source is buffer:
-            if at:
-                del buffer[:at]
-        elif at < end:
-            buffer += memoryview(data)[at:]
+        if at < end:
+            self._begun += data[at:]
         return messages
+
+    def _complete(self, data: bytes | memoryview, messages: list[tuple[int, bytes]]) -> int:
+        """Give the message that has begun what it lacks, no byte more; how much of `data` that took."""
+        begun, at = self._begun, 0
+        if len(begun) < _LENGTH.size:
+            at = _LENGTH.size - len(begun)
+            begun += data[:at]
+            if len(begun) < _LENGTH.size:
+                return len(data)
+        (length,) = _LENGTH.unpack_from(begun)
+        if not 0 < length <= self._length_max:
+            raise _bad_length(length)
+        end: int = at + _LENGTH.size + length - len(begun)
+        begun += data[at:end]
+        if end > len(data):
+            return len(data)
+        messages.append((begun[_LENGTH.size], bytes(memoryview(begun)[HEAD_BYTES:])))
+        self._begun = bytearray()
+        return end
+
+
+def _bad_length(length: int) -> DecodeError:
+    return DecodeError("bad message length", str(length))
 
 
 def decode_stream_untrusted(kind: int, payload: bytes) -> Any:

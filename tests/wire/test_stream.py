@@ -131,12 +131,13 @@ def test_small_messages_may_not_be_large_nor_deep() -> None:
 @given(st.lists(st.binary(max_size=50), max_size=20), st.lists(st.integers(1, 40), min_size=1, max_size=200))
 def test_splitting_does_not_depend_on_how_bytes_arrive(payloads: list[bytes], cuts: list[int]) -> None:
     data = b"".join(pack_raw(StreamKind.SUBMIT, payload) for payload in payloads)
-    splitter = Splitter()
+    splitter, reused = Splitter(), memoryview(bytearray(40))
     found: list[tuple[int, bytes]] = []
     at = turn = 0
     while at < len(data):
-        step = cuts[turn % len(cuts)]
-        found += splitter.feed(data[at : at + step])
+        step = min(cuts[turn % len(cuts)], len(data) - at)
+        reused[:step] = data[at : at + step]
+        found += splitter.feed(reused[:step])
         at, turn = at + step, turn + 1
     assert found == [(StreamKind.SUBMIT, payload) for payload in payloads]
 
