@@ -120,6 +120,8 @@ class Shell:
         self._disk_due = float("inf")
         self._disk_was_full = False
         self._opened = False
+        self._active = False
+        """Whether this node takes part: it has joined, and neither halted nor stopped."""
         self._closed = False
         self._carry_out: dict[type[Effect], Callable[[Any], None]] = {
             Stream: lambda effect: self.transport.stream(effect.frames),
@@ -191,6 +193,7 @@ class Shell:
         if (ended := self._disk.fileno()) is not None:
             self._loop.add_reader(ended, self._synced)
         self.joined = True
+        self._active = self.halted is None and not self._closed
         self.transport.link.attach(self._loop, self._readable)
         self._schedule()
 
@@ -321,10 +324,6 @@ class Shell:
     def disk_full(self) -> bool:
         """Whether this node has stopped acknowledging for want of disk space."""
         return self.joined and self._disk.full
-
-    @property
-    def _active(self) -> bool:
-        return self.joined and self.halted is None and not self._closed
 
     def _readable(self) -> None:
         """A socket has something: take one burst; the loop calls again if there is more."""
@@ -488,6 +487,7 @@ class Shell:
                 callback()
 
     def _leave(self) -> None:
+        self._active = False
         for handle in (self._timer, self._settling):
             if handle is not None:
                 handle.cancel()

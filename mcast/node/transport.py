@@ -115,7 +115,8 @@ class Transport:
                 arrivals += admitted
             except DecodeError as error:
                 self.dropped[error.reason] += 1
-        self._answer()
+        if self._incarnations.unsent or (self.twins is not None and self.twins.unsent):
+            self._answer()
         return arrivals
 
     def proven(self, node: int, incarnation: bytes, now: float) -> list[Arrival]:

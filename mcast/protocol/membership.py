@@ -20,39 +20,35 @@ class Membership:
 
     def __init__(self, core: Core) -> None:
         self.core = core
-        self._applicants: dict[int, bytes] = {}
-
-    @property
-    def applied_for(self) -> bool:
-        """Whether any node waits for its vote."""
-        return bool(self._applicants)
+        self.applicants: dict[int, bytes] = {}
+        """Nodes that wait for their votes, with their storage ids."""
 
     def reset(self) -> None:
         """A reign begins: applicants apply again."""
-        self._applicants = {}
+        self.applicants = {}
 
     def heard(self, node: int, ack: Ack) -> None:
         """A node acknowledged under a storage id that is no voter's: it applies once it has caught up."""
         core = self.core
         if node in core.known and ack.seq >= core.commit and core.log.chain_at(ack.seq) == ack.chain:
-            self._applicants[node] = ack.storage_id
+            self.applicants[node] = ack.storage_id
 
     def next_config(self, start_seq: int) -> Config | None:
         """The configuration to append now, if any may be."""
         core = self.core
         config = core.config
-        if not self._applicants or config is None or core.commit < max(start_seq, core.config_seq):
+        if not self.applicants or config is None or core.commit < max(start_seq, core.config_seq):
             return None
-        node, storage_id = next(iter(self._applicants.items()))
+        node, storage_id = next(iter(self.applicants.items()))
         node_id, address = core.known[node]
         others = tuple(member for member in config.members if member.node != node_id)
         is_listed = len(others) < len(config.members)
         if is_listed and core.voters()[node] == storage_id:
-            del self._applicants[node]
+            del self.applicants[node]
             return None
         if is_listed and core.rules.replace_in_two_steps:
             return Config(config.number + 1, others) if others else None
-        del self._applicants[node]
+        del self.applicants[node]
         order = {name: index for index, (name, _) in enumerate(core.known.values())}
         members = sorted((*others, Member(node_id, storage_id, address)), key=lambda member: order[member.node])
         return Config(config.number + 1, tuple(members))

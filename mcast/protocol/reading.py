@@ -31,7 +31,8 @@ class Reading:
         self.core = core
         self._last_token = 0
         self._waiting: list[int] = []
-        self._out: tuple[int, ...] = ()
+        self.out: tuple[int, ...] = ()
+        """The tokens of the request that is out, if one is."""
         self._nonce = 0
         self._asked_epoch = 0
         """Of the sequencer that the request went to; 0: to none, but to all by a survey."""
@@ -51,19 +52,19 @@ class Reading:
             return None
         self._last_token += 1
         self._waiting.append(self._last_token)
-        if not self._out:
+        if not self.out:
             self._request(now)
         return self._last_token
 
     @property
     def asked_of_self(self) -> int | None:
         """The nonce of a request that this node's own sequencer must answer."""
-        return self._nonce if self._out and self._index is None and self.core.reigning else None
+        return self._nonce if self.out and self._index is None and self.core.reigning else None
 
     def new_epoch(self) -> None:
         """Another reign: what was asked is asked anew, of whoever rules."""
-        self._waiting = [*self._out, *self._waiting]
-        self._out = ()
+        self._waiting = [*self.out, *self._waiting]
+        self.out = ()
         self._index = None
         self._confirmed = 0
         self._survey_end = None
@@ -75,7 +76,7 @@ class Reading:
 
     def index_given(self, index: ReadIndex, now: float) -> None:
         """An index for the request that is out; a later one for the same request would serve no better."""
-        if index.nonce == self._nonce and self._out and self._index is None:
+        if index.nonce == self._nonce and self.out and self._index is None:
             self._index = index
             self.confirmed(self._confirmed, now)
 
@@ -93,7 +94,7 @@ class Reading:
         """A suspect log: reach the high water of a round begun after the restart, which this node did not answer."""
         core = self.core
         if self._proven_high is None:
-            if core.sequencer is not None and not self._out and not self._waiting:
+            if core.sequencer is not None and not self.out and not self._waiting:
                 self.ask(now)
         elif core.reconciled and core.log.last_seq >= self._proven_high:
             core.trust()
@@ -101,25 +102,25 @@ class Reading:
     def tick(self, now: float) -> None:
         """Ask again what got no answer: the same request, so that an answer slower than a retry still counts."""
         core = self.core
-        if not (self._waiting or self._out) or now < self._sent + self._retry_s:
+        if not (self._waiting or self.out) or now < self._sent + self._retry_s:
             return
-        if self._out and core.sequencer is not None and self._asked_epoch == core.promised:
+        if self.out and core.sequencer is not None and self._asked_epoch == core.promised:
             self._sent = now
             self._retry_s = min(2 * self._retry_s, SURVEY_RETRY_S)
             if self._index is None and not core.reigning:
                 core.send(core.sequencer, Read(core.promised, self._nonce))
             return
-        self._waiting = [*self._out, *self._waiting]
+        self._waiting = [*self.out, *self._waiting]
         self._request(now)
 
     def deadline(self) -> float:
         """When `tick` has work next."""
-        return self._sent + self._retry_s if self._waiting or self._out else float("inf")
+        return self._sent + self._retry_s if self._waiting or self.out else float("inf")
 
     def surveyed(self, envelope: Envelope, standing: Standing, now: float) -> None:
         """A member says where its log ends."""
         core = self.core
-        if standing.nonce != self._nonce or not self._out or core.sequencer is not None or standing.suspect:
+        if standing.nonce != self._nonce or not self.out or core.sequencer is not None or standing.suspect:
             return
         self._survey[envelope.sender] = standing
         self._judge_survey(now)
@@ -150,11 +151,11 @@ class Reading:
 
     def _request(self, now: float) -> None:
         core = self.core
-        self._out, self._waiting = tuple(self._waiting), []
+        self.out, self._waiting = tuple(self._waiting), []
         self._index = None
         self._sent = now
         self._retry_s = READ_RETRY_S if core.sequencer is not None else SURVEY_RETRY_S
-        if not self._out:
+        if not self.out:
             return
         self._nonce = core.random.getrandbits(63)
         self._asked_epoch = core.promised if core.sequencer is not None else 0
@@ -168,7 +169,7 @@ class Reading:
             self._judge_survey(now)
 
     def _ready(self, commit: int, now: float) -> None:
-        tokens, self._out, self._index = self._out, (), None
+        tokens, self.out, self._index = self.out, (), None
         self._survey_end = None
         if tokens:
             self.core.notices.append(ReadReady(tokens, commit))
@@ -190,28 +191,24 @@ class ReadAnswers:
 
     def __init__(self, core: Core) -> None:
         self.core = core
-        self._asked: list[tuple[int, int]] = []
+        self.waiting: list[tuple[int, int]] = []
+        """Who wants an index now, and the nonce of each request."""
         self._proving = 0
 
     def reset(self) -> None:
         """A reign begins or ends."""
-        self._asked = []
+        self.waiting = []
         self._proving = 0
 
     def asked(self, requester: int, nonce: int) -> None:
         """A node wants an index."""
-        if len(self._asked) < READS_WAITING_MAX and (requester, nonce) not in self._asked:
-            self._asked.append((requester, nonce))
+        if len(self.waiting) < READS_WAITING_MAX and (requester, nonce) not in self.waiting:
+            self.waiting.append((requester, nonce))
 
-    @property
-    def waiting(self) -> bool:
-        """Whether anybody wants an index now."""
-        return bool(self._asked)
-
-    def needs_round(self, confirmed: int, started: bool) -> bool:
-        """Whether a round must begin now: reads wait, none of theirs is out, and the reign has a commit of its own."""
+    def may_begin(self, confirmed: int, started: bool) -> bool:
+        """Whether a round may begin for reads that wait: none of theirs is out, the reign has a commit of its own."""
         may = started or not self.core.rules.read_index_own_epoch
-        return bool(self._asked) and may and confirmed >= self._proving
+        return may and confirmed >= self._proving
 
     def unproven(self, confirmed: int) -> bool:
         """Whether reads wait for a round that is out."""
@@ -225,7 +222,7 @@ class ReadAnswers:
         """A round has begun for all reads that wait: (requester, answer) for each."""
         core = self.core
         self._proving = round_number
-        asked, self._asked = self._asked, []
+        asked, self.waiting = self.waiting, []
         return [
             (requester, ReadIndex(core.promised, nonce, round_number, core.commit, core.log.last_seq))
             for requester, nonce in asked

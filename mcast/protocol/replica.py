@@ -376,16 +376,16 @@ class Replica:
 
     def _after(self, now: float) -> None:
         """Once per burst: what single datagrams only gathered."""
-        own_read = self._following.reading.asked_of_self
-        if own_read is not None:
-            self._sequencing.read_asked(self._core.me, own_read)
+        reading = self._following.reading
         if self._core.reigning:
+            if reading.out and (nonce := reading.asked_of_self) is not None:
+                self._sequencing.read_asked(self._core.me, nonce)
             self._sequencing.settle(now)
-            if self._core.commit:
-                self._following.reading.confirmed(self._sequencing.confirmed, now)
+            if reading.out and self._core.commit:
+                reading.confirmed(self._sequencing.confirmed, now)
             self._repairing.streamed(self._sequencing.stream_sent, now)
         else:
             self._following.flush(now)
             if self._core.suspect:
                 self._suspicion.review()
-                self._following.reading.prove(now)
+                reading.prove(now)

@@ -149,12 +149,13 @@ class Sequencing:
         """Number what waits, as far as the window allows, and send it in one burst."""
         if self.core.role is not Role.RULING or self._successor is not None:
             return
-        if not self._pending and not self.membership.applied_for:
+        applicants = self.membership.applicants
+        if not self._pending and not applicants:
             return
         frames: list[Frame] = []
         window = self._window()
         while True:
-            if (config := self._config_due()) is not None:
+            if applicants and (config := self._config_due()) is not None:
                 frames.append(self._internal(RecordKind.CONFIG, config, now))
             if not self._pending or self._in_flight_bytes >= window:
                 break
@@ -220,33 +221,28 @@ class Sequencing:
             return
         if self._rounds or core.commit < core.log.last_seq:
             self._count(now)
-        self.number(now)
-        self._serve_reads(now)
+        if self._pending or self.membership.applicants:
+            self.number(now)
+        if self.reads.waiting:
+            self._serve_reads(now)
         if core.commit > self._told[0] and self._tell_due == float("inf"):
             self._tell_due = now if now < self._elsewhere_until else now + HEARTBEAT_MIN_S
-        if now >= self._tell_due or (self.reads.proves(self._confirmed) and self._told[1] < self._confirmed):
+        if now >= self._tell_due or (self._told[1] < self._confirmed and self.reads.proves(self._confirmed)):
             self._tell()
-        self._hand_over(now)
+        if self._successor is not None:
+            self._hand_over(now)
 
     def _count(self, now: float) -> None:
         """What a majority has answered and holds by now."""
         core = self.core
         voters = core.voters()
+        counted = [one for node, one in self.standings.items() if one.counted and node in voters]
         mine = core.me in voters
-        rounds, seqs = ([self._round], [core.persisted]) if mine else ([], [])
-        for node, standing in self.standings.items():
-            if standing.counted and node in voters:
-                rounds.append(standing.round)
-                seqs.append(standing.seq)
-        confirmed = reached(rounds, len(voters))
-        if confirmed > self._confirmed:
-            self._confirmed = confirmed
-            self._confirmed_at = now
-            while self._rounds and self._rounds[0][0] <= confirmed:
-                _, began, commit = self._rounds.popleft()
-                if commit >= self._start_seq or not core.rules.staleness_proven:
-                    core.proofs.add(commit, int(began * 1e9))
-        held = reached(seqs, len(voters))
+        if self._rounds:
+            rounds = [one.round for one in counted]
+            self._confirm(reached([*rounds, self._round] if mine else rounds, len(voters)), now)
+        seqs = [one.seq for one in counted]
+        held = reached([*seqs, core.persisted] if mine else seqs, len(voters))
         while self._in_flight and self._in_flight[0][0] <= held:
             self._in_flight_bytes -= self._in_flight.popleft()[1]
         if held > core.commit and (held >= self._start_seq or not core.rules.commit_own_epoch_only):
@@ -254,6 +250,17 @@ class Sequencing:
             if core.role is Role.ASSUMING and core.commit >= self._start_seq:
                 core.move(Input.STARTED)
                 core.notices.append(Ruling(core.promised))
+
+    def _confirm(self, confirmed: int, now: float) -> None:
+        """A majority has answered all rounds up to this one."""
+        if confirmed <= self._confirmed:
+            return
+        self._confirmed = confirmed
+        self._confirmed_at = now
+        while self._rounds and self._rounds[0][0] <= confirmed:
+            _, began, commit = self._rounds.popleft()
+            if commit >= self._start_seq or not self.core.rules.staleness_proven:
+                self.core.proofs.add(commit, int(began * 1e9))
 
     def tick(self, now: float) -> None:
         """Heartbeats; and the end of a reign that no majority confirms."""
@@ -369,7 +376,7 @@ class Sequencing:
 
     def _serve_reads(self, now: float) -> None:
         core = self.core
-        if self.reads.needs_round(self._confirmed, core.commit >= self._start_seq):
+        if self.reads.may_begin(self._confirmed, core.commit >= self._start_seq):
             self.beat(now)
             for requester, index in self.reads.begun(self._round):
                 if requester == core.me:
@@ -379,7 +386,7 @@ class Sequencing:
 
     def _config_due(self) -> Config | None:
         """The configuration that an applicant waits for, unless it would stand inside a command."""
-        if not self.membership.applied_for or (self._pending and is_continued(self._pending[0])):
+        if self._pending and is_continued(self._pending[0]):
             return None
         return self.membership.next_config(self._start_seq)
 

@@ -144,7 +144,7 @@ class Incarnations:
         self._waiting: set[int] = set()
         """Senders with candidates."""
         self._random = random
-        self._outgoing: list[tuple[int, Challenge | Proof]] = []
+        self.unsent: list[tuple[int, Challenge | Proof]] = []
         self._forgotten = 0
         self._replaced = 0
         self._challenges_sent = 0
@@ -212,7 +212,7 @@ class Incarnations:
 
     def outgoing(self) -> list[tuple[int, Challenge | Proof]]:
         """Takes what is to be sent: (node, message) pairs, each by unicast."""
-        taken, self._outgoing = self._outgoing, []
+        taken, self.unsent = self.unsent, []
         return taken
 
     def statistics(self) -> IncarnationStatistics:
@@ -264,13 +264,13 @@ class Incarnations:
     def _ask(self, node: int, sender: _Sender, now: float) -> None:
         if sender.challenge is None:
             sender.challenge = self._random(16)
-        self._outgoing.append((node, Challenge(sender.challenge)))
+        self.unsent.append((node, Challenge(sender.challenge)))
         self._challenges_sent += 1
         sender.challenge_due = now + sender.retry_s
         sender.retry_s = min(2 * sender.retry_s, CHALLENGE_RETRY_MAX_S)
 
     def _prove(self, node: int, challenge: Challenge) -> None:
-        self._outgoing.append((node, Proof(challenge.random)))
+        self.unsent.append((node, Proof(challenge.random)))
         self._proofs_sent += 1
 
     def _accept(self, node: int, sender: _Sender, incarnation: bytes, now: float) -> list[Arrival]:

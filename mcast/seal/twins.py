@@ -40,7 +40,8 @@ class Twins:
         self._asked_last: bytes | None = None
         self._due = _LONG_AGO
         self._answer_due = _LONG_AGO
-        self._outgoing: list[Twin] = []
+        self.unsent: list[Twin] = []
+        """What `outgoing` is to take."""
 
     def tick(self, now: float) -> None:
         """Ask when it is time to."""
@@ -75,11 +76,11 @@ class Twins:
 
     def outgoing(self) -> list[Twin]:
         """Takes what is to be multicast."""
-        taken, self._outgoing = self._outgoing, []
+        taken, self.unsent = self.unsent, []
         return taken
 
     def _say(self, random: bytes, now: float, *, answer: bool) -> None:
-        self._outgoing.append(Twin(random, answer, self._votes(), self._age_ms(now)))
+        self.unsent.append(Twin(random, answer, self._votes(), self._age_ms(now)))
 
     def _age_ms(self, now: float) -> int:
         return 0 if self._began is None else int((now - self._began) * 1e3)

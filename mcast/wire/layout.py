@@ -30,6 +30,7 @@ Flag = Annotated[bool, struct.Struct("!B"), 1]
 Bytes16 = Annotated[bytes, struct.Struct("!16s")]
 Text = str
 Blob = bytes
+Data = bytes | bytearray | memoryview
 
 _COUNT: Final = struct.Struct("!H")
 
@@ -39,7 +40,7 @@ class Reader:
 
     __slots__ = ("_at", "_data")
 
-    def __init__(self, data: bytes | bytearray | memoryview) -> None:
+    def __init__(self, data: Data) -> None:
         self._data = data
         self._at = 0
 
@@ -70,6 +71,18 @@ class Reader:
 class _Codec:
     encode: Callable[[Any], bytes]
     decode: Callable[[Reader], Any]
+    decode_untrusted: Callable[[Data], Any]
+    """What a value's bytes, and nothing more, say. Raises DecodeError."""
+
+
+def _codec(encode: Callable[[Any], bytes], decode: Callable[[Reader], Any]) -> _Codec:
+    def decode_untrusted(data: Data) -> Any:
+        reader = Reader(data)
+        value = decode(reader)
+        reader.end()
+        return value
+
+    return _Codec(encode, decode, decode_untrusted)
 
 
 def _sized(limit: int) -> _Codec:
@@ -83,7 +96,7 @@ def _sized(limit: int) -> _Codec:
             raise DecodeError("field too long", f"{size} of at most {limit} bytes")
         return reader.take(size)
 
-    return _Codec(encode, decode)
+    return _codec(encode, decode)
 
 
 def _text() -> _Codec:
@@ -95,7 +108,7 @@ def _text() -> _Codec:
         except UnicodeDecodeError as error:
             raise DecodeError("bad text", error.reason) from None
 
-    return _Codec(lambda text: sized.encode(text.encode()), decode)
+    return _codec(lambda text: sized.encode(text.encode()), decode)
 
 
 def _many(item: _Codec, limit: int) -> _Codec:
@@ -109,7 +122,7 @@ def _many(item: _Codec, limit: int) -> _Codec:
             raise DecodeError("field too long", f"{count} of at most {limit} items")
         return tuple([item.decode(reader) for _ in range(count)])
 
-    return _Codec(encode, decode)
+    return _codec(encode, decode)
 
 
 def _fixed(names: list[str], hints: list[Any]) -> _Codec:
@@ -123,7 +136,7 @@ def _fixed(names: list[str], hints: list[Any]) -> _Codec:
                 raise _beyond(names[at], values[at], limit)
         return _with_flags(values, flags) if flags else values
 
-    return _Codec(lambda values: whole.pack(*values), decode)
+    return _codec(lambda values: whole.pack(*values), decode)
 
 
 def _struct(hints: list[Any]) -> tuple[struct.Struct, list[tuple[int, int]], list[int]]:
@@ -161,14 +174,21 @@ def _single(message: type, names: list[str], hints: list[Any]) -> _Codec:
     """The codec of a message that is nothing but one struct, as those are that come most often."""
     values_of, whole, limits, flags = attrgetter(*names), *_struct(hints)
 
-    def decode(reader: Reader) -> Any:
-        values = reader.unpack(whole)
+    def made(values: tuple[Any, ...]) -> Any:
         for at, limit in limits:
             if values[at] > limit:
                 raise _beyond(names[at], values[at], limit)
         return message(*(_with_flags(values, flags) if flags else values))
 
-    return _Codec(lambda value: whole.pack(*values_of(value)), decode)
+    def decode_untrusted(data: Data) -> Any:
+        if len(data) != whole.size:
+            reason = "short message" if len(data) < whole.size else "trailing bytes"
+            raise DecodeError(reason, f"{len(data)} of {whole.size} bytes")
+        return made(whole.unpack(data))
+
+    return _Codec(
+        lambda value: whole.pack(*values_of(value)), lambda reader: made(reader.unpack(whole)), decode_untrusted
+    )
 
 
 def codec_for(message: type) -> _Codec:
@@ -204,4 +224,4 @@ def codec_for(message: type) -> _Codec:
             raise DecodeError("bad field", words)
         return decoded
 
-    return _Codec(encode, decode)
+    return _codec(encode, decode)

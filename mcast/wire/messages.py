@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 
 from mcast.errors import DecodeError
 from mcast.limits import HISTORY_ENTRIES_MAX, MEMBERS_MAX, NAK_RANGES_MAX, NODES_MAX
-from mcast.wire.layout import U32, U64, Blob, Bytes16, Epoch, Flag, Reader, Seq, Text, codec_for
+from mcast.wire.layout import U32, U64, Blob, Bytes16, Epoch, Flag, Seq, Text, codec_for
 
 
 class Kind(IntEnum):
@@ -378,6 +378,7 @@ Message = (
 
 _PAYLOADS: Final = (Genesis, EpochStart, Config, Recovery)
 _CODECS: Final = {message: codec_for(message) for message in (*kind_of, *_PAYLOADS)}
+_DECODERS: Final = {kind: _CODECS[message].decode_untrusted for kind, message in type_of.items()}
 
 
 def encode_message(message: Message | Genesis | EpochStart | Config | Recovery) -> bytes:
@@ -391,42 +392,35 @@ def decode_message_untrusted(kind: int, data: bytes | bytearray | memoryview) ->
     Raises:
         DecodeError: unknown kind, or bytes that are not exactly one such message.
     """
-    message = type_of.get(kind)
-    if message is None:
+    decode = _DECODERS.get(kind)
+    if decode is None:
         raise DecodeError("unknown kind", str(kind))
-    return _decode(message, data)
+    return decode(data)
 
 
 def decode_genesis_untrusted(data: bytes | memoryview) -> Genesis:
     """The payload of a GENESIS record. Raises DecodeError."""
-    genesis = _decode(Genesis, data)
+    genesis = _CODECS[Genesis].decode_untrusted(data)
     assert isinstance(genesis, Genesis)
     return genesis
 
 
 def decode_recovery_untrusted(data: bytes | memoryview) -> Recovery:
     """The payload of a RECOVERY record. Raises DecodeError."""
-    recovery = _decode(Recovery, data)
+    recovery = _CODECS[Recovery].decode_untrusted(data)
     assert isinstance(recovery, Recovery)
     return recovery
 
 
 def decode_config_untrusted(data: bytes | memoryview) -> Config:
     """The payload of a CONFIG record. Raises DecodeError."""
-    config = _decode(Config, data)
+    config = _CODECS[Config].decode_untrusted(data)
     assert isinstance(config, Config)
     return config
 
 
 def decode_epoch_start_untrusted(data: bytes | memoryview) -> EpochStart:
     """The payload of an EPOCH_START record. Raises DecodeError."""
-    start = _decode(EpochStart, data)
+    start = _CODECS[EpochStart].decode_untrusted(data)
     assert isinstance(start, EpochStart)
     return start
-
-
-def _decode(message: type, data: bytes | bytearray | memoryview) -> Any:
-    reader = Reader(data)
-    value = _CODECS[message].decode(reader)
-    reader.end()
-    return value
