@@ -122,8 +122,6 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes | memoryview) -> None:
         """Cut into messages, hand them on as one burst."""
-        if not self.open:
-            return
         try:
             messages = self._splitter.feed(data)
             if messages and self.hello is None:

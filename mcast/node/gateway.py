@@ -304,7 +304,8 @@ class Gateway:
         self._subscriptions.applied()
         if self._paused and not self._node_full() and not self._forwarder.congested:
             self._reconsider()  # else none of them, and there may be thousands, could go on
-        self._changed.set()
+        if self._stopping:
+            self._changed.set()
 
     def _notice(self, notice: Notice) -> None:
         """Followed in the next turn of the loop: the shell is in the middle of its own."""

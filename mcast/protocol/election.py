@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Final
 
 from mcast.limits import ELECTION_RETRY_DOUBLINGS_MAX, ELECTION_RETRY_S, VOTE_CALLS_MAX, WITNESS_RANK_S
 from mcast.protocol.core import Core
@@ -20,7 +21,7 @@ from mcast.protocol.suspicion import Suspicion
 from mcast.wire.envelope import Envelope
 from mcast.wire.messages import PreVote, PreVoteRequest, Vote, VoteRequest
 
-_CALLABLE = frozenset({Role.FOLLOWER, Role.CANVASSING, Role.CANDIDATE})
+_CALLABLE: Final = (Role.FOLLOWER, *ELECTING)
 
 
 class Election:

@@ -68,8 +68,9 @@ TRANSITIONS: Final[dict[tuple[Role, Input], Role]] = {
     **{(role, Input.BREAK): Role.HALTED for role in Role},
 }
 
-REIGNING: Final = frozenset({Role.ASSUMING, Role.RULING})
-ELECTING: Final = frozenset({Role.CANVASSING, Role.CANDIDATE})
+# Tuples, which are searched by identity: a Role's hash is a call of Python's.
+REIGNING: Final = (Role.ASSUMING, Role.RULING)
+ELECTING: Final = (Role.CANVASSING, Role.CANDIDATE)
 
 
 def move(role: Role, event: Input) -> Role:
