@@ -393,12 +393,12 @@ class Shell:
         if self._submitted:
             groups, self._submitted = self._submitted, []
             replica.submit(groups, monotonic_s())
+        patient = not replica.reigning  # all wait for a follower's acknowledgement, and nobody for a follower else
         while True:
             effects = replica.take_effects()
             for effect in effects:
                 carry_out[type(effect)](effect)
-            # All wait for a follower's acknowledgement, and nobody for a follower else.
-            completed = self._disk.take_completed(patient=not replica.reigning)
+            completed = self._disk.take_completed(patient=patient)
             if not completed:
                 break
             now = monotonic_s()

@@ -193,12 +193,13 @@ class ReadAnswers:
         self.core = core
         self.waiting: list[tuple[int, int]] = []
         """Who wants an index now, and the nonce of each request."""
-        self._proving = 0
+        self.proving = 0
+        """The newest round that was begun for reads; 0 before the first."""
 
     def reset(self) -> None:
         """A reign begins or ends."""
         self.waiting = []
-        self._proving = 0
+        self.proving = 0
 
     def asked(self, requester: int, nonce: int) -> None:
         """A node wants an index."""
@@ -208,20 +209,12 @@ class ReadAnswers:
     def may_begin(self, confirmed: int, started: bool) -> bool:
         """Whether a round may begin for reads that wait: none of theirs is out, the reign has a commit of its own."""
         may = started or not self.core.rules.read_index_own_epoch
-        return may and confirmed >= self._proving
-
-    def unproven(self, confirmed: int) -> bool:
-        """Whether reads wait for a round that is out."""
-        return confirmed < self._proving
-
-    def proves(self, confirmed: int) -> bool:
-        """Whether a round that reads wait for has just been confirmed."""
-        return 0 < self._proving <= confirmed
+        return may and confirmed >= self.proving
 
     def begun(self, round_number: int) -> Sequence[tuple[int, ReadIndex]]:
         """A round has begun for all reads that wait: (requester, answer) for each."""
         core = self.core
-        self._proving = round_number
+        self.proving = round_number
         asked, self.waiting = self.waiting, []
         return [
             (requester, ReadIndex(core.promised, nonce, round_number, core.commit, core.log.last_seq))

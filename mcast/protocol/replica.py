@@ -174,16 +174,15 @@ class Replica:
 
     def next_deadline(self) -> float:
         """When `tick` wants to be called, at the latest; infinity when never."""
-        if self._core.role is Role.HALTED:
+        core = self._core
+        if core.role is Role.HALTED:
             return float("inf")
-        return min(
-            float("inf") if self._core.reigning else self._following.asking.deadline(),
-            self._following.reading.deadline(),
-            self._sequencing.deadline(),
-            self._election.deadline(),
-            self._suspicion.deadline(),
-            self._founding.deadline(),
-        )
+        due = min(self._sequencing.deadline(), self._election.deadline(), self._following.reading.deadline())
+        if not core.reigning:
+            due = min(due, self._following.asking.deadline())
+        if core.suspect:
+            due = min(due, self._suspicion.deadline())
+        return min(due, self._founding.deadline()) if core.role is Role.FOUNDING else due
 
     def take_effects(self) -> list[Effect]:
         """The effects gathered since the last call, to be carried out in order."""

@@ -227,7 +227,7 @@ class Sequencing:
             self._serve_reads(now)
         if core.commit > self._told[0] and self._tell_due == float("inf"):
             self._tell_due = now if now < self._elsewhere_until else now + HEARTBEAT_MIN_S
-        if now >= self._tell_due or (self._told[1] < self._confirmed and self.reads.proves(self._confirmed)):
+        if now >= self._tell_due or self._told[1] < self.reads.proving <= self._confirmed:
             self._tell()
         if self._successor is not None:
             self._hand_over(now)
@@ -235,13 +235,12 @@ class Sequencing:
     def _count(self, now: float) -> None:
         """What a majority has answered and holds by now."""
         core = self.core
-        voters = core.voters()
-        counted = [one for node, one in self.standings.items() if one.counted and node in voters]
+        voters, standings = core.voters(), self.standings.items()
         mine = core.me in voters
         if self._rounds:
-            rounds = [one.round for one in counted]
+            rounds = [one.round for node, one in standings if one.counted and node in voters]
             self._confirm(reached([*rounds, self._round] if mine else rounds, len(voters)), now)
-        seqs = [one.seq for one in counted]
+        seqs = [one.seq for node, one in standings if one.counted and node in voters]
         held = reached([*seqs, core.persisted] if mine else seqs, len(voters))
         while self._in_flight and self._in_flight[0][0] <= held:
             self._in_flight_bytes -= self._in_flight.popleft()[1]
@@ -273,7 +272,7 @@ class Sequencing:
         self._hand_over(now)
         if now >= self._beat_due and self._may_skip_beat(now):
             self._put_off_beat(now)
-        if now >= self._beat_due or (core.reigning and now >= self._prove_due):
+        if now >= self._beat_due or (core.reigning and self._unproven and now >= self._last_beat + READ_RETRY_S):
             self.beat(now)
         elif core.reigning and now >= self._tell_due:
             self._tell()
@@ -282,13 +281,10 @@ class Sequencing:
         """When `tick` has work next."""
         if not self.core.reigning:
             return self._beat_due
-        return min(
-            self._beat_due,
-            self._tell_due,
-            self._prove_due,
-            self._hand_due,
-            self._confirmed_at + self.core.settings.election_timeout_s[1],
-        )
+        due = min(self._beat_due, self._tell_due, self._confirmed_at + self.core.settings.election_timeout_s[1])
+        if self._unproven:
+            due = min(due, self._last_beat + READ_RETRY_S)
+        return due if self._successor is None else min(due, self._hand_due(*self._successor))
 
     def read_asked(self, requester: int, nonce: int) -> None:
         """A node, perhaps this one, wants a read index; `settle` begins the round."""
@@ -359,16 +355,12 @@ class Sequencing:
         )
 
     @property
-    def _prove_due(self) -> float:
-        """When a round that reads wait for is to be begun again: an answer may have been lost."""
-        return self._last_beat + READ_RETRY_S if self.reads.unproven(self._confirmed) else float("inf")
+    def _unproven(self) -> bool:
+        """Whether reads wait for a round that is out; it is begun again after a while: an answer may have been lost."""
+        return self._confirmed < self.reads.proving
 
-    @property
-    def _hand_due(self) -> float:
+    def _hand_due(self, to: int, until: float) -> float:
         """When the successor is to be appointed again, or given up; until it holds the whole log its acks decide."""
-        if self._successor is None:
-            return float("inf")
-        to, until = self._successor
         standing = self.standings.get(to)
         if standing is None or standing.seq != self.core.log.last_seq:
             return until
