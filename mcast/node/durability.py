@@ -190,10 +190,7 @@ class GroupCommit:
         self._began_s = self._clock()
         self._syncing, self._written, self._written_bytes = self._written, [], 0
         goes_on = syncer.begin(self._store.sync_begin())
-        if goes_on and wait:
-            syncer.wait(QUICK_S)
-            goes_on = not syncer.idle()
-        if not goes_on:
+        if not goes_on or (wait and syncer.wait(QUICK_S)):
             self._collect()
 
     def close(self) -> None:

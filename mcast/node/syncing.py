@@ -40,8 +40,8 @@ class Syncer(Protocol):
     def idle(self) -> bool:
         """Whether none is under way. What was begun before is durable then."""
 
-    def wait(self, limit_s: float | None = None) -> None:
-        """Until `idle`; for `limit_s` at most, if that is given."""
+    def wait(self, limit_s: float | None = None) -> bool:
+        """Until `idle`; for `limit_s` at most, if that is given. Whether it is."""
 
     def close(self) -> None:
         """Let go of what it holds; at most STOP_S are waited for a sync under way."""
@@ -83,10 +83,10 @@ class ThreadSyncer:
             raise self._failure
         return idle
 
-    def wait(self, limit_s: float | None = None) -> None:
+    def wait(self, limit_s: float | None = None) -> bool:
         """See Syncer.wait."""
         self._idle.wait(limit_s)
-        self.idle()
+        return self.idle()
 
     def close(self) -> None:
         """See Syncer.close."""
@@ -130,14 +130,15 @@ class KernelSyncer:
             self._go_on(self._steps)
         return self._steps is None
 
-    def wait(self, limit_s: float | None = None) -> None:
+    def wait(self, limit_s: float | None = None) -> bool:
         """See Syncer.wait."""
-        until_s = None if limit_s is None else monotonic_s() + limit_s
-        while not self.idle():
-            left_s = None if until_s is None else until_s - monotonic_s()
-            if left_s is not None and left_s <= 0:
-                break
+        until_s = float("inf") if limit_s is None else monotonic_s() + limit_s
+        left_s = limit_s
+        while self._steps is not None and (left_s is None or left_s > 0):
             self._kernel.wait(left_s)
+            if not self.idle() and left_s is not None:
+                left_s = until_s - monotonic_s()
+        return self.idle()
 
     def close(self) -> None:
         """See Syncer.close."""
