@@ -33,7 +33,7 @@ class End(asyncio.Protocol):
         if self._says:
             self.transport.write(self._says)
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: bytes | memoryview) -> None:
         self.heard += data
 
     def pause_writing(self) -> None:

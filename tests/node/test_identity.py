@@ -106,6 +106,7 @@ async def test_a_suspect_says_so_and_is_trusted_once_its_log_is_proven_whole() -
         assert shell.status()["state"] == "live"
         await c.kill(other)
         await c.submit("set", "k", 3)
+        await c.converged()
         assert await c.ask(suspect, "get", "k") == 3
 
 
