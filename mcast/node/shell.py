@@ -379,10 +379,11 @@ class Shell:
             self._settling = self._loop.call_soon(self._turn)
 
     def _receive(self, arrivals: list[Arrival]) -> None:
+        replica = self.replica
+        if len(arrivals) > 1:
+            arrivals = ordered_by_reign(arrivals, replica.promised, reign_known=replica.sequencer is not None)
         if arrivals:
-            replica = self.replica
-            known = replica.sequencer is not None
-            replica.receive(ordered_by_reign(arrivals, replica.promised, reign_known=known), monotonic_s())
+            replica.receive(arrivals, monotonic_s())
 
     def _settle(self) -> None:
         """Carry out effects until there are none, tell the notices, arm the timer; applying comes last."""

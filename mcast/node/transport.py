@@ -18,6 +18,7 @@ from mcast.wire.frame import Frame
 from mcast.wire.messages import Kind, Message, encode_message, kind_of
 
 _FOREVER: Final = float("inf")
+_DATA, _TWIN = int(Kind.DATA), int(Kind.TWIN)  # a member of an enum is slow to look up
 
 
 def ordered_by_reign(arrivals: list[Arrival], promised: int, *, reign_known: bool) -> list[Arrival]:
@@ -26,7 +27,7 @@ def ordered_by_reign(arrivals: list[Arrival], promised: int, *, reign_known: boo
     A link hands out the stream first. But a new reign begins with a heartbeat, on another socket, and without it none
     of its frames can be judged.
     """
-    if len(arrivals) == 1 or (reign_known and max([envelope.promised for envelope, _ in arrivals]) <= promised):
+    if reign_known and max([envelope.promised for envelope, _ in arrivals]) <= promised:
         return arrivals
     known = promised if reign_known else promised - 1
     return sorted(arrivals, key=lambda arrival: _rank(arrival, known))
@@ -102,12 +103,12 @@ class Transport:
                 envelope, message = unseal(datagrams[at - 1])
                 if envelope.promised > newest:  # would be promised for ever: one forgery could end all reigns
                     raise DecodeError("far epoch", str(envelope.promised))
-                if envelope.kind == Kind.TWIN:
+                if envelope.kind == _TWIN:
                     if self.twins is not None and envelope.sender == self._own:
                         self.twins.heard(envelope, message, now)
                     continue
                 admitted = admit(envelope, message, now)
-                if envelope.kind == Kind.DATA and len(admitted) == 1 and at < end:
+                if envelope.kind == _DATA and len(admitted) == 1 and at < end:
                     run = [message]
                     at = self._opener.open_run(envelope, run, datagrams, at)
                     if len(run) > 1:

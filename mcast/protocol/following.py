@@ -31,6 +31,7 @@ from mcast.wire.messages import Ack, Commit, Heartbeat, HistoryRequest, Kind, Re
 from mcast.wire.messages import History as HistoryPage
 from mcast.wire.records import RecordKind
 
+_DATA: Final = int(Kind.DATA)  # a member of an enum is slow to look up
 _FABRICS_OWN: Final = int(RecordKind.GENESIS)
 RUN_FRAMES_MAX: Final = 64  # taken at once; some that can't be are tried again one frame later
 
@@ -98,7 +99,8 @@ class Following:
         self._round = max(self._round, beat.round)
         self.staleness.heard(beat, core.me)
         self.reading.confirmed(beat.confirmed, now)
-        self.ledger.announced(beat.epoch, envelope.incarnation, beat.stream_base, beat.stream_sent, beat.high)
+        sent = (beat.stream_base, beat.stream_sent, beat.high)
+        self.ledger.announced(beat.epoch, envelope.incarnation, *sent, core.log.last_seq)
         self.asking.peers.update({peer.node: peer.acked for peer in beat.peers})
         self.asking.peers[envelope.sender] = beat.high
         if core.reconciled:
@@ -145,12 +147,14 @@ class Following:
     def frame(self, envelope: Envelope, frame: Frame, now: float) -> None:
         """One DATA or REPAIR datagram."""
         core = self.core
-        original = envelope.kind == Kind.DATA
+        original = envelope.kind == _DATA
         if original and frame.epoch != core.promised:
             core.counts["data of another epoch"] += 1  # only a repair brings what an older reign numbered
             return
-        if original and self.ledger.data(frame, envelope.incarnation, envelope.counter) is Fate.DUPLICATE:
-            return
+        if original:
+            fate = self.ledger.data(frame, envelope.incarnation, envelope.counter, core.log.last_seq)
+            if fate is Fate.DUPLICATE:
+                return
         last = frame.first + frame.count - 1
         if not core.reconciled:
             self._refuse(envelope, frame, "unreconciled")
@@ -372,7 +376,7 @@ class Following:
             if envelope.kind == Kind.REPAIR:
                 self.ledger.repaired(frame)
             return
-        if envelope.kind == Kind.DATA:
+        if envelope.kind == _DATA:
             self._fill(frame.first, last, 0, now)
         else:
             self.ledger.repaired(frame)
@@ -394,14 +398,14 @@ class Following:
                     self.core.notices.append(GapClosed(loss.first, loss.last, now - loss.opened))
 
     def _surplus(self, envelope: Envelope, frame: Frame) -> None:
-        if envelope.kind == Kind.DATA:
+        if envelope.kind == _DATA:
             self.ledger.overtaken(frame)
         else:
             self.core.counts["repairs surplus"] += 1
 
     def _refuse(self, envelope: Envelope, frame: Frame, reason: str) -> None:
         self.core.counts[reason] += 1
-        if envelope.kind == Kind.DATA:
+        if envelope.kind == _DATA:
             self.ledger.unkept(frame)
 
     def _opened(self, loss: Loss | None) -> None:

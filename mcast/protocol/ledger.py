@@ -7,7 +7,8 @@ whose tail nobody kept (`superseded`, settled once the log has passed into the n
 + transferred + superseded.
 
 An original that only came late closes its hole and takes back the repair that overtook it. What was sent before this
-replica first heard of a reign is neither lost nor repaired: it is part of joining.
+replica first heard of a reign is neither lost nor repaired: it is part of joining. So the first words of a sender are
+passed over while they are older than the log's end, as after a restart: what came behind them is in the log already.
 
 All that is remembered for this comes in runs, and is kept as ranges: a replica that slept remembers one for what it
 slept through. Where even ranges are too many, what is forgotten changes its name but never the sum: the oldest holes
@@ -115,10 +116,12 @@ class Ledger:
         self._injected: Counter[str] = Counter()
         self._ranges_max = ranges_max
 
-    def data(self, frame: Frame, incarnation: bytes, counter: int) -> Fate:
-        """A DATA datagram arrived."""
+    def data(self, frame: Frame, incarnation: bytes, counter: int, log_end: int = 0) -> Fate:
+        """A DATA datagram arrived; the log ends at event `log_end`."""
         reign = self._reigns.get(frame.epoch)
         if reign is None:
+            if frame.first <= log_end and not self._heard(incarnation):
+                return Fate.NEW
             reign = self._begin(frame.epoch, incarnation, counter - 1, frame.first - 1)
         if counter > reign.highest:
             if counter > reign.highest + 1:
@@ -155,11 +158,15 @@ class Ledger:
             reign.missing.discard(counter, counter + datagrams - 1)
             self._bound(reign)
 
-    def announced(self, epoch: int, incarnation: bytes, stream_base: int, stream_sent: int, high: int) -> None:
-        """A heartbeat said how many DATA datagrams were sent, and the last event in them."""
+    def announced(  # noqa: PLR0913 - what a heartbeat says, and what it is held against
+        self, epoch: int, incarnation: bytes, stream_base: int, stream_sent: int, high: int, log_end: int = 0
+    ) -> None:
+        """A heartbeat said how many DATA datagrams were sent, and the last event in them; see `data` for `log_end`."""
         reign = self._reigns.get(epoch)
         if reign is None:
-            known = any(other.incarnation == incarnation for other in self._reigns.values())
+            known = self._heard(incarnation)
+            if high < log_end and not known:
+                return
             base = stream_base if known else stream_sent
             reign = self._begin(epoch, incarnation, base, 0 if known else high)
         if stream_sent > reign.highest:
@@ -247,6 +254,9 @@ class Ledger:
             injected_reordered=self._injected["reordered"],
             injected_corrupted=self._injected["corrupted"],
         )
+
+    def _heard(self, incarnation: bytes) -> bool:
+        return any(reign.incarnation == incarnation for reign in self._reigns.values())
 
     def _begin(self, epoch: int, incarnation: bytes, base: int, counted_from: int) -> _Reign:
         for past, reign in self._reigns.items():

@@ -51,6 +51,7 @@ REASONS: Final = frozenset({
 })  # fmt: skip
 """Every `DecodeError.reason` an Opener gives: a fixed vocabulary, so counters by reason are bounded."""
 
+_DATA, _TWIN = int(Kind.DATA), int(Kind.TWIN)  # a member of an enum is slow to look up
 _NONCE: Final = struct.Struct("!IQ")
 _SENDER: Final = slice(16, 24)
 _BODY_AT: Final = ENVELOPE_BYTES + FRAME_HEADER_BYTES
@@ -124,7 +125,7 @@ class Sealer:
         return self._seal(kind, channel, promised, [(frame.head, frame.body) for frame in frames])
 
     def _seal(self, kind: int, channel: int, promised: int, parts: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
-        assert (kind == Kind.DATA) == (channel == STREAM), "the stream channel carries DATA and nothing else"
+        assert (kind == _DATA) == (channel == STREAM), "the stream channel carries DATA and nothing else"
         constant = self._constants.get((kind, channel)) or self._constant(kind, channel)
         encrypt, counted, nonce = (self._aead or _PLAIN).encrypt, COUNTED.pack, _NONCE.pack
         counter = self._sent[channel]
@@ -174,14 +175,14 @@ class Opener:
         if envelope.cluster != self._cluster:
             raise DecodeError("foreign cluster", f"{envelope.cluster:016x}")
         ciphers = self._ciphers.get(envelope.sender)
-        if ciphers is None and kind == Kind.TWIN and envelope.sender == self.own:
+        if ciphers is None and kind == _TWIN and envelope.sender == self.own:
             ciphers = self._own_ciphers
         if ciphers is None:
             reason = "own datagram" if envelope.sender == self.own else "unknown sender"
             raise DecodeError(reason, f"{envelope.sender:016x}")
         if envelope.flags != self._flags:
             raise DecodeError("sealed" if envelope.flags else "unsealed", "only one side has a key file")
-        if (kind == Kind.DATA) != (envelope.channel == STREAM):
+        if (kind == _DATA) != (envelope.channel == STREAM):
             raise DecodeError("wrong channel", f"kind {kind} on channel {envelope.channel}")
         view = memoryview(data)
         if kind in FRAME_KINDS:

@@ -72,6 +72,24 @@ def test_a_network_duplicate_is_counted_once_each() -> None:
     assert tally(ledger) == (0, 0, 0, 0, 1)
 
 
+def test_what_was_sent_before_a_restart_and_comes_late_says_nothing_of_what_the_log_holds() -> None:
+    ledger, frames = Ledger(), stream(9)
+    log_end = frames[4].last  # as recovered; the sender's datagrams up to 5 are in it
+    ledger.announced(1, MINE, 0, 2, frames[1].last, log_end)
+    assert ledger.data(frames[3], MINE, 4, log_end) is Fate.NEW
+    ledger.announced(1, MINE, 0, 6, frames[5].last, log_end)
+    assert tally(ledger) == (0, 0, 0, 0, 0), "5 are in the log, and the sixth belongs to joining"
+    ledger.announced(1, MINE, 0, 8, frames[7].last, log_end)
+    assert tally(ledger)[0] == 2
+
+
+def test_a_sender_known_from_its_last_reign_is_held_against_all_of_the_new_one() -> None:
+    ledger, frames = Ledger(), stream(5)
+    ledger.data(frames[0], MINE, 1)
+    ledger.announced(2, MINE, 1, 3, 9, log_end=12)  # the log's tail is about to be cut
+    assert tally(ledger)[0] == 2
+
+
 def test_a_heartbeat_reveals_a_lost_tail() -> None:
     ledger, frames = Ledger(), stream(5)
     ledger.data(frames[0], MINE, 1)
