@@ -304,7 +304,7 @@ class Gateway:
         self._subscriptions.applied()
         if self._paused and not self._node_full() and not self._forwarder.congested:
             self._reconsider()  # else none of them, and there may be thousands, could go on
-        if self._stopping:
+        if self._stopping:  # nobody else waits for an answer
             self._changed.set()
 
     def _notice(self, notice: Notice) -> None:

@@ -145,6 +145,7 @@ class Incarnations:
         """Senders with candidates."""
         self._random = random
         self.unsent: list[tuple[int, Challenge | Proof]] = []
+        """What `outgoing` is to take."""
         self._forgotten = 0
         self._replaced = 0
         self._challenges_sent = 0

@@ -273,7 +273,7 @@ def pack_head(kind: StreamKind, length: int) -> bytes:
 
 
 class Splitter:
-    """Cuts a TCP byte stream into messages. It never holds more than one message's bytes beyond what it was fed."""
+    """Cuts a TCP byte stream into messages. Between two calls it holds what came of one message, and nothing else."""
 
     __slots__ = ("_begun", "_length_max")
 

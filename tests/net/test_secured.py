@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mcast.net.secured import RECORD_BYTES, WRITE_BUFFER_BYTES, Secured
+from mcast.net.secured import READ_BYTES, RECORD_BYTES, WRITE_BUFFER_BYTES, Secured
 from mcast.seal.keys import KeyRing
 from mcast.seal.tls import client_context, peer_node, server_context
 
@@ -166,3 +166,54 @@ async def test_who_does_not_say_goodbye_is_not_waited_for_long(monkeypatch: pyte
         far.transport.pause_reading()
         near.transport.close()
         await near.ends()
+
+
+class Wire(asyncio.Transport):
+    """Keeps what is written to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said = bytearray()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.said += data
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return False
+
+
+async def test_the_most_that_one_read_can_complete_is_heard_whole() -> None:
+    end, wire = End(), Wire()
+    secured = Secured(end, server_context(RING, "n1"), server_side=True)
+    secured.connection_made(wire)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    peer = client_context(RING, "n2").wrap_bio(incoming, outgoing)
+
+    def give(data: bytes) -> None:
+        secured.get_buffer(-1)[: len(data)] = data
+        secured.buffer_updated(len(data))
+
+    with pytest.raises(ssl.SSLWantReadError):
+        peer.do_handshake()
+    give(outgoing.read())
+    incoming.write(wire.said)
+    peer.do_handshake()
+    give(outgoing.read())
+    peer.write(bytes(RECORD_BYTES))
+    record = outgoing.read()
+    give(record[:-1])  # all but a record's last byte is left behind
+    assert end.heard == b""
+    plain, sealed = bytearray(RECORD_BYTES), bytearray(record[-1:])
+    overhead = len(record) - RECORD_BYTES
+    while (room := READ_BYTES - len(sealed) - overhead) > 0:
+        more = bytes([len(plain) % 251]) * min(room, RECORD_BYTES)
+        peer.write(more)
+        plain += more
+        sealed += outgoing.read()
+    assert READ_BYTES - overhead <= len(sealed) <= READ_BYTES
+    give(bytes(sealed))
+    assert end.heard == plain
+    assert not secured.is_closing()

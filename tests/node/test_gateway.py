@@ -464,3 +464,19 @@ async def test_a_client_that_wants_no_other_node_hears_why_a_halted_one_takes_no
             await client.submit("incr", "k", timeout=0.3)
         assert greeted < 10, "it is not asked again and again without a pause"
     assert cluster.last_seq == 0
+
+
+async def test_a_stop_goes_on_as_soon_as_all_is_answered(cluster: FakeCluster, gateways: dict[str, Gateway]) -> None:
+    async with connect(cluster.config, at="n1", strict=True) as client:
+        await client.submit("incr", "k")
+        submitted = cluster.shells["n1"].submitted
+        cluster.held = True
+        waiting = asyncio.create_task(client.submit("incr", "k"))
+        while cluster.shells["n1"].submitted == submitted:
+            await asyncio.sleep(0)
+        stopping = asyncio.create_task(gateways["n1"].stop(drain_s=30))
+        await asyncio.sleep(0.01)
+        cluster.release()
+        async with asyncio.timeout(5):
+            await stopping
+        assert (await waiting).value == 2

@@ -405,3 +405,27 @@ def test_a_machine_that_cannot_be_made_is_a_config_error(tmp_path: Path) -> None
     )
     with pytest.raises(ConfigError, match="__init__ without arguments"):
         setup.load_machine_of(config(tmp_path, machine="picky_machine:Picky"))
+
+
+async def test_a_halted_node_takes_no_part(tmp_path: Path, running: AsyncExitStack) -> None:
+    watch = await start(running, config(tmp_path), machine=Deep())
+    await watch.ruling()
+    shell = watch.shell
+    session = await open_session(watch)
+    shell.submit([commands(session, 1, [["dive"]])])
+    async with asyncio.timeout(5):
+        await shell.stopped.wait()
+    assert shell.ask_read() is None
+    assert (shell.hand_over(1) or "").startswith("n1 takes no part: ")
+    shell.transfer_failed(1)
+    assert (shell._settling, shell._timer) == (None, None), "nothing is booked any more"
+
+
+async def test_a_node_that_halts_before_it_joins_takes_no_part(tmp_path: Path) -> None:
+    shell = Shell(config(tmp_path), "n1", hub=Hub())
+    await shell.open()
+    shell._halt("a test")
+    shell.join()
+    assert shell.ask_read() is None
+    assert shell._settling is None
+    await shell.stop()

@@ -162,3 +162,15 @@ def test_a_sync_that_fails_while_it_is_asked_about_is_not_taken_for_done(monkeyp
         syncer.idle()
     monkeypatch.undo()
     syncer.close()
+
+
+def test_who_waits_for_a_while_takes_the_steps_that_end_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk, kernel, syncer = kernel_syncer(3, 4)
+    syncer.begin(MARK)
+    assert not syncer.wait(0.001)
+    assert kernel.ordered == [3]
+    monkeypatch.setattr(kernel, "wait", lambda timeout_s: kernel.end())
+    assert syncer.wait(5.0)
+    assert disk.synced == 9
+    assert syncer.wait(5.0)
+    assert syncer.wait()

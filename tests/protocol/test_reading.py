@@ -1,7 +1,18 @@
+from mcast.limits import READ_RETRY_S
 from mcast.protocol.effects import ReadReady
 from mcast.protocol.replica import Arrival, Replica
 from mcast.protocol.rules import Rules
-from mcast.wire.messages import Commit, Heartbeat, Read, ReadIndex, Standing, Survey
+from mcast.wire.messages import (
+    Commit,
+    Heartbeat,
+    PreVote,
+    PreVoteRequest,
+    Read,
+    ReadIndex,
+    Standing,
+    Survey,
+    Vote,
+)
 
 from .bench import KEY, STORAGE, arrival, of, replica, settle
 from .test_following import LOG, beat, follower, hear
@@ -173,3 +184,78 @@ def test_a_new_reign_asks_its_sequencer_anew() -> None:
     )
     assert ready(node) == [ReadReady((token or 0,), 4)]
     assert KEY
+
+
+def quiet(node: Replica, now: float) -> float:
+    """Heartbeats have come to their longest interval, all of them answered; when the last one was."""
+    for _ in range(12):
+        now = node.next_deadline()
+        node.tick(now)
+        for one in of(Heartbeat, settle(node, now)):
+            node.receive([ack("n2", node.last_seq, node.last_chain, round_number=one.round)], now)
+            settle(node, now)
+    return now
+
+
+def indexed(node: Replica, nonce: int, now: float, sender: str = "n2", epoch: int = 2) -> list[ReadIndex]:
+    """What the sequencer says to a node that asks for an index."""
+    node.receive([arrival(sender, Read(epoch, nonce), promised=epoch)], now)
+    return of(ReadIndex, settle(node, now))
+
+
+def test_a_confirmed_round_is_told_at_once_only_to_reads_that_wait_for_it() -> None:
+    node = ruling()
+    now = quiet(node, 2.01)
+    (given,) = indexed(node, 5, now)
+    for voter, told in (("n2", [given.round]), ("n3", [])):
+        node.receive([ack(voter, 5, node.last_chain, round_number=given.round)], now + 0.001)
+        assert [commit.confirmed for commit in of(Commit, settle(node, now + 0.001))] == told
+    now = node.next_deadline()
+    node.tick(now)
+    (beat,) = of(Heartbeat, settle(node, now))
+    node.receive([ack("n2", 5, node.last_chain, round_number=beat.round)], now + 0.001)
+    assert of(Commit, settle(node, now + 0.001)) == [], "the next heartbeat tells of this one"
+
+
+def test_a_round_that_reads_wait_for_is_begun_again_soon_and_a_later_read_waits_for_it() -> None:
+    node = ruling()
+    now = quiet(node, 2.01)
+    (first,) = indexed(node, 5, now)
+    assert indexed(node, 6, now + 0.001, "n3") == []
+    assert node.next_deadline() == now + READ_RETRY_S
+    node.tick(now + READ_RETRY_S)
+    (again,) = of(Heartbeat, settle(node, now + READ_RETRY_S))
+    assert again.round == first.round + 1
+    node.receive([ack("n2", 5, node.last_chain, round_number=first.round)], now + 0.006)
+    (second,) = of(ReadIndex, settle(node, now + 0.006))
+    assert (second.nonce, second.round) == (6, again.round + 1)
+
+
+def test_a_new_reign_begins_rounds_of_its_own_for_reads() -> None:
+    node = ruling()
+    for nonce in range(30):  # the old reign's rounds are far ahead
+        (given,) = indexed(node, nonce, 2.1)
+        node.receive([ack("n2", 5, node.last_chain, round_number=given.round)], 2.1)
+    indexed(node, 99, 2.1)
+    node.tick(3.5)
+    assert not node.reigning
+    node.tick(5.0)
+    (asked,) = of(PreVoteRequest, settle(node, 5.0))
+    node.receive([arrival("n2", PreVote(asked.epoch, STORAGE["n2"], True, asked.nonce), promised=2)], 5.0)
+    settle(node, 5.0)
+    node.receive([arrival("n2", Vote(3, STORAGE["n2"], True), promised=3)], 5.0)
+    settle(node, 5.0)
+    node.receive([ack("n2", node.last_seq, node.last_chain, epoch=3)], 5.0)
+    assert node.ruling
+    settle(node, 5.0)
+    assert [given.nonce for given in indexed(node, 7, 5.0, epoch=3)] == [7]
+
+
+def test_who_has_no_vote_confirms_no_round() -> None:
+    node, stranger = ruling(), b"new".ljust(16)
+    node.receive([ack("n2", 5, node.last_chain, storage=stranger)], 2.1)
+    (given,) = indexed(node, 5, 2.1, "n3")
+    node.receive([ack("n2", 5, node.last_chain, storage=stranger, round_number=given.round)], 2.101)
+    assert all(commit.confirmed < given.round for commit in of(Commit, settle(node, 2.101)))
+    node.receive([ack("n3", 5, node.last_chain, round_number=given.round)], 2.102)
+    assert of(Commit, settle(node, 2.102))[-1].confirmed == given.round

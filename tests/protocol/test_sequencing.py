@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from mcast.limits import READ_RETRY_S
 from mcast.protocol.effects import Append, Apply, MembersChanged, Multicast, Ruling, SteppedDown, Stream
 from mcast.protocol.replica import Arrival, Replica
 from mcast.protocol.rules import Rules
@@ -356,3 +357,17 @@ def test_no_configuration_comes_between_the_fragments_of_a_command_nor_waits_for
     assert commands == bytes([RecordKind.FRAGMENT]) * (4 * len(fragments))
     where = [index for index, kind in enumerate(kinds) if kind == RecordKind.CONFIG]
     assert all((index - earlier) % len(fragments) == 0 for earlier, index in enumerate(where))
+
+
+def test_an_appointment_that_is_not_answered_is_repeated_in_time() -> None:
+    node = ruling()
+    node.receive([ack("n3", 5, node.last_chain)], 2.02)
+    node.hand_over(KEY["n3"], 2.02)
+    assert of(Handover, settle(node, 2.02))
+    now = 2.02
+    while now < 2.02 + READ_RETRY_S:
+        now = node.next_deadline()
+        node.tick(now)
+        effects = settle(node, now)
+    assert now == 2.02 + READ_RETRY_S
+    assert of(Handover, effects)

@@ -55,3 +55,24 @@ def test_damage_is_noticed(log: OutcomeLog, tmp_path: Path) -> None:
     path.write_bytes(b"0utcomes")
     with pytest.raises(CorruptionError, match="events 1 to 5"):
         log.read(*log.pieces(1, 5))
+
+
+def test_a_segment_goes_by_its_newest_piece(log: OutcomeLog) -> None:
+    log.append(1, 10, bytes(60))
+    log.append(11, 20, bytes(60))
+    log.append(21, 30, bytes(10))
+    log.forget(11)
+    assert [piece.first for piece in log.pieces(1, 30)] == [1, 11, 21]
+    log.forget(21)
+    assert [piece.first for piece in log.pieces(1, 30)] == [21]
+
+
+def test_after_a_close_it_begins_anew(log: OutcomeLog, tmp_path: Path) -> None:
+    for first in (1, 11):
+        log.append(first, first + 9, bytes(150))
+    log.close()
+    for first in (21, 31):
+        log.append(first, first + 9, bytes(150))
+    log.forget(31)
+    assert [piece.first for piece in log.pieces(1, 40)] == [31]
+    assert len(list((tmp_path / "outcomes").iterdir())) == 1

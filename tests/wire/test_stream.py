@@ -176,3 +176,12 @@ def test_frames_round_trip_and_bad_ones_are_refused() -> None:
     for bad in (payload[:-1], payload + b"x", payload[1:]):
         with pytest.raises(DecodeError):
             decode_frames_untrusted(bad)
+
+
+@pytest.mark.parametrize("length", [0, 11, 2**32 - 1])
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_a_length_out_of_bounds_is_refused_however_its_bytes_arrive(cut: int, length: int) -> None:
+    head, splitter = struct.pack("!I", length), Splitter(10)
+    assert splitter.feed(head[:cut]) == []
+    with pytest.raises(DecodeError, match="bad message length"):
+        splitter.feed(head[cut:])

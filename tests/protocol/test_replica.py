@@ -1,0 +1,36 @@
+"""What only the parts together can get wrong: that each is woken when it has work."""
+
+from mcast.limits import FOUNDING_RETRY_S, READ_RETRY_S, SUSPECT_ASK_S
+
+from .bench import frame_arrival, replica, settle
+from .test_asking import LOG as STREAM
+from .test_following import LOG, follower, hear
+from .test_suspicion import suspect
+
+
+def test_who_founds_or_doubts_its_log_is_woken_to_ask_again() -> None:
+    founder = replica("n1")
+    assert founder.next_deadline() == 0.0
+    founder.tick(0.0)
+    assert founder.next_deadline() == FOUNDING_RETRY_S
+    doubtful = suspect()
+    assert doubtful.next_deadline() == 0.0
+    doubtful.tick(0.0)
+    settle(doubtful, 0.0)
+    assert doubtful.next_deadline() <= SUSPECT_ASK_S
+
+
+def test_who_waits_for_a_read_index_is_woken_to_ask_again() -> None:
+    reader = follower(LOG)
+    hear(reader, LOG)
+    reader.ask_read(0.1)
+    settle(reader, 0.1)
+    assert reader.next_deadline() == 0.1 + READ_RETRY_S
+
+
+def test_who_misses_something_is_woken_to_ask_for_it() -> None:
+    lossy = follower(STREAM[:2])
+    hear(lossy, STREAM[:2])
+    lossy.receive([frame_arrival("n1", STREAM[3], counter=3)], 0.02)
+    settle(lossy, 0.02)
+    assert lossy.next_deadline() < 0.03
