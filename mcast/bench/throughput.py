@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from mcast.bench.job import BrokenRun, Tell, run_job
 from mcast.bench.load import KEYS, event_bytes
 from mcast.bench.measure import Document, Progress, in_one_reign, machine, offload, spread, while_alive
+from mcast.bench.memory import take_memory
 from mcast.testing.processes import Processes
 
 WARMUP_SHARE: Final = 0.05  # of the events, submitted before the clock runs
@@ -48,6 +50,8 @@ async def measure(workload: Workload, rounds: int, beside: bool, progress: Progr
     done = []
     for number in range(1, rounds + 1):
         where = f"round {number} of {rounds}"
+        written = workload.events * event_bytes(workload.size) * (workload.nodes + workload.observers)
+        await asyncio.to_thread(take_memory, written)
         one = await measure_once(workload, lambda share, where=where: progress(f"{where}: events", share))  # type: ignore[misc]
         yardstick = await _yardstick(workload, progress, where) if beside else None
         ratio = None if yardstick is None else round(one["events_per_s"] / yardstick, 4)

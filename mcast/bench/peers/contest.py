@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from mcast.bench.job import BrokenRun, run_job
 from mcast.bench.measure import Document, Progress, machine, spread
+from mcast.bench.memory import take_memory
 from mcast.bench.peers.kinds import KINDS, Kind
 from mcast.bench.peers.peer import NODES, SILENCE_S, START_S
 
@@ -17,6 +18,7 @@ SIZES: Final = (12, 256, 1_024)
 SECONDS: Final = 0.7
 RATES: Final = ("applied_per_s", "acknowledged_per_s")
 _SIZE_S: Final = 10  # times the seconds wanted, that one size may take
+_WRITTEN_PER_S: Final = 512 << 20  # bytes that three copies of what is submitted come to at most, more or less
 
 Turn = dict[str, Any]
 """By size: what `turn.play` returns."""
@@ -79,6 +81,8 @@ async def measure(workload: Workload, names: Sequence[str], rounds: int, progres
 
 
 async def _turn(name: str, events: Mapping[str, int | None], workload: Workload, progress: Progress) -> Turn:
+    written = sum(_written(int(size), count, workload.seconds) for size, count in events.items())
+    await asyncio.to_thread(take_memory, written)
     limit_s = 2 * START_S + len(workload.sizes) * (SILENCE_S + _SIZE_S * workload.seconds)
     with tempfile.TemporaryDirectory(prefix="mcast-peers-", ignore_cleanup_errors=True) as folder:
         what = {"name": name, "folder": folder, "events": events, "seconds": workload.seconds}
@@ -87,6 +91,11 @@ async def _turn(name: str, events: Mapping[str, int | None], workload: Workload,
                 return await run_job("peer", what, lambda share: progress(KINDS[name].title, share))
         except TimeoutError:
             raise BrokenRun(f"not done after {limit_s:g} s") from None
+
+
+def _written(size: int, events: int | None, seconds: float) -> int:
+    """Bytes that a run writes, at three places."""
+    return int(_WRITTEN_PER_S * seconds) if events is None else events * size * NODES
 
 
 def entry(name: str, played: Sequence[Round], sizes: Sequence[int], error: str | None) -> Document:
