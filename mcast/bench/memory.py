@@ -1,7 +1,8 @@
 """Memory for what a run writes, taken before its clock runs.
 
-A virtual machine gives memory that it does not use back to its host. To be given it anew makes the first write to a page
-cost several times a later one, which is much where megabytes go to a journal; and the first to come would pay for all.
+A virtual machine gives memory that it does not use back to its host. To be given it anew makes the first write to a
+page cost several times a later one, which is much where megabytes go to a journal; and the first to come would pay for
+all.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ SIZES: Final = (12, 256, 1_024)
 SECONDS: Final = 0.7
 RATES: Final = ("applied_per_s", "acknowledged_per_s")
 _SIZE_S: Final = 10  # times the seconds wanted, that one size may take
-_WRITTEN_PER_S: Final = 512 << 20  # bytes that three copies of what is submitted come to at most, more or less
+_WRITTEN_PER_S: Final = 1 << 30  # bytes at most, of all copies of what is submitted; as much again for the probes
 
 Turn = dict[str, Any]
 """By size: what `turn.play` returns."""
@@ -94,7 +94,7 @@ async def _turn(name: str, events: Mapping[str, int | None], workload: Workload,
 
 
 def _written(size: int, events: int | None, seconds: float) -> int:
-    """Bytes that a run writes, at three places."""
+    """Bytes that a run writes at all places, at most and more or less."""
     return int(_WRITTEN_PER_S * seconds) if events is None else events * size * NODES
 
 
