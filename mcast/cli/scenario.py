@@ -16,6 +16,8 @@ from mcast.cli import options, output
 from mcast.cli.exits import ExitCode
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from mcast.scenario import Report
 
 app = typer.Typer(
@@ -113,8 +115,11 @@ def check(files: Files, json: options.Json = False) -> None:
 def _ended_in_order() -> Iterator[None]:
     """SIGTERM ends the block as Ctrl-C does, so that no node and no folder of theirs stays behind."""
 
-    def end(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
+    def end(number: int, frame: FrameType | None) -> None:
+        interrupt = signal.getsignal(signal.SIGINT)  # asyncio's ends a process that is just being started, too
+        if not callable(interrupt):
+            raise KeyboardInterrupt
+        interrupt(number, frame)
 
     before = signal.signal(signal.SIGTERM, end)
     try:
