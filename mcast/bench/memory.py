@@ -22,7 +22,7 @@ _CONTAINER: Final = Path("/sys/fs/cgroup")
 def take_memory(size: int) -> int:
     """Write to `size` bytes of memory and let go of them; how many they were: at most MEMORY_MAX, and half of the room.
 
-    None where the system does not say what is free.
+    0 where the system does not say what is free.
     """
     steps = min(size, MEMORY_MAX, _room() // 2) // len(_STEP)
     if steps <= 0:

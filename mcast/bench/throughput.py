@@ -48,9 +48,9 @@ async def measure(workload: Workload, rounds: int, beside: bool, progress: Progr
         BrokenRun: there is no number.
     """
     done = []
+    written = workload.events * event_bytes(workload.size) * (workload.nodes + workload.observers)
     for number in range(1, rounds + 1):
         where = f"round {number} of {rounds}"
-        written = workload.events * event_bytes(workload.size) * (workload.nodes + workload.observers)
         await asyncio.to_thread(take_memory, written)
         one = await measure_once(workload, lambda share, where=where: progress(f"{where}: events", share))  # type: ignore[misc]
         yardstick = await _yardstick(workload, progress, where) if beside else None

@@ -57,9 +57,9 @@ class Reading:
         return self._last_token
 
     @property
-    def asked_of_self(self) -> int | None:
-        """The nonce of a request that this node's own sequencer must answer."""
-        return self._nonce if self.out and self._index is None and self.core.reigning else None
+    def unanswered(self) -> int | None:
+        """The nonce of the request that is out, while no index has come for it; a ruling node gives its own."""
+        return self._nonce if self._index is None else None
 
     def new_epoch(self) -> None:
         """Another reign: what was asked is asked anew, of whoever rules."""
@@ -160,7 +160,7 @@ class Reading:
         self._nonce = core.random.getrandbits(63)
         self._asked_epoch = core.promised if core.sequencer is not None else 0
         if core.reigning:
-            return  # the sequencer's own half looks at `asked_of_self`
+            return  # the sequencer's own half looks at `unanswered`
         if core.sequencer is not None:
             core.send(core.sequencer, Read(core.promised, self._nonce))
         elif now >= self._survey_due or self._survey_end is None:

@@ -377,7 +377,7 @@ class Replica:
         """Once per burst: what single datagrams only gathered."""
         reading = self._following.reading
         if self._core.reigning:
-            if reading.out and (nonce := reading.asked_of_self) is not None:
+            if reading.out and (nonce := reading.unanswered) is not None:
                 self._sequencing.read_asked(self._core.me, nonce)
             self._sequencing.settle(now)
             if reading.out and self._core.commit:

@@ -18,7 +18,7 @@ SIZES: Final = (12, 256, 1_024)
 SECONDS: Final = 0.7
 RATES: Final = ("applied_per_s", "acknowledged_per_s")
 _SIZE_S: Final = 10  # times the seconds wanted, that one size may take
-_WRITTEN_PER_S: Final = 1 << 30  # bytes at most, of all copies of what is submitted; as much again for the probes
+_WRITTEN_PER_S: Final = 1 << 30  # bytes at most, of all copies of what is submitted; half of it before the clock runs
 
 Turn = dict[str, Any]
 """By size: what `turn.play` returns."""
