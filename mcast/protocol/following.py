@@ -66,6 +66,7 @@ class Following:
         self.asking.peers.clear()
         self.staleness.reset()
         self.reading.new_epoch()
+        self.ledger.promised(self.core.promised)
 
     def rule(self, history: History) -> None:
         """This node's own reign begins: its log is the law."""

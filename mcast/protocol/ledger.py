@@ -9,6 +9,8 @@ whose tail nobody kept (`superseded`, settled once the log has passed into the n
 An original that only came late closes its hole and takes back the repair that overtook it. What was sent before this
 replica first heard of a reign is neither lost nor repaired: it is part of joining. So the first words of a sender are
 passed over while they are older than the log's end, as after a restart: what came behind them is in the log already.
+Nor is anything lost of what a sequencer goes on to send when its reign is over here, as one does that was stopped and
+has yet to hear of its successor: nobody listens, and so a fault injected into it counts for nothing.
 
 All that is remembered for this comes in runs, and is kept as ranges: a replica that slept remembers one for what it
 slept through. Where even ranges are too many, what is forgotten changes its name but never the sum: the oldest holes
@@ -26,7 +28,7 @@ from mcast.protocol.gaps import Loss
 from mcast.protocol.ranges import Ranges
 from mcast.wire.frame import Frame
 
-_EARLY_MAX = 4_096  # injected faults remembered of a sender not yet heard
+_EARLY_MAX = 4_096  # injected faults remembered of a sender whose reign is not yet heard
 _REIGNS_MAX = 64  # reigns whose tallies are kept apart; older ones are added up
 
 
@@ -97,6 +99,14 @@ class _Reign:
     @property
     def lost(self) -> int:
         return self.missing.count + self.folded
+
+    @property
+    def ended(self) -> bool:
+        return self.final == SEQ_MAX
+
+    def heeds(self, counter: int) -> bool:
+        """Whether it makes a difference here if this datagram arrives."""
+        return self.base < counter and (counter <= self.highest or not self.ended)
 
     def end(self) -> None:
         """No original comes any more: what only a late one would need is forgotten."""
@@ -212,6 +222,12 @@ class Ledger:
         else:
             reign.folded += 1  # no room to remember it, so its repair will heal a loss
 
+    def promised(self, epoch: int) -> None:
+        """No original of an older reign is heard any more."""
+        for past, reign in self._reigns.items():
+            if past < epoch:
+                reign.end()
+
     def entered(self, epoch: int) -> None:
         """The log has passed into this reign: what older ones lost and nobody brought was superseded."""
         for past, reign in self._reigns.items():
@@ -229,13 +245,15 @@ class Ledger:
 
     def injected(self, fate: str, incarnation: bytes, counter: int) -> None:
         """The faulty transport did something to a first-sent DATA datagram."""
-        bases = [reign.base for reign in self._reigns.values() if reign.incarnation == incarnation]
-        if not bases:
+        reigns = [reign for reign in self._reigns.values() if reign.incarnation == incarnation]
+        if any(reign.heeds(counter) for reign in reigns):
+            self._injected[fate] += 1
+        elif all(reign.ended for reign in reigns):
             early = self._early.setdefault(incarnation, [])
             if len(early) < _EARLY_MAX:
                 early.append((fate, counter))
-        elif counter > min(bases):
-            self._injected[fate] += 1
+            if len(self._early) > _REIGNS_MAX:
+                self._early.pop(next(iter(self._early)))
 
     def report(self, open_ranges: tuple[tuple[int, int], ...]) -> LedgerReport:
         """Everything, summed over reigns."""
@@ -259,9 +277,7 @@ class Ledger:
         return any(reign.incarnation == incarnation for reign in self._reigns.values())
 
     def _begin(self, epoch: int, incarnation: bytes, base: int, counted_from: int) -> _Reign:
-        for past, reign in self._reigns.items():
-            if past < epoch:
-                reign.end()  # only what the newest reign sends is heard
+        self.promised(epoch)
         reign = self._reigns[epoch] = _Reign(incarnation, base, counted_from, base)
         for fate, counter in self._early.pop(incarnation, ()):
             if counter > base:

@@ -183,6 +183,21 @@ def test_an_append_from_before_a_truncation_proves_nothing() -> None:
     assert [ack.seq for ack in of(Ack, node.take_effects())] == [winner[-1].last]
 
 
+def test_a_fault_counts_only_while_the_reign_it_befalls_is_followed() -> None:
+    node = follower(LOG[:2])
+    hear(node, LOG[:2])
+    arrived = frame_arrival("n1", LOG[2], counter=2)
+    ruler = arrived[0].incarnation
+    node.receive([arrived], 0.02)
+    settle(node, 0.02)
+    node.note_injected("lost", ruler, 3)
+    assert node.ledger_report().injected_lost == 1
+    node.receive([arrival("n3", beat([*LOG[:3], epoch_start(2, "n3", LOG[2])], 2), promised=2)], 0.03)
+    settle(node, 0.03)
+    node.note_injected("lost", ruler, 4)  # it was stopped, and goes on in a reign that is over
+    assert node.ledger_report().injected_lost == 1
+
+
 def test_commit_is_adopted_only_with_its_chain() -> None:
     node = follower(LOG)
     hear(node, LOG, commit=0)

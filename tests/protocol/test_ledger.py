@@ -145,6 +145,39 @@ def test_injected_faults_count_from_where_we_listened() -> None:
     assert (report.injected_lost, report.injected_corrupted) == (1, 1)
 
 
+def test_a_fault_in_what_an_ended_reign_goes_on_to_send_is_not_counted() -> None:
+    ledger, frames = Ledger(), stream(5)
+    ledger.data(frames[0], MINE, 1)
+    ledger.injected("lost", MINE, 2)
+    ledger.data(frames[2], MINE, 3)
+    ledger.promised(2)
+    ledger.injected("lost", MINE, 4)  # its sender was stopped, and has not heard of the promise
+    ledger.repaired(frames[1])
+    ledger.entered(2)
+    report = ledger.report(())
+    assert (report.lost, report.repaired, report.injected_lost) == (1, 1, 1)
+
+
+def test_a_fault_before_a_second_reign_of_one_process_is_heard_counts_if_that_reign_sent_the_datagram() -> None:
+    ledger = Ledger()
+    ledger.data(stream(3)[0], MINE, 1)
+    ledger.promised(2)
+    ledger.injected("lost", MINE, 2)  # still sent in its first reign
+    ledger.promised(3)
+    ledger.injected("lost", MINE, 3)
+    assert ledger.report(()).injected_lost == 0
+    ledger.announced(3, MINE, 2, 4, 9)
+    report = ledger.report(())
+    assert (report.lost, report.injected_lost) == (2, 1), "4 was lost too, and not on purpose"
+
+
+def test_faults_of_senders_never_heard_are_remembered_of_a_bounded_number() -> None:
+    ledger = Ledger()
+    for sender in range(1_000):
+        ledger.injected("lost", sender.to_bytes(16, "big"), 1)
+    assert len(ledger._early) <= 64
+
+
 MANY = 300_000
 
 
