@@ -105,9 +105,10 @@ async def _round(lab: Processes, workload: Workload, status: Document, tell: Tel
     results = dict(zip(asked, await run_together("ask", jobs, tell), strict=True))
     usages = [result["used"] for result in results.values()]
     busiest = max((one["machine_busy"] for one in usages if one["machine_busy"] is not None), default=None)
+    kernel = max(one["kernel_busy"] for one in usages)
     return {
         "answers_per_s": sum(result["reached"] for result in results.values()),
-        "others_busy": others_busy(busiest, [share for one in usages for share in one["busy"].values()]),
+        "others_busy": others_busy(busiest, kernel, [share for one in usages for share in one["busy"].values()]),
         "replicas": {
             node_id: {
                 "answers_per_s": result["reached"], "answers": result["answers"], "took_us": result["took_us"],

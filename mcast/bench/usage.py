@@ -6,7 +6,8 @@ import os
 import resource
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ COUNTED: Final = ("datagrams_sent", "bytes_sent", "sends", "datagrams_received",
 """Of a node's link: bytes without IP and UDP headers; sends and receives are system calls."""
 CLIENT: Final = "client"
 """The name of the process that measures."""
+_KTHREADD: Final = b"2"  # the parent of the kernel's threads
 
 Counts = dict[str, float | None]
 """None: this system does not tell."""
@@ -27,19 +29,21 @@ class Reading:
 
     at_s: float
     busy_s: float | None
+    kernel_s: float
+    """Of these, the kernel's own threads."""
     processes: Mapping[str, Counts]
 
 
 async def usage_before(pids: Mapping[str, int], client: Client) -> Reading:
     """What the nodes' processes in `pids`, by id, and this one have used, read last: what asking costs is before it."""
     links = await _links(client)
-    return _reading(links, *_now(pids))
+    return _with(links, _now(pids))
 
 
 async def usage_after(pids: Mapping[str, int], client: Client) -> Reading:
     """The same, read first: what asking costs is after it."""
     now = _now(pids)
-    return _reading(await _links(client), *now)
+    return _with(await _links(client), now)
 
 
 async def _links(client: Client) -> dict[str, Counts]:
@@ -48,17 +52,14 @@ async def _links(client: Client) -> dict[str, Counts]:
     return {node["id"]: node.get("link") or {} for node in status["nodes"]}
 
 
-def _now(pids: Mapping[str, int]) -> tuple[float, float | None, dict[str, Counts]]:
+def _now(pids: Mapping[str, int]) -> Reading:
     processes = {node_id: of_process(pid) for node_id, pid in pids.items()} | {CLIENT: own()}
-    return time.perf_counter(), machine_busy_s(), processes
+    return Reading(time.perf_counter(), machine_busy_s(), kernel_threads_s(), processes)
 
 
-def _reading(
-    links: Mapping[str, Counts], at_s: float, busy_s: float | None,
-    processes: Mapping[str, Counts],
-) -> Reading:  # fmt: skip
-    counted = {name: {key: links.get(name, {}).get(key) for key in COUNTED} for name in processes}
-    return Reading(at_s, busy_s, {name: {**taken, **counted[name]} for name, taken in processes.items()})
+def _with(links: Mapping[str, Counts], now: Reading) -> Reading:
+    counted = {name: {key: links.get(name, {}).get(key) for key in COUNTED} for name in now.processes}
+    return replace(now, processes={name: {**taken, **counted[name]} for name, taken in now.processes.items()})
 
 
 def own() -> Counts:
@@ -103,11 +104,22 @@ def machine_busy_s() -> float | None:
     return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
 
 
+def kernel_threads_s() -> float:
+    """Seconds that the kernel's own threads have worked, of those that run now; 0 where none is to be seen."""
+    ran_ns = 0
+    for thread in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, IndexError):  # it has ended meanwhile
+            if (thread / "stat").read_bytes().rpartition(b")")[2].split()[1] == _KTHREADD:
+                ran_ns += int((thread / "schedstat").read_text().split()[0])
+    return ran_ns / 1e9
+
+
 def used(before: Reading, after: Reading, events: int) -> dict[str, Any]:
     """What it took in between: `per_event` by process, and `busy`: the share of one processor that each used.
 
-    `machine_busy` is the share of all processors that anything used, `others_busy` that of programs other than these;
-    `rss_mib` is each process's memory at the end.
+    `machine_busy` is the share of all processors that anything used, `kernel_busy` that of the kernel's own threads,
+    such as those that sync, `others_busy` that of programs other than these; `rss_mib` is each process's memory at the
+    end.
     """
     seconds = max(after.at_s - before.at_s, 1e-9)
     per_event: dict[str, Counts] = {}
@@ -123,20 +135,22 @@ def used(before: Reading, after: Reading, events: int) -> dict[str, Any]:
         }
         busy[name] = None if cpu is None else round(cpu / seconds, 3)
     whole = _minus(after.busy_s, before.busy_s)
-    machine_busy = None if whole is None else round(whole / seconds / (os.cpu_count() or 1), 3)
+    cpus = os.cpu_count() or 1
+    machine_busy = None if whole is None else round(whole / seconds / cpus, 3)
+    kernel_busy = round(max(after.kernel_s - before.kernel_s, 0.0) / seconds / cpus, 3)
     return {
-        "per_event": per_event, "busy": busy, "machine_busy": machine_busy,
-        "others_busy": others_busy(machine_busy, busy.values()),
+        "per_event": per_event, "busy": busy, "machine_busy": machine_busy, "kernel_busy": kernel_busy,
+        "others_busy": others_busy(machine_busy, kernel_busy, busy.values()),
         "rss_mib": {name: now["rss_mib"] for name, now in after.processes.items()},
     }  # fmt: skip
 
 
-def others_busy(machine_busy: float | None, busy: Iterable[float | None]) -> float | None:
+def others_busy(machine_busy: float | None, kernel_busy: float, busy: Iterable[float | None]) -> float | None:
     """The share of all processors that programs other than these used; None where that is not known."""
     known = [share for share in busy if share is not None]
     if machine_busy is None or not known:
         return None
-    return round(max(machine_busy - sum(known) / (os.cpu_count() or 1), 0.0), 3)
+    return round(max(machine_busy - kernel_busy - sum(known) / (os.cpu_count() or 1), 0.0), 3)
 
 
 def _minus(now: float | None, then: float | None) -> float | None:

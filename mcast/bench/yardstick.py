@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from hashlib import blake2b
 from itertools import islice
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from mcast.bench import pipe
 from mcast.bench.group import LOOPBACK, BurstSender, Place, group_receiver, group_sender, segment_size, unused_port
 from mcast.bench.percentiles import curve_us, summary_us
+from mcast.storage.files import RealFiles
 
 HEADER: Final = struct.Struct("!IIQQHH16s")  # epoch, sender, first, commit, count, length, chain before
 IP_UDP_BYTES: Final = 28  # IPv4 and UDP headers
@@ -162,20 +164,26 @@ def one_at_a_time(rounds: int = 4_000, command_bytes: int = 24) -> Result:
 
 
 def sync_cost(folder: Path | str, writers: int, rounds: int = 300) -> Result:
-    """Write 4 KiB and fdatasync, `writers` processes at a time, into files in `folder` (removed again)."""
-    with _Crew(_sync_writer, writers, str(folder), rounds) as crew:
+    """Write 4 KiB and fdatasync, `writers` processes at once, into files in `folder` (removed again).
+
+    As a journal does, into space that is reserved and not yet written. Nobody starts before all can: a process takes
+    longer to start than to do this.
+    """
+    gate = multiprocessing.get_context("spawn").Barrier(writers)
+    with _Crew(_sync_writer, writers, str(folder), rounds, gate) as crew:
         took = [one for _ in range(writers) for one in crew.next()]
     return {"yardstick": "write 4 KiB + fdatasync", "writers": writers, "took_us": summary_us(took)}
 
 
-def _sync_writer(index: int, place: Place, mailbox: Any, folder: str, rounds: int) -> None:
+def _sync_writer(index: int, place: Place, mailbox: Any, folder: str, rounds: int, gate: Barrier) -> None:  # noqa: PLR0913 - as of every crew
     took = []
     with tempfile.NamedTemporaryFile(dir=folder, prefix="yardstick.") as file:
         handle, block = file.fileno(), bytes(SYNC_BYTES)
-        os.pwrite(handle, bytes(SYNC_BYTES * rounds), 0)
+        RealFiles().allocate(handle, SYNC_BYTES * rounds)
         os.fsync(handle)
         sync = getattr(os, "fdatasync", os.fsync)
         mailbox.put("ready")
+        gate.wait(START_S)
         for at in range(rounds):
             began = time.perf_counter()
             os.pwrite(handle, block, at * SYNC_BYTES)

@@ -12,7 +12,7 @@ DOCUMENT = {
 }  # fmt: skip
 ROUND = {
     "held", "held_back_by", "reached", "took_us", "curve_us", "late_us", "pipe_us", "pipe_curve_us", "sync_us", "ratio",
-    "per_event", "busy", "machine_busy", "others_busy", "rss_mib",
+    "per_event", "busy", "machine_busy", "kernel_busy", "others_busy", "rss_mib",
 }  # fmt: skip
 
 

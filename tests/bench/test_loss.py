@@ -71,7 +71,7 @@ async def test_a_small_run_repairs_what_it_loses() -> None:
     assert set(run) == {
         "loss", "lost", "injected", "repaired", "superseded", "transferred", "repair_ms", "repairs_sent",
         "repairs_per_loss", "naks_sent", "naks_per_loss", "rate", "held_back_by", "gso", "per_event", "busy",
-        "machine_busy", "others_busy", "rss_mib",
+        "machine_busy", "kernel_busy", "others_busy", "rss_mib",
     }  # fmt: skip
     assert run["lost"] == run["repaired"] + run["superseded"] + run["transferred"] > 0
     assert run["injected"] <= run["lost"]

@@ -7,7 +7,17 @@ from tests.bench.overload import PATIENCE, unless_overloaded
 pytestmark = PATIENCE
 
 DOCUMENT = {"bench", "machine", "gso", "workload", "sequencer", "answers_per_s", "replicas", "rounds"}
-REPLICA = {"answers_per_s", "answers", "took_us", "per_event", "busy", "machine_busy", "others_busy", "rss_mib"}
+REPLICA = {
+    "answers_per_s",
+    "answers",
+    "took_us",
+    "per_event",
+    "busy",
+    "machine_busy",
+    "kernel_busy",
+    "others_busy",
+    "rss_mib",
+}
 
 
 @pytest.mark.parametrize("level", ["session", "linearizable"])

@@ -20,7 +20,8 @@ DOCUMENT = {
 }  # fmt: skip
 ROUND = {
     "events", "events_per_s", "acknowledged_per_s", "mb_per_s", "seconds", "sequencer", "gso", "lost",
-    "cpu_us_per_event", "per_event", "busy", "machine_busy", "others_busy", "rss_mib", "yardstick_per_s", "ratio",
+    "cpu_us_per_event", "per_event", "busy", "machine_busy", "kernel_busy", "others_busy", "rss_mib",
+    "yardstick_per_s", "ratio",
 }  # fmt: skip
 COSTS = {
     "cpu_us", "user_us", "system_us", "switches", "datagrams_sent", "bytes_sent", "sends", "datagrams_received",

@@ -44,11 +44,11 @@ def test_of_a_process_that_is_gone_nothing_is_known() -> None:
     assert set(of_process(2**22 + 1).values()) == {None}
 
 
-def reading(at_s: float, busy_s: float | None, user_s: float | None, sends: int) -> Reading:
+def reading(at_s: float, busy_s: float | None, user_s: float | None, sends: int, kernel_s: float = 0.0) -> Reading:
     counts: dict[str, float | None] = {**dict.fromkeys(COUNTED), "sends": sends}
     cpu_s = None if user_s is None else user_s * 2
     counts |= {"cpu_s": cpu_s, "user_s": user_s, "system_s": user_s, "switches": sends * 2, "rss_mib": at_s}
-    return Reading(at_s, busy_s, {"n1": counts})
+    return Reading(at_s, busy_s, kernel_s, {"n1": counts})
 
 
 def test_what_was_used_is_told_for_one_event_and_as_a_share_of_a_processor() -> None:
@@ -72,10 +72,17 @@ def test_what_a_system_does_not_tell_is_none() -> None:
 
 def test_others_have_what_is_left() -> None:
     count = os.cpu_count() or 1
-    assert others_busy(0.75, [0.25 * count, None]) == 0.5
-    assert others_busy(0.1, [0.2 * count]) == 0.0
-    assert others_busy(None, [0.1]) is None
-    assert others_busy(0.5, [None]) is None
+    assert others_busy(0.75, 0.0, [0.25 * count, None]) == 0.5
+    assert others_busy(0.75, 0.125, [0.25 * count, None]) == 0.375
+    assert others_busy(0.1, 0.0, [0.2 * count]) == 0.0
+    assert others_busy(None, 0.0, [0.1]) is None
+    assert others_busy(0.5, 0.0, [None]) is None
+
+
+def test_the_kernels_own_threads_are_no_others() -> None:
+    count = os.cpu_count() or 1
+    told = used(reading(10.0, 0.0, 0.0, 0, 5.0), reading(12.0, 2.0 * count, 0.0, 0, 5.0 + count), 1)
+    assert (told["machine_busy"], told["kernel_busy"], told["others_busy"]) == (1.0, 0.5, 0.5)
 
 
 async def test_links_are_read_outside_what_is_measured() -> None:

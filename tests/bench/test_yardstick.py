@@ -1,12 +1,16 @@
 """The yardstick measures with real processes on loopback; here only that each measurement is whole, on a tiny scale."""
 
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
 
 from mcast.bench import yardstick
+from mcast.bench.group import Place
 from tests.bench.overload import PATIENCE
 
 
@@ -29,6 +33,21 @@ def test_a_measurement_is_whole(measure: Callable[[Path], dict[str, Any]], keys:
     assert all(value > 0 for key, value in result.items() if key.endswith("_per_s"))
     assert all(value > 0 for value in result.get("took_us", {}).values())
     assert not list(tmp_path.iterdir())
+
+
+def test_nobody_syncs_before_all_can(tmp_path: Path) -> None:
+    gate, said = threading.Barrier(2), SimpleQueue[Any]()
+    arguments = (0, Place(0, 0, str(tmp_path)), said, str(tmp_path), 3, gate)
+    writer = threading.Thread(target=yardstick._sync_writer, args=arguments)
+    writer.start()
+    assert said.get(timeout=10) == "ready"
+    until = time.monotonic() + 10
+    while gate.n_waiting == 0 and time.monotonic() < until:
+        time.sleep(0.001)
+    assert (gate.n_waiting, said.empty()) == (1, True)
+    gate.wait(10)
+    assert len(said.get(timeout=10)) == 3
+    writer.join(10)
 
 
 def test_every_measurement_of_the_yardstick_has_a_name(tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ def test_every_bench_and_every_figure_of_a_process_is_explained() -> None:
     benches = {name.split()[2] for cell in table("command", "measures", "beside") for name in names(f"`{cell}`")}
     assert benches == set(typer.main.get_command(bench.app).commands)  # type: ignore[attr-defined]
     explained = {name for cell in table("figure", "meaning") for name in names(f"`{cell}`")}
-    moment = Reading(0.0, None, {"n1": {**of_process(0), **dict.fromkeys(COUNTED)}})
+    moment = Reading(0.0, None, 0.0, {"n1": {**of_process(0), **dict.fromkeys(COUNTED)}})
     assert set(used(moment, moment, 1)["per_event"]["n1"]) == explained
     assert all(f"`{sweep}`" in TEXT for sweep in SWEEPS)
 
