@@ -1,8 +1,8 @@
 """From commands to record payloads: checked first, then packed in one pass.
 
 Cost is paid per slice of commands, not per command, wherever the interpreter allows: types, names and arities are
-checked as sets, and as many small commands as should fill a record are packed by one call. What each of them takes is
-asked only where they went beyond it, to find the record's end.
+checked as sets, and as many small commands as should fill a record are packed by one call. Sizes of single commands
+among them are measured only when the record overflows.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import msgpack
 from mcast.errors import Refused
 from mcast.limits import COMMAND_BYTES_MAX, COMMAND_DEPTH_MAX
 from mcast.machine.commands import LARGE_BYTES, container_headers, nests_too_deep
+from mcast.machine.plain import ATOMS, FIXARRAY_MAX
 from mcast.wire.records import RECORD_HEADER_BYTES
 
 FEW: Final = 12  # commands in a record; guessing how many will fill it pays only for more
@@ -30,9 +31,6 @@ Arities = Mapping[str, tuple[int, int]]
 """The least and greatest number of arguments of each name."""
 
 _name_of = itemgetter(0)
-_FLAT: Final = frozenset({str, bytes, int, float, bool, type(None)})
-"""Types of arguments that hold no others."""
-_FIXARRAY_MAX: Final = 15  # elements of an array whose header takes one byte; up to 65,535 it takes three
 
 
 class Parcel(NamedTuple):
@@ -145,7 +143,8 @@ class CommandPacker:
             try:
                 packed = self._pack_run(run) if likely > 1 else self._pack_single(run[0])
             except Refused:
-                commands[at:], refused = self._until_refused(run, start + at)
+                before, refused = self._until_refused(run, start + at)
+                commands = commands[:at] + before
                 continue
             if size + len(packed) <= room:
                 payload, count, at = payload + packed, count + len(run), at + len(run)
@@ -195,13 +194,13 @@ class CommandPacker:
         if len(packed) > COMMAND_DEPTH_MAX:
             if len(packed) > COMMAND_BYTES_MAX:
                 raise Refused(f"a command packs to {len(packed)} bytes; at most {COMMAND_BYTES_MAX}")
-            if not _FLAT.issuperset(map(type, command)) and nests_too_deep(packed):
+            if not ATOMS.issuperset(map(type, command)) and nests_too_deep(packed):
                 raise Refused(f"an argument cannot be sent: nested deeper than {COMMAND_DEPTH_MAX} levels")
         return packed
 
     def _pack_each(self, commands: list[Command]) -> list[bytes]:
         """Checked commands, each by itself. Raises Refused if any of them cannot be sent."""
-        if not _FLAT.issuperset(map(type, chain.from_iterable(commands))):
+        if not ATOMS.issuperset(map(type, chain.from_iterable(commands))):
             return list(map(self._pack_single, commands))
         try:
             packed: list[bytes] = list(map(self._pack, commands))
@@ -214,7 +213,7 @@ class CommandPacker:
     def _pack_run(self, commands: list[Command]) -> bytes:
         """Several checked commands, one after the other. Raises Refused if any of them cannot be sent."""
         try:
-            packed: bytes = self._pack(commands)[1 if len(commands) <= _FIXARRAY_MAX else 3 :]
+            packed: bytes = self._pack(commands)[1 if len(commands) <= FIXARRAY_MAX else 3 :]
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise Refused(f"an argument cannot be sent: {error}") from None
         if len(packed) > COMMAND_BYTES_MAX or not _all_shallow(commands, packed):
@@ -243,6 +242,6 @@ class CommandPacker:
 def _all_shallow(commands: list[Command], packed: bytes) -> bool:
     """Whether none can be nested too deep, by the cheaper way to tell: the types within, or the bytes."""
     if len(packed) > len(commands) * LARGE_BYTES:
-        return _FLAT.issuperset(map(type, chain.from_iterable(commands)))
+        return ATOMS.issuperset(map(type, chain.from_iterable(commands)))
     # Each command is a container. Whatever more of them there may be could all be nested in one.
     return container_headers(packed) - len(commands) < COMMAND_DEPTH_MAX

@@ -4,33 +4,24 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from functools import partial
 from itertools import chain
 from operator import add
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import msgpack
 
 from mcast.errors import DecodeError
 from mcast.limits import COMMAND_BYTES_MAX, COMMAND_DEPTH_MAX
+from mcast.machine.plain import ATOMS, FIXARRAY_MAX, LISTS, unpack
 
 _ARRAY: Final = struct.Struct("!BI")
 _ARRAY_32: Final = 0xDD
 _CONTAINERS: Final = frozenset({*range(0x80, 0xA0), *range(0xDC, 0xE0)})
 _NOT_CONTAINERS: Final = bytes(sorted(set(range(256)) - _CONTAINERS))
-_LISTS: Final = frozenset({list})
-_ATOMS: Final = frozenset({int, str, bool, type(None), float, bytes})
 LARGE_BYTES: Final = 200  # of a command: beyond, to look at what it holds is cheaper than to look at its bytes
-_SMALL_ARRAY: Final = [bytes([0x90 | count]) for count in range(16)]
+_SMALL_ARRAY: Final = [bytes([0x90 | count]) for count in range(FIXARRAY_MAX + 1)]
 """The headers of arrays of so many items."""
 _NOT_MSGPACK: Final = (ValueError, TypeError, msgpack.UnpackException)
-
-
-def _no_extension(code: int, _data: bytes) -> NoReturn:
-    raise ValueError(f"extension type {code}")
-
-
-_unpack: Final = partial(msgpack.unpackb, strict_map_key=False, ext_hook=_no_extension)
 
 
 def encode_command(name: str, *arguments: Any) -> bytes:
@@ -53,23 +44,23 @@ def decode_commands_untrusted(payload: bytes | memoryview, count: int) -> list[A
         raise DecodeError("command too long", f"{len(payload)} of at most {COMMAND_BYTES_MAX} bytes")
     if count == 1:
         try:
-            command: Any = _unpack(payload)
+            command: Any = unpack(payload)
         except _NOT_MSGPACK as error:
             raise DecodeError("bad command", type(error).__name__) from None
-        if not (command.__class__ is list and _ATOMS.issuperset(map(type, command))):
+        if not (command.__class__ is list and ATOMS.issuperset(map(type, command))):
             _check_depth([command])
         return [command]
     data = b"".join((_ARRAY.pack(_ARRAY_32, count), payload))
     try:
-        commands: list[Any] = _unpack(data)
+        commands: list[Any] = unpack(data)
     except _NOT_MSGPACK as error:
         raise DecodeError("bad command", type(error).__name__) from None
     # Cheap and almost always enough: of lists, no value can be nested deeper than there are other container headers in
     # the bytes. If commands are large, looking at what they hold is cheaper.
-    if not _LISTS.issuperset(map(type, commands)):
+    if not LISTS.issuperset(map(type, commands)):
         shallow = False
     elif len(data) > count * LARGE_BYTES:
-        shallow = _ATOMS.issuperset(map(type, chain.from_iterable(commands)))
+        shallow = ATOMS.issuperset(map(type, chain.from_iterable(commands)))
     else:
         shallow = container_headers(data) <= count + COMMAND_DEPTH_MAX
     if not shallow:
@@ -78,21 +69,21 @@ def decode_commands_untrusted(payload: bytes | memoryview, count: int) -> list[A
 
 
 def decode_small_records_untrusted(payloads: Sequence[bytes], counts: Sequence[int]) -> list[Any] | None:
-    """The commands of records with less than 16 each, in order, as `decode_commands_untrusted` gives them for each.
+    """The commands, in order, of records with at most FIXARRAY_MAX each, as `decode_commands_untrusted` gives them.
 
     None says nothing about them: they are to be decoded one record at a time.
     """
     try:
         if max(counts) == 1:
-            commands = list(map(_unpack, payloads))
+            commands = list(map(unpack, payloads))
         else:
             arrays = map(add, map(_SMALL_ARRAY.__getitem__, counts), payloads)
-            commands = list(chain.from_iterable(map(_unpack, arrays)))
+            commands = list(chain.from_iterable(map(unpack, arrays)))
     except _NOT_MSGPACK:
         return None
-    if not _LISTS.issuperset(map(type, commands)):
+    if not LISTS.issuperset(map(type, commands)):
         return None
-    return commands if _ATOMS.issuperset(map(type, chain.from_iterable(commands))) or not _too_deep(commands) else None
+    return commands if ATOMS.issuperset(map(type, chain.from_iterable(commands))) or not _too_deep(commands) else None
 
 
 def container_headers(packed: bytes) -> int:

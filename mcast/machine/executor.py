@@ -23,13 +23,13 @@ from mcast.machine.outcomes import (
     rejection_text,
     settled,
 )
+from mcast.machine.plain import ATOMS, FIXARRAY_MAX, LISTS
 from mcast.machine.runs import Alike, Run
 
-_ATOMS: Final = frozenset({int, str, bool, type(None), float, bytes})
-_LISTS: Final = frozenset({list})
 _SEQUENCES: Final = (list, tuple)
 _NAME: Final = itemgetter(0)
 RUN_MIN: Final = 16  # commands; for fewer, taking them all at once costs more than it saves
+assert RUN_MIN <= FIXARRAY_MAX + 1, "what is decoded as a small record is too small for a run"
 UNKNOWN_COMMAND: Final = "UnknownCommand"
 WRONG_ARITY: Final = "WrongArity"
 
@@ -61,7 +61,7 @@ class Executor:
             raise self._halted(error) from error
 
     def run_small_records(self, commands: list[Any], counts: Sequence[int], seq: int) -> list[bytes]:
-        """Execute consecutive records of less than RUN_MIN commands each, decoded; each one's outcomes, as `run` packs.
+        """Execute consecutive records of fewer than RUN_MIN decoded commands each; each one's outcomes, as `run` packs.
 
         Raises Halted as `run`.
         """
@@ -96,7 +96,7 @@ class Executor:
                 name = command[0]
                 command[0] = context  # the list becomes the call's arguments: cheaper than slicing it
                 value = handlers[name](*command)
-                if value.__class__ not in _ATOMS:
+                if value.__class__ not in ATOMS:
                     value = _settle(value, len(values), errors)
                 append(value)
             except Rejected as rejected:
@@ -139,11 +139,11 @@ class Executor:
             returned = [returned.value] * count
         elif not isinstance(returned, _SEQUENCES) or len(returned) != count:
             returned = [WrongRunOutcomes()] * count
-        if _ATOMS.issuperset(map(type, returned)):
+        if ATOMS.issuperset(map(type, returned)):
             values += returned
         else:
             for value in returned:
-                values.append(value if value.__class__ in _ATOMS else _settle_of_run(value, len(values), errors))
+                values.append(value if value.__class__ in ATOMS else _settle_of_run(value, len(values), errors))
         return True
 
     def _why(self, error: BaseException, name: Any) -> str:
@@ -188,7 +188,7 @@ def _columns(commands: list[Any]) -> list[tuple[Any, ...]] | None:
         columns = list(zip(*commands, strict=True))
     except (TypeError, ValueError):
         return None
-    if not columns or not _LISTS.issuperset(map(type, commands)):
+    if not columns or not LISTS.issuperset(map(type, commands)):
         return None
     names, name = columns[0], columns[0][0]
     return columns if name.__class__ is str and names.count(name) == len(names) else None
