@@ -7,18 +7,19 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any, Final, NamedTuple, overload
 
-import msgpack
+from mcast.machine.outcomes import (
+    FAILED,
+    KINDS,
+    REJECTED,
+    Errors,
+    errors_untrusted,
+    nothing_returned,
+    split_outcomes_untrusted,
+)
 
-from mcast.errors import DecodeError
-from mcast.limits import TCP_MESSAGE_BYTES_MAX
-from mcast.machine.outcomes import nothing_returned
-
-_REJECTED: Final = 1
-_FAILED: Final = 2
-_NAMES: Final = {_REJECTED: "rejected", _FAILED: "failed"}
 NO_OUTCOMES: Final = b""
 SMALL_BYTES: Final = 4_096  # of outcomes; so few are unpacked at once sooner than an Unpacker is made to skip them
-_NO_EXCEPTIONS: Final = (0, 0)
+_NO_ERRORS: Final = (0, 0)
 
 
 class Receipt(NamedTuple):
@@ -44,29 +45,29 @@ class RecordResult:
         self.epoch = epoch
         self.count = count
         self._outcomes = outcomes
-        self._lists: tuple[list[Any], dict[int, list[Any]]] | None = None
+        self._lists: tuple[list[Any], Errors] | None = None
         self._counts: tuple[int, int] | None = None
 
     def receipt(self, index: int) -> Receipt:
         """The receipt of the record's command `index`. Raises DecodeError for outcomes that are not what they claim."""
         if self._lists is None:
-            self._lists = decode_outcomes_untrusted(self._outcomes, self.count)
-        values, exceptions = self._lists
-        exception = exceptions.get(index)
-        if exception is None:
+            self._lists = split_outcomes_untrusted(self._outcomes, self.count)
+        values, errors = self._lists
+        error = errors.get(index)
+        if error is None:
             return Receipt(self.seq + index, self.epoch, "ok", values[index], None)
-        return Receipt(self.seq + index, self.epoch, _NAMES[exception[0]], None, exception[1])
+        return Receipt(self.seq + index, self.epoch, KINDS[error[0]], None, error[1])
 
     def counts(self) -> tuple[int, int]:
-        """How many were rejected and how many failed; of much, the values are skipped, not unpacked."""
+        """How many were rejected and how many failed; values of large outcomes are skipped, not unpacked."""
         if self._counts is None:
-            exceptions: dict[int, list[Any]] = {}
+            errors: Errors = {}
             if len(self._outcomes) > SMALL_BYTES:
-                exceptions = _exceptions_untrusted(self._outcomes, self.count)
+                errors = errors_untrusted(self._outcomes, self.count)
             elif self._outcomes != nothing_returned(self.count):
-                _, exceptions = decode_outcomes_untrusted(self._outcomes, self.count)
-            kinds = [kind for kind, _ in exceptions.values()] if exceptions else []
-            self._counts = (kinds.count(_REJECTED), kinds.count(_FAILED)) if kinds else _NO_EXCEPTIONS
+                _, errors = split_outcomes_untrusted(self._outcomes, self.count)
+            kinds = [kind for kind, _ in errors.values()] if errors else []
+            self._counts = (kinds.count(REJECTED), kinds.count(FAILED)) if kinds else _NO_ERRORS
         return self._counts
 
     def drop_outcomes(self) -> tuple[int, int]:
@@ -127,7 +128,7 @@ class Receipts(Sequence[Receipt | None]):
             self._tell(self._on_receipts)
 
     def _count_only(self, slot: int, result: RecordResult) -> None:
-        """Keep of a record but the counts nothing, unless it is the first or the last: of those the numbers."""
+        """Keep only the record's counts; of the first and the last record also the numbers."""
         rejected, failed = result.drop_outcomes()
         self._rejected += rejected
         self._failed += failed
@@ -218,42 +219,3 @@ class Receipts(Sequence[Receipt | None]):
         for result, size in zip(self._results, self._sizes, strict=True):
             for index in range(size):
                 yield None if result is None else result.receipt(index)
-
-
-def decode_outcomes_untrusted(outcomes: bytes, count: int) -> tuple[list[Any], dict[int, list[Any]]]:
-    """A record's values and its exceptions by index.
-
-    Raises:
-        DecodeError: not msgpack, or not `count` values and well-formed exceptions.
-    """
-    try:
-        values, exceptions = msgpack.unpackb(outcomes, strict_map_key=False)
-    except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as error:
-        raise DecodeError("bad outcomes", type(error).__name__) from None
-    if type(values) is not list or len(values) != count:
-        raise DecodeError("bad outcomes", f"not {count} values")
-    return values, _checked(exceptions, count)
-
-
-def _exceptions_untrusted(outcomes: bytes, count: int) -> dict[int, list[Any]]:
-    unpacker = msgpack.Unpacker(strict_map_key=False, max_buffer_size=TCP_MESSAGE_BYTES_MAX)
-    try:
-        unpacker.feed(outcomes)
-        if unpacker.read_array_header() != 2:
-            raise DecodeError("bad outcomes", "not a pair")
-        unpacker.skip()
-        return _checked(unpacker.unpack(), count)
-    except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as error:
-        raise DecodeError("bad outcomes", type(error).__name__) from None
-
-
-def _checked(exceptions: Any, count: int) -> dict[int, list[Any]]:
-    if type(exceptions) is dict and not exceptions:
-        return exceptions
-    if type(exceptions) is not dict or not all(
-        type(index) is int and 0 <= index < count
-        and type(pair) is list and len(pair) == 2 and pair[0] in _NAMES and type(pair[1]) is str
-        for index, pair in exceptions.items()
-    ):  # fmt: skip
-        raise DecodeError("bad outcomes", "malformed exceptions")
-    return exceptions

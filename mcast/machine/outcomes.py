@@ -15,6 +15,7 @@ import msgpack
 from mcast.errors import DecodeError, Rejected
 from mcast.limits import FRAME_BODY_BYTES_MAX, OUTCOMES_BYTES_MAX, REJECTION_CHARS_MAX, TCP_MESSAGE_BYTES_MAX
 from mcast.machine.canonical import canonical
+from mcast.machine.plain import unpack
 
 REJECTED: Final = 1
 FAILED: Final = 2
@@ -35,8 +36,9 @@ class Outcome(NamedTuple):
 _HEADS_BYTES: Final = 11  # of the pair, the longest list and the longest map
 _FAILURE_BYTES: Final = 32  # at most, of a command that failed for being TOO_LARGE or UNPACKABLE
 assert _FAILURE_BYTES * FRAME_BODY_BYTES_MAX < OUTCOMES_BYTES_MAX < TCP_MESSAGE_BYTES_MAX, "any record's outcomes fit"
-_KINDS: Final[dict[int, Literal["rejected", "failed"]]] = {REJECTED: "rejected", FAILED: "failed"}
+KINDS: Final[dict[int, Literal["rejected", "failed"]]] = {REJECTED: "rejected", FAILED: "failed"}
 _PACKER: Final = msgpack.Packer()
+_NOT_A_PAIR: Final = (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException)
 NOTHING: Final[bytes] = _PACKER.pack([[], {}])
 """The outcomes of a NOOP: no command's, so that whoever filled a number can tell which of the two took effect."""
 
@@ -91,7 +93,7 @@ def settled(value: Any) -> Any:
     Raises:
         TypeError, ValueError, OverflowError: msgpack has no form for it.
     """
-    return canonical(msgpack.unpackb(_PACKER.pack(value), strict_map_key=False, ext_hook=_no_extension))
+    return canonical(unpack(_PACKER.pack(value)))
 
 
 def rejection_text(error: Rejected) -> str:
@@ -104,18 +106,58 @@ def decode_outcomes_untrusted(data: bytes | memoryview) -> list[Outcome]:
     """A record's outcomes, one a command, in order.
 
     Raises:
-        DecodeError: not what `encode_outcomes` gives.
+        DecodeError: not of the form that `encode_outcomes` gives.
+    """
+    values, errors = split_outcomes_untrusted(data)
+    outcomes = [Outcome("ok", value, None) for value in values]
+    for index, (kind, text) in errors.items():
+        outcomes[index] = Outcome(KINDS[kind], None, text)
+    return outcomes
+
+
+def split_outcomes_untrusted(data: bytes | memoryview, count: int | None = None) -> tuple[list[Any], Errors]:
+    """A record's values, `count` of them if that is known, and its errors by index.
+
+    Raises:
+        DecodeError: not that many, or not of the form that `encode_outcomes` gives.
     """
     if len(data) > TCP_MESSAGE_BYTES_MAX:
         raise DecodeError("outcomes too long", str(len(data)))
     try:
-        values, errors = msgpack.unpackb(data, strict_map_key=False)
-        outcomes = [Outcome("ok", value, None) for value in values]
-        for index, (kind, text) in errors.items():
-            outcomes[index] = Outcome(_KINDS[kind], None, str(text))
-    except (TypeError, ValueError, LookupError, AttributeError, msgpack.UnpackException) as error:
+        values, errors = unpack(data)
+    except _NOT_A_PAIR as error:
         raise DecodeError("bad outcomes", type(error).__name__) from None
-    return outcomes
+    if type(values) is not list or (count is not None and len(values) != count):
+        raise DecodeError("bad outcomes", "no list with a value for each command")
+    return values, errors if errors == {} else _checked(errors, len(values))
+
+
+def errors_untrusted(data: bytes, count: int) -> Errors:
+    """The errors alone, of `count` commands: their values are skipped, neither unpacked nor checked.
+
+    Raises:
+        DecodeError: not a pair, or errors that are not what `encode_outcomes` gives.
+    """
+    unpacker = msgpack.Unpacker(strict_map_key=False, max_buffer_size=TCP_MESSAGE_BYTES_MAX)
+    try:
+        unpacker.feed(data)
+        if unpacker.read_array_header() != 2:
+            raise DecodeError("bad outcomes", "not a pair")
+        unpacker.skip()
+        errors = unpacker.unpack()
+    except _NOT_A_PAIR as error:
+        raise DecodeError("bad outcomes", type(error).__name__) from None
+    return _checked(errors, count)
+
+
+def _checked(errors: Any, count: int) -> Errors:
+    if type(errors) is not dict or not all(
+        type(index) is int and 0 <= index < count
+        and type(pair) is list and len(pair) == 2 and type(pair[0]) is int and pair[0] in KINDS and type(pair[1]) is str
+        for index, pair in errors.items()
+    ):  # fmt: skip
+        raise DecodeError("bad outcomes", "malformed errors")
+    return errors
 
 
 def _fail_unfit(values: list[Any], errors: Errors) -> None:
@@ -135,7 +177,3 @@ def _fail_unfit(values: list[Any], errors: Errors) -> None:
         else:
             values[index] = None
             errors[index] = [FAILED if error is None else error[0], TOO_LARGE]
-
-
-def _no_extension(code: int, _data: bytes) -> Any:
-    raise ValueError(f"extension type {code}")

@@ -108,7 +108,8 @@ def test_receipts_are_told_in_input_order() -> None:
     [
         b"", b"\xc1", msgpack.packb(1), msgpack.packb([[1], {}]), msgpack.packb([[1, 2], {5: [1, "x"]}]),
         msgpack.packb([[1, 2], {0: [3, "x"]}]), msgpack.packb([[1, 2], {0: [1, 2]}]), msgpack.packb([[1, 2], []]),
-        msgpack.packb([[1, 2]]), b"\x91" * 5_000,
+        msgpack.packb([[1, 2]]), msgpack.packb([[1, 2], {0: [[], "x"]}]),
+        msgpack.packb([[1, msgpack.ExtType(5, b"")], {}]), b"\x91" * 5_000,
     ],
 )  # fmt: skip
 def test_malformed_outcomes_raise_decode_error_only(bad: bytes) -> None:

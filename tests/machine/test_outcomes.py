@@ -1,6 +1,7 @@
 """Outcomes are packed once, bounded, and what can't be packed is a failure rather than a crash."""
 
 import contextlib
+from typing import Any
 
 import msgpack
 import pytest
@@ -19,8 +20,10 @@ from mcast.machine.outcomes import (
     decode_outcomes_untrusted,
     encode_failures,
     encode_outcomes,
+    errors_untrusted,
     rejection_text,
     settled,
+    split_outcomes_untrusted,
 )
 
 
@@ -84,10 +87,45 @@ def test_other_bytes_are_refused(text: str) -> None:
         decode_outcomes_untrusted(bytes.fromhex(text))
 
 
+@pytest.mark.parametrize(
+    "outcomes",
+    [
+        ["ab", {}], [{0: 1}, {}], [None, {}], [[1], [[0, [1, "x"]]]], [[1], {0: {1: "x"}}], [[1], {0: [1, "x", 2]}],
+        [[1], {-1: [2, "X"]}], [[1], {1: [2, "X"]}], [[1], {False: [2, "X"]}], [[1], {"0": [2, "X"]}],
+        [[1], {0: [3, "x"]}], [[1], {0: [True, "x"]}], [[1], {0: [1.0, "x"]}], [[1], {0: [[], "x"]}],
+        [[1], {0: [1, None]}], [[1], {0: [1, b"x"]}], [[1], {0: [2, 7]}], [[msgpack.ExtType(5, b"x")], {}],
+    ],
+    ids=str,
+)  # fmt: skip
+def test_lists_and_errors_of_another_form_are_refused(outcomes: list[Any]) -> None:
+    packed = msgpack.packb(outcomes)
+    with pytest.raises(DecodeError):
+        decode_outcomes_untrusted(packed)
+    if outcomes[1]:
+        with pytest.raises(DecodeError):
+            errors_untrusted(packed, 1)
+
+
+def test_a_timestamp_is_a_value() -> None:
+    assert decode_outcomes_untrusted(encode_outcomes([msgpack.Timestamp(1, 2)], {}))[0].value == msgpack.Timestamp(1, 2)
+
+
 @given(st.binary(max_size=40))
 def test_garbage_raises_decode_error_only(data: bytes) -> None:
     with contextlib.suppress(DecodeError):
         decode_outcomes_untrusted(data)
+    with contextlib.suppress(DecodeError):
+        errors_untrusted(data, 3)
+
+
+@given(
+    st.lists(st.one_of(st.none(), st.integers(0, 9), st.text(max_size=3)), min_size=1, max_size=5),
+    st.dictionaries(st.integers(0, 4), st.tuples(st.sampled_from([REJECTED, FAILED]), st.text(max_size=3)).map(list)),
+)
+def test_errors_can_be_had_without_the_values(values: list[Any], errors: dict[int, list[Any]]) -> None:
+    errors = {index: error for index, error in errors.items() if index < len(values)}
+    packed = encode_outcomes(values, dict(errors))
+    assert errors_untrusted(packed, len(values)) == split_outcomes_untrusted(packed)[1] == errors
 
 
 def test_a_settled_value_is_a_copy_in_canonical_order() -> None:
