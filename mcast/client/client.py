@@ -32,8 +32,8 @@ from mcast.errors import DecodeError, Error, NotSent, NotYet, Refused, Unknown
 from mcast.limits import SEQ_MAX, SESSION_IDLE_S, TIMEOUT_S
 from mcast.machine.events import Event
 from mcast.wire.groups import decode_results_untrusted, pack_run
+from mcast.wire.records import NONCE_BYTES
 from mcast.wire.stream import (
-    INCARNATION_BYTES,
     UNFOUNDED,
     Failure,
     Fault,
@@ -83,7 +83,7 @@ class Client:
         self._keeper = Keeper(self._dialer, nodes, self)
         self._detour = Detour(self._dialer)
         self._subscriptions: set[Subscription] = set()
-        self._session = Session(lambda: secrets.token_bytes(INCARNATION_BYTES), 0)
+        self._session = Session(lambda: secrets.token_bytes(NONCE_BYTES), 0)
         self._questions = Questions(self._keeper.tried)
         self._deadlines = Deadlines(self._keeper.tried)
         self._welcome: Welcome
@@ -325,6 +325,7 @@ class Client:
             Refused: `from_seq` is no event number. Gone: it is older than what any node in reach still keeps; or the
                 cluster was recovered, so that numbers may mean other events: what was built of them is void.
             NotSent: no node took the subscription for as long as the client's timeout. ConfigError: keys differ.
+            DecodeError: several gateways in a row sent events that cannot be read.
         """
         if not 1 <= from_seq <= SEQ_MAX:
             raise Refused(f"from_seq = {from_seq}: an event number is from 1 to {SEQ_MAX}")
@@ -495,6 +496,3 @@ class Client:
             link.write(outbox + pack_run(StreamKind.SUBMIT, self._session.take()) if link.writable else outbox)
         if self.waiting():
             self._keeper.watch()
-
-
-__all__ = ["Client", "Error", "QueryAnswer", "Receipt", "Receipts", "connect"]

@@ -17,11 +17,11 @@ SILENT_LOOKS_PING: Final = 2  # looks without a byte before a PING ...
 SILENT_LOOKS_LOST: Final = 4  # ... and before the node counts as dead: about 1 s
 STALLED_LOOKS: Final = 8  # looks without progress, though it answers pings, before another gateway is tried: 2 s ...
 ALONE_LOOKS: Final = 4  # ... and if it has lost touch with the cluster: 1 s
-ALONE_MS: Final = 1_000  # since it was in touch: longer than most elections, which are no reason to leave
 IN_VAIN_MAX: Final = 3  # doublings of these times while no gateway brings progress: 8 and 16 s
+ALONE_MS: Final = 1_000  # since it was in touch: longer than most elections, which are no reason to leave
 RETRY_S: Final = (0.05, 0.5)  # first and longest pause after every node was tried in vain; doubles
-MISMATCHES_MIN: Final = 2  # in a row, of one node, before its keys are blamed
 JITTER: Final = (0.5, 1.5)  # times that pause: those who lost one node together must not come back in step
+MISMATCHES_MIN: Final = 2  # in a row, of one node, before its keys are blamed
 
 
 class KeeperOwner(LinkOwner, Protocol):

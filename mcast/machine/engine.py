@@ -45,7 +45,7 @@ class Applied(NamedTuple):
     """What became of one record of a watched session, or of an OPEN with a watched nonce.
 
     `seq` is the number of the record's first event, of a fragmented command its last. For REUSED, the fields are those
-    of what is kept under the record's number. An OPEN is refused with SESSION_EXPIRED, when the table is full.
+    of what is kept under the record's number. OPEN gets SESSION_EXPIRED when the table is full.
     """
 
     kind: Literal["result", "opened"]

@@ -88,7 +88,7 @@ def mark_run(of: Handler, handler: _H) -> _H:
 
 
 def runs_of(cls: type, inherited: dict[str, str]) -> dict[str, str]:
-    """Command name -> run handler's. One that a base class gave to a command that is another one here is left out."""
+    """Command name -> its run handler's name; not inherited where this class redefines the command."""
     own = vars(cls)
     runs = {name: run for name, run in inherited.items() if name not in own}
     for name, attribute in own.items():

@@ -20,8 +20,6 @@ from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 from mcast.errors import DecodeError
 from mcast.limits import EPOCH_MAX, FRAME_BODY_BYTES_MAX, NAME_BYTES_MAX, SEQ_MAX
 
-U8 = Annotated[int, struct.Struct("!B")]
-U16 = Annotated[int, struct.Struct("!H")]
 U32 = Annotated[int, struct.Struct("!I")]
 U64 = Annotated[int, struct.Struct("!Q")]
 Seq = Annotated[int, struct.Struct("!Q"), SEQ_MAX]

@@ -30,7 +30,6 @@ from mcast.limits import (
 from mcast.wire.frame import FRAME_HEADER_BYTES, Frame, decode_frame_untrusted
 
 VERSION: Final = 1
-INCARNATION_BYTES: Final = 16
 UNFOUNDED: Final = bytes(16)
 TEXT_BYTES_MAX: Final = 4_096  # bytes of an error's or refusal's words; no honest one is longer
 NAMES_MAX: Final = 4_096  # commands or queries of one machine
@@ -238,18 +237,6 @@ StreamMessage = (
     | Fetch | FetchEnd | FetchGone | Ping | Pong | Handover | Subscribe
 )  # fmt: skip
 
-type_of: Final[dict[StreamKind, type]] = {
-    StreamKind.HELLO: Hello, StreamKind.WELCOME: Welcome, StreamKind.OPENED: Opened,
-    StreamKind.QUERY: Query, StreamKind.ANSWER: Answer, StreamKind.QUERY_REFUSED: QueryRefused,
-    StreamKind.STATUS: Ask, StreamKind.GAPS: Ask, StreamKind.FAULT: Fault, StreamKind.REPORT: Report,
-    StreamKind.ERROR: Failure, StreamKind.FORWARD_REFUSED: ForwardRefused, StreamKind.FETCH: Fetch,
-    StreamKind.FETCH_END: FetchEnd, StreamKind.GONE: FetchGone, StreamKind.PING: Ping, StreamKind.PONG: Pong,
-    StreamKind.HANDOVER: Handover, StreamKind.SUBSCRIBE: Subscribe,
-}  # fmt: skip
-RAW_KINDS: Final = frozenset(
-    {StreamKind.SUBMIT, StreamKind.FORWARD, StreamKind.RESULT, StreamKind.FRAMES, StreamKind.EVENTS}
-)
-
 
 def pack_message(kind: StreamKind, message: StreamMessage) -> bytes:
     """A whole TCP message.
@@ -422,7 +409,7 @@ _COUNT: Final = _integer(1 << 32)
 _ARITY: Final = _integer(1 << 16)  # a machine may take any number; a query's own bound is ARITY_MAX
 _NAME: Final = _text(NAME_BYTES_MAX)
 _WORDS: Final = _text(TEXT_BYTES_MAX)
-_NONCE: Final = _size(INCARNATION_BYTES)
+_BYTES16: Final = _size(16)  # an incarnation, a nonce or a cluster's uuid
 
 
 def _is_any(value: Any) -> bool:
@@ -435,9 +422,11 @@ _PAYLOAD_BYTES_MAX: Final[dict[int, int]] = {
 }  # fmt: skip
 
 _CHECKS: Final[dict[int, tuple[Any, tuple[_Check, ...]]]] = {
-    StreamKind.HELLO: (Hello, (_COUNT, _NAME, lambda value: value in ("client", "peer"), _NAME, _NONCE)),
-    StreamKind.WELCOME: (Welcome, (_NAME, _NAME, _integer(1 << 20), _is_arity_table, _is_arity_table, _NONCE, _NONCE)),
-    StreamKind.OPENED: (Opened, (_NONCE, _SEQ, _EPOCH)),
+    StreamKind.HELLO: (Hello, (_COUNT, _NAME, lambda value: value in ("client", "peer"), _NAME, _BYTES16)),
+    StreamKind.WELCOME: (
+        Welcome, (_NAME, _NAME, _integer(1 << 20), _is_arity_table, _is_arity_table, _BYTES16, _BYTES16),
+    ),
+    StreamKind.OPENED: (Opened, (_BYTES16, _SEQ, _EPOCH)),
     StreamKind.QUERY: (
         Query,
         (

@@ -1,10 +1,14 @@
 from dataclasses import dataclass
+from struct import Struct
 from typing import Annotated
 
 import pytest
 
 from mcast.errors import DecodeError
-from mcast.wire.layout import U8, U16, U32, Blob, Bytes16, Flag, Reader, Text, codec_for
+from mcast.wire.layout import U32, Blob, Bytes16, Flag, Reader, Text, codec_for
+
+U8 = Annotated[int, Struct("!B")]
+U16 = Annotated[int, Struct("!H")]
 
 
 @dataclass(frozen=True, slots=True)
