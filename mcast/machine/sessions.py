@@ -30,17 +30,18 @@ from mcast.limits import (
     SESSIONS_MAX,
 )
 from mcast.wire.records import RECORD_HEADER_BYTES, RecordKind, record_count
+from mcast.wire.stream import Status
 
 KEPT_OVERHEAD_BYTES: Final = 256  # bytes counted for each kept outcome besides its own
 _IDLE_NS: Final = int(SESSION_IDLE_S * 1e9)
 
 
-# What became of a record; plain integers, since they are compared for each one.
-APPLIED: Final = 0
-REUSED: Final = 1
-OUTCOME_GONE: Final = 2
-OUT_OF_ORDER: Final = 3
-SESSION_EXPIRED: Final = 4
+# What became of a record, as RESULT says it; plain integers, since they are compared for each one.
+APPLIED: Final = int(Status.APPLIED)
+REUSED: Final = int(Status.REUSED)
+OUTCOME_GONE: Final = int(Status.OUTCOME_GONE)
+OUT_OF_ORDER: Final = int(Status.OUT_OF_ORDER)
+SESSION_EXPIRED: Final = int(Status.EXPIRED)
 
 
 Mark = int | bytes

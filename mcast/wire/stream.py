@@ -119,7 +119,10 @@ class Opened(NamedTuple):
 
 
 class Query(NamedTuple):
-    """Ask the machine. `max_ms` and `max_lag` may be None; nobody waits for the answer after `timeout_ms`."""
+    """Ask the machine, at one of the consistency LEVELS.
+
+    `max_ms` and `max_lag` may be None; nobody waits for the answer after `timeout_ms`.
+    """
 
     id: int
     name: str
