@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mcast.client.client import Client, connect
+    from mcast.client.questions import QueryAnswer
     from mcast.client.receipts import Receipt, Receipts
-    from mcast.config import Config, load_config
+    from mcast.config import Config, NodeConfig, load_config
     from mcast.errors import (
         ConfigError,
         DecodeError,
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
         Error,
         Gone,
         Halted,
+        InUse,
         NotSent,
         NotYet,
         QueryFailed,
@@ -27,25 +29,30 @@ if TYPE_CHECKING:
         Unknown,
     )
     from mcast.machine.api import Context, Run, StateMachine, command, query
+    from mcast.machine.draws import Draws
+    from mcast.machine.events import Event
     from mcast.node.node import Node
 
 _HOMES = {
     "mcast.client.client": ("Client", "connect"),
+    "mcast.client.questions": ("QueryAnswer",),
     "mcast.client.receipts": ("Receipt", "Receipts"),
-    "mcast.config": ("Config", "load_config"),
+    "mcast.config": ("Config", "NodeConfig", "load_config"),
     "mcast.errors": (
-        "ConfigError", "DecodeError", "EnvironmentProblem", "Error", "Gone", "Halted", "NotSent", "NotYet",
+        "ConfigError", "DecodeError", "EnvironmentProblem", "Error", "Gone", "Halted", "InUse", "NotSent", "NotYet",
         "QueryFailed", "Refused", "Rejected", "Unknown",
     ),
     "mcast.machine.api": ("Context", "Run", "StateMachine", "command", "query"),
+    "mcast.machine.draws": ("Draws",),
+    "mcast.machine.events": ("Event",),
     "mcast.node.node": ("Node",),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Client", "Config", "ConfigError", "Context", "DecodeError", "EnvironmentProblem", "Error", "Gone", "Halted",
-    "Node", "NotSent", "NotYet", "QueryFailed", "Receipt", "Receipts", "Refused", "Rejected", "Run", "StateMachine",
-    "Unknown", "command", "connect", "load_config", "query",
+    "Client", "Config", "ConfigError", "Context", "DecodeError", "Draws", "EnvironmentProblem", "Error", "Event",
+    "Gone", "Halted", "InUse", "Node", "NodeConfig", "NotSent", "NotYet", "QueryAnswer", "QueryFailed", "Receipt",
+    "Receipts", "Refused", "Rejected", "Run", "StateMachine", "Unknown", "command", "connect", "load_config", "query",
 ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Every exception a user of mcast can meet, and what each says about the call that failed.
+"""Every exception of mcast's own, and what each says about the call that failed.
 
 Errors carry fields as well as words: a program reads the fields, an operator the message. The message says what
 happened, why it is likely, and what to do about it.

@@ -1,0 +1,22 @@
+"""What a program gets from `mcast`, gives to it or catches of it has a name there."""
+
+from collections.abc import AsyncGenerator
+from typing import get_type_hints
+
+import mcast
+
+
+def test_what_calls_return_has_a_public_name() -> None:
+    assert get_type_hints(mcast.Client.submit)["return"] is mcast.Receipt
+    assert get_type_hints(mcast.Client.submit_many)["return"] is mcast.Receipts
+    assert get_type_hints(mcast.Client.query)["return"] is mcast.QueryAnswer
+    assert get_type_hints(mcast.Client.subscribe)["return"] == AsyncGenerator[mcast.Event, None]
+
+
+def test_what_handlers_and_configs_hold_has_a_public_name() -> None:
+    assert get_type_hints(vars(mcast.Context)["random"].fget)["return"] is mcast.Draws
+    assert get_type_hints(mcast.Config)["nodes"] == tuple[mcast.NodeConfig, ...]
+
+
+def test_a_directory_in_use_can_be_told_from_other_problems_of_the_environment() -> None:
+    assert issubclass(mcast.InUse, mcast.EnvironmentProblem)
