@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from mcast.analysis.ledger import answering
 from mcast.cli import options, output, render
 from mcast.cli.exits import Ended, ExitCode
 from mcast.errors import ConfigError, DecodeError
@@ -209,7 +210,7 @@ async def _tell(story: Story, watch: Watch) -> None:
 
 
 def _progress(story: Story, watch: Watch, seconds: float) -> str:
-    gaps = ", ".join(f"{node['id']} {node['repaired']} of {node['lost']}" for node in _answering(watch.gaps))
+    gaps = ", ".join(f"{node['id']} {node['repaired']} of {node['lost']}" for node in answering(watch.gaps))
     done = f"{watch.acknowledged:,} of {story.total:,} events, {watch.acknowledged / seconds:,.0f}/s"
     return f"{done}; repaired: {gaps}"
 
@@ -231,7 +232,7 @@ def _view(story: Story, watch: Watch, seconds: float) -> RenderableType:
     from rich.progress_bar import ProgressBar
     from rich.text import Text
 
-    gaps = {node["id"]: node for node in _answering(watch.gaps)}
+    gaps = {node["id"]: node for node in answering(watch.gaps)}
     ruler = watch.status.get("sequencer")
     rows = [
         [
@@ -247,10 +248,6 @@ def _view(story: Story, watch: Watch, seconds: float) -> RenderableType:
         Text(done), ProgressBar(total=max(story.total, 1), completed=watch.acknowledged, width=80),
         output.make_table("", columns, rows), *map(Text, takeover_lines(watch.takeover)),
     )  # fmt: skip
-
-
-def _answering(gaps: dict[str, Any]) -> list[dict[str, Any]]:
-    return [node for node in gaps.get("nodes", []) if node.get("lost") is not None]
 
 
 def _print(shown: Shown) -> None:

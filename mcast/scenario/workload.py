@@ -89,8 +89,6 @@ class Meter:
     def __init__(self) -> None:
         self.outage_s = 0.0
         """The longest such stretch so far."""
-        self.outage_at_s = 0.0
-        """When it began."""
         self._waiting: dict[int, float] = {}
         self._answered_at = float("-inf")
         self._next = 0
@@ -114,5 +112,4 @@ class Meter:
     def _look(self, now: float) -> None:
         if self._waiting:
             since = max(self._answered_at, next(iter(islice(self._waiting.values(), 1))))
-            if now - since > self.outage_s:
-                self.outage_s, self.outage_at_s = now - since, since
+            self.outage_s = max(self.outage_s, now - since)
