@@ -121,7 +121,7 @@ def _flights(limit: int | None) -> Story:
 
 
 def _own_stream(source: Path, machine: str) -> Story:
-    from mcast.demo.stream import read_commands
+    from mcast.client.lines import read_commands
     from mcast.machine.loading import load_machine
 
     load_machine(machine, str(Path.cwd()))
@@ -129,12 +129,12 @@ def _own_stream(source: Path, machine: str) -> Story:
     def commands() -> Iterator[Any]:
         try:
             with source.open("rb") as stream:
-                yield from read_commands(stream, str(source))
+                yield from (command for _, command in read_commands(stream))
         except OSError as error:
             problem = (error.strerror or str(error)).lower()
             raise ConfigError("--from", str(source), problem, "name a readable file") from error
         except DecodeError as error:
-            raise Ended(ExitCode.USAGE, f'{error}; give one command a line, such as ["set", "k", 1]') from None
+            raise Ended(ExitCode.USAGE, f'{source} {error}; give one command a line, such as ["set", "k", 1]') from None
 
     return Story(machine, sum(1 for _ in commands()), commands, tuple, None)
 
