@@ -133,6 +133,8 @@ def test_an_unknown_node_is_refused_with_the_known_ones() -> None:
         ('interface = "lo"', 'interface = ""', "node[n2].interface", "", "not an interface"),
         ("[[node]]", "[[nodes]]", "nodes", "(array)", "did you mean `node`"),
         ("[cluster]", "[cluster]\n'a\\nb' = 1", r"cluster.'a\\nb'", 1, "unknown key"),
+        ("[cluster]", '[cluster]\n"a\\nb" = 1', r"cluster.'a\nb'", 1, "unknown key"),
+        ("[cluster]", '[cluster]\n"a.b" = 1', "cluster.a.b", 1, "known here: name"),
         ("[cluster]", "[cluster", "config", "/cluster/lab.toml", "not TOML"),
         ("[cluster]", "x = " + "[" * 3000 + "]" * 3000 + "\n[cluster]", "config", "/cluster/lab.toml", "not TOML"),
     ],

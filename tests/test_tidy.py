@@ -14,8 +14,9 @@ ROOT = Path(__file__).parents[1]
 FUNCTION_LINES_MAX = 70
 MODULE_LINES_MAX = 500
 TOP_LEVEL = {".ci", ".gitignore", "README.md", "mcast", "pyproject.toml", "scenarios", "tests", "tools"}
-DOCS = ("ARCHITECTURE", "PROTOCOL", "OPERATIONS", "TUTORIAL", "PEERS", "CHANGELOG")
+DOCS = sorted((ROOT / "mcast" / "docs").glob("*.md"))
 PYTHON_FILES = sorted(path for folder in ("mcast", "tools", "tests") for path in (ROOT / folder).rglob("*.py"))
+FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
 UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 
 
@@ -40,7 +41,7 @@ def test_imports_point_one_way() -> None:
 
 def functions(path: Path) -> Iterator[tuple[str, int]]:
     for item in ast.walk(ast.parse(path.read_text())):
-        if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef):
+        if isinstance(item, FUNCTION):
             assert item.end_lineno is not None
             yield f"{path.relative_to(ROOT)}:{item.lineno} {item.name}", item.end_lineno - item.lineno + 1
 
@@ -69,9 +70,9 @@ def test_the_top_level_is_fixed() -> None:
     assert names <= TOP_LEVEL
 
 
-@pytest.mark.parametrize("name", DOCS)
-def test_the_documents_ship_with_the_package(name: str) -> None:
-    text = (ROOT / "mcast" / "docs" / f"{name}.md").read_text()
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.stem)
+def test_the_documents_ship_with_the_package(path: Path) -> None:
+    text = path.read_text()
     assert [line for line in text.splitlines() if line.startswith("# ")], "a document begins with its one title"
     assert len(text) > 500
 
@@ -87,6 +88,6 @@ def test_the_package_is_typed() -> None:
 
 def test_every_test_has_a_name_that_pytest_collects() -> None:
     for path in (ROOT / "tests").rglob("*.py"):
-        names = [item.name for item in ast.parse(path.read_text()).body if isinstance(item, ast.FunctionDef)]
+        names = [item.name for item in ast.parse(path.read_text()).body if isinstance(item, FUNCTION)]
         if any(name.startswith("test_") for name in names):
             assert path.name.startswith("test_"), f"{path.relative_to(ROOT)} holds tests that are never run"

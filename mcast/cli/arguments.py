@@ -12,6 +12,8 @@ from typing import Any, Final
 import typer
 from typer.core import TyperCommand
 
+from mcast.client.lines import refuse_constant
+
 _NUMBER: Final = re.compile(r"-\.?\d")
 
 COMMAND_CONTEXT: Final = {"ignore_unknown_options": True}
@@ -43,27 +45,6 @@ def is_option(word: str) -> bool:
 def parse_argument(word: str) -> Any:
     """The value a word stands for: JSON (without NaN and Infinity), else the word itself."""
     try:
-        return json.loads(word, parse_constant=_refuse)
+        return json.loads(word, parse_constant=refuse_constant)
     except (ValueError, RecursionError):
         return word
-
-
-def parse_command_line(line: str | bytes) -> tuple[Any, ...]:
-    """One line of a command file, `["name", arg, ...]`, as (name, arg, ...).
-
-    Raises:
-        ValueError: anything else; the message says what is wrong, in a few words.
-    """
-    try:
-        command = json.loads(line, parse_constant=_refuse)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    except ValueError as error:
-        raise ValueError(f"not JSON: {error}") from None
-    if not isinstance(command, list) or not command or not isinstance(command[0], str):
-        raise ValueError('not a list that begins with a name, such as ["set", "k", 1]')
-    return tuple(command)
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is not JSON")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from mcast.analysis.ledger import answering
 from mcast.cli import options, output, render
 from mcast.cli.exits import Ended, ExitCode
 from mcast.errors import ConfigError, DecodeError
@@ -120,7 +121,7 @@ def _flights(limit: int | None) -> Story:
 
 
 def _own_stream(source: Path, machine: str) -> Story:
-    from mcast.demo.stream import read_commands
+    from mcast.client.lines import read_commands
     from mcast.machine.loading import load_machine
 
     load_machine(machine, str(Path.cwd()))
@@ -128,12 +129,12 @@ def _own_stream(source: Path, machine: str) -> Story:
     def commands() -> Iterator[Any]:
         try:
             with source.open("rb") as stream:
-                yield from read_commands(stream, str(source))
+                yield from (command for _, command in read_commands(stream))
         except OSError as error:
             problem = (error.strerror or str(error)).lower()
             raise ConfigError("--from", str(source), problem, "name a readable file") from error
         except DecodeError as error:
-            raise Ended(ExitCode.USAGE, f'{error}; give one command a line, such as ["set", "k", 1]') from None
+            raise Ended(ExitCode.USAGE, f'{source} {error}; give one command a line, such as ["set", "k", 1]') from None
 
     return Story(machine, sum(1 for _ in commands()), commands, tuple, None)
 
@@ -209,7 +210,7 @@ async def _tell(story: Story, watch: Watch) -> None:
 
 
 def _progress(story: Story, watch: Watch, seconds: float) -> str:
-    gaps = ", ".join(f"{node['id']} {node['repaired']} of {node['lost']}" for node in _answering(watch.gaps))
+    gaps = ", ".join(f"{node['id']} {node['repaired']} of {node['lost']}" for node in answering(watch.gaps))
     done = f"{watch.acknowledged:,} of {story.total:,} events, {watch.acknowledged / seconds:,.0f}/s"
     return f"{done}; repaired: {gaps}"
 
@@ -231,7 +232,7 @@ def _view(story: Story, watch: Watch, seconds: float) -> RenderableType:
     from rich.progress_bar import ProgressBar
     from rich.text import Text
 
-    gaps = {node["id"]: node for node in _answering(watch.gaps)}
+    gaps = {node["id"]: node for node in answering(watch.gaps)}
     ruler = watch.status.get("sequencer")
     rows = [
         [
@@ -247,10 +248,6 @@ def _view(story: Story, watch: Watch, seconds: float) -> RenderableType:
         Text(done), ProgressBar(total=max(story.total, 1), completed=watch.acknowledged, width=80),
         output.make_table("", columns, rows), *map(Text, takeover_lines(watch.takeover)),
     )  # fmt: skip
-
-
-def _answering(gaps: dict[str, Any]) -> list[dict[str, Any]]:
-    return [node for node in gaps.get("nodes", []) if node.get("lost") is not None]
 
 
 def _print(shown: Shown) -> None:

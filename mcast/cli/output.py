@@ -11,13 +11,13 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-_PIPE_WIDTH = 200  # columns where no terminal sets them; a table is never cut for a pipe
+_PIPE_WIDTH: Final = 200  # columns where no terminal sets them; a table is never cut for a pipe
 
 
 def print_json(document: object) -> None:

@@ -10,11 +10,9 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from types import TracebackType
 from typing import Any, BinaryIO, Final
 
-from mcast import limits
-from mcast.cli.arguments import parse_command_line
+from mcast.client.lines import LINE_BYTES_MAX, parse_command_line
 from mcast.errors import ConfigError
 
-LINE_BYTES_MAX: Final = 8 * limits.COMMAND_BYTES_MAX  # bytes; JSON escapes may need six for one
 _READ_BYTES: Final = 64 << 10
 _LINES_KEPT: Final = 4_096  # a refused command is of the slice being sent, and at most one more is read meanwhile
 
@@ -102,8 +100,6 @@ class CommandSource:
         if not line.strip():
             return None
         try:
-            if len(line) > LINE_BYTES_MAX:
-                raise ValueError(f"over {LINE_BYTES_MAX} bytes")
             command = parse_command_line(line)
         except ValueError as error:
             self.problem = f"{self._place(self._line)}: {error}"

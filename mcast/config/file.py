@@ -6,7 +6,6 @@ node that behaves oddly.
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import os.path
 import re
@@ -19,7 +18,7 @@ import msgspec
 from mcast import limits
 from mcast.config.capacity import mtu_needed
 from mcast.config.model import DEFAULT_MACHINE, Config, NodeConfig, Profile, Role, Sync, split_address
-from mcast.config.toml import parse_toml_untrusted
+from mcast.config.toml import PLAIN_NAME, convert_untrusted, item_field, parse_toml_untrusted, short
 from mcast.errors import ConfigError
 from mcast.wire.envelope import name_hash
 
@@ -71,7 +70,6 @@ _FIXES: Final = {
 }
 
 _FIX_FILE: Final = "name a cluster file with -c"
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _MACHINE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _RESERVED_GROUPS: Final = ipaddress.ip_network("224.0.0.0/24")
 _TEXT_CHARS_MAX: Final = 4096  # characters of a path or a class name; PATH_MAX on Linux
@@ -107,7 +105,7 @@ def parse_config(data: bytes, file: Path) -> Config:
 
 
 def _checked(document: dict[str, Any], file: Path) -> Config:
-    tables = _convert(document)
+    tables = convert_untrusted(document, _File, _FIXES)
     folder = file.parent
     _check_cluster(tables.cluster)
     _check_nodes(tables.node)
@@ -133,62 +131,6 @@ def _checked(document: dict[str, Any], file: Path) -> Config:
     )
 
 
-def _convert(document: dict[str, Any]) -> _File:
-    try:
-        return msgspec.convert(document, _File)
-    except msgspec.ValidationError as error:
-        raise _translated(document, str(error)) from None
-
-
-_LOCATED: Final = re.compile(r"(?P<problem>.*?)(?: - at `\$(?P<path>[^`]*)`)?", re.DOTALL)
-_STEP: Final = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
-
-
-def _translated(document: dict[str, Any], text: str) -> ConfigError:
-    """What msgspec found, as field, value, problem and fix."""
-    located = _LOCATED.fullmatch(text)
-    assert located is not None
-    problem, value, field, schema = located["problem"], document, "", ""
-    at: Any = value
-    for step in _STEP.finditer(located["path"] or ""):
-        key, index = step.groups()
-        if index is None:
-            at, field, schema = at[key], f"{field}.{key}" if field else key, f"{schema}.{key}" if schema else key
-        else:
-            at = at[int(index)]
-            field = _node_field(at, int(index))
-    named = re.search(r"(unknown|required) field `(.*)`", problem)
-    if named is None:
-        return ConfigError(field or "config", _short(at), _lower(problem), _FIXES.get(schema, "see `mcast init`"))
-    kind, key = named.groups()
-    shown = key if _NAME.fullmatch(key) and len(key) <= limits.NAME_BYTES_MAX else repr(key[: limits.NAME_BYTES_MAX])
-    field, schema = f"{field}.{shown}" if field else shown, f"{schema}.{key}" if schema else key
-    if kind == "required":
-        return ConfigError(field, None, "missing", _FIXES.get(schema, "see `mcast init`"))
-    return ConfigError(field, _short(at[key]), "unknown key", _fix_unknown(schema))
-
-
-def _fix_unknown(schema: str) -> str:
-    table, _, key = schema.rpartition(".")
-    known = [name.rpartition(".")[2] for name in _FIXES if name.rpartition(".")[0] == table]
-    close = difflib.get_close_matches(key, known, 1)
-    return f"did you mean `{close[0]}`?" if close else f"remove it; known here: {', '.join(known)}"
-
-
-def _node_field(node: object, index: int) -> str:
-    name = node.get("id") if isinstance(node, dict) else None
-    return f"node[{name if isinstance(name, str) and _NAME.fullmatch(name) else f'#{index + 1}'}]"
-
-
-def _short(value: object) -> object:
-    """The value as an error shows it: a table is named only, a long text or number cut."""
-    if isinstance(value, str):
-        return value if len(value) <= 100 else value[:97] + "..."
-    if isinstance(value, dict | list):
-        return f"({'table' if isinstance(value, dict) else 'array'})"
-    return value if isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 2**64) else "..."
-
-
 def _lower(problem: str) -> str:
     return problem[:1].lower() + problem[1:]
 
@@ -211,7 +153,7 @@ def _check_nodes(nodes: Sequence[_NodeTable]) -> None:
         fix = _FIXES["node"] if not nodes else "split it into several clusters"
         raise ConfigError("node", len(nodes), f"a cluster has 1 to {limits.NODES_MAX} nodes", fix)
     for index, node in enumerate(nodes):
-        field = _node_field({"id": node.id}, index)
+        field = item_field("node", {"id": node.id}, index)
         _check(f"{field}.id", node.id, _name_problem(node.id), "node.id")
         _check(f"{field}.address", node.address, _address_problem(node.address), "node.address")
         if node.interface is not None:
@@ -237,7 +179,7 @@ def _check_mtu(mtu: int, members: Sequence[tuple[str, str]]) -> None:
 
 def _check(field: str, value: object, problem: str | None, fix: str | None = None) -> None:
     if problem is not None:
-        raise ConfigError(field, _short(value), problem, _FIXES[fix or field])
+        raise ConfigError(field, short(value), problem, _FIXES[fix or field])
 
 
 def _check_distinct(
@@ -253,7 +195,7 @@ def _check_distinct(
 def _name_problem(name: str) -> str | None:
     if len(name.encode(errors="replace")) > limits.NAME_BYTES_MAX:
         return f"over {limits.NAME_BYTES_MAX} bytes"
-    return None if _NAME.fullmatch(name) else "not a plain name"
+    return None if PLAIN_NAME.fullmatch(name) else "not a plain name"
 
 
 def _group_problem(group: str) -> str | None:

@@ -39,8 +39,25 @@ class NodeConfig:
         return split_address(self.address)[1]
 
 
+class Profiled:
+    """What has a `profile`: the times that this stands for."""
+
+    __slots__ = ()
+    profile: Profile
+
+    @property
+    def heartbeat_max_s(self) -> float:
+        """Longest silence of a sequencer, in seconds."""
+        return limits.HEARTBEAT_FAST_S if self.profile == "fast" else limits.HEARTBEAT_MAX_S
+
+    @property
+    def election_timeout_s(self) -> tuple[float, float]:
+        """Range of the silence after which a member calls a pre-vote, in seconds."""
+        return limits.ELECTION_TIMEOUT_FAST_S if self.profile == "fast" else limits.ELECTION_TIMEOUT_S
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
+class Config(Profiled):
     """A checked cluster file. Paths are absolute; `folder` is the file's own, first on `sys.path` for `machine`."""
 
     name: str
@@ -62,16 +79,6 @@ class Config:
     def members(self) -> tuple[NodeConfig, ...]:
         """The nodes that vote, in the file's order; the first one founds the cluster."""
         return tuple(node for node in self.nodes if node.role == "member")
-
-    @property
-    def heartbeat_max_s(self) -> float:
-        """Longest silence of a sequencer, in seconds."""
-        return limits.HEARTBEAT_FAST_S if self.profile == "fast" else limits.HEARTBEAT_MAX_S
-
-    @property
-    def election_timeout_s(self) -> tuple[float, float]:
-        """Range of the silence after which a member calls a pre-vote, in seconds."""
-        return limits.ELECTION_TIMEOUT_FAST_S if self.profile == "fast" else limits.ELECTION_TIMEOUT_S
 
     def node(self, node_id: str) -> NodeConfig:
         """The node of this id. Raises ConfigError for an unknown one."""

@@ -35,7 +35,7 @@ class Watch:
 
     acknowledged: int = 0
     status: dict[str, Any] = field(default_factory=dict)
-    gaps: dict[str, Any] = field(default_factory=dict)
+    gaps: dict[str, Any] = field(default_factory=lambda: {"nodes": []})
     takeover: Takeover | None = None
 
 

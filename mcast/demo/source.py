@@ -12,7 +12,6 @@ from typing import Final
 
 from mcast.errors import DecodeError, EnvironmentProblem
 
-FLIGHTS: Final = 336_776  # rows of the whole table
 TABLE_BYTES_MAX: Final = 64 << 20  # bytes of the table, twice what it has
 COLUMNS: Final = (
     "year", "month", "day", "dep_time", "sched_dep_time", "dep_delay", "arr_time", "sched_arr_time", "arr_delay",

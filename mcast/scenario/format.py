@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -14,7 +12,7 @@ import msgspec
 from mcast import limits
 from mcast.client.packing import check_name
 from mcast.config.model import DEFAULT_MACHINE, Profile, Sync
-from mcast.config.toml import parse_toml_untrusted
+from mcast.config.toml import PLAIN_NAME, convert_untrusted, parse_toml_untrusted, short
 from mcast.errors import ConfigError, Refused
 from mcast.machine.api import StateMachine
 from mcast.machine.loading import load_machine
@@ -123,7 +121,7 @@ def load_scenario(path: Path | str) -> Scenario:
 
 
 def _checked(document: dict[str, Any], file: Path) -> Scenario:
-    tables = _convert(document)
+    tables = convert_untrusted(document, _File, _FIXES)
     scenario = Scenario(
         name=_name(tables.name),
         path=file,
@@ -153,66 +151,13 @@ def _read(file: Path) -> dict[str, Any]:
     return parse_toml_untrusted(data, "scenario", file, "name a scenario file")
 
 
-def _convert(document: dict[str, Any]) -> _File:
-    try:
-        return msgspec.convert(document, _File)
-    except msgspec.ValidationError as error:
-        raise _translated(document, str(error)) from None
-
-
-_LOCATED: Final = re.compile(r"(?P<problem>.*?)(?: - at `\$(?P<path>[^`]*)`)?", re.DOTALL)
-_STEP: Final = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
-_NAMED: Final = re.compile(r"(unknown|required) field `(.*)`")
-
-
-def _translated(document: dict[str, Any], text: str) -> ConfigError:
-    """What msgspec found, as field, value, problem and fix."""
-    located = _LOCATED.fullmatch(text)
-    assert located is not None
-    problem, field, schema = located["problem"], "", ""
-    at: Any = document
-    for step in _STEP.finditer(located["path"] or ""):
-        key, index = step.groups()
-        at = at[int(index)] if key is None else at[key]
-        if key is None:
-            field += f"[#{int(index) + 1}]"
-        else:
-            field = f"{field}.{key}" if field else key
-            schema = f"{schema}.{key}" if schema else key
-    named = _NAMED.search(problem)
-    if named is None:
-        fix = next((_FIXES[part] for part in _upwards(schema) if part in _FIXES), _FIXES["name"])
-        return ConfigError(field, _short(at), problem[:1].lower() + problem[1:], fix)
-    kind, key = named.groups()
-    field, schema = f"{field}.{key}" if field else key, f"{schema}.{key}" if schema else key
-    if kind == "required":
-        return ConfigError(field, None, "missing", _FIXES[schema])
-    table, _, _ = schema.rpartition(".")
-    known = [name.rpartition(".")[2] for name in _FIXES if name.rpartition(".")[0] == table]
-    close = difflib.get_close_matches(key, known, 1)
-    fix = f"did you mean `{close[0]}`?" if close else f"remove it; known here: {', '.join(known)}"
-    return ConfigError(field[:200], _short(at[key]), "unknown key", fix)
-
-
-def _upwards(schema: str) -> Sequence[str]:
-    parts = schema.split(".")
-    return [".".join(parts[:count]) for count in range(len(parts), 0, -1)]
-
-
-def _short(value: object) -> object:
-    if isinstance(value, dict | list):
-        return f"({'table' if isinstance(value, dict) else 'array'})"
-    text = str(value)
-    return value if len(text) <= 100 else text[:97] + "..."
-
-
 def _require(holds: bool, field: str, value: object, problem: str, schema: str | None = None) -> None:
     if not holds:
-        raise ConfigError(field, _short(value), problem, _FIXES[schema or field])
+        raise ConfigError(field, short(value), problem, _FIXES[schema or field])
 
 
 def _name(name: str) -> str:
-    fits = bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name)) and len(name) <= limits.NAME_BYTES_MAX
+    fits = bool(PLAIN_NAME.fullmatch(name)) and len(name) <= limits.NAME_BYTES_MAX
     _require(fits, "name", name, "not a plain name")
     return name
 
@@ -253,7 +198,7 @@ def _template(command: list[Any], index: int) -> Template:
     try:
         return parse_command(command)
     except ValueError as error:
-        raise ConfigError(field, _short(command[0]), str(error), _FIXES["workload.commands"]) from None
+        raise ConfigError(field, short(command[0]), str(error), _FIXES["workload.commands"]) from None
 
 
 def _command_file(folder: Path, name: str) -> Path:
@@ -296,10 +241,10 @@ def _nodes(table: _FaultTable, field: str, ids: tuple[str, ...]) -> tuple[str, .
     field = f"{field}.node"
     nodes = (table.node,) if isinstance(table.node, str) else tuple(table.node)
     known = (*ids, *GROUPS) if isinstance(table.node, str) else ids
-    _require(bool(nodes), field, nodes, "names no node", "fault.node")
+    _require(bool(nodes), field, table.node, "names no node", "fault.node")
     for node in nodes:
         if node not in known:
-            raise ConfigError(field, _short(node), "no such node", f"use one of: {', '.join(known)}")
+            raise ConfigError(field, short(node), "no such node", f"use one of: {', '.join(known)}")
     if len(set(nodes)) < len(nodes):
         raise ConfigError(field, ", ".join(nodes), "names a node twice", "name each once")
     if table.kind == "partition" and (nodes == (ALL,) or set(nodes) >= set(ids)):
@@ -376,4 +321,4 @@ def _check_commands(scenario: Scenario, commands: Sequence[list[Any]], machine: 
                 msgspec.msgpack.encode(arguments)
             except (Refused, TypeError, OverflowError) as error:
                 field, fix = f"workload.commands[#{index + 1}]", _FIXES["workload.commands"]
-                raise ConfigError(field, _short(command[0]), str(error), fix) from None
+                raise ConfigError(field, short(command[0]), str(error), fix) from None

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from mcast.config.model import DEFAULT_MACHINE, Profile, Sync
-from mcast.limits import ELECTION_TIMEOUT_FAST_S, ELECTION_TIMEOUT_S, HEARTBEAT_FAST_S, HEARTBEAT_MAX_S
+from mcast.config.model import DEFAULT_MACHINE, Profile, Profiled, Sync
 from mcast.scenario.template import Template
 
 Kind = Literal["loss", "dup", "reorder", "corrupt", "delay", "kill", "stop", "partition"]
@@ -22,7 +21,7 @@ GROUPS: Final = (SEQUENCER, FOLLOWERS, ALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterPlan:
+class ClusterPlan(Profiled):
     """The cluster a scenario runs on: nodes n1, n2, ...; the observers come last."""
 
     nodes: int = 3
@@ -42,16 +41,6 @@ class ClusterPlan:
     def members(self) -> tuple[str, ...]:
         """The ids of those that vote."""
         return self.ids[: self.nodes]
-
-    @property
-    def heartbeat_max_s(self) -> float:
-        """Longest silence of a sequencer."""
-        return HEARTBEAT_FAST_S if self.profile == "fast" else HEARTBEAT_MAX_S
-
-    @property
-    def election_timeout_s(self) -> tuple[float, float]:
-        """Range of the silence after which a member asks for votes."""
-        return ELECTION_TIMEOUT_FAST_S if self.profile == "fast" else ELECTION_TIMEOUT_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from mcast.scenario.outcome import PATIENCE_S, Happened, Run
 from mcast.scenario.simclient import ScenarioClient
 from mcast.scenario.workload import TICK_S, Command, Meter, Schedule
 from mcast.seal.datagram import FRAME_OVERHEAD_BYTES
-from mcast.sim.cluster import RECEIVE_WINDOW_BYTES
+from mcast.sim.cluster import RECEIVE_WINDOW_BYTES, WALL_CLOCK_NS
 from mcast.sim.invariants import Checker, Violation
 from mcast.sim.loop import Loop, Runaway
 from mcast.sim.network import Datagram, Network, Weather
@@ -129,7 +129,7 @@ class _Simulation:
             is_member=index < cluster.nodes,
             frame_body_max=self._record_max,
             receive_window=RECEIVE_WINDOW_BYTES,
-            wall_offset_ns=int(self._random.random() * 2e18),
+            wall_offset_ns=int(self._random.random() * WALL_CLOCK_NS),
             heartbeat_max_s=cluster.heartbeat_max_s,
             election_timeout_s=cluster.election_timeout_s,
         )

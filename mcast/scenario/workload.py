@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from itertools import islice
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
+from mcast.client.lines import read_commands
 from mcast.client.packing import check_name
-from mcast.errors import ConfigError, Refused
-from mcast.limits import COMMAND_BYTES_MAX
+from mcast.errors import ConfigError, DecodeError, Refused
 from mcast.machine.api import StateMachine
 from mcast.scenario.model import Scenario, Workload
 
 TICK_S: Final = 0.005  # what comes due within one tick is submitted together
-_LINE_BYTES_MAX: Final = 8 * COMMAND_BYTES_MAX  # bytes; JSON escapes may need six for one
 _FIX: Final = 'give one command a line, such as ["set", "k", 1], that the machine knows'
 
 Command = list[Any]
@@ -37,28 +35,20 @@ def _from_file(workload: Workload, machine: type[StateMachine]) -> list[Command]
     assert workload.file is not None
     commands: list[Command] = []
     known = machine.commands()
-    with workload.file.open("rb") as stream:
-        for number, line in enumerate(iter(lambda: stream.readline(_LINE_BYTES_MAX), b""), 1):
-            if not line.strip():
-                continue
-            try:
-                command = json.loads(line, parse_constant=_refuse)
-                if not isinstance(command, list) or not command or not isinstance(command[0], str):
-                    raise ValueError("not a list that begins with a name")
-                check_name("command", command[0], len(command) - 1, known)
-            except (ValueError, RecursionError, Refused) as error:
-                where = f"line {number}: {' '.join(str(error).split())[:200]}"
-                raise ConfigError("workload.file", str(workload.file), where, _FIX) from None
-            commands.append(command)
-            if len(commands) == workload.count:
-                break
+    try:
+        with workload.file.open("rb") as stream:
+            for number, command in islice(read_commands(stream), workload.count):
+                try:
+                    check_name("command", command[0], len(command) - 1, known)
+                except Refused as error:
+                    raise DecodeError(f"line {number}", str(error)) from None
+                commands.append([*command])
+    except DecodeError as error:
+        where = " ".join(str(error).split())[:200]
+        raise ConfigError("workload.file", str(workload.file), where, _FIX) from None
     if not commands:
         raise ConfigError("workload.file", str(workload.file), "holds no command", _FIX)
     return commands
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
 
 
 class Schedule:
@@ -89,8 +79,6 @@ class Meter:
     def __init__(self) -> None:
         self.outage_s = 0.0
         """The longest such stretch so far."""
-        self.outage_at_s = 0.0
-        """When it began."""
         self._waiting: dict[int, float] = {}
         self._answered_at = float("-inf")
         self._next = 0
@@ -114,5 +102,4 @@ class Meter:
     def _look(self, now: float) -> None:
         if self._waiting:
             since = max(self._answered_at, next(iter(islice(self._waiting.values(), 1))))
-            if now - since > self.outage_s:
-                self.outage_s, self.outage_at_s = now - since, since
+            self.outage_s = max(self.outage_s, now - since)

@@ -10,6 +10,7 @@ from typing import Final
 import msgpack
 
 from mcast.machine.engine import Applied
+from mcast.machine.sessions import APPLIED, OUT_OF_ORDER
 from mcast.sim.invariants import Violation
 from mcast.sim.node import SimNode, World
 from mcast.sim.witness import REJECTED_EACH
@@ -187,7 +188,7 @@ class SimClient:
                 self._result(one)
 
     def _result(self, result: Applied) -> None:
-        if result.status == 3:
+        if result.status == OUT_OF_ORDER:
             now = self._world.loop.now
             if now - self._resent_at > OUT_OF_ORDER_PAUSE_S:
                 self._resent_at = now
@@ -196,7 +197,7 @@ class SimClient:
         pending = self._pending.get(result.request)
         if pending is None:
             return
-        if result.status != 0:
+        if result.status != APPLIED:
             raise Violation(f"client {self.index} got status {result.status} for request {result.request}")
         self._check(pending, result)
         del self._pending[result.request]

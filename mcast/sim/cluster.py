@@ -62,7 +62,7 @@ class Cluster:
                 is_member=index < plan.members,
                 frame_body_max=plan.frame_body_max,
                 receive_window=RECEIVE_WINDOW_BYTES,
-                wall_offset_ns=int(self.random.random() * 2e18),
+                wall_offset_ns=int(self.random.random() * WALL_CLOCK_NS),
                 heartbeat_max_s=plan.heartbeat_max_s,
                 election_timeout_s=plan.election_timeout_s,
                 cache_bytes_max=plan.cache_bytes,

@@ -16,9 +16,9 @@ from mcast.protocol.rules import Rules
 from mcast.sim import scenes
 from mcast.sim.invariants import Violation
 from mcast.sim.node import SimNode
-from mcast.sim.stage import FRAME_KINDS, Stage
+from mcast.sim.stage import Stage, has_committed_all
 from mcast.wire.frame import make_frame
-from mcast.wire.messages import Ack, Kind, Nak, Range
+from mcast.wire.messages import FRAME_KINDS, Ack, Kind, Nak, Range
 from mcast.wire.records import NONCE_BYTES, RecordKind, encode_record, split_fragments
 
 
@@ -68,7 +68,7 @@ def long_absence(stage: Stage) -> None:
     for _ in range(10):
         ruler = stage.ruled(("n2", "n3"))
         stage.number(ruler, 2)
-        stage.until("they commit", partial(_has_committed_all, ruler))
+        stage.until("they commit", partial(has_committed_all, ruler))
         stage.cut(ruler.name)
         stage.until("it steps down", partial(_is_deposed, ruler))
         stage.join()
@@ -145,7 +145,7 @@ def resumed_reign(stage: Stage) -> None:
     """A sequencer restarts so fast that nobody has missed it: it may not go on where it stopped."""
     first = stage.founded()
     stage.number(first, 3)
-    stage.until("they commit", partial(_has_committed_all, first))
+    stage.until("they commit", partial(has_committed_all, first))
     first.crash(power=True)
     first.start()
     if first.replica.ruling:
@@ -158,7 +158,7 @@ def short_log(stage: Stage) -> None:
     first = stage.founded()
     stage.cut("n3")
     stage.number(first, 3)
-    stage.until("they commit", partial(_has_committed_all, first))
+    stage.until("they commit", partial(has_committed_all, first))
     stage.cut("n1")
     stage.network.blocked -= {(1, 2), (2, 1)}
     stage.say("n2 has it all, but n3 alone can make itself heard")
@@ -214,7 +214,7 @@ def second_before_first(stage: Stage) -> None:
     for number in (2, 1, 2):
         command = msgpack.packb(["witness", 0, number, b""])
         first.submit([(encode_record(RecordKind.COMMANDS, 1, session, number, 1, command),)])
-        stage.until("it has committed", partial(_has_committed_all, first))
+        stage.until("it has committed", partial(has_committed_all, first))
     stage.whole()
 
 
@@ -240,7 +240,7 @@ def half_a_command(stage: Stage) -> None:
     fragments = split_fragments(session, 1, 1, command, 200)
     half = len(fragments) // 2
     first.submit([tuple(fragments[:half])])
-    stage.until("the first half has committed", partial(_has_committed_all, first))
+    stage.until("the first half has committed", partial(has_committed_all, first))
     stage.cut("n1")
     ruler = stage.ruled(("n2", "n3"))
     ruler.submit([tuple(fragments[half:])])
@@ -263,16 +263,12 @@ def ghostly_heartbeats(stage: Stage) -> None:
 
 def _open_session(stage: Stage, ruler: SimNode) -> int:
     ruler.submit([(encode_record(RecordKind.OPEN, 1, 0, 0, 0, bytes(NONCE_BYTES)),)])
-    stage.until("the session is open", partial(_has_committed_all, ruler))
+    stage.until("the session is open", partial(has_committed_all, ruler))
     return ruler.replica.last_seq
 
 
 def _durable(stage: Stage, name: str) -> int:
     return stage.node(name).book.durable
-
-
-def _has_committed_all(node: SimNode) -> bool:
-    return node.replica.commit_seq == node.replica.last_seq
 
 
 def _is_deposed(node: SimNode) -> bool:

@@ -12,7 +12,7 @@ from typing import Final
 
 from mcast.sim.network import Datagram
 from mcast.sim.node import SimNode
-from mcast.sim.stage import Stage
+from mcast.sim.stage import Stage, has_committed_all
 from mcast.wire.envelope import name_hash
 from mcast.wire.messages import Kind
 
@@ -27,7 +27,7 @@ def deposed_reader(stage: Stage) -> None:
     _see_death(stage, first, ("n2", "n3"))
     ruler = stage.ruled(("n2", "n3"))
     stage.number(ruler, 3)
-    stage.until("they commit", partial(_has_committed_all, ruler))
+    stage.until("they commit", partial(has_committed_all, ruler))
     stage.read(first)
     stage.run(0.05)
     stage.whole()
@@ -40,7 +40,7 @@ def deposed_proof(stage: Stage) -> None:
     _see_death(stage, first, ("n2", "n3", "n4"))
     ruler = stage.ruled(("n2", "n3", "n4"))
     stage.number(ruler, 3)
-    stage.until("they commit", partial(_has_committed_all, ruler))
+    stage.until("they commit", partial(has_committed_all, ruler))
     for _ in range(20):
         stage.run(0.005)
         stage.look(follower)
@@ -122,10 +122,10 @@ def old_disk(stage: Stage) -> None:
     files, chains = member.files.copy(), dict(member.book.chains)
     member.wipe()
     member.start()
-    stage.until("n4 votes again", lambda: member.replica.votes and _has_committed_all(first))
+    stage.until("n4 votes again", lambda: member.replica.votes and has_committed_all(first))
     stage.drop_frames_of("n1", "n2", "n4", to=("n3",))
     stage.number(first, 2)
-    stage.until("they commit without n3 and n5", partial(_has_committed_all, first))
+    stage.until("they commit without n3 and n5", partial(has_committed_all, first))
     stage.cut("n1", "n2")
     stage.network.blocked -= {(at, away.index) for at in (2, 3)} | {(away.index, at) for at in (2, 3)}
     member.crash(power=False)
@@ -193,7 +193,3 @@ def _see_death(stage: Stage, of: SimNode, names: Sequence[str]) -> None:
 
 def _config_number(node: SimNode) -> int:
     return node.replica.statistics().config_number
-
-
-def _has_committed_all(node: SimNode) -> bool:
-    return node.replica.commit_seq == node.replica.last_seq

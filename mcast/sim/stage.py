@@ -19,11 +19,10 @@ from mcast.sim.node import DiskSpeed, SimNode
 from mcast.sim.plan import draw_plan
 from mcast.wire.envelope import UNICAST
 from mcast.wire.frame import Frame
-from mcast.wire.messages import Kind, Message, encode_message, kind_of
+from mcast.wire.messages import FRAME_KINDS, Kind, Message, encode_message, kind_of
 from mcast.wire.records import RecordKind, encode_record
 
 PATIENCE_S: Final = 5.0  # virtual seconds that an awaited state may take
-FRAME_KINDS: Final = frozenset({Kind.DATA, Kind.REPAIR})
 
 
 class Stage:
@@ -150,3 +149,8 @@ class Stage:
     def _equal(self, nodes: Sequence[SimNode]) -> bool:
         last = {node.replica.last_seq for node in nodes if node.up}
         return len(last) == 1 and all(node.replica.commit_seq in last for node in nodes if node.up)
+
+
+def has_committed_all(node: SimNode) -> bool:
+    """Whether a node knows its whole log committed."""
+    return node.replica.commit_seq == node.replica.last_seq

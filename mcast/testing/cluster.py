@@ -96,9 +96,14 @@ class Cluster:
         """Submit commands, pipelined."""
         return await self.client.submit_many(commands, timeout=timeout)
 
-    async def query(self, name: str, *args: Any, **options: Any) -> QueryAnswer:
-        """Ask any node."""
-        return await self.client.query(name, *args, **options)
+    async def query(  # noqa: PLR0913 - the keywords of the client's
+        self, name: str, *args: Any, consistency: str = "session", min_seq: int = 0, max_ms: float | None = None,
+        max_lag: int | None = None, timeout: float = TIMEOUT_S,
+    ) -> QueryAnswer:  # fmt: skip
+        """Ask any node; the keywords are those of `Client.query`."""
+        return await self.client.query(
+            name, *args, consistency=consistency, min_seq=min_seq, max_ms=max_ms, max_lag=max_lag, timeout=timeout
+        )
 
     async def ask(self, node_id: str, name: str, *args: Any) -> Any:
         """Ask one node, whatever it has applied; the bare value."""

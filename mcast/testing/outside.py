@@ -14,6 +14,7 @@ import signal
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -146,10 +147,10 @@ class _Run:
         async with asyncio.TaskGroup() as group:
             for number in range(self.options.clients):
                 node = ids[number % len(ids)]
-                make = lambda node=node: self.processes.connect(node)  # noqa: E731
+                make = partial(self.processes.connect, node)
                 group.create_task(callers.run(f"c{number}", make, self.options.seed, writes=True))
             for node in ids:
-                make = lambda node=node: self.processes.connect(node, strict=True)  # noqa: E731
+                make = partial(self.processes.connect, node, strict=True)
                 group.create_task(callers.run(f"at-{node}", make, self.options.seed, writes=False))
             try:
                 await self._trouble()

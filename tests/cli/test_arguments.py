@@ -6,7 +6,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from mcast.cli.arguments import COMMAND_CONTEXT, WordsCommand, parse_argument, parse_command_line
+from mcast.cli.arguments import COMMAND_CONTEXT, WordsCommand, parse_argument
 
 
 @pytest.mark.parametrize(
@@ -31,18 +31,6 @@ from mcast.cli.arguments import COMMAND_CONTEXT, WordsCommand, parse_argument, p
 )
 def test_a_word_is_json_or_itself(word: str, value: Any) -> None:
     assert parse_argument(word) == value
-
-
-@pytest.mark.parametrize(
-    "line", ["", "5", "{}", "[]", "[1]", '["a"', "[" * 100_000, '["a", NaN]'], ids=lambda line: line[:9]
-)
-def test_a_line_that_is_no_command_says_so(line: str) -> None:
-    with pytest.raises(ValueError, match=r"not JSON|not a list|nested"):
-        parse_command_line(line)
-
-
-def test_a_line_is_a_name_and_arguments() -> None:
-    assert parse_command_line(b'["set", "k", {"n": 1}]') == ("set", "k", {"n": 1})
 
 
 def run(*words: str) -> tuple[int, str]:

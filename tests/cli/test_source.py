@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from mcast.cli.source import LINE_BYTES_MAX, CommandSource
+from mcast.cli.source import CommandSource
+from mcast.client.lines import LINE_BYTES_MAX
 from mcast.client.packing import SLICE_COMMANDS
 from mcast.errors import ConfigError
 

@@ -225,7 +225,7 @@ def test_the_limits_are_the_codes() -> None:
         ("a node id or cluster name", [limits.NAME_BYTES_MAX]),
         ("closed gaps remembered", [limits.LEDGER_CLOSED_MAX]),
         ("timeout of a call", [int(limits.TIMEOUT_S), int(limits.TIMEOUT_MAX_S)]),
-        ("events between a node and the group before it goes to catch-up", [limits.DEEP_GAP_FRAMES,
+        ("how far a node may lag before it uses TCP catch-up", [limits.DEEP_GAP_FRAMES,
          limits.CACHE_BYTES_MAX >> 20]),
     ]  # fmt: skip
     for what, numbers in bounds:

@@ -89,6 +89,8 @@ def test_there_are_scenarios() -> None:
         ("nodes = 3", "nodse = 3", "cluster.nodse", "did you mean `nodes`"),
         ('name = "burst-loss"', 'name = "burst-loss"\nlosses = 1', "losses", "unknown key"),
         ('name = "burst-loss"', "", "name", "missing"),
+        ('name = "burst-loss"', 'name = "x"\n"odd\\nkey" = 1', r"'odd\nkey'", "unknown key"),
+        ("nodes = 3", f"nodes = 0x{'f' * 5_000}", "cluster.nodes", "'...'"),
         ('name = "burst-loss"', 'name = "../x"', "name", "not a plain name"),
         ("nodes = 3", "nodes = 0", "cluster.nodes", "out of range"),
         ("observers = 1", "observers = 14", "cluster.observers", "at most 16"),
