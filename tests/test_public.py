@@ -20,3 +20,8 @@ def test_what_handlers_and_configs_hold_has_a_public_name() -> None:
 
 def test_a_directory_in_use_can_be_told_from_other_problems_of_the_environment() -> None:
     assert issubclass(mcast.InUse, mcast.EnvironmentProblem)
+
+
+def test_a_client_shows_no_callbacks() -> None:
+    names = [name for name in dir(mcast.Client) if not name.startswith("_")]
+    assert not [name for name in names if name.startswith("link_") or name in ("waiting", "progress")]

@@ -21,7 +21,6 @@ from mcast.bench.measure import (
 from mcast.bench.usage import others_busy
 from mcast.testing.processes import Processes
 
-LEVELS: Final = ("any", "session", "bounded", "linearizable")
 TARGETS: Final = ("sequencer", "follower", "all")
 
 

@@ -13,11 +13,11 @@ from mcast.cli.arguments import parse_argument
 from mcast.cli.exits import Ended, ExitCode
 from mcast.cli.target import Target
 from mcast.errors import NotYet, Refused
+from mcast.wire.levels import LEVELS
 
 if TYPE_CHECKING:
     from mcast.client.questions import QueryAnswer
 
-LEVELS: Final = ("any", "session", "bounded", "linearizable")
 _LEVELS_HELP: Final = "any, session, bounded or linearizable."
 _MIN_SEQ_HELP: Final = f"Wait up to {limits.SESSION_READ_WAIT_S * 1e3:.0f} ms until the node has applied this event."
 

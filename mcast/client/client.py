@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import secrets
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -17,32 +16,20 @@ from typing import Any, Final
 
 from mcast.client.calls import BatchCall, Deadlines, SingleCall
 from mcast.client.detour import Detour
+from mcast.client.exchange import Exchange
 from mcast.client.feed import parcels_of
-from mcast.client.keeper import Keeper, preferred
-from mcast.client.link import Dialer, KeyMismatch, Link, Unreachable, key_problem
-from mcast.client.packing import Command, CommandPacker, check_name
-from mcast.client.questions import QueryAnswer, Questions
+from mcast.client.keeper import preferred
+from mcast.client.link import Dialer, KeyMismatch, Unreachable, key_problem
+from mcast.client.packing import Command, check_name
+from mcast.client.questions import QueryAnswer
 from mcast.client.receipts import Receipt, Receipts
 from mcast.client.reports import ask_all, ask_node, gaps_document, status_document
-from mcast.client.session import Session
 from mcast.client.subscription import Subscription
-from mcast.clock import monotonic_s
 from mcast.config import Config, load_config
-from mcast.errors import DecodeError, Error, NotSent, NotYet, Refused, Unknown
-from mcast.limits import SEQ_MAX, SESSION_IDLE_S, TIMEOUT_S
+from mcast.errors import Error, NotSent, NotYet, Refused, Unknown
+from mcast.limits import SEQ_MAX, TIMEOUT_S
 from mcast.machine.events import Event
-from mcast.wire.groups import decode_results_untrusted, pack_run
-from mcast.wire.records import NONCE_BYTES
-from mcast.wire.stream import (
-    UNFOUNDED,
-    Failure,
-    Fault,
-    Handover,
-    Query,
-    StreamKind,
-    Welcome,
-    decode_stream_untrusted,
-)
+from mcast.wire.stream import Failure, Fault, Handover, Query, StreamKind
 
 STREAM_QUEUE_BYTES: Final = 256 << 10  # bytes a stream packs ahead of what may be sent
 QUERIES_A_WRITE: Final = 512  # of many queries: the node answers the first while the next are packed
@@ -80,26 +67,19 @@ class Client:
         self.timeout_s = timeout_s
         self._dialer = Dialer(config, "client")
         self._nodes = nodes
-        self._keeper = Keeper(self._dialer, nodes, self)
+        self._exchange = Exchange(self._dialer, nodes)
+        self._keeper = self._exchange.keeper
+        self._session = self._exchange.session
+        self._questions = self._exchange.questions
         self._detour = Detour(self._dialer)
         self._subscriptions: set[Subscription] = set()
-        self._session = Session(lambda: secrets.token_bytes(NONCE_BYTES), 0)
-        self._questions = Questions(self._keeper.tried)
         self._deadlines = Deadlines(self._keeper.tried)
-        self._welcome: Welcome
-        self._packer: CommandPacker
-        self._ready = asyncio.Event()
-        self._flushing = False
-        self._outbox: list[bytes] = []
-        self._answers = 0
-        self._used_s = 0.0
-        self._founded = UNFOUNDED
 
     async def __aenter__(self) -> Client:
         self._keeper.start()
         try:
             async with asyncio.timeout(self.timeout_s):
-                await self._ready.wait()
+                await self._exchange.ready.wait()
         except TimeoutError:
             await self._keeper.stop()
             if self._keeper.mismatch is not None:
@@ -116,9 +96,7 @@ class Client:
         for subscription in list(self._subscriptions):
             await subscription.stop()
         self._detour.stop()
-        if self._keeper.link is not None:
-            self._keeper.link.write(pack_run(StreamKind.SUBMIT, self._session.close_group()))
-        await self._keeper.stop()
+        await self._exchange.close()
 
     @property
     def node(self) -> str | None:
@@ -135,21 +113,15 @@ class Client:
             Unknown: it was sent, and no answer came before the deadline; `resolve` asks again.
         """
         timeout_s = self.timeout_s if timeout is None else timeout
-        call = SingleCall(self._packer.pack_one((name, *args)))
-        self._before_enqueue()
-        idle = not self._session.busy and not self._flushing
-        self._session.enqueue(call.entry)
-        if idle:
-            self._flush()  # what else comes in this turn of the event loop goes together
-        else:
-            self._flush_soon()
+        call = SingleCall(self._exchange.packer.pack_one((name, *args)))
+        self._exchange.submit(call.entry)
         self._deadlines.set(call, timeout_s)
         try:
             return await call.future
         finally:
             self._deadlines.forget(call)
             if call.entry.given_up or not call.future.done() or call.future.cancelled():
-                self._write(pack_run(StreamKind.SUBMIT, self._session.give_up(call.entry)))
+                self._exchange.give_up(call.entry)
 
     async def submit_many(self, commands: Iterable[Command], timeout: float | None = None) -> Receipts:
         """All commands in order, pipelined, not atomic: list-like receipts, one a command.
@@ -161,11 +133,9 @@ class Client:
             NotSent: none of them happened.
             Unknown: with `.receipts`, None where unknown; `resolve` asks again.
         """
-        parcels = list(self._packer.pack(commands))
+        parcels = list(self._exchange.packer.pack(commands))
         call = BatchCall(Receipts())
-        self._before_enqueue()
-        self._session.enqueue(*call.expect(parcels))
-        self._flush_soon()
+        self._exchange.submit_all(call.expect(parcels))
         await self._wait(call, lambda: bool(call.entries), timeout)
         return call.receipts
 
@@ -183,11 +153,9 @@ class Client:
         call = BatchCall(Receipts(keep, on_receipts), on_progress)
         refused: Refused | None = None
         try:
-            async with contextlib.aclosing(parcels_of(commands, self._packer)) as feed:
+            async with contextlib.aclosing(parcels_of(commands, self._exchange.packer)) as feed:
                 async for parcels in feed:
-                    self._before_enqueue()
-                    self._session.enqueue(*call.expect(parcels))
-                    self._flush_soon()
+                    self._exchange.submit_all(call.expect(parcels))
                     await self._wait(call, lambda: self._session.queued_bytes > STREAM_QUEUE_BYTES, timeout)
         except Refused as error:
             refused = error
@@ -210,7 +178,7 @@ class Client:
         call = error.handle
         if not isinstance(call, SingleCall | BatchCall):
             raise error
-        self._flush_soon()  # whose silence is watched from now on
+        self._exchange.flush_soon()  # whose silence is watched from now on
         return await call.resolve(self.timeout_s if timeout is None else timeout, self._keeper.tried)
 
     async def query(  # noqa: PLR0913 - the contract's keywords
@@ -234,7 +202,7 @@ class Client:
         deadline = asyncio.get_running_loop().time() + timeout_s
         query = self._query_of(consistency, min_seq, max_ms, max_lag, timeout_s)((name, *args))
         number, future, message = self._questions.ask(query, timeout_s)
-        self._write([message])
+        self._exchange.write([message])
         try:
             answer = await future
         except (Refused, NotYet) as refused:
@@ -255,7 +223,7 @@ class Client:
         if consistency == "session":
             min_seq = max(min_seq, self._session.last_seq)
         share = 0.5 if len(self._nodes) > 1 else 1.0  # of its time for the gateway: another node may need the rest
-        wait_ms, known = timeout_s * 1e3 * share, self._welcome.queries
+        wait_ms, known = timeout_s * 1e3 * share, self._exchange.welcome.queries
 
         def query(asked: Sequence[Any]) -> Query:
             name, *args = asked
@@ -287,8 +255,8 @@ class Client:
         answers: list[QueryAnswer | Refused | NotYet] = []
         with self._questions.batch() as batch:
             for start in range(0, len(asked), QUERIES_A_WRITE):
-                self._write([batch.ask(query, timeout_s) for query in asked[start : start + QUERIES_A_WRITE]])
-                self._flush()
+                self._exchange.write([batch.ask(query, timeout_s) for query in asked[start : start + QUERIES_A_WRITE]])
+                self._exchange.flush()
             for future in batch.futures:  # no task for each: those that are answered meanwhile cost no turn of the loop
                 try:
                     answers.append(await future)
@@ -329,7 +297,7 @@ class Client:
         """
         if not 1 <= from_seq <= SEQ_MAX:
             raise Refused(f"from_seq = {from_seq}: an event number is from 1 to {SEQ_MAX}")
-        subscription = Subscription(self._dialer, self._nodes, from_seq, self.timeout_s, self._founded)
+        subscription = Subscription(self._dialer, self._nodes, from_seq, self.timeout_s, self._exchange.founded)
         self._subscriptions.add(subscription)
         subscription.start()
         try:
@@ -397,102 +365,10 @@ class Client:
         report = answer.report
         return {"from": ruler.id, "to": to, "epoch": report["epoch"], "ms": report["node"]["ms"]}
 
-    def link_ready(self, link: Link) -> None:
-        """A gateway was found: it hears everything unanswered, in order."""
-        if link.welcome.cluster_uuid not in (self._founded, UNFOUNDED):
-            if self._founded != UNFOUNDED:
-                self._session.forgotten()
-            self._founded = link.welcome.cluster_uuid
-        self._welcome = link.welcome
-        self._session.record_max = link.welcome.record_max
-        self._packer = CommandPacker(link.welcome.commands, link.welcome.record_max)
-        self._ready.set()
-        self._outbox = []
-        link.write(pack_run(StreamKind.SUBMIT, self._session.resend()) + self._questions.resend())
-        self._flush()
-
-    def link_message(self, link: Link, kind: int, payload: bytes) -> None:
-        """Hand an answer to whom it concerns."""
-        if link is not self._keeper.link:
-            return
-        if kind == StreamKind.RESULT:
-            self._results(link, payload)
-            return
-        message = decode_stream_untrusted(kind, payload)
-        if kind == StreamKind.PONG:
-            self._keeper.touch(message)
-            return
-        if kind == StreamKind.ERROR:
-            link.close(message.text)
-            return
-        self._answers += kind == StreamKind.OPENED or not self._session.busy
-        if kind == StreamKind.OPENED:
-            self._session.opened(message)
-            self._flush_soon()
-        elif kind == StreamKind.ANSWER:
-            self._questions.answered(message)
-        elif kind == StreamKind.QUERY_REFUSED:
-            self._questions.refused(message)
-        else:
-            raise DecodeError("unexpected message", str(kind))
-
-    def _results(self, link: Link, payload: bytes) -> None:
-        results = decode_results_untrusted(payload)
-        self._answers += 1
-        if self._session.answered_all(results):
-            link.write(pack_run(StreamKind.SUBMIT, self._session.resend()))
-        if self._session.queue:  # there may be room for it now
-            self._flush_soon()
-
-    def link_writable(self, link: Link) -> None:
-        """The gateway reads again."""
-        self._flush_soon()
-
-    def link_lost(self, link: Link, reason: str) -> None:
-        """Another gateway is looked for at once."""
-        self._keeper.link_lost(link, reason)
-
-    def waiting(self) -> bool:
-        """Whether any answer is awaited."""
-        return self._session.busy or self._questions.busy
-
-    def progress(self) -> int:
-        """A number that changes with every answer; while commands wait, with theirs: queries may be answered alone."""
-        return self._answers
-
     async def _wait(self, call: BatchCall, backlog: Callable[[], bool], timeout: float | None) -> None:
         try:
             await call.wait(backlog, self.timeout_s if timeout is None else timeout, self._keeper.tried)
         except BaseException:
             call.give_up()
-            self._flush_soon()  # what was given up before it was numbered leaves the queue
+            self._exchange.flush_soon()  # what was given up before it was numbered leaves the queue
             raise
-
-    def _before_enqueue(self) -> None:
-        """A session that idled for long may have been forgotten by the cluster: begin another before using it."""
-        now_s = monotonic_s()
-        if not self._session.busy and now_s - self._used_s > SESSION_IDLE_S / 2:
-            self._write(pack_run(StreamKind.SUBMIT, self._session.close_group()))
-            self._session.renew()
-        self._used_s = now_s
-
-    def _write(self, messages: Sequence[bytes]) -> None:
-        """Write with the next flush. Without a link nothing is lost: a new one hears all that is unanswered."""
-        if self._keeper.link is not None:
-            self._outbox += messages
-            self._flush_soon()
-
-    def _flush_soon(self) -> None:
-        """One write for all that is called in this turn of the event loop."""
-        if not self._flushing:
-            self._flushing = True
-            asyncio.get_running_loop().call_soon(self._flush)
-
-    def _flush(self) -> None:
-        self._flushing = False
-        link = self._keeper.link
-        outbox, self._outbox = self._outbox, []
-        if link is not None:
-            link.write(outbox + pack_run(StreamKind.SUBMIT, self._session.take()) if link.writable else outbox)
-        if self.waiting():
-            self._keeper.watch()

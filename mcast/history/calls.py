@@ -12,11 +12,11 @@ from typing import Any, Final, Literal
 import msgspec
 
 from mcast.errors import DecodeError
+from mcast.wire.levels import Level
 
 LINE_BYTES_MAX: Final = 16 << 20  # more than any command and its outcome take as JSON
 
 Kind = Literal["submit", "query"]
-Level = Literal["any", "session", "bounded", "linearizable"]
 Outcome = Literal["ok", "rejected", "failed", "unknown", "not_sent", "refused", "not_yet"]
 ANSWERED: Final = frozenset({"ok", "rejected", "failed"})
 """What became of the call is known, from its receipt or answer."""

@@ -30,12 +30,12 @@ from mcast.limits import (
 )
 from mcast.protocol.effects import ReadReady
 from mcast.wire.envelope import name_hash
+from mcast.wire.levels import LEVELS
 from mcast.wire.stream import Answer, Query, QueryRefused, StreamKind, decode_stream_untrusted, pack_message
 
 if TYPE_CHECKING:
     from mcast.node.shell import Shell
 
-LEVELS: Final = ("any", "session", "bounded", "linearizable")
 SLICE_S: Final = 0.005  # of answering in one turn of the loop: heartbeats and acknowledgements go out between
 
 _LOOK_SHARE: Final = 20  # times what looking for late ones took is waited before it is done again

@@ -11,7 +11,8 @@ from typing import Any, Final
 from mcast.client.client import Client
 from mcast.clock import monotonic_s
 from mcast.errors import NotSent, NotYet, QueryFailed, Refused, Unknown
-from mcast.history.calls import Call, Level, Outcome
+from mcast.history.calls import Call, Outcome
+from mcast.wire.levels import LEVELS, Level
 
 SUBMITS_S: Final = (0.2, 1.0, 4.0)  # patience: some calls end as unknown in every election, some outlast it
 QUERY_S: Final = 2.0
@@ -21,7 +22,6 @@ LARGE_CHARACTERS: Final = 6_000  # more than a frame holds: numbered as fragment
 _ERRORS: Final[dict[type[Exception], Outcome]] = {
     NotSent: "not_sent", Refused: "refused", NotYet: "not_yet", Unknown: "unknown", QueryFailed: "failed",
 }  # fmt: skip
-_LEVELS: Final[tuple[Level, ...]] = ("any", "session", "bounded", "linearizable")
 
 
 class Callers:
@@ -62,7 +62,7 @@ class Callers:
                 await self._submit_batch(name, client, draw, [self._command(draw) for _ in range(draw.randint(2, 12))])
             else:
                 query: list[Any] = draw.choice([["get", "list0"], ["get", "sum1"], ["scan", "s", 5], ["size"]])
-                level = draw.choice(_LEVELS)
+                level = draw.choice(LEVELS)
                 if level == "linearizable" or draw.random() < 0.2:
                     query = ["get", register]
                 await self._query(name, client, level, query, draw)

@@ -8,9 +8,10 @@ from typing import Any
 
 import msgpack
 
-from mcast.history.calls import Call, Level
+from mcast.history.calls import Call
 from mcast.history.model import KeyValueModel
 from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
+from mcast.wire.levels import Level
 from mcast.wire.records import RecordKind, encode_record, split_fragments
 
 MS = 1_000_000  # ns

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mcast.history.calls import Call, Level
+from mcast.history.calls import Call
 from mcast.history.verdict import Judgement, judge
 from mcast.wire.frame import Frame
+from mcast.wire.levels import Level
 from tests.history.honest import MS, STEP_NS, Entry, Service, changed
 
 History = tuple[list[Call], list[Frame]]

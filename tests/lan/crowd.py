@@ -94,23 +94,19 @@ async def _ask(child: Process) -> dict[str, Any]:
 
 
 class _Turns(Dialer):
-    """One TLS context for all, and not all of them at once: in truth each has a process and a processor of its own."""
+    """One TLS context for all, and not all of them at once: in truth each has a process and a processor of its own.
+
+    It counts their links.
+    """
 
     _turns = asyncio.Semaphore(DIALS_AT_ONCE)
+    links = 0
 
     async def open(self, node: NodeConfig, owner: LinkOwner, timeout_s: float = CONNECT_S_MAX) -> Link:
         async with self._turns:
-            return await super().open(node, owner, timeout_s)
-
-
-class _Frugal(Client):
-    """A client whose connection holds little memory: this process has thousands. It counts its links."""
-
-    links = 0
-
-    def link_ready(self, link: Link) -> None:
-        _Frugal.links += 1
-        super().link_ready(link)
+            link = await super().open(node, owner, timeout_s)
+        _Turns.links += 1
+        return link
 
 
 async def _idle(path: Path, count: int, nodes: Sequence[str]) -> None:
@@ -122,7 +118,7 @@ async def _idle(path: Path, count: int, nodes: Sequence[str]) -> None:
     clients = []
     async with contextlib.AsyncExitStack() as stack:
         for number in range(count):
-            client = _Frugal(config, nodes[number % len(nodes)], CONNECT_S)
+            client = Client(config, nodes[number % len(nodes)], CONNECT_S)
             client._keeper._dialer = shared
             clients.append(client)
 
@@ -140,7 +136,7 @@ async def _answer(clients: Sequence[Client]) -> None:
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while await reader.readline():
         at = Counter(client.node or "" for client in clients)
-        print(json.dumps({"at": at, "links": _Frugal.links}), flush=True)
+        print(json.dumps({"at": at, "links": _Turns.links}), flush=True)
 
 
 if __name__ == "__main__":

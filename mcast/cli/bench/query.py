@@ -9,6 +9,7 @@ import typer
 from mcast.cli import options, output
 from mcast.cli.bench import flags
 from mcast.cli.bench.running import SPREAD, Wanted, cluster_words, run, spread_row
+from mcast.wire.levels import LEVELS
 
 CLIENTS_MAX: Final = 4_000
 DEPTH_MAX: Final = 8_192
@@ -45,7 +46,7 @@ def query(  # noqa: PLR0913 - one argument a flag
     """
     from mcast.bench import query as bench
 
-    flags.check_word("--level", level, bench.LEVELS)
+    flags.check_word("--level", level, LEVELS)
     flags.check_word("--at", at, bench.TARGETS)
     flags.check_number("--clients", clients, 1, CLIENTS_MAX)
     flags.check_number("--depth", depth, 1, DEPTH_MAX)

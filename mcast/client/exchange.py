@@ -1,0 +1,158 @@
+"""What a client and its gateway tell each other: sends what waits, to a new gateway again, hands out the answers."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+
+from mcast.client.calls import Entry
+from mcast.client.keeper import Keeper
+from mcast.client.link import Dialer, Link
+from mcast.client.packing import CommandPacker
+from mcast.client.questions import Questions
+from mcast.client.session import Session
+from mcast.clock import monotonic_s
+from mcast.config import NodeConfig
+from mcast.errors import DecodeError
+from mcast.limits import SESSION_IDLE_S
+from mcast.wire.groups import decode_results_untrusted, pack_run
+from mcast.wire.records import NONCE_BYTES
+from mcast.wire.stream import UNFOUNDED, StreamKind, Welcome, decode_stream_untrusted
+
+
+class Exchange:
+    """One client's link, session and questions. `welcome` and `packer` are the gateway's, once it is `ready`."""
+
+    def __init__(self, dialer: Dialer, nodes: tuple[NodeConfig, ...]) -> None:
+        self.keeper = Keeper(dialer, nodes, self)
+        self.session = Session(lambda: secrets.token_bytes(NONCE_BYTES), 0)
+        self.questions = Questions(self.keeper.tried)
+        self.welcome: Welcome
+        self.packer: CommandPacker
+        self.ready = asyncio.Event()
+        self.founded = UNFOUNDED
+        """The uuid of the cluster, once it is known."""
+        self._flushing = False
+        self._outbox: list[bytes] = []
+        self._answers = 0
+        self._used_s = 0.0
+
+    async def close(self) -> None:
+        """Close the session and the link."""
+        if self.keeper.link is not None:
+            self.keeper.link.write(pack_run(StreamKind.SUBMIT, self.session.close_group()))
+        await self.keeper.stop()
+
+    def submit(self, entry: Entry) -> None:
+        """Send a single command: now, if nothing else is on its way."""
+        idle = self._begin() and not self._flushing
+        self.session.enqueue(entry)
+        if idle:
+            self.flush()  # what else comes in this turn of the event loop goes together
+        else:
+            self.flush_soon()
+
+    def submit_all(self, entries: Sequence[Entry]) -> None:
+        """Send entries with all that is called in this turn of the event loop."""
+        self._begin()
+        self.session.enqueue(*entries)
+        self.flush_soon()
+
+    def give_up(self, entry: Entry) -> None:
+        """Nobody waits for it any more."""
+        self.write(pack_run(StreamKind.SUBMIT, self.session.give_up(entry)))
+
+    def _begin(self) -> bool:
+        """Before the session is used: whether it is idle. One that was for long may be forgotten: begin another."""
+        idle, now_s = not self.session.busy, monotonic_s()
+        if idle and now_s - self._used_s > SESSION_IDLE_S / 2:
+            self.write(pack_run(StreamKind.SUBMIT, self.session.close_group()))
+            self.session.renew()
+        self._used_s = now_s
+        return idle
+
+    def write(self, messages: Sequence[bytes]) -> None:
+        """Write with the next flush. Without a link nothing is lost: a new one hears all that is unanswered."""
+        if self.keeper.link is not None:
+            self._outbox += messages
+            self.flush_soon()
+
+    def flush_soon(self) -> None:
+        """One write for all that is called in this turn of the event loop."""
+        if not self._flushing:
+            self._flushing = True
+            asyncio.get_running_loop().call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Write now what waits and may go out."""
+        self._flushing = False
+        link = self.keeper.link
+        outbox, self._outbox = self._outbox, []
+        if link is not None:
+            link.write(outbox + pack_run(StreamKind.SUBMIT, self.session.take()) if link.writable else outbox)
+        if self.waiting():
+            self.keeper.watch()
+
+    def link_ready(self, link: Link) -> None:
+        """A gateway was found: it hears everything unanswered, in order."""
+        if link.welcome.cluster_uuid not in (self.founded, UNFOUNDED):
+            if self.founded != UNFOUNDED:
+                self.session.forgotten()
+            self.founded = link.welcome.cluster_uuid
+        self.welcome = link.welcome
+        self.session.record_max = link.welcome.record_max
+        self.packer = CommandPacker(link.welcome.commands, link.welcome.record_max)
+        self.ready.set()
+        self._outbox = []
+        link.write(pack_run(StreamKind.SUBMIT, self.session.resend()) + self.questions.resend())
+        self.flush()
+
+    def link_message(self, link: Link, kind: int, payload: bytes) -> None:
+        """Hand an answer to whom it concerns."""
+        if link is not self.keeper.link:
+            return
+        if kind == StreamKind.RESULT:
+            self._results(link, payload)
+            return
+        message = decode_stream_untrusted(kind, payload)
+        if kind == StreamKind.PONG:
+            self.keeper.touch(message)
+            return
+        if kind == StreamKind.ERROR:
+            link.close(message.text)
+            return
+        self._answers += kind == StreamKind.OPENED or not self.session.busy
+        if kind == StreamKind.OPENED:
+            self.session.opened(message)
+            self.flush_soon()
+        elif kind == StreamKind.ANSWER:
+            self.questions.answered(message)
+        elif kind == StreamKind.QUERY_REFUSED:
+            self.questions.refused(message)
+        else:
+            raise DecodeError("unexpected message", str(kind))
+
+    def _results(self, link: Link, payload: bytes) -> None:
+        results = decode_results_untrusted(payload)
+        self._answers += 1
+        if self.session.answered_all(results):
+            link.write(pack_run(StreamKind.SUBMIT, self.session.resend()))
+        if self.session.queue:  # there may be room for it now
+            self.flush_soon()
+
+    def link_writable(self, link: Link) -> None:
+        """The gateway reads again."""
+        self.flush_soon()
+
+    def link_lost(self, link: Link, reason: str) -> None:
+        """Another gateway is looked for at once."""
+        self.keeper.link_lost(link, reason)
+
+    def waiting(self) -> bool:
+        """Whether any answer is awaited."""
+        return self.session.busy or self.questions.busy
+
+    def progress(self) -> int:
+        """A number that changes with every answer; while commands wait, with theirs: queries may be answered alone."""
+        return self._answers
