@@ -68,6 +68,7 @@ class Repairing:
         left = REPAIRS_PER_NAK_MAX
         for wanted in nak.ranges:
             if wanted.first < core.log.low_water or self._is_crybaby(requester, wanted.last):
+                # not the cache's begin: what a crybaby lacks is in memory, and must be fetched all the same
                 core.send(requester, Gone(max(core.log.low_water, core.log.last_seq), 0))
                 break
             for frame in core.log.between(wanted.first, wanted.last, left):
