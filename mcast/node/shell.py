@@ -316,11 +316,6 @@ class Shell:
         return self._twins.known
 
     @property
-    def unapplied_bytes(self) -> int:
-        """Bytes of committed frames that wait to be applied."""
-        return self._queue.bytes
-
-    @property
     def disk_full(self) -> bool:
         """Whether this node has stopped acknowledging for want of disk space."""
         return self.joined and self._disk.full
