@@ -1,6 +1,7 @@
-"""Every bound in mcast, with its unit and its reason. Relations between them are asserted at import.
+"""mcast's bounds and timings, with units and reasons; what concerns one module alone may stand there.
 
-Anything that arrives from a socket, a file or a flag meets one of these before it is parsed or stored.
+Relations between them are asserted at import. Anything that arrives from a socket, a file or a flag meets one of
+these before it is parsed or stored.
 """
 
 from __future__ import annotations
@@ -52,10 +53,10 @@ NAK_DELAY_S: Final = 0.001  # before the first NAK, so that one asks for a whole
 NAK_DELAY_MAX_S: Final = 0.010  # where reordering keeps proving NAKs needless
 NAK_JITTER: Final = 0.5  # share of a delay added at random: replicas that lost the same must not ask in step
 NAK_CALM: Final = 64  # gaps repaired without a needless NAK before the delay halves
-NAK_RETRY_MIN_S: Final = 0.005
-NAK_RETRY_MAX_S: Final = 0.160
-NAK_RETRY_GROWTH: Final = 1.5
-NAK_RETRY_ROUND_TRIPS: Final = 4.0
+NAK_RETRY_MIN_S: Final = 0.005  # a busy repairer needs some ms, and ignores what it was asked a moment ago
+NAK_RETRY_MAX_S: Final = 0.160  # so that the backed-off still ask some times a second
+NAK_RETRY_GROWTH: Final = 1.5  # from one retry of a gap to the next: the overloaded must be asked less often
+NAK_RETRY_ROUND_TRIPS: Final = 4.0  # waited for at least: a slow answer is not a lost one
 NAK_JOIN_S: Final = 0.001  # a retry due within this goes along with a NAK that is sent anyway
 NAK_RANGES_MAX: Final = 64  # ranges in one NAK; more would outgrow a 1,500-byte MTU
 NAK_INTERVAL_S: Final = 0.001  # at most one NAK datagram a ms per replica
@@ -63,12 +64,13 @@ NAK_SEQUENCER_TRIES: Final = 2  # then a random replica that has it: the tail ou
 REPAIR_REPEAT_S: Final = 0.004  # a repairer ignores the same request for this long
 REPAIR_SHARED_S: Final = 0.002  # two requesters within this make a repair go by multicast
 REPAIR_FLOOR_PER_S: Final = 2_000.0  # datagrams/s the repair budget never falls below
-REPAIR_SHARE: Final = 0.5  # of the peak paced rate; and of the budget for any one replica
-REPAIR_PEAK_WINDOW_S: Final = 5.0
+REPAIR_SHARE: Final = 0.5  # of the peak rate of new datagrams: the repair budget
+REPAIR_REQUESTER_SHARE: Final = 0.5  # of that budget, for any one replica: the others are not to starve
+REPAIR_PEAK_WINDOW_S: Final = 5.0  # of which the peak is taken: repairs follow the burst that lost them
 REPAIRS_PER_NAK_MAX: Final = 2_048  # datagrams answered to one NAK; bounds amplification
 DEEP_GAP_FRAMES: Final = 2_048  # datagrams behind which a replica goes to TCP catch-up
 REORDER_BYTES_MAX: Final = 12 << 20  # bytes of frames buffered beyond a gap
-REORDER_FRAMES_MAX: Final = 16_384
+REORDER_FRAMES_MAX: Final = 16_384  # and their number: small ones cost more memory than their bytes
 CACHE_BYTES_MAX: Final = 16 << 20  # bytes of recent frames kept in memory for repair; with more every event costs more
 LEDGER_CLOSED_MAX: Final = 1_000  # closed gaps remembered
 LEDGER_RANGES_MAX: Final = 32_768  # of a kind: every second of the datagrams in a full receive buffer, 768 bytes each
@@ -83,9 +85,9 @@ PENDING_BYTES_MAX: Final = 8 << 20  # bytes of records waiting to be numbered; b
 # Agreement
 ELECTION_TIMEOUT_S: Final = (0.5, 1.0)  # silence before a pre-vote, drawn anew each time
 HEARTBEAT_FAST_S: Final = 0.020  # profile "fast": for quiet machines and networks
-ELECTION_TIMEOUT_FAST_S: Final = (0.15, 0.3)
+ELECTION_TIMEOUT_FAST_S: Final = (0.15, 0.3)  # as there: several of its heartbeats
 ELECTION_RETRY_S: Final = (0.010, 0.030)  # times 2^k after a failed round
-ELECTION_RETRY_DOUBLINGS_MAX: Final = 5
+ELECTION_RETRY_DOUBLINGS_MAX: Final = 5  # then it is about an election timeout
 VOTE_CALLS_MAX: Final = 3  # times a candidate asks for votes in one epoch, before it canvasses for the next
 FOUNDING_RETRY_S: Final = 0.100  # between the founder's calls
 HISTORY_ENTRIES_MAX: Final = 4_096  # reigns in one heartbeat or HISTORY page; a datagram holds fewer
@@ -104,12 +106,12 @@ STALE_INTERVAL_S: Final = 0.010  # between STALE answers to one sender
 
 # Seal
 KEYS_MAX: Final = 4  # keys in one ring: a rotation needs two, and each may cost a trial on a foreign datagram
-KEY_FILE_BYTES_MAX: Final = 4_096
+KEY_FILE_BYTES_MAX: Final = 4_096  # bytes; KEYS_MAX keys need a tenth, the rest is for comments
 INCARNATIONS_OPENED_MAX: Final = 4  # per sender, incarnations whose cipher is kept; replays must not grow memory
 INCARNATIONS_RETIRED_MAX: Final = 8  # per sender, replaced incarnations refused without asking
 CANDIDATES_MAX: Final = 4  # per sender, incarnations held while unproven
 UNPROVEN_DATAGRAMS_MAX: Final = 512  # per sender, held until its incarnation is proven
-UNPROVEN_BYTES_MAX: Final = 256 << 10
+UNPROVEN_BYTES_MAX: Final = 256 << 10  # bytes of them: jumbo frames must not hold more
 UNPROVEN_S: Final = 2.0  # seconds after its last datagram that an unproven incarnation is forgotten
 CHALLENGE_RETRY_MIN_S: Final = 0.010  # between challenges to one sender, so that replays can't make a flood of them
 CHALLENGE_RETRY_MAX_S: Final = 0.160  # reached by doubling; a dead node's replayed datagrams cost no more than this
@@ -118,7 +120,7 @@ RETIRED_QUIET_S: Final = 1.0  # silence of the live incarnation after which even
 TWIN_ASK_S: Final = 1.0  # between two questions whether another process runs under this node's id
 TWIN_ANSWER_S: Final = 0.010  # between two answers to such a question
 TWIN_START_S: Final = 0.015  # a starting node waits this long for an answer, TWIN_STARTS times
-TWIN_STARTS: Final = 3
+TWIN_STARTS: Final = 3  # one lost datagram must not let a twin start
 REPLAY_WINDOW: Final = 4_096  # datagrams of one channel that may arrive out of order; older ones count as replayed
 
 # Connections
@@ -143,11 +145,11 @@ EVENTS_UNREAD_BYTES: Final = 1 << 20  # bytes a client keeps of what its program
 
 # Scenarios
 SCENARIO_NODES_MAX: Final = 16  # nodes of one scenario, all on one machine
-SCENARIO_CLIENTS_MAX: Final = 1_000
+SCENARIO_CLIENTS_MAX: Final = 1_000  # clients, all in one process
 SCENARIO_COMMANDS_MAX: Final = 1_000_000  # commands; each is kept until it has been found in every replica's log
-SCENARIO_SECONDS_MAX: Final = 86_400.0
-SCENARIO_DELAY_MS_MAX: Final = 10_000.0
-SCENARIO_RECOVERY_S_MAX: Final = 600.0
+SCENARIO_SECONDS_MAX: Final = 86_400.0  # a day: longer is a slip of the unit
+SCENARIO_DELAY_MS_MAX: Final = 10_000.0  # of a datagram; later ones are as good as lost
+SCENARIO_RECOVERY_S_MAX: Final = 600.0  # waited for after the last fault; what takes longer is a finding
 
 # Calls
 TIMEOUT_S: Final = 5.0  # default deadline of a client's call

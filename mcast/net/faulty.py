@@ -16,21 +16,27 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from mcast.errors import ConfigError
-from mcast.wire.envelope import ENVELOPE_BYTES, KIND_OFFSET, MAGIC, STREAM, VERSION, name_hash
+from mcast.wire.envelope import (
+    ENVELOPE_BYTES,
+    INCARNATION_OFFSET,
+    KIND_OFFSET,
+    MAGIC,
+    SENDER,
+    STREAM,
+    VERSION,
+    name_hash,
+)
 from mcast.wire.messages import Kind
 
 SPEC_CHARACTERS_MAX: Final = 200
 DELAY_S_MAX: Final = 10.0
 DELAYED_MAX: Final = 65_536  # datagrams delayed at a time; what comes beyond is lost, and counted so
-OVERTAKEN_MAX: Final = 1_024  # datagrams being reordered at a time
 REORDER_LATER_MAX: Final = 3  # datagrams that overtake a reordered one ...
 REORDER_S: Final = 0.002  # ... or this long, when traffic stops
 _FIX: Final = 'write for example "loss=5%,dup=1%,reorder=2%,corrupt=0.1%,delay=5ms,seed=7", or "clear"'
 _NUMBER: Final = re.compile(r"(\d{1,9}(?:\.\d{0,9})?)(%|ms|s|)")
 _FIRST_SENT: Final = bytes((*MAGIC, VERSION, Kind.DATA, STREAM))
-_IDENTITY: Final = struct.Struct("!16sQ")
-_IDENTITY_OFFSET: Final = 24  # incarnation and counter, in the envelope
-_SENDER: Final = slice(16, 24)  # the sender's hash, in the envelope
+_IDENTITY: Final = struct.Struct("!16sQ")  # incarnation and counter
 _NODE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 Fate = Literal["lost", "duplicated", "reordered", "corrupted"]
@@ -124,7 +130,7 @@ class Faults:
         self._delayed: list[tuple[float, int, bytes]] = []
         """Heap of (due, order of arrival, datagram)."""
         self._overtaken: list[tuple[float, int, bytes]] = []
-        """(due, number of the arrival that frees it, datagram), oldest first."""
+        """(due, number of the arrival that frees it, datagram), oldest first: REORDER_LATER_MAX at most."""
 
     def receive(self, datagrams: Iterable[memoryview | bytes], now: float) -> list[memoryview | bytes]:
         """What is left of a burst, after what earlier ones left behind and is due. `now` in seconds."""
@@ -133,7 +139,7 @@ class Faults:
         for datagram in datagrams:
             self._order += 1
             fate = self._fate(draw())
-            if self._cut and bytes(datagram[_SENDER]) in self._cut:
+            if self._cut and bytes(datagram[SENDER]) in self._cut:
                 fate = "lost"
             if fate is not None:
                 self._tell(fate, datagram)
@@ -153,8 +159,8 @@ class Faults:
         return min(dues) if dues else None
 
     def release(self) -> list[bytes]:
-        """Everything still held, in order of arrival: faults are being cleared."""
-        held = [*self._overtaken, *sorted(self._delayed)]
+        """Everything still held, in the order in which it would have come out: faults are being cleared."""
+        held = [*sorted(self._delayed), *self._overtaken]
         self._delayed, self._overtaken = [], []
         return [datagram for _, _, datagram in held]
 
@@ -173,7 +179,7 @@ class Faults:
             bit = self._random.randrange(8 * len(changed))
             changed[bit >> 3] ^= 1 << (bit & 7)
             return (bytes(changed),)
-        if fate == "reordered" and len(self._overtaken) < OVERTAKEN_MAX:
+        if fate == "reordered":
             frees = self._order + self._random.randint(1, REORDER_LATER_MAX)
             self._overtaken.append((now + REORDER_S, frees, bytes(datagram)))
         return ()
@@ -197,7 +203,7 @@ class Faults:
     def _tell(self, fate: Fate, datagram: memoryview | bytes) -> None:
         """Note what befell a first-sent DATA datagram; repairs and control messages are not the ledger's."""
         if len(datagram) >= ENVELOPE_BYTES and datagram[: KIND_OFFSET + 2] == _FIRST_SENT:
-            incarnation, counter = _IDENTITY.unpack_from(datagram, _IDENTITY_OFFSET)
+            incarnation, counter = _IDENTITY.unpack_from(datagram, INCARNATION_OFFSET)
             self._note(fate, incarnation, counter)
 
 

@@ -78,7 +78,8 @@ def choose_interface(
     if chosen.address(version) is None:
         problem = f"{chosen.name} has no IPv{version} address, which group {group} needs"
         serving = [interface for interface in every if interface.address(version)]
-        raise ConfigError("interface", spec, problem, f"use one of: {_list(serving) or 'none has one'}")
+        other = f"no interface has an IPv{version} address: use an IPv{4 if version == 6 else 6} group"
+        raise ConfigError("interface", spec, problem, f"use one of: {_list(serving)}" if serving else other)
     if version == 6 and chosen.loopback and not group.lower().startswith("ff01:"):
         raise ConfigError("group", group, "loopback delivers interface-local IPv6 groups only", "use one of ff01::/16")
     if not chosen.up:

@@ -15,6 +15,7 @@ from typing import Final
 from mcast.errors import ConfigError, EnvironmentProblem
 from mcast.net.interfaces import Interface
 from mcast.net.link import Peer
+from mcast.wire.envelope import INCARNATION_OFFSET
 
 UDP_SEGMENT: Final = 103
 UDP_GRO: Final = 104
@@ -31,7 +32,6 @@ _IPV6_MTU_DISCOVER: Final = 23
 _IPV6_MULTICAST_ALL: Final = 29
 _PMTUDISC_PROBE: Final = 3
 _UDP_HEADER_BYTES: Final = 8
-_INCARNATION_OFFSET: Final = 24  # in the envelope
 
 
 def resolve(host: str, port: int) -> Peer:
@@ -159,7 +159,7 @@ def ignore_incarnation(sock: socket.socket, incarnation: bytes) -> bool:
     """Drop datagrams of this incarnation in the kernel: a sequencer need not hear the whole stream it sends."""
     if not _LINUX:
         return False
-    at = _UDP_HEADER_BYTES + _INCARNATION_OFFSET
+    at = _UDP_HEADER_BYTES + INCARNATION_OFFSET
     high, low = struct.unpack("!II", incarnation[:IGNORED_BYTES])
     load, load_length, equal, at_least, answer = 0x20, 0x80, 0x15, 0x35, 0x06
     program = [

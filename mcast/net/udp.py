@@ -107,11 +107,6 @@ class UdpLink:
         """Whether the last `receive` stopped at its bound rather than at an empty socket."""
         return self._more
 
-    @property
-    def offload(self) -> bool:
-        """Whether bursts leave as GSO sends; turned off by the first refusal."""
-        return self.counters.gso
-
     def attach(self, loop: asyncio.AbstractEventLoop, readable: Callable[[], None]) -> None:
         """Call `readable` on this loop whenever something can be received, until closed."""
         self._loop = loop

@@ -100,7 +100,6 @@ class Fetcher:
     """Carries out CatchUp: install `asked` as the shell's `on_catch_up`. A newer request replaces the older one."""
 
     def __init__(self, shell: Shell, dialer: Dialer) -> None:
-        self.fetched_frames = 0
         self._shell = shell
         self._dialer = dialer
         self._nodes = {name_hash(node.id): node for node in shell.config.nodes if node.id != shell.node_id}
@@ -170,9 +169,7 @@ class Fetcher:
             while True:
                 kind, payload = await stream.next()
                 if kind == StreamKind.FRAMES:
-                    frames = decode_frames_untrusted(payload)
-                    self.fetched_frames += len(frames)
-                    self._shell.transferred(frames, peer)
+                    self._shell.transferred(decode_frames_untrusted(payload), peer)
                     continue
                 message = decode_stream_untrusted(kind, payload)
                 if kind == StreamKind.GONE:

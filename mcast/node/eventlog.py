@@ -1,7 +1,8 @@
 """What this node has applied, for subscribers: frames with the outcomes of their records, from any kept number on.
 
 The newest are in memory. Older frames are read from the journal, and their outcomes, which the journal does not hold,
-from a log beside it: one write for each PIECE_BYTES of events, without a sync, for a restart computes them again.
+from a log beside it: one write for each EVENTS_PIECE_BYTES of events, without a sync, for a restart computes them
+again.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mcast.config import Config, NodeConfig
-from mcast.errors import Gone
+from mcast.errors import Gone, Refused
 from mcast.machine.api import StateMachine
 from mcast.machine.engine import Applied, Engine
 from mcast.node.eventlog import EventLog
@@ -189,7 +189,9 @@ class FakeShell:
         return "this node does not rule"
 
     def fault(self, spec: str) -> None:
-        """Remember the fault. Raises ValueError for one that holds no "=" and is not "clear"."""
+        """Remember the fault. Raises Refused if the config does not allow it, ValueError for one without meaning."""
+        if not self.config.allow_faults:
+            raise Refused("allow_faults is off")
         if "=" not in spec and spec != "clear":
             raise ValueError(f"{spec!r} is no fault")
         self.faults.append(spec)

@@ -55,8 +55,8 @@ if TYPE_CHECKING:
 
 BACKLOG_POLL_S: Final = 0.01  # between looks whether paused clients may go on, besides after every apply
 KEEPALIVE_LOOKS: Final = 25  # looks after which paused clients hear a PONG: a quarter of a second
-DRAIN_S: Final = 1.0  # a stopping gateway waits this long for its clients' answers
 ACCEPT_TURNS: Final = 3  # of the loop, from an accepted socket to its protocol
+DRAIN_S: Final = 1.0  # a stopping gateway waits this long for its clients' answers
 FLUSH_S: Final = 0.5  # ... and this long for what was written to leave
 _TRY_ANOTHER: Final = "that is as many as it may; try another node"
 
@@ -66,10 +66,7 @@ class GatewayStatistics:
     """What a gateway has seen: `hostile` counts closed connections by reason."""
 
     connections: int
-    sessions: int
     unanswered_bytes: int
-    queries: int
-    fetched_frames: int
     hostile: dict[str, int]
 
 
@@ -185,10 +182,20 @@ class Gateway:
     def statistics(self) -> GatewayStatistics:
         """Counters at this moment."""
         return GatewayStatistics(
-            sum(one.open for one in self._connections), self._submissions.sessions, self._submissions.size,
-            self._queries.answered,
-            self._fetcher.fetched_frames, dict(self._hostile),
-        )  # fmt: skip
+            sum(one.open for one in self._connections), self._submissions.size, dict(self._hostile)
+        )
+
+    def status(self) -> dict[str, Any]:
+        """This node's object of `mcast status --json`."""
+        status = {**self._shell.status(), "queries": self._queries.answered}
+        status["refused_connections"] = dict(self._hostile)
+        status["clients"], status["clients_max"] = len(self._clients), self.clients_max
+        status["subscribers"], status["subscribers_behind"] = len(self._subscriptions), self._subscriptions.behind
+        status["reused_requests"] = self._submissions.reused
+        catching_up = self._fetcher.progress()
+        if catching_up is not None:
+            status["catch_up"] = catching_up
+        return status
 
     def greet(self, connection: Connection, hello: Hello) -> bytes:
         """Answer HELLO. Raises DecodeError for another version, another cluster or an unknown peer."""
@@ -327,23 +334,13 @@ class Gateway:
         return pack_message(StreamKind.PONG, Pong(number, int(alone_s * 1e3)))
 
     def _status(self, connection: Connection, ask: Any) -> None:
-        status = {**self._shell.status(), "queries": self._queries.answered}
-        status["refused_connections"] = dict(self._hostile)
-        status["clients"], status["clients_max"] = len(self._clients), self.clients_max
-        status["subscribers"], status["subscribers_behind"] = len(self._subscriptions), self._subscriptions.behind
-        status["reused_requests"] = self._submissions.reused
-        catching_up = self._fetcher.progress()
-        if catching_up is not None:
-            status["catch_up"] = catching_up
-        self._report(connection, ask.id, status)
+        self._report(connection, ask.id, self.status())
 
     def _gaps(self, connection: Connection, ask: Any) -> None:
         self._report(connection, ask.id, self._shell.gaps())
 
     def _fault(self, connection: Connection, fault: Any) -> None:
         try:
-            if not self._shell.config.allow_faults:
-                raise Error("faults are off; set allow_faults = true in [cluster] and restart the node")
             self._shell.fault(fault.spec)
         except (Error, ValueError) as error:
             connection.post(pack_message(StreamKind.ERROR, Failure(fault.id, str(error)[:1_000])))

@@ -14,6 +14,7 @@ from mcast.wire.stream import Failure, Handover, StreamKind, pack_message
 
 if TYPE_CHECKING:
     from mcast.machine.engine import Applied
+    from mcast.node.connection import Connection
     from mcast.node.shell import Shell
 
 RETIRE_S: Final = 0.5  # a stopping sequencer waits no longer for its successor to rule
@@ -26,14 +27,14 @@ class Handovers:
     `report(connection, id, node)` answers whoever asked.
     """
 
-    def __init__(self, shell: Shell, report: Callable[[Any, int, dict[str, Any]], None]) -> None:
+    def __init__(self, shell: Shell, report: Callable[[Connection, int, dict[str, Any]], None]) -> None:
         self._shell = shell
         self._report = report
         self._nodes = {node.id: name_hash(node.id) for node in shell.config.nodes}
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
 
-    def asked(self, connection: Any, message: Handover) -> None:
+    def asked(self, connection: Connection, message: Handover) -> None:
         """A connection wants the role moved to a node; REPORT when that rules, ERROR when it will not."""
         if self._tasks:
             connection.post(pack_message(StreamKind.ERROR, Failure(message.id, "a handover is under way here")))
@@ -56,7 +57,7 @@ class Handovers:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _answer(self, connection: Any, message: Handover) -> None:
+    async def _answer(self, connection: Connection, message: Handover) -> None:
         shell, began_s = self._shell, monotonic_s()
         to = self._nodes.get(message.to)
         if to is None:

@@ -89,13 +89,18 @@ class Node:
         """As the client's `submit_many`, at this node."""
         return await (await self.client()).submit_many(commands, timeout=timeout)
 
-    async def query(self, name: str, *args: Any, **options: Any) -> QueryAnswer:
+    async def query(  # noqa: PLR0913 - the contract's keywords
+        self, name: str, *args: Any, consistency: str = "session", min_seq: int = 0, max_ms: float | None = None,
+        max_lag: int | None = None, timeout: float | None = None,
+    ) -> QueryAnswer:  # fmt: skip
         """As the client's `query`, answered by this node."""
-        return await (await self.client()).query(name, *args, **options)
+        return await (await self.client()).query(
+            name, *args, consistency=consistency, min_seq=min_seq, max_ms=max_ms, max_lag=max_lag, timeout=timeout
+        )
 
     def status(self) -> dict[str, Any]:
         """This node's object of `mcast status --json`."""
-        return {**self.shell.status(), "queries": self.gateway.statistics().queries}
+        return self.gateway.status()
 
     def gaps(self) -> dict[str, Any]:
         """This node's object of `mcast gaps --json`."""

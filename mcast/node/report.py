@@ -32,7 +32,7 @@ def state(shell: Shell) -> str:
 
 
 def status(shell: Shell) -> dict[str, Any]:
-    """One node of `status --json`; chains in hex, at `applied_seq`. "queries" is the gateway's to fill in."""
+    """One node of `status --json`; chains in hex, at `applied_seq`. "queries" is the gateway's to count."""
     statistics, engine = shell.replica.statistics(), shell.engine
     object_: dict[str, Any] = {
         "id": shell.node_id,

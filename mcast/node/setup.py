@@ -29,8 +29,7 @@ from mcast.storage.files import Files, RealFiles
 from mcast.storage.outcomes import OutcomeLog
 from mcast.storage.store import Store
 from mcast.wire.envelope import name_hash
-
-INCARNATION_BYTES = 16
+from mcast.wire.stream import INCARNATION_BYTES
 
 wall_offset_ns = clock.wall_offset_ns
 

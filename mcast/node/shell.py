@@ -21,7 +21,7 @@ from mcast.config import Config
 from mcast.errors import DiskFailed, EnvironmentProblem, Halted, Refused
 from mcast.machine.api import StateMachine
 from mcast.machine.engine import Applied, Engine
-from mcast.net.faulty import Faults, parse_faults
+from mcast.net.faulty import Faults, FaultSpec, parse_faults
 from mcast.net.memory import Hub
 from mcast.node import report, setup
 from mcast.node.applying import ApplyQueue, replay
@@ -303,7 +303,7 @@ class Shell:
         self._schedule()
 
     def status(self) -> dict[str, Any]:
-        """This node's object of `mcast status --json`."""
+        """This node's object of `mcast status --json`, but for what its gateway adds."""
         return report.status(self)
 
     def gaps(self) -> dict[str, Any]:
@@ -314,11 +314,6 @@ class Shell:
     def twin(self) -> bytes | None:
         """The incarnation of another process that was found to run under this node's id."""
         return self._twins.known
-
-    @property
-    def unapplied_bytes(self) -> int:
-        """Bytes of committed frames that wait to be applied."""
-        return self._queue.bytes
 
     @property
     def disk_full(self) -> bool:
@@ -473,7 +468,7 @@ class Shell:
         for callback in list(self.on_applied):
             callback(applied)
 
-    def _set_faults(self, spec: Any) -> None:
+    def _set_faults(self, spec: FaultSpec | None) -> None:
         faults = None if spec is None else Faults(spec, self.node_id, self.replica.note_injected)
         self.transport.set_faults(faults)
 

@@ -53,11 +53,6 @@ class Submissions:
         """Bytes of all unanswered groups."""
         return self._served.size
 
-    @property
-    def sessions(self) -> int:
-        """Sessions connected here."""
-        return len(self._served.sessions)
-
     def keep(self, connection: Connection, submitted: Sequence[Submitted]) -> None:
         """Remember a client's groups until they come back applied. A CLOSE is not waited for.
 

@@ -154,11 +154,6 @@ class Transport:
             self._released += self._faults.release()
         self._faults = faults
 
-    @property
-    def faults(self) -> Faults | None:
-        """What befalls received datagrams on purpose."""
-        return self._faults
-
     def _seal(self, message: Message, channel: int) -> bytes:
         return self._sealer.seal(kind_of[type(message)], channel, self._promised(), b"", encode_message(message))
 

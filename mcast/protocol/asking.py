@@ -6,6 +6,8 @@ the tail of a dead sequencer's stream is repaired by whoever has it.
 
 from __future__ import annotations
 
+from typing import Final
+
 from mcast.limits import LEDGER_OPEN_MAX, NAK_RETRY_MAX_S, NAK_SEQUENCER_TRIES
 from mcast.protocol.core import Core
 from mcast.protocol.effects import CatchUp
@@ -13,7 +15,8 @@ from mcast.protocol.gaps import Gap, Gaps
 from mcast.protocol.reorder import Reorder
 from mcast.wire.messages import Nak, Range
 
-_RETRY_S = 1.0  # a catch-up without progress is asked for anew after this long
+_RETRY_S: Final = 1.0  # a catch-up without progress is asked for anew after this long ...
+_FAILED_RETRY_S: Final = 0.05  # ... and one that broke off after this long
 
 
 class Asking:
@@ -30,7 +33,7 @@ class Asking:
         self._busy_until = 0.0
         self._until = 0
         self._gone_below = 0
-        """The oldest event that a repairer had in memory when it was asked for an older one."""
+        """Where the log of a repairer ended that left what comes before to TCP."""
         self._progress = (0, 0.0)
 
     def stop(self) -> None:
@@ -58,16 +61,16 @@ class Asking:
             self.catching_up = True
             self._fetch(now)
 
-    def gone(self, low_water: int, now: float) -> None:
-        """A repairer has no frame so old in memory any more."""
-        if self._core.log.last_seq + 1 < low_water:
-            self._gone_below = max(self._gone_below, low_water)
+    def gone(self, below: int, now: float) -> None:
+        """A repairer leaves all events before `below` to TCP."""
+        if self._core.log.last_seq + 1 < below:
+            self._gone_below = max(self._gone_below, below)
             self.catch_up(now)
 
     def failed(self, now: float) -> None:
         """A catch-up broke off; ask anew, of others, a little later."""
         if self.catching_up:
-            self._progress = (self._core.log.last_seq, min(self._progress[1], now - _RETRY_S + 0.05))
+            self._progress = (self._core.log.last_seq, min(self._progress[1], now - _RETRY_S + _FAILED_RETRY_S))
 
     def busy(self, retry_after_s: float, now: float) -> None:
         """A repairer's budget is spent."""

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     import random as random_module
 
 
-_FABRICS_OWN: Final = int(RecordKind.GENESIS)  # the kinds from here on; a member of an enum is slow to look up
+FABRICS_OWN: Final = int(RecordKind.GENESIS)  # the kinds from here on; a member of an enum is slow to look up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +195,7 @@ class Core:
 
     def note_internal(self, frame: Frame) -> None:
         """Read a frame of the fabric's own events for the configuration it carries."""
-        if not frame.body or frame.body[0] < _FABRICS_OWN:
+        if not frame.body or frame.body[0] < FABRICS_OWN:
             return
         try:
             for record in decode_records_untrusted(frame.body):

@@ -15,7 +15,7 @@ from typing import Final
 
 from mcast.limits import HISTORY_REIGNS_MAX
 from mcast.protocol.asking import Asking
-from mcast.protocol.core import Core
+from mcast.protocol.core import FABRICS_OWN, Core
 from mcast.protocol.effects import Append, EpochChanged, GapClosed, GapOpened, Truncate, Truncated
 from mcast.protocol.gaps import Gaps, Loss
 from mcast.protocol.history import History
@@ -29,10 +29,8 @@ from mcast.wire.envelope import Envelope
 from mcast.wire.frame import Frame, Run, chain_after, follows
 from mcast.wire.messages import Ack, Commit, Heartbeat, HistoryRequest, Kind, Reign
 from mcast.wire.messages import History as HistoryPage
-from mcast.wire.records import RecordKind
 
 _DATA: Final = int(Kind.DATA)  # a member of an enum is slow to look up
-_FABRICS_OWN: Final = int(RecordKind.GENESIS)
 RUN_FRAMES_MAX: Final = 64  # taken at once; some that can't be are tried again one frame later
 
 
@@ -247,7 +245,7 @@ class Following:
         core.send(core.sequencer, ack)
 
     def _belongs(self, uuid: bytes) -> bool:
-        """Whether this log may go on in cluster `uuid`: its own, or a recovery of it that this node had no vote before.
+        """Whether this log may go on in cluster `uuid`: its own, or a recovery of it, if this node had no vote before.
 
         A voter may have acknowledged what the recovery lost; so it halts, rather than pass its log off as the same.
         """
@@ -338,7 +336,7 @@ class Following:
             self._accept(frame)
 
     def _take(self, run: Run, counter: int, now: float) -> int:
-        """Take the frames, from the first on, that `frame` would have found nothing special about; how many they are.
+        """Take frames, from the first on, as long as they need none of `frame`'s special cases; returns how many.
 
         Nothing is there of what they bring: all of it is missing, in one gap, or lies just beyond the highest event
         known. At the log's end they join it, behind a gap they wait.
@@ -443,7 +441,7 @@ def _chained(run: Run, epoch: int, end: int, chain: bytes) -> Run:
     for taken, (reign, first, count, _, _, claimed, body, head) in enumerate(run):
         chain = chain_after(chain, head, body)
         after = first + count
-        if chain != claimed or first != expected or reign != epoch or after > end or body[0] >= _FABRICS_OWN:
+        if chain != claimed or first != expected or reign != epoch or after > end or body[0] >= FABRICS_OWN:
             return run[:taken]
         expected = after
     return run
@@ -454,7 +452,7 @@ def _continuous(run: Run, epoch: int, end: int) -> Run:
     expected = run[0].first if run else 0
     for taken, frame in enumerate(run):
         after = frame.first + frame.count
-        if frame.first != expected or frame.epoch != epoch or after > end or frame.body[0] >= _FABRICS_OWN:
+        if frame.first != expected or frame.epoch != epoch or after > end or frame.body[0] >= FABRICS_OWN:
             return run[:taken]
         expected = after
     return run

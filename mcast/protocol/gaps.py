@@ -11,7 +11,7 @@ event is there.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sortedcontainers import SortedDict
 
@@ -62,7 +62,7 @@ class Gap:
     """Arrivals beyond the frontier that declare it."""
     declared: bool = False
     tries: int = 0
-    due: float = field(default=0.0)
+    due: float = 0.0
 
 
 class Gaps:
@@ -86,11 +86,6 @@ class Gaps:
     def __iter__(self) -> Iterator[Gap]:
         return iter(self._gaps.values())
 
-    @property
-    def missing(self) -> int:
-        """Events missing in all."""
-        return sum(gap.last - gap.first + 1 for gap in self._gaps.values())
-
     def lacks(self, first: int, last: int) -> bool:
         """Whether none of the events `first` to `last` is there: all are missing, or beyond the frontier."""
         if first > self.frontier:
@@ -102,9 +97,9 @@ class Gaps:
         return gap.last >= last or (first <= gap.last == self.frontier)
 
     def room(self, first: int) -> int:
-        """How many events from `first` on lie in the gap that holds it; no end beyond the frontier, 0 if it is there.
+        """How many events from `first` on lie in the gap that holds it; 0 if it is there.
 
-        Just beyond, that is: what comes after a new loss has to reveal it first.
+        Beyond the frontier only its immediate successor has room, without end: anything later must first reveal a loss.
         """
         if first > self.frontier:
             return SEQ_MAX if first == self.frontier + 1 else 0
@@ -214,8 +209,7 @@ class Gaps:
             gap.loss.naks += 1
             gap.loss.asked_at = now
             gap.due = now + self._retry_s(gap.tries)
-        if asked:
-            self._next_nak = now + NAK_INTERVAL_S
+        self._next_nak = now + NAK_INTERVAL_S
         return asked
 
     def deadline(self) -> float:
@@ -223,7 +217,7 @@ class Gaps:
         deadline = min((gap.loss.opened + GAP_DECLARED_S for gap in self._undeclared), default=float("inf"))
         for gap in self._gaps.values():
             if gap.declared and gap.due < deadline:
-                deadline = max(gap.due, self._next_nak)
+                deadline = min(deadline, max(gap.due, self._next_nak))
         return deadline
 
     def progressed(self, until: int) -> None:

@@ -22,14 +22,15 @@ from __future__ import annotations
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Final
 
 from mcast.limits import COUNTER_JUMP_MAX, LEDGER_CLOSED_MAX, LEDGER_RANGES_MAX, SEQ_MAX
 from mcast.protocol.gaps import Loss
 from mcast.protocol.ranges import Ranges
 from mcast.wire.frame import Frame
 
-_EARLY_MAX = 4_096  # injected faults remembered of a sender whose reign is not yet heard
-_REIGNS_MAX = 64  # reigns whose tallies are kept apart; older ones are added up
+_EARLY_MAX: Final = 4_096  # injected faults remembered of a sender whose reign is not yet heard
+_REIGNS_MAX: Final = 64  # reigns whose tallies are kept apart; older ones are added up
 
 
 class Fate(Enum):
@@ -151,7 +152,7 @@ class Ledger:
         return Fate.NEW
 
     def expected(self, epoch: int, counter: int, datagrams: int) -> int:
-        """How many of so many DATA datagrams from `counter` on `data` would take alike: as the next ones or as late."""
+        """How many of the next `datagrams`, from `counter` on, `data` would judge alike: all new, or all late."""
         reign = self._reigns.get(epoch)
         if reign is None:
             return 0

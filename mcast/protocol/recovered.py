@@ -13,7 +13,7 @@ from mcast.wire.messages import Reign
 class Recovered:
     """A node's durable memory: its meta, and its log as far as the core keeps it in memory.
 
-    The log below `base_seq` exists in the journal too, unless `base_seq` is 0; its chain there is `base_chain`.
+    Events up to `base_seq` are in the journal only; `base_chain` is the chain behind them.
     """
 
     meta: Meta
@@ -26,6 +26,6 @@ class Recovered:
     suspect: bool = False
     """Acknowledged events may be missing: the log was cut, or written without sync before the machine restarted."""
     genesis: Frame | None = None
-    """Event 1's frame, when it lies below `frames`."""
+    """The newest frame below `frames` that names the cluster's uuid: event 1's, or a recovery's."""
     config: Frame | None = None
     """The newest frame below `frames` that carries a configuration (first record's kind from GENESIS on)."""

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 from collections import Counter
 from statistics import median
+from typing import Final
 
 from mcast.limits import (
     REPAIR_FLOOR_PER_S,
     REPAIR_PEAK_WINDOW_S,
     REPAIR_REPEAT_S,
+    REPAIR_REQUESTER_SHARE,
     REPAIR_SHARE,
     REPAIR_SHARED_S,
     REPAIRS_PER_NAK_MAX,
@@ -29,9 +31,10 @@ from mcast.wire.envelope import Envelope
 from mcast.wire.frame import Frame
 from mcast.wire.messages import Busy, Gone, Nak
 
-_CRYBABY_SHARE = 0.10  # of the frames streamed in a window
-_CRYBABY_FACTOR = 3.0  # over the group's median
-_ASKED_MAX = 65_536  # requests remembered, to ignore repeats
+_BURST_S: Final = 0.1  # an unspent budget grows no further than what so long allows
+_CRYBABY_SHARE: Final = 0.10  # of the frames streamed in a window
+_CRYBABY_FACTOR: Final = 3.0  # over the group's median
+_ASKED_MAX: Final = 65_536  # requests remembered, to ignore repeats
 
 
 class Repairing:
@@ -42,7 +45,10 @@ class Repairing:
         self.repairs_sent = 0
         self._asked: dict[tuple[int, int], float] = {}
         self._shared: dict[int, tuple[int, float]] = {}
-        self._tokens = REPAIR_FLOOR_PER_S * REPAIR_PEAK_WINDOW_S / 100
+        self._burst = REPAIR_FLOOR_PER_S * _BURST_S
+        self._tokens = self._burst
+        self._drawn: dict[int, float] = {}
+        """By requester: datagrams it was given that its share of the budget has not made good yet."""
         self._refilled = now
         self._window_began = now
         self._streamed_then = 0
@@ -62,6 +68,7 @@ class Repairing:
         left = REPAIRS_PER_NAK_MAX
         for wanted in nak.ranges:
             if wanted.first < core.log.low_water or self._is_crybaby(requester, wanted.last):
+                # not the cache's begin: what a crybaby lacks is in memory, and must be fetched all the same
                 core.send(requester, Gone(max(core.log.low_water, core.log.last_seq), 0))
                 break
             for frame in core.log.between(wanted.first, wanted.last, left):
@@ -97,8 +104,11 @@ class Repairing:
         rate = REPAIR_SHARE * self._peak_per_s
         if self.core.rules.repair_floor:
             rate = max(rate, REPAIR_FLOOR_PER_S)
-        burst = rate * REPAIR_PEAK_WINDOW_S / 50
-        self._tokens = min(self._tokens + rate * (now - self._refilled), burst)
+        gained = rate * (now - self._refilled)
+        self._burst = rate * _BURST_S
+        self._tokens = min(self._tokens + gained, self._burst)
+        made_good = REPAIR_REQUESTER_SHARE * gained
+        self._drawn = {node: drawn - made_good for node, drawn in self._drawn.items() if drawn > made_good}
         self._refilled = now
         if len(self._asked) > _ASKED_MAX:
             self._asked = {key: when for key, when in self._asked.items() if when > now - REPAIR_REPEAT_S}
@@ -108,9 +118,11 @@ class Repairing:
         blocks_commit = frame.last > self.core.commit and requester in self.core.voters()
         if self.core.rules.repair_floor and blocks_commit:
             return True
-        if self._tokens < 1:
+        drawn = self._drawn.get(requester, 0.0) + 1
+        if self._tokens < 1 or drawn > REPAIR_REQUESTER_SHARE * self._burst:
             return False
         self._tokens -= 1
+        self._drawn[requester] = drawn
         self._given[requester] += 1
         return True
 

@@ -205,7 +205,7 @@ class Replica:
 
     @property
     def epoch(self) -> int:
-        """The epoch of the reign this node follows or leads; the promised one while none is known."""
+        """The newest epoch promised here: of the reign that this node follows or leads, once it knows one."""
         return self._core.promised
 
     @property
@@ -288,20 +288,15 @@ class Replica:
             suspect=core.suspect,
             config_number=core.config.number if core.config else 0,
             epoch=core.promised,
-            promised=core.promised,
-            sequencer=core.sequencer,
             last_seq=core.log.last_seq,
             commit_seq=core.commit,
             persisted_seq=core.persisted,
             high_seq=self.high_seq,
             gaps_open=0 if core.reigning else len(following.gaps),
             catching_up=following.asking.catching_up,
-            reconciled=core.reconciled,
             naks_sent=following.asking.naks_sent,
             repairs_sent=self._repairing.repairs_sent,
             repairs_received=report.repaired,
-            backlog_bytes=self._sequencing.backlog_bytes,
-            stream_sent=self._sequencing.stream_sent,
             survey_waits_for=self._suspicion.waits_for,
             founding_waits_for=self._founding.waiting_for if core.role is Role.FOUNDING else (),
             counts=dict(core.counts),

@@ -385,9 +385,10 @@ class Sequencing:
     def _internal(self, kind: RecordKind, payload: Config | EpochStart, now: float) -> Frame:
         """Number an event of the fabric's own, alone in its frame."""
         record = encode_record(kind, 1, 0, 0, 0, encode_message(payload))
-        frame = self._make(self.core.promised, 1, record, now)
-        self.core.log.append(frame)
-        self.core.note_internal(frame)
+        core, log = self.core, self.core.log
+        frame = make_frame(core.promised, log.last_seq + 1, 1, core.commit, self._clock(now), log.last_chain, record)
+        log.append(frame)
+        core.note_internal(frame)
         return frame
 
     def _hand_over(self, now: float) -> None:
@@ -430,10 +431,6 @@ class Sequencing:
         core.sequencer = core.me
         core.notices.append(EpochChanged(core.promised, core.me))
         self._quicken(now)
-
-    def _make(self, epoch: int, count: int, body: bytes, now: float) -> Frame:
-        log = self.core.log
-        return make_frame(epoch, log.last_seq + 1, count, self.core.commit, self._clock(now), log.last_chain, body)
 
     def _clock(self, now: float) -> int:
         """The time of frames made now: never before that of an earlier one."""

@@ -8,15 +8,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """`counts` holds refused input by reason; seqs are event numbers; `sequencer` is a node's hash."""
+    """`counts` holds refused input by reason; seqs are event numbers; `epoch` is the newest promised."""
 
     role: str
     votes: bool
     suspect: bool
     config_number: int
     epoch: int
-    promised: int
-    sequencer: int | None
     last_seq: int
     commit_seq: int
     persisted_seq: int
@@ -24,12 +22,9 @@ class Statistics:
     """The highest event known to exist."""
     gaps_open: int
     catching_up: bool
-    reconciled: bool
     naks_sent: int
     repairs_sent: int
     repairs_received: int
-    backlog_bytes: int
-    stream_sent: int
     founding_waits_for: tuple[str, ...]
     survey_waits_for: tuple[int, ...]
     """Members, by hash, that a suspect asked in vain where their logs end."""

@@ -29,6 +29,7 @@ from mcast.wire.envelope import (
     COUNTED,
     ENVELOPE_BYTES,
     SEALED,
+    SENDER,
     STREAM,
     Envelope,
     decode_envelope_untrusted,
@@ -53,7 +54,6 @@ REASONS: Final = frozenset({
 
 _DATA, _TWIN = int(Kind.DATA), int(Kind.TWIN)  # a member of an enum is slow to look up
 _NONCE: Final = struct.Struct("!IQ")
-_SENDER: Final = slice(16, 24)
 _BODY_AT: Final = ENVELOPE_BYTES + FRAME_HEADER_BYTES
 _ZEROS: Final = bytes(65_536)
 _HEAD: Final = struct.Struct(f"!{CONSTANT_BYTES}sQQ{FRAME_HEADER_BYTES}s")
@@ -162,7 +162,7 @@ class Opener:
 
     def is_own(self, data: bytes | memoryview) -> bool:
         """Whether a datagram names this node as its sender: multicast loops back. Cannot fail."""
-        return data[_SENDER] == self._own_bytes
+        return data[SENDER] == self._own_bytes
 
     def open_untrusted(self, data: bytes | memoryview) -> tuple[Envelope, Any]:
         """The envelope and its Frame (DATA, REPAIR) or Message. The frame's chain is not checked: that needs the log.

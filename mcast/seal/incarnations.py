@@ -127,8 +127,6 @@ class IncarnationStatistics:
     """Datagrams held in vain: their incarnation was never proven."""
     replaced: int
     """Times a newer incarnation took an older one's place."""
-    challenges_sent: int
-    proofs_sent: int
 
 
 class Incarnations:
@@ -148,8 +146,6 @@ class Incarnations:
         """What `outgoing` is to take."""
         self._forgotten = 0
         self._replaced = 0
-        self._challenges_sent = 0
-        self._proofs_sent = 0
 
     def admit(self, envelope: Envelope, message: Any, now: float) -> list[Arrival]:
         """What the protocol may have now that this opened datagram came: itself, nothing, or all that it proves.
@@ -224,8 +220,6 @@ class Incarnations:
             held=sum(len(sender.held) for sender in senders),
             forgotten=self._forgotten,
             replaced=self._replaced,
-            challenges_sent=self._challenges_sent,
-            proofs_sent=self._proofs_sent,
         )
 
     def _admit_unproven(self, sender: _Sender, envelope: Envelope, message: Any, now: float) -> list[Arrival]:
@@ -266,13 +260,11 @@ class Incarnations:
         if sender.challenge is None:
             sender.challenge = self._random(16)
         self.unsent.append((node, Challenge(sender.challenge)))
-        self._challenges_sent += 1
         sender.challenge_due = now + sender.retry_s
         sender.retry_s = min(2 * sender.retry_s, CHALLENGE_RETRY_MAX_S)
 
     def _prove(self, node: int, challenge: Challenge) -> None:
         self.unsent.append((node, Proof(challenge.random)))
-        self._proofs_sent += 1
 
     def _accept(self, node: int, sender: _Sender, incarnation: bytes, now: float) -> list[Arrival]:
         if sender.live is not None:

@@ -6,7 +6,6 @@ A key file is a password: written for its owner alone, and refused when others c
 
 from __future__ import annotations
 
-import hmac
 import os
 import secrets
 import stat
@@ -14,11 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
 from mcast.errors import ConfigError, EnvironmentProblem
 from mcast.limits import KEY_FILE_BYTES_MAX, KEYS_MAX
 
 KEY_BYTES: Final = 32
-_HASH_BYTES: Final = 32
 _HEADER: Final = "# mcast key file: the first key seals, all open. Keep it secret; copy it to every node and client.\n"
 
 
@@ -35,13 +36,7 @@ class KeyRing:
 
 def derive(secret: bytes, salt: bytes, info: bytes, size: int = KEY_BYTES) -> bytes:
     """HKDF-SHA256 (RFC 5869): `size` bytes, at most 255 x 32, derived from `secret` for the purpose `info`."""
-    assert 0 < size <= 255 * _HASH_BYTES
-    root = hmac.digest(salt or bytes(_HASH_BYTES), secret, "sha256")
-    block = output = b""
-    for number in range(1, -(-size // _HASH_BYTES) + 1):
-        block = hmac.digest(root, block + info + bytes([number]), "sha256")
-        output += block
-    return output[:size]
+    return HKDF(SHA256(), size, salt, info).derive(secret)
 
 
 def generate_key_file(path: Path | str) -> None:

@@ -40,6 +40,7 @@ from typing import Final, NamedTuple
 from mcast.errors import DecodeError
 from mcast.limits import EPOCH_MAX, FRAME_BODY_BYTES_MAX, SEQ_MAX
 from mcast.wire.frame import FRAME_HEADER_BYTES, TIME_MAX_NS, Frame, chain_after
+from mcast.wire.frame import HEADER as FRAME_HEADER
 
 SEGMENT_BYTES: Final = 64 << 20  # bytes preallocated; a roll a second at the highest rates, not a file too many
 HEADER_BYTES: Final = 512  # one sector, so that no entry shares it
@@ -63,7 +64,6 @@ ENTRY_EXTRA_BYTES: Final = ENTRY_HEAD_BYTES + len(END_MARK)  # an entry's bytes 
 ENTRY_BYTES_MAX: Final = ENTRY_EXTRA_BYTES + FRAME_BODY_BYTES_MAX
 _BODY_LENGTH: Final = struct.Struct("!I")
 _BODY_LENGTH_AT: Final = PREFIX_BYTES + 20
-_FRAME: Final = struct.Struct("!QQIIQQ16s")
 _ENTRY: Final = struct.Struct("!4sIQQQIIQQ16s")
 
 SEGMENT_BYTES_MIN: Final = HEADER_BYTES + ENTRY_BYTES_MAX  # so that any frame fits an empty segment
@@ -190,7 +190,7 @@ def read_entries(data: bytes, at: int = 0) -> tuple[list[Frame], int]:
     is checked. Stops at zeros.
     """
     frames: list[Frame] = []
-    unpack, end = _FRAME.unpack_from, len(data)
+    unpack, end = FRAME_HEADER.unpack_from, len(data)
     while end - at > ENTRY_HEAD_BYTES and data.startswith(ENTRY_MAGIC, at):
         head = at + PREFIX_BYTES
         epoch, first, count, length, commit, time, chain = unpack(data, head)
@@ -204,5 +204,4 @@ def read_entries(data: bytes, at: int = 0) -> tuple[list[Frame], int]:
 
 
 assert _HEADER.size + _CHECKSUM_BYTES <= HEADER_BYTES
-assert _FRAME.size == FRAME_HEADER_BYTES
 assert _ENTRY.size == ENTRY_HEAD_BYTES

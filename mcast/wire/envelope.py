@@ -37,6 +37,8 @@ UNICAST: Final = 2
 _LAYOUT: Final = struct.Struct("!2sBBBBHQQ16sQQ")
 ENVELOPE_BYTES: Final = _LAYOUT.size
 KIND_OFFSET: Final = 3
+SENDER: Final = slice(16, 24)  # the bytes of its hash
+INCARNATION_OFFSET: Final = 24
 CONSTANT_BYTES: Final = 40
 """Of an envelope: what all datagrams of one kind share that an incarnation sends on one channel."""
 COUNTED: Final = struct.Struct("!QQ")

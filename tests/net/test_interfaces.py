@@ -49,6 +49,8 @@ def test_a_group_needs_an_address_of_its_own_ip_version() -> None:
         choose_interface("eth1", GROUP6, interfaces=[LO, LAN, LAB])
     assert "eth0" in caught.value.fix and "eth1" not in caught.value.fix
     assert choose_interface("eth0", GROUP6, interfaces=[LO, LAN, LAB]) is LAN
+    with pytest.raises(ConfigError, match="no interface has an IPv6 address: use an IPv4 group"):
+        choose_interface("eth1", GROUP6, interfaces=[LAB])
 
 
 def test_an_interface_that_is_down_or_without_multicast_names_the_command() -> None:

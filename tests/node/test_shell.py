@@ -208,12 +208,12 @@ async def test_long_applying_is_sliced_between_turns_of_the_loop(
     watch.shell.submit([commands(session, n, [["set", f"k{n}", "x" * 1_000]]) for n in range(1, 41)])
     backlog = []
     while len(watch.applied) < 41:
-        backlog.append(watch.shell.unapplied_bytes)
+        backlog.append(watch.shell._queue.bytes)
         await asyncio.sleep(0)
         assert len(backlog) < 10_000
     assert len({size for size in backlog if size}) > 20
     assert [one.request for one in watch.applied[1:]] == list(range(1, 41))
-    assert watch.shell.unapplied_bytes == 0
+    assert watch.shell._queue.bytes == 0
 
 
 class Deep(KeyValue):
@@ -366,9 +366,10 @@ async def test_faults_on_a_running_node_need_permission_and_a_meaning(tmp_path: 
     with pytest.raises(ConfigError, match="unknown fault"):
         lenient.shell.fault("lose=5%")
     lenient.shell.fault("loss=5%,seed=3")
-    assert str(lenient.shell.transport.faults and lenient.shell.transport.faults.spec) == "loss=5%,seed=3"
+    transport = lenient.shell.transport
+    assert str(transport._faults and transport._faults.spec) == "loss=5%,seed=3"
     lenient.shell.fault("clear")
-    assert lenient.shell.transport.faults is None
+    assert transport._faults is None
 
 
 async def test_a_locked_directory_is_told_and_leaves_the_address_free(tmp_path: Path, running: AsyncExitStack) -> None:

@@ -237,7 +237,7 @@ def test_older_reigns_are_fetched_before_frames_are_judged() -> None:
     assert second.start == 20
     node.receive([arrival("n1", History(29, 20, len(reigns), reigns[20:]), promised=29)], 0.03)
     settle(node, 0.03)
-    assert node.statistics().reconciled
+    assert node._core.reconciled
     assert of(Ack, hear(node, frames, epoch=29, now=0.04))
 
 
@@ -318,7 +318,7 @@ def test_a_long_history_is_fetched_page_after_page_however_many_heartbeats_pass(
         node.receive([arrival("n1", page, promised=119)], now)
         starts += [request.start for request in of(HistoryRequest, settle(node, now))] or [len(reigns)]
     assert starts == [0, 32, 64, 96, len(reigns)]
-    assert node.statistics().reconciled
+    assert node._core.reconciled
 
 
 def test_a_catch_up_ends_with_the_reign_that_had_what_was_to_be_fetched() -> None:

@@ -96,6 +96,19 @@ def test_a_nak_that_goes_anyway_takes_others_along() -> None:
     assert [gap.first for gap in missing.due(0.0075)] == [1, 4, 7]
 
 
+def test_a_nak_that_has_to_wait_holds_up_no_declaration() -> None:
+    missing = gaps()
+    missing.expect(1, 0.0020)
+    missing.declare(0.0040)
+    assert missing.due(0.0050)
+    for seq, opened in ((2, 0.0075), (3, 0.0082), (4, 0.0087)):
+        missing.expect(seq, opened)
+    missing.declare(0.0095)
+    assert [gap.first for gap in missing.due(0.0100)] == [1, 2], "none goes out until 0.0110"
+    missing.declare(0.0102)
+    assert missing.deadline() == pytest.approx(0.0087 + GAP_DECLARED_S)
+
+
 def test_retries_back_off_and_are_bounded() -> None:
     missing = gaps()
     missing.expect(1, 0.0)

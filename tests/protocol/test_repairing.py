@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from mcast.limits import REPAIR_FLOOR_PER_S
 from mcast.protocol.core import Core
 from mcast.protocol.effects import Effect, Repair
-from mcast.protocol.repairing import Repairing
+from mcast.protocol.repairing import _BURST_S, Repairing
 from mcast.protocol.rules import Rules
 from mcast.wire.frame import Frame
 from mcast.wire.messages import Busy, Gone, Nak, Range
@@ -81,6 +81,21 @@ def test_the_budget_ends_in_busy_and_refills() -> None:
     assert of(Busy, effects)
     assert given <= REPAIR_FLOOR_PER_S
     assert of(Repair, ask(shared, repairing, [(4_000, 4_009)], 1.1))
+
+
+def test_one_replica_gets_half_of_the_budget_and_the_others_the_rest() -> None:
+    shared, repairing = repairer(extended(LOG, 5_000))
+
+    def given(sender: str, now: float, first: int) -> int:
+        effects = ask(shared, repairing, [(first, first + 999)], now, sender)
+        assert of(Busy, effects), "the budget was not reached"
+        return sum(len(repair.frames) for repair in of(Repair, effects))
+
+    budget = REPAIR_FLOOR_PER_S * _BURST_S
+    assert given("n2", 1.0, 2) == budget / 2
+    assert given("n3", 1.0, 1_002) == budget / 2
+    assert given("n2", 1.0 + _BURST_S / 2, 2_002) == budget / 4
+    assert given("n2", 9.0, 3_002) == budget / 2
 
 
 def test_repairs_that_block_commit_are_exempt() -> None:

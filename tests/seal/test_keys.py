@@ -3,10 +3,6 @@ import stat
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mcast.errors import ConfigError, EnvironmentProblem
 from mcast.limits import KEY_FILE_BYTES_MAX, KEYS_MAX
@@ -97,8 +93,3 @@ def test_a_ring_never_shows_its_keys() -> None:
 def test_derive_is_hkdf_as_rfc_5869_tells_it() -> None:
     output = derive(bytes.fromhex("0b" * 22), bytes(range(13)), bytes(range(0xF0, 0xFA)), 42)
     assert output.hex() == ("3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865")
-
-
-@given(st.binary(max_size=80), st.binary(max_size=80), st.binary(max_size=80), st.integers(1, 255 * 32))
-def test_derive_equals_the_library(secret: bytes, salt: bytes, info: bytes, size: int) -> None:
-    assert derive(secret, salt, info, size) == HKDF(SHA256(), size, salt, info).derive(secret)
