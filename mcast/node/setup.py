@@ -28,8 +28,7 @@ from mcast.seal.twins import Twins
 from mcast.storage.files import Files, RealFiles
 from mcast.storage.outcomes import OutcomeLog
 from mcast.storage.store import Store
-from mcast.wire.envelope import name_hash
-from mcast.wire.stream import INCARNATION_BYTES
+from mcast.wire.envelope import INCARNATION_BYTES, name_hash
 
 wall_offset_ns = clock.wall_offset_ns
 

@@ -39,6 +39,7 @@ ENVELOPE_BYTES: Final = _LAYOUT.size
 KIND_OFFSET: Final = 3
 SENDER: Final = slice(16, 24)  # the bytes of its hash
 INCARNATION_OFFSET: Final = 24
+INCARNATION_BYTES: Final = 16
 CONSTANT_BYTES: Final = 40
 """Of an envelope: what all datagrams of one kind share that an incarnation sends on one channel."""
 COUNTED: Final = struct.Struct("!QQ")
