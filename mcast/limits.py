@@ -38,7 +38,7 @@ ALIKE_EVENTS_MAX: Final = 65_536  # commands that one result may speak for
 RUN_BYTES_MAX: Final = 64 << 10  # bytes of a TCP message that carries several groups or results
 SESSION_PENDING_RECORDS_MAX: Final = 2_048  # unanswered records of one session; the client stops there
 SESSION_KEPT_RECORDS_MAX: Final = 4_096  # records whose outcomes are kept per session; clients learn late what is free
-SESSION_PENDING_BYTES_MAX: Final = 8 << 20  # bytes of kept outcomes per session; then the oldest are dropped
+SESSION_KEPT_BYTES_MAX: Final = 8 << 20  # bytes of kept outcomes per session; then the oldest are dropped
 SESSIONS_MAX: Final = 100_000  # sessions in the replicated table; then OPEN is refused
 SESSIONS_KEPT_BYTES_MAX: Final = 256 << 20  # bytes of kept outcomes of all sessions; beyond, each gets its equal share
 SESSIONS_CONTENT_BYTES_MAX: Final = 16 << 20  # bytes of records that sessions refer to before they are marked
@@ -163,7 +163,7 @@ assert NAK_DELAY_S * (1 + NAK_JITTER) < NAK_RETRY_MIN_S, "a retry must not overt
 assert 2 * HEARTBEAT_MAX_S < ELECTION_TIMEOUT_S[0], "one lost heartbeat must not look like a death"
 assert 2 * HEARTBEAT_FAST_S < ELECTION_TIMEOUT_FAST_S[0]
 assert 2 * SESSION_PENDING_RECORDS_MAX <= SESSION_KEPT_RECORDS_MAX, "no outcome is dropped that a client waits for"
-assert SESSION_PENDING_RECORDS_MAX * 1_024 < SESSION_PENDING_BYTES_MAX
+assert SESSION_PENDING_RECORDS_MAX * 1_024 < SESSION_KEPT_BYTES_MAX
 assert WINDOW_BYTES < REORDER_BYTES_MAX <= CACHE_BYTES_MAX * 3 // 4, "what fits behind a gap is in others' memory"
 assert MTU_MAX < FRAME_BODY_BYTES_MAX
 assert COMMAND_BYTES_MAX < TCP_MESSAGE_BYTES_MAX

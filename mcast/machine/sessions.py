@@ -23,8 +23,8 @@ from zlib import crc32
 
 from mcast.limits import (
     SESSION_IDLE_S,
+    SESSION_KEPT_BYTES_MAX,
     SESSION_KEPT_RECORDS_MAX,
-    SESSION_PENDING_BYTES_MAX,
     SESSIONS_CONTENT_BYTES_MAX,
     SESSIONS_KEPT_BYTES_MAX,
     SESSIONS_MAX,
@@ -190,7 +190,7 @@ class SessionTable:
         size = sum([len(one.outcomes) for one in kept]) + len(kept) * KEPT_OVERHEAD_BYTES
         if (
             self._kept_bytes + size > SESSIONS_KEPT_BYTES_MAX
-            or session.kept_bytes + size > SESSION_PENDING_BYTES_MAX
+            or session.kept_bytes + size > SESSION_KEPT_BYTES_MAX
             or len(session.kept) + len(kept) > SESSION_KEPT_RECORDS_MAX
         ):
             for one, lowest in zip(kept, lowests, strict=True):
@@ -215,7 +215,7 @@ class SessionTable:
         session.kept.append(kept)
         session.kept_bytes += size
         self._kept_bytes += size
-        allowed = SESSION_PENDING_BYTES_MAX
+        allowed = SESSION_KEPT_BYTES_MAX
         if self._kept_bytes > SESSIONS_KEPT_BYTES_MAX:
             allowed = SESSIONS_KEPT_BYTES_MAX // len(self._sessions)
         while session.kept_bytes > allowed or len(session.kept) > SESSION_KEPT_RECORDS_MAX:

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from mcast.limits import (
     SESSION_IDLE_S,
+    SESSION_KEPT_BYTES_MAX,
     SESSION_KEPT_RECORDS_MAX,
-    SESSION_PENDING_BYTES_MAX,
     SESSIONS_KEPT_BYTES_MAX,
 )
 from mcast.machine import sessions
@@ -106,16 +106,16 @@ def test_kept_outcomes_are_bounded_in_count() -> None:
 def test_kept_outcomes_are_bounded_in_bytes() -> None:
     table = SessionTable()
     session = opened(table)
-    table.keep(session, kept(1, size=SESSION_PENDING_BYTES_MAX // 2))
-    table.keep(session, kept(2, size=SESSION_PENDING_BYTES_MAX // 2))
+    table.keep(session, kept(1, size=SESSION_KEPT_BYTES_MAX // 2))
+    table.keep(session, kept(2, size=SESSION_KEPT_BYTES_MAX // 2))
     assert requests_kept(session) == [2]
-    table.keep(session, kept(3, size=SESSION_PENDING_BYTES_MAX))
+    table.keep(session, kept(3, size=SESSION_KEPT_BYTES_MAX))
     assert not session.kept and session.last == 3
 
 
 def test_all_sessions_together_are_bounded_too() -> None:
     table = SessionTable()
-    share = SESSION_PENDING_BYTES_MAX - 1024
+    share = SESSION_KEPT_BYTES_MAX - 1024
     outcomes = bytes(share)  # one object: the bound counts what each session is charged with
     number = 0
     while number * share <= SESSIONS_KEPT_BYTES_MAX:
