@@ -288,7 +288,7 @@ class Gateway:
             self._forwarder.send(groups)
         elif not self._shell.submit(groups, elsewhere=True):
             replica = self._shell.replica
-            refusal = ForwardRefused(replica.epoch, self._sequencer() or "")
+            refusal = ForwardRefused(replica.promised, self._sequencer() or "")
             connection.post(pack_message(StreamKind.FORWARD_REFUSED, refusal))
         self._hold_back(connection)
 
@@ -348,7 +348,7 @@ class Gateway:
             self._report(connection, fault.id, {"id": self._shell.node_id, "fault": fault.spec})
 
     def _report(self, connection: Connection, number: int, node: dict[str, Any]) -> None:
-        report = {"node": node, "epoch": self._shell.replica.epoch, "sequencer": self._sequencer()}
+        report = {"node": node, "epoch": self._shell.replica.promised, "sequencer": self._sequencer()}
         try:
             connection.post(pack_message(StreamKind.REPORT, Report(number, report)))
         except (TypeError, ValueError, OverflowError) as error:

@@ -75,7 +75,7 @@ class Handovers:
     async def _give(self, to: int, timeout_s: float) -> str | None:
         """Hand over to `to`; None when it rules, else why it does not."""
         shell = self._shell
-        epoch = shell.replica.epoch
+        epoch = shell.replica.promised
         shell.on_applied.append(self._applied)
         shell.on_notice.append(self._noticed)
         try:
@@ -87,7 +87,7 @@ class Handovers:
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
-            return f"the successor did not take over within {timeout_s:g} s; epoch {shell.replica.epoch} goes on"
+            return f"the successor did not take over within {timeout_s:g} s; epoch {shell.replica.promised} goes on"
         finally:
             shell.on_applied.remove(self._applied)
             shell.on_notice.remove(self._noticed)
@@ -95,7 +95,7 @@ class Handovers:
 
     def _rules(self, to: int, epoch: int) -> bool:
         replica, engine = self._shell.replica, self._shell.engine
-        return replica.sequencer == to and engine.applied_epoch == replica.epoch > epoch
+        return replica.sequencer == to and engine.applied_epoch == replica.promised > epoch
 
     def _applied(self, applied: Sequence[Applied]) -> None:
         self._changed.set()

@@ -200,12 +200,7 @@ class Replica:
 
     @property
     def promised(self) -> int:
-        """The durable promise, for every envelope this node sends."""
-        return self._core.promised
-
-    @property
-    def epoch(self) -> int:
-        """The newest epoch promised here: of the reign that this node follows or leads, once it knows one."""
+        """The newest epoch promised here, durably: of the reign this node follows or leads, once it knows one."""
         return self._core.promised
 
     @property

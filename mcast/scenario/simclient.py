@@ -134,7 +134,7 @@ class ScenarioClient:
         node = self._world.nodes[self._gateway]
         if not node.up or node.paused or node.replica.sequencer is None:
             return None
-        return node.index, node.life, node.replica.epoch, node.replica.sequencer
+        return node.index, node.life, node.replica.promised, node.replica.sequencer
 
     def _hear(self, results: Sequence[Applied]) -> None:
         now = self._world.loop.now

@@ -239,7 +239,7 @@ class _Simulation:
     def _sequencer(self) -> str | None:
         ruling = [node for node in self._nodes if node.up and not node.paused and node.replica.ruling]
         if ruling:
-            self._ruler = max(ruling, key=lambda node: node.replica.epoch).name
+            self._ruler = max(ruling, key=lambda node: node.replica.promised).name
         return self._ruler
 
     def _is_whole(self) -> bool:

@@ -209,7 +209,7 @@ class Cluster:
     def sequencer(self) -> int | None:
         """The index of the node that rules in the highest epoch."""
         ruling = [node for node in self.nodes if node.up and node.replica.ruling]
-        return max(ruling, key=lambda node: node.replica.epoch).index if ruling else None
+        return max(ruling, key=lambda node: node.replica.promised).index if ruling else None
 
     def _results(self, node: SimNode, results: list[Applied]) -> None:
         for client in self.clients:

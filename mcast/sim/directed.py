@@ -87,7 +87,7 @@ def lying_acknowledgement(stage: Stage) -> None:
     stage.drop_frames_of("n1")
     last = stage.number(first, 3)
     liar = stage.node("n2")
-    stage.inject("n2", "n1", Ack(first.replica.epoch, _storage_id(liar), last, bytes(16), 1, 1, 1 << 20))
+    stage.inject("n2", "n1", Ack(first.replica.promised, _storage_id(liar), last, bytes(16), 1, 1, 1 << 20))
     stage.run(0.02)
     stage.whole()
 
@@ -98,7 +98,7 @@ def rotten_frame(stage: Stage) -> None:
     follower = stage.node("n2")
     record = encode_record(RecordKind.NOOP, 1, 1 << 41, 1, 1, b"")
     last = follower.replica.last_seq
-    rotten = make_frame(first.replica.epoch, last + 1, 1, last, 0, b"another chain...", record)
+    rotten = make_frame(first.replica.promised, last + 1, 1, last, 0, b"another chain...", record)
     stage.inject("n1", "n2", rotten)
     stage.run(0.02)
     stage.number(first, 2)

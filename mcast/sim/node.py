@@ -396,7 +396,7 @@ class SimNode:
 
     def _apply(self, frames: Sequence[Frame]) -> None:
         checker = self.world.checker
-        checker.applied(self.book, frames, self.replica.epoch)
+        checker.applied(self.book, frames, self.replica.promised)
         results = self.engine.apply(frames)
         checker.computed(self.book, self.engine.applied_seq, self.engine.result_chain, self.witness.broken)
         if results:

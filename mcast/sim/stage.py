@@ -86,7 +86,7 @@ class Stage:
         """Wait until one of these rules, and its first event has reached the others of them; returns it."""
         nodes = [self.node(name) for name in among]
         self.until(f"one of {', '.join(among)} rules", lambda: any(node.up and node.replica.ruling for node in nodes))
-        ruler = max((node for node in nodes if node.up and node.replica.ruling), key=lambda node: node.replica.epoch)
+        ruler = max((node for node in nodes if node.up and node.replica.ruling), key=lambda node: node.replica.promised)
         self.until("its followers have its log", lambda: self._equal(nodes))
         return ruler
 

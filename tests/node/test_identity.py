@@ -150,7 +150,7 @@ async def test_handover_moves_the_role_and_keeps_every_command() -> None:
         ruler = await sequencer_of(c)
         to = next(node for node in c.nodes if node != ruler)
         running = asyncio.create_task(c.submit_many([("incr", "n")] * 200))
-        epoch = c.node(ruler).shell.replica.epoch
+        epoch = c.node(ruler).shell.replica.promised
         moved = await connect(c.config).handover(to)
         assert (moved["from"], moved["to"], c.sequencer) == (ruler, to, to)
         assert moved["epoch"] == epoch + 1
@@ -177,10 +177,10 @@ async def test_handover_says_what_stands_in_the_way() -> None:
 async def test_a_sequencer_that_stops_hands_over_first() -> None:
     async with cluster(KeyValue) as c:
         ruler = await sequencer_of(c)
-        epoch = c.node(ruler).shell.replica.epoch
+        epoch = c.node(ruler).shell.replica.promised
         await c.stop(ruler)
         assert c.sequencer is not None
-        assert c.node(c.sequencer).shell.replica.epoch == epoch + 1
+        assert c.node(c.sequencer).shell.replica.promised == epoch + 1
         assert (await c.submit("set", "k", 1)).outcome == "ok"
 
 
