@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
+from mcast.protocol.ledger import LedgerReport
 from mcast.wire.envelope import name_hash
 
 if TYPE_CHECKING:
@@ -80,12 +82,19 @@ def status(shell: Shell) -> dict[str, Any]:
 
 
 def gaps(shell: Shell) -> dict[str, Any]:
-    """One node of `gaps --json`: event ranges; `opened_at` in seconds since 1970; counts of datagrams."""
-    ledger = shell.replica.ledger_report()
-    names = {name_hash(node.id): node.id for node in shell.config.nodes}
-    offset_s = shell.wall_offset_ns / 1e9
+    """One node of `gaps --json`; `opened_at` in seconds since 1970."""
+    every = [node.id for node in shell.config.nodes]
+    return gaps_of(shell.node_id, shell.replica.ledger_report(), every, shell.wall_offset_ns / 1e9)
+
+
+def gaps_of(node_id: str, ledger: LedgerReport, every: Iterable[str], offset_s: float) -> dict[str, Any]:
+    """A ledger as a node of `gaps --json`: event ranges, counts of datagrams; `every` are the ids of all nodes.
+
+    `offset_s` is what `opened_at` is ahead of the protocol's clock.
+    """
+    names = {name_hash(each): each for each in every}
     return {
-        "id": shell.node_id,
+        "id": node_id,
         "open": [list(gap) for gap in ledger.open],
         "closed": [
             {

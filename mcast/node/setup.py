@@ -38,9 +38,9 @@ def draw_incarnation() -> bytes:
     return os.urandom(INCARNATION_BYTES)
 
 
-def frame_body_max(config: Config) -> int:
-    """Bytes of records that one datagram of the config's MTU carries; the largest record too."""
-    return config.mtu - IP_UDP_BYTES - FRAME_OVERHEAD_BYTES
+def frame_body_max(mtu: int) -> int:
+    """Bytes of records that one datagram of this MTU carries; the largest record too."""
+    return mtu - IP_UDP_BYTES - FRAME_OVERHEAD_BYTES
 
 
 def load_machine_of(config: Config) -> StateMachine:
@@ -126,7 +126,7 @@ def make_settings(config: Config, node: NodeConfig, receive_window: int, offset_
         members=tuple((member.id, member.address) for member in config.members),
         address=node.address,
         is_member=node.role == "member",
-        frame_body_max=frame_body_max(config),
+        frame_body_max=frame_body_max(config.mtu),
         receive_window=receive_window,
         wall_offset_ns=offset_ns,
         heartbeat_max_s=config.heartbeat_max_s,

@@ -80,7 +80,7 @@ class Shell:
         self.node = config.node(node_id)
         self.incarnation = setup.draw_incarnation()
         self.engine = Engine(machine if machine is not None else setup.load_machine_of(config))
-        self.record_max = setup.frame_body_max(config)
+        self.record_max = setup.frame_body_max(config.mtu)
         self.store: Store
         self.replica: Replica
         self.transport: Transport

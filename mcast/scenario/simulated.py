@@ -8,9 +8,11 @@ from typing import Any, Final
 
 from mcast.client.packing import CommandPacker
 from mcast.client.receipts import Receipt
-from mcast.limits import CACHE_BYTES_MAX, IP_UDP_BYTES
+from mcast.limits import CACHE_BYTES_MAX
 from mcast.machine.api import StateMachine
 from mcast.machine.engine import Applied
+from mcast.node.report import gaps_of
+from mcast.node.setup import frame_body_max
 from mcast.protocol.replica import Settings
 from mcast.scenario.audit import Replica
 from mcast.scenario.faults import Board, Plight, Turn, resolve, turns_of
@@ -18,13 +20,11 @@ from mcast.scenario.model import Scenario
 from mcast.scenario.outcome import PATIENCE_S, Happened, Run
 from mcast.scenario.simclient import ScenarioClient
 from mcast.scenario.workload import TICK_S, Command, Meter, Schedule
-from mcast.seal.datagram import FRAME_OVERHEAD_BYTES
 from mcast.sim.cluster import RECEIVE_WINDOW_BYTES, WALL_CLOCK_NS
 from mcast.sim.invariants import Checker, Violation
 from mcast.sim.loop import Loop, Runaway
 from mcast.sim.network import Datagram, Network, Weather
 from mcast.sim.node import DiskSpeed, SimNode, World
-from mcast.wire.envelope import name_hash
 from mcast.wire.frame import Frame
 
 FOUNDED_S: Final = 10.0  # virtual seconds for the cluster to begin
@@ -66,6 +66,7 @@ class _Simulation:
     ) -> None:  # fmt: skip
         self._scenario = scenario
         self._commands = commands
+        self._record_max = frame_body_max(scenario.cluster.mtu)
         self._ids = scenario.cluster.ids
         self._random = Random(f"{seed}:scenario")
         self._loop = Loop(lines)
@@ -139,10 +140,6 @@ class _Simulation:
         node = SimNode(self._world, settings, book, speed, syncs=syncs, cache_bytes=CACHE_BYTES_MAX)
         node.on_applied = self._applied
         return node
-
-    @property
-    def _record_max(self) -> int:
-        return self._scenario.cluster.mtu - IP_UDP_BYTES - FRAME_OVERHEAD_BYTES
 
     def _make_clients(self, machine: type[StateMachine], seed: int) -> Iterator[ScenarioClient]:
         for index in range(self._scenario.workload.clients):
@@ -280,31 +277,4 @@ def _gaps(node: SimNode, world: World) -> dict[str, Any]:
     """A node of the gaps document."""
     if not node.up:
         return {"id": node.name, "lost": None}
-    report = node.replica.ledger_report()
-    names = {name_hash(name): name for name in world.names}
-    return {
-        "id": node.name,
-        "open": [list(gap) for gap in report.open],
-        "closed": [
-            {
-                "first": gap.first,
-                "last": gap.last,
-                "opened_at": gap.opened_at,
-                "naks": gap.naks,
-                "repaired_by": None if gap.repaired_by is None else names.get(gap.repaired_by),
-                "latency_ms": gap.latency_s * 1e3,
-            }
-            for gap in report.closed
-        ],
-        "lost": report.lost,
-        "repaired": report.repaired,
-        "superseded": report.superseded,
-        "transferred": report.transferred,
-        "duplicates": report.duplicates,
-        "injected": {
-            "lost": report.injected_lost,
-            "duplicates": report.injected_duplicated,
-            "reordered": report.injected_reordered,
-            "corrupted": report.injected_corrupted,
-        },
-    }
+    return gaps_of(node.name, node.replica.ledger_report(), world.names, 0.0)
