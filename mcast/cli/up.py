@@ -120,7 +120,8 @@ class Supervisor:
         while self._children and time.monotonic() < deadline and len(self._signals) < 2:
             await asyncio.sleep(0.02)
         for node_id, child in self._children.items():
-            output.note(f"mcast: {node_id} did not end in time; killing it")
+            why = "interrupted again" if len(self._signals) > 1 else f"{node_id} did not end in {DRAIN_S:g} s"
+            output.note(f"mcast: {why}: killing {node_id}")
             _send(child, signal.SIGKILL)
 
     def _stop_for(self, number: int) -> None:

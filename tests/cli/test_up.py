@@ -98,11 +98,16 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     running.process.communicate(timeout=PATIENCE_S)
 
 
-def is_alive(pid: int) -> bool:
+def state_of(pid: int) -> str:
+    """As the kernel names it: "T" stopped, "Z" ended; the latter also when it is gone."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
-        return False
+        return "Z"
+
+
+def is_alive(pid: int) -> bool:
+    return state_of(pid) != "Z"
 
 
 STATUS_KEYS = {
@@ -191,6 +196,21 @@ def test_up_names_the_dead_keeps_the_others_and_drains(cluster: Cluster) -> None
         ("n1", 0),
         ("n2", 0),
     ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_second_signal_ends_them_at_once_and_says_why(cluster: Cluster) -> None:
+    os.kill(cluster.pids["n1"], signal.SIGSTOP)  # so that it cannot end by itself
+    deadline = time.monotonic() + PATIENCE_S
+    while state_of(cluster.pids["n1"]) != "T":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    cluster.process.terminate()
+    cluster.process.send_signal(signal.SIGINT)
+    _, err = cluster.process.communicate(timeout=PATIENCE_S / 4)
+    assert "mcast: interrupted again: killing n1\n" in err
+    assert "did not end" not in err
+    assert not any(map(is_alive, cluster.pids.values()))
 
 
 def test_a_second_up_names_the_problem_and_ends(cluster: Cluster) -> None:
