@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -17,6 +18,10 @@ SLICE_S: Final = 0.005  # of applying in one turn of the loop
 BURST_FRAMES: Final = 64  # between two looks at the clock ...
 BURST_EVENTS: Final = 2_048  # ... and about so many events, by the first frame's
 BACKLOG_BYTES: Final = 8 << 20  # committed and not yet applied; beyond, nothing more is received meanwhile
+REPLAY_TOLD_EVENTS: Final = 10_000  # a replay of so many is announced, and told when done ...
+REPLAY_TOLD_S: Final = 1.0  # ... as is one that took this long
+
+_log: Final = logging.getLogger("mcast.node")
 
 
 class ApplyQueue:
@@ -89,11 +94,14 @@ class ApplyQueue:
 
 
 async def replay(engine: Engine, bursts: Iterator[list[Frame]], until: int) -> None:
-    """Apply a journal's frames up to event `until`, leaving the loop a turn after each few.
+    """Apply a journal's frames up to event `until`, leaving the loop a turn after each few; log it if that takes long.
 
     Raises:
         Halted: the machine gives up, or the journal has no frame that ends at `until`.
     """
+    began_s, many = monotonic_s(), until >= REPLAY_TOLD_EVENTS
+    if many:
+        _log.info("replays %s events", f"{until:,}")
     for burst in bursts if until else ():
         frames = [frame for frame in burst if frame.last <= until]
         for start in range(0, len(frames), BURST_FRAMES):
@@ -103,3 +111,6 @@ async def replay(engine: Engine, bursts: Iterator[list[Frame]], until: int) -> N
             break
     if engine.applied_seq != until:
         raise Halted(f"the journal replays to event {engine.applied_seq}, not to {until}")
+    took_s = monotonic_s() - began_s
+    if many or took_s >= REPLAY_TOLD_S:
+        _log.info("replayed %s events in %.1f s", f"{until:,}", took_s)

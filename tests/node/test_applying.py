@@ -42,6 +42,23 @@ async def test_replay_of_nothing_reads_nothing() -> None:
     assert next(bursts) == log(3)
 
 
+async def test_a_long_replay_is_announced_and_told_and_a_short_one_is_not(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "mcast.node")
+    monkeypatch.setattr(applying, "REPLAY_TOLD_S", float("inf"))
+    await replay(Engine(KeyValue()), iter([log(30)]), 30)
+    assert not caplog.messages
+    monkeypatch.setattr(applying, "REPLAY_TOLD_EVENTS", 30)
+    await replay(Engine(KeyValue()), iter([log(30)]), 30)
+    first, second = caplog.messages
+    assert first == "replays 30 events" and second.startswith("replayed 30 events in ")
+    monkeypatch.setattr(applying, "REPLAY_TOLD_EVENTS", 31)
+    monkeypatch.setattr(applying, "REPLAY_TOLD_S", 0.0)
+    await replay(Engine(KeyValue()), iter([log(30)]), 30)
+    assert len(caplog.messages) == 3, "few, but it took long"
+
+
 async def test_a_journal_that_ends_before_the_committed_event_halts() -> None:
     with pytest.raises(Halted, match="replays to event 9, not to 12"):
         await replay(Engine(KeyValue()), iter([log(9)]), 12)
