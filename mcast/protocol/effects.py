@@ -134,7 +134,7 @@ class GapOpened:
 
 @dataclass(frozen=True, slots=True)
 class GapClosed:
-    """A gap that was asked for is filled, `latency_s` after it opened."""
+    """A gap is filled, `latency_s` after it opened; one that was only late, and never asked for, is not told of."""
 
     first: int
     last: int

@@ -393,7 +393,7 @@ class Following:
                 self.gaps.original_was_late()
             if not loss.missing:
                 self.ledger.closed(loss, now)
-                if loss.naks:
+                if loss.naks or loss.repaired_by:
                     self.core.notices.append(GapClosed(loss.first, loss.last, now - loss.opened))
 
     def _surplus(self, envelope: Envelope, frame: Frame) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mcast.protocol.effects import Append, Apply, Effect, HaltRequired, Truncate, WriteMeta
+from mcast.protocol.effects import Append, Apply, Effect, GapClosed, HaltRequired, Truncate, WriteMeta
 from mcast.protocol.following import RUN_FRAMES_MAX
 from mcast.protocol.log import Log
 from mcast.protocol.replica import Replica
@@ -263,6 +263,8 @@ def test_transferred_frames_are_judged_like_any_other() -> None:
     assert node.last_seq == 2
     node.transferred(LOG[2:], KEY["n3"], 0.03)
     assert node.last_seq == 6
+    (closed,) = [notice for notice in node.take_notices() if isinstance(notice, GapClosed)]
+    assert (closed.first, closed.last) == (3, 6), "told of, though nobody was asked for a repair"
 
 
 def test_an_early_frame_keeps_its_place_when_the_rest_comes_over_tcp() -> None:
