@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from mcast.protocol.ledger import LedgerReport
+from mcast.storage.segment import SEGMENT_BYTES
 from mcast.wire.envelope import name_hash
 
 if TYPE_CHECKING:
@@ -18,7 +19,10 @@ _GONE_FOR_GOOD: Final = (
 LINK_FIELDS: Final = (
     "datagrams_sent", "bytes_sent", "sends", "datagrams_received", "bytes_received", "receives", "gso", "gro",
 )  # fmt: skip
-DISK_FULL: Final = "the disk is full: nothing more is acknowledged until there is room"
+DISK_FULL: Final = (
+    "the disk is full: nothing more is acknowledged until there is room; the journal's next segment needs "
+    f"{SEGMENT_BYTES >> 20} MiB"
+)
 
 
 def state(shell: Shell) -> str:

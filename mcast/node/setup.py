@@ -55,7 +55,13 @@ def load_machine_of(config: Config) -> StateMachine:
 
 def open_store(config: Config, node_id: str, files: Files | None) -> tuple[Store, Recovered]:
     """The node's data directory. Raises EnvironmentProblem."""
-    config.data_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        config.data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        is_file = isinstance(error, FileExistsError)
+        problem = "it is a file" if is_file else f"cannot be made: {error.strerror or error}"
+        remedy = "set data_dir to a folder that this user can write"
+        raise EnvironmentProblem(f"data_dir = {str(config.data_dir)!r}: {problem}", remedy) from error
     directory = config.data_dir / node_id
     return Store.open(files or RealFiles(), directory, config.name, node_id, sync=config.sync)
 

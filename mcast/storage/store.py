@@ -346,7 +346,9 @@ class _Opening:
 
 def _unusable(path: str, error: OSError) -> EnvironmentProblem:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return EnvironmentProblem(f"{path}: {error.strerror}", "free some space")
+        return EnvironmentProblem(
+            f"{path}: {error.strerror}", f"free some space: a segment takes {SEGMENT_BYTES >> 20} MiB"
+        )
     return EnvironmentProblem(
         f"{path}: cannot be used as data directory: {error.strerror or error}",
         "let this user write it, or set data_dir to a directory that can be written",

@@ -350,7 +350,7 @@ async def test_a_full_disk_stops_acknowledging_until_there_is_room(
         while not watch.shell.disk_full:
             await asyncio.sleep(0)
     assert watch.shell.halted is None and watch.shell.replica.commit_seq == before
-    assert "full" in watch.shell.status()["reason"]
+    assert watch.shell.status()["reason"].endswith("the journal's next segment needs 64 MiB")
     files.write_errno = 0
     await watch.until(lambda: watch.shell.engine.applied_seq > before)
     assert "reason" not in watch.shell.status()
@@ -406,6 +406,13 @@ def test_a_machine_that_cannot_be_made_is_a_config_error(tmp_path: Path) -> None
     )
     with pytest.raises(ConfigError, match="__init__ without arguments"):
         setup.load_machine_of(config(tmp_path, machine="picky_machine:Picky"))
+
+
+async def test_a_data_dir_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for folder, problem in (("file", "it is a file"), ("file/below", "cannot be made: Not a directory")):
+        with pytest.raises(EnvironmentProblem, match=f"data_dir = '{tmp_path}/{folder}': {problem}"):
+            await Shell(config(tmp_path, data_dir=tmp_path / folder), "n1", hub=Hub()).open()
 
 
 async def test_a_halted_node_takes_no_part(tmp_path: Path, running: AsyncExitStack) -> None:
