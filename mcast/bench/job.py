@@ -2,7 +2,7 @@
 
 `python -m mcast.bench.jobs NAME ARGUMENTS` writes JSON lines: {"progress": share} as often as there is news, {"ready":
 true} if it must begin together with others (it goes on at a byte on its standard input), then {"result": {...}} or
-{"error": "..."}. It ends, with all that it started, when its standard input does.
+{"error": "..."}. It ends, with all that it started, when its standard input does; on SIGTERM it clears up first.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ import os
 import signal
 import sys
 import threading
+from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from mcast.errors import Error
 
 LINE_BYTES_MAX: Final = 1 << 20
-END_S: Final = 5.0  # for a job to end by itself once it has told its result
+END_S: Final = 5.0  # for a job to end by itself once it has told its result, or has been told to end
 
 _begun = threading.Event()
 
@@ -35,7 +36,7 @@ class BrokenRun(Error):  # noqa: N818 - as all of errors.py: named for the situa
 async def run_job(
     name: str, arguments: Mapping[str, Any], tell: Tell, others: Callable[[], Awaitable[object]] | None = None
 ) -> dict[str, Any]:
-    """One job's result; one that is ready goes on after `others`. Cancelled, it is killed with all that it started.
+    """One job's result; one that is ready goes on after `others`. Cancelled, it ends with all that it started.
 
     Raises:
         BrokenRun: the job failed, or ended without a result.
@@ -65,6 +66,17 @@ async def run_job(
         words = (await child.stderr.read()).decode(errors="replace").strip().rsplit("\n", 1)[-1]
         raise BrokenRun(f"the {name} process ended without a result: {words or f'exit code {await child.wait()}'}")
     finally:
+        await _end(child)
+
+
+async def _end(child: Process) -> None:
+    """Have the job clear up, if it still runs, then kill what is left of it and of what it started."""
+    try:
+        with contextlib.suppress(ProcessLookupError, TimeoutError):
+            child.terminate()
+            async with asyncio.timeout(END_S):
+                await child.wait()
+    finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
         await child.wait()
@@ -88,12 +100,20 @@ async def run_together(name: str, each: Sequence[Mapping[str, Any]], tell: Tell)
 def do(jobs: Mapping[str, Callable[..., dict[str, Any]]], arguments: Sequence[str]) -> None:
     """In a process of its own: do the named job and write its result."""
     name, text = arguments
+    signal.signal(signal.SIGTERM, _leave)
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     try:
         said: dict[str, Any] = {"result": jobs[name](_tell, **json.loads(text))}
     except Error as error:
         said = {"error": str(error)}
     _write(said)
+
+
+def _leave(number: int, frame: object) -> NoReturn:
+    """End the job where it is, so that files, processes and semaphores go as its context managers are left."""
+    signal.signal(number, signal.SIG_IGN)
+    _begun.set()  # a thread that waits for it would hold up the end
+    raise SystemExit(128 + number)
 
 
 def _end_with_parent() -> None:

@@ -197,36 +197,41 @@ class _Crew:
 
     def __init__(self, target: Callable[..., None], size: int, *extra: object) -> None:
         self._context = multiprocessing.get_context("spawn")
-        self.stack = ExitStack()
+        self.stack: ExitStack
         self._target, self._size, self._extra = target, size, extra
         self._processes: list[Any] = []
         self._seen: dict[Any, int] = {}
         self._early: deque[Any] = deque()
 
     def __enter__(self) -> _Crew:
-        self.mailbox = self._context.Queue()
-        folder = self.stack.enter_context(tempfile.TemporaryDirectory(prefix="mcast-yardstick-"))
-        self.acks = self.stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-        self.acks.bind((LOOPBACK, 0))
-        self.acks.settimeout(SILENCE_S)
-        self.place = Place(unused_port(), self.acks.getsockname()[1], folder)
-        for index in range(self._size):
-            self.spawn(self._target, index, self.place, self.mailbox, *self._extra)
-        ready = 0
-        while ready < self._size:  # the first may be done before the last is ready
-            message = self.mailbox.get(timeout=START_S)
-            if message == "ready":
-                ready += 1
-            else:
-                self._early.append(message)
+        with ExitStack() as stack:  # what fails here, or is interrupted, leaves nothing either
+            self.mailbox = self._context.Queue()
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="mcast-yardstick-"))
+            self.acks = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            self.acks.bind((LOOPBACK, 0))
+            self.acks.settimeout(SILENCE_S)
+            self.place = Place(unused_port(), self.acks.getsockname()[1], folder)
+            stack.push(self._end_processes)
+            for index in range(self._size):
+                self.spawn(self._target, index, self.place, self.mailbox, *self._extra)
+            ready = 0
+            while ready < self._size:  # the first may be done before the last is ready
+                message = self.mailbox.get(timeout=START_S)
+                if message == "ready":
+                    ready += 1
+                else:
+                    self._early.append(message)
+            self.stack = stack.pop_all()
         return self
 
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
+    def __exit__(self, *raised: Any) -> None:
+        self.stack.__exit__(*raised)
+
+    def _end_processes(self, kind: object, error: object, trace: object) -> None:
         for process in self._processes:
             if kind is not None:
                 process.terminate()
             process.join(SILENCE_S)
-        self.stack.close()
 
     def spawn(self, target: Callable[..., None], *arguments: object) -> Any:
         """One more process; it ends with this one."""

@@ -104,17 +104,35 @@ async def test_a_job_without_a_result_gives_its_last_words() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-async def test_a_cancelled_job_is_killed_with_all_it_started(tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", [1, 4], ids=["starting", "measuring"])
+async def test_a_cancelled_job_ends_with_all_it_started_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int
+) -> None:
     """The yardstick's receivers wait for datagrams that never come, unless someone ends them."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     job = {"nodes": 2, "mtu": 1_500, "event_bytes": 16, "events": 100_000_000}
     before = descendants()
     task = asyncio.ensure_future(run_job("yardstick", job, lambda share: None))
     async with asyncio.timeout(START_S):
-        while len(started := descendants() - before) < 3:  # the job and its two receivers
+        while not any(tmp_path.iterdir()) or len(descendants() - before) < processes:
             await asyncio.sleep(0.02)
+    started = descendants() - before
+    semaphores = {path for pid in started for path in mapped(pid) if path.name.startswith("sem.")}
+    assert semaphores
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    assert not any(tmp_path.iterdir())
+    assert not any(path.exists() for path in semaphores)
     async with asyncio.timeout(START_S):
         while any(lives(pid) for pid in started):
             await asyncio.sleep(0.02)
+
+
+def mapped(pid: int) -> list[Path]:
+    """The files in a process's memory."""
+    try:
+        lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    except OSError:
+        return []
+    return [Path(line.split(maxsplit=5)[5]) for line in lines if line.count("/")]
