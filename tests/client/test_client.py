@@ -88,7 +88,14 @@ async def test_rejected_and_failed_are_receipts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [("nope", 1), ("set", "k"), ("set", "k", object()), ("set", "k", "x" * COMMAND_BYTES_MAX)]
+    "bad",
+    [
+        ("nope", 1),
+        ("set", "k"),
+        ("set", "k", object()),
+        ("set", "k", "x" * COMMAND_BYTES_MAX),
+        ("set", "k", {(1, 2): 3}),
+    ],
 )
 async def test_what_can_never_be_applied_is_refused_before_a_number_is_used(
     cluster: FakeCluster, client: Client, bad: tuple[Any, ...]
