@@ -148,7 +148,8 @@ class Client:
 
         `on_progress` is called with the receipts so far whenever records were answered, `on_receipts` with each
         record's receipts in input order. Without `keep`, outcomes are dropped once counted. A Refused command ends
-        the stream: those before it have happened by the time the error is raised.
+        the stream: those before it have happened by the time the error is raised. What a callback raises ends the
+        call, too, and is raised here: what was sent by then may have happened, nothing more is sent.
         """
         call = BatchCall(Receipts(keep, on_receipts), on_progress)
         refused: Refused | None = None

@@ -252,6 +252,27 @@ async def test_an_error_in_the_source_is_raised(client: Client) -> None:
     assert (await client.submit("incr", "k")).value in (1, 2)
 
 
+@pytest.mark.parametrize("callback", ["on_receipts", "on_progress"])
+@pytest.mark.parametrize("error", [OSError("disk full"), Refused("mine"), asyncio.CancelledError("mine")])
+async def test_what_a_callback_raises_ends_the_call_and_nothing_else(
+    cluster: FakeCluster, client: Client, callback: Any, error: BaseException
+) -> None:
+    calls = 0
+
+    def fail(_: Any) -> None:
+        nonlocal calls
+        calls += 1
+        raise error
+
+    link = client._keeper.link
+    with pytest.raises(type(error), match=str(error)):
+        await client.submit_stream([("append", "l", index) for index in range(20_000)], **{callback: fail})
+    assert calls == 1 and client._keeper.link is link
+    assert (await client.submit("append", "l", -1)).outcome == "ok"
+    appended = (await client.query("get", "l")).value
+    assert appended == [*range(len(appended) - 1), -1]
+
+
 async def test_query_errors(client: Client) -> None:
     with pytest.raises(Refused, match="unknown query 'nope'"):
         await client.query("nope")
