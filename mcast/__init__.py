@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from mcast.machine.events import Event
     from mcast.node.node import Node
 
+    __version__: str
+
 _HOMES = {
     "mcast.client.client": ("Client", "connect"),
     "mcast.client.questions": ("QueryAnswer",),
@@ -58,6 +60,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import what is asked for by name; submodules too, so that `mcast.testing` works after `import mcast`."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("mcast-fabric")
     home = _HOME_OF.get(name)
     if home is None:
         if name.startswith("_") or name not in _SUBMODULES:

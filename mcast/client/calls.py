@@ -141,6 +141,8 @@ class BatchCall:
         self.entries: dict[int, Entry] = {}
         self.progress = 0
         self.error: Error | None = None
+        self._raised: BaseException | None = None
+        """What the caller's own callback raised: it ends the call, and is none of the link's business."""
         self._untold = 0
         """Records that may have happened, and of which nobody can tell any more."""
         self._late: list[tuple[Entry, RecordResult]] = []
@@ -166,12 +168,15 @@ class BatchCall:
         if not awaited:
             return
         self._changed.set()
-        if self.error is not None:
+        if self.error is not None or self._raised is not None:
             self._late += awaited
             return
         self._keep(awaited)
-        if self._on_progress is not None:
-            self._on_progress(self.receipts)
+        if self._on_progress is not None and self._raised is None:
+            try:
+                self._on_progress(self.receipts)
+            except BaseException as error:
+                self._end_by(error)
 
     def failed(self, entry: Entry, error: Error) -> None:
         """The batch as a whole fails; what is known stays known, what was not numbered never will be."""
@@ -187,8 +192,9 @@ class BatchCall:
 
         Raises:
             NotSent, Refused: none of the commands happened, nor will. Unknown: with the receipts, when some may have.
+            Whatever a callback of the caller's raised.
         """
-        while self.error is None and backlog():
+        while self.error is None and self._raised is None and backlog():
             before = self.progress
             self._changed.clear()
             try:
@@ -197,6 +203,8 @@ class BatchCall:
             except TimeoutError:
                 if self.progress == before and self.error is None:
                     self.error = NotSent(f"no answer in time: {why()}")
+        if self._raised is not None:
+            raise self._raised
         if self.error is not None:
             self.give_up()
             raise self._verdict(self.error)
@@ -206,6 +214,7 @@ class BatchCall:
 
         Raises:
             Unknown: not all within `timeout_s`, or nobody can tell any more. DecodeError: an answer that is none.
+            Whatever a callback of the caller's raised.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
@@ -218,6 +227,8 @@ class BatchCall:
                 break
         late, self._late = self._late, []
         self._keep(late)
+        if self._raised is not None:
+            raise self._raised
         if isinstance(self.error, DecodeError):
             raise self.error
         if self._open() or self._untold:
@@ -236,7 +247,14 @@ class BatchCall:
             self.error = error
             self.give_up()
             return
+        except BaseException as error:
+            self._end_by(error)
+            return
         self.progress += len(answers)
+
+    def _end_by(self, raised: BaseException) -> None:
+        self._raised = raised
+        self.give_up()
 
     def _open(self) -> bool:
         return any(entry.written for entry in self.entries.values())

@@ -26,10 +26,11 @@ from mcast.client.receipts import Receipt, Receipts
 from mcast.client.reports import ask_all, ask_node, gaps_document, status_document
 from mcast.client.subscription import Subscription
 from mcast.config import Config, load_config
-from mcast.errors import Error, NotSent, NotYet, Refused, Unknown
-from mcast.limits import SEQ_MAX, TIMEOUT_S
+from mcast.errors import ConfigError, Error, NotSent, NotYet, Refused, Unknown
+from mcast.limits import SEQ_MAX, TIMEOUT_MAX_S, TIMEOUT_S
 from mcast.machine.events import Event
-from mcast.wire.stream import Failure, Fault, Handover, Query, StreamKind
+from mcast.wire.levels import LEVELS
+from mcast.wire.stream import NUMBER_END, Failure, Fault, Handover, Query, StreamKind
 
 STREAM_QUEUE_BYTES: Final = 256 << 10  # bytes a stream packs ahead of what may be sent
 QUERIES_A_WRITE: Final = 512  # of many queries: the node answers the first while the next are packed
@@ -42,11 +43,15 @@ def connect(
     """A client of the cluster that `source` (a config or its path) describes: an async context manager.
 
     `at` is the node to prefer as gateway; with `strict` no other will do. `timeout` is the default deadline of each
-    call, in seconds.
+    call, in seconds; it and any call's own are at most TIMEOUT_MAX_S, a day.
 
     Raises:
-        ConfigError: a config that cannot be used, or an `at` that it does not name.
+        ConfigError: a config that cannot be used, an `at` that it does not name, or a `timeout` that is none.
     """
+    if not timeout <= TIMEOUT_MAX_S:
+        raise ConfigError(
+            "timeout", timeout, "no deadline is so far away", f"give at most {TIMEOUT_MAX_S:,.0f} seconds"
+        )
     config = source if isinstance(source, Config) else load_config(source)
     return Client(config, at, timeout, strict=strict)
 
@@ -55,8 +60,8 @@ class Client:
     """Submits commands and asks queries; any number of tasks may share one. Calls are numbered as they are made.
 
     Entering raises NotSent if no node answers before the timeout, naming who was asked on which address; ConfigError if
-    that is because their keys differ.
-    `status`, `gaps` and `fault` ask over connections of their own and work without entering, too.
+    that is because their keys differ. Before it, and after leaving, submissions and queries are Refused.
+    `subscribe`, `status`, `gaps`, `fault` and `handover` use connections of their own and work without entering, too.
     """
 
     def __init__(self, config: Config, at: str | None, timeout_s: float, *, strict: bool = False) -> None:
@@ -112,7 +117,7 @@ class Client:
             NotSent: no node took it before the deadline. It did not happen.
             Unknown: it was sent, and no answer came before the deadline; `resolve` asks again.
         """
-        timeout_s = self.timeout_s if timeout is None else timeout
+        timeout_s = self.timeout_s if timeout is None else _checked_s(timeout)
         call = SingleCall(self._exchange.packer.pack_one((name, *args)))
         self._exchange.submit(call.entry)
         self._deadlines.set(call, timeout_s)
@@ -148,7 +153,8 @@ class Client:
 
         `on_progress` is called with the receipts so far whenever records were answered, `on_receipts` with each
         record's receipts in input order. Without `keep`, outcomes are dropped once counted. A Refused command ends
-        the stream: those before it have happened by the time the error is raised.
+        the stream: those before it have happened by the time the error is raised. What a callback raises ends the
+        call, too, and is raised here: what was sent by then may have happened, nothing more is sent.
         """
         call = BatchCall(Receipts(keep, on_receipts), on_progress)
         refused: Refused | None = None
@@ -178,11 +184,12 @@ class Client:
         call = error.handle
         if not isinstance(call, SingleCall | BatchCall):
             raise error
+        timeout_s = self.timeout_s if timeout is None else _checked_s(timeout)
         self._exchange.flush_soon()  # whose silence is watched from now on
-        return await call.resolve(self.timeout_s if timeout is None else timeout, self._keeper.tried)
+        return await call.resolve(timeout_s, self._keeper.tried)
 
     async def query(  # noqa: PLR0913 - the contract's keywords
-        self, name: str, *args: Any, consistency: str = "session", min_seq: int = 0, max_ms: float | None = None,
+        self, name: str, *args: Any, consistency: str | None = None, min_seq: int = 0, max_ms: float | None = None,
         max_lag: int | None = None, timeout: float | None = None,
     ) -> QueryAnswer:  # fmt: skip
         """A query's answer, at the consistency level asked for or a stronger one, never a weaker.
@@ -190,6 +197,7 @@ class Client:
         "any": the node's committed state. "session": not before this client's last event. "bounded": proven to be at
         most `max_ms` old (default: three heartbeats) and, if `max_lag` is given, at most that many events behind.
         "linearizable": not before anything that was committed, by anyone, when it was asked. All: not before `min_seq`.
+        Without a level it is "session", or "bounded" if `max_ms` or `max_lag` is given; no other level takes these.
         What the gateway refuses and says who may do better is asked once more there, within the deadline; not by a
         `strict` client.
 
@@ -198,7 +206,7 @@ class Client:
             NotYet: the replica has not reached `min_seq`, or this client's last event.
             NotSent: nobody answered before the deadline.
         """
-        timeout_s = self.timeout_s if timeout is None else timeout
+        timeout_s = self.timeout_s if timeout is None else _checked_s(timeout)
         deadline = asyncio.get_running_loop().time() + timeout_s
         query = self._query_of(consistency, min_seq, max_ms, max_lag, timeout_s)((name, *args))
         number, future, message = self._questions.ask(query, timeout_s)
@@ -213,14 +221,22 @@ class Client:
         return answer
 
     def _query_of(
-        self, consistency: str, min_seq: int, max_ms: float | None, max_lag: int | None, timeout_s: float
+        self, consistency: str | None, min_seq: int, max_ms: float | None, max_lag: int | None, timeout_s: float
     ) -> Callable[[Sequence[Any]], Query]:
         """Makes a query of `[name, arg, ...]`. Raises Refused, and so may what is returned."""
-        if not 0 <= min_seq <= SEQ_MAX:
+        if not _is_seq(min_seq, 0):
             raise Refused(f"min_seq = {min_seq}: an event number is from 0 to {SEQ_MAX}")
-        if (max_ms is not None and max_ms < 0) or (max_lag is not None and not 0 <= max_lag <= SEQ_MAX):
-            raise Refused(f"max_ms = {max_ms}, max_lag = {max_lag}: neither can be below zero")
-        if consistency == "session":
+        if max_ms is not None and not 0 <= max_ms < NUMBER_END:
+            raise Refused(f"max_ms = {max_ms}: an age is not below zero, and below {NUMBER_END:g}")
+        if max_lag is not None and not _is_seq(max_lag, 0):
+            raise Refused(f"max_lag = {max_lag}: a number of events is from 0 to {SEQ_MAX}")
+        without_bound = max_ms is None and max_lag is None
+        level = ("session" if without_bound else "bounded") if consistency is None else consistency
+        if level not in LEVELS:
+            raise Refused(f"consistency level {level!r} is unknown; ask for one of: {', '.join(LEVELS)}")
+        if level != "bounded" and not without_bound:
+            raise Refused(f"max_ms and max_lag go with level 'bounded', not {level!r}")
+        if level == "session":
             min_seq = max(min_seq, self._session.last_seq)
         share = 0.5 if len(self._nodes) > 1 else 1.0  # of its time for the gateway: another node may need the rest
         wait_ms, known = timeout_s * 1e3 * share, self._exchange.welcome.queries
@@ -228,7 +244,7 @@ class Client:
         def query(asked: Sequence[Any]) -> Query:
             name, *args = asked
             check_name("query", name, len(args), known)
-            return Query(0, name, args, consistency, min_seq, max_ms, max_lag, wait_ms)
+            return Query(0, name, args, level, min_seq, max_ms, max_lag, wait_ms)
 
         return query
 
@@ -244,11 +260,11 @@ class Client:
             raise refused from None
 
     async def query_many(  # noqa: PLR0913 - as query
-        self, queries: Iterable[Sequence[Any]], *, consistency: str = "session", min_seq: int = 0,
+        self, queries: Iterable[Sequence[Any]], *, consistency: str | None = None, min_seq: int = 0,
         max_ms: float | None = None, max_lag: int | None = None, timeout: float | None = None,
     ) -> list[QueryAnswer]:  # fmt: skip
         """The answers to many queries, each `[name, arg, ...]`, pipelined. Raises what the first that fails raises."""
-        timeout_s = self.timeout_s if timeout is None else timeout
+        timeout_s = self.timeout_s if timeout is None else _checked_s(timeout)
         deadline = asyncio.get_running_loop().time() + timeout_s
         query_of = self._query_of(consistency, min_seq, max_ms, max_lag, timeout_s)
         asked = [query_of(query) for query in queries]
@@ -295,7 +311,7 @@ class Client:
             NotSent: no node took the subscription for as long as the client's timeout. ConfigError: keys differ.
             DecodeError: several gateways in a row sent events that cannot be read.
         """
-        if not 1 <= from_seq <= SEQ_MAX:
+        if not _is_seq(from_seq, 1):
             raise Refused(f"from_seq = {from_seq}: an event number is from 1 to {SEQ_MAX}")
         subscription = Subscription(self._dialer, self._nodes, from_seq, self.timeout_s, self._exchange.founded)
         self._subscriptions.add(subscription)
@@ -367,8 +383,19 @@ class Client:
 
     async def _wait(self, call: BatchCall, backlog: Callable[[], bool], timeout: float | None) -> None:
         try:
-            await call.wait(backlog, self.timeout_s if timeout is None else timeout, self._keeper.tried)
+            await call.wait(backlog, self.timeout_s if timeout is None else _checked_s(timeout), self._keeper.tried)
         except BaseException:
             call.give_up()
             self._exchange.flush_soon()  # what was given up before it was numbered leaves the queue
             raise
+
+
+def _checked_s(timeout: float) -> float:
+    """A call's own timeout. Raises Refused for one beyond TIMEOUT_MAX_S, or that is no number."""
+    if not timeout <= TIMEOUT_MAX_S:
+        raise Refused(f"timeout = {timeout}: at most {TIMEOUT_MAX_S:,.0f} seconds")
+    return timeout
+
+
+def _is_seq(value: object, least: int) -> bool:
+    return type(value) is int and least <= value <= SEQ_MAX

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from mcast.client.calls import Entry
 from mcast.client.keeper import Keeper
@@ -14,11 +15,25 @@ from mcast.client.questions import Questions
 from mcast.client.session import Session
 from mcast.clock import monotonic_s
 from mcast.config import NodeConfig
-from mcast.errors import DecodeError
+from mcast.errors import DecodeError, Refused
 from mcast.limits import SESSION_IDLE_S
 from mcast.wire.groups import decode_results_untrusted, pack_run
 from mcast.wire.records import NONCE_BYTES
 from mcast.wire.stream import UNFOUNDED, StreamKind, Welcome, decode_stream_untrusted
+
+
+class _Absent:
+    """Stands for what only an open client has: whatever is asked of it is Refused."""
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise Refused(self._why)
+
+
+_UNOPENED: Any = _Absent("this client is not open; use `async with mcast.connect(...) as client`")
+_CLOSED: Any = _Absent("this client is closed; connect another one")
 
 
 class Exchange:
@@ -28,8 +43,8 @@ class Exchange:
         self.keeper = Keeper(dialer, nodes, self)
         self.session = Session(lambda: secrets.token_bytes(NONCE_BYTES), 0)
         self.questions = Questions(self.keeper.tried)
-        self.welcome: Welcome
-        self.packer: CommandPacker
+        self.welcome: Welcome = _UNOPENED
+        self.packer: CommandPacker = _UNOPENED
         self.ready = asyncio.Event()
         self.founded = UNFOUNDED
         """The uuid of the cluster, once it is known."""
@@ -39,7 +54,9 @@ class Exchange:
         self._used_s = 0.0
 
     async def close(self) -> None:
-        """Close the session and the link."""
+        """Close the session and the link. Calls from now on are Refused."""
+        self.welcome = self.packer = _CLOSED
+        self.ready.clear()
         if self.keeper.link is not None:
             self.keeper.link.write(pack_run(StreamKind.SUBMIT, self.session.close_group()))
         await self.keeper.stop()

@@ -16,8 +16,8 @@ from typing import Any, Final, NamedTuple
 import msgpack
 
 from mcast.errors import Refused
-from mcast.limits import COMMAND_BYTES_MAX, COMMAND_DEPTH_MAX
-from mcast.machine.commands import LARGE_BYTES, container_headers, nests_too_deep
+from mcast.limits import COMMAND_BYTES_MAX
+from mcast.machine.commands import LARGE_BYTES, looks_decodable, why_undecodable
 from mcast.machine.plain import ATOMS, FIXARRAY_MAX
 from mcast.wire.records import RECORD_HEADER_BYTES
 
@@ -191,23 +191,26 @@ class CommandPacker:
             packed: bytes = self._pack(command)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise Refused(f"an argument cannot be sent: {error}") from None
-        if len(packed) > COMMAND_DEPTH_MAX:
-            if len(packed) > COMMAND_BYTES_MAX:
-                raise Refused(f"a command packs to {len(packed)} bytes; at most {COMMAND_BYTES_MAX}")
-            if not ATOMS.issuperset(map(type, command)) and nests_too_deep(packed):
-                raise Refused(f"an argument cannot be sent: nested deeper than {COMMAND_DEPTH_MAX} levels")
+        if len(packed) > COMMAND_BYTES_MAX:
+            raise Refused(f"a command packs to {len(packed)} bytes; at most {COMMAND_BYTES_MAX}")
+        if not ATOMS.issuperset(map(type, command)):
+            _check_decodable(packed, 1)
         return packed
 
     def _pack_each(self, commands: list[Command]) -> list[bytes]:
         """Checked commands, each by itself. Raises Refused if any of them cannot be sent."""
-        if not ATOMS.issuperset(map(type, chain.from_iterable(commands))):
-            return list(map(self._pack_single, commands))
         try:
             packed: list[bytes] = list(map(self._pack, commands))
-        except (TypeError, ValueError, OverflowError) as error:
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise Refused(f"an argument cannot be sent: {error}") from None
         if max(map(len, packed), default=0) > COMMAND_BYTES_MAX:
             raise Refused(f"a command packs to more than {COMMAND_BYTES_MAX} bytes")
+        if not ATOMS.issuperset(map(type, chain.from_iterable(commands))):
+            if sum(map(len, packed)) <= COMMAND_BYTES_MAX:
+                _check_decodable(b"".join(packed), len(packed))
+            else:
+                for one in packed:
+                    _check_decodable(one, 1)
         return packed
 
     def _pack_run(self, commands: list[Command]) -> bytes:
@@ -216,9 +219,11 @@ class CommandPacker:
             packed: bytes = self._pack(commands)[1 if len(commands) <= FIXARRAY_MAX else 3 :]
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise Refused(f"an argument cannot be sent: {error}") from None
-        if len(packed) > COMMAND_BYTES_MAX or not _all_shallow(commands, packed):
+        if len(packed) > COMMAND_BYTES_MAX:
             for command in commands:
                 self._pack_single(command)
+        elif not _all_plain(commands, packed):
+            _check_decodable(packed, len(commands))
         return packed
 
     def _until_refused(self, commands: list[Command], start: int) -> tuple[list[Command], Refused]:
@@ -239,9 +244,14 @@ class CommandPacker:
         return fitting, size
 
 
-def _all_shallow(commands: list[Command], packed: bytes) -> bool:
-    """Whether none can be nested too deep, by the cheaper way to tell: the types within, or the bytes."""
-    if len(packed) > len(commands) * LARGE_BYTES:
-        return ATOMS.issuperset(map(type, chain.from_iterable(commands)))
-    # Each command is a container. Whatever more of them there may be could all be nested in one.
-    return container_headers(packed) - len(commands) < COMMAND_DEPTH_MAX
+def _all_plain(commands: list[Command], packed: bytes) -> bool:
+    """Whether replicas can surely decode them, by the cheaper way to tell: the bytes, unless large; else the types."""
+    if len(packed) <= len(commands) * LARGE_BYTES and looks_decodable(packed, len(commands)):
+        return True
+    return ATOMS.issuperset(map(type, chain.from_iterable(commands)))
+
+
+def _check_decodable(packed: bytes, count: int) -> None:
+    """Raise Refused unless replicas can decode all: else none of their record would take effect."""
+    if not looks_decodable(packed, count) and (why := why_undecodable(packed, count)) is not None:
+        raise Refused(f"an argument cannot be sent: {why}")

@@ -8,9 +8,19 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
 from mcast.client.alarm import Alarm
-from mcast.errors import Error, NotSent, NotYet, QueryFailed, Refused
-from mcast.wire.stream import Answer, Query, QueryRefused, StreamKind, pack_message
+from mcast.errors import DecodeError, Error, NotSent, NotYet, QueryFailed, Refused
+from mcast.machine.plain import ATOMS
+from mcast.wire.stream import (
+    HEAD_BYTES,
+    Answer,
+    Query,
+    QueryRefused,
+    StreamKind,
+    decode_stream_untrusted,
+    pack_message,
+)
 
+PLAIN_BYTES: Final = 4_096  # of a query whose arguments hold no others: no longer one may be too long for its node
 _FOREVER: Final = float("inf")
 
 
@@ -66,7 +76,9 @@ class Questions:
         number = self._next_id
         try:
             message = pack_message(StreamKind.QUERY, Query(number, *query[1:]))
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            if len(message) > PLAIN_BYTES or not ATOMS.issuperset(map(type, query.args)):
+                decode_stream_untrusted(StreamKind.QUERY, message[HEAD_BYTES:])  # as the node will
+        except (TypeError, ValueError, OverflowError, RecursionError, DecodeError) as error:
             raise Refused(f"an argument cannot be sent: {error}") from None
         self._next_id += 1
         loop = asyncio.get_running_loop()
@@ -93,8 +105,9 @@ class Questions:
                     future.exception()  # marks it as seen: only the first that failed is told
 
     def resend(self) -> list[bytes]:
-        """All unanswered queries, for a new gateway."""
-        return [message for _, message, _, _ in self._waiting.values()]
+        """All unanswered queries, for a new gateway: it is to refuse in the time that is left."""
+        now = asyncio.get_running_loop().time()
+        return [_hurried(message, deadline - now) for _, message, deadline, _ in self._waiting.values()]
 
     def answered(self, answer: Answer) -> None:
         """Hand the answer to the waiting task; one to a forgotten query is ignored."""
@@ -130,5 +143,11 @@ class Questions:
         for number in late:
             future, _, _, timeout_s = self._waiting.pop(number)
             if not future.done():
-                future.set_exception(NotSent(f"no answer within {timeout_s:g} s: {self._why()}"))
+                future.set_exception(NotSent(f"no answer within {round(timeout_s, 3):g} s: {self._why()}"))
         return min([deadline for _, _, deadline, _ in self._waiting.values()], default=_FOREVER)
+
+
+def _hurried(message: bytes, left_s: float) -> bytes:
+    query: Query = decode_stream_untrusted(StreamKind.QUERY, message[HEAD_BYTES:])
+    left_ms = max(left_s, 0.0) * 1e3
+    return pack_message(StreamKind.QUERY, query._replace(timeout_ms=min(query.timeout_ms, left_ms)))

@@ -196,6 +196,10 @@ class Receipts(Sequence[Receipt | None]):
         """The epoch that numbered the last known command."""
         return next((result.epoch for result in reversed(self._results) if result is not None), None)
 
+    def __repr__(self) -> str:
+        kinds = f"{self.ok} ok, {self.rejected} rejected, {self.failed} failed, {self._size - self._known} unknown"
+        return f"<Receipts: {self._size} commands, {kinds}>"
+
     def __len__(self) -> int:
         return self._size
 

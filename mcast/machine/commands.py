@@ -18,6 +18,9 @@ _ARRAY: Final = struct.Struct("!BI")
 _ARRAY_32: Final = 0xDD
 _CONTAINERS: Final = frozenset({*range(0x80, 0xA0), *range(0xDC, 0xE0)})
 _NOT_CONTAINERS: Final = bytes(sorted(set(range(256)) - _CONTAINERS))
+_ARRAYS: Final = bytes([*range(0x90, 0xA0), 0xDC, 0xDD])
+_EXTENSIONS: Final = frozenset({0xC7, 0xC8, 0xC9, *range(0xD4, 0xD9)})
+_NEITHER: Final = bytes(sorted(set(range(256)) - _CONTAINERS - _EXTENSIONS))
 LARGE_BYTES: Final = 200  # of a command: beyond, to look at what it holds is cheaper than to look at its bytes
 _SMALL_ARRAY: Final = [bytes([0x90 | count]) for count in range(FIXARRAY_MAX + 1)]
 """The headers of arrays of so many items."""
@@ -62,7 +65,7 @@ def decode_commands_untrusted(payload: bytes | memoryview, count: int) -> list[A
     elif len(data) > count * LARGE_BYTES:
         shallow = ATOMS.issuperset(map(type, chain.from_iterable(commands)))
     else:
-        shallow = container_headers(data) <= count + COMMAND_DEPTH_MAX
+        shallow = _container_headers(data) <= count + COMMAND_DEPTH_MAX
     if not shallow:
         _check_depth(commands)
     return commands
@@ -86,16 +89,31 @@ def decode_small_records_untrusted(payloads: Sequence[bytes], counts: Sequence[i
     return commands if ATOMS.issuperset(map(type, chain.from_iterable(commands))) or not _too_deep(commands) else None
 
 
-def container_headers(packed: bytes) -> int:
+def looks_decodable(packed: bytes, count: int) -> bool:
+    """Whether the bytes of `count` commands, as a client packed them, show that `why_undecodable` is None.
+
+    They do if they hold no byte that may be the header of a map, whose keys may be lists, or of an extension, and if
+    the headers of arrays besides the commands' own are too few for an array nested too deeply.
+    """
+    headers = packed.translate(None, _NEITHER)
+    return len(headers) - count < COMMAND_DEPTH_MAX and not headers.translate(None, _ARRAYS)
+
+
+def why_undecodable(packed: bytes, count: int) -> str | None:
+    """Why replicas would not take these commands as a client packed them; None if they would."""
+    try:
+        commands = [unpack(packed)] if count == 1 else unpack(b"".join((_ARRAY.pack(_ARRAY_32, count), packed)))
+    except TypeError:
+        return "a key of a dict must not hold others, as a tuple does"
+    except (ValueError, msgpack.UnpackException) as error:
+        return str(error)
+    too_deep = _container_headers(packed) - count >= COMMAND_DEPTH_MAX and _too_deep(commands)
+    return f"nested deeper than {COMMAND_DEPTH_MAX} levels" if too_deep else None
+
+
+def _container_headers(packed: bytes) -> int:
     """How many bytes of it may be headers of containers: no value in it is nested more deeply than that."""
     return len(packed.translate(None, _NOT_CONTAINERS))
-
-
-def nests_too_deep(packed: bytes) -> bool:
-    """Whether one command as a client packed it is nested more deeply than replicas accept."""
-    if container_headers(packed) <= COMMAND_DEPTH_MAX:
-        return False
-    return _too_deep([msgpack.unpackb(packed, strict_map_key=False)])
 
 
 def _check_depth(commands: list[Any]) -> None:
@@ -106,6 +124,8 @@ def _check_depth(commands: list[Any]) -> None:
 def _too_deep(values: list[Any]) -> bool:
     level: list[Any] = values
     for _ in range(COMMAND_DEPTH_MAX + 1):
+        if ATOMS.issuperset(map(type, level)):
+            return False
         deeper: list[Any] = []
         for value in level:
             if value.__class__ is list:

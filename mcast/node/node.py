@@ -90,7 +90,7 @@ class Node:
         return await (await self.client()).submit_many(commands, timeout=timeout)
 
     async def query(  # noqa: PLR0913 - the contract's keywords
-        self, name: str, *args: Any, consistency: str = "session", min_seq: int = 0, max_ms: float | None = None,
+        self, name: str, *args: Any, consistency: str | None = None, min_seq: int = 0, max_ms: float | None = None,
         max_lag: int | None = None, timeout: float | None = None,
     ) -> QueryAnswer:  # fmt: skip
         """As the client's `query`, answered by this node."""

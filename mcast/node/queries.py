@@ -15,12 +15,12 @@ import asyncio
 import heapq
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from itertools import count
-from typing import TYPE_CHECKING, Final, NamedTuple
+from itertools import chain, count
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mcast.client.alarm import Alarm
 from mcast.clock import monotonic_s
-from mcast.errors import QueryFailed, Refused
+from mcast.errors import DecodeError, QueryFailed, Refused
 from mcast.limits import (
     BOUNDED_HEARTBEATS,
     GATEWAY_READS_WAITING,
@@ -28,10 +28,19 @@ from mcast.limits import (
     SESSION_READ_WAIT_S,
     TIMEOUT_MAX_S,
 )
+from mcast.machine.plain import ATOMS, LISTS
 from mcast.protocol.effects import ReadReady
 from mcast.wire.envelope import name_hash
 from mcast.wire.levels import LEVELS
-from mcast.wire.stream import Answer, Query, QueryRefused, StreamKind, decode_stream_untrusted, pack_message
+from mcast.wire.stream import (
+    HEAD_BYTES,
+    Answer,
+    Query,
+    QueryRefused,
+    StreamKind,
+    decode_stream_untrusted,
+    pack_message,
+)
 
 if TYPE_CHECKING:
     from mcast.node.shell import Shell
@@ -351,7 +360,9 @@ class Queries:
         )
         try:
             message = pack_message(StreamKind.ANSWER, answer)
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            if not _is_plain(value):
+                decode_stream_untrusted(StreamKind.ANSWER, message[HEAD_BYTES:])  # as its client will
+        except (TypeError, ValueError, OverflowError, RecursionError, DecodeError) as error:
             return self._refuse(query, f"the answer cannot be sent: {error}", "failed")
         self.answered += 1
         return message
@@ -412,6 +423,17 @@ class Queries:
         lag = proof[0] - self._shell.engine.applied_seq
         wanted = "" if query.max_lag is None else f"; at most {query.max_lag} were asked for"
         return f"{node} is {lag} events behind what was committed {proof[1] * 1e3:.1f} ms ago{wanted}"
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it surely holds no dict with a key that packs but cannot be unpacked, such as a tuple."""
+    kind = value.__class__
+    if kind is list:
+        kinds = set(map(type, value))
+        return ATOMS.issuperset(map(type, chain.from_iterable(value)) if kinds == LISTS else kinds)
+    if kind is dict:
+        return ATOMS.issuperset(map(type, chain(value, value.values())))
+    return kind in ATOMS
 
 
 def _limit_s(query: Query) -> float:

@@ -97,7 +97,7 @@ class Cluster:
         return await self.client.submit_many(commands, timeout=timeout)
 
     async def query(  # noqa: PLR0913 - the keywords of the client's
-        self, name: str, *args: Any, consistency: str = "session", min_seq: int = 0, max_ms: float | None = None,
+        self, name: str, *args: Any, consistency: str | None = None, min_seq: int = 0, max_ms: float | None = None,
         max_lag: int | None = None, timeout: float = TIMEOUT_S,
     ) -> QueryAnswer:  # fmt: skip
         """Ask any node; the keywords are those of `Client.query`."""

@@ -33,6 +33,7 @@ VERSION: Final = 1
 UNFOUNDED: Final = bytes(16)
 TEXT_BYTES_MAX: Final = 4_096  # bytes of an error's or refusal's words; no honest one is longer
 NAMES_MAX: Final = 4_096  # commands or queries of one machine
+NUMBER_END: Final = 1e15  # milliseconds and the like are below
 PAYLOAD_BYTES_MAX: Final = 16 << 10  # bytes of most messages: msgpack may unpack to sixty times its size
 
 _LENGTH: Final = struct.Struct("!I")
@@ -383,7 +384,7 @@ def _optional(check: _Check) -> _Check:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and 0 <= value < 1e15
+    return type(value) in (int, float) and 0 <= value < NUMBER_END
 
 
 def _is_arity_table(value: Any) -> bool:

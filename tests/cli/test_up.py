@@ -157,6 +157,19 @@ def test_a_stream_goes_in_under_loss_and_reconciles(cluster: Cluster) -> None:
     assert receipts.returncode == 1
     assert [json.loads(line)["outcome"] for line in receipts.stdout.splitlines()] == ["ok", "rejected"]
 
+    before = cluster.json("status")["nodes"][0]["last_seq"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as unread:
+        done = subprocess.run(
+            [sys.executable, "-m", "mcast", "submit", "--from", "-", "--receipts"], cwd=cluster.folder, env=ENVIRONMENT,
+            input='["incr", "unread"]\n' * 20_000, stdout=unread, text=True, timeout=PATIENCE_S, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert cluster.json("query", "get", "unread", "--consistency", "linearizable")["value"] <= 20_000
+    after = cluster.json("status")["nodes"][0]["last_seq"]
+    assert after <= before + 20_000 + 2, "nothing was sent again"
+
     cluster.status_until("live", code=0)
     gaps = cluster.json("gaps")
     assert all(set(node) == GAPS_KEYS for node in gaps["nodes"])

@@ -88,7 +88,14 @@ async def test_rejected_and_failed_are_receipts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [("nope", 1), ("set", "k"), ("set", "k", object()), ("set", "k", "x" * COMMAND_BYTES_MAX)]
+    "bad",
+    [
+        ("nope", 1),
+        ("set", "k"),
+        ("set", "k", object()),
+        ("set", "k", "x" * COMMAND_BYTES_MAX),
+        ("set", "k", {(1, 2): 3}),
+    ],
 )
 async def test_what_can_never_be_applied_is_refused_before_a_number_is_used(
     cluster: FakeCluster, client: Client, bad: tuple[Any, ...]
@@ -245,6 +252,28 @@ async def test_an_error_in_the_source_is_raised(client: Client) -> None:
     assert (await client.submit("incr", "k")).value in (1, 2)
 
 
+@pytest.mark.parametrize("callback", ["on_receipts", "on_progress"])
+@pytest.mark.parametrize("error", [OSError("disk full"), Refused("mine"), asyncio.CancelledError("mine")])
+async def test_what_a_callback_raises_ends_the_call_and_nothing_else(
+    cluster: FakeCluster, client: Client, callback: Any, error: BaseException
+) -> None:
+    calls = 0
+
+    def fail(_: Any) -> None:
+        nonlocal calls
+        calls += 1
+        raise error
+
+    link = client._keeper.link
+    callbacks: Any = {callback: fail}
+    with pytest.raises(type(error), match=str(error)):
+        await client.submit_stream([("append", "l", index) for index in range(20_000)], **callbacks)
+    assert calls == 1 and client._keeper.link is link
+    assert (await client.submit("append", "l", -1)).outcome == "ok"
+    appended = (await client.query("get", "l")).value
+    assert appended == [*range(len(appended) - 1), -1]
+
+
 async def test_query_errors(client: Client) -> None:
     with pytest.raises(Refused, match="unknown query 'nope'"):
         await client.query("nope")
@@ -262,8 +291,73 @@ async def test_query_errors(client: Client) -> None:
         await client.query("get", "k", min_seq=-1)
     with pytest.raises(Refused, match="cannot be sent"):
         await client.query("get", object())
+    with pytest.raises(Refused, match="cannot be sent"):
+        await client.query("get", {(1, 2): 3})
+    with pytest.raises(Refused, match="cannot be sent"):
+        await client.query("get", "k" * (1 << 20))
     with pytest.raises(NotYet, match="has applied event 0 and not yet 9"):
         await client.query("get", "k", min_seq=9)
+
+
+async def test_a_bound_is_kept_or_refused(client: Client) -> None:
+    bounds: list[Any] = [{"max_ms": 100}, {"max_lag": 0}]
+    for bound in bounds:
+        with pytest.raises(Refused, match="no proof of how old"):
+            await client.query("size", **bound)
+        with pytest.raises(Refused, match="no proof of how old"):
+            await client.query_many([("size",)], **bound)
+        for level in ("any", "session", "linearizable"):
+            with pytest.raises(Refused, match=f"go with level 'bounded', not '{level}'"):
+                await client.query("size", consistency=level, **bound)
+    assert (await client.query("size")).level == "session"
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        {"min_seq": 1.5}, {"min_seq": True}, {"max_lag": 1.5}, {"max_ms": float("nan")}, {"max_ms": float("inf")},
+        {"consistency": 5}, {"consistency": ""}, {"timeout": float("nan")}, {"timeout": float("inf")},
+        {"timeout": 10**9},
+    ],
+)  # fmt: skip
+async def test_numbers_that_are_none_are_refused_at_once(client: Client, keywords: Any) -> None:
+    with pytest.raises(Refused, match=next(iter(keywords))):
+        await client.query("size", **keywords)
+
+
+@pytest.mark.parametrize("timeout", [float("nan"), float("inf"), 86_401])
+async def test_no_deadline_is_further_away_than_a_day(cluster: FakeCluster, client: Client, timeout: float) -> None:
+    with pytest.raises(ConfigError, match="at most 86,400 seconds"):
+        connect(cluster.config, timeout=timeout)
+    with pytest.raises(Refused, match="at most 86,400 seconds"):
+        await client.submit("incr", "k", timeout=timeout)
+    with pytest.raises(Refused, match="at most 86,400 seconds"):
+        await client.submit_many([("incr", "k")], timeout=timeout)
+    with pytest.raises(Refused, match="at most 86,400 seconds"):
+        await client.submit_stream([("incr", "k")], timeout=timeout)
+    assert (await client.query("get", "k")).value is None, "what was refused did not happen"
+    assert (await client.submit("incr", "k", timeout=86_400)).value == 1
+
+
+async def test_a_client_that_is_not_open_refuses_at_once_and_says_why(cluster: FakeCluster) -> None:
+    client = connect(cluster.config, timeout=0.5)
+
+    async def refuses(words: str) -> None:
+        for call in (
+            client.submit("incr", "k"), client.submit_many([("incr", "k")]), client.submit_stream([("incr", "k")]),
+            client.query("size"), client.query_many([("size",)]),
+        ):  # fmt: skip
+            with pytest.raises(Refused, match=words):
+                await call
+
+    await refuses("not open; use `async with")
+    for count in (1, 2):
+        async with client:
+            assert (await client.query("size")).level == "session"
+            if count == 1:
+                assert (await client.submit("incr", "k")).value == 1
+        await refuses("is closed")
+    assert (await client.status())["nodes"][0]["reachable"]
 
 
 async def test_query_many_keeps_order(client: Client) -> None:

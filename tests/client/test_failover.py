@@ -13,12 +13,14 @@ import pytest
 from mcast.client import keeper
 from mcast.client.client import connect
 from mcast.client.link import Link
+from mcast.client.questions import Questions
 from mcast.client.receipts import Receipts
 from mcast.clock import monotonic_s
 from mcast.errors import NotSent
 from mcast.machine.kv import KeyValue
 from mcast.node.fake import FakeCluster, serving
 from mcast.node.gateway import Gateway
+from mcast.wire.stream import HEAD_BYTES, Query, StreamKind, decode_stream_untrusted
 
 
 def values(receipts: Receipts) -> list[Any]:
@@ -217,6 +219,15 @@ async def test_queries_move_too(cluster: FakeCluster, gateways: dict[str, Gatewa
         await gateways["n2"].stop(drain_s=0)
         answer = await client.query("get", "k")
         assert (answer.value, answer.node != "n2") == (7, True)
+
+
+async def test_a_query_that_moves_has_only_the_time_that_is_left() -> None:
+    questions = Questions()
+    for timeout_s in (0.3, 9.0):
+        questions.ask(Query(0, "size", [{"k": 1}], "linearizable", 0, None, None, 500.0), timeout_s)
+    hurried, unhurried = [decode_stream_untrusted(StreamKind.QUERY, one[HEAD_BYTES:]) for one in questions.resend()]
+    assert 0 < hurried.timeout_ms <= 300
+    assert unhurried == Query(2, "size", [{"k": 1}], "linearizable", 0, None, None, 500.0)
 
 
 async def test_strict_clients_do_not_move(cluster: FakeCluster, gateways: dict[str, Gateway]) -> None:

@@ -160,3 +160,36 @@ def test_nesting_is_refused_exactly_where_replicas_would(nest: Callable[[Any], A
     assert 0 < taken < 70
     text = "ö" * 500  # bytes that could be headers of containers, but are text
     assert packer.pack_one(("set", "k", text)).count == 1
+
+
+UNDECODABLE = [{(1, 2): 3}, {"a": [{(): 1}]}, [{((1,),): 2}], msgpack.ExtType(5, b"x"), {"a": msgpack.ExtType(5, b"")}]
+
+
+@pytest.mark.parametrize("bad", UNDECODABLE)
+@pytest.mark.parametrize("others", [1, "k" * 250, [1, 2], {"a": {"b": [1]}}, 2**63])
+@pytest.mark.parametrize("record_max", [200, 1_389, 60_000])
+def test_what_packs_but_no_replica_can_decode_is_refused_without_its_neighbours(
+    bad: Any, others: Any, record_max: int
+) -> None:
+    packer = CommandPacker(ARITIES, record_max)
+    good = ("set", "k", others)
+    list(packer.pack([good] * 50))
+    for filling in ("", "k" * 300):
+        with pytest.raises(Refused, match="cannot be sent"):
+            packer.pack_one(("set", filling, bad))
+        parcels = []
+        with pytest.raises(Refused, match="command 500: an argument cannot be sent"):
+            for parcel in packer.pack([good] * 500 + [("set", filling, bad)] + [good] * 500):
+                parcels.append(parcel)
+        assert [
+            command for parcel in parcels for command in decode_commands_untrusted(parcel.payload, parcel.count)
+        ] == [list(good)] * 500
+
+
+def test_whatever_replicas_decode_is_packed() -> None:
+    values = [msgpack.Timestamp(1, 2), {1: 2, b"k": None, 1.5: True, msgpack.Timestamp(1): [{}]}, ((1,), {"k": (2,)})]
+    packer = CommandPacker(ARITIES, RECORD_MAX)
+    for value in values:
+        packed = msgpack.packb(("set", "k", value))
+        assert packer.pack_one(("set", "k", value)) == (packed, 1)
+        assert b"".join(parcel.payload for parcel in packer.pack([("set", "k", value)] * 40)) == packed * 40

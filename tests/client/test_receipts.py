@@ -46,6 +46,7 @@ def test_index_slice_and_iteration_agree() -> None:
 
 def test_counts() -> None:
     receipts = filled()
+    assert repr(receipts) == "<Receipts: 6 commands, 3 ok, 1 rejected, 1 failed, 1 unknown>"
     assert (receipts.known, receipts.ok, receipts.rejected, receipts.failed) == (5, 3, 1, 1)
     assert (receipts.first_seq, receipts.last_seq, receipts.epoch) == (10, None, 7)
     receipts.settle([(2, RecordResult(30, 8, 1, outcomes([0])))])

@@ -77,8 +77,8 @@ async def test_a_number_that_does_not_exist_yet_is_waited_for(cluster: FakeClust
         assert (await waiting).seq == 10
 
 
-@pytest.mark.parametrize("first", [0, -1, 2**63])
-async def test_what_is_no_event_number_is_refused(client: Client, first: int) -> None:
+@pytest.mark.parametrize("first", [0, -1, 2**63, 1.5, True, "1"])
+async def test_what_is_no_event_number_is_refused(client: Client, first: Any) -> None:
     with pytest.raises(Refused, match="event number"):
         await anext(client.subscribe(first))
 

@@ -137,13 +137,19 @@ async def test_a_raising_handler_and_an_answer_that_cannot_be_packed_fail_alone(
 
     for result, words in (
         (ValueError("\ud800 secret"), "ValueError"), (object(), "cannot be sent"), (2**80, "cannot be sent"),
-        (bytes(6 << 20), "cannot be sent"), ("\ud800", "cannot be sent"),
+        (bytes(6 << 20), "cannot be sent"), ("\ud800", "cannot be sent"), ({(1, 2): 3}, "cannot be sent"),
+        ([[1], {"k": [{(): 1}]}], "cannot be sent"), ({"k": {(1,): 1}}, "cannot be sent"),
     ):  # fmt: skip
         object.__setattr__(asked.shell.engine.machine, "size", Odd(result))
         asked.ask()
         refused = asked.replies.pop()
         assert words in refused.reason and refused.kind == "failed"
         msgpack.packb(refused)
+    values: list[Any] = [[], [[]], {}, [[1, "k"], [b"", None]], {1: 2.5, "k": [{b"k": ()}]}, msgpack.Timestamp(1)]
+    for value in values:
+        object.__setattr__(asked.shell.engine.machine, "size", Odd(value))
+        asked.ask()
+        assert msgpack.packb(asked.replies.pop().value) == msgpack.packb(value)
 
 
 @pytest.mark.parametrize(("ruling", "better"), [("n1", ("n2", "n3")), ("n3", ("n3",)), (None, ("n2", "n3"))])

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mcast.client import keeper
 from mcast.client.client import Client, connect
 from mcast.errors import NotSent, Refused
 from mcast.machine.kv import KeyValue
@@ -102,6 +103,18 @@ async def test_a_minority_refuses_what_it_cannot_know_and_says_how_old_the_rest_
             await client.query("get", "k", consistency="bounded", max_lag=1_000_000)
         lab.heal()
         assert (await client.query("get", "k", consistency="linearizable")).value == 1
+
+
+async def test_without_a_majority_a_wandering_client_is_refused_before_its_deadline(
+    lab: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "WATCH_INTERVAL_S", 0.1)
+    for node in lab.nodes:
+        lab.part(node)
+    await asyncio.sleep(1.2)
+    async with lab.connect() as client:
+        with pytest.raises(Refused, match="no majority has confirmed"):
+            await client.query("get", "k", consistency="linearizable", timeout=2)
 
 
 async def test_a_sequencer_alone_refuses_too(lab: Cluster) -> None:
