@@ -153,7 +153,7 @@ SCENARIO_RECOVERY_S_MAX: Final = 600.0  # waited for after the last fault; what 
 
 # Calls
 TIMEOUT_S: Final = 5.0  # default deadline of a client's call
-TIMEOUT_MAX_S: Final = 86_400.0  # longest deadline a flag may ask for
+TIMEOUT_MAX_S: Final = 86_400.0  # longest deadline a call may ask for
 SESSION_READ_WAIT_S: Final = 0.250  # how long a query waits for its event before NotYet, or for a proof of its age
 BOUNDED_HEARTBEATS: Final = 3.0  # default max_ms of a bounded query, in longest heartbeat intervals
 READ_MARGIN: Final = 0.1  # share of a query's time that a node keeps, so that its refusal comes before the deadline
