@@ -51,7 +51,7 @@ class FakeReplica:
         return self._cluster.sequencer
 
     @property
-    def epoch(self) -> int:
+    def promised(self) -> int:
         """The reigns so far."""
         return self._cluster.epoch
 
