@@ -201,6 +201,22 @@ def test_nobody_answering_is_exit_3_and_says_who_was_asked(
     assert f"n2 at 127.0.0.1:{ports[1]}" in fails(capsys, 3, *words, "--timeout", "0.2")
 
 
+@pytest.mark.parametrize("command", ["status", "gaps"])
+def test_nobody_answering_is_told_with_the_reasons(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two refuse, one takes connections and says nothing."""
+    assert main(["init"]) == 0
+    capsys.readouterr()
+    text, ports = Path("lab.toml").read_text(), unused_ports(2)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        ports.append(mute.getsockname()[1])
+        for old, new in zip((7711, 7712, 7713), ports, strict=True):
+            text = text.replace(str(old), str(new))
+        Path("lab.toml").write_text(text)
+        line = fails(capsys, 3, command, "--timeout", "0.2")
+    n1, n2, n3 = (f"n{number} at 127.0.0.1:{port}" for number, port in enumerate(ports, 1))
+    assert f"asked {n1}, {n2}: connection refused (is it running?); {n3}: no answer within 0.2 s; run mcast up" in line
+
+
 def test_a_bug_is_told_as_one(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("of all things")
