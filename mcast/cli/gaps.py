@@ -28,10 +28,11 @@ def gaps(
     Examples: `mcast gaps -c lab.toml` · `mcast gaps -c lab.toml --newest 20` · `mcast gaps -c lab.toml --json`
     """
     document, silences = asyncio.run(ask(config, timeout))
-    if json:
-        output.print_json(document)
-    else:
-        render.print_gaps(document, newest)
+    with output.cut_short():
+        if json:
+            output.print_json(document)
+        else:
+            render.print_gaps(document, newest)
     for node_id, why in silences.items():
         output.note(f"mcast: {node_id} did not answer: {why}")
     tell(gap_findings(document))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -64,6 +65,16 @@ def note(text: str) -> None:
     sys.stderr.flush()
 
 
+@contextmanager
+def cut_short() -> Iterator[None]:
+    """What the block prints may find its reader gone, who has seen enough."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def print_table(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], spare: Sequence[str] = ()
 ) -> None:
@@ -81,7 +92,9 @@ def print_table(
         for line in lines:
             del line[at]
         table, left_out = make_table(title, kept, lines), left_out + 1
-    place.print(table)
+    with place.capture() as drawn:  # rich would end the program where the reader has gone
+        place.print(table)
+    sys.stdout.write(drawn.get())
     if left_out:
         many = f"{left_out} column{'' if left_out == 1 else 's'}"
         note(f"mcast: {many} left out: widen the terminal, or use --json")

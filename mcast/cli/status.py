@@ -28,10 +28,11 @@ def status(
     Examples: `mcast status -c lab.toml` · `mcast status -c lab.toml --json`
     """
     document, silences = asyncio.run(_ask(config, timeout))
-    if json:
-        output.print_json(document)
-    else:
-        render.print_status(document)
+    with output.cut_short():
+        if json:
+            output.print_json(document)
+        else:
+            render.print_status(document)
     if (why := leaderless(document)) is not None:
         output.note(f"mcast: {why}")
     tell(status_findings(document, silences))

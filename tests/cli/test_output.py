@@ -1,7 +1,10 @@
 """What commands print."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -109,6 +112,19 @@ def test_a_narrow_terminal_loses_columns_and_no_digits(
     told = capsys.readouterr()
     assert "…" not in told.out and "detected" in told.out and "difference" in told.out
     assert ("superseded" in told.out) == (width == 140)
+
+
+def test_a_reader_that_has_seen_enough_ends_nothing() -> None:
+    program = (
+        "import sys; from mcast.cli import output\n"
+        "with output.cut_short(): output.print_table('t', ['a'], [['x']] * 10_000)\n"
+        "output.print_line('gone'); output.note('went on')"
+    )
+    there, gone = os.pipe()
+    os.close(there)
+    done = subprocess.run([sys.executable, "-c", program], stdout=gone, stderr=subprocess.PIPE, timeout=30, check=True)
+    os.close(gone)
+    assert done.stderr == b"went on\n"
 
 
 def test_a_pipe_gets_every_column_whole(capsys: pytest.CaptureFixture[str]) -> None:
