@@ -107,9 +107,9 @@ async def _submit_all(target: Target, path: str, each: bool, json: bool) -> bool
                 except Unknown as error:
                     assert isinstance(error.receipts, Receipts)
                     done = error.receipts
-                    raise
+                    raise Ended(ExitCode.SILENCE, f"{error}; {_which_known(done)}") from error
     except asyncio.CancelledError:
-        output.note(f"mcast: interrupted: {done.known} outcomes are known; others that were sent may or may not happen")
+        output.note(f"mcast: interrupted: {_which_known(done)}; others that were sent may or may not happen")
         raise
     finally:
         if connected:
@@ -118,6 +118,11 @@ async def _submit_all(target: Target, path: str, each: bool, json: bool) -> bool
         before = "1 command before it was" if done.count == 1 else f"{done.count} commands before it were"
         raise Ended(ExitCode.USAGE, f"{problem}; {before} submitted")
     return done.ok == done.count
+
+
+def _which_known(done: Receipts) -> str:
+    behind = done.known - done.known_first
+    return f"known are the first {done.known_first} commands" + (f" and {behind} behind them" if behind else "")
 
 
 def _show_each(receipts: list[Receipt]) -> None:

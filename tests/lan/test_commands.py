@@ -142,7 +142,7 @@ async def test_an_interrupted_stream_says_how_far_it_came() -> None:
         out, err = await process.communicate()
     assert process.returncode == 130
     assert (json.loads(out)["count"], json.loads(out)["ok"]) == (1, 1)
-    assert err.decode().startswith("mcast: interrupted: 1 outcomes are known; ")
+    assert err.decode().startswith("mcast: interrupted: known are the first 1 commands; ")
 
 
 async def test_a_stream_whose_end_is_not_known_says_how_far_it_came() -> None:
@@ -151,7 +151,7 @@ async def test_a_stream_whose_end_is_not_known_says_how_far_it_came() -> None:
         out, err = await process.communicate(b'["set", "k", 2]\n')
     assert process.returncode == 3
     assert (json.loads(out)["count"], json.loads(out)["ok"]) == (2, 1)
-    assert b"1 of 2 outcomes are known" in err
+    assert b"1 of 2 outcomes are known" in err and err.endswith(b"; known are the first 1 commands\n")
 
 
 async def test_a_query_that_names_a_commands_event_sees_it_at_any_node() -> None:
