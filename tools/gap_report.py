@@ -4,7 +4,7 @@ Takes the document of `mcast gaps --json` from a file or stdin, or asks the clus
     mcast gaps -c lab.toml --json | python tools/gap_report.py
     python tools/gap_report.py -c lab.toml --json
 Exit 0: all reconciles. 1: a gap is open, a loss not accounted for, or an injected one not found. 2: unusable input. 3:
-nobody answered.
+nobody answered, or the document has nobody's ledger. A node that did not answer is named on stderr.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 from mcast.analysis import find_shared, gap_findings, reconcile, repair_latency, repair_latency_by_node
 from mcast.analysis.ledger import answering
 from mcast.cli.exits import ExitCode, exit_code_of, line_of
+from mcast.cli.gaps import ask
 from mcast.cli.output import note, print_json
 from mcast.cli.render import print_gaps
 from mcast.errors import ConfigError, Error
@@ -40,7 +41,7 @@ def report(document: Mapping[str, Any]) -> dict[str, Any]:
     ]  # fmt: skip
     there = {account.id for account in accounts}
     return {
-        "reconciles": all(account.reconciles for account in accounts),
+        "reconciles": bool(accounts) and all(account.reconciles for account in accounts),
         "nodes": nodes,
         "silent": [node["id"] for node in document["nodes"] if node["id"] not in there],
         "latency": asdict(repair_latency(gap for node in answering(document) for gap in node["closed"])),
@@ -57,8 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--timeout", type=float, default=5.0, help="seconds to wait for a cluster's answer")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of tables")
     options = parser.parse_args(arguments)
+    silences: Mapping[str, str] = {}
     try:
-        document = _ask(options.config, options.timeout) if options.config else _read(options.file)
+        if options.config:
+            document, silences = asyncio.run(ask(options.config, options.timeout))
+        else:
+            document = _read(options.file)
         result = report(document)
     except Error as error:
         note(f"gap_report: {line_of(error)}")
@@ -67,18 +72,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print_json(result)
     else:
         print_gaps(document, options.newest)
+    for node_id in result["silent"]:
+        note(f"gap_report: {node_id} did not answer" + (f": {silences[node_id]}" if node_id in silences else ""))
+    if not result["nodes"]:
+        note("gap_report: nobody answered, so there is nothing to judge")
+        return ExitCode.SILENCE
     for finding in [*gap_findings(document), *_unseen(result)]:
         note(f"gap_report: {finding}")
     return ExitCode.OK if result["reconciles"] else ExitCode.FINDING
 
 
-def _ask(config: Path, timeout: float) -> Mapping[str, Any]:
-    from mcast.cli.gaps import ask
-
-    return asyncio.run(ask(config, timeout))
-
-
-def _read(path: str) -> Mapping[str, Any]:
+def _read(path: str) -> dict[str, Any]:
     fix = "give what `mcast gaps --json` prints"
     try:
         document = json.loads(sys.stdin.read() if path == "-" else Path(path).read_text())

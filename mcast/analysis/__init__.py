@@ -1,6 +1,6 @@
 """What the tools compute from the documents that nodes report: pure functions that return data and print nothing."""
 
-from mcast.analysis.health import gap_findings, status_findings
+from mcast.analysis.health import gap_findings, leaderless, status_findings
 from mcast.analysis.ledger import (
     Latency,
     Reconciliation,
@@ -19,6 +19,7 @@ __all__ = [
     "SharedLosses",
     "find_shared",
     "gap_findings",
+    "leaderless",
     "longest_wait",
     "percentile",
     "reconcile",

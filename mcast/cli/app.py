@@ -30,7 +30,7 @@ from mcast.cli import (
 )
 from mcast.cli.arguments import COMMAND_CONTEXT, WordsCommand
 from mcast.cli.exits import ExitCode, exit_code_of, line_of
-from mcast.cli.output import note
+from mcast.cli.output import cut_short, note
 
 app = typer.Typer(
     name="mcast",
@@ -86,11 +86,11 @@ def main(arguments: Sequence[str] | None = None, name: str | None = None) -> int
     if sys.platform == "win32":
         note("mcast: Windows has no multicast sockets of the needed kind; run it inside WSL2 (`wsl --install`)")
         return ExitCode.ENVIRONMENT
-    code = _run(arguments, name)
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    for stream in ("stdout", "stderr"):
+        if getattr(sys, stream) is None:  # closed (`>&-`): what goes there is dropped
+            setattr(sys, stream, open(os.devnull, "w"))  # noqa: SIM115 - for as long as the program runs
+    with cut_short():
+        code = _run(arguments, name)
     return code
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,8 +15,9 @@ import typer
 
 from mcast.analysis.ledger import answering
 from mcast.cli import options, output, render
+from mcast.cli.ending import until_told
 from mcast.cli.exits import Ended, ExitCode
-from mcast.errors import ConfigError, DecodeError
+from mcast.errors import ConfigError, DecodeError, Refused
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -74,7 +76,11 @@ def demo(  # noqa: PLR0913 - one a flag
     cluster = Processes(
         machine=story.machine, machine_folder=Path.cwd(), sealed=True, faults={"*": faults}, sync="os"
     )  # fmt: skip
-    shown = asyncio.run(_run(cluster, story, watch, loss=percent, kill=not no_kill, keep=keep, json=json))
+    run = _run(cluster, story, watch, loss=percent, kill=not no_kill, keep=keep, json=json)
+    try:
+        shown = asyncio.run(until_told(run))
+    except asyncio.CancelledError:
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
     if not shown.proven:
         raise Ended(ExitCode.FINDING, "the replicas do not agree: see above")
 
@@ -122,21 +128,30 @@ def _flights(limit: int | None) -> Story:
 
 def _own_stream(source: Path, machine: str) -> Story:
     from mcast.client.lines import read_commands
+    from mcast.client.packing import check_name
     from mcast.machine.loading import load_machine
 
-    load_machine(machine, str(Path.cwd()))
+    known = load_machine(machine, str(Path.cwd())).commands()
 
     def commands() -> Iterator[Any]:
         try:
             with source.open("rb") as stream:
-                yield from (command for _, command in read_commands(stream))
+                for line, command in read_commands(stream):
+                    try:
+                        check_name("command", command[0], len(command) - 1, known)
+                    except Refused as error:
+                        raise Ended(ExitCode.USAGE, f"{source} line {line}: {error}") from None
+                    yield command
         except OSError as error:
             problem = (error.strerror or str(error)).lower()
             raise ConfigError("--from", str(source), problem, "name a readable file") from error
         except DecodeError as error:
             raise Ended(ExitCode.USAGE, f'{source} {error}; give one command a line, such as ["set", "k", 1]') from None
 
-    return Story(machine, sum(1 for _ in commands()), commands, tuple, None)
+    total = sum(1 for _ in commands())
+    if not total:
+        raise ConfigError("--from", str(source), "holds no command", 'give one a line, such as ["set", "k", 1]')
+    return Story(machine, total, commands, tuple, None)
 
 
 async def _run(  # noqa: PLR0913 - the command's settings
@@ -155,7 +170,9 @@ async def _run(  # noqa: PLR0913 - the command's settings
         else:
             _print(shown)
         if keep:
-            output.note(f"mcast: the cluster stays up: mcast status -c {cluster.path}; Ctrl-C ends it")
+            output.note(
+                f"mcast: the cluster stays up: mcast status -c {shlex.quote(str(cluster.path))}; Ctrl-C ends it"
+            )
             await asyncio.Event().wait()
     return shown
 

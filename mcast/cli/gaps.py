@@ -10,10 +10,9 @@ import typer
 
 from mcast import limits
 from mcast.analysis import gap_findings
-from mcast.analysis.ledger import answering
 from mcast.cli import options, output, render
-from mcast.cli.status import refuse_silence, tell
-from mcast.config import load_config
+from mcast.cli.asking import ask_nodes
+from mcast.cli.status import tell
 
 
 def gaps(
@@ -28,24 +27,21 @@ def gaps(
 
     Examples: `mcast gaps -c lab.toml` · `mcast gaps -c lab.toml --newest 20` · `mcast gaps -c lab.toml --json`
     """
-    document = asyncio.run(ask(config, timeout))
-    if json:
-        output.print_json(document)
-    else:
-        render.print_gaps(document, newest)
-    there = {node["id"] for node in answering(document)}
-    for node in document["nodes"]:
-        if node["id"] not in there:
-            output.note(f"mcast: {node['id']} did not answer")
+    document, silences = asyncio.run(ask(config, timeout))
+    with output.cut_short():
+        if json:
+            output.print_json(document)
+        else:
+            render.print_gaps(document, newest)
+    for node_id, why in silences.items():
+        output.note(f"mcast: {node_id} did not answer: {why}")
     tell(gap_findings(document))
 
 
-async def ask(path: Path, timeout: float) -> dict[str, Any]:
-    """The cluster's gaps document. Ends the program if nobody answers."""
-    from mcast.client.client import connect
+async def ask(path: Path, timeout: float) -> tuple[dict[str, Any], dict[str, str]]:
+    """The cluster's gaps document, and why those that did not answer did not. Ends the program if nobody answers."""
+    from mcast.client.reports import gaps_document
+    from mcast.wire.stream import StreamKind
 
-    config = load_config(path)
-    document = await connect(config, timeout=timeout).gaps()
-    there = {node["id"] for node in answering(document)}
-    refuse_silence(config, [node["id"] in there for node in document["nodes"]], timeout)
-    return document
+    config, reports, silences = await ask_nodes(path, StreamKind.GAPS, timeout)
+    return gaps_document(config.nodes, reports), silences

@@ -10,6 +10,8 @@ import typer
 
 from mcast import limits
 from mcast.cli import options, output
+from mcast.cli.exits import Ended, ExitCode
+from mcast.errors import Refused
 
 
 def handover(
@@ -26,7 +28,12 @@ def handover(
 
     Examples: `mcast handover -c lab.toml --to n2` · `mcast handover -c lab.toml --to n2 --json`
     """
-    document = asyncio.run(_ask(config, to, timeout))
+    try:
+        document = asyncio.run(_ask(config, to, timeout))
+    except Refused as error:
+        if json:
+            output.print_json({"refused": str(error)})
+        raise Ended(ExitCode.FINDING, f"refused: {error}") from None
     if json:
         output.print_json(document)
     elif document["from"] == to:

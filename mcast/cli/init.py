@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from mcast.cli import options, output
 from mcast.cli.exits import Ended, ExitCode
 from mcast.config import DEFAULT_MACHINE, default_config, parse_config
+
+NODES: Final = 3  # of a cluster on this machine
 
 
 def init(  # noqa: PLR0913 - one argument a flag
@@ -18,8 +21,10 @@ def init(  # noqa: PLR0913 - one argument a flag
     ] = options.DEFAULT_CONFIG,
     hosts: Annotated[str, typer.Option("--hosts", help="Hosts, one node on each.", metavar="A,B,C")] = "",
     nodes: Annotated[
-        int, typer.Option("--nodes", help="How many nodes on this machine, without --hosts.", min=1, metavar="N")
-    ] = 3,
+        int | None,
+        typer.Option("--nodes", help="How many nodes on this machine, without --hosts.", min=1, metavar="N",
+                     show_default=str(NODES)),
+    ] = None,
     name: Annotated[str, typer.Option("--name", help="The cluster's name.", metavar="NAME")] = "lab",
     group: Annotated[str, typer.Option("--group", help="The multicast group.", metavar="ADDRESS")] = "239.77.7.1",
     port: Annotated[
@@ -33,13 +38,15 @@ def init(  # noqa: PLR0913 - one argument a flag
     ] = "./data",
     sealed: Annotated[bool, typer.Option("--sealed", help="Make a key file beside it, and seal all traffic.")] = False,
     json: options.Json = False,
-) -> None:
+) -> None:  # fmt: skip
     """Write a commented cluster file.
 
     For nodes on this machine, or with --hosts for one node on each. An existing file is never overwritten.
 
     Examples: `mcast init` · `mcast init --hosts 10.77.0.11,10.77.0.12,10.77.0.13 --sealed prod.toml`
     """
+    if hosts and nodes is not None:
+        raise Ended(ExitCode.USAGE, "--nodes goes without --hosts, which has one node for each host")
     places = [host.strip() for host in hosts.split(",") if host.strip()]
     for place in places:
         if place.count(":") == 1 or "]:" in place:
@@ -49,7 +56,7 @@ def init(  # noqa: PLR0913 - one argument a flag
 
     def text(key_file: str | None) -> str:
         return default_config(
-            folder, places, name=name, group=group, port=port, nodes=nodes, machine=machine, key_file=key_file,
+            folder, places, name=name, group=group, port=port, nodes=nodes or NODES, machine=machine, key_file=key_file,
             data_dir=data_dir,
         )  # fmt: skip
 
@@ -66,11 +73,12 @@ def init(  # noqa: PLR0913 - one argument a flag
         return
     count = f"{len(config.nodes)} node{'' if len(config.nodes) == 1 else 's'}"
     output.note(f"wrote {path}: {count}" + (f", key file {key}" if key else ""))
+    given = shlex.quote(str(path))
     if places:
         copy = f"copy {path}{' and the key file' if key else ''} to every host"
-        output.note(f"next: {copy}, then run there: mcast node -c {path}")
+        output.note(f"next: {copy}, then run there: mcast node -c {given}")
     else:
-        output.note(f"next: mcast up -c {path}")
+        output.note(f"next: mcast up -c {given}")
 
 
 def _make_key(key: Path) -> None:

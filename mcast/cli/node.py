@@ -17,7 +17,7 @@ import typer
 from mcast.cli import options, output
 from mcast.cli.exits import Ended, ExitCode
 from mcast.config import Config, load_config
-from mcast.errors import ConfigError
+from mcast.errors import ConfigError, EnvironmentProblem, InUse
 from mcast.wire.envelope import name_hash
 
 if TYPE_CHECKING:
@@ -59,7 +59,11 @@ def node(  # noqa: PLR0913 - a command's options, each by name
     node_id = checked.node(id).id if id is not None else infer_id(checked, local_addresses())
     _log_to(node_id, json)
     with asyncio.Runner(loop_factory=busy_loop if busy_poll else None) as runner:
-        number = runner.run(_run(checked, node_id, fault))
+        try:
+            number = runner.run(_run(checked, node_id, fault))
+        except InUse as error:
+            remedy = f"{node_id} runs already, by mcast up or mcast node: see mcast status; stop that one first"
+            raise EnvironmentProblem(error.what, f"{remedy}, or give another cluster its own data_dir") from None
     if number == signal.SIGINT:
         raise typer.Exit(ExitCode.INTERRUPTED)
 
@@ -99,10 +103,11 @@ async def _run(config: Config, node_id: str, fault: str | None) -> int:
     stopped: asyncio.Future[int] = loop.create_future()
 
     def stop(number: int) -> None:
-        """The second signal finds the default handlers again, and ends the process at once."""
+        """The second signal finds the default handlers again, and ends the process at once; not if it came with it."""
         loop.remove_signal_handler(signal.SIGTERM)
         loop.remove_signal_handler(signal.SIGINT)
-        stopped.set_result(number)
+        if not stopped.done():
+            stopped.set_result(number)
 
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, stop, each)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _PIPE_WIDTH: Final = 200  # columns where no terminal sets them; a table is never cut for a pipe
+_WIDEST: Final = 10_000  # columns; no table wants more
 
 
 def print_json(document: object) -> None:
@@ -63,9 +65,45 @@ def note(text: str) -> None:
     sys.stderr.flush()
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table on stdout: first column left, the rest right; None shows as a dash."""
-    console().print(make_table(title, columns, rows))
+@contextmanager
+def cut_short() -> Iterator[None]:
+    """What the block prints may find its reader gone, who has seen enough."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def print_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], spare: Sequence[str] = ()
+) -> None:
+    """A table on stdout: first column left, the rest right; None shows as a dash.
+
+    On a terminal that is too narrow the columns in `spare` are left out, from the first on; a line on stderr says so.
+    """
+    place, lines, kept = console(), [list(row) for row in rows], list(columns)
+    table, left_out = make_table(title, kept, lines), 0
+    for column in spare if place.is_terminal else ():
+        if _width(place, table) <= place.width:
+            break
+        at = kept.index(column)
+        del kept[at]
+        for line in lines:
+            del line[at]
+        table, left_out = make_table(title, kept, lines), left_out + 1
+    with place.capture() as drawn:  # rich would end the program where the reader has gone
+        place.print(table)
+    sys.stdout.write(drawn.get())
+    if left_out:
+        many = f"{left_out} column{'' if left_out == 1 else 's'}"
+        note(f"mcast: {many} left out: widen the terminal, or use --json")
+
+
+def _width(place: Console, table: Table) -> int:
+    from rich.measure import Measurement
+
+    return Measurement.get(place, place.options.update_width(_WIDEST), table).maximum
 
 
 def make_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
@@ -76,7 +114,7 @@ def make_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[objec
 
     table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=index == 0)
+        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=index == 0, overflow="fold")
     for row in rows:
         table.add_row(*[Text(cell(value)) for value in row])
     return table

@@ -12,7 +12,7 @@ from mcast.cli import options, output
 from mcast.cli.arguments import parse_argument
 from mcast.cli.exits import Ended, ExitCode
 from mcast.cli.target import Target
-from mcast.errors import NotYet, Refused
+from mcast.errors import NotYet, QueryFailed, Refused
 from mcast.wire.levels import LEVELS
 
 if TYPE_CHECKING:
@@ -71,6 +71,8 @@ def query(  # noqa: PLR0913 - one argument a flag
             output.print_json({"refused": str(error), "try_node": error.try_node})
         output.note(f"mcast: refused: {error}" + (f"; try --at {error.try_node}" if error.try_node else ""))
         raise typer.Exit(ExitCode.FINDING) from None
+    except QueryFailed as error:
+        raise Ended(ExitCode.FINDING, f"query failed: {error}") from None
     if json:
         output.print_json(answer_document(answer))
         return

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from mcast.analysis import find_shared, reconcile, repair_latency_by_node
 from mcast.analysis.ledger import answering
 from mcast.cli.output import print_line, print_table
 
 Document = Mapping[str, Any]
+
+_STATUS_SPARE: Final = ("chain", "queries", "gave", "got", "NAKs", "epoch", "commit", "last", "lag", "gaps", "role")
+"""The columns that a narrow terminal can do without, what is needed least first."""
+_GAPS_SPARE: Final = (
+    "duplicates", "superseded", "transferred", "mean ms", "max ms", "injected", "repaired", "p99 ms",
+)  # fmt: skip
 
 
 def print_status(document: Document) -> None:
@@ -18,7 +24,7 @@ def print_status(document: Document) -> None:
     title = f"{document['cluster']}: epoch {document['epoch'] or '-'}, sequencer {ruler or 'none'}"
     columns = ["node", "role", "state", "epoch", "last", "commit", "applied", "lag", "gaps", "NAKs", "got", "gave",
                "queries", "chain"]  # fmt: skip
-    print_table(title, columns, [_status_row(node, ruler) for node in document["nodes"]])
+    print_table(title, columns, [_status_row(node, ruler) for node in document["nodes"]], _STATUS_SPARE)
 
 
 def _status_row(node: Mapping[str, Any], ruler: str | None) -> list[object]:
@@ -58,7 +64,7 @@ def print_reconciliation(document: Document) -> None:
             account.id, account.injected, account.detected, account.repaired, account.superseded, account.transferred,
             account.difference, account.open, duplicates[account.id], took.mean_ms, took.p99_ms, took.max_ms,
         ])  # fmt: skip
-    print_table("gaps: lost DATA datagrams, and how long their events were missing", columns, rows)
+    print_table("gaps: lost DATA datagrams, and how long their events were missing", columns, rows, _GAPS_SPARE)
 
 
 def _print_newest(document: Document, newest: int) -> None:

@@ -38,7 +38,7 @@ def sim(  # noqa: PLR0913 - one parameter a flag
     ] = False,
     trace: Annotated[bool, typer.Option("--trace", help="Print every step of one run.")] = False,
     workers: Annotated[
-        int | None, typer.Option("--workers", help="Processes; one for each CPU if not given.", metavar="N")
+        int | None, typer.Option("--workers", help="Processes; one for each CPU if not given.", min=1, metavar="N")
     ] = None,
     json: options.Json = False,
 ) -> None:

@@ -35,6 +35,8 @@ class CommandSource:
 
     def __enter__(self) -> CommandSource:
         if self._path == "-":
+            if sys.stdin is None:
+                raise ConfigError("--from", "-", "stdin is closed", "name a readable file, or give it something")
             self._file = sys.stdin.buffer
             return self
         try:
@@ -58,12 +60,12 @@ class CommandSource:
         """A plain iterable of a file; an asynchronous one of a pipe or terminal, which may keep us waiting."""
         assert self._file is not None, "enter the context first"
         loop, descriptor = asyncio.get_running_loop(), self._file.fileno()
-        readable = asyncio.Event()
         try:
-            loop.add_reader(descriptor, readable.set)
+            loop.add_reader(descriptor, lambda: None)
         except OSError:  # epoll takes no regular files: those never block
             return self._from_file(self._file)
-        return self._from_pipe(descriptor, readable)
+        loop.remove_reader(descriptor)
+        return self._from_pipe(descriptor)
 
     def _from_file(self, file: BinaryIO) -> Iterator[Command]:
         while line := file.readline(LINE_BYTES_MAX + 1):
@@ -73,13 +75,21 @@ class CommandSource:
             if command is not None:
                 yield command
 
-    async def _from_pipe(self, descriptor: int, readable: asyncio.Event) -> AsyncIterator[Command]:
+    async def _from_pipe(self, descriptor: int) -> AsyncIterator[Command]:
         loop, rest = asyncio.get_running_loop(), b""
+        readable = asyncio.Event()
+
+        def arrived() -> None:
+            """Once a read: told again of what was read meanwhile, the next read would block, and all else with it."""
+            loop.remove_reader(descriptor)
+            readable.set()
+
         try:
             while True:
+                loop.add_reader(descriptor, arrived)
                 await readable.wait()
-                data = os.read(descriptor, _READ_BYTES)
                 readable.clear()
+                data = os.read(descriptor, _READ_BYTES)
                 *lines, rest = (rest + data).split(b"\n") if data else [rest, b""]
                 if len(rest) > LINE_BYTES_MAX:
                     lines.append(rest)

@@ -10,10 +10,10 @@ from typing import Any
 import typer
 
 from mcast import limits
-from mcast.analysis import status_findings
+from mcast.analysis import leaderless, status_findings
 from mcast.cli import options, output, render
-from mcast.cli.exits import Ended, ExitCode
-from mcast.config import Config, load_config
+from mcast.cli.asking import ask_nodes
+from mcast.cli.exits import ExitCode
 
 
 def status(
@@ -27,31 +27,24 @@ def status(
 
     Examples: `mcast status -c lab.toml` · `mcast status -c lab.toml --json`
     """
-    document = asyncio.run(_ask(config, timeout))
-    if json:
-        output.print_json(document)
-    else:
-        render.print_status(document)
-    tell(status_findings(document))
+    document, silences = asyncio.run(_ask(config, timeout))
+    with output.cut_short():
+        if json:
+            output.print_json(document)
+        else:
+            render.print_status(document)
+    if (why := leaderless(document)) is not None:
+        output.note(f"mcast: {why}")
+    tell(status_findings(document, silences))
 
 
-async def _ask(path: Path, timeout: float) -> dict[str, Any]:
-    from mcast.client.client import connect
+async def _ask(path: Path, timeout: float) -> tuple[dict[str, Any], dict[str, str]]:
+    """The cluster's status document, and why those that did not answer did not."""
+    from mcast.client.reports import status_document
+    from mcast.wire.stream import StreamKind
 
-    config = load_config(path)
-    document = await connect(config, timeout=timeout).status()
-    refuse_silence(config, [node["reachable"] for node in document["nodes"]], timeout)
-    return document
-
-
-def refuse_silence(config: Config, answered: Sequence[bool], timeout: float) -> None:
-    """End the program with SILENCE if not one node answered, naming who was asked where."""
-    if not any(answered):
-        asked = ", ".join(f"{node.id} at {node.address}" for node in config.nodes)
-        raise Ended(
-            ExitCode.SILENCE,
-            f"no node of {config.name} answered within {timeout:g} s; asked {asked}; run mcast up or mcast node",
-        )
+    config, reports, silences = await ask_nodes(path, StreamKind.STATUS, timeout)
+    return status_document(config.name, config.nodes, reports), silences
 
 
 def tell(findings: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from mcast.cli.arguments import parse_argument
 from mcast.cli.exits import Ended, ExitCode
 from mcast.cli.source import CommandSource
 from mcast.cli.target import Target
-from mcast.errors import Refused
+from mcast.errors import Refused, Unknown
 
 if TYPE_CHECKING:
     from mcast.client.receipts import Receipt, Receipts
@@ -85,27 +85,44 @@ async def _submit_all(target: Target, path: str, each: bool, json: bool) -> bool
     from mcast.client.receipts import Receipts
 
     began = time.monotonic()
-    done, problem = Receipts(keep=False), None
-    with CommandSource(path) as source, output.counting("submitting", "commands") as advance:
+    done, problem, connected = Receipts(keep=False), None, False
+    try:
+        with CommandSource(path) as source, output.counting("submitting", "commands") as advance:
 
-        def progress(so_far: Receipts) -> None:
-            nonlocal done
-            done = so_far
-            advance(so_far.known)
+            def progress(so_far: Receipts) -> None:
+                nonlocal done
+                done = so_far
+                advance(so_far.known)
 
-        async with target.connect() as client:
-            try:
-                done = await client.submit_stream(
-                    await source.commands(), keep=False, on_progress=progress, on_receipts=_show_each if each else None
-                )
-                problem = source.problem
-            except Refused as error:
-                problem = str(error) if error.index is None else f"{source.place(error.index)}: {error.reason}"
-    _show_summary(summary_document(done, time.monotonic() - began), each, json)
+            async with target.connect() as client:
+                connected = True
+                try:
+                    done = await client.submit_stream(
+                        await source.commands(), keep=False, on_progress=progress,
+                        on_receipts=_show_each if each else None,
+                    )  # fmt: skip
+                    problem = source.problem
+                except Refused as error:
+                    problem = str(error) if error.index is None else f"{source.place(error.index)}: {error.reason}"
+                except Unknown as error:
+                    assert isinstance(error.receipts, Receipts)
+                    done = error.receipts
+                    raise Ended(ExitCode.SILENCE, f"{error}; {_which_known(done)}") from error
+    except asyncio.CancelledError:
+        output.note(f"mcast: interrupted: {_which_known(done)}; others that were sent may or may not happen")
+        raise
+    finally:
+        if connected:
+            _show_summary(summary_document(done, time.monotonic() - began), each, json)
     if problem is not None:
         before = "1 command before it was" if done.count == 1 else f"{done.count} commands before it were"
         raise Ended(ExitCode.USAGE, f"{problem}; {before} submitted")
     return done.ok == done.count
+
+
+def _which_known(done: Receipts) -> str:
+    behind = done.known - done.known_first
+    return f"known are the first {done.known_first} commands" + (f" and {behind} behind them" if behind else "")
 
 
 def _show_each(receipts: list[Receipt]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,10 +43,8 @@ def tail(  # noqa: PLR0913 - one argument a flag
 
     Examples: `mcast tail -c lab.toml` · `mcast tail -c lab.toml --from 1000 --count 10 --json`
     """
-    try:
+    with output.cut_short():
         asyncio.run(follow(Target(config, at, timeout), first, count, json=json))
-    except BrokenPipeError:  # whoever read it has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 async def follow(target: Target, first: int, count: int | None, *, json: bool) -> None:

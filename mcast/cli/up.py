@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shlex
 import signal
 import sys
 import time
@@ -106,7 +107,7 @@ class Supervisor:
             return
         self._event("died", node_id, code=code)
         if not self._json:
-            again = f"start it again with: mcast node -c {self._path} --id {node_id}"
+            again = f"start it again with: mcast node -c {shlex.quote(str(self._path))} --id {node_id}"
             output.note(f"mcast: {node_id} died: {_reason(code)}; {'stopping the others' if code in _FATAL else again}")
         if code in _FATAL or not self._children:
             self._code = ExitCode(code) if code in _FATAL else ExitCode.FINDING
@@ -136,8 +137,8 @@ class Supervisor:
     def _tell_how(self) -> None:
         if self._json:
             return
-        ids = " ".join(self._children)
-        output.note(f"mcast: started {ids}; from another terminal: mcast status -c {self._path}; Ctrl-C ends them")
+        ids, path = " ".join(self._children), shlex.quote(str(self._path))
+        output.note(f"mcast: started {ids}; from another terminal: mcast status -c {path}; Ctrl-C ends them")
 
 
 def _send(child: Process, number: int) -> None:

@@ -24,6 +24,9 @@ def parse_command_line(line: bytes) -> tuple[Any, ...]:
         command = json.loads(line, parse_constant=refuse_constant)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    except json.JSONDecodeError as error:
+        column = len(error.doc[: error.pos].rstrip("\r\n")) + 1  # a line that breaks off does so at its end
+        raise ValueError(f"not JSON: {error.msg}, column {column}") from None
     except ValueError as error:
         raise ValueError(f"not JSON: {error}") from None
     if not isinstance(command, list) or not command or not isinstance(command[0], str):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, takewhile
 from typing import Any, Final, NamedTuple, overload
 
 from mcast.machine.outcomes import (
@@ -154,6 +154,12 @@ class Receipts(Sequence[Receipt | None]):
     def known(self) -> int:
         """Commands whose outcome is known."""
         return self._known
+
+    @property
+    def known_first(self) -> int:
+        """Commands from the first on whose outcomes are all known."""
+        known = takewhile(lambda pair: pair[0] is not None, zip(self._results, self._sizes, strict=True))
+        return sum(size for _, size in known)
 
     @property
     def rejected(self) -> int:

@@ -63,27 +63,34 @@ async def ask_node(
 
 
 async def ask_all(dialer: Dialer, kind: StreamKind, timeout_s: float) -> list[dict[str, Any] | None]:
-    """Every configured node's report in the config's order; None for one that did not answer.
+    """Every configured node's report in the config's order; None for one that did not answer. Raises as `ask_each`."""
+    answers = await ask_each(dialer, kind, timeout_s)
+    return [None if isinstance(answer, Unreachable) else answer for answer in answers]
+
+
+async def ask_each(dialer: Dialer, kind: StreamKind, timeout_s: float) -> list[dict[str, Any] | Unreachable]:
+    """Every configured node's report in the config's order, or why there is none.
 
     Raises:
         ConfigError: none answered, for their keys differ.
     """
-    mismatches: list[str] = []
 
-    async def ask(node: NodeConfig) -> dict[str, Any] | None:
+    async def ask(node: NodeConfig) -> dict[str, Any] | Unreachable:
         try:
             answer = await ask_node(dialer, node, kind, Ask(1), timeout_s)
         except Unreachable as error:
-            if isinstance(error, KeyMismatch):
-                mismatches.append(str(error))
-            return None
+            return error
         report = getattr(answer, "report", None)
-        return report if isinstance(report, dict) and isinstance(report.get("node"), dict) else None
+        if isinstance(report, dict) and isinstance(report.get("node"), dict):
+            return report
+        return Unreachable(f"{node.id} at {node.address}: {getattr(answer, 'text', 'it answered by no report')}")
 
-    reports = await asyncio.gather(*[ask(node) for node in dialer.config.nodes])
-    if mismatches and not any(reports):
-        raise key_problem(dialer.config, mismatches[0])
-    return reports
+    answers = await asyncio.gather(*[ask(node) for node in dialer.config.nodes])
+    silences = [answer for answer in answers if isinstance(answer, Unreachable)]
+    mismatches = [silence for silence in silences if isinstance(silence, KeyMismatch)]
+    if mismatches and len(silences) == len(answers):
+        raise key_problem(dialer.config, str(mismatches[0]))
+    return answers
 
 
 def status_document(name: str, nodes: Sequence[NodeConfig], reports: Sequence[dict[str, Any] | None]) -> dict[str, Any]:

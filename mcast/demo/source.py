@@ -30,7 +30,7 @@ def data_folder() -> Path:
         folder = Path(place) / "data"
         if (folder / "flights.csv.zip").is_file():
             return folder
-    raise EnvironmentProblem("the flights' data is not installed", 'run: pip install "mcast-fabric[demo]"')
+    raise EnvironmentProblem("the flights' data is not installed", "run in the checkout: pip install -e '.[demo]'")
 
 
 def read_table(folder: Path | None = None) -> bytes:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from mcast.analysis import gap_findings, status_findings
+from mcast.analysis import gap_findings, leaderless, status_findings
 
 
 def status_node(**changes: Any) -> dict[str, Any]:
@@ -29,6 +29,39 @@ def status_node(**changes: Any) -> dict[str, Any]:
 )
 def test_status_findings(changes: dict[str, Any], expected: list[str]) -> None:
     assert status_findings({"nodes": [status_node(**changes)]}) == expected
+
+
+def test_an_unreachable_nodes_reason_is_told() -> None:
+    document = {"nodes": [status_node(reachable=False, state=None, gaps_open=None)]}
+    assert status_findings(document, {"n1": "connection refused"}) == ["n1 is unreachable: connection refused"]
+
+
+def member(node_id: str, **changes: Any) -> dict[str, Any]:
+    return status_node(id=node_id, role="member", votes=True) | changes
+
+
+LOST = {"votes": False, "state": "starting"}
+AWAY: dict[str, Any] = {"votes": None, "state": None, "reachable": False}
+
+
+@pytest.mark.parametrize(
+    ("sequencer", "changes", "says"),
+    [
+        ("n1", [{}, LOST, LOST], None),
+        (None, [{}, {}, AWAY], "wait a moment"),
+        (None, [LOST, LOST, LOST], "wait a moment"),
+        (None, [{"state": "starting", "waits_for": ["n3"]}, LOST, AWAY], "n3 must answer first"),
+        (None, [{}, LOST, LOST], "no majority, for 1 of 3 members answer and vote"),
+        (None, [{}, AWAY, AWAY], "if that is lost for ever, see mcast recover"),
+    ],
+)
+def test_that_nobody_numbers_events_is_told_with_its_remedy(
+    sequencer: str | None, changes: list[dict[str, Any]], says: str | None
+) -> None:
+    nodes = [member(f"n{number}", **change) for number, change in enumerate(changes, 1)]
+    nodes.append(member("n4", role="observer", votes=False))
+    told = leaderless({"sequencer": sequencer, "nodes": nodes})
+    assert told is None if says is None else told is not None and says in told
 
 
 @pytest.mark.parametrize(

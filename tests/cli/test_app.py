@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from mcast.__main__ import run
 from mcast.cli.app import app, main
+from mcast.cli.up import Supervisor
 from mcast.config import load_config
 
 ROOT = Path(__file__).parents[2]
@@ -84,6 +86,13 @@ def test_init_keeps_clusters_of_one_folder_apart(capsys: pytest.CaptureFixture[s
     assert load_config("solo.toml").data_dir == Path("solo data").resolve()
 
 
+def test_a_command_that_is_told_can_be_pasted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", "my lab.toml"]) == 0
+    assert capsys.readouterr().err.endswith("next: mcast up -c 'my lab.toml'\n")
+    Supervisor(Path("my lab.toml"), load_config("my lab.toml"), None, json=False)._tell_how()
+    assert "mcast status -c 'my lab.toml';" in capsys.readouterr().err
+
+
 def test_init_prints_instead_of_writing(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["init", "-", "--nodes", "5"]) == 0
     assert capsys.readouterr().out.count("[[node]]") == 5
@@ -99,6 +108,7 @@ def test_init_prints_instead_of_writing(capsys: pytest.CaptureFixture[str]) -> N
         (["--hosts", "x y"], "not a host name"),
         (["--hosts", "10.0.0.1,10.0.0.2:7711"], "--hosts takes hosts without ports, not 10.0.0.2:7711"),
         (["--hosts", "[::1]:7711"], "--hosts takes hosts without ports"),
+        (["--hosts", "10.0.0.1", "--nodes", "5"], "--nodes goes without --hosts"),
     ],
 )
 def test_init_refuses_what_would_not_run(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -201,6 +211,22 @@ def test_nobody_answering_is_exit_3_and_says_who_was_asked(
     assert f"n2 at 127.0.0.1:{ports[1]}" in fails(capsys, 3, *words, "--timeout", "0.2")
 
 
+@pytest.mark.parametrize("command", ["status", "gaps"])
+def test_nobody_answering_is_told_with_the_reasons(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two refuse, one takes connections and says nothing."""
+    assert main(["init"]) == 0
+    capsys.readouterr()
+    text, ports = Path("lab.toml").read_text(), unused_ports(2)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        ports.append(mute.getsockname()[1])
+        for old, new in zip((7711, 7712, 7713), ports, strict=True):
+            text = text.replace(str(old), str(new))
+        Path("lab.toml").write_text(text)
+        line = fails(capsys, 3, command, "--timeout", "0.2")
+    n1, n2, n3 = (f"n{number} at 127.0.0.1:{port}" for number, port in enumerate(ports, 1))
+    assert f"asked {n1}, {n2}: connection refused (is it running?); {n3}: no answer within 0.2 s; run mcast up" in line
+
+
 def test_a_bug_is_told_as_one(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("of all things")
@@ -218,6 +244,32 @@ def test_run_as_a_module_it_calls_itself_mcast() -> None:
         text=True, timeout=30, check=True,
     )  # fmt: skip
     assert "Usage: mcast [OPTIONS]" in done.stdout
+
+
+def test_an_interrupt_while_modules_are_imported_ends_it_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupting:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "mcast.cli.app":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "mcast.cli.app")
+    monkeypatch.setattr(sys, "meta_path", [Interrupting(), *sys.meta_path])
+    assert run() == 130
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [("init - >&-", 0, ""), ("init - >&- 2>&-", 0, ""), ("submit --from - <&-", 2, "--from = '-': stdin is closed")],
+)
+def test_closed_streams_are_no_bug(words: str, code: int, says: str) -> None:
+    assert main(["init"]) == 0
+    command = f"exec {sys.executable} -m mcast {words}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        ["sh", "-c", command], env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stdout) == (code, "")
+    assert says in done.stderr and "Traceback" not in done.stderr
 
 
 def test_completion_knows_the_configs_nodes() -> None:

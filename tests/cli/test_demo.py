@@ -1,4 +1,6 @@
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +75,23 @@ def test_replicas_that_compute_differently_are_found(tmp_path: Path) -> None:
     assert shown["takeover"] is None
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_terminated_demonstration_leaves_nothing_behind(number: signal.Signals, tmp_path: Path) -> None:
+    (tmp_path / "words.jsonl").write_text('["set", "k", 1]\n' * 100)
+    (tmp_path / "scratch").mkdir()
+    command = [sys.executable, "-m", "mcast", "demo", "--json", "--keep", "--no-kill", "--from", "words.jsonl"]
+    with subprocess.Popen(
+        [*command, *KEY_VALUE], cwd=tmp_path, env={**os.environ, "TMPDIR": str(tmp_path / "scratch")},
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    ) as running:  # fmt: skip
+        assert running.stderr is not None
+        assert "the cluster stays up" in running.stderr.readline()
+        running.send_signal(number)
+        assert running.wait(40) == 130
+        assert running.stderr.read() == ""
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
 def test_a_takeover_is_told_as_it_happens() -> None:
     takeover = Takeover("n1", 265_936)
     assert takeover_lines(None) == []
@@ -100,11 +119,15 @@ def test_a_takeover_is_told_as_it_happens() -> None:
             "'gone.jsonl': no such file or directory; name a readable file",
         ),
         (("--from", "bad.jsonl", *KEY_VALUE), "bad.jsonl line 2: not JSON: "),
+        (("--from", "empty.jsonl", *KEY_VALUE), "--from = 'empty.jsonl': holds no command; give one a line"),
+        (("--from", "odd.jsonl", *KEY_VALUE), "odd.jsonl line 2: unknown command 'size'; this machine has: append, "),
         (("--from", "bad.jsonl", *KEY_VALUE), '; give one command a line, such as ["set", "k", 1]'),
     ],
 )
 def test_a_wrong_option_is_one_line(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
     (tmp_path / "bad.jsonl").write_text('["set", "k", 1]\nnope\n')
+    (tmp_path / "odd.jsonl").write_text('["set", "k", 1]\n["size"]\n')
+    (tmp_path / "empty.jsonl").write_text("\n")
     done = demo(tmp_path, *arguments)
     assert done.returncode == 2
     assert said in done.stderr

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -47,10 +48,29 @@ def test_a_node_whose_parent_is_gone_does_not_start(tmp_path: Path) -> None:
     assert "parent process 1 is gone" in done.stderr
 
 
+def write_config(folder: Path) -> None:
+    text = default_config(folder, nodes=1, port=free_port_pair()).replace('"always"', '"os"')
+    (folder / "lab.toml").write_text(re.sub(r"127.0.0.1:\d+", f"127.0.0.1:{free_ports(1)[0]}", text))
+
+
+def test_two_signals_at_once_end_it_in_order(tmp_path: Path) -> None:
+    write_config(tmp_path)
+    with subprocess.Popen(
+        [sys.executable, "-m", "mcast", "node", "-c", "lab.toml"], cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True,
+    ) as node:  # fmt: skip
+        assert node.stderr is not None
+        assert "serves lab" in node.stderr.readline()
+        for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGINT, signal.SIGCONT):
+            node.send_signal(number)
+        told = node.stderr.read()
+        assert node.wait(10) in (0, 130)
+    assert "drains and ends" in told and "Traceback" not in told
+
+
 @pytest.mark.parametrize("options", [(), ("--busy-poll",)])
 def test_a_nodes_log_is_json_lines_for_programs(tmp_path: Path, options: tuple[str, ...]) -> None:
-    text = default_config(tmp_path, nodes=1, port=free_port_pair()).replace('"always"', '"os"')
-    (tmp_path / "lab.toml").write_text(re.sub(r"127.0.0.1:\d+", f"127.0.0.1:{free_ports(1)[0]}", text))
+    write_config(tmp_path)
     with subprocess.Popen(
         [sys.executable, "-m", "mcast", "node", "-c", "lab.toml", "--json", *options], cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True,

@@ -1,9 +1,14 @@
 """What commands print."""
 
 import json
+import os
+import re
+import subprocess
+import sys
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from mcast.cli import output, render
 
@@ -83,6 +88,43 @@ def test_gaps_table_reconciles(capsys: pytest.CaptureFixture[str]) -> None:
     assert rows[1] == ["n2", "20..20", "4.0", "1", "n1"]
     assert "by one alone: 7" in text
     assert "n3" not in text
+
+
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setattr(output, "console", lambda: Console(width=width, force_terminal=True, color_system=None))
+
+
+@pytest.mark.parametrize("width", [50, 80, 118, 140])
+def test_a_narrow_terminal_loses_columns_and_no_digits(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    on_a_terminal(monkeypatch, width)
+    numbers = {"last_seq": 2_018_123, "commit_seq": 2_018_123, "applied_seq": 2_017_999}
+    away = dict.fromkeys(status_node("")) | {"id": "n2", "role": "member", "reachable": False}
+    nodes = [status_node("n1", **numbers), away, status_node("n3", votes=False, **numbers)]
+    render.print_status({"cluster": "lab", "epoch": 3, "sequencer": "n1", "nodes": nodes})
+    told = capsys.readouterr()
+    assert "2,017,999" in told.out and "unreachable" in told.out and "…" not in told.out
+    assert all(len(line) <= width for line in told.out.splitlines())
+    assert ("queries" in told.out) == (told.err == "") == (width == 140)
+    assert width == 140 or re.fullmatch(r"mcast: \d+ columns left out: widen the terminal, or use --json\n", told.err)
+    render.print_gaps(gaps_document())
+    told = capsys.readouterr()
+    assert "…" not in told.out and "detected" in told.out and "difference" in told.out
+    assert ("superseded" in told.out) == (width == 140)
+
+
+def test_a_reader_that_has_seen_enough_ends_nothing() -> None:
+    program = (
+        "import sys; from mcast.cli import output\n"
+        "with output.cut_short(): output.print_table('t', ['a'], [['x']] * 10_000)\n"
+        "output.print_line('gone'); output.note('went on')"
+    )
+    there, gone = os.pipe()
+    os.close(there)
+    done = subprocess.run([sys.executable, "-c", program], stdout=gone, stderr=subprocess.PIPE, timeout=30, check=True)
+    os.close(gone)
+    assert done.stderr == b"went on\n"
 
 
 def test_a_pipe_gets_every_column_whole(capsys: pytest.CaptureFixture[str]) -> None:

@@ -102,3 +102,8 @@ def _wait_for(what: Callable[[], Any]) -> Any:
         assert time.monotonic() < deadline_s
         time.sleep(0.02)
     return found
+
+
+@pytest.mark.parametrize("workers", ["0", "-1"])
+def test_no_workers_are_refused(workers: str) -> None:
+    assert main(["sim", "--seeds", "1", "--workers", workers]) == ExitCode.USAGE

@@ -230,7 +230,7 @@ def test_a_second_up_names_the_problem_and_ends(cluster: Cluster) -> None:
     cluster.status_until("live", code=0)
     second = cluster.run("up")
     assert second.returncode == 4
-    assert "in use" in second.stderr
+    assert "in use" in second.stderr and "runs already, by mcast up or mcast node" in second.stderr
     cluster.status_until("live", code=0)
 
 

@@ -50,3 +50,12 @@ def test_the_largest_command_fits_however_it_is_escaped() -> None:
 def test_reading_is_lazy() -> None:
     commands = read_commands(io.BytesIO(b'["a"]\nbroken'))
     assert next(commands) == (1, ("a",))
+
+
+@pytest.mark.parametrize(
+    ("line", "column"),
+    [(b'["a", 1, nope]\n', 10), (b'["set", "k",\n', 13), (b'["set", "k",\r\n', 13), (b'["set", }', 9)],
+)
+def test_what_is_no_json_is_told_with_its_column(line: bytes, column: int) -> None:
+    with pytest.raises(ValueError, match=rf"not JSON: Expecting value, column {column}$"):
+        parse_command_line(line)

@@ -44,10 +44,20 @@ def test_index_slice_and_iteration_agree() -> None:
             receipts[index]
 
 
+def test_what_is_known_behind_an_unknown_record_is_not_of_the_first() -> None:
+    receipts = Receipts(keep=False)
+    receipts.expect([3, 2, 4])
+    receipts.settle([(2, RecordResult(30, 7, 4, outcomes([0] * 4)))])
+    assert (receipts.known, receipts.known_first) == (4, 0)
+    receipts.settle([(0, RecordResult(10, 7, 3, outcomes([0] * 3)))])
+    assert (receipts.known, receipts.known_first) == (7, 3)
+
+
 def test_counts() -> None:
     receipts = filled()
     assert repr(receipts) == "<Receipts: 6 commands, 3 ok, 1 rejected, 1 failed, 1 unknown>"
     assert (receipts.known, receipts.ok, receipts.rejected, receipts.failed) == (5, 3, 1, 1)
+    assert receipts.known_first == 5 and Receipts().known_first == 0
     assert (receipts.first_seq, receipts.last_seq, receipts.epoch) == (10, None, 7)
     receipts.settle([(2, RecordResult(30, 8, 1, outcomes([0])))])
     assert (receipts.last_seq, receipts.epoch, receipts.ok) == (30, 8, 4)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
 import time
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,19 +36,25 @@ class Done:
 async def run(folder: Path, *words: str, program: tuple[str, ...] = ("-m", "mcast")) -> Done:
     """Run `mcast WORDS...` in this folder to its end."""
     began = time.monotonic()
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, *program, *words, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            out, err = await process.communicate()
-    except BaseException:
-        process.kill()
-        await process.wait()
-        raise
+    async with spawned(folder, *words, program=program) as process, asyncio.timeout(PATIENCE_S):
+        out, err = await process.communicate()
     assert process.returncode is not None
     return Done(process.returncode, out.decode(), err.decode(), time.monotonic() - began)
+
+
+@contextlib.asynccontextmanager
+async def spawned(folder: Path, *words: str, program: tuple[str, ...] = ("-m", "mcast")) -> AsyncIterator[Process]:
+    """`mcast WORDS...` running in this folder, with pipes; killed if it has not ended by then."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *program, *words, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdin=PIPE,
+        stdout=PIPE, stderr=PIPE,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 async def fails(folder: Path, code: int, *words: str) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
 import socket
-from collections.abc import Iterator
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,11 +18,12 @@ from mcast.config import default_config, load_config
 from mcast.errors import NotSent, Refused
 from mcast.limits import COMMAND_BYTES_MAX
 from mcast.testing.processes import Processes, free_port_pair, free_ports
-from tests.lan.commands import fails, run
+from tests.lan.commands import PATIENCE_S, fails, run, spawned
 from tests.lan.load import ask_strictly
 
 EVERYWHERE = ("n1", "n2", "n3")
 MIB = 1 << 20
+WHY = "connection refused (is it running?)"
 FRAIL = """
 import mcast
 
@@ -97,7 +100,7 @@ async def test_a_command_that_raises_is_an_outcome_and_the_stream_goes_on(tmp_pa
         assert rejected.document["seq"] > failed.document["seq"]
         went_on = await run(tmp_path, "submit", "divide", "7", "--json")
         assert (went_on.code, went_on.document["value"]) == (0, 14)
-        assert "0x7f" not in await fails(tmp_path, 1, "query", "stumble")
+        assert await fails(tmp_path, 1, "query", "stumble") == "mcast: query failed: KeyError\n"
         for node_id in EVERYWHERE:
             seen = await ask_strictly(processes, node_id, "count", min_seq=went_on.document["seq"])
             assert seen == 2, "nothing is rolled back"
@@ -118,6 +121,37 @@ async def test_a_bad_line_ends_a_file_and_is_named_after_what_was_submitted_befo
         assert done.err.startswith("mcast: line 3 of commands.jsonl: ") and says in done.err
         assert done.err.endswith("; 1 command before it was submitted\n")
         assert (await run(folder, "query", "get", "k", "--consistency", "linearizable")).out == "1\n"
+
+
+@contextlib.asynccontextmanager
+async def streaming(processes: Processes, *words: str) -> AsyncIterator[Process]:
+    """`mcast submit --from -`, once its first command was answered."""
+    async with spawned(processes.path.parent, "submit", "--from", "-", "--json", "--at", "n1", *words) as process:
+        assert process.stdin is not None
+        process.stdin.write(b'["set", "k", 1]\n')
+        async with asyncio.timeout(PATIENCE_S):
+            while (await run(processes.path.parent, "query", "get", "k")).out != "1\n":
+                await asyncio.sleep(0.05)
+        await asyncio.sleep(0.2)
+        yield process
+
+
+async def test_an_interrupted_stream_says_how_far_it_came() -> None:
+    async with Processes() as processes, streaming(processes) as process:
+        process.send_signal(signal.SIGINT)
+        out, err = await process.communicate()
+    assert process.returncode == 130
+    assert (json.loads(out)["count"], json.loads(out)["ok"]) == (1, 1)
+    assert err.decode().startswith("mcast: interrupted: known are the first 1 commands; ")
+
+
+async def test_a_stream_whose_end_is_not_known_says_how_far_it_came() -> None:
+    async with Processes() as processes, streaming(processes, "--timeout", "1.5") as process:
+        await asyncio.gather(processes.kill("n2"), processes.kill("n3"))
+        out, err = await process.communicate(b'["set", "k", 2]\n')
+    assert process.returncode == 3
+    assert (json.loads(out)["count"], json.loads(out)["ok"]) == (2, 1)
+    assert b"1 of 2 outcomes are known" in err and err.endswith(b"; known are the first 1 commands\n")
 
 
 async def test_a_query_that_names_a_commands_event_sees_it_at_any_node() -> None:
@@ -141,10 +175,10 @@ async def test_gaps_names_a_dead_node_and_leaves_the_finding_to_status() -> None
         folder = processes.path.parent
         await processes.kill("n3")
         gaps = await run(folder, "gaps", "--json")
-        assert (gaps.code, gaps.err) == (0, "mcast: n3 did not answer\n")
+        assert (gaps.code, gaps.err) == (0, f"mcast: n3 did not answer: {WHY}\n")
         assert gaps.document["nodes"][2] == {"id": "n3"}
         status = await run(folder, "status")
-        assert (status.code, status.err) == (1, "mcast: n3 is unreachable\n")
+        assert (status.code, status.err) == (1, f"mcast: n3 is unreachable: {WHY}\n")
 
 
 async def test_at_is_strict_on_the_command_line_and_a_preference_in_a_program() -> None:

@@ -50,8 +50,9 @@ async def test_handover_by_the_command_line() -> None:
         assert unknown.code == 2
         processes.signal(ruler, signal.SIGSTOP)
         await asyncio.sleep(0.3)
-        refused = await run(folder, "handover", "--to", ruler)
-        assert (refused.code, "not heard lately" in refused.err) == (1, True), refused.err
+        refused = await run(folder, "handover", "--to", ruler, "--json")
+        why = f"{to} keeps its role: the successor was not heard lately"
+        assert (refused.code, refused.document, refused.err) == (1, {"refused": why}, f"mcast: refused: {why}\n")
         processes.signal(ruler, signal.SIGCONT)
         for node in processes.ids:
             await processes.kill(node)

@@ -52,6 +52,17 @@ def test_the_verdict(
     assert says in err
 
 
+def test_who_did_not_answer_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "gaps.json").write_text(json.dumps(document()))
+    assert gap_report.main([str(tmp_path / "gaps.json")]) == 0
+    assert capsys.readouterr().err == "gap_report: n3 did not answer\n"
+    (tmp_path / "gaps.json").write_text(json.dumps({"nodes": [{"id": "n1"}]}))
+    assert gap_report.main([str(tmp_path / "gaps.json"), "--json"]) == 3
+    out, err = capsys.readouterr()
+    assert json.loads(out)["reconciles"] is False
+    assert err == "gap_report: n1 did not answer\ngap_report: nobody answered, so there is nothing to judge\n"
+
+
 def test_stdin_and_a_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(document())))
     assert gap_report.main(["--newest", "5"]) == 0

@@ -23,7 +23,7 @@ def check(path: Path) -> None:
     if path.suffix.lower() not in FORMATS:
         raise ConfigError("--plot", str(path), "no kind of drawing", f"end it with {', '.join(FORMATS)}")
     if find_spec("matplotlib") is None:
-        raise EnvironmentProblem("--plot needs matplotlib", 'run: pip install "mcast-fabric[plot]"')
+        raise EnvironmentProblem("--plot needs matplotlib", "run in the checkout: pip install -e '.[plot]'")
 
 
 def draw(chart: Chart, path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import csv
-import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any, Final, NamedTuple, TextIO
 
 from mcast.cli import output
 from mcast.cli.bench import drawing
+from mcast.cli.ending import until_told
 from mcast.cli.exits import Ended, ExitCode
 from mcast.errors import ConfigError
 
@@ -53,19 +53,13 @@ def run(measuring: Measuring, show: Callable[[Document], None], wanted: Wanted) 
     wanted.check()
     try:
         with _progress() as progress:
-            document = asyncio.run(_until_told(measuring(progress)))
+            document = asyncio.run(until_told(measuring(progress)))
     except BrokenRun as broken:
         raise Ended(ExitCode.FINDING, f"the run broke, so there is no number: {broken}") from broken
     except (asyncio.CancelledError, KeyboardInterrupt):
         raise Ended(ExitCode.INTERRUPTED, "interrupted: no number; no node is left running") from None
     _hand_out(document, show, wanted)
     return document
-
-
-async def _until_told(measuring: Coroutine[Any, Any, Document]) -> Document:
-    task = asyncio.ensure_future(measuring)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    return await task
 
 
 def _hand_out(document: Document, show: Callable[[Document], None], wanted: Wanted) -> None:

@@ -37,4 +37,4 @@ def test_where_matplotlib_is_missing_nothing_is_measured_and_the_command_that_in
     assert main(["bench", "throughput", "--plot", str(tmp_path / "x.png")]) == ExitCode.ENVIRONMENT
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err == 'mcast: --plot needs matplotlib; run: pip install "mcast-fabric[plot]"\n'
+    assert said.err == "mcast: --plot needs matplotlib; run in the checkout: pip install -e '.[plot]'\n"
