@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from mcast.cli import options, output
 from mcast.cli.exits import Ended, ExitCode
-from mcast.config import load_config
+from mcast.config import Config, load_config
 
 if TYPE_CHECKING:
     from mcast.node.recover import Loss
+
+OTHERS_S: Final = 2.0  # for other nodes to say that they run
 
 
 def recover(
@@ -30,7 +33,8 @@ def recover(
     """Go on with one node's log, when a majority of members is lost for ever.
 
     Offline, on that node's machine. Its log is kept, under a new cluster uuid, with itself as the only member; the
-    others must rejoin with empty data directories, and get their votes back by themselves. Without `--accept-loss` it
+    others must rejoin with empty data directories, and get their votes back by themselves. It refuses while another
+    node answers. Without `--accept-loss` it
     changes nothing and ends with exit code 2: run it so on every node left, and choose the log that reaches furthest.
 
     Examples: `mcast recover -c lab.toml --id n1` · `mcast recover -c lab.toml --id n1 --accept-loss`
@@ -38,7 +42,10 @@ def recover(
     from mcast.node import recover as recovering
 
     checked = load_config(config)
-    loss = recovering.recover(checked, id) if accept_loss else recovering.examine(checked, id)
+    loss = recovering.examine(checked, id)
+    if accept_loss:
+        asyncio.run(_refuse_while_others_run(checked, id))
+        loss = recovering.recover(checked, id)
     if json:
         output.print_json(asdict(loss))
     if not loss.done:
@@ -48,6 +55,26 @@ def recover(
         output.note(f"{id} goes on alone behind event {loss.last_seq}, as another cluster, above epoch {loss.epoch}")
         if rejoin:
             output.note(f"before {rejoin} start again, move their data directories away: they rejoin and vote then")
+
+
+async def _refuse_while_others_run(config: Config, node_id: str) -> None:
+    """End the program if another node answers: it may serve with a majority, and would halt at what this one does."""
+    from mcast.client.link import Dialer, Unreachable
+    from mcast.client.reports import ask_each
+    from mcast.wire.stream import StreamKind
+
+    answers = await ask_each(Dialer(config, "client"), StreamKind.STATUS, OTHERS_S)
+    running = [
+        node.id
+        for node, answer in zip(config.nodes, answers, strict=True)
+        if node.id != node_id and not isinstance(answer, Unreachable)
+    ]
+    if running:
+        raise Ended(
+            ExitCode.ENVIRONMENT,
+            f"{', '.join(running)} still run{'s' if len(running) == 1 else ''}: nothing was changed; if a majority "
+            "serves, no recovery is needed: start this node; else stop all nodes first",
+        )
 
 
 def _warning(loss: Loss) -> str:

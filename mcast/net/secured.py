@@ -211,5 +211,5 @@ class Secured(asyncio.BufferedProtocol, asyncio.Transport):
             written += self._tls.write(memoryview(data)[written:])
 
     def _fail(self, error: ssl.SSLError) -> None:
-        self._error = error
+        self._error = error.with_traceback(None)  # its frames hold this object, and so all that it buffers
         self.abort()

@@ -16,7 +16,7 @@ from mcast.wire.frame import Frame, frames_bytes
 
 SLICE_S: Final = 0.005  # of applying in one turn of the loop
 BURST_FRAMES: Final = 64  # between two looks at the clock ...
-BURST_EVENTS: Final = 2_048  # ... and about so many events, by the first frame's
+BURST_EVENTS: Final = 2_048  # ... and about so many events, by the first frame's; fewer of those that take long
 BACKLOG_BYTES: Final = 8 << 20  # committed and not yet applied; beyond, nothing more is received meanwhile
 REPLAY_TOLD_EVENTS: Final = 10_000  # a replay of so many is announced, and told when done ...
 REPLAY_TOLD_S: Final = 1.0  # ... as is one that took this long
@@ -44,6 +44,8 @@ class ApplyQueue:
         self._waiting: deque[Frame] = deque()
         self._next: asyncio.Handle | None = None
         self._stopped = False
+        self._event_s = 1e-6
+        """What an event of the last burst took."""
 
     @property
     def full(self) -> bool:
@@ -64,13 +66,18 @@ class ApplyQueue:
 
     def run_slice(self) -> None:
         """Apply for at most a slice of time."""
-        waiting, until = self._waiting, monotonic_s() + SLICE_S
+        waiting, began = self._waiting, monotonic_s()
+        until = began + SLICE_S
         while waiting:
-            most = min(len(waiting), BURST_FRAMES, BURST_EVENTS // waiting[0].count + 1)
+            events = min(BURST_EVENTS, int(SLICE_S / self._event_s))
+            most = min(len(waiting), BURST_FRAMES, events // waiting[0].count + 1)
             frames = [waiting.popleft() for _ in range(most)]
             self.bytes -= frames_bytes(frames)
             self._applied(self._engine.apply(frames))
-            if monotonic_s() >= until:
+            now = monotonic_s()
+            self._event_s = max(now - began, 1e-9) / (frames[-1].last - frames[0].first + 1)
+            began = now
+            if now >= until:
                 return
 
     async def drain(self, limit_s: float) -> None:

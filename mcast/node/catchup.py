@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from mcast.node.shell import Shell
 
 FETCHES_MAX: Final = 4  # served at a time by one node; a fifth waits its turn
+FETCH_STALL_S: Final = 10.0  # one that reads nothing for this long gives its place to others
+APPLYING_POLL_S: Final = 0.01  # between looks whether enough has been applied to fetch more
 ANSWER_S: Final = 2.0  # without a byte from the peer, another one is tried
 
 
@@ -75,6 +77,9 @@ class FetchServer:
                 end = await self._send_frames(connection, fetch)
         except Gone as gone:
             end = pack_message(StreamKind.GONE, FetchGone(gone.low_water))
+        except TimeoutError:
+            connection.drop("does not read")
+            return
         finally:
             self._tasks.pop(connection, None)
             self._drained.pop(connection, None)
@@ -91,7 +96,8 @@ class FetchServer:
             connection.send([message])
             while connection.congested:
                 self._drained[connection].clear()
-                await self._drained[connection].wait()
+                async with asyncio.timeout(FETCH_STALL_S):
+                    await self._drained[connection].wait()
             await asyncio.sleep(0)
         return pack_message(StreamKind.FETCH_END, FetchEnd(first))
 
@@ -164,6 +170,8 @@ class Fetcher:
     async def _fetch_windows(self, link: Link, stream: _FrameStream, peer: int) -> bool:
         replica = self._shell.replica
         while self._request is not None and replica.last_seq < self._request.until:
+            while self._shell.apply_backlog_full:
+                await asyncio.sleep(APPLYING_POLL_S)
             before = replica.last_seq
             link.write([pack_message(StreamKind.FETCH, Fetch(before + 1, FETCH_WINDOW_BYTES))])
             while True:

@@ -64,8 +64,7 @@ class Connection(asyncio.Protocol):
             return
         self._transport.write(messages[0] if len(messages) == 1 else b"".join(messages))
         if self._transport.get_write_buffer_size() > GATEWAY_WRITE_BYTES:
-            self._owner.hostile("does not read")
-            self._transport.abort()
+            self.drop("does not read")
 
     def post(self, *parts: bytes, last: bool = False) -> None:
         """Send messages, or parts that make up whole ones, with whatever else this turn posts, in one write.
@@ -95,6 +94,11 @@ class Connection(asyncio.Protocol):
         self._flush()
         if self._transport is not None:
             self._transport.close()
+
+    def drop(self, reason: str) -> None:
+        """Close now, and count why."""
+        self._owner.hostile(reason)
+        self.abort()
 
     def abort(self) -> None:
         """Close now."""

@@ -74,7 +74,7 @@ class GroupCommit:
         self._uncut: tuple[list[int], int] | None = None
         """Truncations that a full disk refused: their tickets, and the least event they cut behind."""
         self._unclear = False
-        """Whether a full disk refused to note that the log is known whole."""
+        """Whether it is yet to be noted that the log is known whole: a full disk refused that, or a part of the log."""
         self._syncer: Syncer | None = open_syncer(store, wake) if always else None
         self.syncs = 0
 
@@ -121,8 +121,11 @@ class GroupCommit:
         self._promise()
 
     def clear_suspect(self) -> None:
-        """Durably note that the log is known whole again, once there is room; a start before finds it anew."""
-        self._wait()
+        """Durably note that the log is known whole again, once all of it lies on disk; a start before finds it anew.
+
+        It is whole only with what was appended last: noted before that is durable, it could be lost unnoticed.
+        """
+        self._settle()
         self._unclear = True
         self._clear()
 
@@ -130,7 +133,6 @@ class GroupCommit:
         """Do what a full disk refused, if there is room by now."""
         self._wait()
         self._promise()
-        self._clear()
         self._cut()
         while self._unwritten and not self._uncut:
             ticket, frames = self._unwritten[0]
@@ -141,6 +143,9 @@ class GroupCommit:
             self._unwritten.popleft()
             self._unwritten_bytes -= frames_bytes(frames)
             self._note_written(ticket, frames)
+        if self._unclear:
+            self._settle()
+            self._clear()
 
     def _cut(self) -> None:
         if self._uncut is not None:
@@ -151,7 +156,7 @@ class GroupCommit:
                 self._uncut = None
 
     def _clear(self) -> None:
-        if self._unclear:
+        if self._unclear and not self._unwritten and not self._uncut:
             with suppress(DiskFull):
                 self._store.clear_suspect()
                 self._unclear = False

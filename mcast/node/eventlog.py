@@ -10,16 +10,16 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Final, NamedTuple, Protocol
 
 import msgpack
 
-from mcast.errors import DecodeError, Gone
+from mcast.errors import CorruptionError, DecodeError, Gone
 from mcast.limits import EVENTS_CHUNK_BYTES, EVENTS_PIECE_BYTES, EVENTS_RECENT_BYTES, FRAME_BODY_BYTES_MAX
 from mcast.storage.outcomes import OutcomeLog
 from mcast.wire.events import OUTCOMES_HEAD, Executed, pack_events
-from mcast.wire.frame import FRAME_HEADER_BYTES, Frame, frames_bytes
+from mcast.wire.frame import FRAME_HEADER_BYTES, Frame, chain_after, frames_bytes
 from mcast.wire.records import RecordKind, decode_fragment_untrusted, decode_records_untrusted
 
 _log: Final = logging.getLogger("mcast.node")
@@ -135,7 +135,7 @@ class EventLog:
             raise _gone(first, self.low_water)
         if self._recent and first >= self._recent[0][0].first:
             return self._read_recent(first)
-        frames = self._journal.read(first, EVENTS_CHUNK_BYTES)
+        frames = self._read_journal(first)
         if not frames:
             return Batch([], first, told)
         pieces = [piece for piece in self._log.pieces(frames[0].first, frames[-1].last) if piece.last > told]
@@ -152,6 +152,18 @@ class EventLog:
             self._log.close()
         except OSError as error:
             _log.warning("outcomes kept for subscribers could not be removed: %s", error)
+
+    def _read_journal(self, first: int) -> list[Frame]:
+        """A chunk of frames, proven by the chain: what a disk has changed since it was written is told to nobody."""
+        frames = self._journal.read(first, EVENTS_CHUNK_BYTES)
+        before = frames[0].first - 1 if frames else 0
+        known = self._journal.read(before, 0) if before >= self._journal.low_water else []
+        for one, after in pairwise([*known, *frames]):
+            if chain_after(one.chain, after.head, after.body) != after.chain:
+                raise CorruptionError(
+                    f"the journal's events {after.first} to {after.last} are not as they were written"
+                )
+        return frames
 
     def _frame_at(self, seq: int) -> Frame | None:
         if seq < self.low_water:

@@ -114,6 +114,7 @@ class FakeShell:
         self.deaths: list[int] = []
         self.heard: dict[int, bytes] = {}
         self.deaf = False
+        self.apply_backlog_full = False
         self.failed: list[int] = []
         self.faults: list[str] = []
         self.submitted = 0

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from mcast.node.shell import Shell
 
 BACKLOG_POLL_S: Final = 0.01  # between looks whether paused clients may go on, besides after every apply
-KEEPALIVE_LOOKS: Final = 25  # looks after which paused clients hear a PONG: a quarter of a second
+KEEPALIVE_S: Final = 0.25  # between two PONGs that paused clients hear; a busy node looks late, but it looks
 ACCEPT_TURNS: Final = 3  # of the loop, from an accepted socket to its protocol
 DRAIN_S: Final = 1.0  # a stopping gateway waits this long for its clients' answers
 FLUSH_S: Final = 0.5  # ... and this long for what was written to leave
@@ -98,7 +98,7 @@ class Gateway:
         self._hostile: Counter[str] = Counter()
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._looks = 0
+        self._keepalive_due_s = 0.0
         self._stopping = False
         self._started_s = monotonic_s()
         self._changed = asyncio.Event()
@@ -241,6 +241,8 @@ class Gateway:
                         self._submissions.keep(connection, submitted)
                     groups += [one.group for one in submitted]
                 elif kind in self._handlers:
+                    if not connection.open:
+                        break  # it was sent more than it may leave unread
                     self._handlers[kind](connection, decode_stream_untrusted(kind, payload))
                 elif kind == StreamKind.FETCH and peer:
                     self._fetches.fetch(connection, decode_stream_untrusted(kind, payload))
@@ -350,7 +352,7 @@ class Gateway:
     def _report(self, connection: Connection, number: int, node: dict[str, Any]) -> None:
         report = {"node": node, "epoch": self._shell.replica.promised, "sequencer": self._sequencer()}
         try:
-            connection.post(pack_message(StreamKind.REPORT, Report(number, report)))
+            connection.post(pack_message(StreamKind.REPORT, Report(number, report)), last=True)
         except (TypeError, ValueError, OverflowError) as error:
             connection.post(pack_message(StreamKind.ERROR, Failure(number, f"the report cannot be sent: {error}")))
 
@@ -368,6 +370,7 @@ class Gateway:
             self._stopping
             or self._submissions.size > GATEWAY_BYTES
             or self._shell.replica.backlog_bytes > PENDING_BYTES_MAX
+            or self._shell.apply_backlog_full
         )
 
     def _hold_back(self, connection: Connection) -> None:
@@ -381,10 +384,10 @@ class Gateway:
     def _look(self) -> None:
         """Paused clients send no PINGs that are heard; unasked PONGs tell them that this node lives."""
         self._timer = None
-        self._looks += 1
         self._reconsider()
         if self._paused:
-            if self._looks % KEEPALIVE_LOOKS == 0:
+            if monotonic_s() >= self._keepalive_due_s:
+                self._keepalive_due_s = monotonic_s() + KEEPALIVE_S
                 for connection in list(self._paused):
                     connection.post(self._pong(0))
             self._timer = asyncio.get_running_loop().call_later(BACKLOG_POLL_S, self._look)

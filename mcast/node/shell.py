@@ -316,6 +316,11 @@ class Shell:
         return self._twins.known
 
     @property
+    def apply_backlog_full(self) -> bool:
+        """Whether applying must catch up before more is taken in."""
+        return self._queue.full
+
+    @property
     def disk_full(self) -> bool:
         """Whether this node has stopped acknowledging for want of disk space."""
         return self.joined and self._disk.full

@@ -7,6 +7,7 @@ is sent a chunk only when the last one has left, and all subscribers together ge
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from mcast.node.shell import Shell
 
 TURN_S: Final = 0.002  # of reading and sending in one turn of the loop
+_log: Final = logging.getLogger("mcast.node")
 REST: Final = 3.0  # times as long as a turn took, before the next: a quarter of the node's time at most
 
 
@@ -43,6 +45,7 @@ class Subscriptions:
         """Those who have all there is."""
         self._turn_due: asyncio.Handle | None = None
         self._rested_s = 0.0
+        self._damaged_from = 0
 
     def __len__(self) -> int:
         return len(self._subscribers)
@@ -130,6 +133,12 @@ class Subscriptions:
             connection.send([pack_message(StreamKind.GONE, FetchGone(gone.low_water))])
             return
         except (OSError, CorruptionError, ValueError) as error:
+            if isinstance(error, CorruptionError) and subscriber.next != self._damaged_from:
+                self._damaged_from = subscriber.next  # each that tries again would say so again
+                _log.error(
+                    "%s; subscribers are sent elsewhere. The disk is failing: stop this node, move its data directory "
+                    "to a good disk empty, and start it again", error,
+                )  # fmt: skip
             self._refuse(connection, f"{self._shell.node_id} cannot read events from {subscriber.next} on: {error}")
             return
         if messages:

@@ -11,6 +11,8 @@ from mcast.errors import EnvironmentProblem, Halted
 from mcast.limits import TWIN_START_S, TWIN_STARTS
 from mcast.node.transport import Transport
 
+TWIN_TOLD_S: Final = 10.0  # between two log lines about others that start under this node's name
+
 _log: Final = logging.getLogger("mcast.node")
 
 
@@ -21,6 +23,7 @@ class TwinWatch:
         self.known: bytes | None = None
         self._node_id = node_id
         self._transport = transport
+        self._quiet_until_s = 0.0
 
     async def check_alone(self) -> None:
         """Before taking part: raise EnvironmentProblem if another process answers. Nothing else is heard yet."""
@@ -44,10 +47,13 @@ class TwinWatch:
         if twins is None:
             return
         if twins.asked_by is not None:
-            _log.warning(
-                "node %s: another process starts as %s (incarnation %s); it was told that this one runs",
-                self._node_id, self._node_id, twins.asked_by.hex()[:8],
-            )  # fmt: skip
+            now_s = monotonic_s()
+            if now_s >= self._quiet_until_s:  # who records such a question can repeat it at will
+                self._quiet_until_s = now_s + TWIN_TOLD_S
+                _log.warning(
+                    "node %s: another process starts as %s (incarnation %s), or its question was recorded and sent "
+                    "again; it was told that this one runs", self._node_id, self._node_id, twins.asked_by.hex()[:8],
+                )  # fmt: skip
             twins.asked_by = None
         if twins.heard_of is None or twins.heard_of == self.known:
             return

@@ -257,7 +257,8 @@ class Following:
         if core.is_voter(core.me, core.meta.storage_id):
             core.halt(
                 "the cluster was recovered on another node without this one (mcast recover --accept-loss): move this "
-                "node's data directory away and start it again, empty; it then rejoins by itself"
+                "node's data directory away and start it again, empty; it then rejoins by itself; if that recovery was "
+                "a mistake, move the other node's away instead, and start this one again as it is"
             )
             return False
         return True
@@ -283,6 +284,8 @@ class Following:
                 core.halt(f"epoch {core.promised} would cut committed event {core.commit} back to {point}")
                 return
             self.flush(now)
+            for frame in core.log.between(point + 1, core.log.last_seq, core.log.last_seq):
+                self.ledger.unkept(frame)
             core.log.truncate(point)
             core.forget_configs(point)
             core.void_appends()

@@ -10,6 +10,9 @@ Reports of one survey come from different moments, and count only together: from
 began. Such a process loses nothing between the survey's beginning and its report; so what a member held at the
 beginning is in its report. A process that began later may have lost in its restart what the one before it had just
 passed on to a member that had reported already: then each report would be true, and none would tell of it.
+
+Every complete survey is a proof by itself, and the newest one counts: whoever had the best log of the one before may
+have lost it since, and be a suspect too.
 """
 
 from __future__ import annotations
@@ -41,12 +44,12 @@ class Suspicion:
     @property
     def waits_for(self) -> tuple[int, ...]:
         """Members that did not answer the last survey: while one is away, only a confirmed round ends the suspicion."""
-        return tuple(sorted(self._missed)) if self.core.suspect and self._floor is None else ()
+        return tuple(sorted(self._missed)) if self.core.suspect else ()
 
     def tick(self, now: float) -> None:
         """Ask every member where its log ends, again and then anew: answers to two surveys prove nothing together."""
         core = self.core
-        if not core.suspect or self._floor is not None or now < self._due:
+        if not core.suspect or now < self._due:
             return
         self._due = now + SUSPECT_ASK_S
         if self._asks_left:
@@ -65,7 +68,7 @@ class Suspicion:
 
     def deadline(self) -> float:
         """When `tick` has work next."""
-        return self._due if self.core.suspect and self._floor is None else float("inf")
+        return self._due if self.core.suspect else float("inf")
 
     def reported(self, envelope: Envelope, standing: Standing) -> None:
         """A member says where its log ends."""
@@ -96,7 +99,7 @@ class Suspicion:
         if self._newest_config > own > 0:
             return  # members that this log does not know may hold more than those it asks
         if self._reports.keys() >= self._members():
-            self._floor = max(self._reports.values())
+            self._floor, self._missed = max(self._reports.values()), frozenset()
             self.review()
 
     def _members(self) -> set[int]:

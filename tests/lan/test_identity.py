@@ -112,7 +112,10 @@ async def test_recover_by_the_command_line() -> None:
         folder = processes.path.parent
         running = await run(folder, "recover", "--id", "n1", "--accept-loss")
         assert (running.code, "in use by another process" in running.err) == (4, True), running.err
-        for node in processes.ids:
+        await processes.kill("n1")
+        served = await run(folder, "recover", "--id", "n1", "--accept-loss")
+        assert (served.code, "n2, n3 still run" in served.err) == (4, True), served.err
+        for node in ("n2", "n3"):
             await processes.kill(node)
         asked = await run(folder, "recover", "--id", "n3", "--json")
         assert (asked.code, asked.document["done"], asked.document["must_rejoin"]) == (2, False, ["n1", "n2"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ssl
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -139,6 +141,20 @@ async def test_what_is_not_tls_ends_the_connection() -> None:
     async with connected(lambda end: end, b"GET / HTTP/1.1\r\n\r\n") as (near, far):
         assert isinstance(await far.ends(), ssl.SSLError)
         await near.ends()
+
+
+async def test_a_failed_connection_holds_no_memory() -> None:
+    gc.disable()  # what only a collection frees is held for long in a busy node
+    try:
+        async with connected(lambda end: end, b"GET / HTTP/1.1\r\n\r\n") as (near, far):
+            failed = weakref.ref(far.transport)
+            await far.ends()
+            await near.ends()
+            far.transport = None
+        await asyncio.sleep(0)
+        assert failed() is None
+    finally:
+        gc.enable()
 
 
 async def test_a_damaged_record_ends_the_connection_and_nothing_of_it_is_heard() -> None:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mcast.machine.kv import KeyValue
 from mcast.node import catchup as catchup_module
-from mcast.node.catchup import Fetcher
+from mcast.node.catchup import Fetcher, FetchServer
 from mcast.node.fake import FakeCluster, FakeShell, serving
 from mcast.node.gateway import Gateway
 from mcast.protocol.effects import CatchUp
 from mcast.wire.envelope import name_hash
 from mcast.wire.frame import Frame
 from mcast.wire.records import RecordKind, encode_record
+from mcast.wire.stream import Fetch
 
 N1, N2, N3 = (name_hash(f"n{number}") for number in (1, 2, 3))
 EVENTS = 600
@@ -141,6 +143,51 @@ async def test_progress_shows_while_it_lasts_and_only_then(cluster: FakeCluster,
     await asyncio.sleep(0.01)
     assert fetcher.progress() is None
     await fetcher.stop()
+
+
+async def test_nothing_more_is_fetched_while_much_waits_to_be_applied(
+    cluster: FakeCluster, gateways: dict[str, Gateway]
+) -> None:
+    """A log may be larger than the memory of who catches up with it."""
+    behind = cluster.shells["n3"]
+    behind.apply_backlog_full = True
+    ask(behind, N1)
+    await asyncio.sleep(0.1)
+    assert behind.replica.last_seq == 0
+    behind.apply_backlog_full = False
+    await caught_up(behind)
+
+
+class Reader:
+    """A connection whose other side reads, or does not."""
+
+    def __init__(self, *, reads: bool) -> None:
+        self.congested = not reads
+        self.sent: list[bytes] = []
+        self.dropped: list[str] = []
+
+    def send(self, messages: Sequence[bytes]) -> None:
+        self.sent += messages
+
+    def drop(self, reason: str) -> None:
+        self.dropped.append(reason)
+
+
+async def test_who_reads_nothing_gives_its_place_to_others(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catchup_module, "FETCH_STALL_S", 0.02)
+    server: Any = FetchServer(cluster.shells["n1"])  # type: ignore[arg-type] # a fake shell
+    stuck = [Reader(reads=False) for _ in range(catchup_module.FETCHES_MAX)]
+    reader = Reader(reads=True)
+    for connection in (*stuck, reader):
+        server.fetch(connection, Fetch(1, 1_000_000))
+    async with asyncio.timeout(5):
+        while len(reader.sent) < 2:
+            await asyncio.sleep(0.001)
+    assert [one.dropped for one in stuck] == [["does not read"]] * len(stuck)
+    assert not reader.dropped
+    await server.stop()
 
 
 async def test_a_peer_that_goes_silent_is_left(

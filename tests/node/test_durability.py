@@ -359,6 +359,31 @@ def test_a_cleared_suspicion_is_noted_when_there_is_room(disk: Disk) -> None:
     assert (commit.full, disk.done) == (False, [("trusted",)])
 
 
+def test_a_suspicion_is_not_cleared_before_all_of_the_log_lies_on_disk(disk: Disk) -> None:
+    """What made the log whole may be the very events that a full disk refuses: lost now, they are missed by nobody."""
+    commit = start(disk, always=False)
+    disk.full = True
+    commit.append(1, frames(1))
+    disk.full = False  # the meta is small, and fits where a segment does not
+    commit.clear_suspect()
+    assert commit.full and disk.done == []
+    commit.retry()
+    assert disk.done == [("append", 1, 1), ("trusted",)]
+    assert not commit.full
+
+
+def test_a_suspicion_is_not_cleared_before_a_sync_covers_what_was_written(disk: Disk) -> None:
+    disk.may_sync.clear()
+    commit = start(disk, always=True)
+    commit.append(1, frames(1))
+    assert commit.take_completed() == []
+    commit.append(2, frames(2))  # the sync under way does not cover it
+    threading.Timer(0.01, disk.may_sync.set).start()
+    commit.clear_suspect()
+    assert [step[0] for step in disk.done] == ["append", "append", "sync", "sync", "trusted"]
+    commit.close()
+
+
 def test_a_disk_that_stays_full_fails_at_a_bound(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(durability, "UNWRITTEN_BYTES_MAX", 150)
     commit = start(disk, always=False)

@@ -13,6 +13,7 @@ from mcast.machine.kv import KeyValue
 from mcast.node import eventlog
 from mcast.node.fake import FakeCluster, FakeShell
 from mcast.wire.events import decode_events_untrusted
+from mcast.wire.frame import Frame
 from mcast.wire.records import RecordKind, encode_record, split_fragments
 from mcast.wire.stream import HEAD_BYTES
 
@@ -149,6 +150,27 @@ async def test_damaged_outcomes_are_not_sent(cluster: FakeCluster) -> None:
     data = bytearray(path.read_bytes())
     data[5] ^= 1
     path.write_bytes(data)
+    with pytest.raises(CorruptionError):
+        shell.events.read(1, 0)
+
+
+async def test_events_that_the_disk_has_changed_are_not_sent(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shell = await fill(cluster)
+    intact = shell.store.read
+    whole = shell.events.read(1, 0)
+
+    def read(first: int, max_bytes: int) -> list[Frame]:
+        frames = intact(first, max_bytes)
+        return [frame._replace(body=frame.body[:-1] + b"?") if frame.first == changed else frame for frame in frames]
+
+    monkeypatch.setattr(shell.store, "read", read)
+    changed = whole.next  # the first frame of the second batch: proven by the last one of the first
+    assert shell.events.read(1, 0) == whole
+    with pytest.raises(CorruptionError, match="not as they were written"):
+        shell.events.read(whole.next, whole.told)
+    changed = intact(1, 1_000)[1].first
     with pytest.raises(CorruptionError):
         shell.events.read(1, 0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -313,18 +314,35 @@ async def test_a_client_that_never_reads_is_dropped(
         await raw.ended()
 
 
-async def test_a_full_backlog_stops_reading_and_says_that_the_node_lives(
+async def test_nobody_makes_a_node_hold_reports_without_end(
     cluster: FakeCluster, gateways: dict[str, Gateway], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gateway_module, "KEEPALIVE_LOOKS", 2)
+    """One write can hold thousands of questions, whose answers are a thousand times as long."""
+    monkeypatch.setattr(connection_module, "GATEWAY_WRITE_BYTES", 1 << 20)
+    made = itertools.count()
+    monkeypatch.setattr(cluster.shells["n1"], "gaps", lambda: {"id": next(made), "closed": ["x" * 100] * 1_000})
     raw = await Raw.open(cluster, "n1", hello())
-    cluster.shells["n1"].replica.backlog_bytes = limits.PENDING_BYTES_MAX + 1
+    raw.send(pack_message(StreamKind.GAPS, Ask(1)) * 5_000)
+    while "does not read" not in gateways["n1"].statistics().hostile:
+        await asyncio.sleep(0.001)
+    assert next(made) < 200
+    await raw.ended()
+
+
+@pytest.mark.parametrize("what", ["numbering", "applying"])
+async def test_a_full_backlog_stops_reading_and_says_that_the_node_lives(
+    cluster: FakeCluster, gateways: dict[str, Gateway], monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr(gateway_module, "KEEPALIVE_S", 0.02)
+    raw, shell = await Raw.open(cluster, "n1", hello()), cluster.shells["n1"]
+    shell.apply_backlog_full = what == "applying"
+    shell.replica.backlog_bytes = 0 if what == "applying" else limits.PENDING_BYTES_MAX + 1
     raw.send(opening())
     assert (await raw.message())[0] == StreamKind.OPENED
     raw.send(pack_message(StreamKind.PING, Ping(77)))
     for _ in range(2):
         assert await pong(raw) == 0
-    cluster.shells["n1"].replica.backlog_bytes = 0
+    shell.replica.backlog_bytes, shell.apply_backlog_full = 0, False
     while number := 77 - await pong(raw):
         assert number == 77
 

@@ -204,6 +204,17 @@ async def test_a_second_process_with_the_same_id_refuses_to_start(caplog: pytest
             await asyncio.sleep(0.01)
 
 
+async def test_a_question_repeated_at_will_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    async with cluster(KeyValue) as c:
+        watch = c.node("n2").shell._twins
+        twins = watch._transport.twins
+        assert twins is not None
+        for asker in (b"a" * 16, b"b" * 16) * 100:
+            twins.asked_by = asker
+            watch.judge()
+    assert caplog.text.count("another process starts as n2") == 1
+
+
 async def test_of_two_that_started_apart_the_one_without_the_vote_stops() -> None:
     async with cluster(KeyValue) as c:
         await c.submit("set", "k", 1)

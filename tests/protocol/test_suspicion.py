@@ -150,6 +150,23 @@ def test_a_report_counts_under_whatever_storage_id() -> None:
     assert [vote.granted for vote in ask_vote(node, "n1", 2, (1, end))] == [False]
 
 
+def test_a_best_log_that_was_lost_since_holds_nobody_up() -> None:
+    """It was reported, and then its member lost power too: the newest survey is a proof as good as the first."""
+    node, survey = surveying()
+    end = LOG[-1].last
+    reports = [
+        arrival("n1", report(survey, "n1", end), promised=1),
+        arrival("n3", report(survey, "n3", end + 3), promised=1),
+    ]
+    node.receive(reports, 0.21)
+    assert not cleared(node)
+    again = ask(node, 0.21 + SUSPECT_SURVEY_S)
+    node.receive([reborn("n3", report(again, "n3", end))], 0.32)
+    again = ask(node, 0.33 + SUSPECT_SURVEY_S)
+    node.receive([arrival("n1", report(again, "n1", end), promised=1), reborn("n3", report(again, "n3", end))], 0.44)
+    assert cleared(node)
+
+
 def test_whom_the_survey_waits_for_is_told() -> None:
     node = suspect()
     survey = ask(node, 0.1)
