@@ -215,6 +215,8 @@ def test_the_limits_are_the_codes() -> None:
         ("sessions (clients) in the cluster", [limits.SESSIONS_MAX, int(limits.SESSION_IDLE_S)]),
         ("clients of one node", [limits.CONNECTIONS_MAX]),
         ("unanswered bytes of one client", [limits.GATEWAY_CLIENT_BYTES >> 20, limits.GATEWAY_BYTES >> 20]),
+        ("what one connection may have half sent, and leave unread",
+         [limits.TCP_MESSAGE_BYTES_MAX >> 20, limits.GATEWAY_WRITE_BYTES >> 20]),
         ("queries waiting at one node", [limits.GATEWAY_READS_WAITING]),
         ("a session query's wait for its event, a bounded query's for a proof",
          [int(limits.SESSION_READ_WAIT_S * 1_000)]),

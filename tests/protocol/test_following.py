@@ -183,6 +183,31 @@ def test_an_append_from_before_a_truncation_proves_nothing() -> None:
     assert [ack.seq for ack in of(Ack, node.take_effects())] == [winner[-1].last]
 
 
+@pytest.mark.parametrize("by", ["repair", "transfer"])
+def test_what_one_reign_cut_and_the_next_brings_again_was_not_lost(by: str) -> None:
+    first = reign_log([(1, "n1", 8)])
+    shorter = [*first[:6], epoch_start(2, "n3", first[5])]
+    longer = [*first, epoch_start(3, "n1", first[-1])]
+    node = follower(first[:2])
+    hear(node, first[:2])
+    node.receive([frame_arrival("n1", frame, counter=index) for index, frame in enumerate(first[2:], 1)], 0.02)
+    settle(node, 0.02)
+    hear(node, shorter, 2, 0.1)
+    node.receive([frame_arrival("n3", shorter[-1])], 0.11)
+    settle(node, 0.11)
+    assert node.last_seq == shorter[-1].last
+    for now in (0.2, 0.21):
+        hear(node, longer, 3, now, stream_base=8, stream_sent=9)
+    node.receive([frame_arrival("n1", longer[-1], counter=9)], 0.22)
+    if by == "transfer":
+        node.transferred(longer[6:-1], KEY["n1"], 0.23)
+    else:
+        node.receive([frame_arrival("n1", frame, 2, index, 3) for index, frame in enumerate(longer[6:-1], 50)], 0.23)
+    settle(node, 0.23)
+    report = node.ledger_report()
+    assert (node.last_seq, report.lost, report.superseded) == (longer[-1].last, 0, 0)
+
+
 def test_a_fault_counts_only_while_the_reign_it_befalls_is_followed() -> None:
     node = follower(LOG[:2])
     hear(node, LOG[:2])
