@@ -10,7 +10,8 @@ An original that only came late closes its hole and takes back the repair that o
 replica first heard of a reign is neither lost nor repaired: it is part of joining. So the first words of a sender are
 passed over while they are older than the log's end, as after a restart: what came behind them is in the log already.
 Nor is anything lost of what a sequencer goes on to send when its reign is over here, as one does that was stopped and
-has yet to hear of its successor: nobody listens, and so a fault injected into it counts for nothing.
+has yet to hear of its successor: nobody listens, and so a fault injected into it counts for nothing. The same holds for
+what one that died had sent last, behind all that was heard of its counter, unless its frames turn up after all.
 
 All that is remembered for this comes in runs, and is kept as ranges: a replica that slept remembers one for what it
 slept through. Where even ranges are too many, what is forgotten changes its name but never the sum: the oldest holes
@@ -30,6 +31,10 @@ from mcast.protocol.ranges import Ranges
 from mcast.wire.frame import Frame
 
 _EARLY_MAX: Final = 4_096  # injected faults remembered of a sender whose reign is not yet heard
+_AHEAD_MAX: Final = (
+    64  # runs of injected losses kept as ahead of the counter, before it is looked how far that has come
+)
+_HARM: Final = ("lost", "corrupted")  # the injected faults that are losses
 _REIGNS_MAX: Final = 64  # reigns whose tallies are kept apart; older ones are added up
 
 
@@ -96,6 +101,10 @@ class _Reign:
     repaired: int = 0
     transferred: int = 0
     superseded: int = 0
+    ahead: dict[str, Ranges] = field(default_factory=lambda: {fate: Ranges() for fate in _HARM})
+    """Injected losses by fate: those beyond `highest`, and some that were."""
+    untold: Counter[str] = field(default_factory=Counter)
+    """Once it has ended, injected losses by fate that nothing was heard of: not counted, as long as that is so."""
 
     @property
     def lost(self) -> int:
@@ -114,6 +123,18 @@ class _Reign:
         self.folded, self.final = self.lost, SEQ_MAX
         for ranges in (self.missing, self.repairs, self.transfers):
             ranges.clear()
+        for fate, ahead in self.ahead.items():
+            ahead.discard(1, self.highest)
+            self.untold[fate] = ahead.count
+            ahead.clear()
+
+    def told(self, frames: int) -> Counter[str]:
+        """So many frames turned up of which nothing had been heard: what of `untold` that accounts for."""
+        told: Counter[str] = Counter()
+        for fate in _HARM:
+            told[fate] = min(frames - told.total(), self.untold[fate])
+        self.untold -= told
+        return told
 
 
 class Ledger:
@@ -226,8 +247,9 @@ class Ledger:
     def promised(self, epoch: int) -> None:
         """No original of an older reign is heard any more."""
         for past, reign in self._reigns.items():
-            if past < epoch:
+            if past < epoch and not reign.ended:
                 reign.end()
+                self._injected -= reign.untold
 
     def entered(self, epoch: int) -> None:
         """The log has passed into this reign: what older ones lost and nobody brought was superseded."""
@@ -235,7 +257,9 @@ class Ledger:
             if past < epoch:
                 unsettled = reign.lost - reign.repaired - reign.transferred
                 reign.superseded = max(unsettled, 0)
-                reign.folded += max(-unsettled, 0)  # its sequencer died before telling how far its counter had gone
+                if unsettled < 0:  # its sequencer died before telling how far its counter had gone
+                    reign.folded -= unsettled
+                    self._injected += reign.told(-unsettled)
 
     def closed(self, loss: Loss, now: float) -> None:
         """A gap's last event arrived. One that nobody was asked for was only reordering, and is not kept."""
@@ -247,8 +271,9 @@ class Ledger:
     def injected(self, fate: str, incarnation: bytes, counter: int) -> None:
         """The faulty transport did something to a first-sent DATA datagram."""
         reigns = [reign for reign in self._reigns.values() if reign.incarnation == incarnation]
-        if any(reign.heeds(counter) for reign in reigns):
-            self._injected[fate] += 1
+        heeding = [reign for reign in reigns if reign.heeds(counter)]
+        if heeding:
+            self._inject(heeding[-1], fate, counter)
         elif all(reign.ended for reign in reigns):
             early = self._early.setdefault(incarnation, [])
             if len(early) < _EARLY_MAX:
@@ -282,7 +307,7 @@ class Ledger:
         reign = self._reigns[epoch] = _Reign(incarnation, base, counted_from, base)
         for fate, counter in self._early.pop(incarnation, ()):
             if counter > base:
-                self._injected[fate] += 1
+                self._inject(reign, fate, counter)
         while len(self._reigns) > _REIGNS_MAX:
             oldest = self._reigns.pop(next(iter(self._reigns)))
             self._past.update(
@@ -290,6 +315,16 @@ class Ledger:
                 transferred=oldest.transferred, duplicates=oldest.duplicates,
             )  # fmt: skip
         return reign
+
+    def _inject(self, reign: _Reign, fate: str, counter: int) -> None:
+        self._injected[fate] += 1
+        if counter > reign.highest and fate in reign.ahead:
+            ahead = reign.ahead[fate]
+            ahead.add(counter, counter)
+            if len(ahead) > _AHEAD_MAX:
+                ahead.discard(1, reign.highest)
+            if len(ahead) > self._ranges_max:
+                ahead.pop()
 
     def _miss(self, reign: _Reign, until: int) -> None:
         if until - reign.highest > COUNTER_JUMP_MAX:

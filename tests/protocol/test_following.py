@@ -217,9 +217,14 @@ def test_a_fault_counts_only_while_the_reign_it_befalls_is_followed() -> None:
     settle(node, 0.02)
     node.note_injected("lost", ruler, 3)
     assert node.ledger_report().injected_lost == 1
+    node.receive([frame_arrival("n1", LOG[4], counter=4)], 0.02)
+    settle(node, 0.02)
+    node.note_injected("lost", ruler, 5)
+    assert node.ledger_report().injected_lost == 2
     node.receive([arrival("n3", beat([*LOG[:3], epoch_start(2, "n3", LOG[2])], 2), promised=2)], 0.03)
     settle(node, 0.03)
-    node.note_injected("lost", ruler, 4)  # it was stopped, and goes on in a reign that is over
+    assert node.ledger_report().injected_lost == 1, "nothing was heard of 5"
+    node.note_injected("lost", ruler, 6)  # it was stopped, and goes on in a reign that is over
     assert node.ledger_report().injected_lost == 1
 
 

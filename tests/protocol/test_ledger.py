@@ -158,6 +158,39 @@ def test_a_fault_in_what_an_ended_reign_goes_on_to_send_is_not_counted() -> None
     assert (report.lost, report.repaired, report.injected_lost) == (1, 1, 1)
 
 
+@pytest.mark.parametrize("brought", [0, 1, 2, 3])
+def test_a_fault_in_what_a_dead_sequencer_sent_last_counts_if_its_frame_turns_up(brought: int) -> None:
+    ledger, frames = Ledger(), stream(9)
+    ledger.data(frames[0], MINE, 1)
+    ledger.injected("lost", MINE, 2)
+    ledger.data(frames[2], MINE, 3)
+    for fate, counter in (("corrupted", 4), ("lost", 5), ("duplicated", 6)):
+        ledger.injected(fate, MINE, counter)
+    assert ledger.report(()).injected_lost == 2
+    ledger.promised(2)
+    for frame in frames[1:2] + frames[3 : 3 + brought]:  # the third of those was lost by the network
+        ledger.repaired(frame)
+    ledger.entered(2)
+    ledger.entered(3)
+    report = ledger.report(())
+    told = min(brought, 2)
+    assert (report.lost, report.repaired, report.superseded) == (1 + brought, 1 + brought, 0)
+    assert report.injected_lost + report.injected_corrupted == 1 + told
+    assert report.injected_duplicated == 1
+
+
+def test_losses_ahead_of_the_counter_are_kept_as_few_runs() -> None:
+    ledger, frames = Ledger(ranges_max=100), stream(2)
+    ledger.data(frames[0], MINE, 1)
+    for counter in range(2, 1_000, 2):
+        ledger.injected("lost", MINE, counter)
+    assert len(ledger._reigns[1].ahead["lost"]) <= 100
+    ledger.announced(1, MINE, 0, 1_000, 3)
+    ledger.injected("lost", MINE, 1_002)
+    ledger.promised(2)
+    assert ledger.report(()).injected_lost == 499
+
+
 def test_a_fault_before_a_second_reign_of_one_process_is_heard_counts_if_that_reign_sent_the_datagram() -> None:
     ledger = Ledger()
     ledger.data(stream(3)[0], MINE, 1)
