@@ -33,9 +33,9 @@ def recover(
     """Go on with one node's log, when a majority of members is lost for ever.
 
     Offline, on that node's machine. Its log is kept, under a new cluster uuid, with itself as the only member; the
-    others must rejoin with empty data directories, and get their votes back by themselves. It refuses while another
-    node answers. Without `--accept-loss` it
+    others must rejoin with empty data directories, and get their votes back by themselves. Without `--accept-loss` it
     changes nothing and ends with exit code 2: run it so on every node left, and choose the log that reaches furthest.
+    With it, it refuses while another node answers.
 
     Examples: `mcast recover -c lab.toml --id n1` · `mcast recover -c lab.toml --id n1 --accept-loss`
     """

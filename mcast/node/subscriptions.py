@@ -136,8 +136,8 @@ class Subscriptions:
             if isinstance(error, CorruptionError) and subscriber.next != self._damaged_from:
                 self._damaged_from = subscriber.next  # each that tries again would say so again
                 _log.error(
-                    "%s; subscribers are sent elsewhere. The disk is failing: stop this node, move its data directory "
-                    "to a good disk empty, and start it again", error,
+                    "%s; subscribers are sent elsewhere. The disk is failing: stop this node, replace the disk, and "
+                    "start it with an empty data directory", error,
                 )  # fmt: skip
             self._refuse(connection, f"{self._shell.node_id} cannot read events from {subscriber.next} on: {error}")
             return

@@ -31,9 +31,7 @@ from mcast.protocol.ranges import Ranges
 from mcast.wire.frame import Frame
 
 _EARLY_MAX: Final = 4_096  # injected faults remembered of a sender whose reign is not yet heard
-_AHEAD_MAX: Final = (
-    64  # runs of injected losses kept as ahead of the counter, before it is looked how far that has come
-)
+_AHEAD_MAX: Final = 64  # runs of injected losses beyond the counter, before those that it has passed are forgotten
 _HARM: Final = ("lost", "corrupted")  # the injected faults that are losses
 _REIGNS_MAX: Final = 64  # reigns whose tallies are kept apart; older ones are added up
 
@@ -102,7 +100,7 @@ class _Reign:
     transferred: int = 0
     superseded: int = 0
     ahead: dict[str, Ranges] = field(default_factory=lambda: {fate: Ranges() for fate in _HARM})
-    """Injected losses by fate: those beyond `highest`, and some that were."""
+    """Injected losses by fate: all of those beyond `highest`, and some that it has passed since."""
     untold: Counter[str] = field(default_factory=Counter)
     """Once it has ended, injected losses by fate that nothing was heard of: not counted, as long as that is so."""
 
@@ -271,9 +269,9 @@ class Ledger:
     def injected(self, fate: str, incarnation: bytes, counter: int) -> None:
         """The faulty transport did something to a first-sent DATA datagram."""
         reigns = [reign for reign in self._reigns.values() if reign.incarnation == incarnation]
-        heeding = [reign for reign in reigns if reign.heeds(counter)]
-        if heeding:
-            self._inject(heeding[-1], fate, counter)
+        heeding = next((reign for reign in reversed(reigns) if reign.heeds(counter)), None)
+        if heeding is not None:
+            self._inject(heeding, fate, counter)
         elif all(reign.ended for reign in reigns):
             early = self._early.setdefault(incarnation, [])
             if len(early) < _EARLY_MAX:
