@@ -23,6 +23,7 @@ def status_findings(document: Mapping[str, Any], silences: Mapping[str, str] = M
             findings.append(f"{node['id']} is {node['state']}" + (f": {node['reason']}" if node.get("reason") else ""))
         elif node.get("reason"):
             findings.append(f"{node['id']}: {node['reason']}")
+        findings += [f"{node['id']}: {finding}" for finding in node.get("findings") or ()]
         if node["gaps_open"]:
             findings.append(f"{node['id']} has {node['gaps_open']} open gap{'s' if node['gaps_open'] > 1 else ''}")
     return findings

@@ -82,7 +82,15 @@ def status(shell: Shell) -> dict[str, Any]:
         ) + (_GONE_FOR_GOOD.format(" and ".join(waits_for)) if waits_for else "")
     elif shell.disk_full:
         object_["reason"] = DISK_FULL
+    object_["findings"] = findings(shell)
     return object_
+
+
+def findings(shell: Shell) -> list[str]:
+    """What an operator should know beyond the state, each in one line: what, why it is likely, what to do."""
+    if shell.twin is None:
+        return []
+    return [f"another process runs as {shell.node_id}: end one of the two, or give it another id"]
 
 
 def gaps(shell: Shell) -> dict[str, Any]:

@@ -23,6 +23,7 @@ def status_node(**changes: Any) -> dict[str, Any]:
         ({"state": "halted", "reason": "a bug"}, ["n1 is halted: a bug"]),
         ({"state": "catching-up", "reason": "its log is suspect"}, ["n1: its log is suspect"]),
         ({"reason": "the disk is full"}, ["n1: the disk is full"]),
+        ({"findings": ["its clock stands", "its disk"]}, ["n1: its clock stands", "n1: its disk"]),
         ({"gaps_open": 1}, ["n1 has 1 open gap"]),
         ({"gaps_open": 3}, ["n1 has 3 open gaps"]),
     ],

@@ -228,6 +228,8 @@ async def test_of_two_that_started_apart_the_one_without_the_vote_stops() -> Non
             assert second.status()["state"] == "halted"
             while c.node("n2").status().get("twin") != second.shell.incarnation.hex():
                 await c.submit("set", "k", 2)
+            (finding,) = c.node("n2").status()["findings"]
+            assert finding.startswith("another process runs as n2")
         finally:
             await second.stop()
         await c.submit("set", "k", 3)
