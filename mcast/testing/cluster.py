@@ -14,17 +14,19 @@ import asyncio
 import contextlib
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
+from mcast import limits
 from mcast.client.client import Client, connect
 from mcast.client.questions import QueryAnswer
 from mcast.client.receipts import Receipt, Receipts
 from mcast.config import Config, NodeConfig
-from mcast.errors import NotYet
+from mcast.errors import ConfigError, NotYet
 from mcast.limits import TIMEOUT_S
 from mcast.machine.api import StateMachine
 from mcast.net.faulty import parse_faults
@@ -36,35 +38,43 @@ from mcast.storage.files import RealFiles
 from mcast.storage.meta import load_meta, store_meta
 from mcast.testing.processes import free_ports
 
+MTU: Final = 1_500  # bytes of one datagram, as on a LAN
 POLL_S: Final = 0.01  # between two looks at whether all nodes are equal
 SETTLE_S: Final = 10.0  # for the cluster to be founded and elect its first sequencer
 
 
-def cluster(
-    machine: Callable[[], StateMachine], nodes: int = 3, *, loss: str = "0%", seed: int = 1, faults: str = ""
-) -> Cluster:
+def cluster(  # noqa: PLR0913 - what tests choose, each by name
+    machine: Callable[[], StateMachine], nodes: int = 3, *, loss: str = "0%", seed: int = 1, faults: str = "",
+    mtu: int = MTU,
+) -> Cluster:  # fmt: skip
     """A cluster of `nodes` members, each with a machine of its own made by `machine()`: an async context manager.
 
     `loss` is what each node loses of the datagrams it receives; `faults` adds to it ("dup=1%,reorder=2%,delay=5ms").
-    One `seed` gives one sequence of faults at each node.
+    One `seed` gives one sequence of faults at each node. Commands that wait together share datagrams of at most `mtu`
+    bytes: a large one leaves little to be lost, and `Cluster.lost` says how much was.
 
     Raises:
-        ConfigError: a `faults` or `loss` that is no fault specification.
+        ConfigError: a `faults` or `loss` that is no fault specification, or an `mtu` out of range.
     """
     spec = ",".join(filter(None, [f"loss={loss}", faults, f"seed={seed}"]))
     parse_faults(spec)
-    return Cluster(machine, nodes, spec)
+    if not limits.MTU_MIN <= mtu <= limits.MTU_MAX:
+        raise ConfigError("mtu", mtu, f"outside {limits.MTU_MIN} to {limits.MTU_MAX}", f"{MTU} is a LAN's")
+    return Cluster(machine, nodes, spec, mtu)
 
 
 class Cluster:
     """Entered, it rules: a sequencer is elected. `nodes` are the living nodes' ids, `client` talks to any of them."""
 
-    def __init__(self, machine: Callable[[], StateMachine], nodes: int, fault: str) -> None:
+    def __init__(self, machine: Callable[[], StateMachine], nodes: int, fault: str, mtu: int = MTU) -> None:
         self.client: Client
         self.config: Config
         self._machine = machine
         self._fault = fault
         self._count = nodes
+        self._mtu = mtu
+        self._lost_before: Counter[str] = Counter()
+        """What nodes had lost when they were last stopped: their ledgers went with them."""
         self._running: dict[str, Node] = {}
         self._apart: set[frozenset[Peer]] = set()
         self.hub = Hub(self._passes)
@@ -87,6 +97,15 @@ class Cluster:
     def machine(self, node_id: str) -> StateMachine:
         """A node's state machine; look, but do not touch."""
         return self._running[node_id].shell.engine.machine
+
+    def lost(self) -> dict[str, int]:
+        """How many of the datagrams that carry events each node did not receive when they were first sent.
+
+        By node id, in the config's order, since the cluster began. All were repaired or fetched later, else it has not
+        converged; `node(id).gaps()` tells how.
+        """
+        now = {node_id: node.gaps()["lost"] for node_id, node in self._running.items()}
+        return {node.id: self._lost_before[node.id] + now.get(node.id, 0) for node in self.config.nodes}
 
     async def submit(self, name: str, *args: Any, timeout: float = TIMEOUT_S) -> Receipt:
         """Submit one command."""
@@ -115,11 +134,11 @@ class Cluster:
 
     async def kill(self, node_id: str) -> None:
         """Stop a node, without handing over anything; its journal stays."""
-        await self._running.pop(node_id).stop(hand_over=False)
+        await self._end(node_id, hand_over=False)
 
     async def stop(self, node_id: str) -> None:
         """Stop a node in order, as SIGTERM does: a sequencer hands over first."""
-        await self._running.pop(node_id).stop()
+        await self._end(node_id, hand_over=True)
 
     async def restart(self, node_id: str) -> None:
         """Start a stopped node again, from its journal."""
@@ -187,7 +206,7 @@ class Cluster:
     async def __aenter__(self) -> Cluster:
         async with contextlib.AsyncExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mcast-")))
-            self.config = _config(folder, self._count)
+            self.config = _config(folder, self._count, self._mtu)
             stack.push_async_callback(self._stop_all)
             for node in self.config.nodes:
                 await self._start(node.id)
@@ -205,6 +224,11 @@ class Cluster:
         node = Node(self.config, node_id, fault=self._fault, machine=self._machine(), hub=self.hub)
         await node.start()
         self._running[node_id] = node
+
+    async def _end(self, node_id: str, *, hand_over: bool) -> None:
+        node = self._running.pop(node_id)
+        await node.stop(hand_over=hand_over)
+        self._lost_before[node_id] += node.gaps()["lost"]
 
     async def _stop_all(self) -> None:
         for node_id in list(self._running):
@@ -225,10 +249,10 @@ class Cluster:
         return frozenset({source, target}) not in self._apart
 
 
-def _config(folder: Path, count: int) -> Config:
+def _config(folder: Path, count: int, mtu: int) -> Config:
     nodes = tuple(
         NodeConfig(id=f"n{index}", address=f"127.0.0.1:{port}") for index, port in enumerate(free_ports(count), start=1)
     )
     return Config(
-        name="testing", nodes=nodes, folder=folder, data_dir=folder / "data", mtu=9_000, sync="os", allow_faults=True
+        name="testing", nodes=nodes, folder=folder, data_dir=folder / "data", mtu=mtu, sync="os", allow_faults=True
     )

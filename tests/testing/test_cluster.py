@@ -22,6 +22,30 @@ async def test_every_node_answers_alike_under_loss() -> None:
             assert gaps["lost"] == gaps["repaired"] + gaps["superseded"] + gaps["transferred"]
 
 
+async def test_what_was_lost_is_counted_across_a_restart_and_small_datagrams_lose_more() -> None:
+    sums = {}
+    for mtu in (1_500, 9_000):
+        async with cluster(Accounts, loss="10%", seed=3, mtu=mtu) as lab:
+            assert (await lab.submit_many([("deposit", "ann", 1)] * 30_000)).ok == 30_000
+            await lab.converged()
+            before = lab.lost()
+            assert list(before) == ["n1", "n2", "n3"]
+            loser = max(before, key=lambda node: before[node])
+            await lab.kill(loser)
+            await lab.restart(loser)
+            await lab.converged()
+            after = lab.lost()
+            assert all(after[node] >= before[node] for node in before)
+            sums[mtu] = sum(before.values())
+    assert sums[1_500] > 3 * sums[9_000]
+    assert sums[1_500] > 30
+
+
+async def test_the_datagrams_are_a_lans_unless_told_otherwise() -> None:
+    async with cluster(Accounts, nodes=1) as lab:
+        assert lab.config.mtu == 1_500
+
+
 async def test_a_killed_sequencer_is_replaced_and_comes_back_equal() -> None:
     async with cluster(Accounts, seed=4) as lab:
         await lab.submit("deposit", "ann", 1)
@@ -52,3 +76,8 @@ async def test_a_node_cut_off_falls_behind_and_catches_up() -> None:
 def test_a_wrong_fault_is_told_on_entering() -> None:
     with pytest.raises(ConfigError, match="loss"):
         cluster(Accounts, loss="much")
+
+
+def test_a_wrong_mtu_is_told_on_entering() -> None:
+    with pytest.raises(ConfigError, match="mtu"):
+        cluster(Accounts, mtu=100)
