@@ -1,7 +1,12 @@
 """What every test shares."""
 
+import asyncio
+import importlib.util
 import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 # The same examples in every run, whatever the machine's load; nothing is written beside the tests.
@@ -11,3 +16,23 @@ settings.load_profile("mcast")
 # A shell that starts a program in the background has it ignore SIGINT, and all that it starts; some tests send it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Tests of what runs inside programs of users, and so on event loops of their choice.
+ON_EVERY_LOOP = frozenset({
+    "client/test_client.py", "client/test_failover.py", "client/test_subscribe.py", "net/test_secured.py",
+    "node/test_embedded.py", "node/test_gateway.py", "node/test_gateway_sealed.py", "node/test_node.py",
+    "testing/test_cluster.py",
+})  # fmt: skip
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """asyncio's own loop, and uvloop's beside it for some."""
+    factories: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+    everywhere = item.path.relative_to(Path(__file__).parent).as_posix() in ON_EVERY_LOOP
+    if everywhere and importlib.util.find_spec("uvloop") is not None:
+        import uvloop
+
+        factories["uvloop"] = uvloop.new_event_loop
+    return factories

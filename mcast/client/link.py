@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from mcast.config import Config, NodeConfig
 from mcast.errors import ConfigError, DecodeError, Error
@@ -107,12 +107,11 @@ class Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say HELLO."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._secured = transport.get_extra_info("sslcontext") is not None
-        transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        self._transport = carrier = cast(asyncio.Transport, transport)  # uvloop's are of no class of asyncio's
+        self._secured = carrier.get_extra_info("sslcontext") is not None
+        carrier.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         self.writable = True
-        transport.write(pack_message(StreamKind.HELLO, self._hello))
+        carrier.write(pack_message(StreamKind.HELLO, self._hello))
 
     def data_received(self, data: bytes | memoryview) -> None:
         """Cut into messages and hand them on."""

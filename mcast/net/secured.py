@@ -10,7 +10,7 @@ import asyncio
 import ssl
 import threading
 from contextlib import suppress
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 READ_BYTES: Final = 256 << 10  # taken from the socket at a time
 RECORD_BYTES: Final = 16 << 10  # plain bytes of a TLS record, at most: reading as many leaves nothing of it behind
@@ -65,9 +65,8 @@ class Secured(asyncio.BufferedProtocol, asyncio.Transport):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Introduce `inner`, begin the handshake."""
-        assert isinstance(transport, asyncio.Transport)
-        self._raw = transport
-        transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        self._raw = cast(asyncio.Transport, transport)  # uvloop's are of no class of asyncio's
+        self._raw.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         self._inner.connection_made(self)
         self._shake_hands()
 

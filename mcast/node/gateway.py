@@ -16,7 +16,6 @@ from mcast.client.link import Dialer
 from mcast.clock import monotonic_s
 from mcast.errors import DecodeError, EnvironmentProblem, Error
 from mcast.limits import (
-    ACCEPTS_PER_TURN,
     CONNECTIONS_SPARE,
     GATEWAY_BYTES,
     GATEWAY_CLIENT_BYTES,
@@ -27,7 +26,7 @@ from mcast.node.catchup import Fetcher, FetchServer
 from mcast.node.connection import Connection
 from mcast.node.forward import Forwarder
 from mcast.node.handover import Handovers
-from mcast.node.listener import TOO_MANY, listen, open_listener, room_for_connections
+from mcast.node.listener import TOO_MANY, Door, open_listener, room_for_connections
 from mcast.node.queries import Queries
 from mcast.node.submissions import Submissions
 from mcast.node.subscriptions import Subscriptions
@@ -55,7 +54,6 @@ if TYPE_CHECKING:
 
 BACKLOG_POLL_S: Final = 0.01  # between looks whether paused clients may go on, besides after every apply
 KEEPALIVE_S: Final = 0.25  # between two PONGs that paused clients hear; a busy node looks late, but it looks
-ACCEPT_TURNS: Final = 3  # of the loop, from an accepted socket to its protocol
 DRAIN_S: Final = 1.0  # a stopping gateway waits this long for its clients' answers
 FLUSH_S: Final = 0.5  # ... and this long for what was written to leave
 _TRY_ANOTHER: Final = "that is as many as it may; try another node"
@@ -96,7 +94,7 @@ class Gateway:
         """Clients that this process has file descriptors for."""
         self._paused: set[Connection] = set()
         self._hostile: Counter[str] = Counter()
-        self._server: asyncio.Server | None = None
+        self._door: Door | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._keepalive_due_s = 0.0
         self._stopping = False
@@ -125,10 +123,7 @@ class Gateway:
         try:
             listener = open_listener(node.host, node.port, self._is_full, words, self.hostile)
             try:
-                self._server = await asyncio.get_running_loop().create_server(
-                    partial(self._accept, context), sock=listener, backlog=ACCEPTS_PER_TURN
-                )
-                listen(listener)
+                self._door = Door(listener, partial(self._accept, context))
             except BaseException:
                 listener.close()
                 raise
@@ -146,8 +141,8 @@ class Gateway:
     async def stop(self, drain_s: float = DRAIN_S) -> None:
         """Take no more commands, give clients what is answered within `drain_s` (0: close at once), then close."""
         self._stopping = True
-        if self._server is not None:
-            await _stop_accepting(self._server)
+        if self._door is not None:
+            await self._door.close()
         for connection in self._connections:
             connection.pause(True)
         await self._wait_until(lambda: not self._submissions.size, drain_s)
@@ -397,16 +392,6 @@ class Gateway:
         for connection in [one for one in self._paused if not self._full(one)]:
             self._paused.discard(connection)
             connection.pause(False)
-
-
-async def _stop_accepting(server: asyncio.Server) -> None:
-    """Close the server, but not in the turn in which it accepts: asyncio would lose that connection, still open."""
-    loop = asyncio.get_running_loop()
-    for listening in server.sockets:
-        loop.remove_reader(listening.fileno())
-    for _ in range(ACCEPT_TURNS):
-        await asyncio.sleep(0)
-    server.close()
 
 
 def _server_context(shell: Shell) -> ssl.SSLContext | None:

@@ -7,27 +7,32 @@ comes beyond the bound is told and turned away at once.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import errno
 import logging
 import resource
 import socket
 from collections.abc import Callable
 from typing import Any, Final
 
-from mcast.limits import CONNECTIONS_MAX, DESCRIPTORS_RESERVED
+from mcast.limits import ACCEPTS_PER_TURN, CONNECTIONS_MAX, DESCRIPTORS_RESERVED
 from mcast.net.sockets import resolve
 
 LISTEN_BACKLOG: Final = 256  # connections the kernel holds meanwhile: let in before their clients give up, in a second
+ACCEPT_AGAIN_S: Final = 0.1  # after the system had no descriptor or memory for one: until it is asked again
 
 TOO_MANY: Final = "too many connections"
 HUNG_UP: Final = "hung up before its turn"
+NO_ROOM: Final = "the system has no room for a connection"
+_NO_ROOM: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _HUNG_UP: Final = (7, 8)  # Linux's TCP_CLOSE, TCP_CLOSE_WAIT
 
 _log: Final = logging.getLogger("mcast.node")
 
 
 class Listener(socket.socket):
-    """A bound socket, for asyncio's `create_server`. While `full()`, it turns away who comes, with `words` if any.
+    """A bound socket, for a `Door`. While `full()`, it turns away who comes, with `words` if any.
 
     Whoever has hung up while waiting in the kernel's queue is passed over: a handshake with the dead takes as long as
     one with the living, and a crowd whose patience ends before its turn would never be let in.
@@ -79,9 +84,61 @@ def open_listener(
     return listener
 
 
-def listen(listener: Listener) -> None:
-    """Make the kernel's queue long, after asyncio has begun to take a few from it each turn: see ACCEPTS_PER_TURN."""
-    listener.listen(LISTEN_BACKLOG)
+class Door:
+    """Lets in who comes to a listener, a few each turn of the loop: `made` gives each its protocol.
+
+    Not an event loop's server: those accept as many in a turn as the kernel may hold, and uvloop's goes past
+    `Listener.accept`.
+    """
+
+    def __init__(self, listener: Listener, made: Callable[[], asyncio.BaseProtocol]) -> None:
+        self._listener = listener
+        self._made = made
+        self._loop = asyncio.get_running_loop()
+        self._entering: set[asyncio.Task[None]] = set()
+        self._again: asyncio.TimerHandle | None = None
+        listener.setblocking(False)
+        listener.listen(LISTEN_BACKLOG)
+        self._loop.add_reader(listener.fileno(), self._ready)
+
+    async def close(self) -> None:
+        """Let nobody in any more; who has been let in stays. Idempotent."""
+        if self._listener.fileno() < 0:
+            return
+        if self._again is not None:
+            self._again.cancel()
+        self._loop.remove_reader(self._listener.fileno())
+        self._listener.close()
+        if self._entering:
+            await asyncio.wait(self._entering)
+
+    def _ready(self) -> None:
+        for _ in range(ACCEPTS_PER_TURN):
+            try:
+                accepted, _ = self._listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno not in _NO_ROOM:
+                    raise
+                self._listener.turned_away(NO_ROOM)
+                self._loop.remove_reader(self._listener.fileno())  # it would be readable at once again
+                self._again = self._loop.call_later(ACCEPT_AGAIN_S, self._resume)
+                return
+            entering = self._loop.create_task(self._enter(accepted))
+            self._entering.add(entering)
+            entering.add_done_callback(self._entering.discard)
+
+    def _resume(self) -> None:
+        self._again = None
+        self._loop.add_reader(self._listener.fileno(), self._ready)
+
+    async def _enter(self, accepted: socket.socket) -> None:
+        try:
+            accepted.setblocking(False)
+            await self._loop.connect_accepted_socket(self._made, accepted)
+        except OSError:  # it has gone meanwhile
+            accepted.close()
 
 
 def room_for_connections(node_id: str) -> int:

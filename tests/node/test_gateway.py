@@ -64,8 +64,9 @@ class Raw:
         return raw
 
     def send(self, data: bytes) -> None:
-        """Write bytes."""
-        self.writer.write(data)
+        """Write bytes, unless the connection has ended: uvloop raises then."""
+        if not self.writer.is_closing():
+            self.writer.write(data)
 
     async def message(self) -> tuple[int, Any]:
         """The next message, decoded; (0, None) at the end."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from mcast.node.listener import HUNG_UP, TOO_MANY, Listener, listen, open_listener
+from mcast.node.listener import HUNG_UP, LISTEN_BACKLOG, TOO_MANY, Listener, open_listener
 
 Dial = Callable[[], socket.socket]
 
@@ -20,7 +20,7 @@ Dial = Callable[[], socket.socket]
 def listening(full: Callable[[], bool], turned_away: Callable[[str], None]) -> Iterator[tuple[Listener, Dial]]:
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(open_listener("127.0.0.1", 0, full, b"full", turned_away))
-        listen(listener)
+        listener.listen(LISTEN_BACKLOG)
         listener.setblocking(False)
         yield listener, lambda: stack.enter_context(socket.create_connection(listener.getsockname()))
 
