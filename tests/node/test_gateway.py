@@ -55,8 +55,7 @@ class Raw:
     @classmethod
     async def open(cls, cluster: FakeCluster, node: str, hello: Hello | None = None) -> Raw:
         """Connect; say `hello` and read the WELCOME, if there is one to say."""
-        where = cluster.config.node(node)
-        raw = cls(*await asyncio.open_connection(where.host, where.port))
+        raw = cls(*await asyncio.open_connection(cluster.config.node(node).host, cluster.config.node(node).port))
         if hello is not None:
             raw.send(pack_message(StreamKind.HELLO, hello))
             kind, _ = await raw.message()
