@@ -73,6 +73,28 @@ async def test_all_that_is_missing_is_fetched(
     assert len(fetched) == len(behind.store.frames), "each came once"
 
 
+async def test_pieces_of_single_events_follow_one_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catchup_module, "FETCH_CHUNK_BYTES", 500)
+    fake = FakeCluster(tmp_path, KeyValue)
+    behind = fake.shells.pop("n3")
+    for _ in range(20):
+        fake.take([(encode_record(RecordKind.OPEN, 1, 0, 0, 0, bytes(16)),)])
+        fake.pump()
+    fake.shells["n3"] = behind
+    fetched: list[int] = []
+    take = behind.transferred
+
+    def transferred(frames: Sequence[Frame], peer: int) -> None:
+        fetched.extend(frame.first for frame in frames)
+        take(frames, peer)
+
+    monkeypatch.setattr(behind, "transferred", transferred)
+    async with serving(fake):
+        ask(behind, N2, until=20)
+        await caught_up(behind, until=20)
+    assert fetched == list(range(1, 21))
+
+
 async def test_a_dead_peer_and_one_that_keeps_too_little_are_passed_over(
     cluster: FakeCluster, gateways: dict[str, Gateway]
 ) -> None:

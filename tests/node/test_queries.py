@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -337,6 +338,45 @@ async def test_bounded_queries_share_the_read_index_that_proves_them(asked: Aske
     asked.event()
     assert [(answer.seq, answer.level) for answer in asked.replies] == [(2, "bounded")] * 3
     assert all(answer.lag_ms < 150 for answer in asked.replies)
+
+
+async def test_a_read_index_proves_the_time_at_which_it_was_asked_for(asked: Asked) -> None:
+    asked.event()
+    asked.ask(level="linearizable")
+    await turn()
+    await asyncio.sleep(0.02)
+    asked.index(1)
+    (answer,) = asked.replies
+    assert answer.lag_ms >= 20.0
+
+
+async def test_a_bounded_query_whose_proof_grew_too_old_while_it_waited_its_turn_asks_anew(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries_module, "SLICE_S", 0.0)
+    asked.event()
+    for _ in range(2):
+        asked.ask(level="bounded", max_ms=100.0)
+    await turn()
+    asked.index(1)
+    assert (len(asked.replies), asked.shell.reads) == (1, 1)
+    time.sleep(0.12)  # the loop stands still
+    for _ in range(3):
+        await turn()
+    assert (len(asked.replies), asked.shell.reads) == (1, 2)
+    asked.index(1)
+    assert [answer.level for answer in asked.replies] == ["bounded"] * 2
+    assert all(answer.lag_ms < 100 for answer in asked.replies)
+
+
+async def test_a_bounded_query_waits_for_its_event_too(asked: Asked) -> None:
+    asked.event()
+    asked.ask(level="bounded", min_seq=2)
+    await turn()
+    asked.index(1)
+    assert asked.replies == [], "proven young, but event 2 is not applied"
+    asked.event()
+    assert [(answer.seq, answer.level) for answer in asked.replies] == [(2, "bounded")]
 
 
 async def test_bounded_without_a_proof_is_refused_with_how_old_the_state_is(

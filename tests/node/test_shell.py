@@ -275,6 +275,17 @@ async def test_whoever_wants_to_know_hears_of_the_halt_once(tmp_path: Path, runn
     assert len(heard) == 1 and heard[0] is not None and "RecursionError" in heard[0]
 
 
+async def test_what_the_protocol_halts_for_halts_the_node(tmp_path: Path, running: AsyncExitStack) -> None:
+    watch = await start(running, config(tmp_path))
+    await watch.ruling()
+    watch.shell.replica._core.halt("a committed event is gone")
+    watch.shell.transfer_failed(1)
+    async with asyncio.timeout(5):
+        await watch.shell.stopped.wait()
+    status = watch.shell.status()
+    assert (status["state"], status["reason"]) == ("halted", "a committed event is gone")
+
+
 async def test_a_callback_that_raises_halts_the_node(tmp_path: Path, running: AsyncExitStack) -> None:
     watch = await start(running, config(tmp_path))
     await watch.ruling()

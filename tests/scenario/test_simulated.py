@@ -116,10 +116,32 @@ def test_every_kind_of_trouble_is_survived(play: Play, faults: str) -> None:
     assert report.faults
 
 
-def test_a_stopped_sequencer_stops_the_answers(play: Play) -> None:
-    calm, stopped = play(""), play(fault("stop", '"sequencer"', **{"for": 0.3}))
-    assert check_of(stopped, "every command is answered").ok and stopped.ok
-    assert stopped.seconds > 0 and calm.ok
+@pytest.mark.parametrize(
+    ("faults", "outage_ms"),
+    [
+        (fault("stop", '"sequencer"', **{"for": 0.3}), 150),  # the least election timeout of the fast profile
+        (fault("partition", '"sequencer"', **{"for": 0.3}), 150),
+        (fault("delay", '"all"', ms=20, **{"for": 0.3}), 40),  # to a follower and back
+    ],
+    ids=["stop", "partition", "delay"],
+)
+def test_clients_wait_for_as_long_as_the_trouble_makes_them(play: Play, faults: str, outage_ms: float) -> None:
+    bound = "[expect]\noutage_ms_max = 2000"
+    calm, troubled = play(bound), play(faults + bound)
+    assert calm.ok and troubled.ok
+    assert check_of(calm, "outage_ms_max").measured < 20
+    assert check_of(troubled, "outage_ms_max").measured >= outage_ms
+
+
+@pytest.mark.parametrize(("kind", "told"), [("dup", "duplicates"), ("reorder", "reordered"), ("corrupt", "corrupted")])
+def test_the_ledgers_tell_what_befell_datagrams(tmp_path: Path, kind: str, told: str) -> None:
+    file = tmp_path / "short.toml"
+    file.write_text(WORKLOAD.format(seconds=0.4) + fault(kind, '"n2"', percent=20))
+    scenario = load_scenario(file)
+    run = run_simulated(scenario, commands_of(scenario, KeyValue), KeyValue, 1)
+    injected = {node["id"]: node["injected"] for node in run.gaps["nodes"]}
+    assert injected["n2"].pop(told) > 0
+    assert {count for node in injected.values() for count in node.values()} == {0}
 
 
 def test_the_log_of_a_run_can_be_read(tmp_path: Path) -> None:

@@ -271,7 +271,7 @@ def test_a_damaged_datagram_in_a_run_is_judged_as_it_would_be_alone(ring: KeyRin
 
 @both
 def test_what_does_not_go_on_ends_a_run(ring: KeyRing | None) -> None:
-    datagrams, other = stream(ring, 4), sealer(ring, incarnation=bytes(16))
+    datagrams, other, promising = stream(ring, 4), sealer(ring, incarnation=bytes(16)), sealer(ring)
     bursts = [
         [*datagrams[:2], datagrams[3]],
         [*datagrams[:2], datagrams[1], datagrams[2]],
@@ -280,6 +280,7 @@ def test_what_does_not_go_on_ends_a_run(ring: KeyRing | None) -> None:
         [datagrams[0], stale(ring), datagrams[1]],
         [datagrams[0], other.seal(Kind.DATA, STREAM, 3, FRAME.head, FRAME.body), datagrams[1]],
         [datagrams[0], datagrams[1] + b"\0" * 9, datagrams[2] + b"\1"],
+        [promising.seal(Kind.DATA, STREAM, promised, FRAME.head, FRAME.body) for promised in (3, 3, 4, 4)],
     ]
     for burst in bursts:
         assert opened_in_runs(opener(ring), burst) == opened_singly(opener(ring), burst)
