@@ -56,7 +56,8 @@ def flood(  # noqa: PLR0913 - a workload's parts
     """Submit `events` commands as fast as the node `at` takes them from so many clients, after `warmup` others.
 
     Returns `acknowledged_s` and `applied_s` (from the first submit until the clients knew every outcome, and until the
-    slowest replica had applied the last event), what processes `used` meanwhile, and the sequencer's `epoch`.
+    slowest replica had applied the last event), what processes `used` meanwhile, how many `clients` had a share, and the
+    sequencer's `epoch`.
     """
     return asyncio.run(_flood(tell, config, at, events, size, warmup, pids, clients, keys))
 
@@ -80,6 +81,7 @@ async def _flood(  # noqa: PLR0913 - as flood
     if applied != events:
         raise BrokenRun(f"{events - applied} of {events} commands were not applied as they should")
     return {
+        "clients": sum(len(receipts) > 0 for receipts in done),
         "acknowledged_s": acknowledged - began,
         "applied_s": ended - began,
         "epoch": max(receipts.epoch or 0 for receipts in done),

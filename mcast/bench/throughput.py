@@ -95,6 +95,7 @@ async def flooded(lab: Processes, workload: Workload, tell: Tell) -> Document:
     per_event = result["used"]["per_event"]
     return {
         "events": workload.events,
+        "clients": result["clients"],
         "events_per_s": round(workload.events / result["applied_s"]),
         "acknowledged_per_s": round(workload.events / result["acknowledged_s"]),
         "mb_per_s": round(workload.events * event_bytes(workload.size) / result["applied_s"] / 1e6, 2),

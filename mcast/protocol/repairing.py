@@ -147,4 +147,5 @@ class Repairing:
         others = [node for node in voters if node != requester]
         if requester in voters and len(others) < majority(len(voters)):
             return False
-        return given > _CRYBABY_FACTOR * max(median(self._given_before[node] for node in others or [requester]), 1)
+        receivers = [node for node in others if node != core.me] or [requester]
+        return given > _CRYBABY_FACTOR * max(median(self._given_before[node] for node in receivers), 1)

@@ -19,7 +19,7 @@ DOCUMENT = {
     "rounds",
 }  # fmt: skip
 ROUND = {
-    "events", "events_per_s", "acknowledged_per_s", "mb_per_s", "seconds", "sequencer", "gso", "lost",
+    "events", "clients", "events_per_s", "acknowledged_per_s", "mb_per_s", "seconds", "sequencer", "gso", "lost",
     "cpu_us_per_event", "per_event", "busy", "machine_busy", "kernel_busy", "others_busy", "rss_mib",
     "yardstick_per_s", "ratio",
 }  # fmt: skip
@@ -59,6 +59,7 @@ async def test_clients_and_observers_take_part_under_loss_without_the_yardstick(
     (one,) = document["rounds"]
     assert set(one["cpu_us_per_event"]) == {"n1", "n2", "n3", "client"}
     assert one["lost"] > 0
+    assert one["clients"] == document["workload"]["clients"] == 3
     assert (document["ratio"], document["yardstick_per_s"], one["ratio"]) == (None, None, None)
 
 

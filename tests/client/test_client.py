@@ -17,6 +17,7 @@ from mcast.limits import COMMAND_BYTES_MAX, SESSION_PENDING_RECORDS_MAX
 from mcast.machine.api import StateMachine, command, query
 from mcast.machine.kv import KeyValue
 from mcast.node.fake import FakeCluster, serving
+from mcast.wire.stream import Query, Splitter, StreamKind, decode_stream_untrusted
 
 
 class Touchy(StateMachine):
@@ -358,6 +359,33 @@ async def test_a_client_that_is_not_open_refuses_at_once_and_says_why(cluster: F
                 assert (await client.submit("incr", "k")).value == 1
         await refuses("is closed")
     assert (await client.status())["nodes"][0]["reachable"]
+
+
+async def test_session_queries_name_the_last_event_this_client_knows_of(
+    cluster: FakeCluster, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Query] = []
+    write = client._exchange.write
+
+    def spy(messages: Sequence[bytes]) -> None:
+        for kind, payload in Splitter().feed(b"".join(messages)):
+            if kind == StreamKind.QUERY:
+                asked.append(decode_stream_untrusted(kind, payload))
+        write(messages)
+
+    monkeypatch.setattr(client._exchange, "write", spy)
+    receipt = await client.submit("set", "k", 1)
+    await client.query("size")
+    async with connect(cluster.config, at="n2") as other:
+        seen = [(await other.submit("set", "k", 2)).seq]
+        await client.query("size")
+        await client.query("size")
+        seen.append((await other.submit("set", "k", 3)).seq)
+        await client.query_many([("size",), ("size",)])
+        await client.query("size")
+    await client.query("size", consistency="any")
+    assert [query.min_seq for query in asked] == [receipt.seq, receipt.seq, seen[0], seen[0], seen[0], seen[1], 0]
+    assert [query.level for query in asked] == ["session"] * 6 + ["any"]
 
 
 async def test_query_many_keeps_order(client: Client) -> None:

@@ -1,7 +1,9 @@
 import random
 from collections.abc import Sequence
 
-from mcast.limits import REPAIR_FLOOR_PER_S
+import pytest
+
+from mcast.limits import REPAIR_FLOOR_PER_S, REPAIR_PEAK_WINDOW_S
 from mcast.protocol.core import Core
 from mcast.protocol.effects import Effect, Repair
 from mcast.protocol.repairing import _BURST_S, Repairing
@@ -118,3 +120,57 @@ def test_without_the_floor_a_quiet_group_starves() -> None:
 def test_own_naks_that_loop_back_are_nothing() -> None:
     shared, repairing = repairer()
     assert ask(shared, repairing, [(3, 3)], 1.0, "n1") == []
+
+
+@pytest.mark.parametrize(
+    ("streamed", "other", "sent_away"),
+    [
+        (1_000, 0, True),
+        (1_000, 49, True),
+        (1_000, 50, False),  # not over three times what the other got
+        (1_500, 0, False),  # not over a tenth of what was streamed
+    ],
+)
+def test_who_cries_far_more_than_the_others_is_sent_to_tcp_until_a_clean_window(
+    streamed: int, other: int, sent_away: bool
+) -> None:
+    shared, repairing = repairer()
+    shared.reigning = True
+    for now, sender, count in ((1.0, "n2", 50), (2.0, "n2", 50), (3.0, "n2", 50), (4.0, "n3", other)):
+        (repair,) = of(Repair, ask(shared, repairing, [(2, 1 + count)], now, sender)) if count else [None]
+        assert repair is None or len(repair.frames) == count
+    window(repairing, streamed, REPAIR_PEAK_WINDOW_S)
+    again = ask(shared, repairing, [(300, 300)], 6.0, "n2")
+    assert (of(Gone, again), len(of(Repair, again))) == (([Gone(602, 0)], 0) if sent_away else ([], 1))
+    assert of(Repair, ask(shared, repairing, [(300, 300)], 6.5, "n3")), "who cried less is served"
+    window(repairing, streamed, 2 * REPAIR_PEAK_WINDOW_S)
+    assert of(Repair, ask(shared, repairing, [(400, 400)], 11.0, "n2")), "it was quiet for a window"
+
+
+def test_who_is_needed_is_served_however_much_it_cries() -> None:
+    for needed in ("not committed yet", "no majority without it", "not the sequencer"):
+        shared, repairing = repairer(frames=reign_log([(1, "n1", 600)]), commit=400)
+        shared.reigning = needed != "not the sequencer"
+        if needed == "no majority without it":
+            shared.voters().pop(KEY["n3"])
+        for now in (1.0, 2.0, 3.0):
+            ask(shared, repairing, [(2, 51)], now)
+        window(repairing, 1_000, REPAIR_PEAK_WINDOW_S)
+        wanted = 500 if needed == "not committed yet" else 300
+        assert of(Repair, ask(shared, repairing, [(wanted, wanted)], 6.0)), needed
+    assert of(Gone, ask(*repairer_of_a_crybaby(), [(300, 300)], 6.0)), "else it would be sent away"
+
+
+def repairer_of_a_crybaby() -> tuple[Core, Repairing]:
+    """A sequencer from which n2 had 150 of 1,000 frames repaired, and n3 none."""
+    shared, repairing = repairer()
+    shared.reigning = True
+    for now in (1.0, 2.0, 3.0):
+        ask(shared, repairing, [(2, 51)], now)
+    window(repairing, 1_000, REPAIR_PEAK_WINDOW_S)
+    return shared, repairing
+
+
+def window(repairing: Repairing, streamed: int, now: float) -> None:
+    """A window in which so many frames were streamed ends."""
+    repairing.streamed(repairing._streamed_then + streamed, now)

@@ -1,9 +1,12 @@
+import json
 from typing import Any
 
 import pytest
 
 from mcast.cli.app import main
 from mcast.cli.bench import throughput
+from mcast.cli.exits import ExitCode
+from tests.bench.overload import PATIENCE, command_unless_overloaded
 
 
 def throughput_document() -> dict[str, Any]:
@@ -57,3 +60,22 @@ def test_loss_clients_and_observers_stand_in_the_title(capsys: pytest.CaptureFix
 def test_the_loss_it_takes_is_one_share_or_none(loss: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "throughput", "--loss", loss]) == 2
     assert "; give 0%, or one share above it and at most 50%, such as 5%\n" in capsys.readouterr().err
+
+
+@PATIENCE
+def test_the_command_measures_what_its_flags_say(capsys: pytest.CaptureFixture[str]) -> None:
+    words = (
+        "bench throughput --events 300 --size 40 --nodes 2 --observers 1 --clients 2 --sync always --no-key "
+        "--mtu 2000 --loss 5% --rounds 2 --no-yardstick --json"
+    )
+    code, said, _ = command_unless_overloaded(words, capsys)
+    assert code == ExitCode.OK
+    document = json.loads(said)
+    work = document["workload"]
+    expected = {
+        "events": 300, "size": 40, "nodes": 2, "observers": 1, "clients": 2, "sync": "always", "sealed": False,
+        "mtu": 2_000, "loss": 0.05,
+    }  # fmt: skip
+    assert {name: work[name] for name in expected} == expected
+    assert document["ratio"] is None
+    assert [(one["events"], one["clients"], len(one["per_event"])) for one in document["rounds"]] == [(300, 2, 4)] * 2
