@@ -56,8 +56,8 @@ def flood(  # noqa: PLR0913 - a workload's parts
     """Submit `events` commands as fast as the node `at` takes them from so many clients, after `warmup` others.
 
     Returns `acknowledged_s` and `applied_s` (from the first submit until the clients knew every outcome, and until the
-    slowest replica had applied the last event), what processes `used` meanwhile, how many `clients` had a share, and the
-    sequencer's `epoch`.
+    slowest replica had applied the last event), what processes `used` meanwhile, how many `clients` had a share, and
+    the sequencer's `epoch`.
     """
     return asyncio.run(_flood(tell, config, at, events, size, warmup, pids, clients, keys))
 

@@ -361,9 +361,8 @@ async def test_a_client_that_is_not_open_refuses_at_once_and_says_why(cluster: F
     assert (await client.status())["nodes"][0]["reachable"]
 
 
-async def test_session_queries_name_the_last_event_this_client_knows_of(
-    cluster: FakeCluster, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def queries_of(client: Client, monkeypatch: pytest.MonkeyPatch) -> list[Query]:
+    """What this client asks its gateway from now on."""
     asked: list[Query] = []
     write = client._exchange.write
 
@@ -374,18 +373,33 @@ async def test_session_queries_name_the_last_event_this_client_knows_of(
         write(messages)
 
     monkeypatch.setattr(client._exchange, "write", spy)
+    return asked
+
+
+async def test_session_queries_name_the_last_event_this_client_knows_of(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = queries_of(client, monkeypatch)
     receipt = await client.submit("set", "k", 1)
     await client.query("size")
-    async with connect(cluster.config, at="n2") as other:
-        seen = [(await other.submit("set", "k", 2)).seq]
-        await client.query("size")
-        await client.query("size")
-        seen.append((await other.submit("set", "k", 3)).seq)
-        await client.query_many([("size",), ("size",)])
-        await client.query("size")
+    await client.query_many([("size",), ("size",)])
     await client.query("size", consistency="any")
-    assert [query.min_seq for query in asked] == [receipt.seq, receipt.seq, seen[0], seen[0], seen[0], seen[1], 0]
-    assert [query.level for query in asked] == ["session"] * 6 + ["any"]
+    assert [query.min_seq for query in asked] == [receipt.seq] * 3 + [0]
+    assert [query.level for query in asked] == ["session"] * 3 + ["any"]
+
+
+async def test_what_a_query_saw_its_successors_see(
+    cluster: FakeCluster, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = queries_of(client, monkeypatch)
+    async with connect(cluster.config, at="n2") as other:
+        first = await other.submit("set", "k", 2)
+        await client.query("size", consistency="any")
+        await client.query("size")
+        second = await other.submit("set", "k", 3)
+        await client.query_many([("size",)], consistency="any")
+        await client.query("size")
+    assert [query.min_seq for query in asked] == [0, first.seq, 0, second.seq]
 
 
 async def test_query_many_keeps_order(client: Client) -> None:
