@@ -8,7 +8,6 @@ from functools import partial
 from itertools import repeat
 from operator import add
 from typing import Any, Final, Literal, NamedTuple
-from zlib import crc32
 
 from mcast.errors import DecodeError, Halted, QueryFailed, Refused, Rejected
 from mcast.machine.api import Arity, StateMachine
@@ -25,6 +24,7 @@ from mcast.wire.frame import CHAIN_ZERO, Frame
 from mcast.wire.messages import decode_genesis_untrusted, decode_recovery_untrusted
 from mcast.wire.records import (
     NONCE_BYTES,
+    RECORD_HEADER_BYTES,
     Record,
     RecordKind,
     list_records_untrusted,
@@ -239,9 +239,10 @@ class Engine:
         proof = [_FRAME.pack(epoch, first, count)]
         executions: list[tuple[int, bytes]] = []
         sole = sole_commands_untrusted(body)
-        seq = first
+        seq, at = first, 0
         for record in (sole,) if sole is not None and sole[1] == count else self._records(frame, proof):
             kind, events, number, request, lowest, content = record
+            began, at = at, at + RECORD_HEADER_BYTES + len(content)
             payload: bytes | memoryview | None = content
             if kind != _FRAGMENT and assembly.partial:
                 assembly.interrupt(kind)
@@ -250,7 +251,7 @@ class Engine:
             if payload is None:
                 seq += events
                 continue
-            mark: Mark = body if record is sole else mark_of(kind, events, crc32(payload))
+            mark: Mark = body[began:at] if kind == _COMMANDS else mark_of(kind, events, payload)
             status, session, kept = sessions.judge(number, time, request, lowest, mark)
             executed = b""
             if session is not None and kept is None and status == APPLIED:

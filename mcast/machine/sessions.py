@@ -17,9 +17,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import OrderedDict, deque
 from collections.abc import Sequence
+from hashlib import sha256
 from operator import itemgetter
+from struct import Struct
 from typing import Any, Final, NamedTuple
-from zlib import crc32
 
 from mcast.limits import (
     SESSION_IDLE_S,
@@ -33,7 +34,9 @@ from mcast.wire.records import RECORD_HEADER_BYTES, RecordKind, record_count
 from mcast.wire.stream import Status
 
 KEPT_OVERHEAD_BYTES: Final = 256  # bytes counted for each kept outcome besides its own
+MARK_BYTES: Final = 16  # bytes of the hash that tells contents apart
 _IDLE_NS: Final = int(SESSION_IDLE_S * 1e9)
+_MARKED: Final = Struct("!BI").pack
 
 
 # What became of a record, as RESULT says it; plain integers, since they are compared for each one.
@@ -49,9 +52,15 @@ Mark = int | bytes
 compare it, the record itself, one of COMMANDS. Most are released before."""
 
 
-def mark_of(kind: int, count: int, checksum: int) -> int:
-    """The mark of a record with so many commands; `checksum` is its payload's crc32."""
-    return checksum | kind << 32 | count << 40
+def mark_of(kind: int, count: int, *content: bytes | memoryview) -> int:
+    """The mark of a record with so many commands and this payload, given whole or in pieces.
+
+    Of 128 bits, by a hash that nobody finds collisions of: a client is told "ok" by it.
+    """
+    marked = sha256(_MARKED(kind, count))
+    for piece in content:
+        marked.update(piece)
+    return int.from_bytes(marked.digest()[:MARK_BYTES])
 
 
 class Kept(NamedTuple):
@@ -73,7 +82,7 @@ def mark_number(mark: Mark) -> int:
     """The mark as a number: a record's, if it is one."""
     if isinstance(mark, int):
         return mark
-    return mark_of(_COMMANDS, record_count(mark), crc32(memoryview(mark)[RECORD_HEADER_BYTES:]))
+    return mark_of(_COMMANDS, record_count(mark), memoryview(mark)[RECORD_HEADER_BYTES:])
 
 
 def _content_bytes(mark: Mark) -> int:

@@ -12,7 +12,6 @@ from itertools import groupby
 from operator import itemgetter
 from struct import Struct
 from typing import TYPE_CHECKING, Final
-from zlib import crc32
 
 from mcast.errors import DecodeError
 from mcast.limits import CONNECTION_SESSIONS_MAX
@@ -184,10 +183,6 @@ def _is_content(group: Group, mark: Mark) -> bool:
     if record == mark:
         return True
     kind, commands = _KIND_AND_COUNT(record)
-    if kind == _FRAGMENT:
-        checksum = 0
-        for fragment in group:
-            checksum = crc32(memoryview(fragment)[RECORD_HEADER_BYTES + FRAGMENT_HEADER_BYTES :], checksum)
-    else:
-        checksum = crc32(record[RECORD_HEADER_BYTES:])
-    return mark_number(mark) == mark_of(kind, commands, checksum)  # a record may have come with another `lowest`
+    begins = RECORD_HEADER_BYTES + (FRAGMENT_HEADER_BYTES if kind == _FRAGMENT else 0)
+    content = mark_of(kind, commands, *[memoryview(one)[begins:] for one in group])
+    return mark_number(mark) == content  # a record may have come with another `lowest`

@@ -17,6 +17,8 @@ from mcast.node.fake import FakeCluster, serving
 from mcast.seal.keys import generate_key_file, load_keys
 from mcast.seal.tls import client_context
 from mcast.wire.envelope import name_hash
+from mcast.wire.stream import StreamKind, pack_message
+from tests.node.raw import hello
 
 
 async def test_with_a_key_file_everything_is_tls_and_peers_prove_their_incarnation(tmp_path: Path) -> None:
@@ -55,3 +57,17 @@ async def test_what_never_shakes_hands_with_a_sealed_node_is_counted(
         async with asyncio.timeout(5):
             while gateways["n1"].statistics().hostile != {"no TLS handshake": 2}:
                 await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize(("holds", "claims"), [("n2", "n3"), ("", "n2")], ids=["another node", "a client"])
+async def test_a_peer_is_who_its_certificate_says(tmp_path: Path, holds: str, claims: str) -> None:
+    generate_key_file(tmp_path / "lab.key")
+    cluster = FakeCluster(tmp_path, KeyValue, key_file=tmp_path / "lab.key")
+    where, context = cluster.config.node("n1"), client_context(load_keys(tmp_path / "lab.key"), holds)
+    async with serving(cluster) as gateways:
+        reader, writer = await asyncio.open_connection(where.host, where.port, ssl=context)
+        writer.write(pack_message(StreamKind.HELLO, hello("peer", claims)))
+        assert f"its certificate is not that of '{claims}'".encode() in await reader.read()
+        assert gateways["n1"].statistics().hostile == {"unknown peer": 1}
+        assert cluster.shells["n1"].proofs == []
+        writer.close()
