@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -30,9 +31,9 @@ def tell_options() -> None:
     for version, group in GROUPS.items():
         lo = choose_interface(HOSTS[version], group)
         makers: dict[str, Callable[[], socket.socket]] = {
-            "sender": lambda group=group, lo=lo: open_sender(group, PORT, lo),
-            "group": lambda group=group, lo=lo: open_group(group, PORT, lo),
-            "unicast": lambda version=version: open_unicast(HOSTS[version], PORT + 1),
+            "sender": partial(open_sender, group, PORT, lo),
+            "group": partial(open_group, group, PORT, lo),
+            "unicast": partial(open_unicast, HOSTS[version], PORT + 1),
         }
         hops = []
         for interface in (lo, replace(lo, loopback=False)):
