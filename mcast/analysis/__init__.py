@@ -1,6 +1,6 @@
 """What the tools compute from the documents that nodes report: pure functions that return data and print nothing."""
 
-from mcast.analysis.health import gap_findings, leaderless, status_findings
+from mcast.analysis.health import document_findings, gap_findings, leaderless, status_findings
 from mcast.analysis.ledger import (
     Latency,
     Reconciliation,
@@ -17,6 +17,7 @@ __all__ = [
     "Latency",
     "Reconciliation",
     "SharedLosses",
+    "document_findings",
     "find_shared",
     "gap_findings",
     "leaderless",

@@ -6,7 +6,20 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from mcast.analysis.differences import told_fork, told_mixture
 from mcast.analysis.ledger import reconcile
+
+
+def document_findings(document: Mapping[str, Any], silences: Mapping[str, str] = MappingProxyType({})) -> list[str]:
+    """All that is amiss in a status document, each with its reason and remedy; empty where all is well.
+
+    `silences` as for `status_findings`.
+    """
+    nodes = document["nodes"]
+    return [
+        *filter(None, [leaderless(document)]), *status_findings(document, silences), *told_fork(nodes),
+        *told_mixture(nodes),
+    ]  # fmt: skip
 
 
 def status_findings(document: Mapping[str, Any], silences: Mapping[str, str] = MappingProxyType({})) -> list[str]:
@@ -30,7 +43,7 @@ def status_findings(document: Mapping[str, Any], silences: Mapping[str, str] = M
 
 
 def leaderless(document: Mapping[str, Any]) -> str | None:
-    """That nobody numbers events, and what to do about it; None where somebody does. By itself no finding."""
+    """That nobody numbers events, and what to do about it; None where somebody does."""
     if document["sequencer"] is not None:
         return None
     there = [node for node in document["nodes"] if node["reachable"]]

@@ -25,15 +25,11 @@ async def ask_nodes(path: Path, kind: StreamKind, timeout_s: float) -> Answers:
     """Ask them all at once. Ends the program if not one answered, naming who was asked where and what came of it."""
     from mcast.client.client import REPORT_S_MAX
     from mcast.client.link import Dialer, Unreachable
-    from mcast.client.reports import ask_each
+    from mcast.client.reports import ask_each, silences_of
 
     config = load_config(path)
     given = await ask_each(Dialer(config, "client"), kind, min(timeout_s, REPORT_S_MAX))
-    silences = {
-        node.id: str(answer).removeprefix(f"{node.id} at {node.address}: ")
-        for node, answer in zip(config.nodes, given, strict=True)
-        if isinstance(answer, Unreachable)
-    }
+    silences = silences_of(config.nodes, given)
     if len(silences) == len(given):
         raise Ended(ExitCode.SILENCE, silence(config, silences))
     return Answers(config, [None if isinstance(answer, Unreachable) else answer for answer in given], silences)

@@ -10,7 +10,6 @@ from typing import Any
 import typer
 
 from mcast import limits
-from mcast.analysis import leaderless, status_findings
 from mcast.cli import options, output, render
 from mcast.cli.asking import ask_nodes
 from mcast.cli.exits import ExitCode
@@ -23,28 +22,28 @@ def status(
 ) -> None:
     """Show what every node says of itself.
 
-    Exit 1: a node is unreachable, quarantined or halted, its log is suspect, its disk is full, or a gap is open.
+    Exit 1: a finding, each with its reason and remedy on stderr and in `findings`: a node is unreachable, quarantined
+    or halted, its log is suspect, its disk is full, a gap is open, nobody numbers events, nodes computed different
+    results, or run different machines, Pythons or formats.
 
     Examples: `mcast status -c lab.toml` · `mcast status -c lab.toml --json`
     """
-    document, silences = asyncio.run(_ask(config, timeout))
+    document = asyncio.run(_ask(config, timeout))
     with output.cut_short():
         if json:
             output.print_json(document)
         else:
             render.print_status(document)
-    if (why := leaderless(document)) is not None:
-        output.note(f"mcast: {why}")
-    tell(status_findings(document, silences))
+    tell(document["findings"])
 
 
-async def _ask(path: Path, timeout: float) -> tuple[dict[str, Any], dict[str, str]]:
-    """The cluster's status document, and why those that did not answer did not."""
+async def _ask(path: Path, timeout: float) -> dict[str, Any]:
+    """The cluster's status document."""
     from mcast.client.reports import status_document
     from mcast.wire.stream import StreamKind
 
     config, reports, silences = await ask_nodes(path, StreamKind.STATUS, timeout)
-    return status_document(config.name, config.nodes, reports), silences
+    return status_document(config.name, config.nodes, reports, silences)
 
 
 def tell(findings: Sequence[str]) -> None:

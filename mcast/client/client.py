@@ -23,7 +23,7 @@ from mcast.client.link import Dialer, KeyMismatch, Unreachable, key_problem
 from mcast.client.packing import Command, check_name
 from mcast.client.questions import QueryAnswer
 from mcast.client.receipts import Receipt, Receipts
-from mcast.client.reports import ask_all, ask_node, gaps_document, status_document
+from mcast.client.reports import ask_all, ask_each, ask_node, gaps_document, silences_of, status_document
 from mcast.client.subscription import Subscription
 from mcast.config import Config, load_config
 from mcast.errors import ConfigError, Error, NotSent, NotYet, Refused, Unknown
@@ -327,11 +327,16 @@ class Client:
     async def status(self) -> dict[str, Any]:
         """The contract's status document: every configured node asked at once; null fields where none answered.
 
+        Its `findings` say what is amiss, each with its reason and remedy; all is well where there is none.
+
         Raises:
             ConfigError: none answered, for their keys differ.
         """
-        reports = await ask_all(self._dialer, StreamKind.STATUS, min(self.timeout_s, REPORT_S_MAX))
-        return status_document(self.config.name, self.config.nodes, reports)
+        given = await ask_each(self._dialer, StreamKind.STATUS, min(self.timeout_s, REPORT_S_MAX))
+        nodes, silences = self.config.nodes, silences_of(self.config.nodes, given)
+        return status_document(
+            self.config.name, nodes, [each if isinstance(each, dict) else None for each in given], silences
+        )
 
     async def gaps(self) -> dict[str, Any]:
         """The contract's gaps document. Raises as `status`."""

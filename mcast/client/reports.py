@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
+from mcast.analysis import document_findings
 from mcast.client.link import Dialer, KeyMismatch, Link, Unreachable, key_problem
 from mcast.config import NodeConfig
 from mcast.errors import DecodeError
@@ -93,15 +95,33 @@ async def ask_each(dialer: Dialer, kind: StreamKind, timeout_s: float) -> list[d
     return answers
 
 
-def status_document(name: str, nodes: Sequence[NodeConfig], reports: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
-    """The contract's status: what each node says of itself; null fields for those that did not answer."""
-    newest = max((report for report in reports if report is not None), key=_epoch, default=None)
+def silences_of(nodes: Sequence[NodeConfig], answers: Sequence[dict[str, Any] | Unreachable]) -> dict[str, str]:
+    """By node id why it gave no report, of what `ask_each` returned."""
     return {
+        node.id: str(answer).removeprefix(f"{node.id} at {node.address}: ")
+        for node, answer in zip(nodes, answers, strict=True)
+        if isinstance(answer, Unreachable)
+    }
+
+
+def status_document(
+    name: str,
+    nodes: Sequence[NodeConfig],
+    reports: Sequence[dict[str, Any] | None],
+    silences: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """The contract's status: what each node says of itself, and what of all that is amiss.
+
+    Null fields for those that did not answer; `silences` says by node id why, where that is known.
+    """
+    newest = max((report for report in reports if report is not None), key=_epoch, default=None)
+    document: dict[str, Any] = {
         "cluster": name,
         "epoch": None if newest is None else newest.get("epoch"),
         "sequencer": None if newest is None else _ruler(newest, nodes, reports),
         "nodes": [_node_status(node, report) for node, report in zip(nodes, reports, strict=True)],
     }
+    return {**document, "findings": document_findings(document, silences)}
 
 
 def gaps_document(nodes: Sequence[NodeConfig], reports: Sequence[dict[str, Any] | None]) -> dict[str, Any]:

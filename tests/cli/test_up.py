@@ -119,7 +119,7 @@ GAPS_KEYS = {"id", "open", "closed", "lost", "repaired", "superseded", "transfer
 
 def test_a_person_uses_a_cluster(cluster: Cluster) -> None:
     status = cluster.status_until("live", code=0)
-    assert set(status) == {"cluster", "epoch", "sequencer", "nodes"}
+    assert set(status) == {"cluster", "epoch", "sequencer", "nodes", "findings"}
     assert all(set(node) >= STATUS_KEYS for node in status["nodes"])
 
     receipt = cluster.json("submit", "set", "k", '{"n": 1}')
