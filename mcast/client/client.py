@@ -29,6 +29,7 @@ from mcast.config import Config, load_config
 from mcast.errors import ConfigError, Error, NotSent, NotYet, Refused, Unknown
 from mcast.limits import SEQ_MAX, TIMEOUT_MAX_S, TIMEOUT_S
 from mcast.machine.events import Event
+from mcast.net.forks import keep_from_children
 from mcast.wire.levels import LEVELS
 from mcast.wire.stream import NUMBER_END, Failure, Fault, Handover, Query, StreamKind
 
@@ -80,7 +81,13 @@ class Client:
         self._subscriptions: set[Subscription] = set()
         self._deadlines = Deadlines(self._keeper.tried)
 
+    def leave_to_parent(self) -> tuple[int, ...]:
+        """See forks.Owner."""
+        self._exchange.disown()
+        return ()  # its links have the sockets
+
     async def __aenter__(self) -> Client:
+        keep_from_children(self)
         self._keeper.start()
         try:
             async with asyncio.timeout(self.timeout_s):
@@ -98,6 +105,8 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._exchange.disowned:
+            return
         for subscription in list(self._subscriptions):
             await subscription.stop()
         self._detour.stop()

@@ -33,6 +33,7 @@ class _Absent:
 
 
 _UNOPENED: Any = _Absent("this client is not open; use `async with mcast.connect(...) as client`")
+_FORKED: Any = _Absent("this client is the parent process's; connect another one")
 _CLOSED: Any = _Absent("this client is closed; connect another one")
 
 
@@ -52,6 +53,15 @@ class Exchange:
         self._outbox: list[bytes] = []
         self._answers = 0
         self._used_s = 0.0
+
+    @property
+    def disowned(self) -> bool:
+        """Whether this is a forked child, which has no client."""
+        return self.welcome is _FORKED
+
+    def disown(self) -> None:
+        """For a forked child: the session and the link are the parent's. Calls from now on are Refused."""
+        self.welcome = self.packer = _FORKED
 
     async def close(self) -> None:
         """Close the session and the link. Calls from now on are Refused."""

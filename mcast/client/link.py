@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol, cast
 
 from mcast.config import Config, NodeConfig
 from mcast.errors import ConfigError, DecodeError, Error
+from mcast.net.forks import keep_from_children
 from mcast.net.secured import Secured
 from mcast.wire.stream import (
     VERSION,
@@ -108,10 +109,16 @@ class Link(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say HELLO."""
         self._transport = carrier = cast(asyncio.Transport, transport)  # uvloop's are of no class of asyncio's
+        keep_from_children(self)
         self._secured = carrier.get_extra_info("sslcontext") is not None
         carrier.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         self.writable = True
         carrier.write(pack_message(StreamKind.HELLO, self._hello))
+
+    def leave_to_parent(self) -> list[int]:
+        """See forks.Owner."""
+        carrier = self._transport.get_extra_info("socket") if self._transport is not None else None
+        return [] if carrier is None else [carrier.fileno()]
 
     def data_received(self, data: bytes | memoryview) -> None:
         """Cut into messages and hand them on."""

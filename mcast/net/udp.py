@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mcast.limits import RECEIVE_BUFFER_BYTES
-from mcast.net import sockets
+from mcast.net import forks, sockets
 from mcast.net.interfaces import Interface
 from mcast.net.link import LinkCounters, Peer
 from mcast.net.segments import gso_runs
@@ -82,6 +82,7 @@ class UdpLink:
             raise
         unicast, control, stream, self._stream_out, self._control_out = opened
         self._every = opened
+        forks.keep_from_children(self)
         self._unicast = unicast
         self._hearing = (control, unicast, stream)
         self._asked: tuple[socket.socket, ...] = self._hearing
@@ -129,6 +130,10 @@ class UdpLink:
             if self._loop is not None and sock.fileno() >= 0:
                 self._loop.remove_reader(sock)
             sock.close()
+
+    def leave_to_parent(self) -> list[int]:
+        """See forks.Owner."""
+        return [sock.fileno() for sock in self._every]
 
     def send(self, channel: int, datagrams: Sequence[bytes], to: Peer | None = None) -> None:
         """Send a burst, in order; `to` exactly for the unicast channel. Never blocks; what is refused is counted."""

@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol, cast
 
 from mcast.errors import DecodeError
 from mcast.limits import GATEWAY_WRITE_BYTES, HANDSHAKE_S
+from mcast.net.forks import keep_from_children
 from mcast.wire.stream import Failure, Hello, Splitter, StreamKind, decode_stream_untrusted, pack_message
 
 HELLO_BYTES_MAX: Final = 512  # bytes of a first message; nobody unknown may make a node hold more
@@ -36,8 +37,8 @@ class Connection(asyncio.Protocol):
     """A client's or peer's connection, made when it is accepted. `hello` is None until it has introduced itself."""
 
     __slots__ = (
-        "_owner", "_posted", "_splitter", "_timer", "_transport", "congested", "hello", "nonces", "paused",
-        "sessions", "unanswered_bytes",
+        "__weakref__", "_owner", "_posted", "_splitter", "_timer", "_transport", "congested", "hello", "nonces",
+        "paused", "sessions", "unanswered_bytes",
     )  # fmt: skip
 
     def __init__(self, owner: ConnectionOwner) -> None:
@@ -122,6 +123,12 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for HELLO, not for long."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are of no class of asyncio's
+        keep_from_children(self)
+
+    def leave_to_parent(self) -> list[int]:
+        """See forks.Owner."""
+        carrier = self.extra("socket")
+        return [] if carrier is None else [carrier.fileno()]
 
     def data_received(self, data: bytes | memoryview) -> None:
         """Cut into messages, hand them on as one burst."""

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from mcast.limits import ACCEPTS_PER_TURN, CONNECTIONS_MAX, DESCRIPTORS_RESERVED
+from mcast.net.forks import keep_from_children
 from mcast.net.sockets import resolve
 
 LISTEN_BACKLOG: Final = 256  # connections the kernel holds meanwhile: let in before their clients give up, in a second
@@ -42,6 +43,10 @@ class Listener(socket.socket):
     words: bytes
     turned_away: Callable[[str], None]
     """Is told why, once for each."""
+
+    def leave_to_parent(self) -> list[int]:
+        """See forks.Owner."""
+        return [self.fileno()]
 
     def accept(self) -> tuple[socket.socket, Any]:
         """The next connection. Raises BlockingIOError when there is none, or it was turned away."""
@@ -80,6 +85,7 @@ def open_listener(
     except BaseException:
         listener.close()
         raise
+    keep_from_children(listener)
     listener.full, listener.words, listener.turned_away = full, words, turned_away
     return listener
 

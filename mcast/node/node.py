@@ -12,8 +12,10 @@ from mcast.client.client import connect
 from mcast.config import Config, load_config
 from mcast.limits import TIMEOUT_S
 from mcast.machine.api import StateMachine
+from mcast.net.forks import keep_from_children
 from mcast.node.gateway import Gateway
 from mcast.node.shell import Shell
+from mcast.storage.files import RealFiles
 
 if TYPE_CHECKING:
     from mcast.client.client import Client
@@ -25,8 +27,9 @@ if TYPE_CHECKING:
 class Node:
     """One node of a cluster: `async with mcast.Node("lab.toml", id="n1") as node`.
 
-    Signals, logging and the event loop stay the host's. `fault` as in `mcast node --fault`. `machine`, `hub` are for
-    tests: a machine's instance instead of the config's class, an in-process network instead of UDP.
+    Signals, logging and the event loop stay the host's. A child that the host forks has no part in the node.
+    `fault` as in `mcast node --fault`. `machine`, `hub` are for tests: a machine's instance instead of the config's
+    class, an in-process network instead of UDP.
 
     Raises on entering:
         ConfigError, EnvironmentProblem: the message names the fix.
@@ -38,13 +41,21 @@ class Node:
     ) -> None:  # fmt: skip
         self.config = source if isinstance(source, Config) else load_config(source)
         self.id = id
-        self.shell = Shell(self.config, id, fault=fault, machine=machine, hub=hub)
+        self._files = RealFiles()
+        self._forked = False
+        self.shell = Shell(self.config, id, fault=fault, machine=machine, hub=hub, files=self._files)
         self.gateway = Gateway(self.shell)
         self._client: Client | None = None
         self._stack = contextlib.AsyncExitStack()
 
+    def leave_to_parent(self) -> set[int]:
+        """See forks.Owner."""
+        self._forked = True
+        return self._files.disown()
+
     async def start(self) -> None:
         """Recover, listen, take part. What fails leaves nothing open."""
+        keep_from_children(self)
         await self.shell.open()
         try:
             await self.gateway.start()
@@ -57,7 +68,10 @@ class Node:
         """Answer what is under way, leave the group, make the journal durable; idempotent.
 
         A sequencer gives its role to another member first, if one is there to take it: users then hardly notice.
+        In a forked child there is nothing to stop: the node is the parent's.
         """
+        if self._forked:
+            return
         await self._stack.aclose()
         self._client = None
         if hand_over and self.shell.joined and not self.shell.stopped.is_set():

@@ -97,13 +97,30 @@ class Files(Protocol):
 class RealFiles:
     """The operating system's files."""
 
+    def __init__(self) -> None:
+        self._descriptors: set[int] = set()
+        self._disowned = False
+
+    def disown(self) -> set[int]:
+        """For a forked child, whose files these are not: change no name any more; the descriptors that are open."""
+        self._disowned = True
+        return set(self._descriptors)
+
+    def _own(self) -> None:
+        if self._disowned:
+            raise PermissionError(errno.EPERM, "these files are the parent process's")
+
     def open(self, path: str, *, create: bool = False) -> int:
         """See Files.open."""
+        self._own()
         flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_TRUNC if create else 0)
-        return os.open(path, flags, 0o600)
+        fd = os.open(path, flags, 0o600)
+        self._descriptors.add(fd)
+        return fd
 
     def close(self, fd: int) -> None:
         """See Files.close."""
+        self._descriptors.discard(fd)
         os.close(fd)
 
     def pread(self, fd: int, size: int, offset: int) -> bytes:
@@ -154,10 +171,12 @@ class RealFiles:
 
     def unlink(self, path: str) -> None:
         """See Files.unlink."""
+        self._own()
         os.unlink(path)
 
     def rename(self, source: str, target: str) -> None:
         """See Files.rename."""
+        self._own()
         os.rename(source, target)
 
     def listdir(self, path: str) -> list[str]:
@@ -190,6 +209,7 @@ class RealFiles:
         except BaseException:
             os.close(fd)
             raise
+        self._descriptors.add(fd)
         return fd
 
 

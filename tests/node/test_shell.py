@@ -307,6 +307,7 @@ class FailingFiles(RealFiles):
     sync_errno = 0
 
     def __init__(self, *, kernel: bool = False) -> None:
+        super().__init__()
         self.kernel = kernel
 
     def background_sync(self) -> KernelSync | None:
