@@ -130,9 +130,10 @@ def _one(seed: int, rules: tuple[str, ...], trace: bool, json: bool) -> bool:
 
 
 def _scenario(name: str, rules: tuple[str, ...], trace: bool, json: bool) -> bool:
-    from mcast.sim import BOUNDS, SCENARIOS, play, rules_without
+    from mcast.sim import BOUNDS, GUARDS, SCENARIOS, play, rules_without
 
-    known = {scenario.play.__name__: scenario for scenario in (*SCENARIOS.values(), *BOUNDS.values())}
+    scenarios = (*SCENARIOS.values(), *BOUNDS.values(), *GUARDS.values())
+    known = {scenario.play.__name__: scenario for scenario in scenarios}
     if name not in known:
         raise typer.BadParameter(f"unknown scenario {name!r}; there are {', '.join(known)}", param_hint="--scenario")
     lines: list[str] | None = [] if trace else None

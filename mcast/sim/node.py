@@ -233,6 +233,12 @@ class SimNode:
         self.world.loop.say(f"{self.name} pauses")
         self.paused = True
 
+    def release(self) -> None:
+        """Let a held disk go on."""
+        self.held = False
+        if self.up:
+            self._worker.go_on()
+
     def resume(self) -> None:
         """Go on: first what the sockets hold, then the timer."""
         if not self.up or not self.paused:

@@ -6,14 +6,12 @@ set a bound to how long something may take.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
 from mcast.sim.network import Datagram
 from mcast.sim.node import SimNode
 from mcast.sim.stage import Stage, has_committed_all
-from mcast.wire.envelope import name_hash
 from mcast.wire.messages import Kind
 
 DEAF_S: Final = 0.6  # to replace a sequencer that hears nobody: two election timeouts and a vote
@@ -24,7 +22,7 @@ def deposed_reader(stage: Stage) -> None:
     """A sequencer that was cut off does not know yet that another one rules: what it would answer is old."""
     first = stage.founded()
     stage.cut("n1")
-    _see_death(stage, first, ("n2", "n3"))
+    stage.see_death(first, ("n2", "n3"))
     ruler = stage.ruled(("n2", "n3"))
     stage.number(ruler, 3)
     stage.until("they commit", partial(has_committed_all, ruler))
@@ -37,7 +35,7 @@ def deposed_proof(stage: Stage) -> None:
     """A follower hears only a sequencer that was cut off with it: its heartbeats go on, and prove nothing any more."""
     first, follower = stage.founded(), stage.node("n5")
     stage.cut("n1", "n5")
-    _see_death(stage, first, ("n2", "n3", "n4"))
+    stage.see_death(first, ("n2", "n3", "n4"))
     ruler = stage.ruled(("n2", "n3", "n4"))
     stage.number(ruler, 3)
     stage.until("they commit", partial(has_committed_all, ruler))
@@ -182,13 +180,6 @@ def handed_over(stage: Stage) -> None:
     stage.until("n2 rules", lambda: second.replica.ruling, TAKEN_OVER_S)
     stage.number(second, 3)
     stage.whole()
-
-
-def _see_death(stage: Stage, of: SimNode, names: Sequence[str]) -> None:
-    for node in stage.nodes:
-        if node.name in names:
-            node.replica.witnessed(name_hash(of.name), node.now)
-            node.settle()
 
 
 def _config_number(node: SimNode) -> int:

@@ -17,7 +17,7 @@ from mcast.sim.invariants import Violation
 from mcast.sim.network import Datagram, Weather
 from mcast.sim.node import DiskSpeed, SimNode
 from mcast.sim.plan import draw_plan
-from mcast.wire.envelope import UNICAST
+from mcast.wire.envelope import UNICAST, name_hash
 from mcast.wire.frame import Frame
 from mcast.wire.messages import FRAME_KINDS, Kind, Message, encode_message, kind_of
 from mcast.wire.records import RecordKind, encode_record
@@ -99,6 +99,13 @@ class Stage:
                 raise Violation(f"{node.name} was to number an event, but does not rule")
         return node.replica.last_seq
 
+    def see_death(self, of: SimNode, names: Sequence[str]) -> None:
+        """These nodes' connections to another one close, and a new one is refused."""
+        for name in names:
+            node = self.node(name)
+            node.replica.witnessed(name_hash(of.name), node.now)
+            node.settle()
+
     def cut(self, *names: str) -> None:
         """Separate these nodes from the others, and keep those that were cut off before."""
         self.say(f"{', '.join(names)} cut off")
@@ -142,7 +149,7 @@ class Stage:
         """Heal everything; the cluster must get over it."""
         self.join()
         for node in self.nodes:
-            node.held = False
+            node.release()
         self.cluster.heal()
         self.until("all is whole again", self.cluster.is_whole)
 

@@ -1,7 +1,8 @@
 """Mutants: one small change of one place each, and the tests that notice it.
 
 A test that passes says little; that it fails when the line it guards is wrong says something. `table/` holds a TOML
-file for each area (a package of mcast, or a part of one), with a row for each mutant:
+file for each area, which is a package of mcast, or several (`protocol-reading.toml` is of the area protocol, too), with
+a row for each mutant:
 
     [[mutant]]
     name = "commit_from_anybody"                    # what the mutant does, unique in the table

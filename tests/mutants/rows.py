@@ -42,7 +42,7 @@ def load(table: Path = TABLE) -> list[Mutant]:
         document = tomllib.loads(path.read_text())
         if set(document) - {"mutant"}:
             raise ValueError(f"{path.name}: only [[mutant]] may stand here")
-        rows += [_row(path.stem, entry) for entry in document.get("mutant", [])]
+        rows += [_row(path.stem.partition("-")[0], entry) for entry in document.get("mutant", [])]
     return rows
 
 

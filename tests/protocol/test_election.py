@@ -7,7 +7,7 @@ from mcast.protocol.replica import Replica
 from mcast.protocol.rules import Rules
 from mcast.wire.messages import Handover, PeerState, PreVote, PreVoteRequest, Stale, Vote, VoteRequest
 
-from .bench import KEY, STORAGE, arrival, of, reign_log, replica, settle
+from .bench import KEY, STORAGE, arrival, epoch_start, of, reign_log, replica, settle
 from .test_following import beat
 
 LOG = reign_log([(1, "n3", 2)])
@@ -281,3 +281,32 @@ def test_who_stands_favours_nobody_for_the_same_epoch() -> None:
     node.receive([arrival("n1", PreVote(2, STORAGE["n1"], True, request.nonce), promised=1)], 2.0)
     node.receive([arrival("n1", PreVoteRequest(2, 1, 4, 5), promised=1)], 2.0)  # before its own vote is durable
     assert [answer.granted for answer in of(PreVote, node.take_effects())] == [False]
+
+
+def test_an_appointment_of_a_reign_that_is_over_is_none() -> None:
+    node = replica("n2", LOG, 2)
+    node.receive([arrival("n3", beat([*LOG, epoch_start(2, "n3", LOG[-1])], 2), promised=2)], 2.0)
+    settle(node, 2.0)
+    node.receive([arrival("n3", Handover(1), promised=2)], 2.1)
+    assert of(VoteRequest, settle(node, 2.1)) == []
+
+
+def test_who_stands_while_a_promise_is_being_written_stands_for_an_epoch_above_it() -> None:
+    node = silent()
+    request = canvass(node)
+    node.receive([arrival("n3", Stale(1), promised=5)], 2.0)
+    node.receive([arrival("n2", PreVote(2, STORAGE["n2"], True, request.nonce), promised=1)], 2.0)
+    promise, call = of(WriteMeta, node.take_effects())
+    assert (promise.meta.promised, call.meta.promised, call.meta.voted_epoch) == (5, 6, 6)
+
+
+def test_a_vote_that_is_asked_for_twice_is_durable_before_it_is_given_twice() -> None:
+    node = silent("n2")
+    node.receive([arrival("n1", Stale(1), promised=2)], 2.0)
+    settle(node, 2.0)
+    node.receive([arrival("n1", VoteRequest(2, 1, 4), promised=2)] * 2, 2.0)
+    effects = node.take_effects()
+    assert of(Vote, effects) == []
+    for write in of(WriteMeta, effects):
+        node.completed(write.ticket, 2.0)
+    assert [vote.granted for vote in of(Vote, node.take_effects())] == [True, True]

@@ -5,15 +5,18 @@ from typing import Any
 
 import pytest
 
+from mcast.protocol.core import Core
 from mcast.protocol.effects import Append, Apply, Effect, GapClosed, HaltRequired, Truncate, WriteMeta
 from mcast.protocol.following import RUN_FRAMES_MAX
 from mcast.protocol.log import Log
 from mcast.protocol.replica import Replica
 from mcast.protocol.rules import Rules
 from mcast.wire.frame import Frame, make_frame
-from mcast.wire.messages import Ack, Commit, Heartbeat, History, HistoryRequest, Reign
+from mcast.wire.messages import Ack, Commit, Config, Heartbeat, History, HistoryRequest, Reign, encode_message
+from mcast.wire.records import RecordKind, encode_record
 
 from .bench import (
+    CONFIG,
     KEY,
     UUID,
     arrival,
@@ -156,9 +159,10 @@ def test_a_dead_reigns_tail_is_truncated_before_anything_is_acknowledged() -> No
     assert node.last_seq == 3
 
 
-def test_a_cut_below_commit_halts() -> None:
+@pytest.mark.parametrize("kept", [3, 4])
+def test_a_cut_below_commit_halts(kept: int) -> None:
     committed = extended(LOG, 1, commit=5)
-    winner = [*LOG[:3], epoch_start(2, "n3", LOG[2])]
+    winner = [*LOG[:kept], epoch_start(2, "n3", LOG[kept - 1])]
     node = follower(committed, promised=2)
     assert node.commit_seq == 5
     hear(node, winner, epoch=2)
@@ -477,3 +481,68 @@ def test_a_forged_frame_held_behind_a_gap_gives_way_to_what_the_chain_proves() -
     node.receive(arrivals[3:], 0.03)
     assert node.last_seq == whole.last == 7
     assert node.ledger_report().open == ((8, 11),), "what the forged frame hid is asked for"
+
+
+@pytest.mark.parametrize(("sender", "epoch"), [("n3", 1), ("n1", 0), ("n1", 2)])
+def test_only_the_sequencer_commits_and_only_in_its_own_epoch(sender: str, epoch: int) -> None:
+    node = follower(LOG)
+    hear(node, LOG)
+    node.receive([arrival(sender, Commit(epoch, 4, LOG[3].chain, 0), promised=1)], 0.02)
+    assert node.commit_seq == 0
+
+
+def test_a_run_is_refused_before_the_log_is_reconciled() -> None:
+    node = follower(LOG[:3])
+    node.receive([frame_arrival("n1", LOG[3], counter=3)], 0.02)
+    envelope, _ = frame_arrival("n1", LOG[3], counter=4)
+    node.receive([(envelope, LOG[3:6])], 0.03)
+    assert node.last_seq == 3
+    assert node.statistics().counts["unreconciled"] == 4
+
+
+def test_a_run_ends_where_another_epoch_begins() -> None:
+    node = follower(LOG[:3])
+    hear(node, LOG[:3], stream_sent=2)
+    envelope, mine = frame_arrival("n1", LOG[3], counter=3)
+    assert isinstance(mine, Frame)
+    node.receive([(envelope, [mine, command_frame(LOG[3], epoch=2)])], 0.02)
+    assert node.last_seq == 4
+    assert node.statistics().counts["data of another epoch"] == 1
+
+
+def test_a_run_that_reaches_into_what_is_held_disproves_it() -> None:
+    log = reign_log([(1, "n1", 1)])
+    node = follower(log)
+    hear(node, log, stream_sent=2)
+    end = log[-1].last
+    early = make_frame(1, end + 3, 1, 0, 9, b"?" * 16, command_frame(log[-1]).body)
+    node.receive([frame_arrival("n1", early, counter=5)], 0.02)
+    first = command_frame(log[-1])
+    second = command_frame(first, count=2)
+    envelope, _ = frame_arrival("n1", first, counter=3)
+    node.receive([(envelope, [first, second])], 0.03)
+    assert node.last_seq == end + 3
+    assert len(node._following.reorder) == 0, "what was held was none of this log's"
+    node._following.gaps._check()
+
+
+def test_a_configuration_goes_with_the_tail_that_brought_it() -> None:
+    base = LOG[:3]
+    record = encode_record(RecordKind.CONFIG, 1, 0, 0, 0, encode_message(Config(2, CONFIG.members[:2])))
+    tail = make_frame(1, 4, 1, 0, base[-1].time + 1, base[-1].chain, record)
+    node = follower([*base, tail], promised=2)
+    assert node.statistics().config_number == 2
+    hear(node, [*base, epoch_start(2, "n3", base[-1])], epoch=2)
+    assert node.last_seq == 3
+    assert node.statistics().config_number == 1
+    assert set(node._core.voters()) == set(KEY.values())
+
+
+def test_a_configuration_below_the_frames_in_memory_is_known() -> None:
+    first = genesis()
+    record = encode_record(RecordKind.CONFIG, 1, 0, 0, 0, encode_message(Config(7, CONFIG.members[:2])))
+    config = make_frame(1, 9, 1, 8, 5, bytes(16), record)
+    kept = replace(recovered("n1"), base_seq=20, base_chain=bytes(16), genesis=first, config=config)
+    shared = Core(settings(), kept, random.Random(1))
+    assert shared.config == Config(7, CONFIG.members[:2])
+    assert shared.cluster_uuid == UUID

@@ -1,12 +1,12 @@
 import random
 from collections.abc import Sequence
 
-from mcast.protocol.effects import Append, Effect, Send, Truncate
+from mcast.protocol.effects import Append, Effect, Send, Truncate, WriteMeta
 from mcast.protocol.founding import members_hash
 from mcast.protocol.replica import Arrival, Replica
 from mcast.protocol.rules import Rules
-from mcast.wire.frame import Frame, decode_frame_untrusted
-from mcast.wire.messages import Confirm, Found, GenesisOffer, Virgin, VoteRequest
+from mcast.wire.frame import CHAIN_ZERO, Frame, decode_frame_untrusted, make_frame
+from mcast.wire.messages import Confirm, Found, GenesisOffer, Stale, Virgin, VoteRequest
 
 from .bench import KEY, NODES, STORAGE, arrival, genesis, of, recovered, replica, settings, settle
 
@@ -121,8 +121,6 @@ def test_a_virgin_member_replaces_an_earlier_genesis() -> None:
     old = genesis()
     node = Replica(settings("n2"), recovered("n2", [old]), random.Random(1), 0.0)
     newer = genesis()._replace()
-    from mcast.wire.frame import CHAIN_ZERO, make_frame
-
     newer = make_frame(0, 1, 1, 0, 99, CHAIN_ZERO, old.body)
     node.receive([offer(newer)], 0.1)
     effects = settle(node, 0.1)
@@ -132,8 +130,6 @@ def test_a_virgin_member_replaces_an_earlier_genesis() -> None:
 
 def test_who_has_promised_an_epoch_takes_no_genesis() -> None:
     node = replica("n2", [genesis()], promised=1)
-    from mcast.wire.frame import CHAIN_ZERO, make_frame
-
     node.receive([offer(make_frame(0, 1, 1, 0, 99, CHAIN_ZERO, genesis().body))], 0.1)
     assert node.last_chain == genesis().chain
 
@@ -164,3 +160,52 @@ def test_nobody_else_stands_before_the_founder_has_called() -> None:
         node.tick(step / 10)
         assert settle(node, step / 10) == []
     assert NODES
+
+
+def test_a_founder_that_has_promised_an_epoch_founds_no_more() -> None:
+    node = replica("n1", [genesis()], promised=1)
+    node.tick(0.5)
+    assert of(Found, settle(node, 0.5)) == []
+    assert node.statistics().role == "follower"
+
+
+def test_who_is_about_to_promise_an_epoch_takes_no_genesis() -> None:
+    node = replica("n2", [genesis()])
+    node.receive([arrival("n3", Stale(0), promised=1)], 0.1)
+    node.receive([offer(make_frame(0, 1, 1, 0, 99, CHAIN_ZERO, genesis().body))], 0.1)
+    assert of(Truncate, node.take_effects()) == []
+    assert node.last_chain == genesis().chain
+
+
+def test_a_confirmation_counts_under_the_storage_id_that_genesis_lists() -> None:
+    node, effects = founded()
+    frame = of(Append, effects)[0].frames[0]
+    confirms = [Confirm(frame.chain, STORAGE["n2"]), Confirm(frame.chain, b"fresh".ljust(16))]
+    node.receive([arrival(sender, confirm) for sender, confirm in zip(("n2", "n3"), confirms, strict=True)], 0.2)
+    assert of(VoteRequest, settle(node, 0.2)) == []
+
+
+def stored_late() -> tuple[Replica, Append, Found]:
+    """A founder whose GENESIS is still being written."""
+    node, effects = founder()
+    (found,) = of(Found, effects)
+    node.receive([virgin("n2", found), virgin("n3", found)], 0.1)
+    (append,) = of(Append, node.take_effects())
+    return node, append, found
+
+
+def test_genesis_is_offered_only_once_it_is_stored() -> None:
+    node, append, _ = stored_late()
+    node.tick(1.0)
+    assert of(GenesisOffer, node.take_effects()) == []
+    node.completed(append.ticket, 1.1)
+    assert of(GenesisOffer, node.take_effects())
+
+
+def test_a_genesis_that_was_dropped_while_it_was_written_founds_nothing() -> None:
+    node, append, found = stored_late()
+    node.receive([virgin("n2", found, storage_id=b"fresh".ljust(16))], 0.2)
+    assert of(Truncate, node.take_effects())
+    node.completed(append.ticket, 0.3)
+    effects = settle(node, 0.3)
+    assert of(GenesisOffer, effects) == of(WriteMeta, effects) == [], "nor is an epoch promised"

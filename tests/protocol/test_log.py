@@ -50,6 +50,12 @@ def test_truncation_takes_frames_and_reigns_with_it() -> None:
     log._check()
 
 
+def test_truncation_just_before_a_reign_takes_it_away() -> None:
+    log = log_of(reign_log([(1, "n1", 3), (2, "n2", 2)]))
+    log.truncate(5)
+    assert (log.last_seq, log.last_epoch) == (5, 1)
+
+
 def test_truncation_inside_a_frame_is_refused() -> None:
     log = log_of(extended([genesis()], 2, count=5))
     with pytest.raises(AssertionError):

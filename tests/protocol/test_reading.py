@@ -1,3 +1,5 @@
+import pytest
+
 from mcast.limits import READ_RETRY_S
 from mcast.protocol.effects import ReadReady
 from mcast.protocol.replica import Arrival, Replica
@@ -128,7 +130,8 @@ def test_the_sequencer_reads_by_the_same_rule() -> None:
     settle(node, 2.05)
     token = node.ask_read(2.1)
     beats = of(Heartbeat, settle(node, 2.1))
-    assert ready(node) == []
+    node.receive([], 2.105)
+    assert ready(node) == [], "nobody can have answered a round that had not begun"
     node.receive([ack("n2", 5, node.last_chain, round_number=beats[-1].round)], 2.11)
     assert ready(node) == [ReadReady((token or 0,), 5)]
 
@@ -259,3 +262,38 @@ def test_who_has_no_vote_confirms_no_round() -> None:
     assert all(commit.confirmed < given.round for commit in of(Commit, settle(node, 2.101)))
     node.receive([ack("n3", 5, node.last_chain, round_number=given.round)], 2.102)
     assert of(Commit, settle(node, 2.102))[-1].confirmed == given.round
+
+
+def test_an_index_that_comes_again_does_not_put_the_read_off() -> None:
+    node = follower(LOG)
+    hear(node, LOG)
+    token = node.ask_read(0.1)
+    (asked,) = of(Read, settle(node, 0.1))
+    node.receive([arrival("n1", index(asked, 7), promised=1)], 0.11)
+    node.receive([arrival("n1", index(asked, 8, 5), promised=1), confirming(7)], 0.12)
+    assert ready(node) == [ReadReady((token or 0,), 4)]
+
+
+@pytest.mark.parametrize(("epoch", "sender"), [(0, "n1"), (2, "n1"), (1, "n3")])
+def test_an_index_counts_only_of_this_epoch_and_its_sequencer(epoch: int, sender: str) -> None:
+    node = follower(LOG)
+    hear(node, LOG)
+    node.ask_read(0.1)
+    (asked,) = of(Read, settle(node, 0.1))
+    node.receive([arrival(sender, ReadIndex(epoch, asked.nonce, 3, 4, 6), promised=1), confirming(9)], 0.11)
+    assert ready(node) == []
+
+
+def test_one_survey_alone_answers_nothing() -> None:
+    node = replica("n3", LOG, 1)
+    node.ask_read(0.1)
+    now, answered, found = 0.1, 0, []
+    while not found and now < 1.0:
+        node.tick(now)
+        for survey in of(Survey, settle(node, now)):
+            node.receive([arrival("n2", standing(survey, 9), 1)] * 2, now)
+            answered += 1
+        found = ready(node)
+        now += 0.01
+    assert answered == 2, "what was heard of first may have been on its way to more"
+    assert [notice.commit for notice in found] == [9]

@@ -1,4 +1,5 @@
 import itertools
+import random
 from typing import Any
 
 import pytest
@@ -7,10 +8,36 @@ from mcast.limits import READ_RETRY_S
 from mcast.protocol.effects import Append, Apply, MembersChanged, Multicast, Ruling, SteppedDown, Stream
 from mcast.protocol.replica import Arrival, Replica
 from mcast.protocol.rules import Rules
-from mcast.wire.messages import Ack, Commit, Handover, Heartbeat, Vote
-from mcast.wire.records import RecordKind, split_fragments
+from mcast.wire.envelope import Envelope, name_hash
+from mcast.wire.frame import make_frame
+from mcast.wire.messages import (
+    Ack,
+    Commit,
+    Config,
+    EpochStart,
+    Handover,
+    Heartbeat,
+    Kind,
+    Member,
+    Vote,
+    encode_message,
+)
+from mcast.wire.records import RecordKind, encode_record, split_fragments
 
-from .bench import KEY, STORAGE, arrival, command_record, frame_arrival, of, reign_log, replica, settle
+from .bench import (
+    KEY,
+    STORAGE,
+    arrival,
+    command_record,
+    frame_arrival,
+    genesis,
+    of,
+    recovered,
+    reign_log,
+    replica,
+    settings,
+    settle,
+)
 
 LOG = reign_log([(1, "n3", 2)])
 
@@ -371,3 +398,70 @@ def test_an_appointment_that_is_not_answered_is_repeated_in_time() -> None:
         effects = settle(node, now)
     assert now == 2.02 + READ_RETRY_S
     assert of(Handover, effects)
+
+
+def test_a_higher_promise_drops_what_waited_to_be_numbered_and_silences_the_heartbeats() -> None:
+    node = ruling()
+    for _ in range(1200):
+        node.submit([(command_record(1, 940),)], 2.1)
+    settle(node, 2.1)
+    assert node.backlog_bytes > 0
+    node.receive([arrival("n2", Handover(1), promised=3)], 2.2)
+    effects = settle(node, 2.2)
+    assert node.backlog_bytes == 0
+    assert any(isinstance(notice, SteppedDown) for notice in node.take_notices())
+    for step in range(10):
+        node.tick(2.21 + step / 100)
+        effects += settle(node, 2.21 + step / 100)
+    assert of(Heartbeat, effects) == []
+
+
+def test_a_lost_disks_late_acknowledgement_commits_nothing_once_its_member_is_removed() -> None:
+    node = ruling()
+    node.submit([(command_record(),)], 2.1)
+    writes = of(Append, node.take_effects())
+    chain = node.last_chain
+    node.receive([ack("n3", 6, chain, storage=b"fresh".ljust(16)), ack("n3", 6, chain)], 2.2)
+    writes += of(Append, node.take_effects())
+    assert node.statistics().config_number == 2
+    for write in writes:
+        node.completed(write.ticket, 2.3)
+    assert node.commit_seq == 5, "of the two members left only one has it"
+    node.receive([ack("n2", 6, chain)], 2.4)
+    assert node.commit_seq == 6
+
+
+def five_ruled_by_n1() -> Replica:
+    """n1 of five members goes on with its reign: without a vote, which is the rule switched off for it."""
+    nodes = tuple(f"n{number}" for number in range(1, 6))
+    config = Config(1, tuple(Member(node, node.encode().ljust(16, b"."), f"{node}:7711") for node in nodes))
+    first = genesis(config)
+    record = encode_record(RecordKind.EPOCH_START, 1, 0, 0, 0, encode_message(EpochStart("n1", config)))
+    start = make_frame(1, 2, 1, 0, 2, first.chain, record)
+    rules = Rules(reign_begins_with_vote=False)
+    kept = recovered("n1", [first, start], 1)
+    return Replica(settings("n1", rules, nodes), kept, random.Random(1), 0.0)
+
+
+def from_member(node: str, seq: int, chain: bytes, round_number: int, storage: bytes | None = None) -> Arrival:
+    message = Ack(1, storage or node.encode().ljust(16, b"."), seq, chain, round_number, 77, 1 << 20)
+    envelope = Envelope(Kind.ACK, 2, 0, 1, name_hash(node), node.encode().ljust(16), 1, 1)
+    return envelope, message
+
+
+def test_a_round_that_a_removed_member_has_answered_needs_as_many_answers_as_any() -> None:
+    node = five_ruled_by_n1()
+    chain = node.last_chain
+    node.receive([from_member(member, 2, chain, 0) for member in ("n2", "n3")], 0.01)
+    settle(node, 0.01)
+    assert node.commit_seq == 2
+    node.tick(0.1)
+    (asked,) = of(Heartbeat, settle(node, 0.1))
+    lost = from_member("n5", 2, chain, asked.round)
+    node.receive([from_member("n5", 2, chain, 0, b"fresh".ljust(16)), lost], 0.11)
+    settle(node, 0.11)
+    assert node.statistics().config_number == 2
+    node.receive([from_member("n2", 2, chain, asked.round)], 0.12)
+    assert node._sequencing.confirmed < asked.round, "two of four"
+    node.receive([from_member("n3", 2, chain, asked.round)], 0.13)
+    assert node._sequencing.confirmed == asked.round

@@ -8,9 +8,20 @@ from mcast.protocol.rules import Rules
 from mcast.wire.envelope import name_hash
 from mcast.wire.messages import Ack, Commit, PreVoteRequest, Read, ReadIndex, Standing, Survey
 
-from .bench import STORAGE, arrival, of, recovered, reign_log, settings, settle
+from .bench import (
+    STORAGE,
+    arrival,
+    epoch_start,
+    extended,
+    frame_arrival,
+    of,
+    recovered,
+    reign_log,
+    settings,
+    settle,
+)
 from .test_election import ask_vote
-from .test_following import LOG, hear
+from .test_following import LOG, beat, hear
 
 
 def suspect(node: str = "n2", rules: Rules | None = None) -> Replica:
@@ -136,7 +147,7 @@ def test_an_answer_that_comes_after_the_next_survey_began_is_not_from_before() -
 def test_a_report_of_a_newer_configuration_leaves_the_judgement_to_those_who_know_it() -> None:
     node, survey = surveying()
     end = LOG[-1].last
-    newer = Standing(survey.nonce, b"fresh".ljust(16), 1, end + 9, 3, False)
+    newer = Standing(survey.nonce, b"fresh".ljust(16), 1, end, 3, False)
     node.receive([arrival("n3", newer, promised=1), arrival("n1", report(survey, "n1", end), promised=1)], 0.21)
     assert not cleared(node)
 
@@ -193,3 +204,37 @@ def test_answers_to_different_surveys_prove_nothing_together() -> None:
     node.receive([arrival(sender, report(third, sender, 9), promised=1) for sender in ("n1", "n3")], 0.41)
     assert node.statistics().survey_waits_for == ()
     assert [vote.granted for vote in ask_vote(node, "n3", 2, (1, 9))] == [True]
+
+
+def test_an_index_that_the_next_reigns_rounds_would_confirm_clears_nothing() -> None:
+    node = suspect()
+    hear(node, LOG)
+    (asked,) = of(Read, settle(node, 0.02)) or of(Read, tick(node, 0.03))
+    node.receive([arrival("n1", ReadIndex(1, asked.nonce, 4, 2, LOG[-1].last), promised=1)], 0.04)
+    longer = [*LOG, epoch_start(2, "n3", LOG[-1])]
+    node.receive([arrival("n3", beat(longer, 2, confirmed=9, round=10), promised=2)], 0.05)
+    settle(node, 0.05)
+    assert not cleared(node)
+
+
+def test_a_log_is_whole_once_it_reaches_what_was_known_not_what_was_committed() -> None:
+    node = suspect()
+    hear(node, LOG)
+    (asked,) = of(Read, settle(node, 0.02)) or of(Read, tick(node, 0.03))
+    longer = extended(LOG, 2)
+    answers = ReadIndex(1, asked.nonce, 4, LOG[-1].last, longer[-1].last), Commit(1, 2, LOG[1].chain, 4)
+    node.receive([arrival("n1", answer, promised=1) for answer in answers], 0.04)
+    assert not cleared(node)
+    node.receive([frame_arrival("n1", frame, kind=2) for frame in longer[len(LOG) :]], 0.05)
+    assert cleared(node)
+
+
+def test_a_log_that_is_not_reconciled_is_not_whole_however_long() -> None:
+    frames = reign_log([(epoch, "n1", 1) for epoch in range(1, 30)])
+    node = Replica(settings("n2"), replace(recovered("n2", frames[:9], 29), suspect=True), random.Random(1), 0.0)
+    hear(node, frames, epoch=29)
+    (asked,) = of(Read, tick(node, 0.2))
+    answers = ReadIndex(29, asked.nonce, 4, 5, 5), Commit(29, 5, frames[4].chain, 4)
+    node.receive([arrival("n1", answer, promised=29) for answer in answers], 0.21)
+    assert not node._core.reconciled
+    assert not cleared(node)

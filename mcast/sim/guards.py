@@ -1,0 +1,283 @@
+"""Directed scenarios that guard single lines: what such a line keeps from happening, played out.
+
+Like those of `directed` each ends whole, but no rule can be switched off: the line is always there. That one of these
+breaks without it is shown by the table of mutants (`tests/mutants`). Most are about answers that come late: from a
+reign, a round or a request that is over.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+from mcast.sim.directed import Scenario
+from mcast.sim.invariants import Violation
+from mcast.sim.network import Arrival, Datagram
+from mcast.sim.node import SimNode
+from mcast.sim.stage import Stage, has_committed_all
+from mcast.wire.envelope import name_hash
+from mcast.wire.messages import FRAME_KINDS, Ack, Kind, Vote
+
+
+def transferred_old_tail(stage: Stage) -> None:
+    """As `old_tail`, but the dead reign's frame comes over TCP."""
+    first = stage.founded()
+    stage.cut("n1")
+    begin = first.replica.last_seq + 1
+    stage.number(first, 2)
+    stage.until("n1 has them on disk", lambda: first.book.durable > begin)
+    (frame, *_) = first.store.read(begin, 1)
+    stage.drop_frames_of("n2", "n3")
+    others = stage.node("n2"), stage.node("n3")
+    stage.until("a reign begins", lambda: any(node.replica.last_seq == begin for node in others))
+    follower = others[1] if others[0].replica.last_seq == begin else others[0]
+    stage.run(0.05)
+    follower.replica.transferred([frame], name_hash("n1"), follower.now)
+    follower.settle()
+    stage.network.gate = None
+    stage.run(0.05)
+    stage.whole()
+
+
+def truncated_config(stage: Stage) -> None:
+    """A configuration is cut with its reign's tail; who held it rules next, by the one before."""
+    first, lost = stage.founded(), stage.node("n5")
+    lost.crash(power=True)
+    lost.wipe()
+    number = _config_number(first)
+    stage.drop_frames_of("n1", to=("n2", "n3", "n4"))
+    lost.start()
+    stage.until("n1 has written n5's removal", lambda: _config_number(first) == number + 1)
+    stage.cut("n1", "n5")
+    stage.network.gate = None
+    ruler, end = stage.ruled(("n2", "n3", "n4")), first.replica.last_seq
+    stage.say("n1 hears of the new reign, and of its EPOCH_START only later")
+    stage.join()
+    stage.cut("n5")
+    stage.drop_frames_of("n2", "n3", "n4", to=("n1",))
+    stage.until("n1 has cut it", lambda: first.replica.last_seq < end)
+    if _config_number(first) != number:
+        raise Violation("n1 goes by a configuration that it has cut")
+    stage.network.gate = None
+    stage.until("n1 has the new reign's log", lambda: first.replica.last_seq == ruler.replica.last_seq)
+    ruler.hand_over(first)
+    stage.until("n1 rules again", lambda: first.replica.ruling)
+    stage.number(first, 2)
+    stage.run(0.1)
+    stage.whole()
+
+
+def redrawn_genesis(stage: Stage) -> None:
+    """A member loses its disk when another one has confirmed GENESIS, and it has not: the next one is nobody's yet."""
+    second, third = stage.node("n2"), stage.node("n3")
+    stage.drop(lambda _s, target, datagram: target == "n3" and datagram.kind == Kind.GENESIS)
+    stage.until("n2 holds GENESIS", lambda: second.up and second.book.durable == 1)
+    stage.run(0.02)
+    third.crash(power=True)
+    third.wipe()
+    third.start()
+    stage.network.gate = None
+    stage.run(0.5)
+    stage.whole()
+
+
+def late_index(stage: Stage) -> None:
+    """The answer to a read arrives once more when the next read is out."""
+    first, reader = stage.founded(), stage.node("n3")
+    answers: list[Datagram] = []
+
+    def kept(_source: str, target: str, datagram: Datagram) -> bool:
+        if target == "n3" and datagram.kind == Kind.READ_INDEX:
+            answers.append(datagram)
+        return False
+
+    stage.drop(kept)
+    stage.read(reader)
+    stage.run(0.05)
+    stage.drop(
+        lambda _s, target, datagram: target == "n3" and datagram.kind in (*FRAME_KINDS, Kind.READ_INDEX, Kind.COMMIT)
+    )
+    stage.number(first, 3)
+    stage.until("they commit", partial(has_committed_all, first))
+    stage.read(reader)
+    stage.run(0.001)
+    reader.deliver([Arrival(answers[0], "duplicated")])
+    stage.run(0.02)
+    stage.whole()
+
+
+def late_ack(stage: Stage) -> None:
+    """An acknowledgement arrives after its reign is over, when a read of the deposed sequencer waits for its round."""
+    first, second = stage.founded(), stage.node("n2")
+    stage.run(3.0)  # the first reign's rounds get far ahead of what the next one's can be
+    first.hand_over(second)
+    stage.until("n2 rules", lambda: second.replica.ruling)
+    late: list[Datagram] = []
+
+    def held(source: str, target: str, datagram: Datagram) -> bool:
+        if (source, target, datagram.kind) == ("n3", "n2", Kind.ACK) and not late:
+            late.append(datagram)
+            return True
+        return False
+
+    stage.drop(held)
+    stage.until("an acknowledgement is held up", lambda: bool(late))
+    stage.run(0.02)
+    _replaced(stage, second, ("n1", "n3"))
+    stage.read(second)
+    stage.run(0.003)
+    second.deliver([Arrival(late[0], "")])
+    stage.run(0.02)
+    stage.whole()
+
+
+def old_ack(stage: Stage) -> None:
+    """An acknowledgement of the reign before, sent when its sender had promised this one."""
+    first, second, third = stage.founded(), stage.node("n2"), stage.node("n3")
+    stage.run(3.0)
+    old = first.replica.promised
+    first.hand_over(second)
+    stage.until("n2 rules", lambda: second.replica.ruling and has_committed_all(second))
+    stage.run(0.05)
+    mine = second.replica.promised
+    _replaced(stage, second, ("n1", "n3"))
+    stage.read(second)
+    stage.run(0.003)
+    stage.network.blocked.clear()
+    stage.inject("n3", "n2", Ack(old, _storage_id(third), 1, _genesis_chain(second), 150, 1, 1 << 20), promised=mine)
+    stage.cut("n2")
+    stage.run(0.02)
+    stage.whole()
+
+
+def old_vote(stage: Stage) -> None:
+    """A vote of the epoch before, sent when the voter had promised the next one."""
+    first, second, third = stage.founded(), stage.node("n2"), stage.node("n3")
+    stage.run(0.1)
+    epoch = first.replica.promised
+    stage.drop(lambda source, _t, _d: source == "n3" and third.replica.promised > epoch)
+    first.hand_over(third)
+    stage.until("n3 stands", lambda: third.replica.statistics().role == "candidate")
+    stage.inject("n2", "n3", Vote(epoch, _storage_id(second), granted=True), promised=third.replica.promised)
+    stage.cut("n3")
+    stage.run(1.0)
+    ruler = stage.ruled(("n1", "n2"))
+    stage.number(ruler, 3)
+    stage.until("they commit", partial(has_committed_all, ruler))
+    stage.whole()
+
+
+def follower_of_the_deposed(stage: Stage) -> None:
+    """Who reads through a sequencer that was cut off with it, having seen many rounds of the reign before."""
+    follower = _followers_of_the_deposed(stage)
+    stage.read(follower)
+    stage.run(0.05)
+    stage.whole()
+
+
+def proof_of_the_deposed(stage: Stage) -> None:
+    """The same for the proof of a state's age."""
+    follower = _followers_of_the_deposed(stage)
+    for _ in range(20):
+        stage.run(0.005)
+        stage.look(follower)
+    stage.whole()
+
+
+def suspect_reader(stage: Stage) -> None:
+    """Without a sequencer a suspect asks where the logs end; its own, which lost what it acknowledged, says nothing."""
+    first, second, third = stage.founded(), stage.node("n2"), stage.node("n3")
+    second.files.write_back()
+    stage.cut("n3")
+    for _ in range(10):
+        last = stage.number(first, 1)
+        stage.until("it has committed", lambda: first.replica.commit_seq == last)  # noqa: B023 - called at once
+    second.crash(power=True)
+    stage.join()
+    stage.cut("n1")
+    second.start()
+    if second.replica.last_seq >= last:
+        raise Violation("the loss of power cost nothing")
+    stage.until("n3 gives up on n1", lambda: third.replica.sequencer is None)
+    stage.run(0.02)
+    stage.read(second)
+    stage.run(0.6)
+    stage.whole()
+
+
+def acknowledged_before_the_loss(stage: Stage) -> None:
+    """What a suspect acknowledged before it lost that still counts at the sequencer, and commits after its restart."""
+    first, second = stage.founded(), stage.node("n2")
+    stage.cut("n3")
+    stage.number(first, 1)
+    stage.until("it has committed", partial(has_committed_all, first))
+    stage.run(0.05)
+    for node in (first, second):
+        node.files.write_back()
+    first.held = True
+    last = stage.number(first, 5)
+    stage.until("n2 has acknowledged them", lambda: second.book.durable == last)
+    stage.run(0.005)
+    second.crash(power=True)
+    stage.drop(lambda _s, target, datagram: target == "n2" and datagram.kind in FRAME_KINDS)
+    second.start()
+    stage.join()
+    stage.drop(lambda _s, _t, datagram: datagram.kind in FRAME_KINDS)
+    stage.run(0.06)
+    first.release()
+    stage.until("n1 commits them", lambda: first.replica.commit_seq == last)
+    stage.cut("n1")
+    stage.run(0.6)
+    stage.whole()
+
+
+def _followers_of_the_deposed(stage: Stage) -> SimNode:
+    """n2 rules after many rounds of n1's reign, and is cut off with n5, which is returned; the others rule on."""
+    first, second, follower = stage.founded(), stage.node("n2"), stage.node("n5")
+    stage.run(3.0)
+    first.hand_over(second)
+    stage.until("n2 rules", lambda: second.replica.ruling and has_committed_all(second))
+    stage.run(0.1)
+    _replaced(stage, second, ("n1", "n3", "n4"), along="n5")
+    return follower
+
+
+def _replaced(stage: Stage, ruler: SimNode, by: tuple[str, ...], along: str = "") -> None:
+    """Cut a ruler off, with a follower perhaps; the others' new ruler commits what this one does not hear of."""
+    stage.cut(ruler.name, *filter(None, [along]))
+    stage.see_death(ruler, by)
+    successor = stage.ruled(by)
+    stage.number(successor, 3)
+    stage.until("they commit", partial(has_committed_all, successor))
+    if not ruler.replica.ruling:
+        raise Violation(f"{ruler.name} has found out already that it was replaced")
+
+
+def _config_number(node: SimNode) -> int:
+    return node.replica.statistics().config_number
+
+
+def _storage_id(node: SimNode) -> bytes:
+    assert node.book.meta is not None
+    return node.book.meta.storage_id
+
+
+def _genesis_chain(node: SimNode) -> bytes:
+    (genesis, *_) = node.store.read(1, 1)
+    return genesis.chain
+
+
+GUARDS: Final[dict[str, Scenario]] = {
+    "transferred_old_tail": Scenario(transferred_old_tail),
+    "truncated_config": Scenario(truncated_config, 5),
+    "redrawn_genesis": Scenario(redrawn_genesis),
+    "late_index": Scenario(late_index),
+    "late_ack": Scenario(late_ack),
+    "old_ack": Scenario(old_ack),
+    "old_vote": Scenario(old_vote),
+    "follower_of_the_deposed": Scenario(follower_of_the_deposed, 5),
+    "proof_of_the_deposed": Scenario(proof_of_the_deposed, 5),
+    "suspect_reader": Scenario(suspect_reader, sync="os"),
+    "acknowledged_before_the_loss": Scenario(acknowledged_before_the_loss, sync="os"),
+}
+"""Name -> the scenario; each row of the table of mutants that it catches names it."""
