@@ -245,8 +245,6 @@ class Core:
 
     def persist(self, last: int, chain: bytes) -> None:
         """Events up to `last`, behind which the chain is `chain`, are durable as the sync mode says."""
-        if last > self.log.last_seq:
-            last, chain = self.log.last_seq, self.log.last_chain
         if last > self.persisted:
             self.persisted, self.persisted_chain = last, chain
 

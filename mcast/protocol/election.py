@@ -154,7 +154,7 @@ class Election:
         if request.epoch != core.promised or planned.promised != request.epoch:
             return
         free = planned.voted_epoch < request.epoch or planned.voted_for == envelope.sender
-        if not free or core.role in REIGNING or not self._may_vote(request.last_epoch, request.last_seq):
+        if not free or not self._may_vote(request.last_epoch, request.last_seq):
             core.send(envelope.sender, Vote(request.epoch, core.meta.storage_id, granted=False))
             return
         if core.role in ELECTING and envelope.sender != core.me:
@@ -162,8 +162,7 @@ class Election:
         self.grace(now)
 
         def voted(_: float) -> None:
-            if core.promised == request.epoch:
-                core.send(envelope.sender, Vote(request.epoch, core.meta.storage_id, granted=True))
+            core.send(envelope.sender, Vote(request.epoch, core.meta.storage_id, granted=True))
 
         meta = replace(planned, voted_epoch=request.epoch, voted_for=envelope.sender)
         if meta == core.meta == planned:

@@ -337,7 +337,6 @@ class Replica:
         core.move(Input.JOIN if core.role in (Role.EMPTY, Role.FOUNDING) else Input.RETREAT)
 
     def _won(self, now: float) -> None:
-        self._following.flush(now)
         self._following.rule(self._sequencing.begin(now))
         self._sequencing.settle(now)
 

@@ -38,11 +38,11 @@ from mcast.sim.invariants import Book, Violation
 from mcast.sim.network import Arrival, Datagram
 from mcast.sim.witness import Witness
 from mcast.sim.worker import DiskWorker, Job
-from mcast.sim.world import DiskSpeed, World
+from mcast.sim.world import DiskSpeed, World, in_runs
 from mcast.storage.segment import SEGMENT_BYTES_MIN
 from mcast.storage.store import Store
 from mcast.wire.envelope import CONTROL, STREAM, UNICAST, Envelope, name_hash
-from mcast.wire.frame import Frame, Run
+from mcast.wire.frame import Frame
 from mcast.wire.messages import Kind, Message, encode_message, kind_of
 
 __all__ = ["DiskSpeed", "SimNode", "World"]
@@ -281,7 +281,7 @@ class SimNode:
                     self._say(self.world.words.arrival(envelope.kind, envelope.sender, envelope.promised, body))
             if any(envelope.promised < self.replica.promised for envelope, _ in opened):
                 opened = self._fence(opened)
-            self.replica.receive(_runs(opened), self.now)
+            self.replica.receive(in_runs(opened), self.now)
             self.settle()
 
     def _fence(self, opened: list[tuple[Envelope, Frame | Message]]) -> list[tuple[Envelope, Frame | Message]]:
@@ -487,17 +487,3 @@ class SimNode:
 
     def _say(self, text: str) -> None:
         self.world.loop.say(f"{self.name} {text}")
-
-
-def _runs(opened: list[tuple[Envelope, Frame | Message]]) -> list[tuple[Envelope, Frame | Run | Message]]:
-    """The same arrivals, frames of consecutive DATA datagrams together, as a node's transport has them."""
-    joined: list[tuple[Envelope, Frame | Run | Message]] = []
-    for envelope, message in opened:
-        if joined and type(message) is Frame and joined[-1][0].kind == envelope.kind == Kind.DATA:
-            first, before = joined[-1]
-            run = before if type(before) is list else [before] if type(before) is Frame else []
-            if envelope == first._replace(counter=first.counter + len(run)):
-                joined[-1] = first, [*run, message]
-                continue
-        joined.append((envelope, message))
-    return joined

@@ -16,9 +16,9 @@ from mcast.sim.loop import Loop
 from mcast.sim.network import Datagram, Network
 from mcast.sim.words import Words
 from mcast.wire.envelope import Envelope, name_hash
-from mcast.wire.frame import Frame
+from mcast.wire.frame import Frame, Run
 from mcast.wire.groups import Group
-from mcast.wire.messages import Message
+from mcast.wire.messages import Kind, Message
 
 if TYPE_CHECKING:
     from mcast.sim.node import SimNode
@@ -74,3 +74,17 @@ class World:
             except DecodeError as error:
                 datagram.opened = error.reason
         return datagram.opened
+
+
+def in_runs(opened: list[tuple[Envelope, Frame | Message]]) -> list[tuple[Envelope, Frame | Run | Message]]:
+    """The same arrivals, frames of consecutive DATA datagrams together, as a node's transport has them."""
+    joined: list[tuple[Envelope, Frame | Run | Message]] = []
+    for envelope, message in opened:
+        if joined and type(message) is Frame and joined[-1][0].kind == envelope.kind == Kind.DATA:
+            first, before = joined[-1]
+            run = before if type(before) is list else [before] if type(before) is Frame else []
+            if envelope == first._replace(counter=first.counter + len(run)):
+                joined[-1] = first, [*run, message]
+                continue
+        joined.append((envelope, message))
+    return joined

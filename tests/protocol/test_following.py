@@ -5,18 +5,14 @@ from typing import Any
 
 import pytest
 
-from mcast.protocol.core import Core
 from mcast.protocol.effects import Append, Apply, Effect, GapClosed, HaltRequired, Truncate, WriteMeta
-from mcast.protocol.following import RUN_FRAMES_MAX
 from mcast.protocol.log import Log
 from mcast.protocol.replica import Replica
 from mcast.protocol.rules import Rules
 from mcast.wire.frame import Frame, make_frame
-from mcast.wire.messages import Ack, Commit, Config, Heartbeat, History, HistoryRequest, Reign, encode_message
-from mcast.wire.records import RecordKind, encode_record
+from mcast.wire.messages import Ack, Commit, Heartbeat, History, HistoryRequest, Reign
 
 from .bench import (
-    CONFIG,
     KEY,
     UUID,
     arrival,
@@ -380,61 +376,6 @@ def test_a_completion_after_a_halt_is_nothing() -> None:
     assert node.take_effects() == []
 
 
-def in_runs(arrivals: list[Any], cut: random.Random) -> list[Any]:
-    """The same arrivals, those with consecutive counters joined here and there."""
-    joined: list[Any] = []
-    for envelope, frame in arrivals:
-        if joined and cut.random() < 0.9:
-            first, run = joined[-1]
-            if envelope == first._replace(counter=first.counter + len(run)):
-                run.append(frame)
-                continue
-        joined.append((envelope, [frame]))
-    return [(envelope, run if len(run) > 1 else run[0]) for envelope, run in joined]
-
-
-@pytest.mark.parametrize("seed", range(80))
-def test_runs_have_the_effects_of_their_datagrams_one_by_one(seed: int) -> None:
-    draw = random.Random(seed)
-    log = reign_log([(1, "n1", 3), (2, "n1", 60)])
-    if seed % 4 == 3:
-        log = [*log[:40], command_frame(log[39], size=30), *log[41:]]  # its chain fits, and the next one's doesn't
-    arrivals = [frame_arrival("n1", frame, counter=n) for n, frame in enumerate(log[5:], 1)]
-    for _ in range(draw.randrange(4)):
-        at = draw.randrange(len(arrivals))
-        match draw.randrange(3):
-            case 0:
-                del arrivals[at]
-            case 1:
-                arrivals.insert(at, draw.choice(arrivals))
-            case _:
-                arrivals.insert(draw.randrange(len(arrivals)), arrivals.pop(at))
-    one, other = follower(log[:4], 2), follower(log[:4], 2)
-    now = 0.01
-    for node in (one, other):
-        hear(node, log, epoch=2, high=4)
-    while arrivals:
-        now += 0.001
-        size = draw.randrange(1, 20)
-        burst, arrivals = arrivals[:size], arrivals[size:]
-        if draw.random() < 0.2:  # a heartbeat overtakes the stream: what it tells of is missing until it comes
-            ahead = draw.randrange(len(log) - 5)
-            for node in (one, other):
-                hear(node, log, 2, now, high=log[5 + ahead].last, stream_sent=ahead + 1)
-        one.receive(burst, now)
-        other.receive(in_runs(burst, draw), now)
-        assert settle(one, now) == settle(other, now)
-        assert one.take_notices() == other.take_notices()
-        assert one.statistics() == other.statistics()
-        assert one.ledger_report() == other.ledger_report()
-        assert one.next_deadline() == other.next_deadline()
-        if draw.random() < 0.3:
-            now += 0.004  # long enough to ask for what is missing
-            for node in (one, other):
-                node.tick(now)
-            assert settle(one, now) == settle(other, now)
-
-
 @pytest.mark.parametrize("covers", [1, 3])
 def test_a_forged_frame_that_a_transfer_disproves_hides_nothing(covers: int) -> None:
     log = reign_log([(1, "n1", 10)])
@@ -448,24 +389,6 @@ def test_a_forged_frame_that_a_transfer_disproves_hides_nothing(covers: int) -> 
     node.receive([frame_arrival("n1", frame, counter=n) for n, frame in enumerate(log[4:], 4)], 0.04)
     assert node.last_seq == log[-1].last
     assert node.ledger_report().open == ()
-
-
-def test_a_long_run_goes_in_parts_and_one_that_finds_no_room_costs_no_more_than_its_frames() -> None:
-    log = reign_log([(1, "n1", 3 * RUN_FRAMES_MAX)])
-    node = follower(log[:2])
-    hear(node, log, high=2)
-    run = [frame_arrival("n1", frame, counter=n) for n, frame in enumerate(log[2:], 2)]
-    node.receive(in_runs(run, random.Random(3)), 0.02)
-    assert node.last_seq == log[-1].last
-
-
-def test_a_run_of_a_higher_promise_is_held_datagram_by_datagram() -> None:
-    node = follower(LOG[:2])
-    hear(node, LOG)
-    run = [frame_arrival("n1", frame, counter=n, promised=2) for n, frame in enumerate(LOG[2:6], 2)]
-    node.receive(in_runs(run, random.Random(1)), 0.02)
-    assert not of(Append, node.take_effects())
-    assert [envelope.counter for envelope, _ in node._held] == [2, 3, 4, 5]
 
 
 def test_a_forged_frame_held_behind_a_gap_gives_way_to_what_the_chain_proves() -> None:
@@ -489,60 +412,3 @@ def test_only_the_sequencer_commits_and_only_in_its_own_epoch(sender: str, epoch
     hear(node, LOG)
     node.receive([arrival(sender, Commit(epoch, 4, LOG[3].chain, 0), promised=1)], 0.02)
     assert node.commit_seq == 0
-
-
-def test_a_run_is_refused_before_the_log_is_reconciled() -> None:
-    node = follower(LOG[:3])
-    node.receive([frame_arrival("n1", LOG[3], counter=3)], 0.02)
-    envelope, _ = frame_arrival("n1", LOG[3], counter=4)
-    node.receive([(envelope, LOG[3:6])], 0.03)
-    assert node.last_seq == 3
-    assert node.statistics().counts["unreconciled"] == 4
-
-
-def test_a_run_ends_where_another_epoch_begins() -> None:
-    node = follower(LOG[:3])
-    hear(node, LOG[:3], stream_sent=2)
-    envelope, mine = frame_arrival("n1", LOG[3], counter=3)
-    assert isinstance(mine, Frame)
-    node.receive([(envelope, [mine, command_frame(LOG[3], epoch=2)])], 0.02)
-    assert node.last_seq == 4
-    assert node.statistics().counts["data of another epoch"] == 1
-
-
-def test_a_run_that_reaches_into_what_is_held_disproves_it() -> None:
-    log = reign_log([(1, "n1", 1)])
-    node = follower(log)
-    hear(node, log, stream_sent=2)
-    end = log[-1].last
-    early = make_frame(1, end + 3, 1, 0, 9, b"?" * 16, command_frame(log[-1]).body)
-    node.receive([frame_arrival("n1", early, counter=5)], 0.02)
-    first = command_frame(log[-1])
-    second = command_frame(first, count=2)
-    envelope, _ = frame_arrival("n1", first, counter=3)
-    node.receive([(envelope, [first, second])], 0.03)
-    assert node.last_seq == end + 3
-    assert len(node._following.reorder) == 0, "what was held was none of this log's"
-    node._following.gaps._check()
-
-
-def test_a_configuration_goes_with_the_tail_that_brought_it() -> None:
-    base = LOG[:3]
-    record = encode_record(RecordKind.CONFIG, 1, 0, 0, 0, encode_message(Config(2, CONFIG.members[:2])))
-    tail = make_frame(1, 4, 1, 0, base[-1].time + 1, base[-1].chain, record)
-    node = follower([*base, tail], promised=2)
-    assert node.statistics().config_number == 2
-    hear(node, [*base, epoch_start(2, "n3", base[-1])], epoch=2)
-    assert node.last_seq == 3
-    assert node.statistics().config_number == 1
-    assert set(node._core.voters()) == set(KEY.values())
-
-
-def test_a_configuration_below_the_frames_in_memory_is_known() -> None:
-    first = genesis()
-    record = encode_record(RecordKind.CONFIG, 1, 0, 0, 0, encode_message(Config(7, CONFIG.members[:2])))
-    config = make_frame(1, 9, 1, 8, 5, bytes(16), record)
-    kept = replace(recovered("n1"), base_seq=20, base_chain=bytes(16), genesis=first, config=config)
-    shared = Core(settings(), kept, random.Random(1))
-    assert shared.config == Config(7, CONFIG.members[:2])
-    assert shared.cluster_uuid == UUID

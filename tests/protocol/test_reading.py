@@ -287,7 +287,8 @@ def test_an_index_counts_only_of_this_epoch_and_its_sequencer(epoch: int, sender
 def test_one_survey_alone_answers_nothing() -> None:
     node = replica("n3", LOG, 1)
     node.ask_read(0.1)
-    now, answered, found = 0.1, 0, []
+    now, answered = 0.1, 0
+    found: list[ReadReady] = []
     while not found and now < 1.0:
         node.tick(now)
         for survey in of(Survey, settle(node, now)):
