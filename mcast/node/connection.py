@@ -1,4 +1,4 @@
-"""One accepted TCP connection: HELLO within bounded time, then messages to their handlers, a read's worth at a time."""
+"""One accepted TCP connection: HELLO within bounded time, then messages to their handlers, a few at a time."""
 
 from __future__ import annotations
 
@@ -6,22 +6,33 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Final, Protocol, cast
 
+from mcast.clock import monotonic_s
 from mcast.errors import DecodeError
 from mcast.limits import GATEWAY_WRITE_BYTES, HANDSHAKE_S
 from mcast.net.forks import keep_from_children
+from mcast.node.turns import Turns
 from mcast.wire.stream import Failure, Hello, Splitter, StreamKind, decode_stream_untrusted, pack_message
 
+AT_ONCE: Final = 256  # messages cut at a time, before they are handled
 HELLO_BYTES_MAX: Final = 512  # bytes of a first message; nobody unknown may make a node hold more
 
 
 class ConnectionOwner(Protocol):
     """The gateway, as its connections see it."""
 
+    turns: Turns
+
     def greet(self, connection: Connection, hello: Hello) -> bytes:
         """The WELCOME for this HELLO. Raises DecodeError to refuse it."""
 
-    def burst(self, connection: Connection, messages: Sequence[tuple[int, bytes]]) -> None:
-        """Handle what one read completed. Raises DecodeError for bytes that no honest client sends."""
+    def burst(self, connection: Connection, messages: Sequence[tuple[int, bytes]], until_s: float) -> int:
+        """Handle messages until it is `until_s`, one at least; how many.
+
+        Raises DecodeError for bytes that no honest client sends.
+        """
+
+    def caught_up(self, connection: Connection) -> None:
+        """All that this connection has sent is handled: it may be read again, if nothing else is in the way."""
 
     def writable(self, connection: Connection) -> None:
         """The write buffer of this connection has drained."""
@@ -37,8 +48,8 @@ class Connection(asyncio.Protocol):
     """A client's or peer's connection, made when it is accepted. `hello` is None until it has introduced itself."""
 
     __slots__ = (
-        "__weakref__", "_owner", "_posted", "_splitter", "_timer", "_transport", "congested", "hello", "nonces",
-        "paused", "sessions", "unanswered_bytes",
+        "__weakref__", "_data", "_messages", "_owner", "_posted", "_splitter", "_timer", "_transport", "congested",
+        "hello", "nonces", "paused", "sessions", "unanswered_bytes",
     )  # fmt: skip
 
     def __init__(self, owner: ConnectionOwner) -> None:
@@ -49,6 +60,10 @@ class Connection(asyncio.Protocol):
         self.paused = False
         self.congested = False
         self._posted: list[bytes] = []
+        self._data = memoryview(b"")
+        """Read and not yet cut into messages."""
+        self._messages: list[tuple[int, bytes]] = []
+        """Cut and not yet handled."""
         self._owner = owner
         self._splitter = Splitter(HELLO_BYTES_MAX)
         self._transport: asyncio.Transport | None = None
@@ -130,16 +145,57 @@ class Connection(asyncio.Protocol):
         carrier = self.extra("socket")
         return [] if carrier is None else [carrier.fileno()]
 
+    @property
+    def behind(self) -> bool:
+        """Whether it has sent what is not handled yet; it is read no further meanwhile."""
+        return bool(self._messages or self._data)
+
     def data_received(self, data: bytes | memoryview) -> None:
-        """Cut into messages, hand them on as one burst."""
+        """Cut into messages and handle them, as far as there is time; the rest follows."""
+        if self.behind:  # it came although reading is paused
+            self._data = memoryview(b"".join((self._data, data)))
+            return
+        served = self._owner.turns.share_s > 0.0
+        at = self._handle(data) if served else 0
+        if self._messages or at < len(data):
+            self._data = memoryview(bytes(data[at:]))
+            self.pause(True)
+            self._owner.turns.wait(self, served=served)
+
+    def go_on(self) -> None:
+        """Handle what was left."""
+        if not self.behind:  # it has ended meanwhile
+            return
+        self._data = self._data[self._handle(self._data) :]
+        if self._messages or self._data:
+            self._owner.turns.wait(self, served=True)
+        else:
+            self._owner.caught_up(self)
+
+    def _handle(self, data: bytes | memoryview) -> int:
+        """Handle `_messages` and what `data` holds, for a share of time; how much of `data` was cut."""
+        turns, at, began_s = self._owner.turns, 0, monotonic_s()
+        now_s, until_s = began_s, began_s + turns.share_s
         try:
-            messages = self._splitter.feed(data)
-            if messages and self.hello is None:
-                self._introduce(*messages.pop(0))
-            if messages:
-                self._owner.burst(self, messages)
+            while now_s < until_s and (self._messages or at < len(data)):
+                if not self._messages:
+                    most = 1 if self.hello is None else AT_ONCE
+                    self._messages, taken = self._splitter.cut(data[at:] if at else data, most)
+                    at += taken
+                if self._messages and self.hello is None:
+                    self._introduce(*self._messages.pop(0))
+                if self._messages:
+                    self._messages = self._messages[self._owner.burst(self, self._messages, until_s) :]
+                now_s = monotonic_s()
         except DecodeError as error:
+            self._forget()
             self.fail(error)
+            return len(data)
+        turns.spend(now_s - began_s)
+        return at
+
+    def _forget(self) -> None:
+        self._data, self._messages = memoryview(b""), []
 
     def _introduce(self, kind: int, payload: bytes) -> None:
         if kind != StreamKind.HELLO:
@@ -175,4 +231,5 @@ class Connection(asyncio.Protocol):
             self._owner.hostile("no TLS handshake")
         self._transport = None
         self._timer.cancel()
+        self._forget()
         self._owner.gone(self)

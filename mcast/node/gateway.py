@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final
 
 from mcast.client.link import Dialer
@@ -28,8 +29,10 @@ from mcast.node.forward import Forwarder
 from mcast.node.handover import Handovers
 from mcast.node.listener import TOO_MANY, Door, open_listener, room_for_connections
 from mcast.node.queries import Queries
+from mcast.node.reporting import Reports
 from mcast.node.submissions import Submissions
 from mcast.node.subscriptions import Subscriptions
+from mcast.node.turns import Turns
 from mcast.protocol.effects import Notice, ReadReady
 from mcast.wire.envelope import name_hash
 from mcast.wire.groups import Group, decode_groups_untrusted
@@ -85,8 +88,13 @@ class Gateway:
         self._queries = Queries(shell)
         self._subscriptions = Subscriptions(shell)
         self._fetches = FetchServer(shell)
+        self._reports = Reports({
+            StreamKind.STATUS: lambda: self._reported(self.status()),
+            StreamKind.GAPS: lambda: self._reported(shell.gaps()),
+        })  # fmt: skip
         self._handovers = Handovers(shell, self._report)
         self._fetcher = Fetcher(shell, dialer)
+        self.turns = Turns()
         self._connections: set[Connection] = set()
         """All that were accepted, whether they have said who they are or not."""
         self._clients: set[Connection] = set()
@@ -102,8 +110,8 @@ class Gateway:
         self._changed = asyncio.Event()
         self._handlers: dict[int, Callable[[Connection, Any], None]] = {
             StreamKind.PING: lambda connection, ping: connection.post(self._pong(ping.id)),
-            StreamKind.STATUS: self._status,
-            StreamKind.GAPS: self._gaps,
+            StreamKind.STATUS: partial(self._answer, StreamKind.STATUS),
+            StreamKind.GAPS: partial(self._answer, StreamKind.GAPS),
             StreamKind.FAULT: self._fault,
             StreamKind.HANDOVER: self._handovers.asked,
             StreamKind.SUBSCRIBE: self._subscriptions.subscribe,
@@ -141,6 +149,7 @@ class Gateway:
     async def stop(self, drain_s: float = DRAIN_S) -> None:
         """Take no more commands, give clients what is answered within `drain_s` (0: close at once), then close."""
         self._stopping = True
+        self.turns.stop()
         if self._door is not None:
             await self._door.close()
         for connection in self._connections:
@@ -218,36 +227,49 @@ class Gateway:
         )  # fmt: skip
         return pack_message(StreamKind.WELCOME, welcome)
 
-    def burst(self, connection: Connection, messages: Sequence[tuple[int, bytes]]) -> None:
-        """Handle one read's messages: commands together, queries together, the rest one by one."""
+    def burst(self, connection: Connection, messages: Sequence[tuple[int, bytes]], until_s: float) -> int:
+        """Handle messages until it is `until_s`: commands together, queries together, the rest one by one; how many."""
         assert connection.hello is not None
         peer = connection.hello.role == "peer"
         commands = StreamKind.FORWARD if peer else StreamKind.SUBMIT
-        payload_max = self._shell.record_max - RECORD_HEADER_BYTES
         groups: list[Group] = []
-        queries: list[bytes] = []
+        at = 0
         try:
-            for kind, payload in messages:
+            while at < len(messages):
+                kind, payload = messages[at]
+                if not connection.open:
+                    return len(messages)  # it was sent more than it may leave unread
                 if kind == StreamKind.QUERY:
-                    queries.append(payload)
-                elif kind == commands:
-                    submitted = decode_groups_untrusted(payload, payload_max)
-                    if not peer:
-                        self._submissions.keep(connection, submitted)
-                    groups += [one.group for one in submitted]
-                elif kind in self._handlers:
-                    if not connection.open:
-                        break  # it was sent more than it may leave unread
-                    self._handlers[kind](connection, decode_stream_untrusted(kind, payload))
-                elif kind == StreamKind.FETCH and peer:
-                    self._fetches.fetch(connection, decode_stream_untrusted(kind, payload))
+                    run = [one for _, one in takewhile(_is_query, messages[at:])]
+                    at += self._queries.burst(run, connection.post, partial(connection.post, last=True), until_s)
                 else:
-                    raise DecodeError("unexpected message", str(kind))
-            if queries:
-                self._queries.burst(queries, connection.post, partial(connection.post, last=True))
+                    at += 1
+                    if kind == commands:
+                        groups += self._groups(connection, payload, peer)
+                    elif kind in self._handlers:
+                        self._handlers[kind](connection, decode_stream_untrusted(kind, payload))
+                    elif kind == StreamKind.FETCH and peer:
+                        self._fetches.fetch(connection, decode_stream_untrusted(kind, payload))
+                    else:
+                        raise DecodeError("unexpected message", str(kind))
+                if monotonic_s() >= until_s:
+                    break
         finally:
             if groups:
                 self._take(connection, peer, groups)
+        return at
+
+    def _groups(self, connection: Connection, payload: bytes, peer: bool) -> list[Group]:
+        """The groups of a SUBMIT or FORWARD; a client's are kept until they come back applied."""
+        submitted = decode_groups_untrusted(payload, self._shell.record_max - RECORD_HEADER_BYTES)
+        if not peer:
+            self._submissions.keep(connection, submitted)
+        return [one.group for one in submitted]
+
+    def caught_up(self, connection: Connection) -> None:
+        """All that it has sent is handled: read on, unless too much waits."""
+        if connection not in self._paused:
+            connection.pause(False)
 
     def writable(self, connection: Connection) -> None:
         """A fetch or a subscription may go on."""
@@ -330,11 +352,8 @@ class Gateway:
         alone_s = now_s - self._started_s if proof is None else proof[1]
         return pack_message(StreamKind.PONG, Pong(number, int(alone_s * 1e3)))
 
-    def _status(self, connection: Connection, ask: Any) -> None:
-        self._report(connection, ask.id, self.status())
-
-    def _gaps(self, connection: Connection, ask: Any) -> None:
-        self._report(connection, ask.id, self._shell.gaps())
+    def _answer(self, kind: int, connection: Connection, ask: Any) -> None:
+        connection.post(self._reports.answer(kind, ask.id))
 
     def _fault(self, connection: Connection, fault: Any) -> None:
         try:
@@ -345,11 +364,10 @@ class Gateway:
             self._report(connection, fault.id, {"id": self._shell.node_id, "fault": fault.spec})
 
     def _report(self, connection: Connection, number: int, node: dict[str, Any]) -> None:
-        report = {"node": node, "epoch": self._shell.replica.promised, "sequencer": self._sequencer()}
-        try:
-            connection.post(pack_message(StreamKind.REPORT, Report(number, report)), last=True)
-        except (TypeError, ValueError, OverflowError) as error:
-            connection.post(pack_message(StreamKind.ERROR, Failure(number, f"the report cannot be sent: {error}")))
+        connection.post(pack_message(StreamKind.REPORT, Report(number, self._reported(node))), last=True)
+
+    def _reported(self, node: dict[str, Any]) -> dict[str, Any]:
+        return {"node": node, "epoch": self._shell.replica.promised, "sequencer": self._sequencer()}
 
     def _full(self, connection: Connection) -> bool:
         forwards = connection.hello is not None and connection.hello.role == "client"
@@ -370,7 +388,7 @@ class Gateway:
 
     def _hold_back(self, connection: Connection) -> None:
         """Read this connection no further while too much waits."""
-        if self._full(connection) and not connection.paused:
+        if self._full(connection) and connection not in self._paused:
             connection.pause(True)
             self._paused.add(connection)
             if self._timer is None:
@@ -391,7 +409,12 @@ class Gateway:
         """Read on where there is room again."""
         for connection in [one for one in self._paused if not self._full(one)]:
             self._paused.discard(connection)
-            connection.pause(False)
+            if not connection.behind:
+                connection.pause(False)
+
+
+def _is_query(message: tuple[int, bytes]) -> bool:
+    return message[0] == StreamKind.QUERY
 
 
 def _server_context(shell: Shell) -> ssl.SSLContext | None:

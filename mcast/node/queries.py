@@ -14,8 +14,9 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from itertools import chain, count
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mcast.client.alarm import Alarm
@@ -108,48 +109,29 @@ class Queries:
         self._index: tuple[int, float] | None = None
         """All that was committed at this time is at or below this event: the newest read index."""
         self._due: deque[_Waiting] = deque()
-        self._later: deque[tuple[Query, Reply]] = deque()
-        """Queries of one read beyond what a slice of time could answer."""
 
-    def burst(self, payloads: Sequence[bytes], reply: Reply, reply_now: Reply | None = None) -> None:
-        """Take the QUERYs of one read: what can be answered at once, or is refused, leaves by one `reply_now`.
+    def burst(
+        self, payloads: Iterable[bytes], reply: Reply, reply_now: Reply | None = None, until_s: float = inf
+    ) -> int:
+        """Take QUERYs until it is `until_s`, one at least; how many were taken.
 
-        What would take longer than a slice of time goes on in later turns of the loop.
+        What can be answered at once, or is refused, leaves by one `reply_now`.
 
         Raises:
             DecodeError: a payload is no query; those before it were taken.
         """
         replies: list[bytes] = []
-        self._moment, until, late = _PAST, monotonic_s() + SLICE_S, False
+        self._moment, taken = _PAST, 0
         try:
             for payload in payloads:
-                query = decode_stream_untrusted(StreamKind.QUERY, payload)
-                if late:
-                    self._put_off(query, reply)
-                else:
-                    self.ask(query, reply, replies.append)
-                    late = monotonic_s() >= until
+                self.ask(decode_stream_untrusted(StreamKind.QUERY, payload), reply, replies.append)
+                taken += 1
+                if monotonic_s() >= until_s:
+                    break
         finally:
             if replies:
                 (reply_now or reply)(b"".join(replies))
-
-    def _put_off(self, query: Query, reply: Reply) -> None:
-        if len(self._later) >= GATEWAY_READS_WAITING:
-            words = f"{len(self._later)} queries wait here already"
-            reply(self._refuse(query, words, try_node=self._better()))
-            return
-        if not self._later:
-            asyncio.get_running_loop().call_soon(self._go_on)
-        self._later.append((query, reply))
-
-    def _go_on(self) -> None:
-        """Ask what was put off, for a slice of time."""
-        self._moment, until = _PAST, monotonic_s() + SLICE_S
-        while self._later:
-            self.ask(*self._later.popleft())
-            if self._later and monotonic_s() >= until:
-                asyncio.get_running_loop().call_soon(self._go_on)
-                return
+        return taken
 
     def ask(self, query: Query, reply: Reply, reply_now: Reply | None = None) -> None:
         """Answer or refuse, by `reply_now` if that can be done in this call; or wait."""
@@ -217,7 +199,6 @@ class Queries:
             self._asking.cancel()
         self._applying, self._fresh, self._asked, self._proving = [], [], [], []
         self._due.clear()
-        self._later.clear()
         self._size = 0
 
     def _all_waiting(self) -> list[_Waiting]:

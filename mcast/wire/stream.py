@@ -282,9 +282,19 @@ class Splitter:
         Raises:
             DecodeError: a length of zero or beyond the bound; the stream cannot be read any further.
         """
+        return self.cut(data, len(data))[0]
+
+    def cut(self, data: bytes | memoryview, most: int) -> tuple[list[tuple[int, bytes]], int]:
+        """As `feed`, but about `most` messages; and how much of `data` they took. The rest is to be given again.
+
+        Raises:
+            DecodeError: as `feed`.
+        """
         messages: list[tuple[int, bytes]] = []
         at, end = self._complete(data, messages) if self._begun else 0, len(data)
         while end - at >= _LENGTH.size:
+            if len(messages) >= most:
+                return messages, at
             (length,) = _LENGTH.unpack_from(data, at)
             if not 0 < length <= self._length_max:
                 raise _bad_length(length)
@@ -295,7 +305,7 @@ class Splitter:
             at = after
         if at < end:
             self._begun += data[at:]
-        return messages
+        return messages, end
 
     def _complete(self, data: bytes | memoryview, messages: list[tuple[int, bytes]]) -> int:
         """Give the message that has begun what it lacks, no byte more; how much of `data` that took."""

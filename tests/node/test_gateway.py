@@ -20,6 +20,7 @@ from mcast.machine.kv import KeyValue
 from mcast.machine.outcomes import decode_outcomes_untrusted
 from mcast.node import connection as connection_module
 from mcast.node import gateway as gateway_module
+from mcast.node import reporting as reporting_module
 from mcast.node.fake import FakeCluster, serving
 from mcast.node.gateway import Gateway
 from mcast.wire.groups import Result, decode_results_untrusted, pack_run
@@ -243,14 +244,36 @@ async def test_nobody_makes_a_node_hold_reports_without_end(
 ) -> None:
     """One write can hold thousands of questions, whose answers are a thousand times as long."""
     monkeypatch.setattr(connection_module, "GATEWAY_WRITE_BYTES", 1 << 20)
-    made = itertools.count()
-    monkeypatch.setattr(cluster.shells["n1"], "gaps", lambda: {"id": next(made), "closed": ["x" * 100] * 1_000})
+    shell = cluster.shells["n1"]
+    monkeypatch.setattr(shell, "gaps", lambda: {"id": "n1", "closed": ["x" * 100] * 1_000})
     raw = await Raw.open(cluster, "n1", hello())
     raw.send(pack_message(StreamKind.GAPS, Ask(1)) * 5_000)
     while "does not read" not in gateways["n1"].statistics().hostile:
         await asyncio.sleep(0.001)
-    assert next(made) < 200
     await raw.ended()
+
+
+async def test_many_who_ask_at_once_share_a_report_and_later_ones_get_another(
+    cluster: FakeCluster, gateways: dict[str, Gateway], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s, made = 1_000.0, itertools.count(1)
+
+    def slow() -> dict[str, Any]:
+        nonlocal now_s
+        now_s += 0.010
+        return {"id": next(made)}
+
+    monkeypatch.setattr(reporting_module, "monotonic_s", lambda: now_s)
+    monkeypatch.setattr(cluster.shells["n1"], "gaps", slow)
+    crowd = [await Raw.open(cluster, "n1", hello()) for _ in range(3)]
+    for number, raw in enumerate(crowd):
+        raw.send(pack_message(StreamKind.GAPS, Ask(number)) * 20)
+    reports = [await raw.message() for raw in crowd for _ in range(20)]
+    assert [report.id for _, report in reports] == [number for number in range(3) for _ in range(20)]
+    assert max(report.report["node"]["id"] for _, report in reports) == 3, "and not sixty"
+    now_s += 10.0
+    crowd[0].send(pack_message(StreamKind.GAPS, Ask(9)))
+    assert (await crowd[0].message())[1].report["node"]["id"] == 4
 
 
 @pytest.mark.parametrize("what", ["numbering", "applying"])

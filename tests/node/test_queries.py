@@ -408,18 +408,8 @@ async def test_answering_many_at_once_leaves_the_loop_its_turns(asked: Asked, mo
     assert len(asked.replies) == 10
 
 
-async def test_a_read_full_of_slow_queries_leaves_the_loop_its_turns(
-    asked: Asked, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(queries_module, "SLICE_S", 0.0)
+async def test_of_many_queries_only_so_many_are_taken_as_there_is_time_for(asked: Asked) -> None:
     query = pack_message(StreamKind.QUERY, Query(7, "size", [], "any", 0, None, None, 5_000.0))[HEAD_BYTES:]
-    asked.queries.burst([query] * 10, asked._replied)
-    assert len(asked.replies) == 1
-    for number in range(2, 11):
-        await turn()
-        assert len(asked.replies) == number
-    monkeypatch.setattr(queries_module, "GATEWAY_READS_WAITING", 4)
-    asked.queries.burst([query] * 10, asked._replied)
-    refused = [one for one in asked.replies[10:] if "wait here already" in getattr(one, "reason", "")]
-    assert len(refused) == 5, "one is answered, four wait"
-    asked.queries.stop()
+    assert asked.queries.burst([query] * 10, asked._replied, until_s=monotonic_s()) == 1
+    assert asked.queries.burst([query] * 10, asked._replied, until_s=monotonic_s() + 60) == 10
+    assert (len(asked.replies), asked.writes) == (11, 2)
