@@ -3,6 +3,8 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from mcast.errors import DecodeError
 from mcast.limits import INCARNATIONS_OPENED_MAX
@@ -94,6 +96,16 @@ def test_nonce_and_key_are_as_the_protocol_says() -> None:
     nonce = STREAM.to_bytes(4, "big") + (1).to_bytes(8, "big")
     assert AESGCM(key).decrypt(nonce, datagram[112:], datagram[:112]) == FRAME.body
     assert data(None)[-16:] == checksum(data(None)[:-16])
+
+
+def test_every_process_of_every_sender_in_every_cluster_has_a_key_of_its_own() -> None:
+    secret, cluster, other = RING.keys[0], name_hash("lab"), bytes(range(1, 17))
+    wanted = [(cluster, N1, INCARNATION), (cluster, N1, other), (cluster, N1 + 1, INCARNATION), (N1, N1, INCARNATION)]
+    keys = [datagram_key(secret, *one) for one in wanted]
+    assert len(set(keys)) == len(wanted), "a counter that starts anew never meets a key again"
+    for (in_cluster, sender, incarnation), key in zip(wanted, keys, strict=True):
+        info = b"mcast datagram" + in_cluster.to_bytes(8, "big") + sender.to_bytes(8, "big")
+        assert key == HKDF(SHA256(), 32, incarnation, info).derive(secret)
 
 
 @both

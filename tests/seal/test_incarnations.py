@@ -100,6 +100,18 @@ def test_a_restarted_peer_replaces_its_older_self() -> None:
     assert incarnations.statistics().replaced == 1
 
 
+def test_a_recorded_proof_is_none_of_the_next_challenge() -> None:
+    incarnations, old, new = receiver(), Peer(FIRST), Peer(SECOND)
+    incarnations.admit(*old(STREAM), 0.0)
+    recorded = old(UNICAST, Proof(challenge_of(incarnations).random))
+    incarnations.admit(*recorded, 0.1)
+    prove(incarnations, new, 1.0)
+    incarnations.admit(*Peer(THIRD)(STREAM), 2.0)
+    assert isinstance(challenge_of(incarnations), Challenge)
+    assert refusal(incarnations, recorded, 2.1) == "unproven"
+    assert incarnations.live(N1) == SECOND
+
+
 def test_both_sides_restarting_at_once_believe_each_other() -> None:
     a, b = (
         Incarnations(N1, {N1, N2}, random.Random(1).randbytes),

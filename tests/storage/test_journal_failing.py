@@ -75,6 +75,17 @@ def test_names_that_cannot_be_synced_for_want_of_room_end_the_journal() -> None:
             journal.truncate(1)
 
 
+def test_a_sync_that_fails_for_want_of_room_is_not_tried_again() -> None:
+    """The kernel may have let go of what was to be written."""
+    files, journal = begin()
+    journal.append(a_log(10, size=SIZE))
+    files.fail("fdatasync", errno.ENOSPC)
+    with pytest.raises(DiskFailed):
+        journal.sync()
+    with pytest.raises(DiskFailed):
+        journal.sync()
+
+
 @pytest.mark.parametrize("operation", ["unlink", "ftruncate"])
 def test_a_burst_that_a_full_disk_neither_takes_nor_gives_back_is_given_back_later(operation: str) -> None:
     files, journal = begin()
