@@ -2,8 +2,9 @@
 
 Every key of the ring gives one certificate authority, its private key derived by HKDF, so all who hold the key file
 have the same ones. A process draws a leaf key, signs it with the first key's authority and keeps it in memory; it
-trusts the authorities of all keys, so a rotation needs no pause. Validity is unlimited on purpose: a node whose clock
-is wrong must still be let in, and what ends a certificate's life is the end of the process, or of the key.
+trusts the authorities of all keys, so a rotation needs no pause. Validity is unlimited on purpose, and no clock is
+looked at: a node that believes it is 1970 must still be let in, and what ends a certificate's life is the end of the
+process, or of the key.
 
 Whoever holds the key can sign any name: names keep honest nodes apart, they do not stop a holder of the key.
 """
@@ -13,6 +14,8 @@ from __future__ import annotations
 import os
 import ssl
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Final
 
@@ -21,13 +24,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from mcast.errors import EnvironmentProblem
 from mcast.seal.keys import KeyRing, derive
 
 _CURVE: Final = ec.SECP256R1()
 _ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of P-256 (SEC 2, 2.4.2)
 _SCALAR_BYTES: Final = 48  # 128 bits more than the order, so that the remainder is even
-_BEFORE: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_BEFORE: Final = datetime(1950, 1, 1, tzinfo=UTC)  # the earliest that a certificate's short form of time can say
 _AFTER: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)  # "no well-defined end" (RFC 5280, 4.1.2.5)
+_NO_CHECK_TIME: Final = 0x200000  # OpenSSL's X509_V_FLAG_NO_CHECK_TIME, which `ssl` has no name for
 _NODE: Final = "node"
 _CLIENT: Final = "client"
 
@@ -80,6 +85,7 @@ def _context(protocol: int, ring: KeyRing, node: str) -> ssl.SSLContext:
     context.check_hostname = False  # names are node ids, compared by the caller
     context.verify_mode = ssl.CERT_REQUIRED
     context.verify_flags |= ssl.VERIFY_X509_STRICT
+    context.verify_flags |= ssl.VerifyFlags(_NO_CHECK_TIME)
     if protocol == ssl.PROTOCOL_TLS_SERVER:
         context.num_tickets = 0  # every connection proves its key anew
     keys = [_authority_key(secret) for secret in ring.keys]
@@ -93,12 +99,37 @@ def _load_leaf(context: ssl.SSLContext, authority_key: ec.EllipticCurvePrivateKe
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    # OpenSSL loads a key from a path only. mkstemp gives mode 0600; the file is gone before any connection opens.
-    descriptor, path = tempfile.mkstemp(prefix="mcast-")
+    with _at_a_path(private + _pem(_leaf(authority_key, key.public_key(), node)).encode()) as path:
+        context.load_cert_chain(path)
+
+
+@contextmanager
+def _at_a_path(secret: bytes) -> Iterator[str]:
+    """Where OpenSSL, which loads a key from a path only, finds it for the moment: in memory, if the system can.
+
+    A container may have no folder to write to, and a secret on a disk is not gone when its name is.
+    """
+    descriptor, path = -1, ""
+    with suppress(OSError, AttributeError):
+        descriptor = os.memfd_create("mcast", os.MFD_CLOEXEC)
+    if descriptor >= 0 and os.access(f"/proc/self/fd/{descriptor}", os.R_OK):
+        path = f"/proc/self/fd/{descriptor}"
+        with os.fdopen(descriptor, "wb", buffering=0) as file:
+            file.write(secret)
+            yield path
+        return
+    if descriptor >= 0:
+        os.close(descriptor)
+    try:
+        descriptor, path = tempfile.mkstemp(prefix="mcast-")  # its mode is 0600
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"no folder for a temporary file: {error.strerror or error}", "set TMPDIR to one that this user can write"
+        ) from error
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(private + _pem(_leaf(authority_key, key.public_key(), node)).encode())
-        context.load_cert_chain(path)
+            file.write(secret)
+        yield path
     finally:
         os.unlink(path)
 

@@ -4,10 +4,13 @@ import ssl
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from mcast.errors import EnvironmentProblem
+from mcast.seal import tls
 from mcast.seal.keys import KeyRing
 from mcast.seal.tls import client_context, explain, peer_node, server_context
 
@@ -150,7 +153,30 @@ def test_no_older_protocol_is_spoken() -> None:
         assert context.verify_flags & ssl.VERIFY_X509_STRICT
 
 
-def test_no_private_key_is_left_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_no_private_key_is_left_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_memory: bool) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    if not in_memory:
+        monkeypatch.delattr(os, "memfd_create", raising=False)
     server_context(KeyRing((NEW,)), "n1")
     assert os.listdir(tmp_path) == []
+
+
+async def test_nothing_need_be_writable(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not hasattr(os, "memfd_create"):
+        pytest.skip("no memory with a path")
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    ring = KeyRing((NEW,))
+    assert (await talk(server_context(ring, "n1"), client_context(ring, "n2")))[0] == "n2"
+    monkeypatch.delattr(os, "memfd_create")
+    with pytest.raises(EnvironmentProblem, match="TMPDIR"):
+        server_context(ring, "n1")
+
+
+@pytest.mark.parametrize("year", [1950, 2200], ids=["both of 1950", "the other's begin in 2200"])
+async def test_no_clock_keeps_a_node_out(monkeypatch: pytest.MonkeyPatch, year: int) -> None:
+    ring = KeyRing((NEW,))
+    server = server_context(ring, "n1")
+    assert tls._BEFORE.year <= 1970, "the clock of a machine without a battery"
+    monkeypatch.setattr(tls, "_BEFORE", datetime(year, 1, 1, tzinfo=UTC))
+    assert await talk(server, client_context(ring, "n2")) == ("n2", "n1", b"hello")
