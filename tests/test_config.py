@@ -201,6 +201,17 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
         load_config(tmp_path / "latin.toml")
 
 
+def test_a_byte_order_mark_is_passed_over_and_other_encodings_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "lab.toml"
+    path.write_text(GOOD, encoding="utf-8-sig")
+    assert load_config(path).name == "lab"
+    for encoding, name in [("utf-16", "UTF-16"), ("utf-32", "UTF-32"), ("utf-16-be", None), ("latin-1", None)]:
+        path.write_text("# für alle\n" + GOOD, encoding=encoding)
+        with pytest.raises(ConfigError, match="save it as UTF-8") as caught:
+            load_config(path)
+        assert (name or "line 1 is not UTF-8") in str(caught.value)
+
+
 def test_a_key_file_is_found_beside_the_config(tmp_path: Path) -> None:
     (tmp_path / "lab.key").touch()
     (tmp_path / "lab.toml").write_text(GOOD.replace("mtu = 1500", 'key_file = "lab.key"'))

@@ -30,7 +30,7 @@ from mcast.cli import (
 )
 from mcast.cli.arguments import COMMAND_CONTEXT, WordsCommand
 from mcast.cli.exits import ExitCode, exit_code_of, line_of
-from mcast.cli.output import cut_short, note
+from mcast.cli.output import cut_short, never_fail_to_say, note
 
 app = typer.Typer(
     name="mcast",
@@ -89,6 +89,7 @@ def main(arguments: Sequence[str] | None = None, name: str | None = None) -> int
     for stream in ("stdout", "stderr"):
         if getattr(sys, stream) is None:  # closed (`>&-`): what goes there is dropped
             setattr(sys, stream, open(os.devnull, "w"))  # noqa: SIM115 - for as long as the program runs
+    never_fail_to_say()
     with cut_short():
         code = _run(arguments, name)
     return code

@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from typing import Any, Final
 
 import typer
 from typer.core import TyperCommand
 
-from mcast.client.lines import refuse_constant
+from mcast.cli.exits import Ended, ExitCode
+from mcast.client.lines import OutOfRangeError, finite, refuse_constant
 
 _NUMBER: Final = re.compile(r"-\.?\d")
 
@@ -43,8 +45,43 @@ def is_option(word: str) -> bool:
 
 
 def parse_argument(word: str) -> Any:
-    """The value a word stands for: JSON (without NaN and Infinity), else the word itself."""
+    """The value a word stands for: JSON (without NaN and Infinity), else the word itself.
+
+    Ends the program at a number that would turn into infinity, at NaN or an infinity inside of JSON, and at bytes that
+    are no UTF-8.
+    """
+    if not word.isascii():
+        word = _utf8(word)
     try:
-        return json.loads(word, parse_constant=refuse_constant)
+        return json.loads(word, parse_constant=refuse_constant, parse_float=finite)
+    except OutOfRangeError as error:
+        raise Ended(ExitCode.USAGE, str(error)) from None
     except (ValueError, RecursionError):
+        if word.lstrip()[:1] in ("[", "{") and _holds_constant(word):
+            raise Ended(ExitCode.USAGE, f"{_short(word)}: NaN and Infinity are not JSON; as text, quote it") from None
         return word
+
+
+def _holds_constant(word: str) -> bool:
+    """Whether NaN or an infinity is all that keeps this from being JSON."""
+    try:
+        json.loads(word)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _utf8(word: str) -> str:
+    """The word as it was typed, where the locale (POSIX) knows ASCII only: terminals send UTF-8."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        try:
+            return os.fsencode(word).decode()
+        except UnicodeError:
+            raise Ended(ExitCode.USAGE, f"{_short(word)!a}: this argument is not UTF-8") from None
+    return word
+
+
+def _short(word: str) -> str:
+    return word if len(word) <= 60 else word[:57] + "..."

@@ -6,6 +6,7 @@ Programs get JSON, one document or one a line; people get tables. Nothing else i
 from __future__ import annotations
 
 import base64
+import io
 import json
 import math
 import os
@@ -28,11 +29,23 @@ def print_json(document: object) -> None:
 
 
 def to_json(document: object) -> str:
-    """A value as JSON in one line, whatever msgpack may have carried."""
+    """A value as JSON in one line, whatever msgpack may have carried; in ASCII where stdout cannot say all."""
+    plain = not _says_all(sys.stdout)
     try:
-        return json.dumps(document, ensure_ascii=False, allow_nan=False, default=_refuse)
+        return json.dumps(document, ensure_ascii=plain, allow_nan=False, default=_refuse)
     except (TypeError, ValueError):
-        return json.dumps(json_safe(document), ensure_ascii=False, allow_nan=False)
+        return json.dumps(json_safe(document), ensure_ascii=plain, allow_nan=False)
+
+
+def _says_all(stream: object) -> bool:
+    return str(getattr(stream, "encoding", None) or "utf-8").lower().replace("_", "-").startswith("utf")
+
+
+def never_fail_to_say() -> None:
+    """Have stdout and stderr write what their encoding lacks as escapes: no command may end for a letter in a name."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _refuse(value: object) -> object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from typing import IO, Any, Final, NoReturn
 
@@ -10,6 +11,10 @@ from mcast.errors import DecodeError
 from mcast.limits import COMMAND_BYTES_MAX
 
 LINE_BYTES_MAX: Final = 8 * COMMAND_BYTES_MAX  # bytes; JSON escapes may need six for one
+
+
+class OutOfRangeError(ValueError):
+    """A number that JSON can say and no float can hold: it would turn into infinity."""
 
 
 def parse_command_line(line: bytes) -> tuple[Any, ...]:
@@ -21,12 +26,14 @@ def parse_command_line(line: bytes) -> tuple[Any, ...]:
     if len(line) > LINE_BYTES_MAX:
         raise ValueError(f"over {LINE_BYTES_MAX} bytes")
     try:
-        command = json.loads(line, parse_constant=refuse_constant)
+        command = json.loads(line, parse_constant=refuse_constant, parse_float=finite)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     except json.JSONDecodeError as error:
         column = len(error.doc[: error.pos].rstrip("\r\n")) + 1  # a line that breaks off does so at its end
         raise ValueError(f"not JSON: {error.msg}, column {column}") from None
+    except OutOfRangeError:
+        raise
     except ValueError as error:
         raise ValueError(f"not JSON: {error}") from None
     if not isinstance(command, list) or not command or not isinstance(command[0], str):
@@ -47,6 +54,15 @@ def read_commands(source: IO[bytes]) -> Iterator[tuple[int, tuple[Any, ...]]]:
             except ValueError as error:
                 raise DecodeError(f"line {number}", str(error)) from None
             yield number, command
+
+
+def finite(number: str) -> float:
+    """For `json.loads`: a float. Raises OutOfRangeError."""
+    value = float(number)
+    if math.isinf(value):
+        shown = number if len(number) <= 20 else number[:17] + "..."
+        raise OutOfRangeError(f"the number {shown} is too large for a float; as text, put it in quotes")
+    return value
 
 
 def refuse_constant(constant: str) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import re
 import tomllib
@@ -18,6 +19,11 @@ PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _LOCATED: Final = re.compile(r"(?P<problem>.*?)(?: - at `\$(?P<path>[^`]*)`)?", re.DOTALL)
 _STEP: Final = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
 _NAMED: Final = re.compile(r"(unknown|required) field `(.*)`", re.DOTALL)
+_OTHER_MARKS: Final = (
+    (codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF32_BE, "UTF-32"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF16_LE, "UTF-16"), (codecs.BOM_UTF16_BE, "UTF-16"),
+)  # fmt: skip
+_TO_UTF8: Final = "save it as UTF-8: iconv -f {} -t UTF-8"
 _Tables = TypeVar("_Tables", bound=msgspec.Struct)
 
 
@@ -29,8 +35,15 @@ def parse_toml_untrusted(data: bytes, what: str, file: Path, fix: str) -> dict[s
     """
     if len(data) > limits.CONFIG_BYTES_MAX:
         raise ConfigError(what, str(file), f"over {limits.CONFIG_BYTES_MAX} bytes", fix)
+    for mark, encoding in _OTHER_MARKS:
+        if data.startswith(mark):
+            raise ConfigError(what, str(file), f"not TOML: it is written in {encoding}", _TO_UTF8.format(encoding))
     try:
-        return tomllib.loads(data.decode())
+        return tomllib.loads(data.removeprefix(codecs.BOM_UTF8).decode())
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        problem = f"not TOML: byte 0x{data[error.start]:02x} in line {line} is not UTF-8"
+        raise ConfigError(what, str(file), problem, "save it as UTF-8") from None
     except (ValueError, RecursionError) as error:
         problem = " ".join(str(error).split())[:200]
         raise ConfigError(what, str(file), f"not TOML: {problem}", "correct that line") from error

@@ -7,6 +7,7 @@ import typer
 from typer.testing import CliRunner
 
 from mcast.cli.arguments import COMMAND_CONTEXT, WordsCommand, parse_argument
+from mcast.cli.exits import Ended, ExitCode
 
 
 @pytest.mark.parametrize(
@@ -31,6 +32,28 @@ from mcast.cli.arguments import COMMAND_CONTEXT, WordsCommand, parse_argument
 )
 def test_a_word_is_json_or_itself(word: str, value: Any) -> None:
     assert parse_argument(word) == value
+
+
+@pytest.mark.parametrize(
+    "word", ["1e400", "-1e400", "[1e400]", '{"a": [-1.5e999]}', "[NaN]", '{"a": -Infinity}', "9" * 400 + ".0"],
+    ids=lambda value: value[:20],
+)  # fmt: skip
+def test_no_word_turns_into_infinity(word: str) -> None:
+    with pytest.raises(Ended) as ended:
+        parse_argument(word)
+    assert ended.value.code == ExitCode.USAGE
+
+
+def test_text_that_only_looks_like_it_is_text() -> None:
+    assert [parse_argument(word) for word in ('"1e400"', "[see NaN]", "1e308")] == ["1e400", "[see NaN]", 1e308]
+
+
+def test_a_word_in_utf8_is_read_as_such_whatever_the_locale() -> None:
+    typed = "käse 東".encode().decode("ascii", "surrogateescape")
+    assert parse_argument(typed) == "käse 東"
+    assert parse_argument("käse") == "käse"
+    with pytest.raises(Ended, match="not UTF-8"):
+        parse_argument("\udcff")
 
 
 def run(*words: str) -> tuple[int, str]:

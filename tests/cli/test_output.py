@@ -28,6 +28,24 @@ def test_every_value_a_machine_may_return_becomes_json(value: Any, text: str) ->
     json.loads(text)
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_what_stdout_cannot_say_is_escaped_and_json_stays_json(encoding: str) -> None:
+    program = r"""
+from mcast.cli import output
+output.never_fail_to_say()
+output.print_json({"k": "k\u00e4se \u6771 \udcff"})
+output.print_line("k\u00e4se \u6771")
+output.print_table("k\u00e4se", ["\u6771"], [["\u6771"]])
+output.note("k\u00e4se \u6771")
+"""
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=environment, check=True, timeout=30)
+    lines = done.stdout.decode(encoding).splitlines()
+    assert json.loads(lines[0]) == {"k": "käse 東 \udcff"}
+    assert lines[1] == {"ascii": "k\\xe4se \\u6771", "latin-1": "käse \\u6771", "utf-8": "käse 東"}[encoding]
+    assert b"Traceback" not in done.stderr
+
+
 def test_cells() -> None:
     assert [output.cell(value) for value in (None, True, False, 1234567, 0.25, "x")] == [
         "-",

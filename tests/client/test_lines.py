@@ -21,7 +21,9 @@ def test_commands_are_read_in_order_and_blank_lines_passed_over() -> None:
     [
         (b"", "not JSON"), (b"{", "not JSON"), (b'["a"', "not JSON"), (b"5", "not a list"), (b'{"a": 1}', "not a list"),
         (b"[]", "not a list"), (b"[1]", "not a list"), (b'["a", NaN]', "not JSON: NaN"), (b"\xff", "not JSON"),
-        (b"[" * 100_000, "nested too deeply"), (b'["a", ' + b"9" * 5_000 + b"]", "not JSON"),
+        (b'["a", 1e400]', "1e400 is too large"), (b'["a", {"b": [-1e400]}]', "-1e400 is too large"),
+        (b'["a", {"b": [-Infinity]}]', "not JSON: -Infinity"), (b"[" * 100_000, "nested too deeply"),
+        (b'["a", ' + b"9" * 5_000 + b"]", "not JSON"),
     ],
     ids=lambda value: value[:9],
 )  # fmt: skip

@@ -9,13 +9,14 @@ import os
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 20.0
+NOTHING: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -33,21 +34,28 @@ class Done:
         return json.loads(self.out)
 
 
-async def run(folder: Path, *words: str, program: tuple[str, ...] = ("-m", "mcast")) -> Done:
-    """Run `mcast WORDS...` in this folder to its end."""
+async def run(
+    folder: Path, *words: str, program: tuple[str, ...] = ("-m", "mcast"), environment: Mapping[str, str] = NOTHING
+) -> Done:
+    """Run `mcast WORDS...` in this folder, with more in its environment, to its end."""
     began = time.monotonic()
-    async with spawned(folder, *words, program=program) as process, asyncio.timeout(PATIENCE_S):
+    async with (
+        spawned(folder, *words, program=program, environment=environment) as process,
+        asyncio.timeout(PATIENCE_S),
+    ):
         out, err = await process.communicate()
     assert process.returncode is not None
     return Done(process.returncode, out.decode(), err.decode(), time.monotonic() - began)
 
 
 @contextlib.asynccontextmanager
-async def spawned(folder: Path, *words: str, program: tuple[str, ...] = ("-m", "mcast")) -> AsyncIterator[Process]:
+async def spawned(
+    folder: Path, *words: str, program: tuple[str, ...] = ("-m", "mcast"), environment: Mapping[str, str] = NOTHING
+) -> AsyncIterator[Process]:
     """`mcast WORDS...` running in this folder, with pipes; killed if it has not ended by then."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, *program, *words, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdin=PIPE,
-        stdout=PIPE, stderr=PIPE,
+        sys.executable, *program, *words, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        stdin=PIPE, stdout=PIPE, stderr=PIPE,
     )  # fmt: skip
     try:
         yield process

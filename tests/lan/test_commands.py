@@ -109,7 +109,12 @@ async def test_a_command_that_raises_is_an_outcome_and_the_stream_goes_on(tmp_pa
 
 @pytest.mark.parametrize(
     ("bad", "says"),
-    [("nope", "not JSON"), ('["size"]', "unknown command 'size'"), ('["delete"]', "takes 1 argument, not 0")],
+    [
+        ("nope", "not JSON"),
+        ('["set", "k", [1e400]]', "1e400 is too large"),
+        ('["size"]', "unknown command 'size'"),
+        ('["delete"]', "takes 1 argument, not 0"),
+    ],
 )
 async def test_a_bad_line_ends_a_file_and_is_named_after_what_was_submitted_before(bad: str, says: str) -> None:
     async with Processes() as processes:
@@ -152,6 +157,20 @@ async def test_a_stream_whose_end_is_not_known_says_how_far_it_came() -> None:
     assert process.returncode == 3
     assert (json.loads(out)["count"], json.loads(out)["ok"]) == (2, 1)
     assert b"1 of 2 outcomes are known" in err and err.endswith(b"; known are the first 1 commands\n")
+
+
+async def test_no_locale_ends_a_command_that_was_acknowledged() -> None:
+    async with Processes(nodes=1) as processes:
+        folder = processes.path.parent
+        assert (await run(folder, "submit", "set", "käse", "東")).code == 0
+        posix = {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+        for locale in ({"PYTHONIOENCODING": "latin-1"}, posix):
+            answer = await run(folder, "query", "get", "käse", "--json", environment=locale)
+            assert (answer.code, answer.document["value"]) == (0, "東")
+            for words in (("submit", "cas", "käse", "東", "東"), ("submit", "append", "käse" * 2, "東"),
+                          ("query", "scan", "kä", "9"), ("tail", "--count", "1")):  # fmt: skip
+                done = await run(folder, *words, environment=locale)
+                assert (done.code, "Traceback" in done.err) == (0, False), done
 
 
 async def test_a_query_that_names_a_commands_event_sees_it_at_any_node() -> None:
