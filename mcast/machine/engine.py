@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import chain as chain_of
 from itertools import repeat
 from operator import add
 from typing import Any, Final, Literal, NamedTuple
@@ -13,7 +15,7 @@ from mcast.errors import DecodeError, Halted, QueryFailed, Refused, Rejected
 from mcast.machine.api import Arity, StateMachine
 from mcast.machine.canonical import digest
 from mcast.machine.commands import decode_small_records_untrusted
-from mcast.machine.executor import RUN_MIN, Executor
+from mcast.machine.executor import RUN_MIN, Executor, Observer
 from mcast.machine.fragments import Assembly
 from mcast.machine.outcomes import NOTHING, rejection_text
 from mcast.machine.resultchain import ResultChain
@@ -63,6 +65,20 @@ class Applied(NamedTuple):
     """Tells whose content `outcomes` are of: two may compete for one request number."""
 
 
+class _Paused(NamedTuple):
+    """A frame of which one record is half executed."""
+
+    frame: Frame
+    record: Any
+    payload: bytes | memoryview
+    seq: int
+    at: int
+    """Where the record begins in the body."""
+    rest: Iterator[Any]
+    proof: list[bytes]
+    executions: list[tuple[int, bytes]]
+
+
 _applied: Final = partial(tuple.__new__, Applied)  # as Applied(...), in half the time
 _kept: Final = partial(tuple.__new__, Kept)
 
@@ -71,10 +87,13 @@ class Engine:
     """One replica's machine with its sessions. Public fields are read-only to others.
 
     `contiguous` and `cut` are safety rules, switched off only to show that tests would notice; `runs` says whether run
-    handlers are used, which must make no difference.
+    handlers are used, which must make no difference. `clock` is what `apply_until` looks at.
     """
 
-    def __init__(self, machine: StateMachine, *, contiguous: bool = True, cut: bool = True, runs: bool = True) -> None:
+    def __init__(
+        self, machine: StateMachine, *, contiguous: bool = True, cut: bool = True, runs: bool = True,
+        clock: Callable[[], float] = float,
+    ) -> None:  # fmt: skip
         self.machine = machine
         self.commands: dict[str, Arity] = machine.commands()
         self.queries: dict[str, Arity] = machine.queries()
@@ -86,8 +105,9 @@ class Engine:
         self.on_frames: Callable[[Sequence[Frame], Sequence[Executed]], None] | None = None
         """Called with applied frames and what was executed of each."""
         self._results = ResultChain()
-        self._executor = Executor(machine, runs=runs)
+        self._executor = Executor(machine, runs=runs, clock=clock)
         self._assembly = Assembly(cut=cut)
+        self._paused: _Paused | None = None
         self._watched: set[int] = set()
         self._watched_nonces: set[bytes] = set()
         self._halted: Halted | None = None
@@ -98,23 +118,41 @@ class Engine:
         Raises:
             Halted: a handler ran out of memory or stack, or the frames don't follow. The engine is unusable then.
         """
+        return self.apply_until(frames, math.inf)[1]
+
+    def apply_until(self, frames: Sequence[Frame], until: float) -> tuple[int, list[Applied]]:
+        """Apply the frames that follow until the clock says `until`, at least one command: how many, and as `apply`.
+
+        The next call goes on with the first frame that was not wholly applied. Between commands, not inside a handler,
+        is where it stops; `reached` says where, `applied_seq` keeps to frames.
+
+        Raises Halted as `apply`.
+        """
         if self._halted is not None:
             raise self._halted
         applied: list[Applied] = []
         told: list[Executed] = []
+        executor = self._executor
+        executor.until = until
         at, end = 0, len(frames)
         try:
             while at < end:
-                begins = end - at >= STREAK_MIN and frames[at].count < RUN_MIN
+                begins = end - at >= STREAK_MIN and frames[at].count < RUN_MIN and self._paused is None
                 if not begins or not self._apply_streak(frames, at, applied, told):
                     self._apply_frame(frames[at], applied, told)
                 at = len(told)
+                if self._paused is not None or executor.clock() >= until:
+                    break
         except Halted as halted:
             self._halted = halted
             raise
-        if self.on_frames is not None:
-            self.on_frames(frames, told)
-        return applied
+        if self.on_frames is not None and at:
+            self.on_frames(frames if at == end else frames[:at], told)
+        return at, applied
+
+    def observe(self, observer: Observer) -> None:
+        """Tell this one from now on what handlers do that is in no outcome."""
+        self._executor.observer = observer
 
     def watch(self, session: int) -> None:
         """Report this session's records from now on."""
@@ -153,8 +191,15 @@ class Engine:
 
     @property
     def mid_command(self) -> bool:
-        """Whether the last applied event left a fragmented command incomplete: no snapshot or digest then."""
-        return self._assembly.partial
+        """Whether a frame is half applied, or left a fragmented command incomplete: no snapshot or digest then."""
+        return self._assembly.partial or self._paused is not None
+
+    @property
+    def reached(self) -> tuple[int, int]:
+        """The last event that is in the state, and its epoch: beyond `applied_seq` inside a half applied frame."""
+        if self._paused is None:
+            return self.applied_seq, self.applied_epoch
+        return self._executor.reached, self._paused.frame.epoch
 
     @property
     def result_chain(self) -> bytes:
@@ -210,10 +255,20 @@ class Engine:
         if session is None or commands is None:
             for frame in frames[at : at + len(firsts)]:
                 self._apply_frame(frame, applied, told)
+                if self._paused is not None or self._executor.clock() >= self._executor.until:
+                    break
             return True
         self.sessions.find(number, time)
         self._executor.context.enter(epoch, time)
         outcomes = self._executor.run_small_records(commands, counts, first)
+        if (whole := len(outcomes)) < len(records):
+            if self._executor.put_off:
+                begun = frames[at + whole]
+                sole, proof = sole_commands_untrusted(begun.body), [_FRAME.pack(epoch, firsts[whole], counts[whole])]
+                self._paused = _Paused(begun, sole, payloads[whole], firsts[whole], 0, iter(()), proof, [])
+            if not whole:
+                return True
+            del firsts[whole:], counts[whole:], requests[whole:], lowests[whole:], records[whole:]
         kept = list(map(_kept, zip(requests, counts, firsts, repeat(epoch), records, outcomes, strict=False)))
         self.sessions.keep_all(session, kept, lowests, sum(map(len, records)))
         sizes = map(len, outcomes)
@@ -231,23 +286,34 @@ class Engine:
         return True
 
     def _apply_frame(self, frame: Frame, applied: list[Applied], told: list[Executed]) -> None:
+        """Apply a frame, or the rest of one; `told` grows with the frame's end, and there is `_paused` before."""
         epoch, first, count, _, time, chain, body, _ = frame
         if first != self.applied_seq + 1:
             raise Halted(f"frame {first}..{frame.last} does not follow event {self.applied_seq}")
         sessions, executor, assembly = self.sessions, self._executor, self._assembly
-        executor.context.enter(epoch, time)
-        proof = [_FRAME.pack(epoch, first, count)]
-        executions: list[tuple[int, bytes]] = []
-        sole = sole_commands_untrusted(body)
-        seq, at = first, 0
-        for record in (sole,) if sole is not None and sole[1] == count else self._records(frame, proof):
+        records: Iterator[Any]
+        executions: list[tuple[int, bytes]]
+        begun: Any = None
+        paused, self._paused = self._paused, None
+        if paused is None:
+            executor.context.enter(epoch, time)
+            proof, executions, seq, at = [_FRAME.pack(epoch, first, count)], [], first, 0
+            sole = sole_commands_untrusted(body)
+            records = iter((sole,) if sole is not None and sole[1] == count else self._records(frame, proof))
+        else:
+            _, begun, _, seq, at, records, proof, executions = paused
+            records = chain_of((begun,), records)
+        for record in records:
             kind, events, number, request, lowest, content = record
             began, at = at, at + RECORD_HEADER_BYTES + len(content)
             payload: bytes | memoryview | None = content
-            if kind != _FRAGMENT and assembly.partial:
-                assembly.interrupt(kind)
-            if kind != _COMMANDS:
-                payload = self._apply_other(Record._make(record), seq, frame, proof, applied)
+            if record is begun and paused is not None:
+                payload = paused.payload
+            else:
+                if kind != _FRAGMENT and assembly.partial:
+                    assembly.interrupt(kind)
+                if kind != _COMMANDS:
+                    payload = self._apply_other(Record._make(record), seq, frame, proof, applied)
             if payload is None:
                 seq += events
                 continue
@@ -258,7 +324,11 @@ class Engine:
                 if kind == _NOOP:
                     executed = NOTHING
                 else:
-                    executed = executor.run(payload, events, seq)
+                    outcomes = executor.run(payload, events, seq)
+                    if outcomes is None:
+                        self._paused = _Paused(frame, record, payload, seq, began, records, proof, executions)
+                        return
+                    executed = outcomes
                     executions.append((seq, executed))
                 kept = _kept((request, events, seq, epoch, mark, executed))
                 sessions.keep(session, kept)

@@ -1,12 +1,18 @@
-"""Runs a record's commands against the machine: the one loop that is paid for every event on every replica."""
+"""Runs a record's commands against the machine: the one loop that is paid for every event on every replica.
+
+Time is given in slices: between two commands, however slow they are, the owner may have the rest put off.
+"""
 
 from __future__ import annotations
 
 import inspect
+import math
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from itertools import compress, count, islice, pairwise
+from itertools import accumulate, compress, count, islice, pairwise
 from operator import itemgetter, ne
-from typing import Any, Final
+from reprlib import Repr
+from typing import Any, Final, Protocol
 
 from mcast.errors import DecodeError, Halted, Rejected
 from mcast.machine.api import StateMachine
@@ -29,65 +35,161 @@ from mcast.machine.runs import Alike, Run
 _SEQUENCES: Final = (list, tuple)
 _NAME: Final = itemgetter(0)
 RUN_MIN: Final = 16  # commands; for fewer, taking them all at once costs more than it saves
+RUN_MAX: Final = 256  # commands of one run; a run is never interrupted. Part of what a log means: see `_pieces`
+SLOW_S: Final = 0.1  # a handler that takes longer is reported
+DESCRIBED_ARGS_MAX: Final = 4  # arguments shown of a command that halted a node ...
+DESCRIBED_CHARS_MAX: Final = 200  # ... and characters in all
 assert RUN_MIN <= FIXARRAY_MAX + 1, "what is decoded as a small record is too small for a run"
 UNKNOWN_COMMAND: Final = "UnknownCommand"
 WRONG_ARITY: Final = "WrongArity"
 
 
-class Executor:
-    """The machine's handlers and the one Context they all see. `runs` switches run handlers off only to compare."""
+class Observer(Protocol):
+    """Who is told what handlers do that nobody else sees. What it raises is the engine's end: it must not."""
 
-    def __init__(self, machine: StateMachine, *, runs: bool = True) -> None:
+    def failed(self, seq: int, name: str, error: BaseException) -> None:
+        """The handler of command `name` raised something else than Rejected, at event `seq`."""
+
+    def unknown(self, seq: int, name: object) -> None:
+        """Event `seq` is a command that this machine does not have."""
+
+    def slow(self, seq: int, name: object, count: int, seconds: float) -> None:
+        """A handler took at least so long for the event, or for `count` of them from `seq` on."""
+
+
+class Unwatched:
+    """An Observer that looks away."""
+
+    def failed(self, seq: int, name: str, error: BaseException) -> None:
+        """Nothing."""
+
+    def unknown(self, seq: int, name: object) -> None:
+        """Nothing."""
+
+    def slow(self, seq: int, name: object, count: int, seconds: float) -> None:
+        """Nothing."""
+
+
+class _Work:
+    """A record that was put off: what came of its commands so far, and the rest of them, what comes next last."""
+
+    __slots__ = ("errors", "seq", "todo", "values")
+
+    def __init__(self, seq: int, todo: list[tuple[list[Any], int]], values: list[Any], errors: Errors) -> None:
+        self.seq = seq
+        self.todo = todo
+        self.values = values
+        self.errors = errors
+
+
+_PIECE, _STRETCH, _REST = range(3)
+"""How far commands that wait were looked at: not at all; they have one name; they are to be run one at a time."""
+
+
+class Executor:
+    """The machine's handlers and the one Context they all see. `runs` switches run handlers off only to compare.
+
+    `clock` tells the time: once it is `until`, no further handler is called, and what `run` leaves is `put_off`.
+    """
+
+    def __init__(self, machine: StateMachine, *, runs: bool = True, clock: Callable[[], float] = float) -> None:
         self.context = Context()
+        self.observer: Observer = Unwatched()
+        self.clock = clock
+        self.until = math.inf
         self._handlers: dict[str, Callable[..., Any]] = {name: getattr(machine, name) for name in machine.commands()}
         self._runs = _run_handlers(machine) if runs else {}
+        self._work: _Work | None = None
 
-    def run(self, payload: bytes | memoryview, count: int, seq: int) -> bytes:
+    @property
+    def reached(self) -> int:
+        """The last event whose handler has run, of a record that was put off."""
+        assert self._work is not None
+        return self._work.seq + len(self._work.values) - 1
+
+    def run(self, payload: bytes | memoryview, count: int, seq: int) -> bytes | None:
         """Execute the `count` commands of a record whose first event is `seq`; their outcomes, packed.
+
+        None: time is over. The next call, for the same record, goes on where this one stopped.
 
         Raises:
             Halted: a handler ran out of memory or stack, which need not happen on every replica alike.
         """
+        work, self._work = self._work, None
+        if work is None:
+            try:
+                commands = decode_commands_untrusted(payload, count)
+            except DecodeError:
+                return encode_failures(count, DecodeError.__name__)
+            work = _Work(seq, _pieces(commands), [], {})
         try:
-            commands = decode_commands_untrusted(payload, count)
-        except DecodeError:
-            return encode_failures(count, DecodeError.__name__)
-        values: list[Any] = []
-        errors: Errors = {}
-        try:
-            self._run_all(commands, seq, values, errors)
-            return encode_outcomes(values, errors)
+            if not self._go_on(work):
+                self._work = work
+                return None
+            return encode_outcomes(work.values, work.errors)
         except (MemoryError, RecursionError) as error:
             raise self._halted(error) from error
 
     def run_small_records(self, commands: list[Any], counts: Sequence[int], seq: int) -> list[bytes]:
         """Execute consecutive records of fewer than RUN_MIN decoded commands each; each one's outcomes, as `run` packs.
 
+        Fewer outcomes than records: time is over. If the next record was begun, it is `put_off`, and for `run`.
+
         Raises Halted as `run`.
         """
         values: list[Any] = []
         errors: Errors = {}
         try:
-            self._run_each(commands, seq, values, errors)
-            return encode_outcomes_of_each(values, errors, counts)
+            done = self._run_each(commands, seq, values, errors)
+            if done < len(commands):
+                whole = bisect_right(ends := list(accumulate(counts)), done)
+                start = ends[whole - 1] if whole else 0
+                if done > start:
+                    begun = {index - start: error for index, error in errors.items() if index >= start}
+                    todo = [(commands[done : ends[whole]], _REST)]
+                    self._work = _Work(seq + start, todo, values[start:], begun)
+                counts = counts[:whole]
+            return encode_outcomes_of_each(values, errors, counts) if counts else []
         except (MemoryError, RecursionError) as error:
             raise self._halted(error) from error
 
-    def _run_all(self, commands: list[Any], seq: int, values: list[Any], errors: Errors) -> None:
-        """Execute commands, stretches of one kind at once where there is a handler for that."""
-        if len(commands) < RUN_MIN or not self._runs:
-            self._run_each(commands, seq, values, errors)
-        elif not self._run_at_once(commands, seq, values, errors):
-            for stretch in _stretches(commands):
-                first = seq + len(values)
-                if stretch is commands or not self._run_at_once(stretch, first, values, errors):
-                    self._run_each(stretch, first, values, errors)
+    @property
+    def put_off(self) -> bool:
+        """Whether some commands of a record have run, and others have not."""
+        return self._work is not None
 
-    def _run_each(self, commands: list[Any], seq: int, values: list[Any], errors: Errors) -> None:
-        """Execute commands one at a time; `values` and `errors` hold what came of those before them."""
+    def _go_on(self, work: _Work) -> bool:
+        """Execute what is to be done, at once what has one name and a handler for that; False: time is over."""
+        todo, values, errors = work.todo, work.values, work.errors
+        while todo:
+            commands, seen = todo.pop()
+            seq = work.seq + len(values)
+            if seen != _REST and len(commands) >= RUN_MIN and self._runs:
+                if self._run_at_once(commands, seq, values, errors):
+                    if todo and self.clock() >= self.until:
+                        return False
+                    continue
+                if seen == _PIECE and len(stretches := _stretches(commands)) > 1:
+                    todo += [(stretch, _STRETCH) for stretch in reversed(stretches)]
+                    continue
+            done = self._run_each(commands, seq, values, errors)
+            if done < len(commands):
+                todo.append((commands[done:], _REST))
+                return False
+            if todo and self.clock() >= self.until:
+                return False
+        return True
+
+    def _run_each(self, commands: list[Any], seq: int, values: list[Any], errors: Errors) -> int:
+        """Execute commands one at a time until time is over: how many, at least one.
+
+        `values` and `errors` hold what came of those before them.
+        """
         context = self.context
         handlers = self._handlers
         append = values.append
+        clock, until = self.clock, self.until
+        before = len(values)
         name: Any = None
         for context.seq, command in enumerate(commands, seq):
             try:
@@ -105,8 +207,13 @@ class Executor:
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
-                errors[len(values)] = [FAILED, self._why(error, name)]
+                errors[len(values)] = [FAILED, self._why(error, name, command)]
                 append(None)
+            if (now := clock()) >= until:
+                if now - until >= SLOW_S:
+                    self.observer.slow(context.seq, name, 1, now - until)
+                break
+        return len(values) - before
 
     def _run_at_once(self, commands: list[Any], seq: int, values: list[Any], errors: Errors) -> bool:
         """As `_run_each`, through a run handler; False, and nothing done, where there is none or it declines."""
@@ -129,8 +236,10 @@ class Executor:
             raise
         except BaseException as error:
             if isinstance(error, MemoryError | RecursionError):
-                raise self._halted(error) from error
+                raise self._halted(error, columns[0][0], commands[0], count) from error
             returned = [error] * count
+        if (late_s := self.clock() - self.until) >= SLOW_S:
+            self.observer.slow(seq, columns[0][0], count, late_s)
         if returned is NotImplemented:
             return False
         if returned is None:
@@ -142,22 +251,45 @@ class Executor:
         if ATOMS.issuperset(map(type, returned)):
             values += returned
         else:
-            for value in returned:
+            told = None
+            for at, value in enumerate(returned, seq):
+                if isinstance(value, BaseException) and value is not told and not isinstance(value, Rejected):
+                    told = value  # one that stands for all of them is told once
+                    self.observer.failed(at, columns[0][0], value)
                 values.append(value if value.__class__ in ATOMS else _settle_of_run(value, len(values), errors))
         return True
 
-    def _why(self, error: BaseException, name: Any) -> str:
+    def _why(self, error: BaseException, name: Any, command: Any) -> str:
         if isinstance(error, MemoryError | RecursionError):
-            raise self._halted(error) from error
+            raise self._halted(error, name, command) from error
         traceback = error.__traceback__
         if traceback is None or traceback.tb_next is not None or isinstance(error, DecodeError):
+            if name.__class__ is str and not isinstance(error, DecodeError):
+                self.observer.failed(self.context.seq, name, error)
             return type(error).__name__
         # Raised by the call itself, not inside the handler: nothing of that name, or it doesn't take these arguments.
-        known = isinstance(error, TypeError) and isinstance(name, str) and name in self._handlers
-        return WRONG_ARITY if known else UNKNOWN_COMMAND
+        if isinstance(error, TypeError) and isinstance(name, str) and name in self._handlers:
+            return WRONG_ARITY
+        self.observer.unknown(self.context.seq, name if command else None)
+        return UNKNOWN_COMMAND
 
-    def _halted(self, error: BaseException) -> Halted:
-        return Halted(f"event {self.context.seq}: {type(error).__name__}; other replicas may differ")
+    def _halted(self, error: BaseException, name: object = None, command: Any = (), count: int = 1) -> Halted:
+        called = f" of {described(name, command[1:])}" if isinstance(command, list) and command else ""
+        more = f" and {count - 1} more in one run" if count > 1 else ""
+        return Halted(f"event {self.context.seq}: {type(error).__name__}{called}{more}; other replicas may differ")
+
+
+def described(name: object, args: Sequence[Any]) -> str:
+    """A call in one short line, however large its arguments are."""
+    brief = Repr()
+    brief.maxlevel, brief.maxstring, brief.maxother, brief.maxlong = 2, 40, 40, 40
+    try:
+        shown = [brief.repr(arg) for arg in args[:DESCRIBED_ARGS_MAX]]
+    except (MemoryError, RecursionError):
+        shown = ["..."]
+    more = ", ..." if len(args) > DESCRIBED_ARGS_MAX else ""
+    line = f"{name}({', '.join(shown)}{more})"
+    return line if len(line) <= DESCRIBED_CHARS_MAX else line[: DESCRIBED_CHARS_MAX - 3] + "..."
 
 
 class WrongRunOutcomes(Exception):  # noqa: N818 - its name is what clients are told
@@ -180,6 +312,17 @@ def _defaults(handler: Callable[..., Any]) -> tuple[Any, ...]:
     """Of the last arguments; of the handler that a decorator wraps, as its arity is."""
     given = [parameter.default for parameter in inspect.signature(handler).parameters.values()]
     return tuple(default for default in given if default is not inspect.Parameter.empty)
+
+
+def _pieces(commands: list[Any]) -> list[tuple[list[Any], int]]:
+    """The commands of a record, cut where a run must end, the last ones first.
+
+    Where it is cut must depend on nothing but the record: a run handler that raises fails all of its run.
+    """
+    if len(commands) <= RUN_MAX:
+        return [(commands, _PIECE)]
+    starts = range((len(commands) - 1) // RUN_MAX * RUN_MAX, -1, -RUN_MAX)
+    return [(commands[start : start + RUN_MAX], _PIECE) for start in starts]
 
 
 def _columns(commands: list[Any]) -> list[tuple[Any, ...]] | None:

@@ -7,16 +7,16 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from itertools import islice
 from typing import Final
 
-from mcast.clock import monotonic_s
+from mcast.clock import monotonic_s, ticks_s
 from mcast.errors import Halted
 from mcast.machine.engine import Applied, Engine
 from mcast.wire.frame import Frame, frames_bytes
 
-SLICE_S: Final = 0.005  # of applying in one turn of the loop
-BURST_FRAMES: Final = 64  # between two looks at the clock ...
-BURST_EVENTS: Final = 2_048  # ... and about so many events, by the first frame's; fewer of those that take long
+SLICE_S: Final = 0.005  # of applying in one turn of the loop, and the handler that is running then
+BURST_FRAMES: Final = 64  # handed to the engine at a time: what it does for all of them at once is bounded
 BACKLOG_BYTES: Final = 8 << 20  # committed and not yet applied; beyond, nothing more is received meanwhile
 REPLAY_TOLD_EVENTS: Final = 10_000  # a replay of so many is announced, and told when done ...
 REPLAY_TOLD_S: Final = 1.0  # ... as is one that took this long
@@ -27,6 +27,7 @@ _log: Final = logging.getLogger("mcast.node")
 class ApplyQueue:
     """Committed frames on their way through the engine, in order. `applied` hears what became of watched records.
 
+    The engine's clock must be `ticks_s`. In one turn of the loop at most one slice is used up, whoever calls `run`.
     What the engine or `applied` raises goes through `guard`, which every later turn of the loop runs under.
     """
 
@@ -44,8 +45,6 @@ class ApplyQueue:
         self._waiting: deque[Frame] = deque()
         self._next: asyncio.Handle | None = None
         self._stopped = False
-        self._event_s = 1e-6
-        """What an event of the last burst took."""
 
     @property
     def full(self) -> bool:
@@ -60,25 +59,27 @@ class ApplyQueue:
     def run(self) -> None:
         """Apply for a slice of time, unless a turn of the loop is booked for that; book one for what is left."""
         if self._waiting and self._next is None and not self._stopped:
-            self.run_slice()
-            if self._waiting and not self._stopped:
+            used_up = self.run_slice()
+            if (used_up or self._waiting) and not self._stopped:
                 self._next = asyncio.get_running_loop().call_soon(self._turn)
 
-    def run_slice(self) -> None:
-        """Apply for at most a slice of time."""
-        waiting, began = self._waiting, monotonic_s()
-        until = began + SLICE_S
+    def run_slice(self) -> bool:
+        """Apply until a slice of time is over; whether it is."""
+        waiting, until = self._waiting, ticks_s() + SLICE_S
         while waiting:
-            events = min(BURST_EVENTS, int(SLICE_S / self._event_s))
-            most = min(len(waiting), BURST_FRAMES, events // waiting[0].count + 1)
-            frames = [waiting.popleft() for _ in range(most)]
-            self.bytes -= frames_bytes(frames)
-            self._applied(self._engine.apply(frames))
-            now = monotonic_s()
-            self._event_s = max(now - began, 1e-9) / (frames[-1].last - frames[0].first + 1)
-            began = now
-            if now >= until:
-                return
+            frames = list(islice(waiting, BURST_FRAMES))
+            done, applied = self._engine.apply_until(frames, until)
+            if done == len(waiting):
+                waiting.clear()
+                self.bytes = 0
+            else:
+                for _ in range(done):
+                    waiting.popleft()
+                self.bytes -= frames_bytes(frames[:done])
+            self._applied(applied)
+            if ticks_s() >= until:
+                return True
+        return False
 
     async def drain(self, limit_s: float) -> None:
         """Apply what is left, in the time given, a slice a turn."""
@@ -111,8 +112,9 @@ async def replay(engine: Engine, bursts: Iterator[list[Frame]], until: int) -> N
         _log.info("replays %s events", f"{until:,}")
     for burst in bursts if until else ():
         frames = [frame for frame in burst if frame.last <= until]
-        for start in range(0, len(frames), BURST_FRAMES):
-            engine.apply(frames[start : start + BURST_FRAMES])
+        start = 0
+        while start < len(frames):
+            start += engine.apply_until(frames[start : start + BURST_FRAMES], ticks_s() + SLICE_S)[0]
             await asyncio.sleep(0)
         if len(frames) < len(burst):
             break

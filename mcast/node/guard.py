@@ -11,7 +11,7 @@ from mcast.errors import CorruptionError, DiskFailed, Halted
 class Guard:
     """A context manager, one for all uses: going on with half an effect carried out could break a promise.
 
-    `halt` is given the reason, and the error if that is a bug.
+    `halt` is given the reason, and the error if that is a bug, or what a handler raised.
     """
 
     __slots__ = ("_halt",)
@@ -28,7 +28,7 @@ class Guard:
         if error is None or not isinstance(error, Exception):
             return False
         if isinstance(error, Halted):
-            self._halt(str(error), None)
+            self._halt(str(error), error.__cause__)
         elif isinstance(error, DiskFailed | CorruptionError | OSError):
             self._halt(f"the disk failed: {error}", None)
         else:

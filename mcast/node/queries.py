@@ -20,7 +20,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mcast.client.alarm import Alarm
-from mcast.clock import monotonic_s
+from mcast.clock import monotonic_s, ticks_s
 from mcast.errors import DecodeError, QueryFailed, Refused
 from mcast.limits import (
     BOUNDED_HEARTBEATS,
@@ -29,6 +29,7 @@ from mcast.limits import (
     SESSION_READ_WAIT_S,
     TIMEOUT_MAX_S,
 )
+from mcast.machine.executor import SLOW_S
 from mcast.machine.plain import ATOMS, LISTS
 from mcast.protocol.effects import ReadReady
 from mcast.wire.envelope import name_hash
@@ -150,7 +151,7 @@ class Queries:
             if waiting := self._wait(query, reply, SESSION_READ_WAIT_S, self._unproven):
                 self._proving.append(waiting)
                 self._ask_soon()
-        elif query.min_seq > shell.engine.applied_seq:
+        elif query.min_seq > shell.engine.reached[0]:
             if waiting := self._wait(query, reply, SESSION_READ_WAIT_S, self._not_yet):
                 heapq.heappush(self._applying, (query.min_seq, next(self._order), waiting))
         else:
@@ -158,7 +159,7 @@ class Queries:
 
     def applied(self) -> None:
         """Events were applied: answer those that waited for them."""
-        applied, due = self._shell.engine.applied_seq, []
+        applied, due = self._shell.engine.reached[0], []
         while self._applying and self._applying[0][0] <= applied:
             due.append(heapq.heappop(self._applying)[2])
         if due:
@@ -170,7 +171,7 @@ class Queries:
         """A read index came: all that was committed when it was asked for is at or below its commit."""
         if self._token not in notice.tokens:
             return
-        applied, due = self._shell.engine.applied_seq, []
+        applied, due = self._shell.engine.reached[0], []
         asked, self._asked, self._token = self._asked, [], None
         self._index = notice.commit, self._asked_s
         for waiting in asked:
@@ -230,7 +231,7 @@ class Queries:
                 self._give_up(waiting, f"{self._shell.node_id} takes no linearizable queries now")
 
     def _judge_proving(self) -> None:
-        now, applied = monotonic_s(), self._shell.engine.applied_seq
+        now, applied = monotonic_s(), self._shell.engine.reached[0]
         due: list[_Waiting] = []
         left: list[_Waiting] = []
         for waiting in self._proving:
@@ -241,7 +242,7 @@ class Queries:
 
     def _proven(self, query: Query, now: float) -> bool:
         """Whether what is applied is as new as a bounded query asks."""
-        applied = self._shell.engine.applied_seq
+        applied = self._shell.engine.reached[0]
         max_s = self._max_s(query)
         if query.max_ms is not None or query.max_lag is None:
             age_s = self._age_s(now)
@@ -268,7 +269,7 @@ class Queries:
 
     def _age_s(self, now: float) -> float | None:
         """How old the applied state can be at most."""
-        applied = self._shell.engine.applied_seq
+        applied = self._shell.engine.reached[0]
         age_s = self._shell.replica.staleness(now, applied)
         if self._index is not None and self._index[0] <= applied:
             since_s = now - self._index[1]
@@ -327,12 +328,17 @@ class Queries:
         engine = shell.engine
         if shell.halted is not None:
             return self._refuse(query, f"{shell.node_id} has halted: {shell.halted}", try_node=self._better())
+        began = ticks_s()
         try:
             value = engine.query(query.name, query.args)
         except Refused as refused:
             return self._refuse(query, refused.reason, try_node=refused.try_node)
         except QueryFailed as failed:
+            if failed.__cause__ is not None:
+                shell.handlers.query_failed(engine.reached[0], query.name, failed.__cause__)
             return self._refuse(query, failed.text, "rejected" if failed.rejected else "failed")
+        if (took_s := ticks_s() - began) >= SLOW_S:
+            shell.handlers.query_took(query.name, took_s)
         moment = self._moment
         if now >= moment.ends_s or query.level == "bounded":
             moment = self._look(now, 0.0 if query.level == "bounded" else _MOMENT_S)
@@ -350,11 +356,10 @@ class Queries:
 
     def _look(self, now: float, share_s: float) -> _Moment:
         """How the state stands; for answers of the next `share_s` seconds, so their age is told as it will be then."""
-        engine, ends_s = self._shell.engine, now + share_s
+        (seq, epoch), ends_s = self._shell.engine.reached, now + share_s
         lag_s = self._age_s(ends_s)
         self._moment = _Moment(
-            ends_s, engine.applied_seq, engine.applied_epoch,
-            max(self._shell.replica.high_seq - engine.applied_seq, 0),
+            ends_s, seq, epoch, max(self._shell.replica.high_seq - seq, 0),
             None if lag_s is None else round(lag_s * 1e3, 3),
         )  # fmt: skip
         return self._moment
@@ -377,13 +382,13 @@ class Queries:
 
     def _not_yet(self, query: Query) -> str:
         return (
-            f"{self._shell.node_id} has applied event {self._shell.engine.applied_seq} and not yet {query.min_seq}, "
+            f"{self._shell.node_id} has applied event {self._shell.engine.reached[0]} and not yet {query.min_seq}, "
             f"{SESSION_READ_WAIT_S * 1e3:g} ms after the query came"
         )
 
     def _behind(self, query: Query) -> str:
         return (
-            f"{self._shell.node_id} has applied event {self._shell.engine.applied_seq} and not yet all that was "
+            f"{self._shell.node_id} has applied event {self._shell.engine.reached[0]} and not yet all that was "
             f"committed when the query came"
         )
 
@@ -399,9 +404,9 @@ class Queries:
             return f"{node} has no proof of how old its state is"
         if age_s is not None and age_s * 1e3 > max_ms:
             return f"the state of {node} may be {age_s * 1e3:.1f} ms old; at most {max_ms:g} were asked for"
-        if query.min_seq > self._shell.engine.applied_seq:
+        if query.min_seq > self._shell.engine.reached[0]:
             return self._not_yet(query)
-        lag = proof[0] - self._shell.engine.applied_seq
+        lag = proof[0] - self._shell.engine.reached[0]
         wanted = "" if query.max_lag is None else f"; at most {query.max_lag} were asked for"
         return f"{node} is {lag} events behind what was committed {proof[1] * 1e3:.1f} ms ago{wanted}"
 

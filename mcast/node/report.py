@@ -71,6 +71,8 @@ def status(shell: Shell) -> dict[str, Any]:
     if waits_for:
         object_["waits_for"] = waits_for
     object_["link"] = {name: getattr(link, name) for name in LINK_FIELDS}
+    object_["failures"] = dict(shell.handlers.failures)
+    object_["unknown_commands"] = shell.handlers.unknown_commands
     if shell.twin is not None:
         object_["twin"] = shell.twin.hex()
     if shell.halted is not None:

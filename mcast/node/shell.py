@@ -16,18 +16,20 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from mcast.clock import monotonic_s
+from mcast.clock import monotonic_s, ticks_s
 from mcast.config import Config
-from mcast.errors import DiskFailed, EnvironmentProblem, Halted, Refused
+from mcast.errors import DiskFailed, Refused
 from mcast.machine.api import StateMachine
 from mcast.machine.engine import Applied, Engine
 from mcast.net.faulty import Faults, FaultSpec, parse_faults
 from mcast.net.memory import Hub
 from mcast.node import report, setup
-from mcast.node.applying import ApplyQueue, replay
+from mcast.node.applying import ApplyQueue
 from mcast.node.durability import GroupCommit
 from mcast.node.eventlog import EventLog
 from mcast.node.guard import Guard
+from mcast.node.handlerlog import HandlerLog, trace_of
+from mcast.node.replaying import replay_journal
 from mcast.node.transport import Transport, ordered_by_reign
 from mcast.node.twinwatch import TwinWatch
 from mcast.protocol.effects import (
@@ -79,7 +81,9 @@ class Shell:
         self.node_id = node_id
         self.node = config.node(node_id)
         self.incarnation = setup.draw_incarnation()
-        self.engine = Engine(machine if machine is not None else setup.load_machine_of(config))
+        self.engine = Engine(machine if machine is not None else setup.load_machine_of(config), clock=ticks_s)
+        self.handlers = HandlerLog(node_id)
+        self.engine.observe(self.handlers)
         self.record_max = setup.frame_body_max(config.mtu)
         self.store: Store
         self.replica: Replica
@@ -166,7 +170,8 @@ class Shell:
                 self._set_faults(self._fault)
                 self.events = setup.open_events(self.config, self.node_id, self.store, self._files)
                 self.engine.on_frames = self.events.take
-                await self._replay()
+                directory = self.config.data_dir / self.node_id
+                await replay_journal(self.engine, self.store, self.replica.commit_seq, self.handlers, directory)
             except BaseException:
                 link.close()
                 raise
@@ -174,17 +179,6 @@ class Shell:
             self.store.close()
             raise
         self._opened = True
-
-    async def _replay(self) -> None:
-        try:
-            await replay(self.engine, self.store.frames_from(1), self.replica.commit_seq)
-        except Halted as halted:
-            directory = self.config.data_dir / self.node_id
-            raise EnvironmentProblem(
-                f"node {self.node_id} cannot replay its journal in {directory}: {halted}",
-                "correct the state machine; or, if the journal is what is damaged, move that folder away: the node "
-                "comes back empty, fetches everything from the others and does not vote until it is readmitted",
-            ) from halted
 
     def join(self) -> None:
         """Take part from now on."""
@@ -481,7 +475,7 @@ class Shell:
         """Take no further part, but stay to say why."""
         if self.halted is None:
             self.halted = reason
-            _log.error("node %s halted: %s", self.node_id, reason, exc_info=bug)
+            _log.error("node %s halted: %s%s", self.node_id, reason, f"\n{trace_of(bug)}" if bug is not None else "")
             self._leave()
             self.stopped.set()
             for callback in list(self.on_halted):

@@ -36,7 +36,8 @@ def deterministic(machine: type[StateMachine], commands: Iterable[Sequence[Any]]
     The class must be importable by name, from the same `sys.path` as here.
 
     Raises:
-        NondeterminismError: it does not. RunHandlerError: as `same_in_runs`. Error: a run failed or took too long.
+        NondeterminismError: it does not. RunHandlerError: as `same_in_runs`. Error: a run failed or took too long, or
+            all commands failed, which shows nothing.
     """
     given = [list(command) for command in commands]
     order = msgpack.packb([machine.__module__, machine.__qualname__, given])

@@ -98,6 +98,12 @@ class Log:
         return decode_outcomes_untrusted(self.send(session, request, *commands).outcomes)
 
 
+def whole(outcomes: bytes | None) -> list[Outcome]:
+    """What a record came to whose time was not over."""
+    assert outcomes is not None
+    return decode_outcomes_untrusted(outcomes)
+
+
 def record(session: int, request: int, *commands: Sequence[Any], lowest: int = 1) -> bytes:
     payload = b"".join(encode_command(name, *args) for name, *args in commands)
     return encode_record(RecordKind.COMMANDS, len(commands), session, request, lowest, payload)

@@ -7,14 +7,14 @@ import pytest
 
 from mcast.errors import Halted
 from mcast.machine.api import Context
-from mcast.machine.executor import UNKNOWN_COMMAND, WRONG_ARITY, Executor
-from mcast.machine.outcomes import UNPACKABLE, Outcome, decode_outcomes_untrusted
-from tests.machine.conftest import Notebook
+from mcast.machine.executor import DESCRIBED_CHARS_MAX, UNKNOWN_COMMAND, WRONG_ARITY, Executor, described
+from mcast.machine.outcomes import UNPACKABLE, Outcome
+from tests.machine.conftest import Notebook, whole
 
 
 def run(machine: Notebook, *commands: Any, seq: int = 1) -> list[Outcome]:
     payload = b"".join(map(msgpack.packb, commands))
-    return decode_outcomes_untrusted(Executor(machine).run(payload, len(commands), seq))
+    return whole(Executor(machine).run(payload, len(commands), seq))
 
 
 def ok(value: Any) -> Outcome:
@@ -50,7 +50,7 @@ def test_what_is_no_call_fails_alone(notebook: Notebook, command: Any, name: str
 
 def test_a_payload_that_does_not_decode_fails_whole_and_runs_nothing(notebook: Notebook) -> None:
     payload = msgpack.packb(["note", 1]) + b"\xc1"
-    outcomes = decode_outcomes_untrusted(Executor(notebook).run(payload, 2, 1))
+    outcomes = whole(Executor(notebook).run(payload, 2, 1))
     assert outcomes == [failed("DecodeError")] * 2
     assert notebook.notes == []
 
@@ -83,7 +83,7 @@ def test_values_without_a_msgpack_form_fail_alone(notebook: Notebook) -> None:
 def test_each_event_sees_its_own_number(notebook: Notebook) -> None:
     executor = Executor(notebook)
     executor.context.enter(3, 55)
-    outcomes = decode_outcomes_untrusted(executor.run(msgpack.packb(["stamp"]) * 3, 3, 40))
+    outcomes = whole(executor.run(msgpack.packb(["stamp"]) * 3, 3, 40))
     assert [outcome.value for outcome in outcomes] == [[40, 55], [41, 55], [42, 55]]
 
 
@@ -93,8 +93,55 @@ def test_draws_differ_by_event_epoch_and_cluster_and_by_nothing_else(notebook: N
         executor = Executor(Notebook())
         executor.context.founded(uuid)
         executor.context.enter(epoch, 0)
-        outcomes = decode_outcomes_untrusted(executor.run(msgpack.packb(["draw"]) * 2, 2, 7))
+        outcomes = whole(executor.run(msgpack.packb(["draw"]) * 2, 2, 7))
         drawn.append([outcome.value for outcome in outcomes])
     first, again, *others = drawn
     assert first == again and first not in others and others[0] != others[1]
     assert len({number for event in first for number in event}) == 4
+
+
+class Heard:
+    """An Observer that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def failed(self, seq: int, name: str, error: BaseException) -> None:
+        self.told.append((seq, name, type(error).__name__))
+
+    def unknown(self, seq: int, name: object) -> None:
+        self.told.append((seq, name, "unknown"))
+
+    def slow(self, seq: int, name: object, count: int, seconds: float) -> None:
+        self.told.append((seq, name, count, seconds))
+
+
+def test_an_observer_hears_what_no_outcome_tells(notebook: Notebook) -> None:
+    executor, heard = Executor(notebook), Heard()
+    executor.observer = heard
+    commands = [["note", 1], ["fail", "zero"], ["refuse", "no"], ["nothing"], [], ["note"], 7, ["fail", "exit"]]
+    executor.run(b"".join(map(msgpack.packb, commands)), len(commands), 10)
+    assert heard.told == [
+        (11, "fail", "ZeroDivisionError"), (13, "nothing", "unknown"), (14, None, "unknown"), (17, "fail", "SystemExit")
+    ]  # fmt: skip
+
+
+def test_a_handler_that_takes_long_is_told_by_name(notebook: Notebook) -> None:
+    times = iter([0.001, 0.25, 0.26, 0.27])
+    executor, heard = Executor(notebook, clock=lambda: next(times)), Heard()
+    executor.observer, executor.until = heard, 0.005
+    payload = msgpack.packb(["note", 1]) + msgpack.packb(["stamp"]) + msgpack.packb(["note", 2])
+    assert executor.run(payload, 3, 5) is None
+    assert heard.told == [(6, "stamp", 1, 0.245)]
+    assert executor.put_off and executor.reached == 6
+    executor.until = float("inf")
+    assert [outcome.kind for outcome in whole(executor.run(payload, 3, 5))] == ["ok"] * 3
+    assert notebook.notes == [1, 2] and not executor.put_off
+
+
+def test_a_halt_names_the_command_and_its_arguments_in_short(notebook: Notebook) -> None:
+    payload = msgpack.packb(["fail", "memory"])
+    with pytest.raises(Halted, match=r"event 8: MemoryError of fail\('memory'\); other replicas"):
+        Executor(notebook).run(payload, 1, 8)
+    long = described("work", ["x" * 1_000_000, [[[[1]]]], {"a": b"y" * 9_999}, 4, 5, 6])
+    assert len(long) <= DESCRIBED_CHARS_MAX and long.startswith("work('xxx") and long.endswith("...)")

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from mcast.errors import Halted
 from mcast.machine.api import Context, Rejected, Run, StateMachine, command
 from mcast.machine.canonical import digest
-from mcast.machine.executor import RUN_MIN, Executor
+from mcast.machine.executor import RUN_MAX, RUN_MIN, Executor
 from mcast.machine.kv import INTEGER_MAX, KeyValue
-from mcast.machine.outcomes import UNPACKABLE, Outcome, decode_outcomes_untrusted
+from mcast.machine.outcomes import UNPACKABLE, Outcome
+from tests.machine.conftest import whole
+from tests.machine.test_executor import Heard
 
 
 class Counter(StateMachine):
@@ -48,7 +50,7 @@ class Counter(StateMachine):
 def outcomes_of(machine: StateMachine, *commands: Any, runs: bool = True) -> list[Outcome]:
     executor = Executor(machine, runs=runs)
     executor.context.enter(1, 55)
-    return decode_outcomes_untrusted(executor.run(b"".join(map(msgpack.packb, commands)), len(commands), 40))
+    return whole(executor.run(b"".join(map(msgpack.packb, commands)), len(commands), 40))
 
 
 def run_of(*whats: Any) -> list[list[Any]]:
@@ -273,3 +275,25 @@ def test_a_wrapped_commands_defaults_are_those_that_its_arity_counts() -> None:
     payload = msgpack.packb(["add", "x"]) * RUN_MIN
     at_once, singly = Executor(Wrapped()), Executor(Wrapped(), runs=False)
     assert at_once.run(payload, RUN_MIN, 5) == singly.run(payload, RUN_MIN, 5)
+
+
+def test_a_long_record_is_several_runs_and_time_ends_between_them() -> None:
+    """A run is never interrupted, so it is no longer than RUN_MAX, whatever a datagram carries."""
+    machine, commands = Counter(), run_of(*range(2 * RUN_MAX + RUN_MIN + 1))
+    payload = b"".join(map(msgpack.packb, commands))
+    executor = Executor(machine, clock=lambda: 1.0)
+    executor.until = 0.99
+    reached = []
+    while (outcomes := executor.run(payload, len(commands), 40)) is None:
+        reached.append(executor.reached)
+    assert reached == [40 + RUN_MAX - 1, 40 + 2 * RUN_MAX - 1]
+    assert [call[2] for call in machine.calls] == [RUN_MAX, RUN_MAX, RUN_MIN + 1]
+    assert outcomes == Executor(Counter()).run(payload, len(commands), 40)
+
+
+def test_a_run_handler_that_raises_is_told_once() -> None:
+    executor, heard = Executor(Counter()), Heard()
+    executor.observer = heard
+    commands = run_of("raise", "key")
+    executor.run(b"".join(map(msgpack.packb, commands)), len(commands), 40)
+    assert heard.told == [(40, "add", "KeyError")]

@@ -1,6 +1,7 @@
 """Frames applied together come to just what they come to one by one, however a replica cuts its log into bursts."""
 
 from collections.abc import Sequence
+from itertools import cycle
 from typing import Any
 
 import msgpack
@@ -69,9 +70,13 @@ def logs(draw: st.DrawFn) -> tuple[list[bytes], list[int], list[int]]:
     return records, times, epochs
 
 
-def applied(frames: Sequence[Frame], bursts: Sequence[int], *, together: bool) -> list[Any]:
-    """All that an engine makes of the frames, handed over in bursts of these sizes."""
-    engine = Engine(Notebook())
+def applied(frames: Sequence[Frame], bursts: Sequence[int], *, together: bool, late: Sequence[bool] = ()) -> list[Any]:
+    """All that an engine makes of the frames, handed over in bursts of these sizes.
+
+    `late` says at each look at the clock, over and over, whether time is over.
+    """
+    looks = cycle(late or [False])
+    engine = Engine(Notebook(), clock=lambda: float(next(looks)))
     heard: list[Any] = []
     engine.on_frames = lambda frames, executed: heard.extend(zip(frames, map(list, executed), strict=True))
     engine.watch(1)
@@ -81,8 +86,12 @@ def applied(frames: Sequence[Frame], bursts: Sequence[int], *, together: bool) -
         if not together:
             patch.setattr(engine_module, "streak_of", lambda frames, at: None)
         for size in (*bursts, len(frames)):
-            told += engine.apply(frames[at : at + size])
-            at += size
+            end = min(at + size, len(frames))
+            while at < end:
+                done, more = engine.apply_until(frames[at:end], 0.5)
+                assert engine.reached[0] >= engine.applied_seq
+                at += done
+                told += more
     told = [one._replace(mark=_settled(Kept(0, one.count, 0, 0, one.mark, b"")).mark) for one in told]
     return [told, heard, engine.result_chain, engine.chain, engine.applied_seq, engine.digest(), engine.applied_epoch]
 
@@ -94,6 +103,15 @@ def test_bursts_make_no_difference(log: tuple[list[bytes], list[int], list[int]]
     singly = applied(frames, [1] * len(frames), together=False)
     assert applied(frames, bursts, together=True) == singly
     assert applied(frames, [], together=True) == singly
+
+
+@settings(max_examples=300)
+@given(logs(), st.lists(st.integers(1, 9), max_size=12), st.lists(st.booleans(), min_size=1, max_size=9))
+def test_where_time_ends_makes_no_difference(
+    log: tuple[list[bytes], list[int], list[int]], bursts: list[int], late: list[bool]
+) -> None:
+    frames = framed(*log)
+    assert applied(frames, bursts, together=True, late=late) == applied(frames, [1] * len(frames), together=False)
 
 
 def test_the_usual_flood_is_a_streak() -> None:

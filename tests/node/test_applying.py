@@ -1,10 +1,15 @@
+import asyncio
 from collections.abc import Sequence
 from contextlib import nullcontext
 
 import pytest
 
+from mcast.clock import ticks_s
 from mcast.errors import Halted
+from mcast.machine.api import Context, Run, StateMachine, command
+from mcast.machine.commands import encode_command
 from mcast.machine.engine import Applied, Engine
+from mcast.machine.executor import RUN_MAX
 from mcast.machine.kv import KeyValue
 from mcast.node import applying
 from mcast.node.applying import ApplyQueue, replay
@@ -23,7 +28,7 @@ def log(count: int) -> list[Frame]:
 
 
 def make_queue() -> tuple[Engine, ApplyQueue]:
-    engine = Engine(KeyValue())
+    engine = Engine(KeyValue(), clock=ticks_s)
 
     def applied(applied: list[Applied]) -> None:
         assert applied == []
@@ -31,26 +36,98 @@ def make_queue() -> tuple[Engine, ApplyQueue]:
     return engine, ApplyQueue(engine, applied, nullcontext())
 
 
-def test_slow_handlers_make_short_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+class Slow(StateMachine):
+    """A clock that stands but for its commands, each of which takes a time of its own."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    @command
+    def work(self, ctx: Context, ms: float) -> float:
+        self.now_s += ms / 1e3
+        return ms
+
+    @command
+    def many(self, ctx: Context, ms: float) -> float:
+        return self.work(ctx, ms)
+
+    @many.run
+    def many_at_once(self, run: Run, ms: tuple[float, ...]) -> list[float]:
+        return [self.many(Context(), one) for one in ms]
+
+
+def slow_log(machine: Slow, records: Sequence[Sequence[tuple[str, float]]]) -> tuple[list[Frame], Engine]:
+    """Frames of one record each, and an engine that has a session for them open."""
+    engine = Engine(machine, clock=lambda: machine.now_s)
+    frames = log(1)
+    engine.apply(frames)
+    request = 1
+    for calls in records:
+        payload = b"".join(encode_command(name, ms) for name, ms in calls)
+        body = encode_record(RecordKind.COMMANDS, len(calls), 1, request, 1, payload)
+        frames.append(make_frame(1, frames[-1].last + 1, len(calls), 0, 5, frames[-1].chain, body))
+        request += len(calls)
+    return frames[1:], engine
+
+
+FAST, WORK, MANY = ("work", 0.001), ("work", 9.0), ("many", 0.1)
+
+
+@pytest.mark.parametrize(
+    ("records", "longest_ms"),
+    [
+        ([[WORK]] * 100, 9.0), ([[WORK] * 100], 9.0), ([[WORK] * 15] * 10, 9.0),
+        ([[FAST] * 15] * 500 + [[WORK] * 15] * 10, 9.0), ([[FAST] * 200] * 20 + [[WORK] * 200], 9.0),
+        ([[MANY] * 3_000], 0.1 * RUN_MAX), ([[MANY] * 20] * 30, 2.0), ([[WORK, WORK, *[MANY] * 40] * 3], 9.0),
+    ],
+)  # fmt: skip
+def test_a_slice_ends_with_the_handler_that_is_running(
+    monkeypatch: pytest.MonkeyPatch, records: list[list[tuple[str, float]]], longest_ms: float
+) -> None:
     """A node that applies for long sends no heartbeats and is deposed, with nothing wrong but its load."""
-    engine, queue = make_queue()
-    now_s, apply = 0.0, engine.apply
-
-    def slowly(frames: Sequence[Frame]) -> list[Applied]:
-        nonlocal now_s
-        now_s += 0.001 * len(frames)
-        return apply(frames)
-
-    monkeypatch.setattr(engine, "apply", slowly)
-    monkeypatch.setattr(applying, "monotonic_s", lambda: now_s)
-    queue.add(log(200))
-    slices = []
+    machine = Slow()
+    frames, engine = slow_log(machine, records)
+    monkeypatch.setattr(applying, "ticks_s", lambda: machine.now_s)
+    queue = ApplyQueue(engine, lambda applied: None, nullcontext())
+    queue.add(frames)
+    slices_s, reached = [], 0
     while queue.bytes:
-        began_s = now_s
+        began_s = machine.now_s
         queue.run_slice()
-        slices.append(now_s - began_s)
-    assert max(slices[1:]) <= 2 * applying.SLICE_S + 0.002, "the first tells how slow they are"
-    assert engine.applied_seq == 200
+        slices_s.append(machine.now_s - began_s)
+        assert engine.reached[0] >= reached, "each slice gets on"
+        reached = engine.reached[0]
+    assert max(slices_s) < applying.SLICE_S + longest_ms / 1e3 + 1e-9
+    other = Engine(Slow())
+    other.apply([*log(1), *frames])
+    assert (engine.applied_seq, engine.result_chain) == (frames[-1].last, other.result_chain)
+
+
+async def test_two_slices_are_never_used_up_in_one_turn_of_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Slow()
+    frames, engine = slow_log(machine, [[WORK]] * 3)
+    monkeypatch.setattr(applying, "ticks_s", lambda: machine.now_s)
+    queue = ApplyQueue(engine, lambda applied: None, nullcontext())
+    for index, frame in enumerate(frames, 1):
+        for _ in range(3):
+            queue.add([frame] if not queue.bytes and engine.applied_seq < frame.first else [])
+            queue.run()
+        assert machine.now_s == pytest.approx(0.009 * index)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+
+async def test_a_replay_leaves_the_loop_between_slow_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Slow()
+    frames, engine = slow_log(machine, [[WORK] * 100])
+    monkeypatch.setattr(applying, "ticks_s", lambda: machine.now_s)
+    replaying = asyncio.create_task(replay(engine, iter([frames]), frames[-1].last))
+    before_s, longest_s = machine.now_s, 0.0
+    while not replaying.done():
+        await asyncio.sleep(0)
+        longest_s, before_s = max(longest_s, machine.now_s - before_s), machine.now_s
+    assert 0 < longest_s < applying.SLICE_S + 0.009 + 1e-9
+    assert engine.applied_seq == frames[-1].last
 
 
 async def test_replay_stops_at_the_committed_event() -> None:

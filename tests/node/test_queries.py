@@ -14,6 +14,7 @@ import pytest
 from mcast.clock import monotonic_s
 from mcast.errors import DecodeError
 from mcast.limits import SESSION_READ_WAIT_S
+from mcast.machine.api import query
 from mcast.machine.kv import KeyValue
 from mcast.node import queries as queries_module
 from mcast.node.fake import FakeCluster, FakeShell
@@ -26,8 +27,8 @@ from mcast.wire.stream import HEAD_BYTES, Query, Splitter, StreamKind, decode_st
 class Asked:
     """A Queries and what it replied."""
 
-    def __init__(self, folder: Path, nodes: int = 1) -> None:
-        self.cluster = FakeCluster(folder, KeyValue, nodes=nodes)
+    def __init__(self, folder: Path, nodes: int = 1, machine: type[KeyValue] = KeyValue) -> None:
+        self.cluster = FakeCluster(folder, machine, nodes=nodes)
         self.shell: FakeShell = self.cluster.shells["n1"]
         self.queries = Queries(self.shell)  # type: ignore[arg-type]
         self.shell.on_applied.append(lambda applied: self.queries.applied())
@@ -413,3 +414,20 @@ async def test_of_many_queries_only_so_many_are_taken_as_there_is_time_for(asked
     assert asked.queries.burst([query] * 10, asked._replied, until_s=monotonic_s()) == 1
     assert asked.queries.burst([query] * 10, asked._replied, until_s=monotonic_s() + 60) == 10
     assert (len(asked.replies), asked.writes) == (11, 2)
+
+
+class Erring(KeyValue):
+    """Its one query raises."""
+
+    @query
+    def fail(self) -> None:
+        raise ValueError("at 0x7f")
+
+
+async def test_what_a_query_raises_is_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    asked = Asked(tmp_path, machine=Erring)
+    asked.ask("fail", level="any")
+    assert asked.replies[0].reason == "ValueError"
+    [line] = caplog.messages
+    assert "node n1: query fail failed (behind event 0)" in line
+    assert line.endswith("ValueError: at 0x7f") and 'raise ValueError("at 0x7f")' in line

@@ -77,3 +77,20 @@ class Hasty(Poll):
             self.votes[name] = self.votes.get(name, 0) + number
             sums.append(self.votes[name])
         return sums
+
+
+class Typo(StateMachine):
+    """One of its commands never works."""
+
+    def __init__(self) -> None:
+        self.stock = 0
+
+    @command
+    def stock_up(self, ctx: Context, count: int) -> int:
+        self.stock += count
+        return self.stock
+
+    @command
+    def sell(self, ctx: Context, count: int) -> int:
+        self.stok -= count  # type: ignore[attr-defined]
+        return self.stock

@@ -3,7 +3,7 @@ import pytest
 from mcast.errors import Error
 from mcast.testing import NondeterminismError, deterministic
 
-from .machines import Accounts, Hashing
+from .machines import Accounts, Hashing, Typo
 
 WORDS = [("note", f"word{n}") for n in range(200)]
 
@@ -24,3 +24,11 @@ def test_a_run_that_fails_says_so() -> None:
 
     with pytest.raises(Error, match="a run of the commands failed: AttributeError"):
         deterministic(Hidden, WORDS)
+
+
+def test_commands_that_all_fail_show_nothing() -> None:
+    with pytest.raises(Error, match=r"all 3 commands failed; the first: sell: AttributeError: .*'stok'.*, in sell\)"):
+        deterministic(Typo, [("sell", n) for n in range(3)])
+    with pytest.raises(Error, match="all 2 commands failed; the first: UnknownCommand"):
+        deterministic(Typo, [("buy", 1), ("buy", 2)])
+    deterministic(Typo, [("sell", 1), ("stock_up", 1)])
