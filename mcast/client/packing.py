@@ -15,11 +15,12 @@ from typing import Any, Final, NamedTuple
 
 import msgpack
 
-from mcast.errors import Refused
-from mcast.limits import COMMAND_BYTES_MAX
+from mcast.errors import DecodeError, Refused
+from mcast.limits import COMMAND_BYTES_MAX, COMMAND_VALUES_MAX
 from mcast.machine.commands import LARGE_BYTES, looks_decodable, why_undecodable
 from mcast.machine.plain import ATOMS, FIXARRAY_MAX
 from mcast.wire.records import RECORD_HEADER_BYTES
+from mcast.wire.values import bound_values_untrusted
 
 FEW: Final = 12  # commands in a record; guessing how many will fill it pays only for more
 FEW_AT_ONCE: Final = 64  # of those packed at a time: they may be large
@@ -193,6 +194,7 @@ class CommandPacker:
             raise Refused(f"an argument cannot be sent: {error}") from None
         if len(packed) > COMMAND_BYTES_MAX:
             raise Refused(f"a command packs to {len(packed)} bytes; at most {COMMAND_BYTES_MAX}")
+        _check_values(packed)
         if not ATOMS.issuperset(map(type, command)):
             _check_decodable(packed, 1)
         return packed
@@ -205,6 +207,8 @@ class CommandPacker:
             raise Refused(f"an argument cannot be sent: {error}") from None
         if max(map(len, packed), default=0) > COMMAND_BYTES_MAX:
             raise Refused(f"a command packs to more than {COMMAND_BYTES_MAX} bytes")
+        for one in packed:
+            _check_values(one)
         if not ATOMS.issuperset(map(type, chain.from_iterable(commands))):
             if sum(map(len, packed)) <= COMMAND_BYTES_MAX:
                 _check_decodable(b"".join(packed), len(packed))
@@ -219,7 +223,7 @@ class CommandPacker:
             packed: bytes = self._pack(commands)[1 if len(commands) <= FIXARRAY_MAX else 3 :]
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise Refused(f"an argument cannot be sent: {error}") from None
-        if len(packed) > COMMAND_BYTES_MAX:
+        if len(packed) > COMMAND_VALUES_MAX:
             for command in commands:
                 self._pack_single(command)
         elif not _all_plain(commands, packed):
@@ -242,6 +246,15 @@ class CommandPacker:
             fitting -= 1
             size -= len(self._pack(commands[fitting])) if fitting else size
         return fitting, size
+
+
+def _check_values(packed: bytes) -> None:
+    """Raise Refused if this command holds more values than its gateway would take."""
+    if len(packed) > COMMAND_VALUES_MAX:
+        try:
+            bound_values_untrusted(packed, COMMAND_VALUES_MAX)
+        except DecodeError:
+            raise Refused(f"a command holds more than {COMMAND_VALUES_MAX} values") from None
 
 
 def _all_plain(commands: list[Command], packed: bytes) -> bool:

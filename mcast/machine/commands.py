@@ -11,8 +11,9 @@ from typing import Any, Final
 import msgpack
 
 from mcast.errors import DecodeError
-from mcast.limits import COMMAND_BYTES_MAX, COMMAND_DEPTH_MAX
+from mcast.limits import COMMAND_BYTES_MAX, COMMAND_DEPTH_MAX, VALUES_MAX
 from mcast.machine.plain import ATOMS, FIXARRAY_MAX, LISTS, unpack
+from mcast.wire.values import SMALL_BYTES, bound_values_untrusted
 
 _ARRAY: Final = struct.Struct("!BI")
 _ARRAY_32: Final = 0xDD
@@ -41,10 +42,12 @@ def decode_commands_untrusted(payload: bytes | memoryview, count: int) -> list[A
     """Exactly `count` values, each meant to be a fresh list [name, argument, ...]; that is not checked here.
 
     Raises:
-        DecodeError: too long, not that many msgpack values, nested too deeply, or with an extension type.
+        DecodeError: too long, not that many msgpack values, or more than VALUES_MAX with those that they hold, nested
+            too deeply, or with an extension type.
     """
     if len(payload) > COMMAND_BYTES_MAX:
         raise DecodeError("command too long", f"{len(payload)} of at most {COMMAND_BYTES_MAX} bytes")
+    bound_values_untrusted(payload, VALUES_MAX)
     if count == 1:
         try:
             command: Any = unpack(payload)
@@ -77,12 +80,14 @@ def decode_small_records_untrusted(payloads: Sequence[bytes], counts: Sequence[i
     None says nothing about them: they are to be decoded one record at a time.
     """
     try:
+        for large in [payload for payload in payloads if len(payload) > SMALL_BYTES]:
+            bound_values_untrusted(large, VALUES_MAX)
         if max(counts) == 1:
             commands = list(map(unpack, payloads))
         else:
             arrays = map(add, map(_SMALL_ARRAY.__getitem__, counts), payloads)
             commands = list(chain.from_iterable(map(unpack, arrays)))
-    except _NOT_MSGPACK:
+    except (*_NOT_MSGPACK, DecodeError):
         return None
     if not LISTS.issuperset(map(type, commands)):
         return None

@@ -28,6 +28,7 @@ from mcast.limits import (
     READ_MARGIN,
     SESSION_READ_WAIT_S,
     TIMEOUT_MAX_S,
+    VALUES_MAX,
 )
 from mcast.machine.executor import SLOW_S
 from mcast.machine.plain import ATOMS, LISTS
@@ -347,7 +348,7 @@ class Queries:
         )
         try:
             message = pack_message(StreamKind.ANSWER, answer)
-            if not _is_plain(value):
+            if len(message) > VALUES_MAX or not _is_plain(value):
                 decode_stream_untrusted(StreamKind.ANSWER, message[HEAD_BYTES:])  # as its client will
         except (TypeError, ValueError, OverflowError, RecursionError, DecodeError) as error:
             return self._refuse(query, f"the answer cannot be sent: {error}", "failed")

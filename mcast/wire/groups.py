@@ -25,10 +25,11 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from mcast.errors import DecodeError
-from mcast.limits import ALIKE_EVENTS_MAX, EPOCH_MAX, MTU_MIN, RUN_BYTES_MAX, SEQ_MAX
+from mcast.limits import ALIKE_EVENTS_MAX, COMMAND_VALUES_MAX, EPOCH_MAX, MTU_MIN, RUN_BYTES_MAX, SEQ_MAX
 from mcast.wire.records import (
     CLIENT_KINDS,
     COMMANDS_WORD,
+    FRAGMENT_HEADER_BYTES,
     KIND_BITS,
     NONCE_BYTES,
     RECORD_HEADER_BYTES,
@@ -39,6 +40,7 @@ from mcast.wire.records import (
     unpack_record_head,
 )
 from mcast.wire.stream import Status, StreamKind, pack_head
+from mcast.wire.values import bound_values_untrusted
 
 _RESULT: Final = struct.Struct("!QQIQQBI")
 RESULT_HEAD_BYTES: Final = _RESULT.size
@@ -105,7 +107,7 @@ def decode_groups_untrusted(payload: bytes, payload_max: int) -> list[Submitted]
 
     Raises:
         DecodeError: bad records, a kind no client may write, a record's payload beyond `payload_max`, an incomplete
-            command, no group, or several beyond RUN_BYTES_MAX.
+            command, one of more than COMMAND_VALUES_MAX values, no group, or several beyond RUN_BYTES_MAX.
     """
     submitted: list[Submitted] = []
     at, end = 0, len(payload)
@@ -177,6 +179,9 @@ def _check_group(records: list[Record], total: int, payload_max: int) -> None:
                 raise DecodeError("bad group", f"fragment {number} of {of} at {index} of {total}")
     if len(records) != total:
         raise DecodeError("bad group", f"{len(records)} of {total} fragments")
+    if first.kind == _FRAGMENT and sum([len(record.payload) for record in records]) > COMMAND_VALUES_MAX:
+        command = b"".join([record.payload[FRAGMENT_HEADER_BYTES:] for record in records])
+        bound_values_untrusted(command, COMMAND_VALUES_MAX)
     if first.kind == RecordKind.OPEN:
         if first.session or first.request or len(first.payload) != NONCE_BYTES:
             raise DecodeError("bad group", "OPEN has no session, no request and a 16-byte nonce")

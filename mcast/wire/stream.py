@@ -22,12 +22,15 @@ import msgpack
 from mcast.errors import DecodeError
 from mcast.limits import (
     ARITY_MAX,
+    COMMAND_VALUES_MAX,
     EPOCH_MAX,
     NAME_BYTES_MAX,
     SEQ_MAX,
     TCP_MESSAGE_BYTES_MAX,
+    VALUES_MAX,
 )
 from mcast.wire.frame import FRAME_HEADER_BYTES, Frame, decode_frame_untrusted
+from mcast.wire.values import bound_values_untrusted
 
 VERSION: Final = 1
 UNFOUNDED: Final = bytes(16)
@@ -343,7 +346,11 @@ def decode_stream_untrusted(kind: int, payload: bytes) -> Any:
     if len(payload) > _PAYLOAD_BYTES_MAX.get(kind, PAYLOAD_BYTES_MAX):
         raise DecodeError("message too long", f"{message.__name__} of {len(payload)} bytes")
     try:
-        fields = msgpack.unpackb(payload, strict_map_key=False)
+        if kind in _VALUES_MAX:
+            bound_values_untrusted(payload, _VALUES_MAX[kind])
+            fields = msgpack.unpackb(payload, strict_map_key=False)
+        else:
+            fields = msgpack.unpackb(payload, max_array_len=_FIELDS_MAX, max_map_len=0)
     except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
         raise DecodeError("not msgpack", type(error).__name__) from None
     except RecursionError:
@@ -434,6 +441,13 @@ _PAYLOAD_BYTES_MAX: Final[dict[int, int]] = {
     StreamKind.WELCOME: 1 << 20, StreamKind.QUERY: 1 << 20,
     StreamKind.ANSWER: TCP_MESSAGE_BYTES_MAX, StreamKind.REPORT: TCP_MESSAGE_BYTES_MAX,
 }  # fmt: skip
+
+_FIELDS_MAX: Final = 16
+_VALUES_MAX: Final[dict[int, int]] = {
+    StreamKind.WELCOME: COMMAND_VALUES_MAX, StreamKind.QUERY: COMMAND_VALUES_MAX, StreamKind.ANSWER: VALUES_MAX,
+    StreamKind.REPORT: VALUES_MAX,
+}  # fmt: skip
+"""Of those whose fields hold others: of a few bytes room for very many values is made if these are announced."""
 
 _CHECKS: Final[dict[int, tuple[Any, tuple[_Check, ...]]]] = {
     StreamKind.HELLO: (Hello, (_COUNT, _NAME, lambda value: value in ("client", "peer"), _NAME, _BYTES16)),

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcast.client.packing import CommandPacker, Parcel
+from mcast.client.packing import Command, CommandPacker, Parcel
 from mcast.errors import DecodeError, Refused
-from mcast.limits import COMMAND_BYTES_MAX
+from mcast.limits import COMMAND_BYTES_MAX, COMMAND_VALUES_MAX
 from mcast.machine.commands import decode_commands_untrusted
 from mcast.wire.records import RECORD_HEADER_BYTES
 
@@ -193,3 +193,15 @@ def test_whatever_replicas_decode_is_packed() -> None:
         packed = msgpack.packb(("set", "k", value))
         assert packer.pack_one(("set", "k", value)) == (packed, 1)
         assert b"".join(parcel.payload for parcel in packer.pack([("set", "k", value)] * 40)) == packed * 40
+
+
+@pytest.mark.parametrize("record_max", [RECORD_MAX, 61_440])
+def test_a_command_of_too_many_values_is_refused_and_named(record_max: int) -> None:
+    packer = CommandPacker(ARITIES, record_max)
+    fits: Command = ("set", "k", [[]] * (COMMAND_VALUES_MAX - 3))
+    too_many: Command = ("set", "k", [[]] * (COMMAND_VALUES_MAX - 2))
+    assert sum(parcel.count for parcel in packer.pack([("clear",), fits, ("clear",)])) == 3
+    with pytest.raises(Refused, match=f"command 2: a command holds more than {COMMAND_VALUES_MAX} values"):
+        list(packer.pack([("clear",), ("clear",), too_many]))
+    with pytest.raises(Refused, match="more than 65536 values"):
+        packer.pack_one(too_many)

@@ -1,9 +1,14 @@
 """A command too large for one record arrives in pieces: whole and uninterrupted, or not at all."""
 
+from typing import Any
+
 import pytest
 
-from mcast.limits import COMMAND_BYTES_MAX
+from mcast.limits import COMMAND_BYTES_MAX, VALUES_MAX
+from mcast.machine.commands import encode_command
+from mcast.machine.executor import Executor
 from mcast.machine.fragments import Assembly
+from mcast.machine.outcomes import decode_outcomes_untrusted
 from mcast.wire.records import (
     Record,
     RecordKind,
@@ -11,6 +16,7 @@ from mcast.wire.records import (
     encode_record,
     split_fragments,
 )
+from tests.machine.conftest import Notebook
 
 COMMAND = bytes(range(250))
 
@@ -84,3 +90,13 @@ def test_what_outgrows_a_command_is_dropped() -> None:
     pieces = fragments(command=bytes(COMMAND_BYTES_MAX + 1), record_max=1 << 20)
     assert [assembly.add(piece) for piece in pieces] == [None] * len(pieces)
     assert not assembly.partial
+
+
+@pytest.mark.parametrize(("items", "text"), [(VALUES_MAX - 2, None), (VALUES_MAX - 1, "DecodeError")])
+def test_what_holds_too_many_values_fails_alike_on_every_replica(items: int, text: str | None) -> None:
+    """However it came into the log: no gateway passes on as much."""
+    notebook = Notebook()
+    held: list[Any] = [None] * items
+    (outcome,) = decode_outcomes_untrusted(Executor(notebook).run(encode_command("note", held), 1, 1))
+    assert outcome.error == text
+    assert len(notebook.notes) == (text is None)

@@ -16,6 +16,7 @@ from mcast import limits
 from mcast.client.client import connect
 from mcast.clock import monotonic_s
 from mcast.errors import EnvironmentProblem, NotSent, Refused, Unknown
+from mcast.machine.commands import encode_command
 from mcast.machine.kv import KeyValue
 from mcast.machine.outcomes import decode_outcomes_untrusted
 from mcast.node import connection as connection_module
@@ -24,7 +25,7 @@ from mcast.node import reporting as reporting_module
 from mcast.node.fake import FakeCluster, serving
 from mcast.node.gateway import Gateway
 from mcast.wire.groups import Result, decode_results_untrusted, pack_run
-from mcast.wire.records import RecordKind, encode_record
+from mcast.wire.records import RecordKind, encode_record, split_fragments
 from mcast.wire.stream import (
     VERSION,
     Ask,
@@ -98,6 +99,23 @@ async def test_what_no_client_may_say_ends_its_connection_only(
         assert await raw.ended()
         assert sum(gateways["n1"].statistics().hostile.values()) == 1
         assert (await client.submit("incr", "k")).value == 1
+
+
+@pytest.mark.parametrize("role", ["client", "peer"])
+async def test_a_command_of_too_many_values_is_refused_before_it_is_numbered(
+    cluster: FakeCluster, gateways: dict[str, Gateway], role: str
+) -> None:
+    """Small on the wire, large in the memory of every replica."""
+    empties = encode_command("set", "k", [[]] * 1_000_000)
+    group = b"".join(split_fragments(5, 1, 1, empties, cluster.record_max))
+    raw = await Raw.open(cluster, "n1", hello(role, "n2" if role == "peer" else ""))
+    raw.send(pack_raw(StreamKind.FORWARD if role == "peer" else StreamKind.SUBMIT, group))
+    assert "too many values" in await raw.ended()
+    assert (cluster.shells["n1"].submitted, cluster.last_seq) == (0, 0)
+    assert gateways["n1"].statistics().hostile == {"too many values": 1}
+    asking = await Raw.open(cluster, "n1", hello())
+    asking.send(pack_message(StreamKind.QUERY, Query(1, "get", [[[]] * 65_536], "any", 0, None, None, 5e3)))
+    assert "too many values" in await asking.ended()
 
 
 async def test_garbage_of_all_kinds_harms_nobody(cluster: FakeCluster, gateways: dict[str, Gateway]) -> None:

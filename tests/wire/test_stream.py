@@ -124,6 +124,8 @@ def test_small_messages_may_not_be_large_nor_deep() -> None:
     with pytest.raises(DecodeError, match="too long"):
         decode_stream_untrusted(StreamKind.PING, bytes(PAYLOAD_BYTES_MAX + 1))
     with pytest.raises(DecodeError, match="not msgpack"):
+        decode_stream_untrusted(StreamKind.QUERY, b"\x91" * 60_000)
+    with pytest.raises(DecodeError, match="too many values"):
         decode_stream_untrusted(StreamKind.QUERY, b"\x91" * 100_000)
     with pytest.raises(DecodeError, match="not msgpack"):
         decode_stream_untrusted(StreamKind.QUERY, b"\xdd\xff\xff\xff\xff")
