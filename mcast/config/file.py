@@ -35,6 +35,7 @@ class _ClusterTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     mtu: int = 1500
     profile: Profile = "default"
     allow_faults: bool = False
+    allow_mixed: bool = False
 
 
 class _NodeTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -63,6 +64,7 @@ _FIXES: Final = {
     "cluster.mtu": f"give whole bytes from {limits.MTU_MIN} to {limits.MTU_MAX}; 1500 suits a LAN, 9000 jumbo frames",
     "cluster.profile": 'use "default" or "fast"',
     "cluster.allow_faults": "use true or false",
+    "cluster.allow_mixed": "use true or false",
     "node.id": "give letters, digits, '.', '_' or '-', beginning with a letter or digit",
     "node.address": 'give "host:port", such as "10.77.0.11:7711", an IPv6 host in brackets',
     "node.role": 'use "member" (votes) or "observer" (does not)',
@@ -128,6 +130,7 @@ def _checked(document: dict[str, Any], file: Path) -> Config:
         mtu=cluster.mtu,
         profile=cluster.profile,
         allow_faults=cluster.allow_faults,
+        allow_mixed=cluster.allow_mixed,
     )
 
 

@@ -74,6 +74,8 @@ class Config(Profiled):
     mtu: int = 1500
     profile: Profile = "default"
     allow_faults: bool = False
+    allow_mixed: bool = False
+    """Go on beside nodes that run another machine, Python or format."""
 
     @property
     def members(self) -> tuple[NodeConfig, ...]:

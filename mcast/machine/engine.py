@@ -17,6 +17,7 @@ from mcast.machine.canonical import digest
 from mcast.machine.commands import decode_small_records_untrusted
 from mcast.machine.executor import RUN_MIN, Executor, Observer
 from mcast.machine.fragments import Assembly
+from mcast.machine.marks import ChainMark, Marks, chosen
 from mcast.machine.outcomes import NOTHING, rejection_text
 from mcast.machine.resultchain import ResultChain
 from mcast.machine.sessions import APPLIED, SESSION_EXPIRED, Kept, Mark, Session, SessionTable, mark_of
@@ -105,6 +106,8 @@ class Engine:
         self.on_frames: Callable[[Sequence[Frame], Sequence[Executed]], None] | None = None
         """Called with applied frames and what was executed of each."""
         self._results = ResultChain()
+        self._marks = Marks()
+        self._marked: tuple[int, list[ChainMark]] = 0, []
         self._executor = Executor(machine, runs=runs, clock=clock)
         self._assembly = Assembly(cut=cut)
         self._paused: _Paused | None = None
@@ -206,6 +209,21 @@ class Engine:
         """See `resultchain`."""
         return self._results.value
 
+    def marks(self) -> list[ChainMark]:
+        """The result chain at some frames' ends, so chosen that any two replicas know some of the same."""
+        if self._marked[0] != self.applied_seq:
+            heads = [_FRAME.unpack_from(proof) for proof in self._results.recent]
+            recent = chosen([first + count - 1 for _, first, count in heads])
+            values = self._results.values_at(recent)
+            marks = [
+                ChainMark(heads[at][1] + heads[at][2] - 1, None, value)
+                for at, value in zip(recent, values, strict=True)
+            ]
+            whole = self._marks.kept()
+            known = {mark.seq for mark in whole}
+            self._marked = self.applied_seq, sorted([*whole, *[mark for mark in marks if mark.seq not in known]])
+        return self._marked[1]
+
     def digest(self) -> bytes:
         """The state digest: over the machine's snapshot and the sessions, canonically encoded.
 
@@ -273,7 +291,8 @@ class Engine:
         self.sessions.keep_all(session, kept, lowests, sum(map(len, records)))
         sizes = map(len, outcomes)
         heads = map(_SOLE.pack, repeat(epoch), firsts, counts, repeat(APPLIED), sizes, repeat(number), requests)
-        self._results.add(list(map(add, heads, outcomes)))
+        for index, value in self._results.add(list(map(add, heads, outcomes))):
+            self._mark(frames[at + index], value)
         told += zip(zip(firsts, outcomes, strict=True), strict=True)
         if number in self._watched:
             applied += [
@@ -340,8 +359,12 @@ class Engine:
         self.applied_seq = first + count - 1
         self.applied_epoch = epoch
         self.chain = chain
-        self._results.add([b"".join(proof)])
+        for _, value in self._results.add([b"".join(proof)]):
+            self._mark(frame, value)
         told.append(executions)
+
+    def _mark(self, frame: Frame, results: bytes) -> None:
+        self._marks.add(ChainMark(frame.last, frame.chain, results))
 
     def _records(self, frame: Frame, proof: list[bytes]) -> list[Record]:
         """A frame's records, whatever they are: the general case of what `sole_commands_untrusted` reads."""

@@ -20,6 +20,7 @@ from mcast.machine.engine import Applied, Engine
 from mcast.node.eventlog import EventLog
 from mcast.node.gateway import Gateway
 from mcast.node.handlerlog import HandlerLog
+from mcast.node.runs import runs_of
 from mcast.protocol.effects import CatchUp, EpochChanged, Notice, Ruling, SteppedDown
 from mcast.storage.files import RealFiles
 from mcast.storage.outcomes import OutcomeLog
@@ -100,6 +101,7 @@ class FakeShell:
         self.replica = FakeReplica(cluster, name_hash(node_id))
         self.engine = Engine(machine)
         self.handlers = HandlerLog(node_id)
+        self.runs = runs_of(machine)
         self.store = FakeStore()
         self.outcomes = OutcomeLog(RealFiles(), str(cluster.config.data_dir / node_id / "outcomes"))
         self.events = EventLog(self.store, self.outcomes)

@@ -71,6 +71,9 @@ def status(shell: Shell) -> dict[str, Any]:
     if waits_for:
         object_["waits_for"] = waits_for
     object_["link"] = {name: getattr(link, name) for name in LINK_FIELDS}
+    object_["runs"] = shell.runs
+    object_["allow_mixed"] = shell.config.allow_mixed
+    object_["marks"] = marks(shell)
     object_["failures"] = dict(shell.handlers.failures)
     object_["unknown_commands"] = shell.handlers.unknown_commands
     if shell.twin is not None:
@@ -86,6 +89,15 @@ def status(shell: Shell) -> dict[str, Any]:
         object_["reason"] = DISK_FULL
     object_["findings"] = findings(shell)
     return object_
+
+
+def marks(shell: Shell) -> list[list[Any]]:
+    """[event, chain, result chain] of some events: enough to compare with a node that is not at the same one."""
+    told = []
+    for seq, known, results in shell.engine.marks():
+        chain = known if known is not None else shell.replica.chain_at(seq)
+        told.append([seq, None if chain is None else chain.hex(), results.hex()])
+    return told
 
 
 def findings(shell: Shell) -> list[str]:

@@ -30,6 +30,7 @@ from mcast.node.eventlog import EventLog
 from mcast.node.guard import Guard
 from mcast.node.handlerlog import HandlerLog, trace_of
 from mcast.node.replaying import replay_journal
+from mcast.node.runs import runs_of
 from mcast.node.transport import Transport, ordered_by_reign
 from mcast.node.twinwatch import TwinWatch
 from mcast.protocol.effects import (
@@ -83,6 +84,8 @@ class Shell:
         self.incarnation = setup.draw_incarnation()
         self.engine = Engine(machine if machine is not None else setup.load_machine_of(config), clock=ticks_s)
         self.handlers = HandlerLog(node_id)
+        self.runs = runs_of(self.engine.machine)
+        """What this node runs, for others to compare."""
         self.engine.observe(self.handlers)
         self.record_max = setup.frame_body_max(config.mtu)
         self.store: Store

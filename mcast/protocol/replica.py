@@ -238,6 +238,10 @@ class Replica:
         """The chain at the log's end."""
         return self._core.log.last_chain
 
+    def chain_at(self, seq: int) -> bytes | None:
+        """The chain behind event `seq`, where that is the end of a frame that is still in memory."""
+        return self._core.log.chain_at(seq)
+
     @property
     def commit_seq(self) -> int:
         """The highest event proven committed."""
