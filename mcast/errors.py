@@ -48,6 +48,10 @@ class DecodeError(Error):
         self.reason = reason
 
 
+class NewerFormat(DecodeError):
+    """A file that a later version wrote, and knows how to read."""
+
+
 class NotSent(Error):
     """The command certainly did not happen: no node took it before the deadline (exit 3)."""
 

@@ -2,6 +2,7 @@
 
 Appends are written at once, by the event loop's thread. With `sync = "always"` a sync goes on in the background; while
 it does, further appends gather, and the next sync covers them all. Truncations and the meta are rare: the loop waits.
+A ticket is answered only when the watermark, too, covers what it wrote: one small write for all that come together.
 
 Being told of a sync in the background costs a turn of the loop, as much as a good disk's sync itself. So who may stand
 still for a moment waits for that of little, if the last one was quick.
@@ -35,6 +36,12 @@ class DurableStore(SyncedStore, Protocol):
     def sync_begin(self) -> SyncMark:
         """Note what a sync will cover."""
 
+    def cover(self) -> None:
+        """Let the watermark cover what is written, where no sync does that. May raise DiskFull."""
+
+    def covers(self, mark: SyncMark) -> bool:
+        """Whether a sync that has ended could let the watermark cover it; a full disk may have refused that."""
+
     def truncate(self, last: int) -> None:
         """Durably forget every event behind `last`."""
 
@@ -66,6 +73,10 @@ class GroupCommit:
         self._took_s = float("inf")
         """The last sync, as this thread saw it."""
         self._syncing: list[int] = []
+        self._mark: SyncMark | None = None
+        """What the sync under way covers."""
+        self._uncovered = False
+        """Whether a full disk refused the watermark of what is written."""
         self._unwritten: deque[tuple[int, Sequence[Frame]]] = deque()
         """Appends that a full disk refused."""
         self._unwritten_bytes = 0
@@ -85,7 +96,7 @@ class GroupCommit:
     @property
     def full(self) -> bool:
         """Whether the disk is full: this node acknowledges nothing more until there is room."""
-        return bool(self._unwritten or self._unpromised or self._uncut or self._unclear)
+        return bool(self._unwritten or self._unpromised or self._uncut or self._unclear or self._uncovered)
 
     def append(self, ticket: int, frames: Sequence[Frame]) -> None:
         """Write frames behind the journal's end; complete the ticket once they are as durable as the mode says."""
@@ -131,6 +142,7 @@ class GroupCommit:
 
     def retry(self) -> None:
         """Do what a full disk refused, if there is room by now."""
+        self._uncovered = False
         self._wait()
         self._promise()
         self._cut()
@@ -156,7 +168,7 @@ class GroupCommit:
                 self._uncut = None
 
     def _clear(self) -> None:
-        if self._unclear and not self._unwritten and not self._uncut:
+        if self._unclear and not self._unwritten and not self._uncut and not self._uncovered:
             with suppress(DiskFull):
                 self._store.clear_suspect()
                 self._unclear = False
@@ -177,11 +189,10 @@ class GroupCommit:
         `patient` says that this may wait for it, QUICK_S at most, if it should be quick.
         """
         if self._syncer is None:
-            self._completed += self._written
-            self._written = []
+            self._cover()
         elif self._syncer.idle():
             self._collect()
-            if self._written:
+            if self._written and not self._uncovered:
                 self._sync(self._syncer, patient and self._written_bytes <= LITTLE_BYTES and self._took_s <= QUICK_S)
         completed, self._completed = self._completed, []
         return completed
@@ -194,7 +205,8 @@ class GroupCommit:
     def _sync(self, syncer: Syncer, wait: bool) -> None:
         self._began_s = self._clock()
         self._syncing, self._written, self._written_bytes = self._written, [], 0
-        goes_on = syncer.begin(self._store.sync_begin())
+        self._mark = self._store.sync_begin()
+        goes_on = syncer.begin(self._mark)
         if not goes_on or (wait and syncer.wait(QUICK_S)):
             self._collect()
 
@@ -206,10 +218,24 @@ class GroupCommit:
     def _settle(self) -> None:
         """Make durable what was written so far."""
         self._wait()
-        if self._syncer is not None and self._written:
-            self._store.sync_finish(self._store.sync_begin())
-        self._completed += self._written
-        self._written, self._written_bytes = [], 0
+        if self._syncer is None:
+            self._cover()
+        elif self._written:
+            mark = self._store.sync_begin()
+            written, self._written, self._written_bytes = self._written, [], 0
+            self._store.sync_finish(mark)
+            self._complete(written, mark)
+
+    def _cover(self) -> None:
+        """What is written may be acknowledged, once the watermark says so."""
+        if self._written and not self._uncovered:
+            try:
+                self._store.cover()
+            except DiskFull:
+                self._uncovered = True
+            else:
+                self._completed += self._written
+                self._written = []
 
     def _wait(self) -> None:
         if self._syncer is not None:
@@ -217,11 +243,20 @@ class GroupCommit:
         self._collect()
 
     def _collect(self) -> None:
-        if self._syncing:
-            self._completed += self._syncing
-            self._syncing = []
+        if self._mark is not None:
+            syncing, mark = self._syncing, self._mark
+            self._syncing, self._mark = [], None
+            self._complete(syncing, mark)
             self._took_s = self._clock() - self._began_s
             self.syncs += 1
+
+    def _complete(self, synced: list[int], mark: SyncMark) -> None:
+        """These tickets' sync has ended: they are done, or the next one is to cover them, too."""
+        if self._store.covers(mark):
+            self._completed += synced
+        else:
+            self._uncovered = True
+            self._written = synced + self._written
 
     def _keep_unwritten(self, ticket: int, frames: Sequence[Frame]) -> None:
         self._unwritten.append((ticket, frames))

@@ -44,6 +44,9 @@ MEANINGS: Final[dict[str, str]] = {
     "staleness_proven": "a state's age is proven by a confirmed round, never by a heartbeat alone",
     "survey_newest_config": "a survey counts a majority of the newest configuration that anybody knows",
     "suspect_abstains": "a log that may lack what it acknowledged neither votes nor acknowledges",
+    "watermark_before_ack": "the watermark is beyond an event before that is acknowledged",
+    "watermark_lowered_first": "a truncation lowers the watermark first",
+    "doubt_before_mending": "the doubt about a log is durable before the log is mended",
     "survey_same_processes": "a suspect's survey counts only answers of processes that ran before it began",
 }
 """What each rule of `Rules` says."""

@@ -22,6 +22,7 @@ from mcast.protocol.effects import ReadReady
 from mcast.protocol.replica import Settings
 from mcast.protocol.rules import Rules
 from mcast.sim.client import SimClient
+from mcast.sim.damage import rot
 from mcast.sim.invariants import Checker, Violation
 from mcast.sim.loop import Loop
 from mcast.sim.network import Network, Weather
@@ -305,7 +306,7 @@ class Cluster:
             if loses_disk and fault.kind == "wipe":
                 node.wipe()
             elif loses_disk:
-                node.rot()
+                rot(node)
             self.loop.after(fault.for_s, self._start, node)
 
     def _black_out(self, fault: Fault) -> None:

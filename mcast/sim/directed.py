@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import msgpack
 
 from mcast.protocol.rules import Rules
-from mcast.sim import scenes
+from mcast.sim import disklosses, scenes
 from mcast.sim.invariants import Violation
 from mcast.sim.node import SimNode
 from mcast.sim.stage import Stage, has_committed_all
@@ -316,6 +316,9 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "read_index_confirmed": Scenario(scenes.deposed_reader),
     "staleness_proven": Scenario(scenes.deposed_proof, 5),
     "survey_newest_config": Scenario(scenes.old_disk, 5),
+    "watermark_before_ack": Scenario(disklosses.lost_tail),
+    "watermark_lowered_first": Scenario(disklosses.cut_before_lowered, 5),
+    "doubt_before_mending": Scenario(disklosses.doubt_mended_away),
 }
 """Rule -> the scenario that needs it."""
 

@@ -2,7 +2,8 @@
 
 Writes, truncations and names are visible at once and durable only when synced. `crash` is a loss of power: of what was
 not synced any part survives, in any order, writes torn at sectors. `kill` ends the process only: the page cache stays,
-so nothing is lost but what a call in progress had not yet written (see `stop_after`).
+so nothing is lost but what a call in progress had not yet written (see `stop_after`). A write within one sector is done
+whole or not at all, whatever ends.
 """
 
 from __future__ import annotations
@@ -49,12 +50,14 @@ class SimFiles:
         self._names: dict[str, _Inode] = {}
         self._directories: set[str] = {"/", "."}
         self._unsynced_names: dict[str, list[_Rename]] = {}
+        self._unsynced_directories: set[str] = set()
         self._handles: dict[int, _Inode] = {}
         self._locks: dict[int, tuple[str, str]] = {}
         self._next_fd = 3
         self._boot = boot
         self._failures: dict[str, list[int]] = {}
         self._stop_in: int | None = None
+        self._stop_at: tuple[str, int] | None = None
         self.syncs = 0
         """Calls of fdatasync so far."""
 
@@ -68,7 +71,7 @@ class SimFiles:
         """The process ends: its descriptors and locks go, its completed writes stay."""
         self._handles.clear()
         self._locks.clear()
-        self._stop_in = None
+        self._stop_in = self._stop_at = None
 
     def crash(self) -> None:
         """The power fails: of what was not synced, any part survives."""
@@ -83,10 +86,15 @@ class SimFiles:
         self._unsynced_names.clear()
         for inode in inodes.values():
             self._crash_inode(inode)
+        for path in sorted(self._unsynced_directories):
+            if self._random.random() < 0.5:
+                self._lose_directory(path)
+        self._unsynced_directories.clear()
 
     def write_back(self) -> None:
         """The kernel has written its page cache to the disk, unasked."""
         self._unsynced_names.clear()
+        self._unsynced_directories.clear()
         for inode in self._names.values():
             inode.undo.clear()
 
@@ -98,10 +106,14 @@ class SimFiles:
         """Raise Stopped in the change of the disk that follows `changes` others; of a write a part may be done."""
         self._stop_in = changes
 
+    def stop_at(self, operation: str, *, after: int = 0) -> None:
+        """Raise Stopped in the call of the method named `operation` that follows `after` others of it."""
+        self._stop_at = (operation, after)
+
     def mend(self) -> None:
         """Fail no more, and stop nobody."""
         self._failures.clear()
-        self._stop_in = None
+        self._stop_in = self._stop_at = None
 
     def corrupt(self, path: str, offset: int, *, flip: int = 0xFF, size: int = 1) -> None:
         """Flip bits of bytes at rest, durably."""
@@ -111,6 +123,12 @@ class SimFiles:
             inode.data[at] ^= flip
         for at, entry in enumerate(inode.undo):
             inode.undo[at] = (*entry[:2], max(entry[2], offset + size), *entry[3:])
+
+    def lose_tail(self, path: str, begin: int, *, zeroed: bool) -> None:
+        """All of a file from a byte on is gone, durably: zeros stand there, or the file ends."""
+        inode = self._names[path]
+        size = inode.size if zeroed else min(begin, inode.size)
+        self._names[path] = _Inode(inode.data[:begin], size)
 
     def paths(self) -> list[str]:
         """The names of all files, in order."""
@@ -130,6 +148,7 @@ class SimFiles:
         other = SimFiles(random or self._random, boot=self._boot)
         other._names = {path: _Inode(bytearray(inode.data), inode.size) for path, inode in self._names.items()}
         other._directories = set(self._directories)
+        other.syncs = self.syncs
         return other
 
     # The Files protocol
@@ -174,7 +193,10 @@ class SimFiles:
         try:
             self._change("pwritev")
         except Stopped:
-            self._write(inode, offset, data[: self._random.randrange(len(data) + 1)])
+            done = self._random.randrange(len(data) + 1)
+            if offset // SECTOR_BYTES == (offset + len(data) - 1) // SECTOR_BYTES:
+                done = len(data) * (2 * done > len(data))
+            self._write(inode, offset, data[:done])
             raise
         self._write(inode, offset, data)
         return len(data)
@@ -196,6 +218,7 @@ class SimFiles:
         if path not in self._directories:
             raise _error(errno.ENOENT, path)
         self._unsynced_names.pop(path, None)
+        self._unsynced_directories = {made for made in self._unsynced_directories if os.path.dirname(made) != path}
 
     def ftruncate(self, fd: int, size: int) -> None:
         """See Files.ftruncate."""
@@ -243,6 +266,7 @@ class SimFiles:
             if path in self._names:
                 raise _error(errno.ENOTDIR, path)
             self._directories.add(path)
+            self._unsynced_directories.add(path)
             path = os.path.dirname(path)
 
     def exists(self, path: str) -> bool:
@@ -298,6 +322,11 @@ class SimFiles:
                 self._stop_in = None
                 raise Stopped(operation)
             self._stop_in -= 1
+        if self._stop_at is not None and self._stop_at[0] == operation:
+            if self._stop_at[1] <= 0:
+                self._stop_at = None
+                raise Stopped(operation)
+            self._stop_at = (operation, self._stop_at[1] - 1)
 
     def _write(self, inode: _Inode, offset: int, data: bytes) -> None:
         if not data:
@@ -325,6 +354,13 @@ class SimFiles:
         self._names = {moved(path): inode for path, inode in self._names.items()}
         self._directories = {moved(path) for path in self._directories}
         self._unsynced_names.pop(source, None)
+        self._unsynced_directories = {moved(path) for path in self._unsynced_directories}
+
+    def _lose_directory(self, path: str) -> None:
+        """Its name was not durable: with it, all in it is gone."""
+        inside = path + "/"
+        self._names = {name: inode for name, inode in self._names.items() if not name.startswith(inside)}
+        self._directories = {name for name in self._directories if name != path and not name.startswith(inside)}
 
     def _crash_names(self, changes: list[_Rename]) -> None:
         """Undo all changes, then make those again that survive: of each file's a first part."""

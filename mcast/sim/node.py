@@ -149,7 +149,7 @@ class SimNode:
                 owner=self.name,
                 segment_bytes=SEGMENT_BYTES,
                 cache_bytes=self._cache_bytes,
-                truncation_durable=rules.truncation_durable,
+                rules=rules,
             )
         except (Stopped, EnvironmentProblem) as error:
             self.world.marks["died at start"] += 1
@@ -213,20 +213,6 @@ class SimNode:
         self.world.loop.say(f"{self.name} loses its disk")
         self.files = SimFiles(Random(self.world.random.getrandbits(64)))
         self.world.checker.wiped(self.book)
-
-    def rot(self) -> None:
-        """A byte of a stopped node's files changes, unnoticed until it is read."""
-        assert not self.up
-        random = self.world.random
-        paths = [path for path in self.files.paths() if "/journal/" in path or path.endswith("meta.json")]
-        if not paths:
-            return
-        path = paths[int(random.random() * len(paths))]
-        written = len(self.files.contents(path).rstrip(bytes(1)))
-        offset = int(random.random() * written)
-        self.world.loop.say(f"{self.name} has a rotten byte at {offset} of {path}")
-        self.files.corrupt(path, offset)
-        self.world.checker.rotted(self.book)
 
     def pause(self) -> None:
         """Stop the process in its tracks (SIGSTOP); its sockets go on filling."""

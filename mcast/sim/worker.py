@@ -78,7 +78,7 @@ class DiskWorker:
                 return
             checker.meta_written(book, first.meta)
         else:
-            if self._syncs and not self._do(node.store.sync):
+            if not self._do(node.store.sync if self._syncs else node.store.cover):
                 return
             for append in _appends(batch):
                 checker.persisted(book, append.frames)

@@ -10,14 +10,14 @@ from collections.abc import Generator, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from mcast.errors import CorruptionError, DiskFailed, DiskFull, EnvironmentProblem, Gone
-from mcast.limits import CACHE_BYTES_MAX
 from mcast.storage.files import IOV_MAX, Files, write_all
-from mcast.storage.recovery import FOUNDING_KINDS, UUID_UNKNOWN, Recovery, begun, founded_uuid, recover
+from mcast.storage.recovery import FOUNDING_KINDS, UUID_UNKNOWN, Recovery, begun, founded_uuid
 from mcast.storage.segment import ENTRY_EXTRA_BYTES, SEGMENT_BYTES, SEGMENT_BYTES_MIN, SegmentHeader, encode_entries
 from mcast.storage.segments import BURST_BYTES, FULL, Segment, Segments, create_segment, remove_segments
-from mcast.storage.verdict import Verdict
+from mcast.storage.verdict import Fault, Verdict
 from mcast.wire.frame import CHAIN_ZERO, FRAME_HEADER_BYTES, Frame
 
+NEWER_REMEDY: Final = "start the version of mcast that wrote it, or a later one"
 _FOUNDING_MIN: Final = int(min(FOUNDING_KINDS))  # most frames' first record is of a lower kind
 
 
@@ -28,6 +28,8 @@ class SyncMark(NamedTuple):
     generation: int
     segments: tuple[Segment, ...]
     names: int
+    epoch: int = 0
+    chain: bytes = CHAIN_ZERO
 
 
 class Journal:
@@ -82,34 +84,32 @@ class Journal:
         cls,
         files: Files,
         directory: str,
+        recovery: Recovery,
         *,
-        same_boot: bool,
-        synced_floor: int = 0,
         segment_bytes: int = SEGMENT_BYTES,
         truncation_durable: bool = True,
         rewrite_unsynced: bool = True,
-        cache_bytes: int = CACHE_BYTES_MAX,
-    ) -> tuple[Journal, Recovery]:
-        """Scan, judge and where allowed mend the journal in `directory`; all it then holds is durable.
+    ) -> Journal:
+        """Go on with the journal in `directory`, mended as the verdict of `recovery` allows; all it holds is durable.
 
-        `same_boot`: the machine was not restarted since the journal was last written. `synced_floor`: a seq known from
-        elsewhere to have been durable. `truncation_durable`: False leaves stale bytes behind a truncation, for tests
-        that show what they would do. `rewrite_unsynced`: write the events behind the synced point again, in case an
-        fdatasync of the process before failed.
+        `truncation_durable`: False leaves stale bytes behind a truncation, for tests that show what they would do.
+        `rewrite_unsynced`: write the events behind the synced point again, in case an fdatasync of the process before
+        failed.
 
         Raises:
-            CorruptionError: events that were durable are damaged or missing; nothing was changed.
-            EnvironmentProblem: a segment of another cluster.
-            OSError: the files cannot be read or mended.
+            CorruptionError: events that were acknowledged are damaged or missing; nothing was changed.
+            EnvironmentProblem: a segment of another cluster, or of a later format.
+            OSError: the files cannot be mended.
         """
-        recovery = recover(files, directory, same_boot=same_boot, synced_floor=synced_floor, cache_bytes=cache_bytes)
         if recovery.verdict is Verdict.CORRUPT:
             raise CorruptionError(recovery.detail)
         if recovery.verdict is Verdict.FOREIGN:
-            raise EnvironmentProblem(recovery.detail, "move that file away, or use another data_dir")
+            newer = recovery.fault is Fault.SEGMENT_NEWER
+            remedy = NEWER_REMEDY if newer else "move that file away, or use another data_dir"
+            raise EnvironmentProblem(recovery.detail, remedy)
         journal = cls(files, directory, recovery, segment_bytes=segment_bytes, truncation_durable=truncation_durable)
         journal._settle(recovery, rewrite=rewrite_unsynced)
-        return journal, recovery
+        return journal
 
     @property
     def last_seq(self) -> int:
@@ -120,6 +120,16 @@ class Journal:
     def last_chain(self) -> bytes:
         """The chain at `last_seq`."""
         return self._last_chain
+
+    @property
+    def last_epoch(self) -> int:
+        """The last event's epoch."""
+        return self._last_epoch
+
+    @property
+    def generation(self) -> int:
+        """Counts truncations, as a SyncMark names them."""
+        return self._generation
 
     @property
     def low_water(self) -> int:
@@ -164,8 +174,14 @@ class Journal:
 
     def sync_begin(self) -> SyncMark:
         """Note what is written now; `sync_finish` makes that durable, and claims nothing appended later."""
-        seq = self._last_seq
-        return SyncMark(seq, self._generation, *self._segments.unsynced())
+        return self._mark(*self._segments.unsynced())
+
+    def mark(self) -> SyncMark:
+        """What is written now, for who does not sync it."""
+        return self._mark((), 0)
+
+    def _mark(self, segments: tuple[Segment, ...], names: int) -> SyncMark:
+        return SyncMark(self._last_seq, self._generation, segments, names, self._last_epoch, self._last_chain)
 
     def sync_finish(self, mark: SyncMark) -> int:
         """Make durable what `mark` covers; returns the seq up to which the journal is now known durable.
@@ -220,7 +236,7 @@ class Journal:
                 self._check_usable()
                 self.sync()
             return
-        chain, epoch = self._ending_at(last)
+        chain, epoch = self.ending_at(last)
         index, offset = self._segments.locate(last + 1)
         self._generation += 1
         self._last_seq, self._last_chain, self._last_epoch = last, chain, epoch
@@ -354,7 +370,7 @@ class Journal:
     def _settle(self, recovery: Recovery, *, rewrite: bool) -> None:
         """Carry out the verdict, and make what was found durable: the process before may not have come to it."""
         remove_segments(self._files, self._directory, recovery.excess)
-        if recovery.verdict is not Verdict.INTACT:
+        if recovery.verdict.cuts:
             self._segments.cut(len(self._segments) - 1, self._segments.active.state.end, durable=True)
         if self._last_seq > recovery.synced_seq:
             self._segments.rewrite(recovery.synced_seq + 1, data=rewrite)
@@ -362,8 +378,8 @@ class Journal:
         self._segments.sync(*self._segments.unsynced())
         self._synced_seq = self._last_seq
 
-    def _ending_at(self, last: int) -> tuple[bytes, int]:
-        """Chain and epoch at the end of event `last`, which must end a frame."""
+    def ending_at(self, last: int) -> tuple[bytes, int]:
+        """Chain and epoch behind event `last`. Raises ValueError: it lies before the journal, or ends no frame."""
         if last == self._low_water - 1:
             return self._base_chain, 0
         if last < self._low_water:

@@ -14,14 +14,15 @@ from dataclasses import asdict, dataclass, fields
 from hashlib import blake2b
 from typing import Any, Final
 
-from mcast.errors import DecodeError
+from mcast.errors import DecodeError, NewerFormat
 from mcast.limits import EPOCH_MAX, SEQ_MAX
 from mcast.protocol.effects import Meta
 from mcast.storage.files import Files, write_all
 
 META_NAME: Final = "meta.json"
 META_BYTES_MAX: Final = 4_096  # bytes; ours are a few hundred
-FORMAT: Final = 1
+FORMAT: Final = 2
+FORMAT_UNMARKED: Final = 1  # the same fields, in a directory from before there were watermarks
 STORAGE_ID_BYTES: Final = 16
 _NEW: Final = META_NAME + ".new"
 
@@ -43,6 +44,8 @@ class DirectoryMeta:
     """The journal was durable up to here."""
     suspect: bool
     """Acknowledged events may be missing, and the log has not been known whole since."""
+    watermarked: bool = True
+    """A watermark stands beside this file; False in a directory that an earlier version wrote last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ def load_meta(files: Files, directory: str) -> DirectoryMeta | None:
     """The directory's meta; None when it has none.
 
     Raises:
-        DecodeError: the file is damaged, or of another format.
+        DecodeError: the file is damaged, or of another format (NewerFormat: of a later one).
         OSError: it cannot be read.
     """
     path = f"{directory}/{META_NAME}"
@@ -95,8 +98,9 @@ def store_meta(files: Files, directory: str, meta: DirectoryMeta) -> None:
 
 def encode_meta(meta: DirectoryMeta) -> bytes:
     """The meta file's bytes."""
+    version = FORMAT if meta.watermarked else FORMAT_UNMARKED
     stored = _Stored(
-        FORMAT, meta.cluster, meta.node, meta.meta.storage_id.hex(), meta.meta.promised, meta.meta.voted_epoch,
+        version, meta.cluster, meta.node, meta.meta.storage_id.hex(), meta.meta.promised, meta.meta.voted_epoch,
         meta.meta.voted_for, meta.boot_id, meta.sync, meta.clean, meta.synced_seq, meta.suspect,
     )  # fmt: skip
     values = asdict(stored)
@@ -107,7 +111,7 @@ def decode_meta_untrusted(data: bytes) -> DirectoryMeta:
     """Read a meta file.
 
     Raises:
-        DecodeError: not what `encode_meta` writes.
+        DecodeError: not what `encode_meta` writes. NewerFormat: but what a later one does.
     """
     if len(data) > META_BYTES_MAX:
         raise DecodeError("meta too long", f"over {META_BYTES_MAX} bytes")
@@ -119,7 +123,10 @@ def decode_meta_untrusted(data: bytes) -> DirectoryMeta:
         raise DecodeError("meta is not what mcast writes") from None
     if checksum != checked:
         raise DecodeError("meta does not match its checksum")
-    if not isinstance(values, dict) or values.get("format") != FORMAT:
+    version = values.get("format") if isinstance(values, dict) else None
+    if type(version) is int and version > FORMAT:
+        raise NewerFormat("meta of a later format", f"{version}")
+    if version not in (FORMAT, FORMAT_UNMARKED):
         raise DecodeError("meta of another format")
     return _checked(values)
 
@@ -154,6 +161,7 @@ def _checked(values: dict[str, Any]) -> DirectoryMeta:
         clean=stored.clean,
         synced_seq=stored.synced_seq,
         suspect=stored.suspect,
+        watermarked=stored.format != FORMAT_UNMARKED,
     )
 
 

@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-from mcast.errors import DecodeError
+from mcast.errors import DecodeError, NewerFormat
 from mcast.limits import CACHE_BYTES_MAX, FRAME_BODY_BYTES_MAX
 from mcast.storage.files import Files
 from mcast.storage.segment import (
@@ -31,7 +31,8 @@ from mcast.storage.segment import (
     segment_number,
     sound_entry,
 )
-from mcast.storage.verdict import RECOVERY_TABLE, Fault, Verdict
+from mcast.storage.verdict import RECOVERY_TABLE, Fault, Mark, Past, Verdict
+from mcast.storage.watermark import Watermark
 from mcast.wire.frame import CHAIN_ZERO, FRAME_HEADER_BYTES, Frame, decode_frame_untrusted
 from mcast.wire.messages import Reign, decode_genesis_untrusted, decode_recovery_untrusted
 from mcast.wire.records import RecordKind, decode_records_untrusted
@@ -78,6 +79,7 @@ class Recovery:
 
     verdict: Verdict
     fault: Fault
+    mark: Mark
     detail: str
     """Where the log ends and why, for an operator."""
     low_water: int
@@ -104,29 +106,37 @@ class Recovery:
 
     @property
     def suspect(self) -> bool:
-        """Whether events that were acknowledged may have been cut."""
-        return self.verdict is Verdict.CUT_SUSPECT
+        """Whether events that were acknowledged may be missing."""
+        return self.verdict.suspect
 
 
-def recover(
-    files: Files, directory: str, *, same_boot: bool, synced_floor: int = 0, cache_bytes: int = CACHE_BYTES_MAX
+def recover(  # noqa: PLR0913 - each by name
+    files: Files,
+    directory: str,
+    *,
+    past: Past,
+    watermark: Watermark | None = None,
+    doubtful: bool = False,
+    synced_floor: int = 0,
+    cache_bytes: int = CACHE_BYTES_MAX,
 ) -> Recovery:
     """Scan the journal in `directory` and judge it; changes nothing.
 
+    `watermark` is what the log must reach; `doubtful` says that it may have been higher, or of another storage id.
     `synced_floor` is a seq known from elsewhere to have been durable. `cache_bytes` bounds the frames returned.
 
     Raises:
         OSError: a file cannot be read.
     """
-    return _Scan(files, directory, cache_bytes).run(same_boot, synced_floor)
+    return _Scan(files, directory, cache_bytes, watermark).run(past, synced_floor, doubtful=doubtful)
 
 
 def begun(directory: str, header: SegmentHeader) -> Recovery:
     """What a scan finds in a journal that was just begun with this header."""
     last_seq = header.first - 1
     return Recovery(
-        verdict=Verdict.INTACT, fault=Fault.ZERO_TAIL, detail=f"{directory}: new", low_water=header.first,
-        last_seq=last_seq, last_chain=header.chain_before, last_epoch=0, synced_seq=last_seq,
+        verdict=Verdict.INTACT, fault=Fault.ZERO_TAIL, mark=Mark.REACHED, detail=f"{directory}: new",
+        low_water=header.first, last_seq=last_seq, last_chain=header.chain_before, last_epoch=0, synced_seq=last_seq,
         cluster_uuid=header.cluster_uuid, foundings=(), base_seq=last_seq, base_chain=header.chain_before, history=(),
         frames=(), genesis=None, config=None, segments=(SegmentState(header),), excess=(),
     )  # fmt: skip
@@ -135,7 +145,18 @@ def begun(directory: str, header: SegmentHeader) -> Recovery:
 class _Scan:
     """One walk over a journal: the log as far as it is good, then what lies behind."""
 
-    def __init__(self, files: Files, directory: str, cache_bytes: int, keep_behind: int | None = None) -> None:
+    def __init__(
+        self,
+        files: Files,
+        directory: str,
+        cache_bytes: int,
+        watermark: Watermark | None = None,
+        keep_behind: int | None = None,
+    ) -> None:
+        self._watermark = watermark
+        self._mark_seq = -1 if watermark is None else watermark.seq
+        self._mark_chain: bytes | None = CHAIN_ZERO if self._mark_seq == 0 else None
+        """The log's chain at the watermark's event."""
         self._keep_behind = keep_behind
         self._files = files
         self._directory = directory
@@ -156,21 +177,23 @@ class _Scan:
         self._genesis: Frame | None = None
         self._config: Frame | None = None
 
-    def run(self, same_boot: bool, synced_floor: int) -> Recovery:
+    def run(self, past: Past, synced_floor: int, *, doubtful: bool) -> Recovery:
         fault, at = self._walk()
         self._synced = max(self._synced, synced_floor)
         if fault is not Fault.ZERO_TAIL and self._look_behind(at) and fault in _DAMAGE:
             fault = Fault.VALID_AFTER_INVALID
         # The first segment was durable before its first event, so its loss is never a write that did not get through.
         behind = bool(self._segments) and self._last_seq + 1 > self._synced
-        verdict = RECOVERY_TABLE[fault, behind, same_boot]
+        mark = self._compare(doubtful=doubtful)
+        verdict = RECOVERY_TABLE[fault, behind, mark, past]
         low_water = self._segments[0].header.first if self._segments else 1
         self._keep_uncommitted()
         return Recovery(
             verdict=verdict,
             fault=fault,
+            mark=mark,
             detail=f"{self._directory}: behind event {self._last_seq}: {fault.value} (segment {at[0]}, byte {at[1]}); "
-            f"synced up to event {self._synced}",
+            f"synced up to event {self._synced}; {self._words(mark)}",
             low_water=low_water,
             last_seq=self._last_seq,
             last_chain=self._chain,
@@ -187,6 +210,21 @@ class _Scan:
             segments=tuple(self._segments),
             excess=tuple(self._numbers[len(self._segments) :]),
         )
+
+    def _compare(self, *, doubtful: bool) -> Mark:
+        """Hold the log, as far as it is good, against the watermark."""
+        if self._watermark is not None:
+            if self._last_seq < self._watermark.seq:
+                return Mark.SHORT
+            if self._mark_chain != self._watermark.chain:
+                return Mark.OTHER
+        return Mark.UNKNOWN if doubtful else Mark.REACHED
+
+    def _words(self, mark: Mark) -> str:
+        if self._watermark is None:
+            return mark.value if mark is Mark.UNKNOWN else "no watermark to judge by"
+        _, epoch, seq, _ = self._watermark
+        return f"acknowledged up to event {seq} of epoch {epoch}: {mark.value}"
 
     def _walk(self) -> tuple[Fault, tuple[int, int]]:
         """Read the log up to its end or the first fault; returns that and where (segment number, byte)."""
@@ -214,6 +252,8 @@ class _Scan:
         """The segment whose header this is, if it continues the log."""
         try:
             header = decode_header_untrusted(data)
+        except NewerFormat:
+            return Fault.SEGMENT_NEWER
         except DecodeError:
             return Fault.SEGMENT_HEADER
         if header.cluster_uuid != UUID_UNKNOWN:
@@ -223,6 +263,8 @@ class _Scan:
         if not self._segments and header.number == number:
             self._last_seq, self._chain = header.first - 1, header.chain_before
             self._base = (self._last_seq, self._chain)
+            if self._last_seq == self._mark_seq:
+                self._mark_chain = self._chain
         place = (number, self._last_seq + 1, self._chain)
         if (header.number, header.first, header.chain_before) != place:
             return Fault.SEGMENT_MISPLACED
@@ -293,6 +335,8 @@ class _Scan:
             self._uuid = uuid
             self._foundings.append((frame.first, uuid))
         self._last_seq, self._chain = frame.last, frame.chain
+        if self._last_seq == self._mark_seq:
+            self._mark_chain = self._chain
         self._frames.append(frame)
         self._frames_bytes += FRAME_HEADER_BYTES + len(frame.body)
         if self._frames_bytes > self._cache_bytes:

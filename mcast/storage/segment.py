@@ -37,7 +37,7 @@ from itertools import repeat
 from operator import attrgetter
 from typing import Final, NamedTuple
 
-from mcast.errors import DecodeError
+from mcast.errors import DecodeError, NewerFormat
 from mcast.limits import EPOCH_MAX, FRAME_BODY_BYTES_MAX, SEQ_MAX
 from mcast.wire.frame import FRAME_HEADER_BYTES, TIME_MAX_NS, Frame, chain_after
 from mcast.wire.frame import HEADER as FRAME_HEADER
@@ -122,6 +122,8 @@ def decode_header_untrusted(data: bytes) -> SegmentHeader:
     if len(data) < HEADER_BYTES or blake2b(fields, digest_size=_CHECKSUM_BYTES).digest() != checksum:
         raise DecodeError("damaged segment header")
     magic, version, uuid, number, first, chain_before, synced = _HEADER.unpack(fields)
+    if magic == _MAGIC and version > FORMAT:
+        raise NewerFormat("segment of a later format", f"{version}")
     if magic != _MAGIC or version != FORMAT:
         raise DecodeError("unknown segment format", f"{magic!r} {version}")
     return SegmentHeader(uuid, number, first, chain_before, synced)

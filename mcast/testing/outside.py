@@ -23,7 +23,7 @@ from mcast.errors import CorruptionError, Error, NotSent, NotYet
 from mcast.history import Call, Finding, Judgement, Stretch, encode_call, encode_stretch, judge
 from mcast.storage.files import RealFiles
 from mcast.storage.recovery import recover
-from mcast.storage.verdict import Verdict
+from mcast.storage.verdict import Past, Verdict
 from mcast.testing.callers import Callers
 from mcast.testing.lan import CLIENTS, NETWORK, Lan
 from mcast.testing.processes import Processes
@@ -102,7 +102,7 @@ async def run_outside(options: Options, folder: Path) -> Result:
 
 def journal_frames(directory: Path) -> tuple[Frame, ...]:
     """All frames of a stopped node's journal; it is only read. Raises CorruptionError for a damaged one."""
-    found = recover(RealFiles(), str(directory), same_boot=True, cache_bytes=_JOURNAL_BYTES_MAX)
+    found = recover(RealFiles(), str(directory), past=Past.SAME_BOOT, cache_bytes=_JOURNAL_BYTES_MAX)
     if found.verdict is Verdict.CORRUPT:
         raise CorruptionError(found.detail)
     return found.frames

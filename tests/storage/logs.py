@@ -3,10 +3,14 @@
 from random import Random
 
 from mcast.protocol.recovered import Recovered
+from mcast.protocol.rules import Rules
 from mcast.sim.disk import SimFiles
+from mcast.storage.files import Files
 from mcast.storage.journal import Journal
+from mcast.storage.recovery import Recovery, recover
 from mcast.storage.segment import SEGMENT_BYTES_MIN
-from mcast.storage.store import Store
+from mcast.storage.store import RULES, Store
+from mcast.storage.verdict import Past
 from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
 from mcast.wire.messages import Config, Genesis, encode_message
 from mcast.wire.records import RecordKind, encode_record
@@ -39,7 +43,7 @@ def genesis_frame(uuid: bytes = UUID) -> Frame:
     return make_frame(0, 1, 1, 0, 1_000, CHAIN_ZERO, record)
 
 
-def open_store(files: SimFiles, *, sync: str = "always", truncation_durable: bool = True) -> tuple[Store, Recovered]:
+def open_store(files: SimFiles, *, sync: str = "always", rules: Rules = RULES) -> tuple[Store, Recovered]:
     """The store of node n1 of cluster lab on a simulated disk, with the smallest segments."""
     ids = iter(range(1 + files.syncs, 1 << 30))
     return Store.open(
@@ -51,7 +55,7 @@ def open_store(files: SimFiles, *, sync: str = "always", truncation_durable: boo
         read_boot_id=files.read_boot_id,
         draw_id=lambda: next(ids).to_bytes(16, "big"),
         segment_bytes=SEGMENT_BYTES_MIN,
-        truncation_durable=truncation_durable,
+        rules=rules,
     )
 
 
@@ -63,6 +67,8 @@ def all_frames(store: Store) -> list[Frame]:
 def begin(files: SimFiles | None = None, segment_bytes: int = SEGMENT_BYTES_MIN) -> tuple[SimFiles, Journal]:
     """A new journal."""
     files = files or SimFiles(Random(1))
+    files.mkdir(JOURNAL)
+    files.write_back()
     return files, Journal.create(files, JOURNAL, segment_bytes=segment_bytes)[0]
 
 
@@ -72,7 +78,26 @@ def reopen(files: SimFiles, *, power: bool = False) -> Journal:
         files.crash()
     else:
         files.kill()
-    return Journal.open(files, JOURNAL, same_boot=not power, segment_bytes=SEGMENT_BYTES_MIN)[0]
+    return open_journal(files, past=Past.OTHER_BOOT if power else Past.SAME_BOOT)[0]
+
+
+def open_journal(
+    files: Files,
+    directory: str = JOURNAL,
+    *,
+    past: Past = Past.SAME_BOOT,
+    synced_floor: int = 0,
+    segment_bytes: int = SEGMENT_BYTES_MIN,
+    truncation_durable: bool = True,
+    rewrite_unsynced: bool = True,
+) -> tuple[Journal, Recovery]:
+    """What a scan finds, and the journal mended accordingly; without a watermark."""
+    found = recover(files, directory, past=past, synced_floor=synced_floor)
+    journal = Journal.open(
+        files, directory, found, segment_bytes=segment_bytes, truncation_durable=truncation_durable,
+        rewrite_unsynced=rewrite_unsynced,
+    )  # fmt: skip
+    return journal, found
 
 
 def everything(journal: Journal) -> list[Frame]:

@@ -12,14 +12,14 @@ from mcast.sim.disk import SimFiles, Stopped
 from mcast.storage.files import IOV_MAX, RealFiles
 from mcast.storage.journal import Journal
 from mcast.storage.recovery import INDEX_STRIDE_BYTES, UUID_UNKNOWN
-from mcast.storage.segment import SEGMENT_BYTES_MIN, decode_header_untrusted, segment_name
+from mcast.storage.segment import decode_header_untrusted, segment_name
 from mcast.storage.segments import OPEN_SEGMENTS_MAX
-from mcast.storage.verdict import Verdict
+from mcast.storage.verdict import Past, Verdict
 from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
 from mcast.wire.messages import Config, Recovery, encode_message
 from mcast.wire.records import RecordKind, encode_record
 
-from .logs import JOURNAL, UUID, a_frame, a_log, begin, everything, genesis_frame, reopen
+from .logs import JOURNAL, UUID, a_frame, a_log, begin, everything, genesis_frame, open_journal, reopen
 
 OTHER = bytes(reversed(UUID))
 SIZE = 20_000  # three entries a segment
@@ -242,7 +242,7 @@ def test_a_process_killed_while_writing_leaves_a_tail_that_is_cut(seed: int) -> 
     with pytest.raises(Stopped):
         journal.append(log[2:])
     files.kill()
-    again, recovery = Journal.open(files, JOURNAL, same_boot=True, segment_bytes=SEGMENT_BYTES_MIN)
+    again, recovery = open_journal(files)
     assert recovery.verdict in (Verdict.CUT, Verdict.INTACT)
     assert not recovery.suspect
     assert everything(again) == log[: again.last_seq] and again.last_seq >= 2
@@ -322,7 +322,7 @@ def test_entries_name_the_last_synced_point() -> None:
     journal.sync()
     journal.append(log[3:])
     journal.close()
-    _, recovery = Journal.open(files, JOURNAL, same_boot=True, segment_bytes=SEGMENT_BYTES_MIN)
+    _, recovery = open_journal(files)
     assert recovery.synced_seq == 3
 
 
@@ -425,14 +425,14 @@ def test_behind_a_recovery_segments_name_its_cluster_and_a_truncation_takes_it_b
     names = [segment_name(n) for n in (1, 2, 3, 4)]
     uuids = [decode_header_untrusted(files.contents(f"{JOURNAL}/{name}")).cluster_uuid for name in names]
     assert uuids == [UUID_UNKNOWN, UUID, OTHER, OTHER]
-    again, recovery = Journal.open(files, JOURNAL, same_boot=True, segment_bytes=SEGMENT_BYTES_MIN)
+    again, recovery = open_journal(files)
     assert (recovery.verdict, recovery.foundings) == (Verdict.INTACT, ((1, UUID), (6, OTHER)))
     assert (again.cluster_uuid, everything(again)) == (OTHER, log)
     again.truncate(5)
     assert again.cluster_uuid == UUID
     again.append(a_log(1, epoch=2, after=log[4]))
     again.sync()
-    assert Journal.open(files, JOURNAL, same_boot=True, segment_bytes=SEGMENT_BYTES_MIN)[0].cluster_uuid == UUID
+    assert open_journal(files)[0].cluster_uuid == UUID
 
 
 def test_a_restart_writes_again_what_no_sync_confirmed() -> None:
@@ -444,11 +444,11 @@ def test_a_restart_writes_again_what_no_sync_confirmed() -> None:
     journal.append(log[2:])
     files.kill()
     files.writes.clear()
-    again, _ = Journal.open(files, JOURNAL, same_boot=True, segment_bytes=SEGMENT_BYTES_MIN)
+    again, _ = open_journal(files)
     assert len(files.writes) == 3
     files.crash()
     files.writes.clear()
-    again, _ = Journal.open(files, JOURNAL, same_boot=True, rewrite_unsynced=False, segment_bytes=SEGMENT_BYTES_MIN)
+    again, _ = open_journal(files, rewrite_unsynced=False)
     assert files.writes == []
     assert everything(again) == log
 
@@ -464,14 +464,14 @@ def test_a_disk_that_gives_back_something_else_is_noticed() -> None:
 def test_stale_bytes_after_a_truncation_are_why_it_is_durable() -> None:
     files, journal = begin(SimFiles(Random(3)))
     journal.close()
-    journal, _ = Journal.open(files, JOURNAL, same_boot=True, segment_bytes=SEGMENT_BYTES_MIN, truncation_durable=False)
+    journal, _ = open_journal(files, truncation_durable=False)
     log = a_log(6, size=5_000)
     journal.append(log)
     journal.sync()
     journal.truncate(3)
     assert everything(journal) == log[:3]
     files.crash()
-    again, _ = Journal.open(files, JOURNAL, same_boot=False, segment_bytes=SEGMENT_BYTES_MIN)
+    again, _ = open_journal(files, past=Past.OTHER_BOOT)
     assert everything(again) == log, "what was cut is back"
 
 
@@ -487,7 +487,7 @@ def test_on_real_files(tmp_path: Path) -> None:
     journal.append(a_log(3, epoch=2, after=log[204]))
     journal.sync()
     journal.close()
-    again, recovery = Journal.open(files, directory, same_boot=True, segment_bytes=1 << 20)
+    again, recovery = open_journal(files, directory, segment_bytes=1 << 20)
     assert recovery.verdict is Verdict.INTACT
     assert everything(again)[:205] == log[:205]
     assert again.last_seq == 208

@@ -67,9 +67,9 @@ def test_it_decodes_or_raises_decode_error(data: bytes) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("format", 2), ("storage_id", "00"), ("storage_id", "x" * 32), ("promised", -1), ("promised", 1 << 63),
-        ("promised", True), ("voted_epoch", "1"), ("voted_for", 1 << 64), ("synced_seq", -1), ("sync", "never"),
-        ("clean", 1), ("cluster", None), ("extra", 1),
+        ("format", 0), ("format", 3), ("storage_id", "00"), ("storage_id", "x" * 32), ("promised", -1),
+        ("promised", 1 << 63), ("promised", True), ("voted_epoch", "1"), ("voted_for", 1 << 64), ("synced_seq", -1),
+        ("sync", "never"), ("clean", 1), ("cluster", None), ("extra", 1),
     ],
 )  # fmt: skip
 def test_a_value_out_of_range_is_refused_whatever_its_checksum(field: str, value: object) -> None:
@@ -89,6 +89,7 @@ def test_too_much_is_refused_before_it_is_parsed() -> None:
 def test_it_is_replaced_whole_or_not_at_all(stop: int, power: bool) -> None:
     files = SimFiles(Random(stop))
     files.mkdir("/d")
+    files.write_back()
     assert load_meta(files, "/d") is None
     store_meta(files, "/d", a_meta(1))
     files.stop_after(stop)

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from mcast.errors import DiskFull
 from mcast.protocol.effects import Meta
+from mcast.protocol.rules import Rules
 from mcast.sim.disk import SimFiles, Stopped
 from mcast.storage.journal import SyncMark
-from mcast.storage.store import Store
+from mcast.storage.store import RULES, Store
 from mcast.wire.frame import CHAIN_ZERO, Frame, follows
 
 from .logs import a_frame, all_frames, open_store
@@ -37,11 +38,11 @@ ROOM: Final = ("open", "allocate", "pwritev", "rename", "unlink", "ftruncate")  
 class Model:
     """A store, and what must be true of it."""
 
-    def __init__(self, seed: int, *, sync: str = "always", truncation_durable: bool = True) -> None:
+    def __init__(self, seed: int, *, sync: str = "always", rules: Rules = RULES) -> None:
         self.files = SimFiles(Random(seed))
         self.random = Random(seed)
         self.sync = sync
-        self.truncation_durable = truncation_durable
+        self.rules = rules
         self.log: list[Frame] = []
         self.durable = 0  # frames known durable
         self.epoch = 1
@@ -54,7 +55,7 @@ class Model:
 
     def open(self) -> None:
         self.store: Store
-        self.store, self.recovered = open_store(self.files, sync=self.sync, truncation_durable=self.truncation_durable)
+        self.store, self.recovered = open_store(self.files, sync=self.sync, rules=self.rules)
 
     def run(self, step: tuple[str, int, int]) -> None:
         try:
@@ -96,7 +97,7 @@ class Model:
             return
         self.cut_to = None
         if kept < len(self.log):
-            self.durable = kept if self.truncation_durable else min(self.durable, kept)
+            self.durable = kept if self.rules.truncation_durable else min(self.durable, kept)
             del self.log[kept:]
             self.epoch += 1
 
@@ -189,7 +190,7 @@ def test_without_durable_truncation_the_same_test_fails() -> None:
     for seed in range(60):
         steps = [("append", 4, 300), ("sync", 0, 0), ("truncate", random.randrange(5), 0), ("append", 1, 300)]
         try:
-            play(Model(seed, truncation_durable=False), steps)
+            play(Model(seed, rules=Rules(truncation_durable=False)), steps)
         except AssertionError:
             caught += 1
     assert caught > 10

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from hashlib import blake2b
 from random import Random
 
 import pytest
@@ -18,7 +19,8 @@ from mcast.storage.segment import (
     encode_header,
     segment_name,
 )
-from mcast.storage.verdict import RECOVERY_TABLE, Fault, Verdict
+from mcast.storage.verdict import RECOVERY_TABLE, Fault, Mark, Past, Verdict
+from mcast.storage.watermark import Watermark
 from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
 from mcast.wire.messages import Reign
 
@@ -26,6 +28,11 @@ from .logs import JOURNAL, UUID, a_frame, a_log, genesis_frame
 
 SIZE = 20_000  # three entries a segment
 OTHER = b"\x99" * 16
+
+
+ID = b"\x11" * 16
+Judged = tuple[Watermark | None, bool]
+"""A watermark, and whether it is doubtful."""
 
 
 class Disk:
@@ -41,6 +48,11 @@ class Disk:
         self.last = self.log[-1]
         journal.close()
         assert len(self.files.listdir(JOURNAL)) == 3
+
+    def copy(self) -> "Disk":
+        other = Disk()
+        other.files = self.files.copy()
+        return other
 
     def path(self, number: int) -> str:
         return f"{JOURNAL}/{segment_name(number)}"
@@ -69,13 +81,16 @@ class Disk:
         offset += ENTRY_EXTRA_BYTES + len(self.last.body)
         self.put(number, offset, b"".join(encode_entries([frame], synced, self.header(number).seed)))
 
-    def recover(self, *, same_boot: bool, synced_floor: int = 0, cache_bytes: int = 1 << 20) -> Recovery:
-        return recover(self.files, JOURNAL, same_boot=same_boot, synced_floor=synced_floor, cache_bytes=cache_bytes)
+    def recover(
+        self, *, past: Past = Past.SAME_BOOT, judged: Judged = (None, False), floor: int = 0, cache_bytes: int = 1 << 20
+    ) -> Recovery:
+        return recover(
+            self.files, JOURNAL, past=past, watermark=judged[0], doubtful=judged[1], synced_floor=floor,
+            cache_bytes=cache_bytes,
+        )  # fmt: skip
 
-    def open(self, *, same_boot: bool, synced_floor: int = 0) -> tuple[Journal, Recovery]:
-        return Journal.open(
-            self.files, JOURNAL, same_boot=same_boot, synced_floor=synced_floor, segment_bytes=SEGMENT_BYTES_MIN
-        )
+    def open(self, found: Recovery) -> Journal:
+        return Journal.open(self.files, JOURNAL, found, segment_bytes=SEGMENT_BYTES_MIN)
 
 
 def torn(keep: int) -> Callable[[Disk], int]:
@@ -177,6 +192,14 @@ def segment_foreign(disk: Disk) -> int:
     return 7
 
 
+def segment_newer(disk: Disk) -> int:
+    fields = bytearray(encode_header(disk.header(3)))
+    fields[11] = 2
+    fields[72:88] = blake2b(fields[:72], digest_size=16).digest()
+    disk.put(3, 0, bytes(fields))
+    return 7
+
+
 def zeros(disk: Disk) -> int:
     number, offset = disk.place(disk.last)
     disk.put(number, offset, bytes(ENTRY_EXTRA_BYTES + SIZE))
@@ -215,100 +238,126 @@ DAMAGES: list[tuple[str, Callable[[Disk], int], Fault]] = [
     ("segment number", segment_number_wrong, Fault.SEGMENT_MISPLACED),
     ("end of a segment lost", end_of_segment_lost, Fault.SEGMENT_MISPLACED),
     ("segment of another cluster", segment_foreign, Fault.SEGMENT_FOREIGN),
+    ("segment of a later version", segment_newer, Fault.SEGMENT_NEWER),
 ]
 
 
-def expected(fault: Fault, *, behind: bool, same_boot: bool) -> Verdict:
+def expected(fault: Fault, *, behind: bool, mark: Mark, past: Past) -> Verdict:
     """The rule in words, against the table in data."""
-    if fault is Fault.SEGMENT_FOREIGN:
+    if fault in (Fault.SEGMENT_FOREIGN, Fault.SEGMENT_NEWER):
         return Verdict.FOREIGN
-    if not behind:
+    if not behind or mark is Mark.OTHER:
         return Verdict.CORRUPT
+    if mark is Mark.SHORT and past is not Past.UNSYNCED:
+        return Verdict.CORRUPT
+    suspect = past is Past.UNSYNCED or mark is Mark.UNKNOWN
     if fault is Fault.ZERO_TAIL:
-        return Verdict.INTACT
-    if not same_boot:
-        return Verdict.CUT_SUSPECT
-    return Verdict.CUT if fault is Fault.TORN else Verdict.CORRUPT
+        return Verdict.SUSPECT if suspect else Verdict.INTACT
+    if past is Past.SAME_BOOT and fault is not Fault.TORN:
+        return Verdict.CORRUPT
+    return Verdict.CUT_SUSPECT if suspect or past is Past.OTHER_BOOT else Verdict.CUT
+
+
+CELLS = [(behind, mark, past) for behind in (False, True) for mark in Mark for past in Past]
 
 
 def test_the_table_has_every_cell_as_the_rule_says() -> None:
-    cells = {(fault, behind, same) for fault in Fault for behind in (False, True) for same in (False, True)}
-    assert set(RECOVERY_TABLE) == cells
-    for fault, behind, same_boot in cells:
-        assert RECOVERY_TABLE[fault, behind, same_boot] is expected(fault, behind=behind, same_boot=same_boot)
+    assert set(RECOVERY_TABLE) == {(fault, *cell) for fault in Fault for cell in CELLS}
+    for (fault, behind, mark, past), verdict in RECOVERY_TABLE.items():
+        assert verdict is expected(fault, behind=behind, mark=mark, past=past)
 
 
 def test_every_fault_is_provoked_below() -> None:
     assert {fault for _, _, fault in DAMAGES} == set(Fault)
 
 
-@pytest.mark.parametrize("same_boot", [True, False], ids=["same boot", "other boot"])
-@pytest.mark.parametrize("behind", [True, False], ids=["behind synced", "synced"])
+def judged_as(mark: Mark, disk: Disk, last: int) -> list[Judged]:
+    """Watermarks that a log that is good up to event `last` has this relation to."""
+    reached = [Watermark(ID, 3, at, disk.log[at - 1].chain) for at in (1, last)]
+    if mark is Mark.REACHED:
+        return [(None, False), (Watermark(ID), False), *((watermark, False) for watermark in reached)]
+    if mark is Mark.SHORT:
+        beyond = Watermark(ID, 3, last + 1, disk.log[last].chain if last < len(disk.log) else OTHER)
+        return [(beyond, False), (beyond, True)]
+    if mark is Mark.OTHER:
+        return [(one._replace(chain=OTHER), doubtful) for one in reached for doubtful in (False, True)]
+    return [(None, True), *((watermark, True) for watermark in reached)]
+
+
 @pytest.mark.parametrize(("damage", "fault"), [row[1:] for row in DAMAGES], ids=[row[0] for row in DAMAGES])
-def test_each_damage_gets_its_verdict(
-    damage: Callable[[Disk], int], fault: Fault, behind: bool, same_boot: bool
-) -> None:
+def test_each_damage_gets_its_verdict_in_every_cell(damage: Callable[[Disk], int], fault: Fault) -> None:
     disk = Disk()
     last = damage(disk)
-    floor = 0 if behind else last + 1
-    found = disk.recover(same_boot=same_boot, synced_floor=floor)
-    assert (found.fault, found.last_seq) == (fault, last)
-    assert found.verdict is expected(fault, behind=behind, same_boot=same_boot)
-    before = disk.files.copy()
-    if found.verdict is Verdict.CORRUPT:
-        with pytest.raises(CorruptionError):
-            disk.open(same_boot=same_boot, synced_floor=floor)
-    elif found.verdict is Verdict.FOREIGN:
-        with pytest.raises(EnvironmentProblem):
-            disk.open(same_boot=same_boot, synced_floor=floor)
-    else:
-        _assert_mended(disk, last, same_boot=same_boot)
+    mended = set()
+    for behind, mark, past in CELLS:
+        for judged in judged_as(mark, disk, last):
+            found = disk.recover(past=past, judged=judged, floor=0 if behind else last + 1)
+            assert (found.fault, found.last_seq, found.mark) == (fault, last, mark)
+            assert found.verdict is expected(fault, behind=behind, mark=mark, past=past)
+        if found.verdict not in mended:
+            mended.add(found.verdict)
+            _assert_carried_out(disk, found, past)
+
+
+def _assert_carried_out(damaged: Disk, found: Recovery, past: Past) -> None:
+    disk = damaged.copy()
+    if found.verdict in (Verdict.CORRUPT, Verdict.FOREIGN):
+        with pytest.raises(CorruptionError if found.verdict is Verdict.CORRUPT else EnvironmentProblem):
+            disk.open(found)
+        names = damaged.files.listdir(JOURNAL)
+        assert disk.files.listdir(JOURNAL) == names
+        assert all(disk.files.contents(f"{JOURNAL}/{n}") == damaged.files.contents(f"{JOURNAL}/{n}") for n in names)
         return
-    names = before.listdir(JOURNAL)
-    assert disk.files.listdir(JOURNAL) == names
-    assert all(disk.files.contents(f"{JOURNAL}/{n}") == before.contents(f"{JOURNAL}/{n}") for n in names)
-
-
-def _assert_mended(disk: Disk, last: int, *, same_boot: bool) -> None:
-    """Open mends the journal, durably, so that it goes on where it was cut."""
-    journal, _ = disk.open(same_boot=same_boot)
+    last = found.last_seq
+    journal = disk.open(found)  # mends it, durably, so that it goes on where it was cut
     assert journal.last_seq == journal.synced_seq == last
     kept = disk.log[:last]
     assert list(journal.read(1, 1 << 20)) == kept
     disk.files.crash()
-    once, recovery = disk.open(same_boot=False)
-    assert (recovery.verdict, recovery.fault, once.last_seq) == (Verdict.INTACT, Fault.ZERO_TAIL, last)
+    again = disk.recover(past=Past.OTHER_BOOT)
+    once = disk.open(again)
+    assert (again.verdict, again.fault, once.last_seq) == (Verdict.INTACT, Fault.ZERO_TAIL, last)
     behind = a_log(4, size=SIZE, epoch=9, after=kept[-1])
     once.append(behind)
     once.close()
-    twice, recovery = disk.open(same_boot=True)
-    assert recovery.verdict is Verdict.INTACT
-    assert twice.read(1, 1 << 20) == kept + behind
+    again = disk.recover()
+    assert again.verdict is Verdict.INTACT
+    assert disk.open(again).read(1, 1 << 20) == kept + behind
 
 
-@pytest.mark.parametrize("same_boot", [True, False])
-def test_an_entry_behind_the_damage_proves_what_was_synced(same_boot: bool) -> None:
+def test_a_watermark_inside_a_frame_is_another_logs() -> None:
+    files = SimFiles(Random(1))
+    journal, _ = Journal.create(files, JOURNAL, segment_bytes=SEGMENT_BYTES_MIN)
+    log = a_log(3, count=5)
+    journal.append(log)
+    watermark = Watermark(ID, 1, 7, log[1].chain)
+    found = recover(files, JOURNAL, past=Past.SAME_BOOT, watermark=watermark)
+    assert (found.mark, found.verdict) == (Mark.OTHER, Verdict.CORRUPT)
+
+
+@pytest.mark.parametrize("past", Past)
+def test_an_entry_behind_the_damage_proves_what_was_synced(past: Past) -> None:
     disk = Disk()
     disk.put_entry(a_frame(disk.last, epoch=3), synced=8)
     disk.flip(disk.log[1], PREFIX_BYTES + 60)
-    found = disk.recover(same_boot=same_boot)
+    found = disk.recover(past=past)
     assert (found.last_seq, found.synced_seq) == (1, 8)
     assert (found.verdict, found.fault) == (Verdict.CORRUPT, Fault.VALID_AFTER_INVALID)
 
 
-@pytest.mark.parametrize("same_boot", [True, False])
-def test_a_segment_header_behind_the_damage_proves_what_was_synced(same_boot: bool) -> None:
+@pytest.mark.parametrize("past", Past)
+def test_a_segment_header_behind_the_damage_proves_what_was_synced(past: Past) -> None:
     disk = Disk()
     header = disk.header(3)
     disk.put(3, 0, encode_header(header._replace(synced=5)))
     disk.flip(disk.log[1], PREFIX_BYTES + 60)
-    assert disk.recover(same_boot=same_boot).verdict is Verdict.CORRUPT
+    assert disk.recover(past=past).verdict is Verdict.CORRUPT
 
 
 def test_a_segment_header_in_the_log_proves_what_was_synced() -> None:
     disk = Disk()
     disk.put(3, 0, encode_header(disk.header(3)._replace(synced=7)))
-    found = disk.recover(same_boot=True)
+    found = disk.recover()
     assert (found.synced_seq, found.verdict) == (7, Verdict.INTACT)
 
 
@@ -316,7 +365,7 @@ def test_an_entry_under_a_damaged_segment_header_still_proves_what_was_synced() 
     disk = Disk()
     disk.put_entry(a_frame(disk.last, epoch=3), synced=8)
     disk.files.corrupt(disk.path(3), 3)
-    found = disk.recover(same_boot=False)
+    found = disk.recover(past=Past.OTHER_BOOT)
     assert (found.synced_seq, found.verdict) == (8, Verdict.CORRUPT)
 
 
@@ -326,13 +375,13 @@ def test_an_entry_of_another_segment_proves_nothing() -> None:
     number, offset = disk.place(disk.last)
     disk.flip(disk.last, PREFIX_BYTES + 60)
     disk.put(number, offset + ENTRY_EXTRA_BYTES + SIZE, stray)
-    found = disk.recover(same_boot=False)
+    found = disk.recover(past=Past.OTHER_BOOT)
     assert (found.synced_seq, found.verdict, found.fault) == (0, Verdict.CUT_SUSPECT, Fault.CHAIN)
 
 
-@pytest.mark.parametrize("same_boot", [True, False])
+@pytest.mark.parametrize("past", Past)
 @pytest.mark.parametrize("loss", ["file", "header", "directory"])
-def test_the_first_segment_was_durable_before_its_first_event(loss: str, same_boot: bool) -> None:
+def test_the_first_segment_was_durable_before_its_first_event(loss: str, past: Past) -> None:
     disk = Disk()
     if loss == "header":
         disk.files.corrupt(disk.path(1), 10)
@@ -340,12 +389,12 @@ def test_the_first_segment_was_durable_before_its_first_event(loss: str, same_bo
         for number in (1,) if loss == "file" else (1, 2, 3):
             disk.files.unlink(disk.path(number))
     with pytest.raises(CorruptionError):
-        disk.open(same_boot=same_boot)
+        disk.open(disk.recover(past=past))
 
 
 def test_history_names_every_reign() -> None:
     disk = Disk()
-    found = disk.recover(same_boot=True)
+    found = disk.recover()
     assert found.history == (Reign(0, 1, CHAIN_ZERO), Reign(3, 2, disk.log[0].chain))
     assert found.cluster_uuid == UUID
     assert (found.last_epoch, found.last_chain) == (3, disk.last.chain)
@@ -353,10 +402,10 @@ def test_history_names_every_reign() -> None:
 
 def test_frames_are_the_newest_that_fit_but_all_uncommitted_ones() -> None:
     disk = Disk()
-    whole = disk.recover(same_boot=True)
+    whole = disk.recover()
     assert (whole.base_seq, whole.base_chain, whole.frames) == (0, CHAIN_ZERO, tuple(disk.log))
     assert (whole.genesis, whole.config) == (None, None)
-    two = disk.recover(same_boot=True, cache_bytes=3 * SIZE - 1)
+    two = disk.recover(cache_bytes=3 * SIZE - 1)
     assert two.frames == tuple(disk.log[6:])
     assert (two.base_seq, two.base_chain) == (6, disk.log[5].chain)
     assert two.genesis == two.config == disk.log[0]
@@ -366,7 +415,7 @@ def test_frames_reach_back_to_the_last_ones_commit() -> None:
     disk = Disk()
     lagging = a_frame(disk.last, epoch=4, commit=2)  # a new sequencer may know of an older commit than the one before
     disk.put_entry(lagging)
-    found = disk.recover(same_boot=True, cache_bytes=100)
+    found = disk.recover(cache_bytes=100)
     assert found.frames == (*disk.log[2:], lagging)
     assert (found.base_seq, found.base_chain) == (2, disk.log[1].chain)
     assert found.genesis == found.config == disk.log[0]
@@ -380,5 +429,5 @@ def test_a_scan_crosses_its_window_anywhere() -> None:
     while sum(frame.size for frame in log) < 9 << 20:
         log.append(a_frame(log[-1] if log else None, size=random.choice((2, 1_400, 60_000)), count=2))
     journal.append(log)
-    found = recover(files, JOURNAL, same_boot=True)
+    found = recover(files, JOURNAL, past=Past.SAME_BOOT)
     assert found.frames == tuple(log)

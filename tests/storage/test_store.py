@@ -28,7 +28,7 @@ def test_a_new_directory_gets_a_storage_id_and_an_empty_log() -> None:
     assert recovered.meta == store.meta == Meta(recovered.meta.storage_id)
     assert (recovered.base_seq, recovered.frames, recovered.history) == (0, (), ())
     assert not recovered.suspect and not store.findings
-    assert files.listdir(DATA) == ["journal", "meta.json"]
+    assert files.listdir(DATA) == ["journal", "meta.json", "watermark"]
 
 
 @pytest.mark.parametrize("end", ["close", "kill", "crash"])
@@ -181,7 +181,7 @@ def test_without_its_meta_a_node_is_another_one(loss: str) -> None:
     assert again.findings
 
 
-@pytest.mark.parametrize("stop", range(14))
+@pytest.mark.parametrize("stop", range(20))
 def test_a_first_start_cut_short_is_repeated(stop: int) -> None:
     files = SimFiles(Random(stop))
     files.stop_after(stop)
@@ -190,7 +190,7 @@ def test_a_first_start_cut_short_is_repeated(stop: int) -> None:
     files.crash()
     store, recovered = open_store(files)
     assert (recovered.frames, recovered.suspect, store.findings) == ((), False, ())
-    assert set(files.listdir(DATA)) <= {"journal", "meta.json", "meta.json.new"}
+    assert set(files.listdir(DATA)) <= {"journal", "meta.json", "meta.json.new", "watermark", "watermark.new"}
 
 
 @pytest.mark.parametrize("stop", range(24))

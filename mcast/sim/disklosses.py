@@ -1,0 +1,71 @@
+"""Directed scenarios of disks: what a node must find at a start that its disk lost, and a start before it may not undo.
+
+As in `directed`, each ends whole with every rule on.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from mcast.sim.damage import lose_tail
+from mcast.sim.node import SimNode
+from mcast.sim.stage import Stage, has_committed_all
+from mcast.storage.watermark import WATERMARK_NAME
+
+
+def lost_tail(stage: Stage) -> None:
+    """Two of three acknowledge and die; of one the journal's tail is lost, and it comes back with the third."""
+    _acknowledged_by_two(stage)
+    second = stage.node("n2")
+    lose_tail(second, 0.4, zeroed=True)
+    _back_without_the_first(stage, second)
+
+
+def doubt_mended_away(stage: Stage) -> None:
+    """The watermark is lost with the tail; the start that makes it anew is killed before it has said who it is."""
+    _acknowledged_by_two(stage)
+    second = stage.node("n2")
+    lose_tail(second, 0.4, zeroed=False)
+    path = next(path for path in second.files.paths() if path.endswith(WATERMARK_NAME))
+    second.files.lose_tail(path, 0, zeroed=False)
+    stage.say("n2 starts, and dies when the new watermark is there")
+    second.files.stop_at("rename", after=2 if second.settings.rules.doubt_before_mending else 1)
+    _back_without_the_first(stage, second)
+
+
+def cut_before_lowered(stage: Stage) -> None:
+    """A node dies when it has cut the tail of a reign that is over, and before it could do anything else."""
+    first, victim = stage.founded(), stage.node("n5")
+    stage.drop_frames_of("n1", to=("n2", "n3", "n4"))
+    stage.number(first, 12)
+    stage.until("n5 has them on disk", lambda: victim.book.durable == first.replica.last_seq)
+    stage.cut("n1", "n5")
+    stage.network.gate = None
+    stage.ruled(("n2", "n3", "n4"))
+    stage.join()
+    stage.drop_frames_of("n2", "n3", "n4", to=("n5",))
+    victim.files.stop_at("allocate")
+    stage.until("n5 has died in its cut", lambda: not victim.up)
+    victim.start()
+    stage.whole()
+
+
+def _acknowledged_by_two(stage: Stage) -> None:
+    first, second = stage.founded(), stage.node("n2")
+    stage.cut("n3")
+    for _ in range(10):
+        stage.number(first, 1)
+        stage.until("it has committed", partial(has_committed_all, first))
+    stage.until("n2 has all on disk", lambda: second.book.durable == first.replica.last_seq)
+    second.crash(power=False)
+    first.crash(power=False)
+
+
+def _back_without_the_first(stage: Stage, second: SimNode) -> None:
+    stage.join()
+    second.start()
+    stage.until("n2 is back", lambda: second.up)
+    stage.run(1.0)
+    stage.say("n1, which has it all, is back, too")
+    stage.node("n1").start()
+    stage.whole()

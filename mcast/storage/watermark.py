@@ -1,0 +1,174 @@
+"""The watermark: how far this node may have acknowledged its log; told by a file of its own, beside the journal.
+
+Nothing in a journal says where it ended: one that lost its tail looks like one that was never longer. So each time
+before events are acknowledged, behind the journal's own write (and sync, where the mode wants one), this file is told
+of them, and a truncation takes it back first. Two slots are written in turn, so that one is whole at any time. Slot:
+
+    offset  size  field
+         0     4  magic "mcwm"
+         4     4  format, 1
+         8     8  turn: counts the writes; the higher one is the newer
+        16    16  storage id
+        32     8  epoch of the event
+        40     8  seq of the last event that may have been acknowledged
+        48    16  chain there
+        64    16  BLAKE2b-128 of bytes 0..63
+
+All integers are in network order. The slots are SLOT_BYTES apart: no disk writes both at once. A process is never
+killed within so short a write, and a disk writes it whole or not at all: a slot that is not whole is damage.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Final, NamedTuple
+
+from mcast.errors import DecodeError, NewerFormat
+from mcast.limits import EPOCH_MAX, SEQ_MAX
+from mcast.storage.files import Files, write_all
+from mcast.wire.frame import CHAIN_ZERO
+
+WATERMARK_NAME: Final = "watermark"
+FORMAT: Final = 1
+SLOT_BYTES: Final = 4_096
+_NEW: Final = ".new"
+_MAGIC: Final = b"mcwm"
+_SLOT: Final = struct.Struct("!4sIQ16sQQ16s")
+_CHECKSUM_BYTES: Final = 16
+
+
+class Watermark(NamedTuple):
+    """Events up to `seq`, which is of `epoch`, may have been acknowledged under `storage_id`; `chain` is behind it."""
+
+    storage_id: bytes
+    epoch: int = 0
+    seq: int = 0
+    chain: bytes = CHAIN_ZERO
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a directory's watermark file says."""
+
+    watermark: Watermark | None
+    """The newest that can be read."""
+    whole: bool
+    """Whether both slots can be: else a newer one may have been in the other."""
+    turn: int = 0
+
+
+class WatermarkFile:
+    """A directory's watermark, open for writing. Threads: whoever syncs and truncates the journal writes it."""
+
+    def __init__(self, files: Files, fd: int, watermark: Watermark, turn: int) -> None:
+        """For `open_watermark` only."""
+        self._files = files
+        self._fd = fd
+        self._turn = turn
+        self.written = watermark
+        """The newest that was written."""
+
+    @property
+    def fd(self) -> int:
+        """What is to be synced."""
+        return self._fd
+
+    def write(self, watermark: Watermark) -> None:
+        """Write it, not over the one before; durable once `fd` is synced.
+
+        Raises:
+            OSError: it may be written or not; the one before still stands. A next call writes in the same place.
+        """
+        turn = self._turn + 1
+        write_all(self._files, self._fd, [_encode(watermark, turn)], turn % 2 * SLOT_BYTES)
+        self._turn = turn
+        self.written = watermark
+
+    def replace(self, watermark: Watermark) -> None:
+        """Write it, durable on return. Raises OSError, as `write`, and then it is to be written again."""
+        turn, before = self._turn, self.written
+        self.write(watermark)
+        try:
+            self._files.fdatasync(self._fd)
+        except OSError:
+            self._turn, self.written = turn, before
+            raise
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._files.close(self._fd)
+
+
+def load_watermark(files: Files, directory: str) -> Found:
+    """What the directory's watermark file says; nothing when there is none. Raises OSError, NewerFormat."""
+    path = f"{directory}/{WATERMARK_NAME}"
+    if not files.exists(path):
+        return Found(None, whole=False)
+    fd = files.open(path)
+    try:
+        slots = [files.pread(fd, _SLOT.size + _CHECKSUM_BYTES, place * SLOT_BYTES) for place in (0, 1)]
+    finally:
+        files.close(fd)
+    readable: list[tuple[int, Watermark]] = []
+    for slot in slots:
+        try:
+            readable.append(decode_slot_untrusted(slot))
+        except NewerFormat:
+            raise
+        except DecodeError:
+            continue
+    if not readable:
+        return Found(None, whole=False)
+    turn, watermark = max(readable)
+    return Found(watermark, len(readable) == len(slots), turn)
+
+
+def open_watermark(files: Files, directory: str, watermark: Watermark) -> WatermarkFile:
+    """The directory's watermark, made to say this, durably; a file that is not whole is made anew. Raises OSError."""
+    path = f"{directory}/{WATERMARK_NAME}"
+    found = load_watermark(files, directory)
+    if found.whole:
+        opened = WatermarkFile(files, files.open(path), watermark, found.turn)
+        try:
+            opened.replace(watermark)  # even if it says so already: that may not be durable
+        except OSError:
+            opened.close()
+            raise
+        return opened
+    turn = found.turn + 2 + found.turn % 2  # even, and beyond the other: a slot that was not whole might be newer
+    fd = files.open(path + _NEW, create=True)
+    try:
+        for place in (0, 1):
+            write_all(files, fd, [_encode(watermark, turn + place).ljust(SLOT_BYTES, b"\0")], place * SLOT_BYTES)
+        files.fdatasync(fd)
+        files.rename(path + _NEW, path)
+        files.fsync_dir(directory)
+    except OSError:
+        files.close(fd)
+        raise
+    return WatermarkFile(files, fd, watermark, turn + 1)
+
+
+def decode_slot_untrusted(data: bytes) -> tuple[int, Watermark]:
+    """Read one slot: its turn, and what it says.
+
+    Raises:
+        DecodeError: not what is written here. NewerFormat: but what a later version writes.
+    """
+    fields, checksum = data[: _SLOT.size], data[_SLOT.size : _SLOT.size + _CHECKSUM_BYTES]
+    if len(checksum) < _CHECKSUM_BYTES or blake2b(fields, digest_size=_CHECKSUM_BYTES).digest() != checksum:
+        raise DecodeError("damaged watermark")
+    magic, version, turn, storage_id, epoch, seq, chain = _SLOT.unpack(fields)
+    if magic == _MAGIC and version > FORMAT:
+        raise NewerFormat("watermark of a later format", f"{version}")
+    if magic != _MAGIC or version != FORMAT or epoch > EPOCH_MAX or seq > SEQ_MAX:
+        raise DecodeError("unknown watermark", f"{magic!r} {version}")
+    return turn, Watermark(storage_id, epoch, seq, chain)
+
+
+def _encode(watermark: Watermark, turn: int) -> bytes:
+    storage_id, epoch, seq, chain = watermark
+    fields = _SLOT.pack(_MAGIC, FORMAT, turn, storage_id, epoch, seq, chain)
+    return fields + blake2b(fields, digest_size=_CHECKSUM_BYTES).digest()
