@@ -1,4 +1,5 @@
 import errno
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -118,3 +119,20 @@ def test_a_process_without_room_gets_the_systems_error() -> None:
     assert caught.value.errno == errno.ENOSPC
     files.pwritev(fd, [b"c"], 1)
     assert files.contents("/a") == b"ac"
+
+
+def test_a_sync_reaches_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = RealFiles()
+    reading, writing = os.pipe()
+    with pytest.raises(OSError, match="Invalid argument"):
+        files.fdatasync(writing)  # which cannot be, so it was asked for
+    for fd in (reading, writing):
+        os.close(fd)
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fdatasync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    fd = files.open(f"{tmp_path}/a", create=True)
+    files.fdatasync(fd)
+    files.fsync_dir(str(tmp_path))
+    files.close(fd)
+    assert synced == [f"{tmp_path}/a", str(tmp_path)]

@@ -92,6 +92,15 @@ def test_without_a_whole_watermark_it_is_a_suspect(loss: str) -> None:
     assert not open_store(files)[1].suspect
 
 
+def test_a_watermark_lost_since_it_was_closed_in_order_makes_it_a_suspect() -> None:
+    files = SimFiles(Random(1))
+    before = acknowledged(files)
+    open_store(files)[0].close()
+    files.unlink(WATERMARK)
+    _, recovered = open_store(files)
+    assert (recovered.meta.storage_id, recovered.suspect) == (before, True)
+
+
 def test_nothing_beyond_the_watermark_was_acknowledged() -> None:
     files = SimFiles(Random(1))
     before = acknowledged(files)
@@ -120,14 +129,16 @@ def test_after_a_loss_of_power_unsynced_it_keeps_its_identity_and_is_a_suspect()
     assert (recovered.meta.storage_id, recovered.suspect) == (first.meta.storage_id, True)
 
 
-def test_what_was_closed_in_order_is_durable_and_so_is_its_watermark() -> None:
-    files = SimFiles(Random(1))
+@pytest.mark.parametrize("seed", range(10))
+def test_what_was_closed_in_order_is_durable_and_so_is_its_watermark(seed: int) -> None:
+    files = SimFiles(Random(seed))
     store, first = open_store(files, sync="os")
     store.append(a_log(5))
     store.cover()
     store.close()
     files.crash()
-    assert load_watermark(files, DATA).watermark is not None
+    watermark = load_watermark(files, DATA).watermark
+    assert watermark is not None and watermark.seq == 5
     copy = files.copy()
     assert open_store(copy, sync="os")[1].meta == first.meta
     files.lose_tail(SEGMENT, HEADER_BYTES + 200, zeroed=True)

@@ -106,16 +106,17 @@ def test_one_made_anew_is_there_as_a_whole_or_not_at_all(stop: int, loss: str) -
 def test_a_write_that_failed_is_repeated_in_its_place(operation: str) -> None:
     files = a_disk()
     file = open_watermark(files, "/d", at(1))
-    files.fail(operation, errno.ENOSPC, times=3)
-    for _ in range(3):
-        with pytest.raises(OSError, match="No space"):
-            file.replace(at(2))
-        assert file.written == at(1)
-    files.mend()
-    slots = [files.contents(PATH)[place * SLOT_BYTES :][:80] for place in (0, 1)]
-    assert at(1) in [decode_slot_untrusted(slot)[1] for slot in slots], "the one before was never overwritten"
-    file.replace(at(2))
-    assert load_watermark(files, "/d").watermark == at(2)
+    for seq in range(2, 6):
+        files.fail(operation, errno.ENOSPC, times=3)
+        for _ in range(3):
+            with pytest.raises(OSError, match="No space"):
+                file.replace(at(seq))
+            assert file.written == at(seq - 1)
+        files.mend()
+        slots = [files.contents(PATH)[place * SLOT_BYTES :][:80] for place in (0, 1)]
+        assert at(seq - 1) in [decode_slot_untrusted(slot)[1] for slot in slots], "the one before was overwritten"
+        file.replace(at(seq))
+        assert load_watermark(files, "/d").watermark == at(seq)
 
 
 @pytest.mark.parametrize("place", [0, 1])
