@@ -17,6 +17,7 @@ from mcast.machine.canonical import digest
 from mcast.machine.commands import decode_small_records_untrusted
 from mcast.machine.executor import RUN_MIN, Executor, Observer
 from mcast.machine.fragments import Assembly
+from mcast.machine.interrupts import on_purpose
 from mcast.machine.marks import ChainMark, Marks, chosen
 from mcast.machine.outcomes import NOTHING, rejection_text
 from mcast.machine.resultchain import ResultChain
@@ -189,7 +190,9 @@ class Engine:
             return getattr(self.machine, name)(*args)
         except Rejected as rejected:
             raise QueryFailed(rejection_text(rejected), rejected=True) from None
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # CancelledError is none of Exception's; who raises it here means this query
+            if isinstance(error, KeyboardInterrupt) and not on_purpose(error):
+                raise
             raise QueryFailed(type(error).__name__) from error
 
     @property

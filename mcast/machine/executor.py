@@ -18,6 +18,7 @@ from mcast.errors import DecodeError, Halted, Rejected
 from mcast.machine.api import StateMachine
 from mcast.machine.commands import decode_commands_untrusted
 from mcast.machine.context import Context
+from mcast.machine.interrupts import on_purpose
 from mcast.machine.outcomes import (
     FAILED,
     REJECTED,
@@ -204,9 +205,9 @@ class Executor:
             except Rejected as rejected:
                 errors[len(values)] = [REJECTED, rejection_text(rejected)]
                 append(None)
-            except KeyboardInterrupt:
-                raise
             except BaseException as error:
+                if isinstance(error, KeyboardInterrupt) and not on_purpose(error):
+                    raise
                 errors[len(values)] = [FAILED, self._why(error, name, command)]
                 append(None)
             if (now := clock()) >= until:
@@ -232,9 +233,9 @@ class Executor:
         returned: Any
         try:
             returned = handler(Run(seq, context.time, count), *columns[1:])
-        except KeyboardInterrupt:
-            raise
         except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and not on_purpose(error):
+                raise
             if isinstance(error, MemoryError | RecursionError):
                 raise self._halted(error, columns[0][0], commands[0], count) from error
             returned = [error] * count

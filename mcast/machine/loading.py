@@ -25,7 +25,7 @@ def load_machine(spec: str, folder: str | None = None) -> type[StateMachine]:
     except ModuleNotFoundError as error:
         where = f"put {module_name.partition('.')[0]}.py beside the config, or install it"
         raise ConfigError("machine", spec, f"no module named {error.name!r}", where) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         problem = f"importing {module_name} raised {type(error).__name__}: {error}"
         raise ConfigError("machine", spec, problem, f"try: python -c 'import {module_name}'") from error
     found: object = module

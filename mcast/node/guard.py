@@ -11,6 +11,8 @@ from mcast.errors import CorruptionError, DiskFailed, Halted
 class Guard:
     """A context manager, one for all uses: going on with half an effect carried out could break a promise.
 
+    What is no Exception, such as a host's Ctrl-C, goes on to the host all the same.
+
     `halt` is given the reason, and the error if that is a bug, or what a handler raised.
     """
 
@@ -25,6 +27,8 @@ class Guard:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
+        if isinstance(error, KeyboardInterrupt | SystemExit):  # the host's business, but it came in the middle of ours
+            self._halt(f"interrupted by {type(error).__name__}", None)
         if error is None or not isinstance(error, Exception):
             return False
         if isinstance(error, Halted):

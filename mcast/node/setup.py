@@ -48,7 +48,7 @@ def load_machine_of(config: Config) -> StateMachine:
     machine = load_machine(config.machine, str(config.folder))
     try:
         return machine()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         problem = f"creating it raised {type(error).__name__}: {error}"
         raise ConfigError("machine", config.machine, problem, "give it an __init__ without arguments") from error
 

@@ -1,5 +1,6 @@
 """Whatever a handler or a hostile payload does is an outcome, the same everywhere; only memory and stack halt."""
 
+import signal
 from typing import Any
 
 import msgpack
@@ -63,12 +64,25 @@ def test_memory_and_recursion_halt(notebook: Notebook, how: list[str]) -> None:
 
 def test_ctrl_c_is_not_an_outcome(notebook: Notebook) -> None:
     def interrupted(ctx: Context) -> None:
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
 
     executor = Executor(notebook)
     executor._handlers["note"] = interrupted
     with pytest.raises(KeyboardInterrupt):
         executor.run(msgpack.packb(["note"]), 1, 1)
+
+
+def test_an_interrupt_of_the_handlers_own_is_one(notebook: Notebook) -> None:
+    def deeper() -> None:
+        raise KeyboardInterrupt("why")
+
+    def interrupts(ctx: Context) -> None:
+        deeper()
+
+    executor = Executor(notebook)
+    executor._handlers["note"] = interrupts
+    [outcome] = whole(executor.run(msgpack.packb(["note"]), 1, 1))
+    assert outcome == failed("KeyboardInterrupt")
 
 
 def test_a_returned_part_of_the_state_is_recorded_as_it_was(notebook: Notebook) -> None:
