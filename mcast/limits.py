@@ -106,6 +106,22 @@ SUSPECT_ASKS: Final = 4  # ... so often, for every member's answer is needed; ti
 HANDOVER_S: Final = 1.0  # for the chosen successor to catch up; then the sequencer goes on
 STALE_INTERVAL_S: Final = 0.010  # between STALE answers to one sender
 
+# Reach
+SEEK_UNICAST_HEARTBEATS: Final = 4.0  # without an answer, until a replica is sent heartbeats by unicast too ...
+SEEK_TCP_HEARTBEATS: Final = 2.0  # ... and so many later over TCP: before its silence lasts an election timeout
+SEEK_LATELY_S: Final = 5.0  # without any answer a replica is likely dead ...
+SEEK_EVERY_S: Final = 0.2  # ... and sent heartbeats no more often than this
+RELAY_S: Final = 1.0  # whoever was heard over TCP is answered over TCP for so long
+CALLS_MULTICAST: Final = 2  # times a question goes out by multicast alone; then by unicast, too ...
+CALLS_DATAGRAMS: Final = 3  # ... and after so many over TCP
+GAP_STUCK_S: Final = 0.75  # a gap that NAKs do not close goes to TCP: well within a second
+GAP_STUCK_AGAIN_S: Final = 0.05  # the same where that happened a moment ago ...
+GAP_STUCK_MEMORY_S: Final = 60.0  # ... which is this long
+LEARNED_S: Final = 0.05  # for what is known to be committed to arrive by itself, before it is fetched
+ISOLATED_S: Final = 1.0  # out of touch with a majority for so long, or for two election timeouts: isolated
+RELAYED_BYTES_MAX: Final = 65_536  # bytes of a datagram that came over TCP; UDP carries no more either
+KNOCK_S: Final = 1.0  # between two questions of an isolated node to all others, over TCP
+
 # Seal
 KEYS_MAX: Final = 4  # keys in one ring: a rotation needs two, and each may cost a trial on a foreign datagram
 KEY_FILE_BYTES_MAX: Final = 4_096  # bytes; KEYS_MAX keys need a tenth, the rest is for comments
@@ -164,6 +180,8 @@ assert REPAIR_REPEAT_S <= NAK_RETRY_MIN_S - NAK_JOIN_S, "a repairer must not ign
 assert NAK_DELAY_S * (1 + NAK_JITTER) < NAK_RETRY_MIN_S, "a retry must not overtake the first NAK"
 assert 2 * HEARTBEAT_MAX_S < ELECTION_TIMEOUT_S[0], "one lost heartbeat must not look like a death"
 assert 2 * HEARTBEAT_FAST_S < ELECTION_TIMEOUT_FAST_S[0]
+assert (SEEK_UNICAST_HEARTBEATS + SEEK_TCP_HEARTBEATS) * HEARTBEAT_MAX_S < ELECTION_TIMEOUT_S[0]
+assert (SEEK_UNICAST_HEARTBEATS + SEEK_TCP_HEARTBEATS) * HEARTBEAT_FAST_S < ELECTION_TIMEOUT_FAST_S[0]
 assert 2 * SESSION_PENDING_RECORDS_MAX <= SESSION_KEPT_RECORDS_MAX, "no outcome is dropped that a client waits for"
 assert SESSION_PENDING_RECORDS_MAX * 1_024 < SESSION_KEPT_BYTES_MAX
 assert WINDOW_BYTES < REORDER_BYTES_MAX <= CACHE_BYTES_MAX * 3 // 4, "what fits behind a gap is in others' memory"

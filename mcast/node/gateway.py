@@ -29,6 +29,7 @@ from mcast.node.forward import Forwarder
 from mcast.node.handover import Handovers
 from mcast.node.listener import TOO_MANY, Door, open_listener, room_for_connections
 from mcast.node.queries import Queries
+from mcast.node.relays import Relays
 from mcast.node.reporting import Reports
 from mcast.node.submissions import Submissions
 from mcast.node.subscriptions import Subscriptions
@@ -94,6 +95,7 @@ class Gateway:
         })  # fmt: skip
         self._handovers = Handovers(shell, self._report)
         self._fetcher = Fetcher(shell, dialer)
+        self._relays = Relays(shell, dialer)
         self.turns = Turns()
         self._connections: set[Connection] = set()
         """All that were accepted, whether they have said who they are or not."""
@@ -140,7 +142,7 @@ class Gateway:
         shell.on_applied.append(self._applied)
         shell.on_notice.append(self._notice)
         shell.on_halted.append(self._halted)
-        shell.on_catch_up = self._fetcher.asked
+        shell.on_catch_up, shell.on_relay = self._fetcher.asked, self._relays.relay
 
     async def retire(self) -> None:
         """Before an orderly stop: if this node rules, let the best other member do so first; bounded."""
@@ -159,7 +161,7 @@ class Gateway:
             self._shell.on_applied.remove(self._applied)
             self._shell.on_notice.remove(self._notice)
             self._shell.on_halted.remove(self._halted)
-            self._shell.on_catch_up = None
+            self._shell.on_catch_up = self._shell.on_relay = None
         if self._timer is not None:
             self._timer.cancel()
         self._queries.stop()
@@ -167,6 +169,7 @@ class Gateway:
         await self._handovers.stop()
         await self._forwarder.stop()
         await self._fetcher.stop()
+        await self._relays.stop()
         await self._fetches.stop()
         if drain_s > 0:
             for connection in list(self._connections):
@@ -248,6 +251,8 @@ class Gateway:
                         groups += self._groups(connection, payload, peer)
                     elif kind in self._handlers:
                         self._handlers[kind](connection, decode_stream_untrusted(kind, payload))
+                    elif kind == StreamKind.DATAGRAM and peer:
+                        self._relays.received(connection, payload)
                     elif kind == StreamKind.FETCH and peer:
                         self._fetches.fetch(connection, decode_stream_untrusted(kind, payload))
                     else:
@@ -282,6 +287,7 @@ class Gateway:
         self._clients.discard(connection)
         self._paused.discard(connection)
         self._fetches.gone(connection)
+        self._relays.gone(connection)
         self._subscriptions.gone(connection)
         self._submissions.gone(connection)
         self._changed.set()

@@ -132,6 +132,7 @@ def make_settings(config: Config, node: NodeConfig, receive_window: int, offset_
         members=tuple((member.id, member.address) for member in config.members),
         address=node.address,
         is_member=node.role == "member",
+        observers=tuple(name_hash(each.id) for each in config.nodes if each.role != "member"),
         frame_body_max=frame_body_max(config.mtu),
         receive_window=receive_window,
         wall_offset_ns=offset_ns,

@@ -42,6 +42,7 @@ from mcast.protocol.effects import (
     HaltRequired,
     Multicast,
     Notice,
+    Relay,
     Repair,
     Send,
     Stream,
@@ -97,6 +98,7 @@ class Shell:
         self.on_halted: list[Callable[[], None]] = []
         """Called when the node has halted; `halted` says why."""
         self.on_catch_up: Callable[[CatchUp], None] | None = None
+        self.on_relay: Callable[[Relay], None] | None = None
         self.events: EventLog
         self.halted: str | None = None
         """Why the node stopped taking part; None while it does."""
@@ -139,7 +141,8 @@ class Shell:
             Truncate: lambda effect: self._disk.truncate(effect.ticket, effect.last),
             WriteMeta: lambda effect: self._disk.write_meta(effect.ticket, effect.meta),
             Apply: lambda effect: self._queue.add(effect.frames),
-            CatchUp: self._catch_up,
+            Relay: lambda effect: self.on_relay and self.on_relay(effect),
+            CatchUp: lambda effect: self.on_catch_up and self.on_catch_up(effect),
         }
 
     async def start(self) -> None:
@@ -248,31 +251,23 @@ class Shell:
 
     def transferred(self, frames: Sequence[Frame], peer: int) -> None:
         """Hand over frames fetched over TCP from `peer`, in order."""
-        if self._active:
-            with self._guard:
-                self.replica.transferred(frames, peer, monotonic_s())
-                self._schedule()
+        self._tell_protocol(lambda now: self.replica.transferred(frames, peer, now))
 
     def transfer_failed(self, peer: int) -> None:
         """A catch-up from `peer` broke off."""
-        if self._active:
-            with self._guard:
-                self.replica.transfer_failed(peer, monotonic_s())
-                self._schedule()
+        self._tell_protocol(lambda now: self.replica.transfer_failed(peer, now))
 
     def proven(self, node: int, incarnation: bytes) -> None:
-        """A sealed TCP connection proved that this incarnation of `node` lives."""
-        if self._active:
-            with self._guard:
-                self._receive(self.transport.proven(node, incarnation, monotonic_s()))
-                self._schedule()
+        """A TCP connection to `node`, or a sealed one from it, proved that this incarnation of it lives."""
+        self._tell_protocol(lambda now: self._receive(self.transport.proven(node, incarnation, now)))
 
     def witnessed(self, node: int) -> None:
         """The process that ruled as `node` is dead: nobody listens on its port, or another incarnation does."""
-        if self._active:
-            with self._guard:
-                self.replica.witnessed(node, monotonic_s())
-                self._schedule()
+        self._tell_protocol(lambda now: self.replica.witnessed(node, now))
+
+    def relayed(self, datagram: bytes) -> None:
+        """A datagram came over TCP."""
+        self._tell_protocol(lambda now: self.replica.receive(self.transport.relayed(datagram, now), now, relayed=True))
 
     def incarnation_of(self, node: int) -> bytes | None:
         """The process of `node` that is alive, as far as is proven here."""
@@ -321,6 +316,13 @@ class Shell:
     def disk_full(self) -> bool:
         """Whether this node has stopped acknowledging for want of disk space."""
         return self.joined and self._disk.full
+
+    def _tell_protocol(self, tell: Callable[[float], None]) -> None:
+        """Tell it something, while this node takes part; what follows from it is done at the end of this turn."""
+        if self._active:
+            with self._guard:
+                tell(monotonic_s())
+                self._schedule()
 
     def _readable(self) -> None:
         """A socket has something: take one burst; the loop calls again if there is more."""
@@ -461,10 +463,6 @@ class Shell:
 
     def _next_due(self) -> float:
         return min(self.replica.next_deadline(), self.transport.next_deadline(), self._disk_due)
-
-    def _catch_up(self, request: CatchUp) -> None:
-        if self.on_catch_up is not None:
-            self.on_catch_up(request)
 
     def _tell_applied(self, applied: list[Applied]) -> None:
         for callback in list(self.on_applied):

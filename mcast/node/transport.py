@@ -81,6 +81,16 @@ class Transport:
         if (peer := self._address(to)) is not None:
             self.link.send(UNICAST, [self._seal(message, UNICAST)], peer)
 
+    def sealed(self, message: Message) -> bytes:
+        """A datagram for one node that is to go over TCP."""
+        return self._seal(message, UNICAST)
+
+    def relayed(self, datagram: bytes, now: float) -> list[Arrival]:
+        """What a datagram brings that came over TCP; nothing if it is refused, or its sender not proven yet."""
+        arrivals = self._open([datagram], now)
+        self._answer_unsent()
+        return arrivals
+
     def receive(self, now: float) -> list[Arrival]:
         """One bounded burst of what proven incarnations sent, stream first; consecutive frames of it as one Run."""
         datagrams: Sequence[memoryview | bytes] = self.link.receive()
@@ -93,6 +103,11 @@ class Transport:
         if self._released:
             datagrams = [*self._released, *datagrams]
             self._released = []
+        arrivals = self._open(datagrams, now)
+        self._answer_unsent()
+        return arrivals
+
+    def _open(self, datagrams: Sequence[memoryview | bytes], now: float) -> list[Arrival]:
         arrivals: list[Arrival] = []
         newest = EPOCH_MAX if self._opener.sealed else self._promised() + EPOCH_JUMP_MAX
         unseal, admit = self._opener.open_untrusted, self._incarnations.admit
@@ -116,8 +131,6 @@ class Transport:
                 arrivals += admitted
             except DecodeError as error:
                 self.dropped[error.reason] += 1
-        if self._incarnations.unsent or (self.twins is not None and self.twins.unsent):
-            self._answer()
         return arrivals
 
     def proven(self, node: int, incarnation: bytes, now: float) -> list[Arrival]:
@@ -162,6 +175,10 @@ class Transport:
         if peer is None:
             self.dropped["no address"] += 1
         return peer
+
+    def _answer_unsent(self) -> None:
+        if self._incarnations.unsent or (self.twins is not None and self.twins.unsent):
+            self._answer()
 
     def _answer(self) -> None:
         for node, message in self._incarnations.outgoing():

@@ -1,5 +1,7 @@
 """Asking for what is missing: NAKs to the sequencer, then to peers; TCP when the gap is too deep for datagrams.
 
+TCP, too, when NAKs do not help: repairs may be blocked, or too large for the path; and when no datagrams arrive at all.
+
 The sequencer is asked twice, then a random replica whose acknowledgement in the heartbeat's table covers the gap: so
 the tail of a dead sequencer's stream is repaired by whoever has it.
 """
@@ -8,21 +10,30 @@ from __future__ import annotations
 
 from typing import Final
 
-from mcast.limits import LEDGER_OPEN_MAX, NAK_RETRY_MAX_S, NAK_SEQUENCER_TRIES
+from mcast.limits import (
+    GAP_STUCK_AGAIN_S,
+    GAP_STUCK_MEMORY_S,
+    GAP_STUCK_S,
+    LEDGER_OPEN_MAX,
+    NAK_RETRY_MAX_S,
+    NAK_SEQUENCER_TRIES,
+)
 from mcast.protocol.core import Core
 from mcast.protocol.effects import CatchUp
 from mcast.protocol.gaps import Gap, Gaps
 from mcast.protocol.reorder import Reorder
+from mcast.protocol.ways import Hearing
 from mcast.wire.messages import Nak, Range
 
 _RETRY_S: Final = 1.0  # a catch-up without progress is asked for anew after this long ...
 _FAILED_RETRY_S: Final = 0.05  # ... and one that broke off after this long
+STUCK_TRIES: Final = 5  # NAKs in a row that brought nothing: no repair of this gap arrives
 
 
 class Asking:
     """Sends NAKs while gaps are shallow; asks for one catch-up at a time when they are deep."""
 
-    def __init__(self, core: Core, gaps: Gaps, reorder: Reorder) -> None:
+    def __init__(self, core: Core, gaps: Gaps, reorder: Reorder, hearing: Hearing) -> None:
         self.peers: dict[int, int] = {}
         """What each replica has acknowledged, as the newest heartbeat told."""
         self.catching_up = False
@@ -30,6 +41,11 @@ class Asking:
         self._core = core
         self._gaps = gaps
         self._reorder = reorder
+        self._hearing = hearing
+        self.stuck = 0
+        """How often NAKs did not help, and TCP had to."""
+        self.stuck_at = float("-inf")
+        """When NAKs last did not help."""
         self._busy_until = 0.0
         self._until = 0
         self._gone_below = 0
@@ -40,19 +56,22 @@ class Asking:
         """Another reign, perhaps this node's own: what was to be reached in the last one may never have been kept."""
         self.catching_up = False
         self._until = self._gone_below = 0
+        if self._core.learned > self._core.log.last_seq:
+            self._core.learned_due = 0.0
 
     def judge(self, now: float) -> None:
         """Go over to TCP when the gap is deep, and back when it is bridged."""
         log = self._core.log
         if self.catching_up:
             bridged = len(self._reorder) and self._shallow() and log.last_seq + 1 >= self._gone_below
+            bridged = bridged and not self._is_stuck(now)
             if log.last_seq >= self._until or bridged:
                 self.catching_up = False
             elif log.last_seq > self._progress[0]:
                 self._progress = (log.last_seq, now)
             elif now >= self._progress[1] + _RETRY_S:
                 self._fetch(now)
-        elif not self._shallow():
+        elif not self._shallow() or (len(self._gaps) and self._hearing.only_tcp(now)):
             self.catch_up(now)
 
     def catch_up(self, now: float) -> None:
@@ -77,9 +96,17 @@ class Asking:
         self._busy_until = max(self._busy_until, now + min(retry_after_s, NAK_RETRY_MAX_S))
 
     def tick(self, now: float) -> None:
-        """Send the NAKs that are due."""
+        """Send the NAKs that are due; fetch what they do not bring, and what is known to be committed and missing."""
+        core = self._core
+        if core.learned <= core.log.last_seq:
+            core.learned_due = float("inf")
+        elif now >= core.learned_due and core.reconciled:
+            core.learned_due = float("inf")
+            self.catch_up(now)
         if self.catching_up:
             self.judge(now)
+        elif len(self._gaps) and self._is_stuck(now):
+            self._give_up(now)
         if self.catching_up or now < self._busy_until or not len(self._gaps):
             return
         ranges: dict[int, list[Range]] = {}
@@ -94,9 +121,12 @@ class Asking:
 
     def deadline(self) -> float:
         """When `tick` has work next."""
+        learned_due = self._core.learned_due if self._core.reconciled else float("inf")
         if self.catching_up:
-            return self._progress[1] + _RETRY_S
-        return max(self._gaps.deadline(), self._busy_until) if len(self._gaps) else float("inf")
+            return min(self._progress[1] + _RETRY_S, learned_due)
+        if not len(self._gaps):
+            return learned_due
+        return min(max(self._gaps.deadline(), self._busy_until), self._stuck_due(), learned_due)
 
     def _whom(self, gap: Gap) -> int | None:
         sequencer = self._core.sequencer
@@ -110,9 +140,28 @@ class Asking:
         deep = self._core.settings.deep_gap_frames * self._core.log.events_per_frame
         return behind <= deep and len(self._gaps) <= LEDGER_OPEN_MAX
 
+    def _stuck_due(self) -> float:
+        """When the gap that the log waits for goes to TCP: soon, where NAKs were of no use a moment ago."""
+        gap = self._gaps.first
+        if gap is None:
+            return float("inf")
+        lately = gap.tries >= STUCK_TRIES and gap.loss.opened < self.stuck_at + GAP_STUCK_MEMORY_S
+        return gap.loss.opened + (GAP_STUCK_AGAIN_S if lately else GAP_STUCK_S)
+
+    def _is_stuck(self, now: float) -> bool:
+        return now >= self._stuck_due()
+
+    def _give_up(self, now: float) -> None:
+        """NAKs do not close the gap that the log waits for."""
+        gap = self._gaps.first
+        if gap is not None and gap.tries >= STUCK_TRIES:  # in a row; else repairs do arrive, only slowly
+            self.stuck += 1
+            self.stuck_at = now
+        self.catch_up(now)
+
     def _fetch(self, now: float) -> None:
         log = self._core.log
-        self._until = self._gaps.frontier
+        self._until = max(self._gaps.frontier, self._core.learned)
         self._progress = (log.last_seq, now)
         peers = [node for node, acked in self.peers.items() if acked > log.last_seq and node != self._core.me]
         self._core.random.shuffle(peers)

@@ -7,12 +7,20 @@ Each part (founding, election, sequencing, following, repairing) is a class that
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from mcast.errors import DecodeError
-from mcast.limits import CACHE_BYTES_MAX, DEEP_GAP_FRAMES, LEDGER_RANGES_MAX, REORDER_FRAMES_MAX
+from mcast.limits import (
+    CACHE_BYTES_MAX,
+    CALLS_DATAGRAMS,
+    CALLS_MULTICAST,
+    DEEP_GAP_FRAMES,
+    LEARNED_S,
+    LEDGER_RANGES_MAX,
+    REORDER_FRAMES_MAX,
+)
 from mcast.protocol.effects import (
     Apply,
     Effect,
@@ -21,6 +29,7 @@ from mcast.protocol.effects import (
     Meta,
     Multicast,
     Notice,
+    Relay,
     Send,
     SuspicionCleared,
     WriteMeta,
@@ -66,6 +75,8 @@ class Settings:
     """Added to the protocol's clock, gives the time of day."""
     heartbeat_max_s: float
     election_timeout_s: tuple[float, float]
+    observers: tuple[int, ...] = ()
+    """Hashes of the configured nodes that are no members: the sequencer looks for them, too."""
     cache_bytes_max: int = CACHE_BYTES_MAX
     """Frames kept in memory for repairs."""
     deep_gap_frames: int = DEEP_GAP_FRAMES
@@ -108,6 +119,16 @@ class Core:
         self.cluster_uuid = bytes(16)
         self.ruler = ""
         """Who began the newest reign in the log."""
+        self.relayed: dict[int, float] = {}
+        """Nodes of whom datagrams came over TCP: until when they are sent theirs over TCP."""
+        self.relaying = False
+        """Whether what is being received came over TCP."""
+        self.in_touch = 0.0
+        """When a majority last proved here, by a round or a quorum's read, that this node is not cut off."""
+        self.learned = 0
+        """An event known to be committed, by whatever way that came to be known; it may not have arrived."""
+        self.learned_due = float("inf")
+        """When it is fetched, if it has not arrived until then."""
         self.counts: Counter[str] = Counter()
         self.effects: list[Effect] = []
         self.notices: list[Notice] = []
@@ -155,12 +176,29 @@ class Core:
             self.notices.append(HaltRequired(reason))
 
     def send(self, to: int, message: Message) -> None:
-        """One datagram to one node."""
-        self.effects.append(Send(to, message))
+        """One datagram to one node; over TCP where that is how it was heard."""
+        self.effects.append(Relay(to, message) if to in self.relayed else Send(to, message))
 
     def multicast(self, message: Message) -> None:
         """One datagram to all."""
         self.effects.append(Multicast(message))
+
+    def call(self, message: Message, missing: Iterable[int], calls: int) -> None:
+        """Ask all. Those who have not answered after some `calls` are asked by unicast too, and then over TCP."""
+        self.multicast(message)
+        for node in missing:
+            if node == self.me:
+                continue
+            if calls >= CALLS_MULTICAST:
+                self.effects.append(Send(node, message))
+            if calls >= CALLS_DATAGRAMS or node in self.relayed:
+                self.effects.append(Relay(node, message))
+
+    def learn(self, commit: int, now: float) -> None:
+        """Events up to `commit` are committed, somebody says who must know."""
+        if commit > max(self.learned, self.log.last_seq):
+            self.learned = commit
+            self.learned_due = min(self.learned_due, now + LEARNED_S)
 
     def ticket(self, done: Callable[[float], None], *, of_append: bool = False) -> int:
         """A number under which the owner reports that an effect is durable."""

@@ -57,6 +57,14 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
+class Relay:
+    """Send a control message to one node over TCP: datagrams may not reach it. Lost where no connection can be had."""
+
+    to: int
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
 class Append:
     """Write frames behind the journal's end and persist them as the sync mode says; then complete the ticket."""
 
@@ -99,7 +107,7 @@ class CatchUp:
     peers: tuple[int, ...]
 
 
-Effect = Stream | Repair | Multicast | Send | Append | Truncate | WriteMeta | Apply | CatchUp
+Effect = Stream | Repair | Multicast | Send | Relay | Append | Truncate | WriteMeta | Apply | CatchUp
 
 
 @dataclass(frozen=True, slots=True)

@@ -191,7 +191,8 @@ class Election:
         core = self.core
         self._calls += 1
         self._rearm(now)
-        core.multicast(VoteRequest(core.promised, core.log.last_epoch, core.log.last_seq))
+        missing = core.voters().keys() - self._in_favour
+        core.call(VoteRequest(core.promised, core.log.last_epoch, core.log.last_seq), sorted(missing), self._calls)
 
     def _count(self, voter: int, storage_id: bytes, now: float) -> None:
         core = self.core
@@ -209,7 +210,8 @@ class Election:
         self._in_favour = set()
         self._nonce = core.random.getrandbits(63)
         self._rearm(now)
-        core.multicast(PreVoteRequest(core.promised + 1, core.log.last_epoch, core.log.last_seq, self._nonce))
+        request = PreVoteRequest(core.promised + 1, core.log.last_epoch, core.log.last_seq, self._nonce)
+        core.call(request, core.voters(), self._tries)
         self._in_favour.add(core.me)
         if majority(len(core.voters())) == 1:
             self.call(now)

@@ -25,9 +25,11 @@ from mcast.protocol.reading import Reading
 from mcast.protocol.reorder import Reorder
 from mcast.protocol.staleness import Staleness
 from mcast.protocol.states import ELECTING, Input, Role
+from mcast.protocol.ways import MULTICAST, TCP, UNICAST, Hearing
+from mcast.wire.envelope import UNICAST as _UNICAST
 from mcast.wire.envelope import Envelope
 from mcast.wire.frame import Frame, Run, chain_after, follows
-from mcast.wire.messages import Ack, Commit, Heartbeat, HistoryRequest, Kind, Reign
+from mcast.wire.messages import Ack, Commit, Heartbeat, HistoryRequest, Kind, News, Reign
 from mcast.wire.messages import History as HistoryPage
 
 _DATA: Final = int(Kind.DATA)  # a member of an enum is slow to look up
@@ -42,7 +44,8 @@ class Following:
         self.ledger = ledger
         self.gaps = Gaps(core.log.last_seq, core.random.uniform)
         self.reorder = Reorder(frames_max=core.settings.reorder_frames_max)
-        self.asking = Asking(core, self.gaps, self.reorder)
+        self.hearing = Hearing(core)
+        self.asking = Asking(core, self.gaps, self.reorder, self.hearing)
         self.staleness = Staleness(core.rules.staleness_proven, core.proofs)
         self.reading = Reading(core)
         self.history: History | None = None
@@ -63,6 +66,7 @@ class Following:
         self._pages = []
         self.asking.peers.clear()
         self.staleness.reset()
+        self.hearing.reset()
         self.reading.new_epoch()
         self.ledger.promised(self.core.promised)
 
@@ -88,10 +92,14 @@ class Following:
             return
         if core.sequencer != envelope.sender:
             self._adopt(envelope.sender)
+            self.hearing.reset()
         if self.history is None or self.history.epoch != beat.epoch:
             self.history = History(beat.epoch, beat.history)
+        self.hearing.heartbeat(TCP if core.relaying else UNICAST if envelope.channel == _UNICAST else MULTICAST, now)
         if not core.reconciled:
             self._reconcile(envelope.sender, now)
+        if beat.confirmed > self._confirmed:
+            core.in_touch = now
         if beat.confirmed > self._confirmed or not self._round:
             self._confirmed = max(beat.confirmed, self._confirmed)
             self._on_confirmed(now)
@@ -114,6 +122,13 @@ class Following:
             self.staleness.confirmed(message.confirmed)
             self._adopt_commit(message.commit, message.commit_chain)
             self.reading.confirmed(message.confirmed, now)
+
+    def news(self, envelope: Envelope, news: News, now: float) -> None:
+        """What another node knows, perhaps not the sequencer: what is committed is committed."""
+        core = self.core
+        if news.cluster_uuid == core.cluster_uuid and any(core.cluster_uuid):
+            core.learn(news.commit, now)
+            self._adopt_commit(news.commit, news.commit_chain)
 
     def history_page(self, envelope: Envelope, page: HistoryPage, now: float) -> None:
         """Older reigns, asked for because the heartbeat's did not reach back to this log's end."""

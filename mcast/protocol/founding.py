@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from hashlib import blake2b
+from typing import Final
 
 from mcast.errors import DecodeError
 from mcast.limits import FOUNDING_RETRY_S
@@ -34,6 +35,8 @@ from mcast.wire.messages import (
 )
 from mcast.wire.records import RecordKind, decode_records_untrusted, encode_record
 
+_CALLS_PLAIN: Final = 3  # before deaf members are looked for: others are mostly still starting
+
 
 def members_hash(members: tuple[tuple[str, str], ...]) -> bytes:
     """What two configs must share to found together: ids and addresses, in order."""
@@ -54,6 +57,7 @@ class Founding:
         self._nonce = core.random.getrandbits(128).to_bytes(16, "big")
         self._virgins: dict[int, bytes] = {core.me: core.meta.storage_id}
         self._confirmed: set[int] = set()
+        self._calls = 0
         self._due = now
         is_founder = core.settings.is_member and core.settings.members[0][0] == core.settings.node
         if self._virgin:
@@ -83,7 +87,8 @@ class Founding:
         if genesis is None and self._enough(answered):
             self._found(now)
             return
-        core.multicast(Found(self._nonce, self._hash))
+        self._calls += 1
+        core.call(Found(self._nonce, self._hash), map(name_hash, self.waiting_for), self._calls - _CALLS_PLAIN)
         if genesis is not None and core.persisted:
             self._offer(genesis, now)
 

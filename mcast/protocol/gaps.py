@@ -107,6 +107,11 @@ class Gaps:
         gap: Gap | None = self._gaps.values()[index] if index >= 0 else None
         return max(gap.last + 1 - first, 0) if gap is not None else 0
 
+    @property
+    def first(self) -> Gap | None:
+        """The gap that the log waits for."""
+        return self._gaps.values()[0] if self._gaps else None
+
     def expect(self, high: int, now: float) -> Loss | None:
         """Events up to `high` exist: what lies beyond the frontier is missing."""
         if high <= self.frontier:

@@ -15,13 +15,16 @@ was committed before is at or below the highest of these ends; a second survey, 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from mcast.limits import READ_RETRY_S, READS_WAITING_MAX, SURVEY_AGAIN_S, SURVEY_RETRY_S
 from mcast.protocol.core import Core
-from mcast.protocol.effects import ReadReady
+from mcast.protocol.effects import ReadReady, Relay
 from mcast.protocol.quorum import majority
 from mcast.wire.envelope import Envelope
 from mcast.wire.messages import Read, ReadIndex, Standing, Survey
+
+_CALLS_DATAGRAMS: Final = 4  # times the sequencer is asked by datagrams, for some 75 ms; then over TCP, too
 
 
 class Reading:
@@ -38,6 +41,8 @@ class Reading:
         """Of the sequencer that the request went to; 0: to none, but to all by a survey."""
         self._sent = 0.0
         self._retry_s = READ_RETRY_S
+        self._calls = 0
+        """How often the request that is out was sent."""
         self._index: ReadIndex | None = None
         self._confirmed = 0
         self._proven_high: int | None = None
@@ -108,7 +113,10 @@ class Reading:
             self._sent = now
             self._retry_s = min(2 * self._retry_s, SURVEY_RETRY_S)
             if self._index is None and not core.reigning:
+                self._calls += 1
                 core.send(core.sequencer, Read(core.promised, self._nonce))
+                if self._calls > _CALLS_DATAGRAMS and core.sequencer not in core.relayed:
+                    core.effects.append(Relay(core.sequencer, Read(core.promised, self._nonce)))
             return
         self._waiting = [*self.out, *self._waiting]
         self._request(now)
@@ -158,6 +166,7 @@ class Reading:
         if not self.out:
             return
         self._nonce = core.random.getrandbits(63)
+        self._calls = self._calls + 1 if core.sequencer is None else 0
         self._asked_epoch = core.promised if core.sequencer is not None else 0
         if core.reigning:
             return  # the sequencer's own half looks at `unanswered`
@@ -165,12 +174,17 @@ class Reading:
             core.send(core.sequencer, Read(core.promised, self._nonce))
         elif now >= self._survey_due or self._survey_end is None:
             self._survey = {}
-            core.multicast(Survey(self._nonce))
+            core.call(Survey(self._nonce), core.voters(), self._calls)
             self._judge_survey(now)
 
     def _ready(self, commit: int, now: float) -> None:
         tokens, self.out, self._index = self.out, (), None
         self._survey_end = None
+        self._calls = 0
+        core = self.core
+        core.in_touch = max(core.in_touch, self._sent)
+        if self._asked_epoch and not core.reigning:
+            core.learn(commit, now)  # a survey's end need not be committed
         if tokens:
             self.core.notices.append(ReadReady(tokens, commit))
         if self._waiting:

@@ -11,7 +11,7 @@ acknowledging and committing cost once per burst.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,9 +29,21 @@ from mcast.protocol.sequencing import Sequencing
 from mcast.protocol.states import ELECTING, Input, Role
 from mcast.protocol.statistics import Statistics
 from mcast.protocol.suspicion import Suspicion
+from mcast.protocol.touch import Touch
+from mcast.protocol.ways import forget_relayed, note_relayed
 from mcast.wire.envelope import Envelope
 from mcast.wire.frame import Frame, Run
-from mcast.wire.messages import Handover, HistoryRequest, Kind, Message, Stale, Standing, VoteRequest
+from mcast.wire.messages import (
+    Handover,
+    Heard,
+    HistoryRequest,
+    Kind,
+    Message,
+    News,
+    Stale,
+    Standing,
+    VoteRequest,
+)
 from mcast.wire.messages import History as HistoryPage
 
 if TYPE_CHECKING:
@@ -58,6 +70,7 @@ class Replica:
         self._sequencing = Sequencing(core, self._following.reading.index_given)
         self._repairing = Repairing(core, now)
         self._founding = Founding(core, now, self._election.call)
+        self._touch = Touch(core, now)
         self._held: list[Arrival] = []
         self._stale_told: dict[int, float] = {}
         following, election, founding = self._following, self._election, self._founding
@@ -86,13 +99,21 @@ class Replica:
             Kind.HANDOVER: self._appointed,
             Kind.SURVEY: lambda envelope, survey, now: answer_survey(core, envelope, survey),
             Kind.STANDING: self._surveyed,
+            Kind.HEARD: self._heard,
+            Kind.KNOCK: lambda envelope, knock, now: self._touch.knocked(envelope, knock),
+            Kind.NEWS: self._told,
         }
         if not settings.rules.reign_begins_with_vote and core.log.last_epoch == core.promised > 0:
             self._resume(now)
 
-    def receive(self, arrivals: Iterable[Arrival], now: float) -> None:
-        """Take one burst of opened, authenticated datagrams, none of them this node's own."""
+    def receive(self, arrivals: Sequence[Arrival], now: float, *, relayed: bool = False) -> None:
+        """Take one burst of opened, authenticated datagrams, none of them this node's own. `relayed`: over TCP."""
         core, handlers = self._core, self._handlers
+        if core.relayed:
+            forget_relayed(core, now)
+        if relayed:
+            note_relayed(core, [envelope.sender for envelope, _ in arrivals], now)
+        core.relaying = relayed
         for envelope, message in arrivals:
             if core.role is Role.HALTED:
                 return
@@ -154,7 +175,7 @@ class Replica:
         held = self._held
         if held and held[0][0].promised <= self._core.promised:
             self._held = []
-            self.receive(held, now)
+            self.receive(held, now, relayed=any(envelope.sender in self._core.relayed for envelope, _ in held))
         else:
             self._after(now)
 
@@ -162,7 +183,10 @@ class Replica:
         """Do what is due."""
         if self._core.role is Role.HALTED:
             return
+        if self._core.relayed:
+            forget_relayed(self._core, now)
         self._founding.tick(now)
+        self._touch.tick(now)
         self._suspicion.tick(now)
         self._following.gaps.declare(now)
         self._following.reading.tick(now)
@@ -178,6 +202,7 @@ class Replica:
         if core.role is Role.HALTED:
             return float("inf")
         due = min(self._sequencing.deadline(), self._election.deadline(), self._following.reading.deadline())
+        due = min(due, self._touch.deadline())
         if not core.reigning:
             due = min(due, self._following.asking.deadline())
         if core.suspect:
@@ -250,7 +275,16 @@ class Replica:
     @property
     def high_seq(self) -> int:
         """The highest event known to exist."""
-        return max(self._core.log.last_seq, 0 if self._core.reigning else self._following.gaps.frontier)
+        core = self._core
+        return max(core.log.last_seq, core.learned, 0 if core.reigning else self._following.gaps.frontier)
+
+    def in_touch_s(self, now: float) -> float:
+        """How long ago a round, a proof or a quorum's read last showed that this node is in touch with a majority."""
+        return max(now - self._core.in_touch, 0.0)
+
+    def isolated(self, now: float) -> bool:
+        """Whether that is too long ago for anything but `any` queries."""
+        return self._touch.isolated(now)
 
     @property
     def backlog_bytes(self) -> int:
@@ -298,6 +332,7 @@ class Replica:
             repairs_received=report.repaired,
             survey_waits_for=self._suspicion.waits_for,
             founding_waits_for=self._founding.waiting_for if core.role is Role.FOUNDING else (),
+            sought=self._sequencing.seeking.sought if core.reigning else (),
             counts=dict(core.counts),
         )
 
@@ -358,6 +393,15 @@ class Replica:
     def _surveyed(self, envelope: Envelope, standing: Standing, now: float) -> None:
         self._following.reading.surveyed(envelope, standing, now)
         self._suspicion.reported(envelope, standing)
+
+    def _heard(self, envelope: Envelope, message: Heard, now: float) -> None:
+        core = self._core
+        if core.reigning and message.epoch == core.promised and not core.relaying:
+            self._sequencing.seeking.heard(envelope.sender, message, now)
+
+    def _told(self, envelope: Envelope, news: News, now: float) -> None:
+        if self._touch.answers(news) and not self._core.reigning:
+            self._following.news(envelope, news, now)
 
     def _history_asked(self, envelope: Envelope, request: HistoryRequest, now: float) -> None:
         core = self._core

@@ -43,3 +43,4 @@ class Rules:
     watermark_before_ack: bool = True
     watermark_lowered_first: bool = True
     doubt_before_mending: bool = True
+    deaf_are_sought: bool = True

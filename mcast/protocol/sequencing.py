@@ -28,6 +28,7 @@ from mcast.protocol.membership import Membership
 from mcast.protocol.quorum import Progress, reached
 from mcast.protocol.reading import ReadAnswers
 from mcast.protocol.states import Input, Role
+from mcast.protocol.ways import Seeking
 from mcast.wire.envelope import Envelope
 from mcast.wire.frame import FRAME_HEADER_BYTES, Frame, make_frame
 from mcast.wire.messages import (
@@ -61,6 +62,7 @@ class Sequencing:
         self._stream_base = 0
         self.reads = ReadAnswers(core)
         self.membership = Membership(core)
+        self.seeking = Seeking(core)
         self._successor: tuple[int, float] | None = None
         self._history = History(0, ())
         self._start_seq = 0
@@ -205,7 +207,9 @@ class Sequencing:
         standing.heard = now
         standing.stamp = ack.stamp
         standing.window = ack.window
-        standing.round = max(standing.round, min(ack.round, self._round))
+        if ack.round > standing.round:
+            standing.round = min(ack.round, self._round)
+            self.seeking.answered(envelope.sender, now)
         if not standing.counted:
             self.membership.heard(envelope.sender, ack)
         if ack.seq > standing.seq:
@@ -228,7 +232,7 @@ class Sequencing:
         if core.commit > self._told[0] and self._tell_due == float("inf"):
             self._tell_due = now if now < self._elsewhere_until else now + HEARTBEAT_MIN_S
         if now >= self._tell_due or self._told[1] < self.reads.proving <= self._confirmed:
-            self._tell()
+            self._tell(now)
         if self._successor is not None:
             self._hand_over(now)
 
@@ -255,7 +259,7 @@ class Sequencing:
         if confirmed <= self._confirmed:
             return
         self._confirmed = confirmed
-        self._confirmed_at = now
+        self._confirmed_at = self.core.in_touch = now
         while self._rounds and self._rounds[0][0] <= confirmed:
             _, began, commit = self._rounds.popleft()
             if commit >= self._start_seq or not self.core.rules.staleness_proven:
@@ -275,7 +279,7 @@ class Sequencing:
         if now >= self._beat_due or (core.reigning and self._unproven and now >= self._last_beat + READ_RETRY_S):
             self.beat(now)
         elif core.reigning and now >= self._tell_due:
-            self._tell()
+            self._tell(now)
 
     def deadline(self) -> float:
         """When `tick` has work next."""
@@ -328,17 +332,17 @@ class Sequencing:
         self._round += 1
         self._rounds.append((self._round, now, core.commit))
         self._note_told(core.commit, self._confirmed)
-        core.multicast(
-            Heartbeat(
-                epoch=self._history.epoch, cluster_uuid=core.cluster_uuid,
-                high=core.log.last_seq, high_chain=core.log.last_chain,
-                commit=core.commit, commit_chain=core.log.chain_at(core.commit) or bytes(16),
-                round=self._round, confirmed=self._confirmed,
-                stream_base=self._stream_base, stream_sent=self.stream_sent,
-                history=self._history.reigns[-HEARTBEAT_HISTORY:],
-                peers=self._peers_told(),
-            )
+        beat = Heartbeat(
+            epoch=self._history.epoch, cluster_uuid=core.cluster_uuid,
+            high=core.log.last_seq, high_chain=core.log.last_chain,
+            commit=core.commit, commit_chain=core.log.chain_at(core.commit) or bytes(16),
+            round=self._round, confirmed=self._confirmed,
+            stream_base=self._stream_base, stream_sent=self.stream_sent,
+            history=self._history.reigns[-HEARTBEAT_HISTORY:],
+            peers=self._peers_told(),
         )  # fmt: skip
+        core.multicast(beat)
+        self.seeking.tell(beat, now)
         self._last_beat = now
         self._put_off_beat(now)
 
@@ -423,6 +427,7 @@ class Sequencing:
         self._successor = None
         self.reads.reset()
         self.membership.reset()
+        self.seeking.begin(now)
         self._stream_base = self.stream_sent
         self._confirmed = self._round = 0
         self._confirmed_at = now
@@ -461,12 +466,14 @@ class Sequencing:
         if now - self._last_beat >= self.core.settings.heartbeat_max_s:
             self._beat_due = now
 
-    def _tell(self) -> None:
+    def _tell(self, now: float) -> None:
         core = self.core
         self._tell_due = float("inf")
         chain = core.log.chain_at(core.commit)
         if chain is not None:
-            core.multicast(Commit(core.promised, core.commit, chain, self._confirmed))
+            commit = Commit(core.promised, core.commit, chain, self._confirmed)
+            core.multicast(commit)
+            self.seeking.tell(commit, now)
             self._note_told(core.commit, self._confirmed)
 
     def _note_told(self, commit: int, confirmed: int) -> None:

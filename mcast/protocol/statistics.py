@@ -28,4 +28,6 @@ class Statistics:
     founding_waits_for: tuple[str, ...]
     survey_waits_for: tuple[int, ...]
     """Members, by hash, that a suspect asked in vain where their logs end."""
+    sought: tuple[int, ...]
+    """Of the sequencer: nodes, by hash, that multicast alone does not reach, be they deaf or dead."""
     counts: Mapping[str, int]

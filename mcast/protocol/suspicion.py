@@ -54,7 +54,7 @@ class Suspicion:
         self._due = now + SUSPECT_ASK_S
         if self._asks_left:
             self._asks_left -= 1
-            core.multicast(Survey(self._nonce))
+            core.call(Survey(self._nonce), sorted(self._members() - self._answered), SUSPECT_ASKS - self._asks_left)
             return
         self._asks_left = SUSPECT_ASKS - 1
         if self._reports:

@@ -47,6 +47,7 @@ MEANINGS: Final[dict[str, str]] = {
     "watermark_before_ack": "the watermark is beyond an event before that is acknowledged",
     "watermark_lowered_first": "a truncation lowers the watermark first",
     "doubt_before_mending": "the doubt about a log is durable before the log is mended",
+    "deaf_are_sought": "whom multicast does not reach is sent heartbeats by unicast, then over TCP",
     "survey_same_processes": "a suspect's survey counts only answers of processes that ran before it began",
 }
 """What each rule of `Rules` says."""

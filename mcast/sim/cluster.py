@@ -30,6 +30,7 @@ from mcast.sim.node import DiskSpeed, SimNode, World
 from mcast.sim.plan import DISK_LOSSES, Fault, Plan
 from mcast.sim.reads import Reader
 from mcast.sim.voters import disks, suffices
+from mcast.wire.envelope import name_hash
 
 HEAL_S: Final = 12.0  # virtual seconds in which a healed majority must make progress, a healed cluster be whole
 FAIR: Final = 0.1  # loss that a bare majority can bear: every answer counts, and worse can drag an election out
@@ -61,6 +62,7 @@ class Cluster:
                 members=members,
                 address=f"10.0.0.{index + 1}:7700",
                 is_member=index < plan.members,
+                observers=tuple(name_hash(observer) for observer in names[plan.members :]),
                 frame_body_max=plan.frame_body_max,
                 receive_window=RECEIVE_WINDOW_BYTES,
                 wall_offset_ns=int(self.random.random() * WALL_CLOCK_NS),
@@ -102,6 +104,8 @@ class Cluster:
         self.start()
         for fault in self.plan.faults:
             self.loop.at(fault.at, self._break, fault)
+        for index, kind in self.plan.deaf:
+            self.loop.at(self.plan.deaf_at, self.deafen, index, kind)
         self.loop.run(self.plan.trouble_s)
         if self.plan.faults and self.heal_some() and not self.loop.run(self.loop.now + HEAL_S, self.has_progressed):
             raise Violation(f"no progress {HEAL_S} s after healing a majority: {self.what_is_awaited()}")
@@ -206,6 +210,18 @@ class Cluster:
             report = node.replica.ledger_report()
             if report.lost != report.injected_lost + report.injected_corrupted:
                 raise Violation(f"{node.name} found other losses than were injected: {_ledger_words(node)}")
+
+    def deafen(self, index: int, kind: str) -> None:
+        """A node is deaf in this way (see plan.DEAFNESS) until the run ends."""
+        self.loop.say(f"-- {self.nodes[index].name} lacks {kind} from now on")
+        self.world.marks["deaf"] += 1
+        others = [other for other in range(len(self.nodes)) if other != index]
+        if kind == "multicast":
+            self.network.deaf.add(index)
+        if kind in ("hearing", "datagrams"):
+            self.network.no_datagrams |= {(other, index) for other in others}
+        if kind in ("speaking", "datagrams"):
+            self.network.no_datagrams |= {(index, other) for other in others}
 
     def sequencer(self) -> int | None:
         """The index of the node that rules in the highest epoch."""

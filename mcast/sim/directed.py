@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import msgpack
 
 from mcast.protocol.rules import Rules
-from mcast.sim import disklosses, scenes
+from mcast.sim import deafness, disklosses, scenes
 from mcast.sim.invariants import Violation
 from mcast.sim.node import SimNode
 from mcast.sim.stage import Stage, has_committed_all
@@ -319,12 +319,21 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "watermark_before_ack": Scenario(disklosses.lost_tail),
     "watermark_lowered_first": Scenario(disklosses.cut_before_lowered, 5),
     "doubt_before_mending": Scenario(disklosses.doubt_mended_away),
+    "deaf_are_sought": Scenario(deafness.deaf_voter),
 }
 """Rule -> the scenario that needs it."""
 
 BOUNDS: Final[dict[str, Scenario]] = {
     scene.__name__: Scenario(scene)
-    for scene in (scenes.deaf_sequencer, scenes.seen_death, scenes.half_replaced, scenes.handed_over)
+    for scene in (
+        scenes.deaf_sequencer,
+        scenes.seen_death,
+        scenes.half_replaced,
+        scenes.handed_over,
+        deafness.mute_majority,
+        deafness.narrow_path,
+        deafness.hears_again,
+    )
 }
 """Scenarios of no single rule: what must come about, and how soon."""
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from mcast.errors import Error
-from mcast.protocol.effects import Effect, Meta, Send
+from mcast.protocol.effects import Effect, Meta, Relay, Send
 from mcast.protocol.quorum import majority
 from mcast.sim.voters import config_in, differ, disks, suffices
 from mcast.wire.frame import Frame, follows
@@ -299,7 +299,7 @@ class Checker:
     def fenced(self, book: Book, effects: Sequence[Effect]) -> None:
         """A datagram below a node's promise has arrived alone: it may be answered with STALE, and move nothing."""
         for effect in effects:
-            if not (isinstance(effect, Send) and isinstance(effect.message, Stale)):
+            if not (isinstance(effect, Send | Relay) and isinstance(effect.message, Stale)):
                 raise Violation(f"{book.name} obeyed a datagram below its promise: {type(effect).__name__}")
 
     def committed(self, book: Book, commit: int) -> None:

@@ -76,6 +76,10 @@ class Network:
         self.weather = weather
         self.blocked: set[tuple[int, int]] = set()
         """(from, to) pairs that nothing passes."""
+        self.deaf: set[int] = set()
+        """Nodes that no multicast reaches."""
+        self.no_datagrams: set[tuple[int, int]] = set()
+        """(from, to) pairs that TCP passes, but no datagram."""
         self.gate: Callable[[int, int, Datagram], bool] | None = None
         """A directed scenario's own filter: False drops."""
         self.nodes: list[Receiver] = []
@@ -93,7 +97,7 @@ class Network:
         self._mark(datagrams)
         for target in range(len(self.nodes)):
             if target != source:
-                self._burst(source, target, datagrams, shared)
+                self._burst(source, target, datagrams, [True] * len(datagrams) if target in self.deaf else shared)
 
     def unicast(self, source: int, target: int, datagrams: Sequence[Datagram]) -> None:
         """To one node."""
@@ -172,8 +176,8 @@ class Network:
         deliver = self.nodes[target].deliver
         when = self._loop.now + weather.delay_s + weather.jitter_s * draw()
         when = self._newest[link] = max(when, self._newest.get(link, 0.0))
-        is_blocked = link in self.blocked
-        if weather.calm and not is_blocked and self.gate is None:
+        is_blocked = link in self.blocked or link in self.no_datagrams
+        if weather.calm and not is_blocked and shared is None and self.gate is None:
             self._loop.at(when, deliver, [Arrival(datagram, "") for datagram in datagrams])
             return
         together: list[Arrival] = []

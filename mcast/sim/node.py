@@ -23,6 +23,7 @@ from mcast.protocol.effects import (
     Multicast,
     Notice,
     ReadReady,
+    Relay,
     Repair,
     Send,
     Stream,
@@ -240,8 +241,8 @@ class SimNode:
 
     # What comes in
 
-    def deliver(self, arrivals: list[Arrival]) -> None:
-        """A burst of datagrams reaches the socket."""
+    def deliver(self, arrivals: list[Arrival], *, relayed: bool = False) -> None:
+        """A burst of datagrams reaches the socket; or, `relayed`, came over TCP."""
         if not self.up:
             return
         if self.paused:
@@ -267,7 +268,7 @@ class SimNode:
                     self._say(self.world.words.arrival(envelope.kind, envelope.sender, envelope.promised, body))
             if any(envelope.promised < self.replica.promised for envelope, _ in opened):
                 opened = self._fence(opened)
-            self.replica.receive(in_runs(opened), self.now)
+            self.replica.receive(in_runs(opened), self.now, relayed=relayed)
             self.settle()
 
     def _fence(self, opened: list[tuple[Envelope, Frame | Message]]) -> list[tuple[Envelope, Frame | Message]]:
@@ -342,6 +343,9 @@ class SimNode:
             target = self.world.index.get(effect.to)
             if target is not None:
                 self.world.network.unicast(self.index, target, [self._control(effect.message, UNICAST)])
+        elif isinstance(effect, Relay):
+            self.world.checker.said(self.book, effect.message, effect.to)
+            self._relay(effect)
         elif isinstance(effect, Append | Truncate | WriteMeta):
             self._order(effect)
         elif isinstance(effect, Apply):
@@ -373,6 +377,13 @@ class SimNode:
         return Datagram(
             self._sealer.seal(kind, channel, self.replica.promised, b"", encode_message(message)), kind, None
         )
+
+    def _relay(self, effect: Relay) -> None:
+        target = self.world.index.get(effect.to)
+        if target is not None:
+            self.world.marks["relayed"] += 1
+            arrivals, peer = [Arrival(self._control(effect.message, UNICAST), "")], self.world.nodes[target]
+            self.world.network.tcp(self.index, target, lambda: peer.deliver(arrivals, relayed=True), lambda: None)
 
     def _repair(self, effect: Repair) -> None:
         channel = CONTROL if effect.to is None else UNICAST

@@ -18,11 +18,14 @@ from mcast.sim.node import DiskSpeed
 CALM_START_S: Final = 0.3  # so that most runs found their cluster before trouble begins
 LOSS_WITHOUT_ROOM_MAX: Final = 0.2  # share of datagrams lost, where little is kept beyond a gap
 LOSS_WITHOUT_SPARE_MAX: Final = 0.1
+DEAF_SHARE: Final = 0.2  # of the runs in which some nodes are deaf
 RECORD_BYTES_MIN: Final = 160
 KINDS: Final = (
     "crash", "torn-call", "bad-sync", "wipe", "rot", "slow-disk", "pause", "storm",
     "partition", "one-way", "isolate", "deaf", "mute", "handover", "blackout",
 )  # fmt: skip
+DEAFNESS: Final = ("multicast", "hearing", "speaking", "datagrams")
+"""What a node may lack for good: multicast; all datagrams to it, from it, or both. TCP goes on."""
 DISK_LOSSES: Final = frozenset({"wipe", "rot"})
 
 
@@ -62,6 +65,9 @@ class Plan:
     habits: Habits
     read_pause_s: float
     faults: tuple[Fault, ...]
+    deaf: tuple[tuple[int, str], ...]
+    """Nodes and their DEAFNESS, from `deaf_at` on: it never heals, and the cluster must become whole in spite of it."""
+    deaf_at: float
     trouble_s: float
     """Faults may begin until then; afterwards a majority is healed, and then all."""
 
@@ -108,8 +114,18 @@ def draw_plan(seed: int) -> Plan:
         habits=_habits(random, frame_body_max),
         read_pause_s=random.choice((0.02, 0.05, 0.15)),
         faults=faults,
+        deaf=_deaf(Random(f"{seed}:deaf"), members + observers),
+        deaf_at=Random(f"{seed}:deaf_at").random() * trouble_s,
         trouble_s=trouble_s,
     )
+
+
+def _deaf(random: Random, nodes: int) -> tuple[tuple[int, str], ...]:
+    if random.random() > DEAF_SHARE:
+        return ()
+    share = random.choice((0.2, 0.5, 1.0))
+    kinds = random.choice((DEAFNESS[:1], DEAFNESS))
+    return tuple((node, random.choice(kinds)) for node in range(nodes) if random.random() < share)
 
 
 def _weather(random: Random) -> Weather:

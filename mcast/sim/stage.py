@@ -43,6 +43,7 @@ class Stage:
             disk=DiskSpeed(0.000_2, 0.000_2),
             clients=0,
             faults=(),
+            deaf=(),
         )
         self.cluster = Cluster(plan, rules, lines)
         self.network = self.cluster.network

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Final
 
-from mcast.protocol.effects import Append, Apply, CatchUp, Effect, Multicast, Notice, Repair, Send, Stream
+from mcast.protocol.effects import Append, Apply, CatchUp, Effect, Multicast, Notice, Relay, Repair, Send, Stream
 from mcast.wire.frame import Frame
 from mcast.wire.messages import Heartbeat, Kind, Nak, Reign
 
@@ -32,6 +32,8 @@ class Words:
             return f"-> {type(effect).__name__}{ticket} {', '.join(map(self._frame, effect.frames))}"
         if isinstance(effect, Repair):
             return f"-> Repair to {self._name(effect.to)} {', '.join(map(self._frame, effect.frames))}"
+        if isinstance(effect, Relay):
+            return f"-> {self._name(effect.to)} over TCP {self._value(effect.message)}"
         if isinstance(effect, Send | Multicast):
             to = self._name(effect.to) if isinstance(effect, Send) else "all"
             return f"-> {to} {self._value(effect.message)}"

@@ -37,6 +37,7 @@ from mcast.node.recover import recover
 from mcast.storage.files import RealFiles
 from mcast.storage.meta import load_meta, store_meta
 from mcast.testing.processes import free_ports
+from mcast.wire.envelope import name_hash
 
 MTU: Final = 1_500  # bytes of one datagram, as on a LAN
 POLL_S: Final = 0.01  # between two looks at whether all nodes are equal
@@ -172,7 +173,7 @@ class Cluster:
             await asyncio.sleep(POLL_S)
 
     def part(self, node_id: str) -> None:
-        """Let no datagram pass between this node and the others; its clients still reach it."""
+        """Let nothing pass between this node and the others; its clients still reach it."""
         own = self._peer(node_id)
         self._apart |= {frozenset({own, self._peer(node.id)}) for node in self.config.nodes if node.id != node_id}
 
@@ -223,6 +224,10 @@ class Cluster:
     async def _start(self, node_id: str) -> None:
         node = Node(self.config, node_id, fault=self._fault, machine=self._machine(), hub=self.hub)
         await node.start()
+        shell, relay, fetch = node.shell, node.shell.on_relay, node.shell.on_catch_up
+        assert relay is not None and fetch is not None, "its gateway has started"
+        shell.on_relay = lambda effect: relay(effect) if self._joined(node_id, (effect.to,)) else None
+        shell.on_catch_up = lambda effect: fetch(effect) if self._joined(node_id, effect.peers) else None
         self._running[node_id] = node
 
     async def _end(self, node_id: str, *, hand_over: bool) -> None:
@@ -244,6 +249,11 @@ class Cluster:
     def _peer(self, node_id: str) -> Peer:
         node = self.config.node(node_id)
         return node.host, node.port
+
+    def _joined(self, node_id: str, others: Sequence[int]) -> bool:
+        """Whether TCP from a node to some others, by hash, is not cut; to all, where none are named."""
+        named = {name_hash(node.id): self._peer(node.id) for node in self.config.nodes}
+        return not any(frozenset({self._peer(node_id), named[other]}) in self._apart for other in others or named)
 
     def _passes(self, source: Peer, target: Peer) -> bool:
         return frozenset({source, target}) not in self._apart

@@ -44,6 +44,11 @@ class Kind(IntEnum):
     SURVEY = 25
     STANDING = 26
     TWIN = 27
+    HEARD = 28
+    KNOCK = 29
+    NEWS = 30
+    PATH_REQUEST = 31
+    PATH_PROBE = 32
 
 
 FRAME_KINDS: Final = frozenset({Kind.DATA, Kind.REPAIR})
@@ -317,6 +322,50 @@ class Twin:
 
 
 @dataclass(frozen=True, slots=True)
+class Heard:
+    """To the sequencer, which helps out with unicast or TCP: its heartbeats arrive without that, too."""
+
+    epoch: Epoch
+    multicast: Flag
+    """By multicast; else by unicast, so TCP is not needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Knock:
+    """From a node that is out of touch, over TCP: what do you know?"""
+
+    nonce: U64
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """The answer to a Knock: who rules the epoch that the envelope promises (0: nobody known), what is committed."""
+
+    nonce: U64
+    cluster_uuid: Bytes16
+    sequencer: U64
+    commit: Seq
+    commit_chain: Bytes16
+
+
+@dataclass(frozen=True, slots=True)
+class PathRequest:
+    """Send me PathProbes of sizes from `smallest` to `largest` (bytes): repairs may be too large for the path."""
+
+    nonce: U64
+    smallest: U32
+    largest: U32
+
+
+@dataclass(frozen=True, slots=True)
+class PathProbe:
+    """A datagram of a size asked for: if it arrives, the path carries as much."""
+
+    nonce: U64
+    padding: Blob
+
+
+@dataclass(frozen=True, slots=True)
 class Member:
     """One voter: its node id, storage id and address as founding or CONFIG wrote them into the log."""
 
@@ -366,14 +415,15 @@ type_of: Final[dict[int, type]] = {
     Kind.GENESIS: GenesisOffer, Kind.CONFIRM: Confirm, Kind.CHALLENGE: Challenge, Kind.PROOF: Proof,
     Kind.HISTORY_REQUEST: HistoryRequest, Kind.HISTORY: History, Kind.READ: Read, Kind.READ_INDEX: ReadIndex,
     Kind.HANDOVER: Handover, Kind.SURVEY: Survey, Kind.STANDING: Standing,
-    Kind.TWIN: Twin,
+    Kind.TWIN: Twin, Kind.HEARD: Heard, Kind.KNOCK: Knock, Kind.NEWS: News,
+    Kind.PATH_REQUEST: PathRequest, Kind.PATH_PROBE: PathProbe,
 }  # fmt: skip
 kind_of: Final[dict[type, Kind]] = {message: Kind(kind) for kind, message in type_of.items()}
 
 Message = (
     Heartbeat | Commit | Ack | Nak | Busy | Gone | Stale | PreVoteRequest | PreVote | VoteRequest | Vote | Found
     | Virgin | GenesisOffer | Confirm | Challenge | Proof | HistoryRequest | History | Read | ReadIndex | Handover
-    | Survey | Standing | Twin
+    | Survey | Standing | Twin | Heard | Knock | News | PathRequest | PathProbe
 )  # fmt: skip
 
 _PAYLOADS: Final = (Genesis, EpochStart, Config, Recovery)

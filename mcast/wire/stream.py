@@ -6,8 +6,8 @@
          5     -  payload
 
 Payloads are msgpack arrays, the fields below in order, except SUBMIT, FORWARD and RESULT (see `groups`), FRAMES
-(concatenated frames) and EVENTS (outcomes and frames, see `events`). A connection begins with HELLO and WELCOME. PING
-may be sent at any time after that and is answered by PONG.
+(concatenated frames), EVENTS (outcomes and frames, see `events`) and DATAGRAM (one, whole). A connection begins with
+HELLO and WELCOME. PING may be sent at any time after that and is answered by PONG.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ class StreamKind(IntEnum):
     HANDOVER = 22
     SUBSCRIBE = 23
     EVENTS = 24
+    DATAGRAM = 25
 
 
 class Status(IntEnum):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from mcast.protocol.core import Core, Settings
-from mcast.protocol.effects import Append, Effect, Meta, Multicast, Send, Truncate, WriteMeta
+from mcast.protocol.effects import Append, Effect, Meta, Multicast, Relay, Send, Truncate, WriteMeta
 from mcast.protocol.recovered import Recovered
 from mcast.protocol.replica import Arrival, Replica
 from mcast.protocol.rules import Rules
@@ -101,13 +101,16 @@ T = TypeVar("T")
 
 
 def of(kind: type[T], effects: Sequence[Effect]) -> list[T]:
-    """The effects of one kind, and the messages of one kind among those sent."""
+    """The effects of one kind, and the messages of one kind among those sent; by several ways at once counts once."""
     found: list[T] = []
+    multicast: Message | None = None
     for effect in effects:
         if isinstance(effect, kind):
             found.append(effect)
-        elif isinstance(effect, Send | Multicast) and isinstance(effect.message, kind):
-            found.append(effect.message)
+        elif isinstance(effect, Send | Relay | Multicast) and effect.message is not multicast:
+            if isinstance(effect.message, kind):
+                found.append(effect.message)
+            multicast = effect.message if isinstance(effect, Multicast) else multicast
     return found
 
 

@@ -195,6 +195,7 @@ def test_failed_canvasses_back_off() -> None:
 def test_a_witness_stands_at_once_and_lets_others_stand() -> None:
     node = silent("n2")
     node.receive([arrival("n3", beat(LOG, 1), promised=1)], 2.0)
+    node.tick(2.0)
     settle(node, 2.0)
     node.witnessed(KEY["n1"], 2.1)
     assert node.next_deadline() > 2.2

@@ -47,7 +47,9 @@ from mcast.wire.stream import (
 )
 
 NONCE = bytes(range(16))
-RAW_KINDS = {StreamKind.SUBMIT, StreamKind.FORWARD, StreamKind.RESULT, StreamKind.FRAMES, StreamKind.EVENTS}
+RAW_KINDS = {
+    StreamKind.SUBMIT, StreamKind.FORWARD, StreamKind.RESULT, StreamKind.FRAMES, StreamKind.EVENTS, StreamKind.DATAGRAM,
+}  # fmt: skip
 WRONG: list[Any] = [-1, 2**64 - 1, True, [[]], "x" * 5_000]
 MESSAGES: list[tuple[StreamKind, StreamMessage]] = [
     (StreamKind.HELLO, Hello(VERSION, "lab", "peer", "n1", NONCE)),

@@ -1,0 +1,71 @@
+"""Directed scenarios of nodes that datagrams do not reach, or not all: they are as good as others, a little slower."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+from mcast.sim.invariants import Violation
+from mcast.sim.stage import Stage, has_committed_all
+from mcast.wire.messages import FRAME_KINDS
+from mcast.wire.records import RecordKind, encode_record
+
+SERVED_S: Final = 1.0  # for a command that needs the deaf one's acknowledgement
+LARGE_BYTES: Final = 1_000
+CARRIED_BYTES: Final = 600
+
+
+def deaf_voter(stage: Stage) -> None:
+    """A member that multicast does not reach is needed for the majority: it is sought, and its answers count."""
+    first, deaf, away = stage.founded(), stage.node("n2"), stage.node("n3")
+    stage.cluster.deafen(deaf.index, "multicast")
+    stage.run(0.3)
+    away.crash(power=False)
+    for _ in range(5):
+        stage.number(first, 3)
+        stage.until("they commit", partial(has_committed_all, first), SERVED_S)
+    stage.until("n2 has them", lambda: deaf.replica.commit_seq == first.replica.last_seq, SERVED_S)
+    away.start()
+    stage.whole()
+
+
+def mute_majority(stage: Stage) -> None:
+    """No datagram reaches two of three: TCP carries heartbeats, acknowledgements and frames, and then an election."""
+    first, others = stage.founded(), (stage.node("n2"), stage.node("n3"))
+    for node in others:
+        stage.cluster.deafen(node.index, "datagrams")
+    for _ in range(5):
+        stage.number(first, 3)
+        stage.until("they commit", partial(has_committed_all, first), SERVED_S)
+    first.crash(power=False)
+    stage.until("another one rules", lambda: any(node.replica.ruling for node in others), SERVED_S)
+    first.start()
+    stage.whole()
+
+
+def narrow_path(stage: Stage) -> None:
+    """What is too large for the path to both followers is fetched over TCP; what comes after waits no longer."""
+    first = stage.founded()
+    stage.drop(lambda _source, _target, datagram: datagram.kind in FRAME_KINDS and len(datagram.data) > CARRIED_BYTES)
+    for number in range(1, 4):
+        large = encode_record(RecordKind.NOOP, 1, 1 << 41, number, number, bytes(LARGE_BYTES))
+        first.submit([(large,)])
+        stage.number(first, 5)
+        stage.until("all commit", partial(has_committed_all, first), SERVED_S)
+    stage.whole()
+
+
+def hears_again(stage: Stage) -> None:
+    """A member that was deaf for a while is helped no longer than it needs it."""
+    first, deaf = stage.founded(), stage.node("n2")
+    stage.cluster.deafen(deaf.index, "datagrams")
+    stage.until("n1 seeks it", lambda: bool(first.replica.statistics().sought), SERVED_S)
+    stage.run(0.5)
+    stage.network.no_datagrams.clear()
+    stage.until("n1 seeks it no more", lambda: not first.replica.statistics().sought, SERVED_S)
+    stage.run(1.5)
+    relayed = stage.cluster.world.marks["relayed"]
+    stage.run(0.5)
+    if stage.cluster.world.marks["relayed"] != relayed:
+        raise Violation("TCP is used though datagrams arrive")
+    stage.whole()
