@@ -23,6 +23,7 @@ from mcast.limits import (
     PENDING_BYTES_MAX,
 )
 from mcast.net.secured import Secured
+from mcast.node.alike import Alike
 from mcast.node.catchup import Fetcher, FetchServer
 from mcast.node.connection import Connection
 from mcast.node.forward import Forwarder
@@ -60,6 +61,9 @@ BACKLOG_POLL_S: Final = 0.01  # between looks whether paused clients may go on, 
 KEEPALIVE_S: Final = 0.25  # between two PONGs that paused clients hear; a busy node looks late, but it looks
 DRAIN_S: Final = 1.0  # a stopping gateway waits this long for its clients' answers
 FLUSH_S: Final = 0.5  # ... and this long for what was written to leave
+_FOR_THE_ALIKE: Final = frozenset(
+    {StreamKind.FORWARD, StreamKind.FETCH}
+)  # what a node of another machine is not served
 _TRY_ANOTHER: Final = "that is as many as it may; try another node"
 
 
@@ -96,6 +100,7 @@ class Gateway:
         self._handovers = Handovers(shell, self._report)
         self._fetcher = Fetcher(shell, dialer)
         self._relays = Relays(shell, dialer)
+        self.alike = Alike(shell, dialer)
         self.turns = Turns()
         self._connections: set[Connection] = set()
         """All that were accepted, whether they have said who they are or not."""
@@ -167,6 +172,7 @@ class Gateway:
         self._queries.stop()
         self._subscriptions.stop()
         await self._handovers.stop()
+        await self.alike.stop()
         await self._forwarder.stop()
         await self._fetcher.stop()
         await self._relays.stop()
@@ -219,6 +225,8 @@ class Gateway:
             if peer_node(secured) != hello.node:
                 raise DecodeError("unknown peer", f"its certificate is not that of {hello.node!r}")
             shell.proven(name_hash(hello.node), hello.incarnation)
+        if hello.role == "peer":
+            self.alike.connected(hello.node, hello.incarnation)
         if hello.role == "client":
             if len(self._clients) >= self.clients_max:
                 raise DecodeError(TOO_MANY, f"{shell.node_id} serves {self.clients_max} clients; {_TRY_ANOTHER}")
@@ -247,6 +255,8 @@ class Gateway:
                     at += self._queries.burst(run, connection.post, partial(connection.post, last=True), until_s)
                 else:
                     at += 1
+                    if peer and self.alike.refused and kind in _FOR_THE_ALIKE:
+                        self.alike.admit(connection.hello.node)
                     if kind == commands:
                         groups += self._groups(connection, payload, peer)
                     elif kind in self._handlers:
@@ -346,6 +356,7 @@ class Gateway:
             loop.call_soon(self._queries.ready, notice)
         else:
             loop.call_soon(self._forwarder.notice, notice)
+            self.alike.notice(notice)
 
     def _sequencer(self) -> str | None:
         sequencer = self._shell.replica.sequencer

@@ -54,11 +54,16 @@ class Node:
         return self._files.disown()
 
     async def start(self) -> None:
-        """Recover, listen, take part. What fails leaves nothing open."""
+        """Recover, listen, compare with the others, take part. What fails leaves nothing open."""
         keep_from_children(self)
         await self.shell.open()
         try:
             await self.gateway.start()
+            try:
+                await self.gateway.alike.check()
+            except BaseException:
+                await self.gateway.stop(0)
+                raise
         except BaseException:
             await self.shell.stop()
             raise

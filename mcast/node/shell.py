@@ -187,13 +187,15 @@ class Shell:
         self._opened = True
 
     def join(self) -> None:
-        """Take part from now on."""
+        """Take part from now on, unless this node has halted before."""
+        if self.halted is not None:
+            return
         always = self.config.sync == "always"
         self._disk = GroupCommit(self.store, always=always, wake=self._wake)
         if (ended := self._disk.fileno()) is not None:
             self._loop.add_reader(ended, self._synced)
         self.joined = True
-        self._active = self.halted is None and not self._closed
+        self._active = not self._closed
         self.transport.link.attach(self._loop, self._readable)
         self._schedule()
 
@@ -293,6 +295,10 @@ class Shell:
             raise Refused("faults on running nodes are off: set allow_faults = true in [cluster] and restart the node")
         self._set_faults(parse_faults(spec))
         self._schedule()
+
+    def halt(self, reason: str) -> None:
+        """Take no further part, for a reason that the operator can mend."""
+        self._halt(reason)
 
     def status(self) -> dict[str, Any]:
         """This node's object of `mcast status --json`, but for what its gateway adds."""

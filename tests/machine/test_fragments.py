@@ -8,7 +8,6 @@ from mcast.limits import COMMAND_BYTES_MAX, VALUES_MAX
 from mcast.machine.commands import encode_command
 from mcast.machine.executor import Executor
 from mcast.machine.fragments import Assembly
-from mcast.machine.outcomes import decode_outcomes_untrusted
 from mcast.wire.records import (
     Record,
     RecordKind,
@@ -16,7 +15,7 @@ from mcast.wire.records import (
     encode_record,
     split_fragments,
 )
-from tests.machine.conftest import Notebook
+from tests.machine.conftest import Notebook, whole
 
 COMMAND = bytes(range(250))
 
@@ -97,6 +96,6 @@ def test_what_holds_too_many_values_fails_alike_on_every_replica(items: int, tex
     """However it came into the log: no gateway passes on as much."""
     notebook = Notebook()
     held: list[Any] = [None] * items
-    (outcome,) = decode_outcomes_untrusted(Executor(notebook).run(encode_command("note", held), 1, 1))
+    (outcome,) = whole(Executor(notebook).run(encode_command("note", held), 1, 1))
     assert outcome.error == text
     assert len(notebook.notes) == (text is None)
