@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+from asyncio import FIRST_COMPLETED
 from collections import Counter
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from mcast.client.link import CONNECT_S_MAX, Dialer, KeyMismatch, Link, LinkOwner, Unreachable
+from mcast.client.link import ATTEMPT_S_MAX, CONNECT_S_MAX, Dialer, KeyMismatch, Link, LinkOwner, Unreachable
 from mcast.config import NodeConfig
 from mcast.wire.stream import Ping, Pong, StreamKind, pack_message
 
@@ -21,6 +22,7 @@ IN_VAIN_MAX: Final = 3  # doublings of these times while no gateway brings progr
 ALONE_MS: Final = 1_000  # since it was in touch: longer than most elections, which are no reason to leave
 RETRY_S: Final = (0.05, 0.5)  # first and longest pause after every node was tried in vain; doubles
 JITTER: Final = (0.5, 1.5)  # times that pause: those who lost one node together must not come back in step
+PATIENCE: Final = (1.0, 1.5)  # times CONNECT_S_MAX, until the next node is asked too: a crowd must not move in step
 MISMATCHES_MIN: Final = 2  # in a row, of one node, before its keys are blamed
 
 
@@ -54,6 +56,8 @@ class Keeper:
         self._nodes = nodes
         self._owner = owner
         self._next = 0
+        self._attempts: dict[str, asyncio.Task[Link]] = {}
+        """By node: what has been begun, and neither succeeded nor failed."""
         self._lost = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -71,6 +75,7 @@ class Keeper:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        self._give_up_attempts()
         if self._timer is not None:
             self._timer.cancel()
         if self.link is not None:
@@ -137,39 +142,92 @@ class Keeper:
         self._timer = asyncio.get_running_loop().call_later(WATCH_INTERVAL_S, self._look)
 
     async def _keep(self) -> None:
-        pause_s, barren = RETRY_S[0], 0
+        pause_s, barren, found = RETRY_S[0], 0, False
         while True:
-            if await self._connect_any():
+            if found or await self._connect_any():
+                found = False
                 await self._lost.wait()
                 barren += 1
                 if self._owner.progress() != self._greeted:
                     pause_s, barren = RETRY_S[0], 0
                 if barren < len(self._nodes):
                     continue  # else each in turn took the connection and ended it, as a halted node does
-            await asyncio.sleep(pause_s * random.uniform(*JITTER))
+            found = await self._pause(pause_s * random.uniform(*JITTER))
             pause_s = min(pause_s * 2, RETRY_S[1])
 
     async def _connect_any(self) -> bool:
+        """Ask each node once, the next one when one has failed or let a while pass; whether one has answered.
+
+        What is not over by then goes on: a node that a whole crowd turns to needs seconds for all its handshakes, and
+        whoever hangs up and comes again would wait from the beginning.
+        """
         for _ in self._nodes:
             node = self._nodes[self._next]
             self._next = (self._next + 1) % len(self._nodes)
             self._lost.clear()
-            try:
-                link = await self._dialer.open(node, self._owner, CONNECT_S_MAX)
-            except Unreachable as error:
-                self.failures[node.id] = str(error)
-                self._mismatches[node.id] = self._mismatches[node.id] + 1 if isinstance(error, KeyMismatch) else 0
-                continue
-            self._mismatches.clear()
-            self.link = link
-            self._alone = False
-            if self._timer is not None:  # it watched the link before
-                self._timer.cancel()
-                self._timer = None
-            self._greeted = self._owner.progress()
-            self._owner.link_ready(link)
-            return True
+            if node.id not in self._attempts:
+                attempt = self._dialer.open(node, self._owner, ATTEMPT_S_MAX)
+                self._attempts[node.id] = asyncio.get_running_loop().create_task(attempt)
+            if await self._any_answers(CONNECT_S_MAX * random.uniform(*PATIENCE), node):
+                return True
         return False
+
+    async def _pause(self, pause_s: float) -> bool:
+        """Wait, unless a node answers meanwhile; whether one does."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + pause_s
+        if await self._any_answers(pause_s):
+            return True
+        await asyncio.sleep(until - loop.time())
+        return False
+
+    async def _any_answers(self, wait_s: float, asked: NodeConfig | None = None) -> bool:
+        """Whether one answers within `wait_s`, and before all, or the one that was `asked`, have failed."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + wait_s
+        while self._attempts if asked is None else asked.id in self._attempts:
+            done, _ = await asyncio.wait(
+                self._attempts.values(), timeout=max(until - loop.time(), 0), return_when=FIRST_COMPLETED
+            )
+            for node in self._nodes:
+                if self._attempts.get(node.id) in done and self._took(node, self._attempts.pop(node.id)):
+                    self._give_up_attempts()
+                    return True
+            if loop.time() >= until:
+                if asked is not None and asked.id in self._attempts:
+                    self.failures[asked.id] = f"{asked.id} at {asked.address}: no answer within {wait_s:.1f} s"
+                return False
+        return False
+
+    def _took(self, node: NodeConfig, attempt: asyncio.Task[Link]) -> bool:
+        """An attempt is over: whether its link is used from now on."""
+        try:
+            link = attempt.result()
+        except Unreachable as error:
+            self.failures[node.id] = str(error)
+            self._mismatches[node.id] = self._mismatches[node.id] + 1 if isinstance(error, KeyMismatch) else 0
+            return False
+        self._mismatches.clear()
+        self.link = link
+        self._alone = False
+        if self._timer is not None:  # it watched the link before
+            self._timer.cancel()
+            self._timer = None
+        self._greeted = self._owner.progress()
+        self._owner.link_ready(link)
+        return True
+
+    def _give_up_attempts(self) -> None:
+        for attempt in self._attempts.values():
+            attempt.cancel()
+            attempt.add_done_callback(_hang_up)
+        self._attempts.clear()
+
+
+def _hang_up(attempt: asyncio.Task[Link]) -> None:
+    """Nobody waits for it any more."""
+    if not attempt.cancelled() and attempt.exception() is None:
+        attempt.result().close("another node was quicker")
 
 
 def preferred(

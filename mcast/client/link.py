@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Sequence
-from typing import Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from mcast.config import Config, NodeConfig
 from mcast.errors import ConfigError, DecodeError, Error
@@ -22,6 +22,11 @@ from mcast.wire.stream import (
     pack_message,
 )
 
+if TYPE_CHECKING:
+    from mcast.seal.keys import KeyRing
+
+ATTEMPT_S_MAX: Final = 10.0  # the same, where a crowd waits for its handshakes: what was begun is not thrown away
+CONTEXTS_MAX: Final = 8  # TLS contexts shared by a process's dialers: each takes 5 ms to make
 CONNECT_S_MAX: Final = 1.0  # TCP connect, TLS and WELCOME together; a live node on a LAN needs milliseconds
 CLOSE_S: Final = 0.5  # for what was written to leave, and for TLS to say goodbye
 WRITE_BUFFER_BYTES: Final = 1 << 20  # beyond this a writer is told to wait
@@ -193,9 +198,8 @@ class Dialer:
     def _context(self) -> ssl.SSLContext | None:
         if self.config.key_file is not None and self._tls is None:
             from mcast.seal.keys import load_keys
-            from mcast.seal.tls import client_context
 
-            self._tls = client_context(load_keys(self.config.key_file), self._hello.node)
+            self._tls = _shared_context(load_keys(self.config.key_file), self._hello.node)
         return self._tls
 
     async def open(self, node: NodeConfig, owner: LinkOwner, timeout_s: float = CONNECT_S_MAX) -> Link:
@@ -229,6 +233,23 @@ class Dialer:
             link.close()
             raise
         return link
+
+
+_contexts: Final[dict[tuple[tuple[bytes, ...], str], ssl.SSLContext]] = {}
+
+
+def _shared_context(ring: KeyRing, node: str) -> ssl.SSLContext:
+    """This process's, for these keys: hundreds of clients in one program need no certificate each."""
+    from mcast.seal.tls import client_context
+
+    key = tuple(ring.keys), node
+    context = _contexts.get(key)
+    if context is None:
+        context = client_context(ring, node)
+        if len(_contexts) >= CONTEXTS_MAX:
+            del _contexts[next(iter(_contexts))]
+        _contexts[key] = context
+    return context
 
 
 def _kind_of(error: BaseException, secured: bool) -> type[Unreachable]:

@@ -12,10 +12,13 @@ import threading
 from contextlib import suppress
 from typing import Any, Final, Protocol, cast
 
+from mcast.net.handshakes import Handshakes
+
 READ_BYTES: Final = 256 << 10  # taken from the socket at a time
 RECORD_BYTES: Final = 16 << 10  # plain bytes of a TLS record, at most: reading as many leaves nothing of it behind
 _PLAIN_BYTES: Final = READ_BYTES + RECORD_BYTES  # the most that a read completes: with what an earlier one left
 WRITE_BUFFER_BYTES: Final = 512 << 10  # beyond this a writer is told to wait, as by asyncio's own layer
+UNAGREED_BYTES_MAX: Final = 64 << 10  # read while a handshake waits for its turn; its own flights have 2 KiB
 GOODBYE_S: Final = 10.0  # after `close`, for what was written to leave and for the other side to close too
 
 
@@ -45,11 +48,17 @@ class Secured(asyncio.BufferedProtocol, asyncio.Transport):
 
     What `inner` writes before the handshake is over leaves right after it. A handshake or a record that fails ends the
     connection, without a word to the other side; `connection_lost` is given the SSLError. The owner limits how long a
-    handshake may take. Extra information: "sslcontext", and once the handshake is over "ssl_object".
+    handshake may take; a `queue`, if given, says when its steps are taken. Extra information: "sslcontext", and once
+    the handshake is over "ssl_object".
     """
 
-    def __init__(self, inner: Inner, context: ssl.SSLContext, *, server_side: bool = False) -> None:
+    def __init__(
+        self, inner: Inner, context: ssl.SSLContext, *, server_side: bool = False, queue: Handshakes | None = None
+    ) -> None:
         super().__init__()
+        self._queue = queue
+        self._steps = 0
+        """Of the handshake, that the other side has brought about."""
         self._inner = inner
         self._context = context
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -79,8 +88,24 @@ class Secured(asyncio.BufferedProtocol, asyncio.Transport):
         if self._closing:
             return
         self._incoming.write(_buffers.sealed[:nbytes])
-        if self._agreed or self._shake_hands():
-            self._read()
+        if not self._agreed and self._queue is not None:
+            if self._incoming.pending > UNAGREED_BYTES_MAX:
+                self._raw.pause_reading()
+            self._queue.add(self._step, begins=not self._steps)
+            self._steps += 1
+        else:
+            self._step()
+
+    def _step(self) -> None:
+        if self._closing:
+            return
+        if not self._agreed:
+            agreed = self._shake_hands()
+            if self._queue is not None:
+                self._raw.resume_reading()
+            if not agreed:
+                return
+        self._read()
 
     def eof_received(self) -> None:
         """The other side is gone: the connection closes."""

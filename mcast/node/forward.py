@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from mcast.client.link import Dialer, Link, NobodyListens, Unreachable
+from mcast.client.link import ATTEMPT_S_MAX, Dialer, Link, NobodyListens, Unreachable
 from mcast.config import NodeConfig
 from mcast.errors import DecodeError
 from mcast.protocol.effects import EpochChanged, Notice, Ruling, SteppedDown
@@ -135,7 +135,7 @@ class Forwarder:
 
     async def _dial(self, node: NodeConfig) -> None:
         try:
-            link = await self._dialer.open(node, self)
+            link = await self._dialer.open(node, self, ATTEMPT_S_MAX)  # behind a crowd's handshakes, if need be
         except Unreachable as error:
             self._dialing = None
             if isinstance(error, NobodyListens):

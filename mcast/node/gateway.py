@@ -22,6 +22,7 @@ from mcast.limits import (
     GATEWAY_CLIENT_BYTES,
     PENDING_BYTES_MAX,
 )
+from mcast.net.handshakes import Handshakes
 from mcast.net.secured import Secured
 from mcast.node.alike import Alike
 from mcast.node.catchup import Fetcher, FetchServer
@@ -102,6 +103,7 @@ class Gateway:
         self._relays = Relays(shell, dialer)
         self.alike = Alike(shell, dialer)
         self.turns = Turns()
+        self._handshakes = Handshakes()
         self._connections: set[Connection] = set()
         """All that were accepted, whether they have said who they are or not."""
         self._clients: set[Connection] = set()
@@ -138,7 +140,7 @@ class Gateway:
         try:
             listener = open_listener(node.host, node.port, self._is_full, words, self.hostile)
             try:
-                self._door = Door(listener, partial(self._accept, context))
+                self._door = Door(listener, partial(self._accept, context), lambda: self._handshakes.many)
             except BaseException:
                 listener.close()
                 raise
@@ -157,6 +159,7 @@ class Gateway:
         """Take no more commands, give clients what is answered within `drain_s` (0: close at once), then close."""
         self._stopping = True
         self.turns.stop()
+        self._handshakes.stop()
         if self._door is not None:
             await self._door.close()
         for connection in self._connections:
@@ -310,7 +313,7 @@ class Gateway:
         """One more connection; before its TLS handshake, if it needs one."""
         connection = Connection(self)
         self._connections.add(connection)
-        return connection if context is None else Secured(connection, context, server_side=True)
+        return connection if context is None else Secured(connection, context, server_side=True, queue=self._handshakes)
 
     def _is_full(self) -> bool:
         return self._stopping or len(self._connections) >= self.clients_max + CONNECTIONS_SPARE

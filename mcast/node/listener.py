@@ -20,7 +20,8 @@ from mcast.limits import ACCEPTS_PER_TURN, CONNECTIONS_MAX, DESCRIPTORS_RESERVED
 from mcast.net.forks import keep_from_children
 from mcast.net.sockets import resolve
 
-LISTEN_BACKLOG: Final = 256  # connections the kernel holds meanwhile: let in before their clients give up, in a second
+LISTEN_BACKLOG: Final = 1_024  # connections the kernel holds meanwhile: let in before their clients give up
+CROWDED_S: Final = 0.002  # before it is looked again whether there is room inside
 ACCEPT_AGAIN_S: Final = 0.1  # after the system had no descriptor or memory for one: until it is asked again
 
 TOO_MANY: Final = "too many connections"
@@ -93,12 +94,17 @@ def open_listener(
 class Door:
     """Lets in who comes to a listener, a few each turn of the loop: `made` gives each its protocol.
 
+    While it is `crowded` inside, others wait in the kernel's queue, the first to come at its head.
+
     Not an event loop's server: those accept as many in a turn as the kernel may hold, and uvloop's goes past
     `Listener.accept`.
     """
 
-    def __init__(self, listener: Listener, made: Callable[[], asyncio.BaseProtocol]) -> None:
+    def __init__(
+        self, listener: Listener, made: Callable[[], asyncio.BaseProtocol], crowded: Callable[[], bool]
+    ) -> None:
         self._listener = listener
+        self._crowded = crowded
         self._made = made
         self._loop = asyncio.get_running_loop()
         self._entering: set[asyncio.Task[None]] = set()
@@ -120,6 +126,9 @@ class Door:
 
     def _ready(self) -> None:
         for _ in range(ACCEPTS_PER_TURN):
+            if self._crowded():
+                self._pause(CROWDED_S)
+                return
             try:
                 accepted, _ = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -128,12 +137,16 @@ class Door:
                 if error.errno not in _NO_ROOM:
                     raise
                 self._listener.turned_away(NO_ROOM)
-                self._loop.remove_reader(self._listener.fileno())  # it would be readable at once again
-                self._again = self._loop.call_later(ACCEPT_AGAIN_S, self._resume)
+                self._pause(ACCEPT_AGAIN_S)
                 return
             entering = self._loop.create_task(self._enter(accepted))
             self._entering.add(entering)
             entering.add_done_callback(self._entering.discard)
+
+    def _pause(self, seconds: float) -> None:
+        """Else the listener would be readable at once again."""
+        self._loop.remove_reader(self._listener.fileno())
+        self._again = self._loop.call_later(seconds, self._resume)
 
     def _resume(self) -> None:
         self._again = None

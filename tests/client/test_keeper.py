@@ -1,10 +1,15 @@
-"""How long a gateway is given: told look by look, with links that only say what they heard."""
+"""How long a gateway is given: told look by look, with links that only say what they heard; and how long to answer."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+import pytest
+
+from mcast.client import keeper as keeper_module
 from mcast.client.keeper import SILENT_LOOKS_PING, STALLED_LOOKS, Keeper
+from mcast.client.link import Unreachable
 from mcast.config.model import NodeConfig
 
 NODES = tuple(NodeConfig(id=f"n{n}", address=f"127.0.0.1:{7710 + n}") for n in (1, 2))
@@ -97,5 +102,71 @@ async def test_a_new_gateway_is_given_its_own_time() -> None:
     assert len(second.closed) == 0
     keeper._look()
     assert len(second.closed) == 1
+    keeper.link = None
+    await keeper.stop()
+
+
+class SlowDialer:
+    """Each node's answer comes when the test says so."""
+
+    def __init__(self) -> None:
+        self.dialed: list[str] = []
+        self.answers: dict[str, asyncio.Future[Any]] = {}
+
+    async def open(self, node: NodeConfig, owner: Any, timeout_s: float) -> Any:
+        """As the node answers."""
+        self.dialed.append(node.id)
+        self.answers[node.id] = asyncio.get_running_loop().create_future()
+        return await self.answers[node.id]
+
+
+@pytest.fixture
+async def slow(monkeypatch: pytest.MonkeyPatch) -> SlowDialer:
+    monkeypatch.setattr(keeper_module, "CONNECT_S_MAX", 0.01)
+    monkeypatch.setattr(keeper_module, "RETRY_S", (0.001, 0.002))
+    return SlowDialer()
+
+
+async def test_what_was_begun_is_not_thrown_away_when_the_next_node_is_asked(slow: SlowDialer) -> None:
+    owner = Owner()
+    keeper = Keeper(slow, NODES, owner)  # type: ignore[arg-type]
+    keeper.start()
+    await asyncio.sleep(0.1)
+    assert slow.dialed == ["n1", "n2"], "each once, however long it takes"
+    assert "n1 at 127.0.0.1:7711: no answer within" in keeper.tried()
+    link = FakeLink()
+    slow.answers["n1"].set_result(link)
+    await asyncio.sleep(0.01)
+    assert owner.ready == [link]
+    assert slow.answers["n2"].cancelled(), "it is needed no more"
+    keeper.link = None
+    await keeper.stop()
+
+
+async def test_who_refuses_is_asked_again_while_another_is_silent(slow: SlowDialer) -> None:
+    keeper = Keeper(slow, NODES, Owner())  # type: ignore[arg-type]
+    keeper.start()
+    for _ in range(3):
+        while "n2" not in slow.answers:
+            await asyncio.sleep(0.001)
+        slow.answers.pop("n2").set_exception(Unreachable("n2 is down"))
+    await asyncio.sleep(0.05)
+    assert slow.dialed.count("n1") == 1 and slow.dialed.count("n2") == 4
+    await keeper.stop()
+    assert slow.answers["n1"].cancelled() and slow.answers["n2"].cancelled()
+
+
+async def test_of_two_that_answer_at_once_one_is_used_and_the_other_hung_up_on(slow: SlowDialer) -> None:
+    owner = Owner()
+    keeper = Keeper(slow, NODES, owner)  # type: ignore[arg-type]
+    keeper.start()
+    while len(slow.answers) < 2:
+        await asyncio.sleep(0.001)
+    links = {node_id: FakeLink() for node_id in ("n1", "n2")}
+    for node_id, link in links.items():
+        slow.answers[node_id].set_result(link)
+    await asyncio.sleep(0.01)
+    assert owner.ready == [links["n1"]]
+    assert links["n1"].closed == [] and links["n2"].closed == ["another node was quicker"]
     keeper.link = None
     await keeper.stop()
