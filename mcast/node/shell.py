@@ -29,7 +29,7 @@ from mcast.node.durability import GroupCommit
 from mcast.node.eventlog import EventLog
 from mcast.node.guard import Guard
 from mcast.node.handlerlog import HandlerLog, trace_of
-from mcast.node.replaying import replay_journal
+from mcast.node.replaying import Results, replay_journal
 from mcast.node.runs import runs_of
 from mcast.node.transport import Transport, ordered_by_reign
 from mcast.node.twinwatch import TwinWatch
@@ -52,7 +52,7 @@ from mcast.protocol.effects import (
 )
 from mcast.protocol.replica import Replica
 from mcast.seal.incarnations import Arrival
-from mcast.storage.files import Files
+from mcast.storage.files import Files, RealFiles
 from mcast.storage.store import Store
 from mcast.wire.frame import Frame
 from mcast.wire.messages import Commit
@@ -85,14 +85,14 @@ class Shell:
         self.incarnation = setup.draw_incarnation()
         self.engine = Engine(machine if machine is not None else setup.load_machine_of(config), clock=ticks_s)
         self.handlers = HandlerLog(node_id)
-        self.runs = runs_of(self.engine.machine)
-        """What this node runs, for others to compare."""
+        self.runs = runs_of(self.engine.machine)  # for others to compare
         self.engine.observe(self.handlers)
         self.record_max = setup.frame_body_max(config.mtu)
         self.store: Store
         self.replica: Replica
         self.transport: Transport
         self._twins: TwinWatch
+        self._results: Results
         self.on_applied: list[Callable[[list[Applied]], None]] = []
         self.on_notice: list[Callable[[Notice], None]] = []
         self.on_halted: list[Callable[[], None]] = []
@@ -110,12 +110,12 @@ class Shell:
         self.wall_offset_ns = 0
         self._fault = parse_faults(fault) if fault is not None else None
         self._hub = hub
-        self._files = files
+        self._files = files or RealFiles()
         self._offload = offload
         self._loop: asyncio.AbstractEventLoop
         self._disk: GroupCommit
         self._submitted: list[tuple[bytes, ...]] = []
-        self._guard = Guard(self._halt)
+        self._guard = Guard(self.halt)
         self._queue = ApplyQueue(self.engine, self._tell_applied, self._guard)
         self._settling: asyncio.Handle | None = None
         self._settles = False
@@ -176,8 +176,7 @@ class Shell:
                 self._set_faults(self._fault)
                 self.events = setup.open_events(self.config, self.node_id, self.store, self._files)
                 self.engine.on_frames = self.events.take
-                directory = self.config.data_dir / self.node_id
-                await replay_journal(self.engine, self.store, self.replica.commit_seq, self.handlers, directory)
+                self._results = await replay_journal(self, self._files, self.config.data_dir / self.node_id)
             except BaseException:
                 link.close()
                 raise
@@ -210,6 +209,7 @@ class Shell:
         if self.halted is None:
             with self._guard:
                 await self._queue.drain(STOP_DRAIN_S)
+        self._results.keep()
         self.events.close()
         try:
             await asyncio.to_thread(self.store.close)
@@ -295,10 +295,6 @@ class Shell:
             raise Refused("faults on running nodes are off: set allow_faults = true in [cluster] and restart the node")
         self._set_faults(parse_faults(spec))
         self._schedule()
-
-    def halt(self, reason: str) -> None:
-        """Take no further part, for a reason that the operator can mend."""
-        self._halt(reason)
 
     def status(self) -> dict[str, Any]:
         """This node's object of `mcast status --json`, but for what its gateway adds."""
@@ -436,7 +432,7 @@ class Shell:
     def _tell(self, notices: Sequence[Notice]) -> None:
         for notice in notices:
             if isinstance(notice, HaltRequired):
-                self._halt(notice.reason)
+                self.halt(notice.reason)
             elif isinstance(notice, EpochChanged) and notice.sequencer is not None:
                 self.was_live = True
             elif isinstance(notice, SuspicionCleared):
@@ -478,7 +474,7 @@ class Shell:
         faults = None if spec is None else Faults(spec, self.node_id, self.replica.note_injected)
         self.transport.set_faults(faults)
 
-    def _halt(self, reason: str, bug: BaseException | None = None) -> None:
+    def halt(self, reason: str, bug: BaseException | None = None) -> None:
         """Take no further part, but stay to say why."""
         if self.halted is None:
             self.halted = reason

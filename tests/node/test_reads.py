@@ -162,7 +162,7 @@ async def test_a_halted_node_refuses_every_level(lab: Cluster) -> None:
     async with strictly(lab, node) as client:
         waiting = asyncio.ensure_future(client.query("size", min_seq=10_000))
         await asyncio.sleep(0.02)
-        lab.node(node).shell._halt("a test says so")
+        lab.node(node).shell.halt("a test says so")
         with pytest.raises(Refused, match="has halted: a test says so"):
             await waiting
         for level in LADDER:

@@ -444,7 +444,7 @@ async def test_a_halted_node_takes_no_part(tmp_path: Path, running: AsyncExitSta
 async def test_a_node_that_halts_before_it_joins_takes_no_part(tmp_path: Path) -> None:
     shell = Shell(config(tmp_path), "n1", hub=Hub())
     await shell.open()
-    shell._halt("a test")
+    shell.halt("a test")
     shell.join()
     assert shell.ask_read() is None
     assert shell._settling is None
