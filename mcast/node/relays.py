@@ -57,7 +57,7 @@ class Relays:
         way = self._ways.get(effect.to)
         if way is None or self._stopped:
             return
-        message = pack_raw(StreamKind.DATAGRAM, self._shell.transport.sealed(effect.message))
+        message = pack_raw(StreamKind.DATAGRAM, self._shell.transport.sealed(effect.to, effect.message))
         way.used = asyncio.get_running_loop().time()
         if way.link is not None:
             if way.link.writable:

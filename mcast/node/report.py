@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
+from mcast.clock import monotonic_s
 from mcast.protocol.ledger import LedgerReport
 from mcast.storage.segment import SEGMENT_BYTES
 from mcast.wire.envelope import name_hash
@@ -102,9 +103,11 @@ def marks(shell: Shell) -> list[list[Any]]:
 
 def findings(shell: Shell) -> list[str]:
     """What an operator should know beyond the state, each in one line: what, why it is likely, what to do."""
-    if shell.twin is None:
-        return []
-    return [f"another process runs as {shell.node_id}: end one of the two, or give it another id"]
+    versions = shell.transport.versions
+    found = [] if versions is None else versions.findings(monotonic_s())
+    if shell.twin is not None:
+        found.append(f"another process runs as {shell.node_id}: end one of the two, or give it another id")
+    return found
 
 
 def gaps(shell: Shell) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from mcast.net.sockets import resolve
 from mcast.net.udp import UdpLink
 from mcast.node.eventlog import EventLog
 from mcast.node.transport import Transport
+from mcast.node.versions import OtherVersions
 from mcast.protocol.recovered import Recovered
 from mcast.protocol.replica import Replica, Settings
 from mcast.seal.datagram import FRAME_OVERHEAD_BYTES, Opener, Sealer
@@ -94,7 +95,7 @@ def open_link(config: Config, node: NodeConfig, incarnation: bytes, *, hub: Hub 
 
 
 def make_transport(  # noqa: PLR0913 - all of them
-    config: Config, node_id: str, incarnation: bytes, link: Link, promised: Callable[[], int], votes: Callable[[], bool]
+    config: Config, node_id: str, incarnation: bytes, link: Link, promised: int, votes: Callable[[], bool]
 ) -> Transport:
     """The node's seal around its link. Raises ConfigError: an unusable key file, or a peer's unknown host name."""
     ring = load_keys(config.key_file) if config.key_file is not None else None
@@ -113,6 +114,7 @@ def make_transport(  # noqa: PLR0913 - all of them
         peers,
         promised,
         Twins(incarnation, os.urandom, votes),
+        OtherVersions(node_id, {name_hash(node.id): node.id for node in config.nodes}),
     )
 
 

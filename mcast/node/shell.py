@@ -42,6 +42,7 @@ from mcast.protocol.effects import (
     HaltRequired,
     Multicast,
     Notice,
+    Promise,
     Relay,
     Repair,
     Send,
@@ -55,7 +56,6 @@ from mcast.seal.incarnations import Arrival
 from mcast.storage.files import Files, RealFiles
 from mcast.storage.store import Store
 from mcast.wire.frame import Frame
-from mcast.wire.messages import Commit
 
 TIMER_DRAINS_MAX: Final = 8  # bursts received before an overdue timer is judged all the same
 DISK_RETRY_S: Final = 0.5  # between attempts to write what a full disk refused
@@ -121,8 +121,6 @@ class Shell:
         self._settles = False
         """Whether this is inside `_settle`: what is submitted there waits for its end."""
         self._at_once_s = 0.0
-        self._commit: Commit | None = None
-        """What the others are to be told before `_settle` ends."""
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = float("inf")
         self._drains = 0
@@ -133,9 +131,10 @@ class Shell:
         """Whether this node takes part: it has joined, and neither halted nor stopped."""
         self._closed = False
         self._carry_out: dict[type[Effect], Callable[[Any], None]] = {
+            Promise: lambda effect: self.transport.promise(effect.epoch),
             Stream: lambda effect: self.transport.stream(effect.frames),
             Repair: lambda effect: self.transport.repair(effect.to, effect.frames),
-            Multicast: self._multicast,
+            Multicast: lambda effect: self.transport.multicast(effect.message),
             Send: lambda effect: self.transport.send(effect.to, effect.message),
             Append: lambda effect: self._disk.append(effect.ticket, effect.frames),
             Truncate: lambda effect: self._disk.truncate(effect.ticket, effect.last),
@@ -165,7 +164,7 @@ class Shell:
             link = setup.open_link(self.config, self.node, self.incarnation, hub=self._hub, offload=self._offload)
             try:
                 self.transport = setup.make_transport(
-                    self.config, self.node_id, self.incarnation, link, lambda: self.replica.promised,
+                    self.config, self.node_id, self.incarnation, link, recovered.meta.promised,
                     lambda: self.replica.votes,
                 )  # fmt: skip
                 self.replica = setup.make_replica(
@@ -410,24 +409,11 @@ class Shell:
         if notices:
             self._tell(notices)
         if self._queue.bytes > ANSWER_FIRST_BYTES:
-            self._tell_commit()
+            self.transport.tell_commit()
         self._queue.run()
-        if self._commit is not None:
-            self._tell_commit()
+        self.transport.tell_commit()  # at once; but where little was applied, after the client's answer
         self._settles = False
         self._arm()
-
-    def _multicast(self, effect: Multicast) -> None:
-        if type(effect.message) is Commit:
-            self._commit = effect.message  # a later one says all that an earlier one did
-        else:
-            self.transport.multicast(effect.message)
-
-    def _tell_commit(self) -> None:
-        """The others hear what is committed: at once, but where little is to be applied, after the client's answer."""
-        commit, self._commit = self._commit, None
-        if commit is not None:
-            self.transport.multicast(commit)
 
     def _tell(self, notices: Sequence[Notice]) -> None:
         for notice in notices:

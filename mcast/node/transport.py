@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from mcast.errors import DecodeError
 from mcast.limits import EPOCH_JUMP_MAX, EPOCH_MAX
 from mcast.net.faulty import Faults
 from mcast.net.link import Link, Peer
+from mcast.node.versions import REASONS as VERSION_REASONS
+from mcast.node.versions import OtherVersions
 from mcast.seal.datagram import Opener, Sealer
 from mcast.seal.incarnations import Arrival, Incarnations
 from mcast.seal.twins import Twins
 from mcast.wire.envelope import CONTROL, STREAM, UNICAST
 from mcast.wire.frame import Frame
-from mcast.wire.messages import Kind, Message, encode_message, kind_of
+from mcast.wire.messages import Commit, Kind, Message, encode_message, kind_of
 
 _FOREVER: Final = float("inf")
 _DATA, _TWIN = int(Kind.DATA), int(Kind.TWIN)  # a member of an enum is slow to look up
@@ -39,51 +41,68 @@ def _rank(arrival: Arrival, known: int) -> tuple[int, bool]:
 
 
 class Transport:
-    """One node's datagrams in and out. `promised` gives the epoch that every envelope carries.
+    """One node's datagrams in and out. Every envelope carries the promise that `promise` was told last.
 
     `peers` maps nodes to addresses; `dropped` counts refused datagrams by reason, out of a fixed vocabulary.
     """
 
     def __init__(  # noqa: PLR0913 - the parts it joins
         self, link: Link, sealer: Sealer, opener: Opener, incarnations: Incarnations, peers: Mapping[int, Peer],
-        promised: Callable[[], int], twins: Twins | None = None,
+        promised: int, twins: Twins | None = None, versions: OtherVersions | None = None,
     ) -> None:  # fmt: skip
         self.link = link
         self.dropped: Counter[str] = Counter()
         self.twins = twins
+        self.versions = versions
         self._sealer = sealer
         self._opener = opener
         self._own = opener.own
         self._incarnations = incarnations
         self._peers = peers
         self._promised = promised
+        self._commit: Commit | None = None
+        """What the others are to be told when `tell_commit` is called."""
         self._faults: Faults | None = None
         self._released: list[bytes] = []
         """What cleared faults still held."""
 
     def stream(self, frames: Sequence[Frame]) -> None:
         """Multicast new frames, each one DATA datagram."""
-        self.link.send(STREAM, self._sealer.seal_frames(Kind.DATA, STREAM, self._promised(), frames))
+        self.link.send(STREAM, self._sealer.seal_frames(Kind.DATA, STREAM, self._promised, frames))
 
     def repair(self, to: int | None, frames: Sequence[Frame]) -> None:
         """Send frames again, to one node or to all."""
         if to is None:
-            self.link.send(CONTROL, self._sealer.seal_frames(Kind.REPAIR, CONTROL, self._promised(), frames))
+            self.link.send(CONTROL, self._sealer.seal_frames(Kind.REPAIR, CONTROL, self._promised, frames))
         elif (peer := self._address(to)) is not None:
-            self.link.send(UNICAST, self._sealer.seal_frames(Kind.REPAIR, UNICAST, self._promised(), frames), peer)
+            self.link.send(UNICAST, self._sealer.seal_frames(Kind.REPAIR, UNICAST, self._promised, frames, to), peer)
+
+    def promise(self, epoch: int) -> None:
+        """Envelopes carry this promise from now on; what was said before has left under the one before."""
+        self.tell_commit()
+        self._promised = epoch
 
     def multicast(self, message: Message) -> None:
-        """Send a control message to all."""
-        self.link.send(CONTROL, [self._seal(message, CONTROL)])
+        """Send a control message to all; a COMMIT waits for `tell_commit`, and a later one takes its place."""
+        if type(message) is Commit:
+            self._commit = message
+        else:
+            self.link.send(CONTROL, [self._seal(message, CONTROL)])
+
+    def tell_commit(self) -> None:
+        """Send the COMMIT that waits, if one does."""
+        if self._commit is not None:
+            commit, self._commit = self._commit, None
+            self.link.send(CONTROL, [self._seal(commit, CONTROL)])
 
     def send(self, to: int, message: Message) -> None:
         """Send a control message to one node."""
         if (peer := self._address(to)) is not None:
-            self.link.send(UNICAST, [self._seal(message, UNICAST)], peer)
+            self.link.send(UNICAST, [self._seal(message, UNICAST, to)], peer)
 
-    def sealed(self, message: Message) -> bytes:
+    def sealed(self, to: int, message: Message) -> bytes:
         """A datagram for one node that is to go over TCP."""
-        return self._seal(message, UNICAST)
+        return self._seal(message, UNICAST, to)
 
     def relayed(self, datagram: bytes, now: float) -> list[Arrival]:
         """What a datagram brings that came over TCP; nothing if it is refused, or its sender not proven yet."""
@@ -109,7 +128,7 @@ class Transport:
 
     def _open(self, datagrams: Sequence[memoryview | bytes], now: float) -> list[Arrival]:
         arrivals: list[Arrival] = []
-        newest = EPOCH_MAX if self._opener.sealed else self._promised() + EPOCH_JUMP_MAX
+        newest = EPOCH_MAX if self._opener.sealed else self._promised + EPOCH_JUMP_MAX
         unseal, admit = self._opener.open_untrusted, self._incarnations.admit
         at, end = 0, len(datagrams)
         while at < end:
@@ -131,6 +150,8 @@ class Transport:
                 arrivals += admitted
             except DecodeError as error:
                 self.dropped[error.reason] += 1
+                if self.versions is not None and error.reason in VERSION_REASONS:
+                    self.versions.heard(datagrams[at - 1], now)
         return arrivals
 
     def proven(self, node: int, incarnation: bytes, now: float) -> list[Arrival]:
@@ -167,8 +188,8 @@ class Transport:
             self._released += self._faults.release()
         self._faults = faults
 
-    def _seal(self, message: Message, channel: int) -> bytes:
-        return self._sealer.seal(kind_of[type(message)], channel, self._promised(), b"", encode_message(message))
+    def _seal(self, message: Message, channel: int, to: int | None = None) -> bytes:
+        return self._sealer.seal(kind_of[type(message)], channel, self._promised, b"", encode_message(message), to)
 
     def _address(self, node: int) -> Peer | None:
         peer = self._peers.get(node)

@@ -23,7 +23,7 @@ from mcast.protocol.effects import CatchUp
 from mcast.protocol.gaps import Gap, Gaps
 from mcast.protocol.reorder import Reorder
 from mcast.protocol.ways import Hearing
-from mcast.wire.messages import Nak, Range
+from mcast.wire.messages import Busy, Gone, Nak, Range
 
 _RETRY_S: Final = 1.0  # a catch-up without progress is asked for anew after this long ...
 _FAILED_RETRY_S: Final = 0.05  # ... and one that broke off after this long
@@ -51,6 +51,8 @@ class Asking:
         self._gone_below = 0
         """Where the log of a repairer ended that left what comes before to TCP."""
         self._progress = (0, 0.0)
+        self._nonce = 0
+        self._draw_nonce()
 
     def stop(self) -> None:
         """Another reign, perhaps this node's own: what was to be reached in the last one may never have been kept."""
@@ -58,6 +60,7 @@ class Asking:
         self._until = self._gone_below = 0
         if self._core.learned > self._core.log.last_seq:
             self._core.learned_due = 0.0
+        self._draw_nonce()
 
     def judge(self, now: float) -> None:
         """Go over to TCP when the gap is deep, and back when it is bridged."""
@@ -80,10 +83,10 @@ class Asking:
             self.catching_up = True
             self._fetch(now)
 
-    def gone(self, below: int, now: float) -> None:
-        """A repairer leaves all events before `below` to TCP."""
-        if self._core.log.last_seq + 1 < below:
-            self._gone_below = max(self._gone_below, below)
+    def gone(self, gone: Gone, now: float) -> None:
+        """A repairer leaves all events before its low water to TCP."""
+        if self._is_answer(gone) and self._core.log.last_seq + 1 < gone.low_water:
+            self._gone_below = max(self._gone_below, gone.low_water)
             self.catch_up(now)
 
     def failed(self, now: float) -> None:
@@ -91,9 +94,10 @@ class Asking:
         if self.catching_up:
             self._progress = (self._core.log.last_seq, min(self._progress[1], now - _RETRY_S + _FAILED_RETRY_S))
 
-    def busy(self, retry_after_s: float, now: float) -> None:
+    def busy(self, busy: Busy, now: float) -> None:
         """A repairer's budget is spent."""
-        self._busy_until = max(self._busy_until, now + min(retry_after_s, NAK_RETRY_MAX_S))
+        if self._is_answer(busy):
+            self._busy_until = max(self._busy_until, now + min(busy.retry_after_us / 1e6, NAK_RETRY_MAX_S))
 
     def tick(self, now: float) -> None:
         """Send the NAKs that are due; fetch what they do not bring, and what is known to be committed and missing."""
@@ -117,7 +121,7 @@ class Asking:
                 ranges.setdefault(target, []).append(Range(gap.first, gap.last))
         for target, asked in ranges.items():
             self.naks_sent += 1
-            self._core.send(target, Nak(self._core.promised, tuple(asked)))
+            self._core.send(target, Nak(self._core.promised, tuple(asked), self._nonce))
 
     def deadline(self) -> float:
         """When `tick` has work next."""
@@ -127,6 +131,13 @@ class Asking:
         if not len(self._gaps):
             return learned_due
         return min(max(self._gaps.deadline(), self._busy_until), self._stuck_due(), learned_due)
+
+    def _is_answer(self, answer: Busy | Gone) -> bool:
+        """Whether it answers a NAK of this node's, of this reign."""
+        return answer.nonce == self._nonce or not self._core.rules.answers_named
+
+    def _draw_nonce(self) -> None:
+        self._nonce = self._core.random.getrandbits(63)
 
     def _whom(self, gap: Gap) -> int | None:
         sequencer = self._core.sequencer

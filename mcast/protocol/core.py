@@ -21,6 +21,7 @@ from mcast.limits import (
     LEDGER_RANGES_MAX,
     REORDER_FRAMES_MAX,
 )
+from mcast.protocol.configs import Configs
 from mcast.protocol.effects import (
     Apply,
     Effect,
@@ -29,6 +30,7 @@ from mcast.protocol.effects import (
     Meta,
     Multicast,
     Notice,
+    Promise,
     Relay,
     Send,
     SuspicionCleared,
@@ -132,8 +134,7 @@ class Core:
         self.counts: Counter[str] = Counter()
         self.effects: list[Effect] = []
         self.notices: list[Notice] = []
-        self._configs: list[tuple[int, Config, dict[int, bytes]]] = []
-        """First event, configuration, and its voters; oldest first."""
+        self.configs = Configs()
         self._planned_meta = recovered.meta
         self._tickets: dict[int, tuple[Callable[[float], None], bool]] = {}
         self._last_ticket = 0
@@ -153,11 +154,11 @@ class Core:
     @property
     def config(self) -> Config | None:
         """The newest configuration in the log: effective when appended."""
-        return self._configs[-1][1] if self._configs else None
+        return self.configs.newest
 
     def voters(self) -> dict[int, bytes]:
         """Node hash -> storage id of the newest configuration's members."""
-        return self._configs[-1][2] if self._configs else {}
+        return self.configs.voters
 
     def is_voter(self, node: int, storage_id: bytes) -> bool:
         """Whether an answer under this storage id counts."""
@@ -223,7 +224,9 @@ class Core:
 
         def written(now: float) -> None:
             self.meta = meta  # writes complete in the order they were asked for
-            self.promised = meta.promised
+            if meta.promised != self.promised:
+                self.promised = meta.promised
+                self.effects.append(Promise(self.promised))
             done(now)
 
         if not durable:
@@ -254,22 +257,19 @@ class Core:
                     self._adopt_config(frame, decode_config_untrusted(record.payload))
         except DecodeError as error:
             self.halt(f"event {frame.first} is not what its kind says: {error}")
-        while len(self._configs) > 2 and self._configs[1][0] <= self.commit:
-            del self._configs[0]
+        self.configs.trim(self.commit)
 
     def _adopt_config(self, frame: Frame, config: Config) -> None:
         """A configuration is effective as soon as it is in the log."""
-        changed = self.config is None or self.config.number != config.number
-        voters = {name_hash(member.node): member.storage_id for member in config.members}
-        self._configs.append((frame.first, config, voters))
+        before = self.config
+        self.configs.adopt(frame, config)
         self.known.update({name_hash(member.node): (member.node, member.address) for member in config.members})
-        if changed:
-            self.notices.append(MembersChanged(config.number, tuple(member.node for member in config.members)))
+        self._tell_members(before)
 
-    @property
-    def config_seq(self) -> int:
-        """The event that carries the newest configuration."""
-        return self._configs[-1][0] if self._configs else 0
+    def _tell_members(self, before: Config | None) -> None:
+        config = self.config
+        if config is not None and config != before:
+            self.notices.append(MembersChanged(config.number, tuple(member.node for member in config.members)))
 
     def trust(self) -> None:
         """This log is known to hold all that was acknowledged."""
@@ -279,7 +279,9 @@ class Core:
 
     def forget_configs(self, last: int) -> None:
         """A truncation behind event `last` takes its configurations with it."""
-        self._configs = [entry for entry in self._configs if entry[0] <= last]
+        before = self.config
+        self.configs.forget(last)
+        self._tell_members(before)
 
     def persist(self, last: int, chain: bytes) -> None:
         """Events up to `last`, behind which the chain is `chain`, are durable as the sync mode says."""

@@ -27,6 +27,16 @@ class Meta:
 
 
 @dataclass(frozen=True, slots=True)
+class Promise:
+    """A promise has become durable: envelopes of all that follows carry it, and of nothing that came before.
+
+    What was said under the older one may be on its way to the network yet; under the newer one it would be a lie.
+    """
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stream:
     """Multicast new frames, each one DATA datagram on the stream channel (whose counter counts nothing else)."""
 
@@ -107,7 +117,7 @@ class CatchUp:
     peers: tuple[int, ...]
 
 
-Effect = Stream | Repair | Multicast | Send | Relay | Append | Truncate | WriteMeta | Apply | CatchUp
+Effect = Promise | Stream | Repair | Multicast | Send | Relay | Append | Truncate | WriteMeta | Apply | CatchUp
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,7 +116,7 @@ class Election:
         )  # fmt: skip
         if granted:
             self._let_try(now)
-        core.send(envelope.sender, PreVote(request.epoch, core.meta.storage_id, granted, request.nonce))
+        core.send(envelope.sender, self._pre_vote(request, granted, envelope.sender))
 
     def _let_try(self, now: float) -> None:
         """Another canvasses with this node's consent: two who stand at once would split the votes."""
@@ -141,7 +141,8 @@ class Election:
     def pre_vote_given(self, envelope: Envelope, answer: PreVote, now: float) -> None:
         """An answer to this node's canvass."""
         core = self.core
-        if core.role is not Role.CANVASSING or answer.nonce != self._nonce or not answer.granted:
+        named = (answer.nonce, answer.candidate) == (self._nonce, core.me) or not core.rules.answers_named
+        if core.role is not Role.CANVASSING or not named or not answer.granted:
             return
         if core.is_voter(envelope.sender, answer.storage_id):
             self._in_favour.add(envelope.sender)
@@ -155,14 +156,14 @@ class Election:
             return
         free = planned.voted_epoch < request.epoch or planned.voted_for == envelope.sender
         if not free or not self._may_vote(request.last_epoch, request.last_seq):
-            core.send(envelope.sender, Vote(request.epoch, core.meta.storage_id, granted=False))
+            self._answer(request, envelope.sender, granted=False)
             return
         if core.role in ELECTING and envelope.sender != core.me:
             core.move(Input.RETREAT)
         self.grace(now)
 
         def voted(_: float) -> None:
-            core.send(envelope.sender, Vote(request.epoch, core.meta.storage_id, granted=True))
+            self._answer(request, envelope.sender, granted=True)
 
         meta = replace(planned, voted_epoch=request.epoch, voted_for=envelope.sender)
         if meta == core.meta == planned:
@@ -178,13 +179,22 @@ class Election:
     def vote_given(self, envelope: Envelope, vote: Vote, now: float) -> None:
         """An answer to this node's call."""
         core = self.core
-        if core.role is not Role.CANDIDATE or vote.epoch != core.promised:
+        if core.role is not Role.CANDIDATE or (vote.epoch != core.promised and core.rules.vote_of_own_epoch):
+            return
+        if vote.candidate != core.me and core.rules.answers_named:
+            core.counts["vote for another"] += 1
             return
         if vote.granted:
             self._count(envelope.sender, vote.storage_id, now)
         elif self._calls < VOTE_CALLS_MAX:  # another stands in this epoch: asking again here is of no use
             self._calls = VOTE_CALLS_MAX
             self._silent_at = now + core.random.uniform(*ELECTION_RETRY_S)
+
+    def _pre_vote(self, request: PreVoteRequest, granted: bool, candidate: int) -> PreVote:
+        return PreVote(request.epoch, self.core.meta.storage_id, granted, request.nonce, candidate)
+
+    def _answer(self, request: VoteRequest, candidate: int, *, granted: bool) -> None:
+        self.core.send(candidate, Vote(request.epoch, self.core.meta.storage_id, granted, candidate))
 
     def _call_out(self, now: float) -> None:
         """Ask for votes, again where an answer was lost: a vote is given again to the same candidate."""

@@ -37,7 +37,7 @@ class Membership:
         """The configuration to append now, if any may be."""
         core = self.core
         config = core.config
-        if not self.applicants or config is None or core.commit < max(start_seq, core.config_seq):
+        if not self.applicants or config is None or core.commit < max(start_seq, core.configs.seq):
             return None
         node, storage_id = next(iter(self.applicants.items()))
         node_id, address = core.known[node]

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from mcast.limits import READ_RETRY_S, READS_WAITING_MAX, SURVEY_AGAIN_S, SURVEY_RETRY_S
+from mcast.protocol.configs import ConfigName, is_outdated
 from mcast.protocol.core import Core
 from mcast.protocol.effects import ReadReady, Relay
 from mcast.protocol.quorum import majority
@@ -81,7 +82,8 @@ class Reading:
 
     def index_given(self, index: ReadIndex, now: float) -> None:
         """An index for the request that is out; a later one for the same request would serve no better."""
-        if index.nonce == self._nonce and self.out and self._index is None:
+        named = index.nonce == self._nonce or not self.core.rules.answers_named
+        if named and self.out and self._index is None:
             self._index = index
             self.confirmed(self._confirmed, now)
 
@@ -128,7 +130,9 @@ class Reading:
     def surveyed(self, envelope: Envelope, standing: Standing, now: float) -> None:
         """A member says where its log ends."""
         core = self.core
-        if standing.nonce != self._nonce or not self.out or core.sequencer is not None or standing.suspect:
+        if not is_answer(core, standing, self._nonce) or not self.out or core.sequencer is not None:
+            return
+        if standing.suspect:
             return
         self._survey[envelope.sender] = standing
         self._judge_survey(now)
@@ -136,9 +140,8 @@ class Reading:
     def _judge_survey(self, now: float) -> None:
         core = self.core
         voters = core.voters()
-        newest = max((standing.config_number for standing in self._survey.values()), default=0)
-        own = core.config.number if core.config else 0
-        if newest > own and core.rules.survey_newest_config:
+        names, by_epoch = map(config_name, self._survey.values()), core.rules.config_named_by_epoch
+        if core.rules.survey_newest_config and is_outdated(core.configs.name, names, by_epoch=by_epoch):
             return  # somebody knows a newer configuration: its majority is not ours to judge
         counted = {
             node: standing for node, standing in self._survey.items() if core.is_voter(node, standing.storage_id)
@@ -193,11 +196,24 @@ class Reading:
 
 def answer_survey(core: Core, envelope: Envelope, survey: Survey) -> None:
     """Say where this log ends."""
-    number = core.config.number if core.config else 0
+    log, config = core.log, core.configs.name
     core.send(
         envelope.sender,
-        Standing(survey.nonce, core.meta.storage_id, core.log.last_epoch, core.log.last_seq, number, core.suspect),
-    )
+        Standing(
+            survey.nonce, core.meta.storage_id, log.last_epoch, log.last_seq, config.number, core.suspect,
+            config.epoch, config.digest, asker=envelope.sender,
+        ),
+    )  # fmt: skip
+
+
+def config_name(standing: Standing) -> ConfigName:
+    """What names the newest configuration of who answered a survey."""
+    return ConfigName(standing.config_epoch, standing.config_number, standing.config_hash)
+
+
+def is_answer(core: Core, standing: Standing, nonce: int) -> bool:
+    """Whether this answers the survey that this node sent out with `nonce`."""
+    return (standing.nonce == nonce and standing.asker == core.me) or not core.rules.answers_named
 
 
 class ReadAnswers:

@@ -69,14 +69,14 @@ class Repairing:
         for wanted in nak.ranges:
             if wanted.first < core.log.low_water or self._is_crybaby(requester, wanted.last):
                 # not the cache's begin: what a crybaby lacks is in memory, and must be fetched all the same
-                core.send(requester, Gone(max(core.log.low_water, core.log.last_seq), 0))
+                core.send(requester, Gone(max(core.log.low_water, core.log.last_seq), 0, nak.nonce))
                 break
             for frame in core.log.between(wanted.first, wanted.last, left):
                 if self._repeated(frame, requester, now):
                     continue
                 if not self._spend(requester, frame):
                     core.counts["repairs refused"] += 1
-                    core.send(requester, Busy(int(1e6 * REPAIR_REPEAT_S)))
+                    core.send(requester, Busy(int(1e6 * REPAIR_REPEAT_S), nak.nonce))
                     left = 0
                     break
                 left -= 1

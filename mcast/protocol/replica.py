@@ -81,8 +81,8 @@ class Replica:
             Kind.COMMIT: following.commit,
             Kind.ACK: self._sequencing.ack,
             Kind.NAK: self._repairing.asked,
-            Kind.BUSY: lambda envelope, busy, now: following.asking.busy(busy.retry_after_us / 1e6, now),
-            Kind.GONE: lambda envelope, gone, now: following.asking.gone(gone.low_water, now),
+            Kind.BUSY: lambda envelope, busy, now: following.asking.busy(busy, now),
+            Kind.GONE: lambda envelope, gone, now: following.asking.gone(gone, now),
             Kind.STALE: lambda envelope, stale, now: None,  # the envelope's promise has said it all
             Kind.PRE_VOTE_REQUEST: election.pre_vote_asked,
             Kind.PRE_VOTE: election.pre_vote_given,

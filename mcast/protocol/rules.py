@@ -44,3 +44,9 @@ class Rules:
     watermark_lowered_first: bool = True
     doubt_before_mending: bool = True
     deaf_are_sought: bool = True
+    answers_named: bool = True
+    receiver_checked: bool = True
+    config_named_by_epoch: bool = True
+    ack_of_own_epoch: bool = True
+    vote_of_own_epoch: bool = True
+    promise_ordered: bool = True

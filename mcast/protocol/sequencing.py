@@ -196,7 +196,7 @@ class Sequencing:
     def ack(self, envelope: Envelope, ack: Ack, now: float) -> None:
         """A replica says what it holds."""
         core = self.core
-        if not core.reigning or ack.epoch != core.promised:
+        if not core.reigning or (ack.epoch != core.promised and core.rules.ack_of_own_epoch):
             core.counts["ack of another epoch"] += 1
             return
         standing = self.standings.get(envelope.sender)

@@ -18,7 +18,9 @@ have lost it since, and be a suspect too.
 from __future__ import annotations
 
 from mcast.limits import SUSPECT_ASK_S, SUSPECT_ASKS
+from mcast.protocol.configs import ConfigName, is_outdated
 from mcast.protocol.core import Core
+from mcast.protocol.reading import config_name, is_answer
 from mcast.wire.envelope import Envelope, name_hash
 from mcast.wire.messages import Standing, Survey
 
@@ -35,7 +37,8 @@ class Suspicion:
         self._before: dict[int, bytes] = {}
         """The same when the present survey began."""
         self._answered: set[int] = set()
-        self._newest_config = 0
+        self._configs: dict[int, ConfigName] = {}
+        """Node hash -> the newest configuration it knows, as it answered last, whichever survey."""
         self._nonce = 0
         self._asks_left = 0
         self._due = now
@@ -76,10 +79,10 @@ class Suspicion:
             return
         sender, process = envelope.sender, envelope.incarnation
         self._processes[sender] = process
-        if standing.nonce != self._nonce:
+        if not is_answer(self.core, standing, self._nonce):
             return
         self._answered.add(sender)
-        self._newest_config = max(self._newest_config, standing.config_number)
+        self._configs[sender] = config_name(standing)
         if self._before.get(sender) == process or not self.core.rules.survey_same_processes:
             self._reports[sender] = (standing.last_epoch, standing.last_seq)
             self._judge()
@@ -95,8 +98,8 @@ class Suspicion:
             self.core.trust()
 
     def _judge(self) -> None:
-        own = self.core.config.number if self.core.config else 0
-        if self._newest_config > own > 0:
+        core, names = self.core, self._configs.values()
+        if core.config is not None and is_outdated(core.configs.name, names, by_epoch=core.rules.config_named_by_epoch):
             return  # members that this log does not know may hold more than those it asks
         if self._reports.keys() >= self._members():
             self._floor, self._missed = max(self._reports.values()), frozenset()

@@ -28,10 +28,13 @@ from mcast.wire.envelope import (
     CONSTANT_BYTES,
     COUNTED,
     ENVELOPE_BYTES,
+    RECEIVER,
     SEALED,
     SENDER,
     STREAM,
+    UNICAST,
     Envelope,
+    address,
     decode_envelope_untrusted,
     encode_envelope,
     name_hash,
@@ -45,13 +48,14 @@ CONTROL_OVERHEAD_BYTES: Final = ENVELOPE_BYTES + SEAL_TAG_BYTES
 """What any other datagram adds to its message."""
 
 REASONS: Final = frozenset({
-    "short envelope", "not an mcast datagram", "unknown version", "bad envelope", "foreign cluster", "own datagram",
-    "unknown sender", "unsealed", "sealed", "unknown kind", "wrong channel", "short frame", "bad frame header",
-    "bad padding", "wrong key or damaged", "checksum", "short message", "field too long", "bad text", "bad field",
-    "trailing bytes",
+    "short envelope", "not an mcast datagram", "older version", "newer version", "bad envelope", "foreign cluster",
+    "misdirected", "own datagram", "unknown sender", "unsealed", "sealed", "unknown kind", "wrong channel",
+    "short frame", "bad frame header", "bad padding", "wrong key or damaged", "checksum", "short message",
+    "field too long", "bad text", "bad field", "trailing bytes",
 })  # fmt: skip
 """Every `DecodeError.reason` an Opener gives: a fixed vocabulary, so counters by reason are bounded."""
 
+_VERSIONS: Final = ("older version", "newer version")
 _DATA, _TWIN = int(Kind.DATA), int(Kind.TWIN)  # a member of an enum is slow to look up
 _NONCE: Final = struct.Struct("!IQ")
 _BODY_AT: Final = ENVELOPE_BYTES + FRAME_HEADER_BYTES
@@ -106,8 +110,8 @@ class Sealer:
         self._cluster = name_hash(cluster)
         self._sender = name_hash(node)
         self._sent = [0, 0, 0]
-        self._constants: dict[tuple[int, int], bytes] = {}
-        """How envelopes begin, by kind and channel."""
+        self._constants: dict[tuple[int, int, int | None], bytes] = {}
+        """How envelopes begin, by kind, channel and receiver."""
         self._aead = (
             None if ring is None else AESGCM(datagram_key(ring.keys[0], self._cluster, self._sender, incarnation))
         )
@@ -116,17 +120,26 @@ class Sealer:
         """The counter of the newest datagram sealed on this channel; 0 before the first."""
         return self._sent[channel]
 
-    def seal(self, kind: int, channel: int, promised: int, head: bytes, body: bytes) -> bytes:
-        """One datagram. `head` is the frame's header for DATA and REPAIR, else empty; `body` the plaintext."""
-        return self._seal(kind, channel, promised, ((head, body),))[0]
+    def seal(  # noqa: PLR0913 - one argument a part of the datagram
+        self, kind: int, channel: int, promised: int, head: bytes, body: bytes, to: int | None = None
+    ) -> bytes:
+        """One datagram. `head` is the frame's header for DATA and REPAIR, else empty; `body` the plaintext.
 
-    def seal_frames(self, kind: int, channel: int, promised: int, frames: Sequence[Frame]) -> list[bytes]:
+        `to` is the node (its name hash) that a datagram on the unicast channel is for; None: everybody.
+        """
+        return self._seal(kind, channel, promised, ((head, body),), to)[0]
+
+    def seal_frames(
+        self, kind: int, channel: int, promised: int, frames: Sequence[Frame], to: int | None = None
+    ) -> list[bytes]:
         """One DATA or REPAIR datagram a frame, in order."""
-        return self._seal(kind, channel, promised, [(frame.head, frame.body) for frame in frames])
+        return self._seal(kind, channel, promised, [(frame.head, frame.body) for frame in frames], to)
 
-    def _seal(self, kind: int, channel: int, promised: int, parts: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
+    def _seal(
+        self, kind: int, channel: int, promised: int, parts: Sequence[tuple[bytes, bytes]], to: int | None
+    ) -> list[bytes]:
         assert (kind == _DATA) == (channel == STREAM), "the stream channel carries DATA and nothing else"
-        constant = self._constants.get((kind, channel)) or self._constant(kind, channel)
+        constant = self._constants.get((kind, channel, to)) or self._constant(kind, channel, to)
         encrypt, counted, nonce = (self._aead or _PLAIN).encrypt, COUNTED.pack, _NONCE.pack
         counter = self._sent[channel]
         self._sent[channel] += len(parts)
@@ -137,24 +150,29 @@ class Sealer:
             sealed.append(clear + encrypt(nonce(channel, counter), body, clear))
         return sealed
 
-    def _constant(self, kind: int, channel: int) -> bytes:
+    def _constant(self, kind: int, channel: int, to: int | None) -> bytes:
         flags = 0 if self._aead is None else SEALED
-        first = Envelope(kind, channel, flags, self._cluster, self._sender, self.incarnation, 0, 0)
-        constant = self._constants[kind, channel] = encode_envelope(first)[:CONSTANT_BYTES]
+        first = Envelope(kind, channel, flags, address(self._cluster, to), self._sender, self.incarnation, 0, 0)
+        constant = self._constants[kind, channel, to] = encode_envelope(first)[:CONSTANT_BYTES]
         return constant
 
 
 class Opener:
     """Opens datagrams of other nodes. Holds at most INCARNATIONS_OPENED_MAX ciphers a sender, least recently used out.
 
-    `senders` are the name hashes that may send; others are refused before any cipher runs. `own` is this node's.
+    `senders` are the name hashes that may send; others are refused before any cipher runs. `own` is this node's, whom
+    every unicast datagram must name; 0 is nobody's, and opens what is for any of them.
     """
 
     def __init__(self, ring: KeyRing | None, cluster: str, senders: Collection[int], own: int) -> None:
         self._ring = ring
         self._cluster = name_hash(cluster)
+        self._cluster_bytes = self._cluster.to_bytes(8, "big")
+        """Where older versions have it in every datagram, and this one in all that is for everybody."""
         self.own = own
         self._own_bytes = own.to_bytes(8, "big")
+        self._address = address(self._cluster, own)
+        self._others = {address(self._cluster, sender) for sender in senders} - {self._address}
         self._flags = 0 if ring is None else SEALED
         self.sealed = ring is not None
         self._ciphers = {sender: _Ciphers(ring, self._cluster, sender) for sender in senders if sender != own}
@@ -170,10 +188,15 @@ class Opener:
         Raises:
             DecodeError: with a `reason` out of REASONS.
         """
-        envelope = decode_envelope_untrusted(data)
+        try:
+            envelope = decode_envelope_untrusted(data)
+        except DecodeError as error:
+            if error.reason in _VERSIONS and data[RECEIVER] != self._cluster_bytes:
+                raise DecodeError("foreign cluster", str(error)) from None
+            raise
         kind = envelope.kind
-        if envelope.cluster != self._cluster:
-            raise DecodeError("foreign cluster", f"{envelope.cluster:016x}")
+        if envelope.to != (self._address if envelope.channel == UNICAST else self._cluster):
+            self._check_receiver(envelope)
         ciphers = self._ciphers.get(envelope.sender)
         if ciphers is None and kind == _TWIN and envelope.sender == self.own:
             ciphers = self._own_ciphers
@@ -192,6 +215,15 @@ class Opener:
         if len(view) < CONTROL_OVERHEAD_BYTES:
             raise DecodeError("short message", f"{len(view)} of {CONTROL_OVERHEAD_BYTES} bytes")
         return envelope, decode_message_untrusted(kind, ciphers.open_untrusted(envelope, view, ENVELOPE_BYTES))
+
+    def _check_receiver(self, envelope: Envelope) -> None:
+        """Judge a datagram that does not name whom its channel would have it name."""
+        if envelope.to == self._cluster or envelope.to == self._address:
+            raise DecodeError("wrong channel", f"for {envelope.to:016x} on channel {envelope.channel}")
+        if envelope.to not in self._others:
+            raise DecodeError("foreign cluster", f"{envelope.to:016x}")
+        if self.own or envelope.channel != UNICAST:
+            raise DecodeError("misdirected", f"for {envelope.to:016x}")
 
     def open_run(self, first: Envelope, run: Run, datagrams: Sequence[Bytes], at: int) -> int:
         """Append to `run` the frames of the datagrams from `datagrams[at]` on that go on where `first` and `run` end.

@@ -9,11 +9,12 @@ The replica, the store, the engine and the datagrams are the real ones; network,
 """
 
 from mcast.sim.ablations import MEANINGS, Ablation, catch
-from mcast.sim.directed import BOUNDS, SCENARIOS, Scenario, play
+from mcast.sim.directed import BOUNDS, SCENARIOS, play
 from mcast.sim.guards import GUARDS
 from mcast.sim.invariants import Violation
 from mcast.sim.plan import Plan, draw_plan
 from mcast.sim.runs import Outcome, rules_without, run, swarm
+from mcast.sim.stage import Scenario
 
 __all__ = [
     "BOUNDS",

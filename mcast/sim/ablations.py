@@ -49,6 +49,12 @@ MEANINGS: Final[dict[str, str]] = {
     "doubt_before_mending": "the doubt about a log is durable before the log is mended",
     "deaf_are_sought": "whom multicast does not reach is sent heartbeats by unicast, then over TCP",
     "survey_same_processes": "a suspect's survey counts only answers of processes that ran before it began",
+    "answers_named": "an answer counts only for whom and for what it names",
+    "receiver_checked": "a unicast datagram counts only at the node it names",
+    "config_named_by_epoch": "a configuration is named by its epoch and its number, never by the number alone",
+    "ack_of_own_epoch": "a sequencer counts no acknowledgement of another epoch",
+    "vote_of_own_epoch": "a candidate counts no vote of another epoch",
+    "promise_ordered": "what was said under one promise does not leave under the next",
 }
 """What each rule of `Rules` says."""
 

@@ -6,17 +6,16 @@ the one of that number in Ongaro and Ousterhout, In Search of an Understandable 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgpack
 
 from mcast.protocol.rules import Rules
-from mcast.sim import deafness, disklosses, scenes
+from mcast.sim import astray, deafness, disklosses, guards, scenes
 from mcast.sim.invariants import Violation
 from mcast.sim.node import SimNode
-from mcast.sim.stage import Stage, has_committed_all
+from mcast.sim.stage import Scenario, Stage, has_committed_all
 from mcast.wire.frame import make_frame
 from mcast.wire.messages import FRAME_KINDS, Ack, Kind, Nak, Range
 from mcast.wire.records import NONCE_BYTES, RecordKind, encode_record, split_fragments
@@ -190,7 +189,7 @@ def stale_question(stage: Stage) -> None:
     """Somebody who has not heard of the present epoch asks for repairs."""
     first = stage.founded()
     last = stage.number(first, 3)
-    stage.inject("n2", "n1", Nak(0, (Range(last, last),)), promised=0)
+    stage.inject("n2", "n1", Nak(0, (Range(last, last),), 1), promised=0)
     stage.run(0.05)
     stage.whole()
 
@@ -284,15 +283,6 @@ def _epoch_of(data: bytes) -> int:
     return int.from_bytes(data[56:64], "big")
 
 
-class Scenario(NamedTuple):
-    """A counter-example: `play` it on a stage of `members` nodes with this one-way delay."""
-
-    play: Callable[[Stage], None]
-    members: int = 3
-    delay_s: float = 0.000_5
-    sync: str = "always"
-
-
 SCENARIOS: Final[dict[str, Scenario]] = {
     "fencing": Scenario(stale_question),
     "assigned_frames_only": Scenario(old_tail),
@@ -320,8 +310,17 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "watermark_lowered_first": Scenario(disklosses.cut_before_lowered, 5),
     "doubt_before_mending": Scenario(disklosses.doubt_mended_away),
     "deaf_are_sought": Scenario(deafness.deaf_voter),
+    "answers_named": Scenario(guards.late_index),
+    "receiver_checked": Scenario(astray.copied_handover),
+    "config_named_by_epoch": Scenario(astray.two_reigns_config, 4),
+    "ack_of_own_epoch": Scenario(guards.old_ack),
+    "vote_of_own_epoch": Scenario(guards.old_vote),
+    "promise_ordered": Scenario(astray.gathered_completions),
 }
 """Rule -> the scenario that needs it."""
+
+COPIED_VOTE: Final = Scenario(astray.copied_vote, 5)
+"""Two rules keep two candidates from counting one vote, which names whom it is for twice; each does alone."""
 
 BOUNDS: Final[dict[str, Scenario]] = {
     scene.__name__: Scenario(scene)

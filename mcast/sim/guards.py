@@ -10,11 +10,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
-from mcast.sim.directed import Scenario
 from mcast.sim.invariants import Violation
 from mcast.sim.network import Arrival, Datagram
 from mcast.sim.node import SimNode
-from mcast.sim.stage import Stage, has_committed_all
+from mcast.sim.stage import Scenario, Stage, has_committed_all
 from mcast.wire.envelope import name_hash
 from mcast.wire.messages import FRAME_KINDS, Ack, Kind, Vote
 
@@ -158,7 +157,7 @@ def old_vote(stage: Stage) -> None:
     stage.drop(lambda source, _t, _d: source == "n3" and third.replica.promised > epoch)
     first.hand_over(third)
     stage.until("n3 stands", lambda: third.replica.statistics().role == "candidate")
-    stage.inject("n2", "n3", Vote(epoch, _storage_id(second), granted=True), promised=third.replica.promised)
+    stage.inject("n2", "n3", Vote(epoch, _storage_id(second), True, third.hash), promised=third.replica.promised)
     stage.cut("n3")
     stage.run(1.0)
     ruler = stage.ruled(("n1", "n2"))

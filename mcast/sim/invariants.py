@@ -15,9 +15,29 @@ from mcast.protocol.effects import Effect, Meta, Relay, Send
 from mcast.protocol.quorum import majority
 from mcast.sim.voters import config_in, differ, disks, suffices
 from mcast.wire.frame import Frame, follows
-from mcast.wire.messages import Ack, Config, Confirm, Message, Stale, Vote, VoteRequest
+from mcast.wire.messages import (
+    Ack,
+    Commit,
+    Config,
+    Confirm,
+    Handover,
+    Heartbeat,
+    History,
+    HistoryRequest,
+    Message,
+    Nak,
+    Read,
+    ReadIndex,
+    Stale,
+    Vote,
+    VoteRequest,
+)
 from mcast.wire.records import RecordKind
 
+_OF_ONE_EPOCH: Final = (
+    Heartbeat, Commit, Ack, Nak, VoteRequest, Vote, HistoryRequest, History, Read, ReadIndex, Handover,
+)  # fmt: skip
+"""What is said for the epoch that its sender has promised, and leaves under no other promise."""
 ROUNDING_S: Final = 1e-6  # of the stamps that ages are computed from
 
 
@@ -30,7 +50,7 @@ class Book:
 
     __slots__ = (
         "applied", "bit", "chains", "commit", "configs", "cutting", "durable", "forgetful", "meta", "name", "owes",
-        "rotten", "trusted", "writing",
+        "rotten", "spoken", "trusted", "writing",
     )  # fmt: skip
 
     def __init__(self, name: str) -> None:
@@ -59,6 +79,8 @@ class Book:
         """The configurations in the log, oldest first: (event, configuration)."""
         self.commit = 0
         self.applied = 0
+        self.spoken = 0
+        """The promise in its newest envelope since it started."""
 
     @property
     def config(self) -> Config | None:
@@ -137,7 +159,7 @@ class Checker:
         book.durable = last
         for chain in book.chains.values():
             self._holders[chain] = self._holders.get(chain, 0) | book.bit
-        book.commit = book.applied = 0
+        book.commit = book.applied = book.spoken = 0
         book.configs = [(seq, self._carried[chain]) for seq, chain in book.chains.items() if chain in self._carried]
         book.trusted = not suspect
         book.owes = self.last if suspect else 0
@@ -221,9 +243,11 @@ class Checker:
         present = {book.meta.storage_id for book in self.books if book.meta is not None and not book.rotten}
         return all(disks(config) <= present for config in self.effective())
 
-    def streamed(self, book: Book, life: int, frames: Sequence[Frame]) -> None:
-        """A node multicasts frames as their sequencer."""
+    def streamed(self, book: Book, life: int, frames: Sequence[Frame], promised: int | None = None) -> None:
+        """A node multicasts frames as their sequencer, in envelopes that carry `promised`."""
         for frame in frames:
+            if promised is not None and frame.epoch != promised:
+                raise Violation(f"{book.name} streams a frame of epoch {frame.epoch} under the promise of {promised}")
             owner = self._owners.setdefault(frame.epoch, (book.name, life))
             if owner != (book.name, life):
                 raise Violation(f"{owner[0]} and {book.name} both number in epoch {frame.epoch}")
@@ -281,12 +305,20 @@ class Checker:
         book.meta = meta
         book.writing = None
 
-    def said(self, book: Book, message: Message, to: int) -> None:
-        """A node sends a control message; what it claims must be durable and true."""
+    def said(self, book: Book, message: Message, to: int, promised: int | None = None) -> None:
+        """A node sends a control message under a promise; what it claims must be durable and true."""
         meta = book.meta
         assert meta is not None
+        promised = meta.promised if promised is None else promised
+        if not book.spoken <= promised <= meta.promised:
+            words = f"having spoken under that of {book.spoken}, and {meta.promised} being on its disk"
+            raise Violation(f"{book.name} speaks under the promise of epoch {promised}, {words}")
+        book.spoken = promised
+        if isinstance(message, _OF_ONE_EPOCH) and message.epoch != promised:
+            what = f"{type(message).__name__} of epoch {message.epoch}"
+            raise Violation(f"{book.name} sends a {what} under the promise of {promised}")
         if type(message) is Ack:
-            self._acked(book, meta, message)
+            self._acked(book, message)
         elif type(message) is Vote:
             if message.granted and (meta.voted_epoch, meta.voted_for) != (message.epoch, to):
                 raise Violation(f"{book.name} sent a vote in epoch {message.epoch} that is not on its disk")
@@ -381,9 +413,7 @@ class Checker:
             if needed > self.last or self._chains.get(needed) != book.chains.get(needed):
                 raise Violation(f"configuration {config.number} is written before {what} has committed")
 
-    def _acked(self, book: Book, meta: Meta, ack: Ack) -> None:
-        if ack.epoch != meta.promised:
-            raise Violation(f"{book.name} acknowledged in epoch {ack.epoch}, its durable promise being {meta.promised}")
+    def _acked(self, book: Book, ack: Ack) -> None:
         if not ack.seq:
             return
         if ack.seq > book.durable or book.chains.get(ack.seq) != ack.chain:

@@ -1,4 +1,4 @@
-"""A simulated LAN: multicast and unicast datagrams that get lost, doubled, late and damaged, and TCP that breaks.
+"""A simulated LAN: datagrams that get lost, doubled, late, damaged, or to the wrong node; and TCP that breaks.
 
 A burst of datagrams sent together arrives together, as it does from one GSO send, except for those the weather picks
 out. Loss is drawn for each receiver alone and, separately, once for all receivers of a multicast: a switch's or the
@@ -16,6 +16,7 @@ from mcast.sim.loop import Loop
 from mcast.wire.envelope import Envelope
 
 T = TypeVar("T")
+LATE_S: Final = 3.0  # that a switch, or an attacker, holds a datagram up at most
 TCP_BREAK_S: Final = 0.050  # until a sender learns that its connection is gone
 TCP_RETRANSMIT_S: Final = 0.020  # what a lost segment costs: time, never the message
 
@@ -32,11 +33,16 @@ class Weather:
     corrupt: float = 0.0
     delay_s: float = 0.000_2
     jitter_s: float = 0.000_1
+    late: float = 0.0
+    """Held up for as long as LATE_S: half of them arrive only then, of the others a copy does."""
+    misdirect: float = 0.0
+    """Unicast datagrams of which another node than the one they are meant for gets a copy."""
 
     @property
     def calm(self) -> bool:
         """Whether every datagram arrives once and in order."""
-        return not (self.loss or self.shared_loss or self.duplicate or self.reorder or self.corrupt)
+        rare = self.duplicate or self.reorder or self.corrupt or self.late
+        return not (self.loss or self.shared_loss or rare)
 
 
 class Datagram:
@@ -103,6 +109,8 @@ class Network:
         """To one node."""
         self._mark(datagrams)
         self._burst(source, target, datagrams, None)
+        if self.weather.misdirect:
+            self._misdirect(source, target, datagrams)
 
     def isolate(self, inside: Sequence[int]) -> None:
         """Block every link between the nodes `inside` and the others, both ways."""
@@ -190,6 +198,12 @@ class Network:
                     together.append(Arrival(datagram, "lost"))
                 continue
             chance = draw()  # one draw decides between the rarer fates
+            if weather.late and draw() < weather.late:
+                is_copy = draw() < 0.5
+                late = when + LATE_S * draw()
+                self._loop.at(late, deliver, [Arrival(datagram, "duplicated" if is_copy else "reordered")])
+                if not is_copy:
+                    continue
             if chance < weather.corrupt:
                 together.append(Arrival(self._damaged(datagram), "corrupted"))
             elif chance < weather.corrupt + weather.reorder:
@@ -202,6 +216,19 @@ class Network:
                     self._loop.at(again, deliver, [Arrival(datagram, "duplicated")])
         if together:
             self._loop.at(when, deliver, together)
+
+    def _misdirect(self, source: int, target: int, datagrams: Sequence[Datagram]) -> None:
+        """Give others copies of what is meant for one, at once or much later; those that nothing keeps from them."""
+        weather, draw = self.weather, self._random.random
+        others = [node for node in range(len(self.nodes)) if node not in (source, target)]
+        for datagram in datagrams:
+            if not others or draw() >= weather.misdirect:
+                continue
+            other = others[int(draw() * len(others))]
+            if (source, other) in self.blocked or (self.gate is not None and not self.gate(source, other, datagram)):
+                continue
+            after = weather.delay_s * (1 + 20 * draw()) if draw() < 0.8 else LATE_S * draw()
+            self._loop.after(after, self.nodes[other].deliver, [Arrival(datagram, "misdirected")])
 
     def _damaged(self, datagram: Datagram) -> Datagram:
         data = bytearray(datagram.data)

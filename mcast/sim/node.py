@@ -22,6 +22,7 @@ from mcast.protocol.effects import (
     HaltRequired,
     Multicast,
     Notice,
+    Promise,
     ReadReady,
     Relay,
     Repair,
@@ -37,18 +38,20 @@ from mcast.seal.datagram import Sealer
 from mcast.sim.disk import SimFiles, Stopped
 from mcast.sim.invariants import Book, Violation
 from mcast.sim.network import Arrival, Datagram
+from mcast.sim.voice import Voice
 from mcast.sim.witness import Witness
 from mcast.sim.worker import DiskWorker, Job
 from mcast.sim.world import DiskSpeed, World, in_runs
 from mcast.storage.segment import SEGMENT_BYTES_MIN
 from mcast.storage.store import Store
-from mcast.wire.envelope import CONTROL, STREAM, UNICAST, Envelope, name_hash
+from mcast.wire.envelope import UNICAST, Envelope, address, name_hash
 from mcast.wire.frame import Frame
-from mcast.wire.messages import Kind, Message, encode_message, kind_of
+from mcast.wire.messages import Message
 
 __all__ = ["DiskSpeed", "SimNode", "World"]
 
 FETCH_BYTES_MAX: Final = 4_096  # small, so that a transfer takes several messages and can break in between
+GATHERED: Final = 0.3  # of disk jobs that others wait behind
 DUE_MAX: Final = 64  # times a replica is asked for what is due, before something that is not
 PAUSED_ARRIVALS_MAX: Final = 256  # bursts a paused node's socket buffer holds
 SEGMENT_BYTES: Final = SEGMENT_BYTES_MIN  # so that journals roll
@@ -70,10 +73,14 @@ class SimNode:
         self.index = world.index[name_hash(settings.node)]
         self.name = settings.node
         self.files = SimFiles(Random(world.random.getrandbits(64)))
+        self.hash = name_hash(settings.node)
+        self._address = address(name_hash(settings.cluster), self.hash)
         self.up = False
         self.life = 0
         self.held = False
         """A directed scenario's hand on the disk: jobs begin, but do not end."""
+        self.gathered = GATHERED
+        """Share of disk jobs whose end is told only with that of the next, as a shell takes several together."""
         self.replica: Replica
         self.engine: Engine
         self.witness: Witness
@@ -125,7 +132,8 @@ class SimNode:
         self.witness = Witness()
         machine = self.witness if self.world.machine is None else self.world.machine()
         self.engine = Engine(machine, contiguous=rules.dedupe_contiguous, cut=rules.fragments_cut_by_reign)
-        self._sealer = Sealer(None, self.settings.cluster, self.name, random.randbytes(16))
+        sealer = Sealer(None, self.settings.cluster, self.name, random.randbytes(16))
+        self._voice = Voice(sealer, recovered.meta.promised)
         self.replica = Replica(self.settings, recovered, Random(random.getrandbits(64)), self.now)
         self._replay()
         suspicion = ", a suspect" if recovered.suspect else ""
@@ -256,7 +264,10 @@ class SimNode:
             if fate == "lost":
                 continue
             result = self.world.open(datagram)
-            if isinstance(result, str):
+            if not isinstance(result, str) and self._is_for_another(result[0]):
+                self.refused["misdirected"] = self.refused.get("misdirected", 0) + 1
+                self.world.marks["misdirected"] += 1
+            elif isinstance(result, str):
                 self.refused[result] = self.refused.get(result, 0) + 1
                 if not fate:
                     raise Violation(f"{self.name} refused an undamaged datagram: {result}")
@@ -270,6 +281,10 @@ class SimNode:
                 opened = self._fence(opened)
             self.replica.receive(in_runs(opened), self.now, relayed=relayed)
             self.settle()
+
+    def _is_for_another(self, envelope: Envelope) -> bool:
+        """Whether a datagram names another node: opened once for all, it is judged here as each `Opener` would."""
+        return envelope.channel == UNICAST and envelope.to != self._address and self.settings.rules.receiver_checked
 
     def _fence(self, opened: list[tuple[Envelope, Frame | Message]]) -> list[tuple[Envelope, Frame | Message]]:
         """Give the replica what lies below its promise one by one, with the checker looking on; returns the rest."""
@@ -327,24 +342,28 @@ class SimNode:
             self.world.checker.committed(self.book, commit)
 
     def _do(self, effect: Effect) -> None:
-        kind = type(effect)
+        kind, voice = type(effect), self._voice
+        if not self.settings.rules.promise_ordered:
+            voice.promised = self.replica.promised
         if self.world.loop.lines is not None:
             self._say(self.world.words.effect(effect))
-        if isinstance(effect, Stream):
-            self.world.checker.streamed(self.book, self.life, effect.frames)
-            self._multicast([self._data(frame) for frame in effect.frames])
+        if isinstance(effect, Promise):
+            voice.promised = effect.epoch
+        elif isinstance(effect, Stream):
+            self.world.checker.streamed(self.book, self.life, effect.frames, voice.promised)
+            self._multicast([voice.data(frame) for frame in effect.frames])
         elif isinstance(effect, Repair):
             self._repair(effect)
         elif isinstance(effect, Multicast):
-            self.world.checker.said(self.book, effect.message, 0)
-            self._multicast([self._control(effect.message, CONTROL)])
+            self.world.checker.said(self.book, effect.message, 0, voice.promised)
+            self._multicast([voice.control(effect.message)])
         elif isinstance(effect, Send):
-            self.world.checker.said(self.book, effect.message, effect.to)
+            self.world.checker.said(self.book, effect.message, effect.to, voice.promised)
             target = self.world.index.get(effect.to)
             if target is not None:
-                self.world.network.unicast(self.index, target, [self._control(effect.message, UNICAST)])
+                self.world.network.unicast(self.index, target, [voice.control(effect.message, effect.to)])
         elif isinstance(effect, Relay):
-            self.world.checker.said(self.book, effect.message, effect.to)
+            self.world.checker.said(self.book, effect.message, effect.to, voice.promised)
             self._relay(effect)
         elif isinstance(effect, Append | Truncate | WriteMeta):
             self._order(effect)
@@ -367,28 +386,15 @@ class SimNode:
         elif isinstance(notice, ReadReady):
             self.on_ready(self, notice)
 
-    def _data(self, frame: Frame) -> Datagram:
-        sealer = self._sealer
-        data = sealer.seal(Kind.DATA, STREAM, self.replica.promised, frame.head, frame.body)
-        return Datagram(data, Kind.DATA, (sealer.incarnation, sealer.sent(STREAM)))
-
-    def _control(self, message: Message, channel: int) -> Datagram:
-        kind = kind_of[type(message)]
-        return Datagram(
-            self._sealer.seal(kind, channel, self.replica.promised, b"", encode_message(message)), kind, None
-        )
-
     def _relay(self, effect: Relay) -> None:
         target = self.world.index.get(effect.to)
         if target is not None:
             self.world.marks["relayed"] += 1
-            arrivals, peer = [Arrival(self._control(effect.message, UNICAST), "")], self.world.nodes[target]
+            arrivals, peer = [Arrival(self._voice.control(effect.message, effect.to), "")], self.world.nodes[target]
             self.world.network.tcp(self.index, target, lambda: peer.deliver(arrivals, relayed=True), lambda: None)
 
     def _repair(self, effect: Repair) -> None:
-        channel = CONTROL if effect.to is None else UNICAST
-        sealed = self._sealer.seal_frames(Kind.REPAIR, channel, self.replica.promised, effect.frames)
-        datagrams = [Datagram(data, Kind.REPAIR, None) for data in sealed]
+        datagrams = self._voice.repairs(effect.frames, effect.to)
         if effect.to is None:
             self._multicast(datagrams)
         elif effect.to in self.world.index:

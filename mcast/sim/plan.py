@@ -74,12 +74,13 @@ class Plan:
     @property
     def reconciles(self) -> bool:
         """Whether nothing but datagram faults happens, so that what was injected must be what was found."""
-        return not self.faults and not self.weather.duplicate and self.ledger_ranges_max == LEDGER_RANGES_MAX
+        doubles = self.weather.duplicate or self.weather.late
+        return not self.faults and not doubles and self.ledger_ranges_max == LEDGER_RANGES_MAX
 
 
 def draw_plan(seed: int) -> Plan:
     """The plan of a seed; the same in every process."""
-    random, bounds = Random(f"{seed}:plan"), Random(f"{seed}:bounds")
+    random, bounds, far = (Random(f"{seed}:{what}") for what in ("plan", "bounds", "far"))
     members = random.choice((1, 3, 3, 3, 3, 3, 3, 4, 5, 5))
     observers = random.choice((0, 0, 0, 1)) if members < 5 else 0
     heartbeat_s = random.choice((0.02, 0.03))
@@ -88,7 +89,7 @@ def draw_plan(seed: int) -> Plan:
     trouble_s = CALM_START_S + 0.5 + random.random() * random.choice((1.5, 3.0))
     frame_body_max = random.choice((300, 500, 1_300, 1_300, 8_000))
     faults = _faults(random, members, observers, trouble_s, election_s)
-    weather = _weather(random)
+    weather = _weather(random, far)
     if any(fault.kind in DISK_LOSSES for fault in faults):
         # Without a voter to spare every answer counts, and heavy loss can keep an election going past any bound.
         weather = replace(weather, loss=min(weather.loss, LOSS_WITHOUT_SPARE_MAX))
@@ -128,8 +129,8 @@ def _deaf(random: Random, nodes: int) -> tuple[tuple[int, str], ...]:
     return tuple((node, random.choice(kinds)) for node in range(nodes) if random.random() < share)
 
 
-def _weather(random: Random) -> Weather:
-    def maybe(chance: float, *values: float) -> float:
+def _weather(random: Random, far: Random) -> Weather:
+    def maybe(chance: float, *values: float, random: Random = random) -> float:
         return random.choice(values) if random.random() < chance else 0.0
 
     delay_s = random.choice((0.000_1, 0.000_5, 0.002))
@@ -141,6 +142,8 @@ def _weather(random: Random) -> Weather:
         corrupt=maybe(0.2, 0.01, 0.05),
         delay_s=delay_s,
         jitter_s=delay_s * random.choice((0.1, 1.0)),
+        late=maybe(0.3, 0.002, 0.02, random=far),
+        misdirect=maybe(0.5, 0.05, 0.5, random=far),
     )
 
 

@@ -160,12 +160,12 @@ def seen_death(stage: Stage) -> None:
 def half_replaced(stage: Stage) -> None:
     """The sequencer dies when it has removed a lost disk, and not yet added the new one."""
     first, member = stage.founded(), stage.node("n3")
-    number = _config_number(first)
+    number = config_number(first)
     stage.number(first, 3)
     member.crash(power=True)
     member.wipe()
     member.start()
-    stage.until("n3 is removed", lambda: _config_number(stage.node("n2")) == number + 1)
+    stage.until("n3 is removed", lambda: config_number(stage.node("n2")) == number + 1)
     first.crash(power=False)
     stage.run(0.1)
     first.start()
@@ -182,5 +182,6 @@ def handed_over(stage: Stage) -> None:
     stage.whole()
 
 
-def _config_number(node: SimNode) -> int:
+def config_number(node: SimNode) -> int:
+    """The number of the newest configuration in a node's log."""
     return node.replica.statistics().config_number

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from mcast.protocol.rules import Rules
 from mcast.seal.datagram import Sealer
@@ -138,12 +138,12 @@ class Stage:
         """Deliver a message, or a frame as a repair, to `target` in the name of `source`."""
         sender, receiver = self.node(source), self.node(target)
         sealer = Sealer(None, "sim", source, bytes(15) + b"\x01")
-        epoch = sender.replica.promised if promised is None else promised
+        epoch, to = sender.replica.promised if promised is None else promised, name_hash(target)
         if isinstance(body, Frame):
-            datagram = Datagram(sealer.seal(Kind.REPAIR, UNICAST, epoch, body.head, body.body), Kind.REPAIR, None)
+            datagram = Datagram(sealer.seal(Kind.REPAIR, UNICAST, epoch, body.head, body.body, to), Kind.REPAIR, None)
         else:
             kind = kind_of[type(body)]
-            datagram = Datagram(sealer.seal(kind, UNICAST, epoch, b"", encode_message(body)), kind, None)
+            datagram = Datagram(sealer.seal(kind, UNICAST, epoch, b"", encode_message(body), to), kind, None)
         self.network.unicast(sender.index, receiver.index, [datagram])
 
     def whole(self) -> None:
@@ -157,6 +157,15 @@ class Stage:
     def _equal(self, nodes: Sequence[SimNode]) -> bool:
         last = {node.replica.last_seq for node in nodes if node.up}
         return len(last) == 1 and all(node.replica.commit_seq in last for node in nodes if node.up)
+
+
+class Scenario(NamedTuple):
+    """A counter-example: `play` it on a stage of `members` nodes with this one-way delay."""
+
+    play: Callable[[Stage], None]
+    members: int = 3
+    delay_s: float = 0.000_5
+    sync: str = "always"
 
 
 def has_committed_all(node: SimNode) -> bool:

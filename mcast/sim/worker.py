@@ -1,7 +1,8 @@
 """A simulated node's disk at work: jobs in order, one at a time, each taking a while; appends that wait go together.
 
-It is the shell's helper thread: a batch is written when it begins and durable when it ends, and anything may happen
-to the process in between, or in the middle of a call.
+The end of one job may be told only with that of the next, as a shell takes several completions together. It
+is the shell's helper thread: a batch is written when it begins and durable when it ends, and anything may happen to the
+process in between, or in the middle of a call.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ class DiskWorker:
         self._node = node
         self._syncs = syncs
         self._jobs: deque[Job] = deque()
+        self._done: list[Job] = []
+        """Durable, but not told of yet."""
         self._busy = False
 
     def order(self, job: Job) -> None:
@@ -84,7 +87,10 @@ class DiskWorker:
                 checker.persisted(book, append.frames)
         self._busy = False
         if node.settings.rules.sync_before_ack or not isinstance(first, Append):
-            node.completed(batch)
+            self._done += batch
+        if not self._jobs or node.world.random.random() >= node.gathered:
+            done, self._done = self._done, []
+            node.completed(done)
         if life == node.life:
             self.go_on()
 

@@ -133,25 +133,28 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Nak:
-    """These events are missing here; oldest first."""
+    """These events are missing here; oldest first. `nonce` is the asker's for this reign; a refusal echoes it."""
 
     epoch: Epoch
     ranges: Annotated[tuple[Range, ...], NAK_RANGES_MAX]
+    nonce: U64
 
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """The repair budget is spent; ask again after `retry_after_us`."""
+    """The answer to a Nak: the repair budget is spent; ask again after `retry_after_us`."""
 
     retry_after_us: U32
+    nonce: U64
 
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """Events before `low_water` are not repaired over UDP any more: fetch them over TCP."""
+    """The answer to a Nak: events before `low_water` are not repaired over UDP any more: fetch them over TCP."""
 
     low_water: Seq
     snapshot_seq: Seq
+    nonce: U64
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,12 +176,13 @@ class PreVoteRequest:
 
 @dataclass(frozen=True, slots=True)
 class PreVote:
-    """The answer to a PreVoteRequest; promises nothing."""
+    """The answer to the PreVoteRequest of `candidate`; promises nothing."""
 
     epoch: Epoch
     storage_id: Bytes16
     granted: Flag
     nonce: U64
+    candidate: U64
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,11 +196,12 @@ class VoteRequest:
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """The durable answer to a VoteRequest."""
+    """The durable answer to the VoteRequest of `candidate`: nobody else may count it."""
 
     epoch: Epoch
     storage_id: Bytes16
     granted: Flag
+    candidate: U64
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +304,7 @@ class Survey:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The answer to a Survey. `suspect`: events acknowledged here before a restart may be missing."""
+    """The answer to the Survey of `asker`. `suspect`: events acknowledged here before a restart may be missing."""
 
     nonce: U64
     storage_id: Bytes16
@@ -307,6 +312,11 @@ class Standing:
     last_seq: Seq
     config_number: U32
     suspect: Flag
+    config_epoch: Epoch
+    """Of the event that brought the newest configuration: two epochs can write two of one number."""
+    config_hash: Bytes16
+    """BLAKE2b-128 of that configuration: an epoch that only repeats one does not make another of it."""
+    asker: U64
 
 
 @dataclass(frozen=True, slots=True)

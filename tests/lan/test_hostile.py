@@ -141,16 +141,16 @@ async def test_the_words_of_dead_processes_are_not_believed(sealed: bool) -> Non
     assert after["nodes"][1]["refused"]["old incarnation"] > 0
 
 
-def forged_votes(config: Config, ruler: str, own: bytes, key_file: Path) -> dict[str, bytes]:
-    """Votes for a new reign that nobody gave, each with the reason it must be counted under.
+def forged_votes(config: Config, ruler: str, to: str, own: bytes, key_file: Path) -> dict[str, bytes]:
+    """Votes for a new reign that nobody gave, sent to node `to`, each with the reason it must be counted under.
 
     `own` is the sequencer's incarnation, as anyone can read it; the key in `key_file` is not the cluster's.
     """
     other = load_keys(key_file)
 
     def vote(name: str = config.name, node: str = ruler, epoch: int = 2, ring: KeyRing | None = None) -> bytes:
-        message = encode_message(Vote(epoch, bytes(16), True))
-        return Sealer(ring, name, node, own).seal(Kind.VOTE, UNICAST, epoch, b"", message)
+        message = encode_message(Vote(epoch, bytes(16), True, name_hash(to)))
+        return Sealer(ring, name, node, own).seal(Kind.VOTE, UNICAST, epoch, b"", message, name_hash(to))
 
     if config.key_file is not None:
         return {
@@ -174,11 +174,12 @@ async def test_forged_votes_are_counted_and_elect_nobody(sealed: bool, tmp_path:
             followers = [node_id for node_id in EVERYWHERE if node_id != ruler]
             recorded = await asyncio.to_thread(record, config, 200, 5.0)
             own = next(each[24:40] for each in recorded if each[16:24] == name_hash(ruler).to_bytes(8, "big"))
-            forged = forged_votes(config, ruler, own, tmp_path / "other.key")
+            other = tmp_path / "other.key"
+            forged = {node_id: forged_votes(config, ruler, node_id, own, other) for node_id in followers}
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
                 for _ in range(50):
-                    for datagram in forged.values():
-                        for node_id in followers:
+                    for node_id in followers:
+                        for datagram in forged[node_id].values():
                             sender.sendto(datagram, (config.node(node_id).host, config.node(node_id).port))
                     await asyncio.sleep(0.005)
             await load.more(50)
@@ -186,7 +187,8 @@ async def test_forged_votes_are_counted_and_elect_nobody(sealed: bool, tmp_path:
     assert (after["epoch"], after["sequencer"]) == (before["epoch"], before["sequencer"])
     for node_id in followers:
         refused = next(node["refused"] for node in after["nodes"] if node["id"] == node_id)
-        assert {reason: refused.get(reason, 0) for reason in forged} == dict.fromkeys(forged, 50)
+        reasons = forged[node_id]
+        assert {reason: refused.get(reason, 0) for reason in reasons} == dict.fromkeys(reasons, 50)
 
 
 async def run_tool(*words: str) -> tuple[int, str, str]:

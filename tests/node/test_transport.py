@@ -1,5 +1,3 @@
-from collections.abc import Callable
-
 import pytest
 
 from mcast.limits import EPOCH_JUMP_MAX, EPOCH_MAX, UNPROVEN_S
@@ -19,7 +17,7 @@ FRAMES = [make_frame(1, 1, 1, 0, 0, CHAIN_ZERO, b"first"), make_frame(1, 2, 1, 0
 
 def transport(
     link: MemoryLink, node: str, incarnation: int = 1, ring: KeyRing | None = None,
-    promised: Callable[[], int] = lambda: 5,
+    promised: int = 5,
 ) -> Transport:  # fmt: skip
     every = [name_hash(name) for name in ADDRESSES]
     peers = {name_hash(name): address for name, address in ADDRESSES.items()}
@@ -33,8 +31,8 @@ def pair() -> tuple[Transport, Transport]:
     """Two that have proven themselves to each other."""
     hub = Hub()
     a, b = transport(hub.link(ADDRESSES["a"]), "a"), transport(hub.link(ADDRESSES["b"]), "b", 2)
-    a.multicast(Busy(1))
-    b.multicast(Busy(1))
+    a.multicast(Busy(1, 0))
+    b.multicast(Busy(1, 0))
     for _ in range(4):
         a.receive(0.0)
         b.receive(0.0)
@@ -62,10 +60,10 @@ def test_frames_and_messages_arrive_in_envelopes_that_carry_the_promise() -> Non
     a.stream(FRAMES)
     a.repair(None, FRAMES[:1])
     a.repair(name_hash("b"), FRAMES[1:])
-    a.multicast(Busy(7))
+    a.multicast(Busy(7, 0))
     a.send(name_hash("b"), Stale(3))
     arrivals = b.receive(0.0)
-    assert messages(arrivals) == [*FRAMES, FRAMES[0], FRAMES[1], Busy(7), Stale(3)]
+    assert messages(arrivals) == [*FRAMES, FRAMES[0], FRAMES[1], Busy(7, 0), Stale(3)]
     assert {arrival.envelope.promised for arrival in arrivals} == {5}
     assert [arrival.envelope.kind for arrival in arrivals[:3]] == [Kind.DATA, Kind.REPAIR, Kind.REPAIR]
     assert arrivals[0].message == FRAMES, "consecutive frames arrive as one run"
@@ -75,7 +73,7 @@ def test_the_stream_channel_counts_first_sent_frames_and_nothing_else() -> None:
     a, b = pair()
     a.stream(FRAMES)
     a.repair(None, FRAMES)
-    a.multicast(Busy(1))
+    a.multicast(Busy(1, 0))
     a.stream(FRAMES[:1])
     runs = [arrival for arrival in b.receive(0.0) if arrival.envelope.channel == STREAM]
     counters = [arrival.envelope.counter + index for arrival in runs for index, _ in enumerate(messages([arrival]))]
@@ -85,16 +83,16 @@ def test_the_stream_channel_counts_first_sent_frames_and_nothing_else() -> None:
 @pytest.mark.parametrize("ring", [None, KeyRing((bytes(32),))], ids=["unsealed", "sealed"])
 def test_only_who_holds_a_key_is_believed_an_epoch_far_ahead(ring: KeyRing | None) -> None:
     hub = Hub()
-    promised = [5]
-    a = transport(hub.link(ADDRESSES["a"]), "a", ring=ring, promised=lambda: promised[0])
+    a = transport(hub.link(ADDRESSES["a"]), "a", ring=ring)
     b = transport(hub.link(ADDRESSES["b"]), "b", 2, ring=ring)
-    a.multicast(Busy(1))
-    b.multicast(Busy(1))
+    a.multicast(Busy(1, 0))
+    b.multicast(Busy(1, 0))
     for _ in range(4):
         a.receive(0.0)
         b.receive(0.0)
-    for promised[0] in (5 + EPOCH_JUMP_MAX, 6 + EPOCH_JUMP_MAX, EPOCH_MAX):
-        a.multicast(Busy(7))
+    for promised in (5 + EPOCH_JUMP_MAX, 6 + EPOCH_JUMP_MAX, EPOCH_MAX):
+        a.promise(promised)
+        a.multicast(Busy(7, 0))
         a.stream(FRAMES[:1])
     believed = {arrival.envelope.promised for arrival in b.receive(0.0)}
     if ring is None:
@@ -122,7 +120,7 @@ def test_what_was_held_for_a_proof_that_never_came_is_counted() -> None:
 
 def test_a_node_without_an_address_is_counted_not_raised() -> None:
     a, _ = pair()
-    a.send(12345, Busy(1))
+    a.send(12345, Busy(1, 0))
     a.repair(12345, FRAMES)
     assert a.dropped == {"no address": 2}
 
@@ -149,17 +147,17 @@ def arrival(promised: int, message: object) -> Arrival:
 
 
 def test_a_known_reigns_frames_stay_before_its_messages() -> None:
-    arrivals = [arrival(3, FRAMES[0]), arrival(3, Busy(1))]
+    arrivals = [arrival(3, FRAMES[0]), arrival(3, Busy(1, 0))]
     assert ordered_by_reign(arrivals, 3, reign_known=True) is arrivals
 
 
 def test_a_new_reigns_messages_go_before_its_frames_and_older_ones_before_both() -> None:
-    old = [arrival(3, FRAMES[0]), arrival(3, Busy(3))]
-    new = [arrival(4, FRAMES[1]), arrival(4, Busy(4))]
+    old = [arrival(3, FRAMES[0]), arrival(3, Busy(3, 0))]
+    new = [arrival(4, FRAMES[1]), arrival(4, Busy(4, 0))]
     ordered = ordered_by_reign([new[0], old[0], old[1], new[1]], 3, reign_known=True)
     assert ordered == [old[0], old[1], new[1], new[0]]
 
 
 def test_a_voter_that_has_not_heard_its_new_sequencer_judges_messages_first() -> None:
-    arrivals = [arrival(4, FRAMES[0]), arrival(4, Busy(4))]
+    arrivals = [arrival(4, FRAMES[0]), arrival(4, Busy(4, 0))]
     assert ordered_by_reign(arrivals, 4, reign_known=False) == arrivals[::-1]

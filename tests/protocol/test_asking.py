@@ -1,8 +1,11 @@
 import itertools
 
+import pytest
+
 from mcast.limits import DEEP_GAP_FRAMES, NAK_RANGES_MAX
 from mcast.protocol.effects import CatchUp, Send
 from mcast.protocol.replica import Replica
+from mcast.protocol.rules import Rules
 from mcast.wire.messages import Busy, Gone, Nak, PeerState
 
 from .bench import KEY, arrival, extended, frame_arrival, of, reign_log, settle
@@ -21,6 +24,11 @@ def run(node: Replica, until: float, now: float, step: float = 0.0005) -> list[t
                 naks.append((now, effect.to, effect.message))
         now += step
     return naks
+
+
+def nonce_of(node: Replica) -> int:
+    """What the answer to a NAK of this node must echo."""
+    return next(nak.nonce for _, _, nak in run(node, 0.02, 0.01))
 
 
 def test_one_nak_asks_for_a_bursts_losses() -> None:
@@ -58,10 +66,11 @@ def test_a_silent_sequencer_is_asked_twice_and_then_a_peer_that_has_it() -> None
 def test_busy_quiets_for_a_while() -> None:
     node = follower(LOG[:2])
     hear(node, LOG[:2], high=9)
-    node.receive([arrival("n1", Busy(50_000), promised=1)], 0.02)
-    naks = run(node, 0.12, 0.02)
+    ((asked, _, nak),) = run(node, 0.023, 0.02)
+    node.receive([arrival("n1", Busy(50_000, nak.nonce), promised=1)], asked)
+    naks = run(node, 0.12, asked)
     assert naks
-    assert naks[0][0] >= 0.07
+    assert naks[0][0] >= asked + 0.05
 
 
 def test_a_deep_gap_goes_over_tcp_and_comes_back() -> None:
@@ -94,10 +103,19 @@ def test_a_catch_up_without_progress_is_asked_for_again() -> None:
     assert of(CatchUp, settle(node, 1.3))
 
 
+@pytest.mark.parametrize("answer", [Busy(50_000, 1), Gone(40, 0, 1)])
+def test_a_refusal_of_somebody_elses_nak_moves_nothing(answer: Busy | Gone) -> None:
+    for rules, moves in ((None, False), (Rules(answers_named=False), True)):
+        node = follower(LOG[:2], rules=rules)
+        hear(node, LOG[:2], high=50)
+        node.receive([arrival("n1", answer, promised=1)], 0.02)
+        assert (bool(of(CatchUp, settle(node, 0.02))) or not run(node, 0.03, 0.02)) is moves
+
+
 def test_gone_sends_to_tcp() -> None:
     node = follower(LOG[:2])
     hear(node, LOG[:2], high=50)
-    node.receive([arrival("n1", Gone(40, 0), promised=1)], 0.02)
+    node.receive([arrival("n1", Gone(40, 0, nonce_of(node)), promised=1)], 0.02)
     assert of(CatchUp, settle(node, 0.02))
 
 
@@ -106,7 +124,7 @@ def test_what_no_repairer_has_in_memory_is_fetched_to_the_end_even_if_frames_wai
     whole = extended(LOG, 60)
     hear(node, LOG[:2], high=whole[-1].last)
     node.receive([frame_arrival("n1", whole[-1], counter=90)], 0.01)
-    node.receive([arrival("n1", Gone(40, 0), promised=1)], 0.02)
+    node.receive([arrival("n1", Gone(40, 0, nonce_of(node)), promised=1)], 0.02)
     assert of(CatchUp, settle(node, 0.02))
     node.transferred(whole[2:30], KEY["n1"], 0.03)
     assert node.statistics().catching_up, "a NAK for what follows would be answered by GONE once more"

@@ -34,7 +34,7 @@ def test_silence_leads_to_a_pre_vote_that_promises_nothing() -> None:
 def test_the_own_vote_is_durable_before_anybody_is_asked() -> None:
     node = silent()
     request = canvass(node)
-    node.receive([arrival("n2", PreVote(2, STORAGE["n2"], True, request.nonce), promised=1)], 2.0)
+    node.receive([arrival("n2", PreVote(2, STORAGE["n2"], True, request.nonce, KEY["n1"]), promised=1)], 2.0)
     effects = node.take_effects()
     (write,) = of(WriteMeta, effects)
     assert (write.meta.promised, write.meta.voted_epoch, write.meta.voted_for) == (2, 2, KEY["n1"])
@@ -45,11 +45,12 @@ def test_the_own_vote_is_durable_before_anybody_is_asked() -> None:
     assert of(VoteRequest, node.take_effects())
 
 
-@pytest.mark.parametrize("wrong", [{"nonce": 1}, {"granted": False}, {"storage_id": b"x" * 16}])
+@pytest.mark.parametrize("wrong", [{"nonce": 1}, {"granted": False}, {"storage_id": b"x" * 16}, {"candidate": 9}])
 def test_a_pre_vote_must_answer_this_canvass_under_a_members_storage_id(wrong: dict[str, Any]) -> None:
     node = silent()
     request = canvass(node)
-    fields: dict[str, Any] = {"epoch": 2, "storage_id": STORAGE["n2"], "granted": True, "nonce": request.nonce} | wrong
+    right = {"epoch": 2, "storage_id": STORAGE["n2"], "granted": True, "nonce": request.nonce, "candidate": KEY["n1"]}
+    fields: dict[str, Any] = right | wrong
     node.receive([arrival("n2", PreVote(**fields), promised=1)], 2.0)
     assert of(WriteMeta, node.take_effects()) == []
 
@@ -136,11 +137,37 @@ def test_votes_under_an_unknown_storage_id_do_not_elect() -> None:
     for rules, elected in ((Rules(), False), (Rules(storage_id_checked=False), True)):
         node = silent(rules=rules)
         request = canvass(node)
-        node.receive([arrival("n2", PreVote(2, STORAGE["n2"], True, request.nonce), promised=1)], 2.0)
+        node.receive([arrival("n2", PreVote(2, STORAGE["n2"], True, request.nonce, KEY["n1"]), promised=1)], 2.0)
         settle(node, 2.0)
-        node.receive([arrival("n2", Vote(2, b"wiped".ljust(16), True), promised=2)], 2.0)
+        node.receive([arrival("n2", Vote(2, b"wiped".ljust(16), True, KEY["n1"]), promised=2)], 2.0)
         assert (node.statistics().role == "assuming") is elected
         assert node.statistics().counts.get("vote of no voter", 0) == (not elected)
+
+
+def standing(rules: Rules | None = None) -> Replica:
+    """n1, as a candidate of epoch 2."""
+    node = silent(rules=rules)
+    request = canvass(node)
+    node.receive([arrival("n2", PreVote(2, STORAGE["n2"], True, request.nonce, KEY["n1"]), promised=1)], 2.0)
+    settle(node, 2.0)
+    return node
+
+
+def test_a_vote_names_whom_it_is_for_and_counts_for_nobody_else() -> None:
+    (given,) = ask_vote(silent("n2"))
+    assert (given.granted, given.candidate) == (True, KEY["n1"])
+    for rules, elected in ((Rules(), False), (Rules(answers_named=False), True)):
+        node = standing(rules)
+        node.receive([arrival("n2", Vote(2, STORAGE["n2"], True, KEY["n3"]), promised=2)], 2.0)
+        assert (node.statistics().role == "assuming") is elected
+        assert node.statistics().counts.get("vote for another", 0) == (not elected)
+
+
+def test_a_vote_of_another_epoch_counts_for_nothing() -> None:
+    for rules, elected in ((Rules(), False), (Rules(vote_of_own_epoch=False), True)):
+        node = standing(rules)
+        node.receive([arrival("n2", Vote(1, STORAGE["n2"], True, KEY["n1"]), promised=2)], 2.0)
+        assert (node.statistics().role == "assuming") is elected
 
 
 def test_a_node_outside_the_configuration_never_stands() -> None:
@@ -234,7 +261,7 @@ def test_who_is_appointed_calls_the_vote_without_asking_for_silence() -> None:
 def test_a_candidate_asks_again_before_it_tries_a_higher_epoch() -> None:
     node = silent()
     request = canvass(node)
-    node.receive([arrival("n2", PreVote(2, STORAGE["n2"], True, request.nonce), promised=1)], 2.0)
+    node.receive([arrival("n2", PreVote(2, STORAGE["n2"], True, request.nonce, KEY["n1"]), promised=1)], 2.0)
     calls = of(VoteRequest, settle(node, 2.0))
     while not of(PreVoteRequest, effects := tick_next(node)):
         calls += of(VoteRequest, effects)
@@ -279,7 +306,7 @@ def test_a_better_rank_does_not_stand_in_the_way_for_long() -> None:
 def test_who_stands_favours_nobody_for_the_same_epoch() -> None:
     node = silent("n2")
     request = canvass(node)
-    node.receive([arrival("n1", PreVote(2, STORAGE["n1"], True, request.nonce), promised=1)], 2.0)
+    node.receive([arrival("n1", PreVote(2, STORAGE["n1"], True, request.nonce, KEY["n2"]), promised=1)], 2.0)
     node.receive([arrival("n1", PreVoteRequest(2, 1, 4, 5), promised=1)], 2.0)  # before its own vote is durable
     assert [answer.granted for answer in of(PreVote, node.take_effects())] == [False]
 
@@ -296,7 +323,7 @@ def test_who_stands_while_a_promise_is_being_written_stands_for_an_epoch_above_i
     node = silent()
     request = canvass(node)
     node.receive([arrival("n3", Stale(1), promised=5)], 2.0)
-    node.receive([arrival("n2", PreVote(2, STORAGE["n2"], True, request.nonce), promised=1)], 2.0)
+    node.receive([arrival("n2", PreVote(2, STORAGE["n2"], True, request.nonce, KEY["n1"]), promised=1)], 2.0)
     promise, call = of(WriteMeta, node.take_effects())
     assert (promise.meta.promised, call.meta.promised, call.meta.voted_epoch) == (5, 6, 6)
 

@@ -4,7 +4,7 @@ from mcast.protocol.rules import Rules
 from mcast.wire.frame import Frame
 from mcast.wire.messages import Ack, Config
 
-from .bench import KEY, STORAGE, core, reign_log
+from .bench import KEY, STORAGE, command_frame, core, reign_log
 
 LOG = reign_log([(1, "n1", 5)])
 FRESH = b"fresh".ljust(16)
@@ -38,7 +38,7 @@ def test_it_is_added_once_the_removal_has_committed() -> None:
     shared, membership = applied()
     removed = membership.next_config(start_seq=2)
     assert removed is not None
-    shared._configs.append((8, removed, {}))
+    shared.configs.adopt(command_frame(LOG[6]), removed)
     assert membership.next_config(start_seq=2) is None
     shared.commit = 8
     assert storage_of(membership.next_config(start_seq=2)) == {**STORAGE, "n3": FRESH}

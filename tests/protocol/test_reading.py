@@ -1,3 +1,6 @@
+from hashlib import blake2b
+from typing import Any
+
 import pytest
 
 from mcast.limits import READ_RETRY_S
@@ -14,9 +17,10 @@ from mcast.wire.messages import (
     Standing,
     Survey,
     Vote,
+    encode_message,
 )
 
-from .bench import KEY, STORAGE, arrival, of, replica, settle
+from .bench import CONFIG, KEY, STORAGE, arrival, of, replica, settle
 from .test_following import LOG, beat, follower, hear
 from .test_sequencing import ack, elected, ruling
 
@@ -136,20 +140,22 @@ def test_the_sequencer_reads_by_the_same_rule() -> None:
     assert ready(node) == [ReadReady((token or 0,), 5)]
 
 
-def standing(survey: Survey, seq: int, config: int = 1, **how: bool) -> Standing:
-    return Standing(survey.nonce, STORAGE["n2"], 1, seq, config, how.get("suspect", False))
+def standing(survey: Survey, seq: int, config: int = 1, **how: Any) -> Standing:
+    name = how.get("epoch", 1), how.get("digest", b"?" * 16)
+    return Standing(
+        survey.nonce, STORAGE["n2"], 1, seq, config, how.get("suspect", False), *name, how.get("asker", KEY["n3"])
+    )
 
 
-def surveyed(rules: Rules | None = None, **how: int) -> list[ReadReady]:
+def surveyed(rules: Rules | None = None, **how: Any) -> list[ReadReady]:
+    """A read at n3, whose log ends in epoch 1 under configuration 1, with n2's answers to its surveys."""
     node = replica("n3", LOG, 1, rules)
     node.ask_read(0.1)
     found = []
     for now in (0.1, 0.2, 0.35, 0.5):
         node.tick(now)
         for survey in of(Survey, settle(node, now)):
-            node.receive(
-                [arrival("n2", standing(survey, 9, how.get("config", 1), suspect=bool(how.get("suspect"))), 1)], now
-            )
+            node.receive([arrival("n2", standing(survey, 9, **how), 1)], now)
         found += ready(node)
     return found
 
@@ -164,7 +170,23 @@ def test_a_survey_under_an_old_configuration_proves_nothing() -> None:
 
 
 def test_a_suspect_log_answers_no_survey() -> None:
-    assert surveyed(suspect=1) == []
+    assert surveyed(suspect=True) == []
+
+
+def test_a_configuration_of_the_same_number_that_a_newer_epoch_brought_is_another() -> None:
+    assert surveyed(epoch=2) == []
+    assert surveyed(Rules(config_named_by_epoch=False), epoch=2)
+    assert surveyed(epoch=0, config=7), "what an older epoch wrote was cut"
+
+
+def test_a_newer_epoch_that_repeats_the_configuration_does_not_make_another_of_it() -> None:
+    same = blake2b(encode_message(CONFIG), digest_size=16).digest()
+    assert [notice.commit for notice in surveyed(epoch=2, digest=same)] == [9]
+
+
+def test_an_answer_to_somebody_elses_survey_proves_nothing() -> None:
+    assert surveyed(asker=KEY["n1"]) == []
+    assert surveyed(Rules(answers_named=False), asker=KEY["n1"])
 
 
 def test_a_new_reign_asks_its_sequencer_anew() -> None:
@@ -244,9 +266,9 @@ def test_a_new_reign_begins_rounds_of_its_own_for_reads() -> None:
     assert not node.reigning
     node.tick(5.0)
     (asked,) = of(PreVoteRequest, settle(node, 5.0))
-    node.receive([arrival("n2", PreVote(asked.epoch, STORAGE["n2"], True, asked.nonce), promised=2)], 5.0)
+    node.receive([arrival("n2", PreVote(asked.epoch, STORAGE["n2"], True, asked.nonce, KEY["n1"]), promised=2)], 5.0)
     settle(node, 5.0)
-    node.receive([arrival("n2", Vote(3, STORAGE["n2"], True), promised=3)], 5.0)
+    node.receive([arrival("n2", Vote(3, STORAGE["n2"], True, KEY["n1"]), promised=3)], 5.0)
     settle(node, 5.0)
     node.receive([ack("n2", node.last_seq, node.last_chain, epoch=3)], 5.0)
     assert node.ruling

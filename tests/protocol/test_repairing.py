@@ -27,7 +27,7 @@ def repairer(
 def ask(
     shared: Core, repairing: Repairing, ranges: Sequence[tuple[int, int]], now: float, sender: str = "n2"
 ) -> list[Effect]:
-    nak = Nak(1, tuple(Range(*bounds) for bounds in ranges))
+    nak = Nak(1, tuple(Range(*bounds) for bounds in ranges), 7)
     repairing.asked(envelope(sender, nak, 1), nak, now)
     effects, shared.effects = shared.effects, []
     return effects
@@ -141,7 +141,7 @@ def test_who_cries_far_more_than_the_others_is_sent_to_tcp_until_a_clean_window(
         assert repair is None or len(repair.frames) == count
     window(repairing, streamed, REPAIR_PEAK_WINDOW_S)
     again = ask(shared, repairing, [(300, 300)], 6.0, "n2")
-    assert (of(Gone, again), len(of(Repair, again))) == (([Gone(602, 0)], 0) if sent_away else ([], 1))
+    assert (of(Gone, again), len(of(Repair, again))) == (([Gone(602, 0, 7)], 0) if sent_away else ([], 1))
     assert of(Repair, ask(shared, repairing, [(300, 300)], 6.5, "n3")), "who cried less is served"
     window(repairing, streamed, 2 * REPAIR_PEAK_WINDOW_S)
     assert of(Repair, ask(shared, repairing, [(400, 400)], 11.0, "n2")), "it was quiet for a window"

@@ -1,8 +1,10 @@
 """What only the parts together can get wrong: that each is woken when it has work."""
 
 from mcast.limits import FOUNDING_RETRY_S, READ_RETRY_S, SUSPECT_ASK_S
+from mcast.protocol.effects import Append, Promise, WriteMeta
+from mcast.wire.messages import Ack, Stale
 
-from .bench import frame_arrival, replica, settle
+from .bench import arrival, frame_arrival, of, replica, settle
 from .test_asking import LOG as STREAM
 from .test_following import LOG, follower, hear
 from .test_suspicion import suspect
@@ -18,6 +20,20 @@ def test_who_founds_or_doubts_its_log_is_woken_to_ask_again() -> None:
     doubtful.tick(0.0)
     settle(doubtful, 0.0)
     assert doubtful.next_deadline() <= SUSPECT_ASK_S
+
+
+def test_an_acknowledgement_is_said_before_the_promise_that_completes_with_it() -> None:
+    node = follower(LOG[:2])
+    hear(node, LOG[:2])
+    node.receive([frame_arrival("n1", LOG[2], counter=2)], 0.02)
+    node.receive([arrival("n3", Stale(1), promised=2)], 0.02)
+    effects = node.take_effects()
+    for ticket in (of(Append, effects)[0].ticket, of(WriteMeta, effects)[0].ticket):
+        node.completed(ticket, 0.03)
+    effects = node.take_effects()
+    (ack,) = of(Ack, effects)
+    assert ack.epoch == 1
+    assert type(effects[-1]) is Promise and effects[-1].epoch == 2, "said under the older one, so before the newer"
 
 
 def test_who_waits_for_a_read_index_is_woken_to_ask_again() -> None:

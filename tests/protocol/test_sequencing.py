@@ -49,9 +49,9 @@ def elected(rules: Rules | None = None, now: float = 2.0) -> Replica:
     from mcast.wire.messages import PreVote, PreVoteRequest
 
     (asked,) = of(PreVoteRequest, settle(node, now))
-    node.receive([arrival("n2", PreVote(asked.epoch, STORAGE["n2"], True, asked.nonce), promised=1)], now)
+    node.receive([arrival("n2", PreVote(asked.epoch, STORAGE["n2"], True, asked.nonce, KEY["n1"]), promised=1)], now)
     settle(node, now)
-    node.receive([arrival("n2", Vote(2, STORAGE["n2"], True), promised=2)], now)
+    node.receive([arrival("n2", Vote(2, STORAGE["n2"], True, KEY["n1"]), promised=2)], now)
     return node
 
 

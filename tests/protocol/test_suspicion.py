@@ -9,6 +9,7 @@ from mcast.wire.envelope import name_hash
 from mcast.wire.messages import Ack, Commit, PreVoteRequest, Read, ReadIndex, Standing, Survey
 
 from .bench import (
+    KEY,
     STORAGE,
     arrival,
     epoch_start,
@@ -71,7 +72,7 @@ def tick(node: Replica, now: float) -> list[Effect]:
 
 
 def report(survey: Survey, sender: str, last_seq: int) -> Standing:
-    return Standing(survey.nonce, STORAGE[sender], 1, last_seq, 1, True)
+    return Standing(survey.nonce, STORAGE[sender], 1, last_seq, 1, True, 1, bytes(16), KEY["n2"])
 
 
 def ask(node: Replica, now: float) -> Survey:
@@ -147,7 +148,7 @@ def test_an_answer_that_comes_after_the_next_survey_began_is_not_from_before() -
 def test_a_report_of_a_newer_configuration_leaves_the_judgement_to_those_who_know_it() -> None:
     node, survey = surveying()
     end = LOG[-1].last
-    newer = Standing(survey.nonce, b"fresh".ljust(16), 1, end, 3, False)
+    newer = Standing(survey.nonce, b"fresh".ljust(16), 1, end, 3, False, 1, bytes(16), KEY["n2"])
     node.receive([arrival("n3", newer, promised=1), arrival("n1", report(survey, "n1", end), promised=1)], 0.21)
     assert not cleared(node)
 
@@ -155,7 +156,7 @@ def test_a_report_of_a_newer_configuration_leaves_the_judgement_to_those_who_kno
 def test_a_report_counts_under_whatever_storage_id() -> None:
     node, survey = surveying()
     end = LOG[-1].last
-    unknown = Standing(survey.nonce, b"fresh".ljust(16), 1, end + 9, 1, False)
+    unknown = Standing(survey.nonce, b"fresh".ljust(16), 1, end + 9, 1, False, 1, bytes(16), KEY["n2"])
     node.receive([arrival("n3", unknown, promised=1), arrival("n1", report(survey, "n1", end), promised=1)], 0.21)
     assert not cleared(node)
     assert [vote.granted for vote in ask_vote(node, "n1", 2, (1, end))] == [False]

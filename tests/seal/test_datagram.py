@@ -43,8 +43,8 @@ def data(ring: KeyRing | None = RING, frame: Frame = FRAME) -> bytes:
     return sealer(ring).seal(Kind.DATA, STREAM, 3, frame.head, frame.body)
 
 
-def stale(ring: KeyRing | None = RING) -> bytes:
-    return sealer(ring).seal(Kind.STALE, UNICAST, 3, b"", encode_message(Stale(2)))
+def stale(ring: KeyRing | None = RING, to: int | None = N2) -> bytes:
+    return sealer(ring).seal(Kind.STALE, UNICAST, 3, b"", encode_message(Stale(2)), to)
 
 
 def reason_of(datagram: bytes, by: Opener) -> str:
@@ -150,7 +150,12 @@ def test_a_side_with_a_key_and_a_side_without_refuse_each_other() -> None:
         (b"", "short envelope"),
         (data()[:55], "short envelope"),
         (b"xx" + data()[2:], "not an mcast datagram"),
-        (b"mc\x09" + data()[3:], "unknown version"),
+        (b"mc\x09" + data()[3:], "newer version"),
+        (b"mc\x01" + data()[3:], "older version"),
+        (b"mc\x01" + data()[3:8] + b"another?" + data()[16:], "foreign cluster"),
+        (stale(to=N1), "misdirected"),
+        (stale(to=N3), "foreign cluster"),
+        (stale(to=None), "wrong channel"),
         (data()[:4] + b"\x03" + data()[5:], "bad envelope"),
         (data()[:3] + b"\x63\x01" + data()[5:], "unknown kind"),
         (data()[:4] + b"\x01" + data()[5:], "wrong channel"),
@@ -164,9 +169,11 @@ def test_a_side_with_a_key_and_a_side_without_refuse_each_other() -> None:
         (Sealer(RING, "lib", "n1", INCARNATION).seal_frames(Kind.DATA, STREAM, 3, [FRAME])[0], "foreign cluster"),
         (Sealer(RING, "lab", "n3", INCARNATION).seal_frames(Kind.DATA, STREAM, 3, [FRAME])[0], "unknown sender"),
         (Sealer(RING, "lab", "n2", INCARNATION).seal_frames(Kind.DATA, STREAM, 3, [FRAME])[0], "own datagram"),
-        (sealer().seal(Kind.STALE, UNICAST, 3, b"", bytes(7)), "short message"),
-        (sealer().seal(Kind.STALE, UNICAST, 3, b"", bytes(9)), "trailing bytes"),
-        (sealer().seal(Kind.STALE, UNICAST, 3, b"", b"\xff" * 8), "bad field"),
+        (sealer().seal(Kind.STALE, UNICAST, 3, b"", bytes(7), N2), "short message"),
+        (sealer().seal(Kind.STALE, UNICAST, 3, b"", bytes(9), N2), "trailing bytes"),
+        (sealer().seal(Kind.STALE, UNICAST, 3, b"", b"\xff" * 8, N2), "bad field"),
+        (sealer().seal(Kind.COMMIT, CONTROL, 3, b"", bytes(8), N2), "wrong channel"),
+        (sealer().seal(Kind.COMMIT, CONTROL, 3, b"", bytes(8), N1), "misdirected"),
     ],
 )  # fmt: skip
 def test_each_refusal_has_its_reason(datagram: bytes, reason: str) -> None:

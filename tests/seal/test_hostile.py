@@ -25,11 +25,15 @@ def recorded(sealer: Sealer, rng: random.Random) -> list[bytes]:
     frames = [
         make_frame(1, first, 1, 0, first, CHAIN_ZERO, rng.randbytes(rng.randrange(1, 300))) for first in range(1, 40)
     ]
-    nak = encode_message(Nak(1, (Range(1, 5), Range(9, 9))))
+    nak = encode_message(Nak(1, (Range(1, 5), Range(9, 9)), 7))
     return [
         *sealer.seal_frames(Kind.DATA, STREAM, 1, frames),
-        *sealer.seal_frames(Kind.REPAIR, UNICAST, 1, frames[:5]),
-        *[sealer.seal(Kind.NAK, channel, 1, b"", nak) for channel in (CONTROL, UNICAST) for _ in range(10)],
+        *sealer.seal_frames(Kind.REPAIR, UNICAST, 1, frames[:5], N2),
+        *[
+            sealer.seal(Kind.NAK, channel, 1, b"", nak, to)
+            for channel, to in ((CONTROL, None), (UNICAST, N2))
+            for _ in range(10)
+        ],
     ]
 
 
@@ -84,7 +88,7 @@ def test_a_flood_of_garbage_replays_and_flipped_bits_is_only_counted(ring: KeyRi
         if number % 50 == 0:
             admission.tick(now)
             for _, message in admission.outgoing():
-                receive(live.seal(Kind.PROOF, UNICAST, 1, b"", encode_message(Proof(message.random))), now)
+                receive(live.seal(Kind.PROOF, UNICAST, 1, b"", encode_message(Proof(message.random)), N2), now)
         if number % 100 == 0 and admission.live(N1) == live.incarnation:
             assert receive(
                 live.seal_frames(Kind.DATA, STREAM, 1, [make_frame(1, 1, 1, 0, 1, CHAIN_ZERO, b"x")])[0], now

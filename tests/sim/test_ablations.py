@@ -6,6 +6,8 @@ import pytest
 
 from mcast.protocol.rules import Rules
 from mcast.sim import BOUNDS, MEANINGS, SCENARIOS, catch, play
+from mcast.sim.directed import COPIED_VOTE
+from mcast.sim.runs import rules_without
 
 
 @pytest.mark.parametrize("rule", MEANINGS)
@@ -18,6 +20,19 @@ def test_the_loss_of_a_rule_is_noticed(rule: str) -> None:
 @pytest.mark.parametrize("rule", SCENARIOS)
 def test_a_directed_scenario_ends_whole_with_every_rule_on(rule: str) -> None:
     assert play(SCENARIOS[rule], Rules()) is None
+
+
+@pytest.mark.parametrize(
+    ("without", "whole"),
+    [
+        ([], True),
+        (["answers_named"], True),
+        (["receiver_checked"], True),
+        (["answers_named", "receiver_checked"], False),
+    ],
+)
+def test_a_copied_vote_is_kept_out_by_either_of_two_rules(without: list[str], whole: bool) -> None:
+    assert (play(COPIED_VOTE, rules_without(without)) is None) is whole
 
 
 @pytest.mark.parametrize("name", BOUNDS)

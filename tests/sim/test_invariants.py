@@ -172,7 +172,7 @@ def two_votes_in_one_epoch(story: Story) -> None:
 
 
 def a_vote_not_on_disk(story: Story) -> None:
-    story.checker.said(story.one, Vote(2, IDS[0], granted=True), name_hash("n2"))
+    story.checker.said(story.one, Vote(2, IDS[0], True, name_hash("n2")), name_hash("n2"))
 
 
 def a_call_before_the_own_vote(story: Story) -> None:
@@ -201,7 +201,7 @@ def a_commit_taken_back(story: Story) -> None:
 
 
 def a_stale_datagram_obeyed(story: Story) -> None:
-    story.checker.fenced(story.one, [Send(1, Nak(1, ()))])
+    story.checker.fenced(story.one, [Send(1, Nak(1, (), 7))])
 
 
 def other_results(story: Story) -> None:

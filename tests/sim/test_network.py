@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from mcast.sim.loop import Loop
-from mcast.sim.network import Arrival, Datagram, Network, Weather
+from mcast.sim.network import LATE_S, Arrival, Datagram, Network, Weather
 
 COUNT = 400
 
@@ -86,6 +86,35 @@ def test_a_blocked_link_passes_nothing_one_way() -> None:
     loop.run(1.0)
     assert ears[1].data("") == [] and len(ears[1].data("lost")) == 5
     assert len(ears[2].data("")) == len(ears[0].data("")) == 5
+
+
+def test_a_copy_of_what_is_meant_for_one_goes_to_another() -> None:
+    loop, network, ears = make(Weather(misdirect=0.3))
+    network.unicast(0, 1, numbered())
+    network.multicast(0, numbered())
+    loop.run(LATE_S + 1.0)
+    astray = ears[2].data("misdirected")
+    assert 80 < len(astray) < 160, "of unicast datagrams only"
+    assert len(ears[1].data("")) == 2 * COUNT and ears[0].heard == []
+    assert max(when for when, arrival in ears[2].heard if arrival.fate) > 1.0, "some of them much later"
+
+
+def test_no_copy_passes_a_blocked_link() -> None:
+    loop, network, ears = make(Weather(misdirect=1.0))
+    network.blocked = {(0, 2)}
+    network.unicast(0, 1, numbered())
+    loop.run(LATE_S + 1.0)
+    assert ears[2].heard == []
+
+
+def test_some_arrive_seconds_late_and_of_some_a_copy_does() -> None:
+    loop, network, ears = make(Weather(late=0.2))
+    network.unicast(0, 1, numbered())
+    loop.run(LATE_S + 1.0)
+    late = [(when, arrival.fate) for when, arrival in ears[1].heard if arrival.fate]
+    assert {fate for _, fate in late} == {"reordered", "duplicated"}
+    assert 1.0 < max(when for when, _ in late) <= LATE_S + 0.1
+    assert len(ears[1].data("", "reordered")) == COUNT
 
 
 def test_isolation_cuts_both_ways_and_only_at_the_border() -> None:

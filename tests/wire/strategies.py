@@ -20,7 +20,7 @@ NAMES = st.text(st.characters(codec="utf-8"), max_size=NAME_BYTES_MAX // 3).filt
 )
 
 envelopes = st.builds(
-    Envelope, kind=st.integers(0, 255), channel=st.integers(0, UNICAST), flags=st.integers(0, SEALED), cluster=U64,
+    Envelope, kind=st.integers(0, 255), channel=st.integers(0, UNICAST), flags=st.integers(0, SEALED), to=U64,
     sender=U64, incarnation=BYTES16, counter=st.integers(1, 2**64 - 1), promised=st.integers(0, EPOCH_MAX),
 )  # fmt: skip
 

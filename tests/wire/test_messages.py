@@ -108,8 +108,8 @@ def test_other_kinds_are_unknown(kind: int) -> None:
         Stale(EPOCH_MAX + 1),
         replace(HEARTBEAT, high=SEQ_MAX + 1),
         replace(HEARTBEAT, peers=(PeerState(1, SEQ_MAX + 1, 0),)),
-        Nak(1, (Range(5, 4),)),
-        Nak(1, (Range(0, 4),)),
+        Nak(1, (Range(5, 4),), 7),
+        Nak(1, (Range(0, 4),), 7),
     ],
 )
 def test_fields_outside_their_bounds_are_refused(message: Any) -> None:
@@ -118,7 +118,7 @@ def test_fields_outside_their_bounds_are_refused(message: Any) -> None:
     assert caught.value.reason == "bad field"
 
 
-@pytest.mark.parametrize("message", [PreVote(1, bytes(16), True, 7), Vote(1, bytes(16), True)])
+@pytest.mark.parametrize("message", [PreVote(1, bytes(16), True, 7, 8), Vote(1, bytes(16), True, 8)])
 def test_a_flag_is_zero_or_one(message: PreVote | Vote) -> None:
     encoded = bytearray(encode_message(message))
     decoded = decode_message_untrusted(kind_of[type(message)], encoded)
@@ -131,16 +131,17 @@ def test_a_flag_is_zero_or_one(message: PreVote | Vote) -> None:
 @pytest.mark.parametrize(
     ("message", "item", "limit", "at"),
     [
-        (Nak(1, (Range(1, 2),)), bytes([0] * 7 + [1]) * 2, NAK_RANGES_MAX, 8),
+        (Nak(1, (Range(1, 2),), 7), bytes([0] * 7 + [1]) * 2, NAK_RANGES_MAX, 8),
         (replace(HEARTBEAT, peers=(PeerState(1, 1, 1),)), bytes(24), NODES_MAX, -26),
     ],
 )
 def test_tuples_are_bounded_before_they_are_read(message: Any, item: bytes, limit: int, at: int) -> None:
-    start = encode_message(message)[:at]
+    encoded = encode_message(message)
+    start, end = encoded[:at], encoded[at % len(encoded) + 2 + len(item) :]
     kind = kind_of[type(message)]
-    decode_message_untrusted(kind, start + limit.to_bytes(2, "big") + item * limit)
+    decode_message_untrusted(kind, start + limit.to_bytes(2, "big") + item * limit + end)
     with pytest.raises(DecodeError) as caught:
-        decode_message_untrusted(kind, start + (limit + 1).to_bytes(2, "big") + item * (limit + 1))
+        decode_message_untrusted(kind, start + (limit + 1).to_bytes(2, "big") + item * (limit + 1) + end)
     assert caught.value.reason == "field too long"
 
 
@@ -161,4 +162,4 @@ def test_own_bytes_beyond_a_bound_are_a_bug() -> None:
     with pytest.raises(AssertionError):
         encode_message(EpochStart("x" * (NAME_BYTES_MAX + 1), Config(1, ())))
     with pytest.raises(AssertionError):
-        encode_message(Nak(1, (Range(1, 2),) * (NAK_RANGES_MAX + 1)))
+        encode_message(Nak(1, (Range(1, 2),) * (NAK_RANGES_MAX + 1), 7))

@@ -16,7 +16,7 @@ from mcast.seal import incarnations
 from mcast.seal.datagram import Opener, Sealer, datagram_key
 from mcast.seal.keys import KeyRing
 from mcast.wire import messages, stream
-from mcast.wire.envelope import Envelope, encode_envelope, name_hash
+from mcast.wire.envelope import Envelope, address, encode_envelope, name_hash
 from mcast.wire.frame import Frame, decode_frame_untrusted, follows, make_frame
 from mcast.wire.groups import decode_groups_untrusted, decode_results_untrusted, encode_result, pack_run
 from mcast.wire.messages import Kind, decode_message_untrusted, encode_message, type_of
@@ -106,16 +106,18 @@ def test_frame_vectors_and_their_chain(vector: dict[str, Any], data: bytes) -> N
 def test_datagram_vectors(vector: dict[str, Any], data: bytes) -> None:
     ring = KeyRing((bytes.fromhex(vector["secret"]),)) if "secret" in vector else None
     incarnation, sender = bytes.fromhex(vector["incarnation"]), name_hash(vector["sender"])
-    envelope, content = Opener(ring, vector["cluster"], {sender}, 0).open_untrusted(data)
+    senders = {sender, name_hash(vector.get("to", vector["sender"]))}
+    envelope, content = Opener(ring, vector["cluster"], senders, 0).open_untrusted(data)
+    to = name_hash(vector["to"]) if "to" in vector else None
     expected = Envelope(
-        Kind[vector["datagram"]], vector["channel"], 1 if ring else 0, name_hash(vector["cluster"]), sender,
-        incarnation, vector["counter"], vector["promised"],
+        Kind[vector["datagram"]], vector["channel"], 1 if ring else 0, address(name_hash(vector["cluster"]), to),
+        sender, incarnation, vector["counter"], vector["promised"],
     )  # fmt: skip
     assert envelope == expected
     assert data.startswith(encode_envelope(envelope))
     head, body = (content.head, content.body) if isinstance(content, Frame) else (b"", encode_message(content))
     sealer = Sealer(ring, vector["cluster"], vector["sender"], incarnation)
-    assert sealer.seal(envelope.kind, envelope.channel, envelope.promised, head, body) == data
+    assert sealer.seal(envelope.kind, envelope.channel, envelope.promised, head, body, to) == data
 
 
 @pytest.mark.parametrize(("vector", "data"), vectors("derive"))
