@@ -144,7 +144,8 @@ REPLAY_WINDOW: Final = 4_096  # datagrams of one channel that may arrive out of 
 # Connections
 CONNECTIONS_MAX: Final = 12_288  # clients connected to one node: ten thousand idle ones and slack
 CONNECTIONS_SPARE: Final = 2 * NODES_MAX  # more of them for peers, and for those who have not introduced themselves
-DESCRIPTORS_RESERVED: Final = 512  # open files of a node besides its clients: those spare ones, journal, sockets
+DESCRIPTORS_OWN: Final = 384  # open files of a node besides connections: journal, sockets, those of its program
+DESCRIPTORS_OWN_MIN: Final = 48  # ... where a process may open few: what the journal and the sockets need
 ACCEPTS_PER_TURN: Final = 8  # connections let in in one turn of the loop: heartbeats must go out between
 CONNECTION_SESSIONS_MAX: Final = 64  # sessions of one connection: an honest client has one at a time
 HANDSHAKE_S: Final = 5.0  # from accept to a whole HELLO; a port scanner holds a connection no longer
@@ -188,6 +189,5 @@ assert WINDOW_BYTES < REORDER_BYTES_MAX <= CACHE_BYTES_MAX * 3 // 4, "what fits 
 assert MTU_MAX < FRAME_BODY_BYTES_MAX
 assert FRAME_BODY_BYTES_MAX < COMMAND_VALUES_MAX <= VALUES_MAX, "a record's bytes are too few for too many values"
 assert COMMAND_BYTES_MAX < TCP_MESSAGE_BYTES_MAX
-assert CONNECTIONS_SPARE < DESCRIPTORS_RESERVED
 assert EVENTS_CHUNK_BYTES <= EVENTS_PIECE_BYTES < EVENTS_RECENT_BYTES, "what is not on disk yet is in memory"
 assert GATEWAY_WRITE_BYTES > 2 * TCP_MESSAGE_BYTES_MAX, "one whole answer must fit while another leaves"

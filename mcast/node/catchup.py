@@ -11,7 +11,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from mcast.client.link import Dialer, Link, Unreachable
-from mcast.errors import DecodeError, Gone
+from mcast.errors import CorruptionError, DecodeError, Gone
 from mcast.limits import FETCH_CHUNK_BYTES, FETCH_WINDOW_BYTES
 from mcast.node.connection import Connection
 from mcast.protocol.effects import CatchUp
@@ -79,6 +79,9 @@ class FetchServer:
             end = pack_message(StreamKind.GONE, FetchGone(gone.low_water))
         except TimeoutError:
             connection.drop("does not read")
+            return
+        except (OSError, CorruptionError):  # another replica may be better off
+            connection.close()
             return
         finally:
             self._tasks.pop(connection, None)

@@ -17,7 +17,6 @@ from mcast.client.link import Dialer
 from mcast.clock import monotonic_s
 from mcast.errors import DecodeError, EnvironmentProblem, Error
 from mcast.limits import (
-    CONNECTIONS_SPARE,
     GATEWAY_BYTES,
     GATEWAY_CLIENT_BYTES,
     PENDING_BYTES_MAX,
@@ -29,7 +28,7 @@ from mcast.node.catchup import Fetcher, FetchServer
 from mcast.node.connection import Connection
 from mcast.node.forward import Forwarder
 from mcast.node.handover import Handovers
-from mcast.node.listener import TOO_MANY, Door, open_listener, room_for_connections
+from mcast.node.listener import TOO_MANY, Crowd, Door, open_listener, room_for_connections
 from mcast.node.queries import Queries
 from mcast.node.relays import Relays
 from mcast.node.reporting import Reports
@@ -109,6 +108,9 @@ class Gateway:
         self._clients: set[Connection] = set()
         self.clients_max = 0
         """Clients that this process has file descriptors for."""
+        self.spare = 0
+        """Connections besides: of peers, and of those who have not introduced themselves."""
+        self._crowd = Crowd(shell.node_id)
         self._paused: set[Connection] = set()
         self._hostile: Counter[str] = Counter()
         self._door: Door | None = None
@@ -135,7 +137,7 @@ class Gateway:
         shell = self._shell
         node = shell.config.node(shell.node_id)
         context = _server_context(shell)
-        self.clients_max = room_for_connections(node.id)
+        self.clients_max, self.spare = room_for_connections(node.id)
         words = b"" if context else pack_message(StreamKind.ERROR, Failure(0, f"{node.id} is full; {_TRY_ANOTHER}"))
         try:
             listener = open_listener(node.host, node.port, self._is_full, words, self.hostile)
@@ -207,6 +209,7 @@ class Gateway:
         status["refused_connections"] = dict(self._hostile)
         status["clients"], status["clients_max"] = len(self._clients), self.clients_max
         status["subscribers"], status["subscribers_behind"] = len(self._subscriptions), self._subscriptions.behind
+        status["findings"] = [*status.get("findings", ()), *self._crowd.findings(self.clients_max)]
         status["reused_requests"] = self._submissions.reused
         catching_up = self._fetcher.progress()
         if catching_up is not None:
@@ -308,6 +311,7 @@ class Gateway:
     def hostile(self, reason: str) -> None:
         """Count a connection closed for what it sent, or did not send or read."""
         self._hostile[reason] += 1
+        self._crowd.turned_away(reason)
 
     def _accept(self, context: ssl.SSLContext | None) -> asyncio.BaseProtocol:
         """One more connection; before its TLS handshake, if it needs one."""
@@ -316,7 +320,7 @@ class Gateway:
         return connection if context is None else Secured(connection, context, server_side=True, queue=self._handshakes)
 
     def _is_full(self) -> bool:
-        return self._stopping or len(self._connections) >= self.clients_max + CONNECTIONS_SPARE
+        return self._stopping or len(self._connections) >= self.clients_max + self.spare
 
     def _take(self, connection: Connection, peer: bool, groups: list[Group]) -> None:
         if self._shell.halted is not None:

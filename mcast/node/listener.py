@@ -13,16 +13,32 @@ import errno
 import logging
 import resource
 import socket
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from mcast.limits import ACCEPTS_PER_TURN, CONNECTIONS_MAX, DESCRIPTORS_RESERVED
+from mcast.clock import monotonic_s
+from mcast.limits import (
+    ACCEPTS_PER_TURN,
+    CONNECTIONS_MAX,
+    CONNECTIONS_SPARE,
+    DESCRIPTORS_OWN,
+    DESCRIPTORS_OWN_MIN,
+)
 from mcast.net.forks import keep_from_children
 from mcast.net.sockets import resolve
 
 LISTEN_BACKLOG: Final = 1_024  # connections the kernel holds meanwhile: let in before their clients give up
 CROWDED_S: Final = 0.002  # before it is looked again whether there is room inside
 ACCEPT_AGAIN_S: Final = 0.1  # after the system had no descriptor or memory for one: until it is asked again
+
+AWAY_S: Final = 60.0  # for which status tells of connections that were turned away
+AWAY_MAX: Final = 1_000  # of them that are remembered
+ROOM_MIN: Final = 8  # connections, however few files may be opened
+_WANTED: Final = CONNECTIONS_MAX + CONNECTIONS_SPARE + DESCRIPTORS_OWN
+MORE_FILES: Final = (
+    f"raise that with `ulimit -n {_WANTED}`, or LimitNOFILE={_WANTED} in its systemd unit, and start the node again"
+)
 
 TOO_MANY: Final = "too many connections"
 HUNG_UP: Final = "hung up before its turn"
@@ -63,6 +79,34 @@ class Listener(socket.socket):
             refused.send(self.words)
         self.turned_away(TOO_MANY)
         raise BlockingIOError("turned away")
+
+
+class Crowd:
+    """Remembers whom a node turned away for want of descriptors, to say so in its status, and once in its log."""
+
+    def __init__(self, node_id: str) -> None:
+        self._node_id = node_id
+        self._away_s: deque[float] = deque(maxlen=AWAY_MAX)
+
+    def turned_away(self, reason: str) -> None:
+        """Somebody was closed, or not let in, for this reason."""
+        if reason not in (TOO_MANY, NO_ROOM):
+            return
+        now_s = monotonic_s()
+        if not self._away_s or now_s - self._away_s[-1] > AWAY_S:
+            _log.warning("node %s turns connections away: %s", self._node_id, reason)
+        self._away_s.append(now_s)
+
+    def findings(self, clients_max: int) -> list[str]:
+        """That this happened lately, where a higher limit would help."""
+        count = sum(1 for then_s in self._away_s if then_s > monotonic_s() - AWAY_S)
+        if not count or clients_max >= CONNECTIONS_MAX:
+            return []
+        said = f"{count:,}{' or more' if count == AWAY_MAX else ''}"
+        return [
+            f"{self._node_id} turned {said} connections away within {AWAY_S:.0f} s: it may open few files, so it takes "
+            f"{clients_max} clients, not {CONNECTIONS_MAX}; {MORE_FILES}"
+        ]
 
 
 def _has_hung_up(accepted: socket.socket) -> bool:
@@ -160,12 +204,13 @@ class Door:
             accepted.close()
 
 
-def room_for_connections(node_id: str) -> int:
-    """How many connections this process may hold: CONNECTIONS_MAX if its limit of open files can be raised so far.
+def room_for_connections(node_id: str) -> tuple[int, int]:
+    """How many clients this process may hold, and how many connections besides.
 
-    Raises the soft limit, up to the hard one; says in the log what is missing and how to get it.
+    CONNECTIONS_MAX and CONNECTIONS_SPARE, if its limit of open files can be raised so far: raises the soft limit, up to
+    the hard one; says in the log what is missing and how to get it. What the node itself opens has its room first.
     """
-    wanted = CONNECTIONS_MAX + DESCRIPTORS_RESERVED
+    wanted = _WANTED
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < allowed:
@@ -174,11 +219,12 @@ def room_for_connections(node_id: str) -> int:
             soft = allowed
         except (ValueError, OSError):  # macOS caps it below what it calls the hard limit
             allowed = soft
-    room = max(allowed - DESCRIPTORS_RESERVED, allowed // 2)
-    if room < CONNECTIONS_MAX:
+    own = min(DESCRIPTORS_OWN, max(DESCRIPTORS_OWN_MIN, allowed * 3 // 8))
+    room = max(allowed - own, ROOM_MIN)
+    spare = min(CONNECTIONS_SPARE, room // 4)
+    if room - spare < CONNECTIONS_MAX:
         _log.warning(
-            "node %s takes %d connections at most, not %d: this process may open only %d files; raise that with "
-            "`ulimit -n %d`, or LimitNOFILE=%d in its systemd unit, and start the node again",
-            node_id, room, CONNECTIONS_MAX, allowed, wanted, wanted,
+            "node %s takes %d connections at most, not %d: this process may open only %d files; %s",
+            node_id, room - spare, CONNECTIONS_MAX, allowed, MORE_FILES,
         )  # fmt: skip
-    return min(room, CONNECTIONS_MAX)
+    return min(room - spare, CONNECTIONS_MAX), spare

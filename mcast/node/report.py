@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mcast.clock import monotonic_s
 from mcast.protocol.ledger import LedgerReport
+from mcast.storage.descriptors import exhausted
 from mcast.storage.segment import SEGMENT_BYTES
 from mcast.wire.envelope import name_hash
 
@@ -20,6 +21,10 @@ _GONE_FOR_GOOD: Final = (
 LINK_FIELDS: Final = (
     "datagrams_sent", "bytes_sent", "sends", "datagrams_received", "bytes_received", "receives", "gso", "gro",
 )  # fmt: skip
+NO_DESCRIPTORS: Final = (
+    "this process may open no more files: nothing more is acknowledged until it may; raise its limit with `ulimit -n`, "
+    "or LimitNOFILE in its systemd unit, and start it again"
+)
 DISK_FULL: Final = (
     "the disk is full: nothing more is acknowledged until there is room; the journal's next segment needs "
     f"{SEGMENT_BYTES >> 20} MiB"
@@ -87,7 +92,7 @@ def status(shell: Shell) -> dict[str, Any]:
             "log is known whole again"
         ) + (_GONE_FOR_GOOD.format(" and ".join(waits_for)) if waits_for else "")
     elif shell.disk_full:
-        object_["reason"] = DISK_FULL
+        object_["reason"] = why_full()
     object_["findings"] = findings(shell)
     return object_
 
@@ -99,6 +104,11 @@ def marks(shell: Shell) -> list[list[Any]]:
         chain = known if known is not None else shell.replica.chain_at(seq)
         told.append([seq, None if chain is None else chain.hex(), results.hex()])
     return told
+
+
+def why_full() -> str:
+    """Why nothing more can be written."""
+    return NO_DESCRIPTORS if exhausted() else DISK_FULL
 
 
 def findings(shell: Shell) -> list[str]:

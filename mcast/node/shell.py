@@ -433,7 +433,7 @@ class Shell:
         full = self._disk.full
         if full != self._disk_was_full:
             self._disk_was_full = full
-            what = report.DISK_FULL if full else "the disk has room again: events are acknowledged"
+            what = report.why_full() if full else "the disk has room again: events are acknowledged"
             _log.warning("node %s: %s", self.node_id, what)
         if full and self._disk_due == float("inf"):
             self._disk_due = monotonic_s() + DISK_RETRY_S

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final, Protocol
 
+from mcast.storage.descriptors import keep, open_own
 from mcast.storage.kernelsync import KernelSync, open_kernel_sync
 
 IOV_MAX: Final = 1_024  # buffers of one pwritev; Linux and macOS both stop there
@@ -113,8 +114,7 @@ class RealFiles:
     def open(self, path: str, *, create: bool = False) -> int:
         """See Files.open."""
         self._own()
-        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_TRUNC if create else 0)
-        fd = os.open(path, flags, 0o600)
+        fd = open_own(path, os.O_RDWR | (os.O_CREAT | os.O_TRUNC if create else 0), 0o600)
         self._descriptors.add(fd)
         return fd
 
@@ -122,6 +122,7 @@ class RealFiles:
         """See Files.close."""
         self._descriptors.discard(fd)
         os.close(fd)
+        keep()
 
     def pread(self, fd: int, size: int, offset: int) -> bytes:
         """See Files.pread."""
@@ -147,11 +148,12 @@ class RealFiles:
 
     def fsync_dir(self, path: str) -> None:
         """See Files.fsync_dir."""
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = open_own(path, os.O_RDONLY | os.O_DIRECTORY, briefly=True)
         try:
             os.fsync(fd)
         finally:
             os.close(fd)
+            keep()
 
     def ftruncate(self, fd: int, size: int) -> None:
         """See Files.ftruncate."""
@@ -197,7 +199,8 @@ class RealFiles:
 
     def lock(self, path: str, owner: str) -> int:
         """See Files.lock. The lock belongs to the open file: it ends with the process, however that ends."""
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        keep()
+        fd = open_own(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(fd, 0)

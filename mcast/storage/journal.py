@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from mcast.errors import CorruptionError, DiskFailed, DiskFull, EnvironmentProblem, Gone
+from mcast.storage.descriptors import UNOPENED
 from mcast.storage.files import IOV_MAX, Files, write_all
 from mcast.storage.recovery import FOUNDING_KINDS, UUID_UNKNOWN, Recovery, begun, founded_uuid
 from mcast.storage.segment import ENTRY_EXTRA_BYTES, SEGMENT_BYTES, SEGMENT_BYTES_MIN, SegmentHeader, encode_entries
@@ -391,7 +392,8 @@ class Journal:
 
     def _disk_error(self, error: OSError) -> DiskFull | DiskFailed:
         if self._failure is None and error.errno in FULL:
-            return DiskFull(f"{self._directory}: {error.strerror}", "free some space; this node goes on by itself")
+            remedy = "let this process open more files" if error.errno in UNOPENED else "free some space"
+            return DiskFull(f"{self._directory}: {error.strerror}", f"{remedy}; this node goes on by itself")
         return self._failure or self._fail(error)
 
     def _fail(self, error: OSError) -> DiskFailed:

@@ -14,6 +14,8 @@ import select
 import sys
 from typing import Final
 
+from mcast.storage.descriptors import keep, open_own
+
 _CALLS: Final = {
     "x86_64": (206, 207, 208, 209),
     "aarch64": (0, 1, 4, 2),
@@ -91,11 +93,12 @@ class KernelSync:
         """
         if isinstance(what, int):
             return self._begin(_FDSYNC, what)
-        fd = os.open(what, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = open_own(what, os.O_RDONLY | os.O_DIRECTORY, briefly=True)
         try:
             return self._begin(_FSYNC, fd)
         finally:
             os.close(fd)  # the order goes on without it
+            keep()
 
     def _begin(self, opcode: int, fd: int) -> bool:
         assert not self._under_way, "one at a time"

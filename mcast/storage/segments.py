@@ -13,6 +13,7 @@ from collections.abc import Generator, Sequence
 from typing import Final
 
 from mcast.errors import CorruptionError
+from mcast.storage.descriptors import SHORT, UNOPENED
 from mcast.storage.files import Files, write_all
 from mcast.storage.recovery import INDEX_STRIDE_BYTES, SegmentState
 from mcast.storage.segment import (
@@ -28,7 +29,8 @@ from mcast.wire.frame import Frame
 
 OPEN_SEGMENTS_MAX: Final = 16  # descriptors kept; a long journal has more segments than a process may have files
 BURST_BYTES: Final = 4 << 20  # read at once when everything is read
-FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT}) | SHORT
+"""What a disk that is full fails with, and a system that is short of something: no sync ever, and all else again."""
 _READ_SLACK: Final = INDEX_STRIDE_BYTES + 2 * ENTRY_BYTES_MAX  # bytes before the wanted entry, and that entry
 _NEW: Final = ".new"
 
@@ -57,6 +59,8 @@ class Segments:
         self._open(self._list[-1])
         self._names_written = 0  # counts changes of the directory, as Segment.written
         self._names_synced = 0
+        self._cut_unsynced = False
+        """Whether a name that a cut removed may come back."""
 
     def __len__(self) -> int:
         return len(self._list)
@@ -68,7 +72,15 @@ class Segments:
 
     def add(self, header: SegmentHeader) -> None:
         """Begin a new segment, behind the others. It becomes durable with the next sync, as the entries in it do."""
-        segment = Segment(SegmentState(header), create_segment(self._files, self._directory, header, self._size))
+        try:
+            fd = create_segment(self._files, self._directory, header, self._size)
+        except OSError as error:
+            if error.errno not in UNOPENED:
+                raise
+            with self._lock:
+                self._close_idle(0)
+            fd = create_segment(self._files, self._directory, header, self._size)
+        segment = Segment(SegmentState(header), fd)
         segment.written = 1
         with self._lock:
             self._names_written += 1
@@ -112,6 +124,8 @@ class Segments:
         The zeros still need a sync. May be called again after an error that says the disk is full.
         """
         with self._lock:
+            if durable and self._cut_unsynced:
+                self._sync_names()
             while len(self._list) > index + 1:
                 segment = self._list[-1]
                 self._files.unlink(self._path(segment))
@@ -206,9 +220,13 @@ class Segments:
 
     def _sync_names(self) -> None:
         """Whatever a sync fails with, it must not be tried again: the kernel may have dropped what it did not write."""
+        self._cut_unsynced = True
         try:
             self._files.fsync_dir(self._directory)
+            self._cut_unsynced = False
         except OSError as error:
+            if error.errno in UNOPENED:  # it was not even begun
+                raise
             raise OSError(errno.EIO, error.strerror or str(error)) from error
 
     def _open(self, segment: Segment) -> int:
@@ -221,10 +239,10 @@ class Segments:
             self._files.close(segment.fd)
             segment.fd = None
 
-    def _close_idle(self) -> None:
-        """Close the oldest descriptors beyond OPEN_SEGMENTS_MAX, except where writes wait for their sync."""
+    def _close_idle(self, most: int = OPEN_SEGMENTS_MAX) -> None:
+        """Close the oldest descriptors beyond `most`, except where writes wait for their sync."""
         opened = [segment for segment in self._list[:-1] if segment.fd is not None]
-        for segment in opened[: max(len(opened) - OPEN_SEGMENTS_MAX, 0)]:
+        for segment in opened[: max(len(opened) - most, 0)]:
             if segment.written == segment.synced:
                 self._close(segment)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,19 @@ async def test_a_dead_peer_and_one_that_keeps_too_little_are_passed_over(
     ask(behind, N2, N1)
     await caught_up(behind)
     assert behind.failed == [N2]
+
+
+async def test_a_peer_that_cannot_read_its_journal_now_is_passed_over(
+    cluster: FakeCluster, gateways: dict[str, Gateway], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_many_open_files(first: int, max_bytes: int) -> list[Frame]:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(cluster.shells["n2"].store, "read", too_many_open_files)
+    ask(cluster.shells["n3"], N2, N1)
+    async with asyncio.timeout(1):  # without waiting for an answer that never comes
+        await caught_up(cluster.shells["n3"])
+    assert cluster.shells["n3"].failed == [N2]
 
 
 async def test_peers_beyond_those_named_are_tried_too(cluster: FakeCluster, gateways: dict[str, Gateway]) -> None:

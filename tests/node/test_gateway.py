@@ -171,8 +171,7 @@ async def test_connections_are_counted_before_they_have_said_a_word(
     cluster: FakeCluster, gateways: dict[str, Gateway], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each holds a file descriptor, and the journal needs some too."""
-    monkeypatch.setattr(gateway_module, "CONNECTIONS_SPARE", 1)
-    gateways["n1"].clients_max = 2
+    gateways["n1"].clients_max, gateways["n1"].spare = 2, 1
     silent = [await Raw.open(cluster, "n1") for _ in range(3)]
     fourth = await Raw.open(cluster, "n1")
     kind, refusal = await fourth.message()

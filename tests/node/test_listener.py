@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from mcast.node.listener import HUNG_UP, LISTEN_BACKLOG, TOO_MANY, Listener, open_listener
+from mcast.limits import CONNECTIONS_MAX
+from mcast.node.listener import HUNG_UP, LISTEN_BACKLOG, TOO_MANY, Crowd, Listener, open_listener
 
 Dial = Callable[[], socket.socket]
 
@@ -61,3 +63,29 @@ def test_beyond_its_bound_it_says_so_and_counts() -> None:
             while not away:
                 listener.accept()
         assert (late.recv(100), late.recv(100), away) == (b"full", b"", [TOO_MANY])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits are Linux's here")
+@pytest.mark.parametrize(("limit", "room"), [(64, (12, 4)), (256, (120, 40)), (1_024, (512, 128)), (40, (6, 2))])
+def test_what_a_node_itself_opens_has_its_room_first(limit: int, room: tuple[int, int]) -> None:
+    program = (
+        f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({limit}, {limit})); "
+        "from mcast.node.listener import room_for_connections; print(room_for_connections('n1'))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.strip() == str(room)
+    assert "ulimit -n" in done.stderr and "LimitNOFILE" in done.stderr
+
+
+def test_a_crowd_is_told_of_once_in_the_log_and_as_a_finding_where_a_limit_can_be_raised(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    crowd = Crowd("n1")
+    crowd.turned_away(HUNG_UP)
+    assert crowd.findings(12) == []
+    for _ in range(1_500):
+        crowd.turned_away(TOO_MANY)
+    (finding,) = crowd.findings(12)
+    assert "n1 turned 1,000 or more connections away" in finding and "LimitNOFILE" in finding
+    assert crowd.findings(CONNECTIONS_MAX) == [], "its own bound: there is nothing to raise"
+    assert len(caplog.records) == 1

@@ -6,19 +6,22 @@ from mcast.errors import DiskFailed, DiskFull
 
 from .logs import a_log, begin, everything, reopen
 
+AGAIN = [errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EINTR]
 SIZE = 20_000  # three entries a segment
 
 
+@pytest.mark.parametrize("error", AGAIN)
 @pytest.mark.parametrize("after", [0, 1])
-@pytest.mark.parametrize("operation", ["allocate", "pwritev", "open"])
-def test_a_full_disk_takes_back_the_whole_burst(operation: str, after: int) -> None:
+@pytest.mark.parametrize("operation", ["allocate", "pwritev", "open", "rename"])
+def test_a_full_disk_takes_back_the_whole_burst(operation: str, after: int, error: int) -> None:
     files, journal = begin()
     log = a_log(10, size=SIZE)
     journal.append(log[:2])
     journal.sync()
-    files.fail(operation, errno.ENOSPC, after=after)
+    files.fail(operation, error, after=after, times=2)  # one is tried again at once, when old segments are closed
     with pytest.raises(DiskFull):
         journal.append(log[2:])
+    files.mend()
     assert (journal.last_seq, journal.synced_seq) == (2, 2)
     assert everything(journal) == log[:2]
     assert everything(reopen(files.copy())) == log[:2]
@@ -27,14 +30,15 @@ def test_a_full_disk_takes_back_the_whole_burst(operation: str, after: int) -> N
     assert everything(reopen(files, power=True)) == log
 
 
+@pytest.mark.parametrize("error", AGAIN)
 @pytest.mark.parametrize("after", range(6))
 @pytest.mark.parametrize("operation", ["unlink", "ftruncate", "allocate"])
-def test_a_truncation_that_a_full_disk_refuses_is_finished_later(operation: str, after: int) -> None:
+def test_a_truncation_that_a_full_disk_refuses_is_finished_later(operation: str, after: int, error: int) -> None:
     files, journal = begin()
     log = a_log(10, size=SIZE)
     journal.append(log)
     mark = journal.sync_begin()
-    files.fail(operation, errno.ENOSPC, after=after, times=2)
+    files.fail(operation, error, after=after, times=2)
     behind = a_log(4, size=SIZE, epoch=2, after=log[3])
     refused = False
     try:
@@ -53,6 +57,26 @@ def test_a_truncation_that_a_full_disk_refuses_is_finished_later(operation: str,
     journal.append(behind)
     assert journal.sync() == 8
     assert everything(journal) == log[:4] + behind == everything(reopen(files, power=True))
+
+
+@pytest.mark.parametrize("error", [errno.EMFILE, errno.ENFILE])
+@pytest.mark.parametrize("after", [0, 1])
+def test_a_truncation_whose_names_could_not_be_synced_for_want_of_a_descriptor_goes_on_later(
+    error: int, after: int
+) -> None:
+    """No sync was begun, so it may be tried again; before it has been, no other name goes."""
+    files, journal = begin()
+    log = a_log(10, size=SIZE)
+    journal.append(log)
+    journal.sync()
+    files.fail("fsync_dir", error, after=after)
+    with pytest.raises(DiskFull):
+        journal.truncate(1)
+    left = everything(reopen(files.copy(), power=True))
+    assert left == log[: len(left)] and len(left) >= 1, "and no hole"
+    files.mend()
+    journal.truncate(1)
+    assert everything(journal) == log[:1] == everything(reopen(files, power=True))
 
 
 def test_a_deeper_truncation_replaces_one_that_waits() -> None:

@@ -360,11 +360,13 @@ def test_on_real_files(tmp_path: Path) -> None:
     assert directory.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_full_disk_refuses_a_promise_and_takes_it_later() -> None:
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR])
+@pytest.mark.parametrize("operation", ["open", "pwritev", "fdatasync", "rename", "fsync_dir"])
+def test_a_full_disk_refuses_a_promise_and_takes_it_later(operation: str, error: int) -> None:
     files = SimFiles(5)
     store, _ = Store.open(files, DATA, "lab", "n1", segment_bytes=SEGMENT_BYTES_MIN)
     promise = replace(store.meta, promised=7)
-    files.fail("fdatasync", errno.ENOSPC)
+    files.fail(operation, error)
     with pytest.raises(DiskFull):
         store.write_meta(promise)
     assert store.meta.promised == 0
