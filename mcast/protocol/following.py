@@ -298,7 +298,6 @@ class Following:
             if point < core.commit:
                 core.halt(f"epoch {core.promised} would cut committed event {core.commit} back to {point}")
                 return
-            self.flush(now)
             for frame in core.log.between(point + 1, core.log.last_seq, core.log.last_seq):
                 self.ledger.unkept(frame)
             core.log.truncate(point)
@@ -315,7 +314,6 @@ class Following:
         self.asking.stop()
         for frame in self.reorder.drop_unless(self._lawful):
             self.ledger.unkept(frame)
-        self.reorder.drop_unless(lambda frame: frame.first > last)
         self.gaps.restart(last)
         for first, end in self.reorder.ends():
             self._opened(self.gaps.seen(first, end, now))

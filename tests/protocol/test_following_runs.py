@@ -8,8 +8,10 @@ import pytest
 from mcast.protocol.effects import Append
 from mcast.protocol.following import RUN_FRAMES_MAX
 from mcast.wire.frame import Frame, make_frame
+from mcast.wire.messages import Config, encode_message
+from mcast.wire.records import RecordKind, encode_record
 
-from .bench import command_frame, frame_arrival, of, reign_log, settle
+from .bench import CONFIG, command_frame, extended, frame_arrival, of, reign_log, settle
 from .test_following import LOG, follower, hear
 
 
@@ -119,3 +121,55 @@ def test_a_run_that_reaches_into_what_is_held_disproves_it() -> None:
     assert node.last_seq == end + 3
     assert len(node._following.reorder) == 0, "what was held was none of this log's"
     node._following.gaps._check()
+
+
+def test_a_run_that_begins_a_reign_enters_it() -> None:
+    """Whatever its first frame is: a run only ever goes on with the log's last reign."""
+    log = LOG[:4]
+    first = command_frame(log[-1], epoch=2)
+    run = [first, command_frame(first)]
+    node = follower(log, promised=2)
+    hear(node, [*log, *run], epoch=2, high=4)
+    node.receive([frame_arrival("n1", run[0], counter=1)], 0.02)
+    other = follower(log, promised=2)
+    hear(other, [*log, *run], epoch=2, high=4, stream_sent=1)
+    envelope, _ = frame_arrival("n1", run[0], counter=2)
+    other.receive([(envelope, run)], 0.02)
+    assert other.last_seq == 6
+    assert node._core.log.reigns == other._core.log.reigns
+    assert other._core.log.last_epoch == 2
+
+
+def test_a_run_behind_a_gap_ends_where_another_epoch_begins() -> None:
+    node = follower(LOG[:3])
+    hear(node, LOG[:3], high=9, stream_sent=3)
+    envelope, _ = frame_arrival("n1", LOG[4], counter=4)
+    node.receive([(envelope, [LOG[4], command_frame(LOG[4], epoch=2)])], 0.02)
+    assert len(node._following.reorder) == 1
+    assert node.statistics().counts["data of another epoch"] == 1
+
+
+@pytest.mark.parametrize("run", [True, False])
+def test_what_overlaps_a_held_frame_does_not_join_it(run: bool) -> None:
+    log = extended(LOG[:3], 6)
+    node = follower(log[:3])
+    hear(node, log[:3], high=9, stream_sent=2)
+    node.receive([frame_arrival("n1", log[7], counter=9)], 0.02)
+    wide = command_frame(log[5], count=2)
+    envelope, _ = frame_arrival("n1", log[5], counter=10)
+    arrived = [(envelope, [log[5], wide])] if run else [frame_arrival("n1", frame, 2) for frame in (log[5], wide)]
+    node.receive(arrived, 0.03)
+    assert node._following.reorder.ends() == [(6, 6), (8, 8)]
+    assert node.statistics().counts["no room beyond a gap"] == 1
+    node._following.gaps._check()
+
+
+def test_a_configuration_in_a_run_is_read() -> None:
+    node = follower(LOG[:3])
+    hear(node, LOG[:3], stream_sent=2)
+    record = encode_record(RecordKind.CONFIG, 1, 0, 0, 0, encode_message(Config(2, CONFIG.members[:2])))
+    config = make_frame(1, 5, 1, 0, LOG[3].time + 1, LOG[3].chain, record)
+    envelope, _ = frame_arrival("n1", LOG[3], counter=3)
+    node.receive([(envelope, [LOG[3], config])], 0.02)
+    assert node.last_seq == 5
+    assert node.statistics().config_number == 2

@@ -320,3 +320,13 @@ def test_one_survey_alone_answers_nothing() -> None:
         now += 0.01
     assert answered == 2, "what was heard of first may have been on its way to more"
     assert [notice.commit for notice in found] == [9]
+
+
+def test_a_heartbeat_confirms_a_read_too() -> None:
+    node = follower(LOG)
+    hear(node, LOG)
+    token = node.ask_read(0.1)
+    (asked,) = of(Read, settle(node, 0.1))
+    node.receive([arrival("n1", index(asked, 7), promised=1)], 0.11)
+    hear(node, LOG, now=0.12, round=8, confirmed=7)
+    assert ready(node) == [ReadReady((token or 0,), 4)]
