@@ -119,6 +119,10 @@ class InUse(EnvironmentProblem):
     """Another process has the data directory."""
 
 
+class NetworkMissing(EnvironmentProblem):
+    """Something of the network that a node needs is not there: an address, an interface, a resolver. It may come."""
+
+
 class DiskFull(EnvironmentProblem):
     """No room for more events; what was written before stays good, and writing may succeed later."""
 

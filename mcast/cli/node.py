@@ -21,6 +21,7 @@ from mcast.errors import ConfigError, EnvironmentProblem, InUse
 from mcast.wire.envelope import name_hash
 
 if TYPE_CHECKING:
+    from mcast.node.node import Node
     from mcast.node.shell import Shell
     from mcast.protocol.effects import Notice
 
@@ -43,29 +44,36 @@ def node(  # noqa: PLR0913 - a command's options, each by name
     busy_poll: Annotated[
         bool, typer.Option("--busy-poll", help="Never sleep: lower latency, for a core that is this node's alone.")
     ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Whether to wait for a network that is not there yet.")
+    ] = True,
     parent: Annotated[int | None, typer.Option("--parent", hidden=True, help="End when this process does.")] = None,
 ) -> None:  # fmt: skip
     """Run one node of a config.
 
-    In the foreground, until SIGTERM (drains, exits 0) or Ctrl-C. Logs a line an event on stderr.
+    In the foreground, until SIGTERM (drains, exits 0; 1 if it had halted) or Ctrl-C. Logs a line an event on stderr.
+    Before the network is there (at boot: no address, no interface, no resolver) it waits and says for what; with
+    --no-wait it ends (exit 4).
 
     Examples: `mcast node -c lab.toml` · `mcast node -c lab.toml --id n2 --fault loss=5%,dup=1%,seed=7`
     """
     if parent is not None:
         die_with(parent)
+    from mcast.machine.loading import load_machine
+    from mcast.net.faulty import parse_faults
     from mcast.node.busypoll import busy_loop
 
     checked = load_config(config)
-    node_id = checked.node(id).id if id is not None else infer_id(checked, local_addresses())
-    _log_to(node_id, json)
+    if id is not None:
+        checked.node(id)
+    if fault is not None:
+        parse_faults(fault)
+    load_machine(checked.machine, str(checked.folder))
+    _log_to(id or "-", json)
     with asyncio.Runner(loop_factory=busy_loop if busy_poll else None) as runner:
-        try:
-            number = runner.run(_run(checked, node_id, fault))
-        except InUse as error:
-            remedy = f"{node_id} runs already, by mcast up or mcast node: see mcast status; stop that one first"
-            raise EnvironmentProblem(error.what, f"{remedy}, or give another cluster its own data_dir") from None
-    if number == signal.SIGINT:
-        raise typer.Exit(ExitCode.INTERRUPTED)
+        code = runner.run(_run(checked, id, fault, json=json, wait=wait))
+    if code:
+        raise typer.Exit(code)
 
 
 class _JsonLines(logging.Handler):
@@ -87,18 +95,41 @@ class _JsonLines(logging.Handler):
 def _log_to(node_id: str, json: bool) -> None:
     """Have log lines go to stderr for people, or to stdout for programs."""
     if json:
-        logging.basicConfig(handlers=[_JsonLines(node_id)], level=logging.INFO)
+        logging.basicConfig(handlers=[_JsonLines(node_id)], level=logging.INFO, force=True)
     else:
-        logging.basicConfig(format=f"%(asctime)s {node_id} %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
+        form = f"%(asctime)s {node_id} %(message)s"
+        logging.basicConfig(format=form, datefmt="%H:%M:%S", level=logging.INFO, force=True)
 
 
-async def _run(config: Config, node_id: str, fault: str | None) -> int:
-    """Serve until a signal comes; the signal."""
-    from mcast.cli.noticelog import GAPS_INTERVAL_S, NoticeLog
-    from mcast.node import collector
+async def _run(config: Config, wanted: str | None, fault: str | None, *, json: bool, wait: bool) -> int:
+    """Serve until a signal comes; the exit code."""
+    from mcast.cli.waiting import Waiting
+    from mcast.errors import NetworkMissing
     from mcast.node.node import Node
-    from mcast.protocol.effects import GapClosed, GapOpened
 
+    stopped = _signals()
+    waiting = Waiting(lambda line: _log.info("%s", line), stopped, patient=wait)
+    while (found := await waiting.found(config, wanted)) is not None:
+        _log_to(found.node_id, json)
+        _log.info("%s", found.place.told(config, config.node(found.node_id)))
+        running = Node(config, id=found.node_id, fault=fault)
+        try:
+            return await _serve(running, stopped)
+        except NetworkMissing as missing:  # it was there a moment ago
+            await waiting.heed(missing)
+        except InUse as error:
+            remedy = f"{found.node_id} runs already, by mcast up or mcast node: see mcast status; stop that one first"
+            raise EnvironmentProblem(error.what, f"{remedy}, or give another cluster its own data_dir") from None
+    _log.info("%s: ends; its network was not there", signal.Signals(stopped.result()).name)
+    return _code(stopped.result())
+
+
+def _code(number: int) -> ExitCode:
+    return ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.OK
+
+
+def _signals() -> asyncio.Future[int]:
+    """Told the first signal that asks for the end."""
     loop = asyncio.get_running_loop()
     stopped: asyncio.Future[int] = loop.create_future()
 
@@ -111,8 +142,17 @@ async def _run(config: Config, node_id: str, fault: str | None) -> int:
 
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, stop, each)
-    log = NoticeLog({name_hash(each.id): each.id for each in config.nodes})
+    return stopped
 
+
+async def _serve(running: Node, stopped: asyncio.Future[int]) -> int:
+    """Start the node, log what happens to it until a signal comes; the exit code."""
+    from mcast.cli.noticelog import GAPS_INTERVAL_S, NoticeLog
+    from mcast.node import collector
+    from mcast.protocol.effects import GapClosed, GapOpened
+
+    loop, config, shell = asyncio.get_running_loop(), running.config, running.shell
+    log = NoticeLog({name_hash(each.id): each.id for each in config.nodes})
     telling: asyncio.TimerHandle | None = None
 
     def say(line: str | None) -> None:
@@ -122,7 +162,7 @@ async def _run(config: Config, node_id: str, fault: str | None) -> int:
     def tell_gaps() -> None:
         nonlocal telling
         telling = None
-        say(log.gaps(running.shell.replica.statistics().gaps_open))
+        say(log.gaps(shell.replica.statistics().gaps_open))
 
     def notice(happened: Notice) -> None:
         nonlocal telling
@@ -131,17 +171,17 @@ async def _run(config: Config, node_id: str, fault: str | None) -> int:
             telling = loop.call_later(GAPS_INTERVAL_S, tell_gaps)
 
     collector.collect_rarely()
-    running = Node(config, id=node_id, fault=fault)
-    running.shell.on_notice.append(notice)
+    shell.on_notice.append(notice)
     async with running:
         collector.set_aside()
-        say(f"serves {config.name} on {config.node(node_id).address}" + _unsealed(config))
-        number = await _until_stopped(stopped, _refuse_other_keys(config, node_id, running.shell))
+        say(f"serves {config.name} on {config.node(running.id).address}" + _unsealed(config))
+        number = await _until_stopped(stopped, _refuse_other_keys(config, running.id, shell))
         if telling is not None:
             telling.cancel()
         tell_gaps()
-        say(f"{signal.Signals(number).name}: drains and ends")
-    return number
+        ends = "drains and ends" if shell.halted is None else f"ends; it had halted: {shell.halted}"
+        say(f"{signal.Signals(number).name}: {ends}")
+    return ExitCode.FINDING if shell.halted is not None and number == signal.SIGTERM else _code(number)
 
 
 async def _until_stopped(stopped: asyncio.Future[int], check: Coroutine[Any, Any, None]) -> int:
@@ -187,37 +227,6 @@ async def _refuse_other_keys(config: Config, node_id: str, shell: Shell) -> None
 
 def _unsealed(config: Config) -> str:
     return "" if config.key_file else ", unsealed: anyone on this network may join in (see key_file)"
-
-
-def local_addresses() -> set[str]:
-    """Every IP address of this machine."""
-    from mcast.net.interfaces import list_interfaces
-
-    return {address for interface in list_interfaces() for address in interface.addresses}
-
-
-def infer_id(config: Config, addresses: set[str]) -> str:
-    """The one node whose host is among these addresses.
-
-    Raises:
-        ConfigError: none is, or several are.
-    """
-    found = [node.id for node in config.nodes if _resolve(node.host) & addresses]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise ConfigError("--id", None, f"{', '.join(found)} all have an address of this machine", "name one with --id")
-    hosts = ", ".join(f"{node.id} at {node.host}" for node in config.nodes)
-    raise ConfigError("--id", None, f"no node has an address of this machine ({hosts})", "run it on one of those hosts")
-
-
-def _resolve(host: str) -> set[str]:
-    import socket
-
-    try:
-        return {str(entry[4][0]) for entry in socket.getaddrinfo(host, None)}
-    except OSError:
-        return set()
 
 
 def die_with(parent: int) -> None:

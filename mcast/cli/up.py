@@ -87,7 +87,7 @@ class Supervisor:
 
     async def _start(self, node_id: str) -> Process:
         command = [sys.executable, "-m", "mcast", "node", "-c", str(self._path), "--id", node_id]
-        command += ["--parent", str(os.getpid())]
+        command += ["--no-wait", "--parent", str(os.getpid())]  # whoever started them sees what is missing
         if self._fault is not None:
             command += ["--fault", self._fault]
         try:

@@ -16,7 +16,7 @@ from typing import Final
 
 import netifaces
 
-from mcast.errors import ConfigError, EnvironmentProblem
+from mcast.errors import ConfigError, NetworkMissing
 
 IFF_UP: Final = 0x1
 IFF_LOOPBACK: Final = 0x8
@@ -61,34 +61,49 @@ def choose_interface(
 ) -> Interface:
     """The interface that `spec` (an address, a name, a CIDR or "auto") means for this multicast group.
 
-    `near` is the node's own address: "auto" takes the interface that carries it, else the only one that could serve.
+    `near` is the node's own IP address. "auto" takes the interface that carries it, else the only one that could serve;
+    an own address on loopback keeps to loopback. Of several that match, the one that carries it is meant.
 
     Raises:
-        ConfigError: nothing here matches, several do, or the match has no address of the group's IP version.
-        EnvironmentProblem: the interface is down or has no multicast.
+        NetworkMissing: nothing here matches, has an address of the group's IP version, is up, or has multicast.
+        ConfigError: several match, or loopback cannot deliver this group.
     """
     every = list_interfaces() if interfaces is None else tuple(interfaces)
     version = ipaddress.ip_address(group).version
     matching = _auto(every, version, near) if spec == "auto" else _match(every, spec)
     if not matching:
-        raise ConfigError("interface", spec, "no interface of this machine matches", f"use one of: {_list(every)}")
+        what = f"interface = {spec!r}: no interface of this machine matches"
+        raise NetworkMissing(what, f"use one of: {_list(every)}")
+    if len(matching) > 1 and near is not None:
+        matching = [each for each in matching if each in carrying(every, near)] or matching
     if len(matching) > 1:
         raise ConfigError("interface", spec, "several interfaces match", f"name one of: {_list(matching)}")
     chosen = matching[0]
     if chosen.address(version) is None:
-        problem = f"{chosen.name} has no IPv{version} address, which group {group} needs"
+        what = f"interface = {spec!r}: {chosen.name} has no IPv{version} address, which group {group} needs"
         serving = [interface for interface in every if interface.address(version)]
         other = f"no interface has an IPv{version} address: use an IPv{4 if version == 6 else 6} group"
-        raise ConfigError("interface", spec, problem, f"use one of: {_list(serving)}" if serving else other)
+        raise NetworkMissing(what, f"use one of: {_list(serving)}" if serving else other)
     if version == 6 and chosen.loopback and not group.lower().startswith("ff01:"):
         raise ConfigError("group", group, "loopback delivers interface-local IPv6 groups only", "use one of ff01::/16")
     if not chosen.up:
-        raise EnvironmentProblem(f"interface {chosen.name} is down", f"run: ip link set {chosen.name} up")
+        raise NetworkMissing(f"interface {chosen.name} is down", f"run: ip link set {chosen.name} up")
     if not (chosen.multicast or chosen.loopback):  # lo carries no MULTICAST flag, yet a group joined there works
-        raise EnvironmentProblem(
-            f"interface {chosen.name} has no multicast", f"run: ip link set {chosen.name} multicast on"
-        )
+        remedy = f"run: ip link set {chosen.name} multicast on"
+        raise NetworkMissing(f"interface {chosen.name} has no multicast", remedy)
     return chosen
+
+
+def carrying(interfaces: Sequence[Interface], address: str) -> list[Interface]:
+    """Those that have this IP address; loopback has all of 127.0.0.0/8, whatever it lists."""
+    try:
+        wanted = ipaddress.ip_address(address)
+    except ValueError:
+        return []
+    found = [each for each in interfaces if any(ipaddress.ip_address(text) == wanted for text in each.addresses)]
+    if not found and wanted.is_loopback:
+        return [each for each in interfaces if each.loopback]
+    return found
 
 
 def _match(every: Sequence[Interface], spec: str) -> list[Interface]:
@@ -104,7 +119,7 @@ def _match(every: Sequence[Interface], spec: str) -> list[Interface]:
 
 def _auto(every: Sequence[Interface], version: int, near: str | None) -> list[Interface]:
     if near is not None:
-        own = _match(every, near)
+        own = carrying(every, near)
         if own:
             return own
     usable = [each for each in every if each.up and not each.loopback and each.multicast and each.address(version)]

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from mcast.errors import ConfigError, EnvironmentProblem
+from mcast.errors import EnvironmentProblem, NetworkMissing
 from mcast.net.interfaces import Interface
 from mcast.net.link import Peer
 from mcast.wire.envelope import INCARNATION_OFFSET
@@ -32,26 +32,31 @@ _IPV6_MTU_DISCOVER: Final = 23
 _IPV6_MULTICAST_ALL: Final = 29
 _PMTUDISC_PROBE: Final = 3
 _UDP_HEADER_BYTES: Final = 8
+_NOT_THERE: Final = (
+    errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH,
+)  # fmt: skip
 
 
 def resolve(host: str, port: int) -> Peer:
-    """The socket address of a node.
+    """The socket address of a node; of several that a name has, the first that is not loopback's.
 
     Raises:
-        ConfigError: the name is unknown.
+        NetworkMissing: the name is unknown, or nobody is there to ask.
     """
     try:
-        return socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0][4]  # type: ignore[return-value]
+        found = [entry[4] for entry in socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)]
     except OSError as error:
-        fix = "write its IP address, or add it to /etc/hosts"
-        raise ConfigError("address", f"{host}:{port}", f"the name cannot be resolved ({error.strerror})", fix) from None
+        what = f"{host}:{port}: the name cannot be resolved ({error.strerror})"
+        raise NetworkMissing(what, "write its IP address, or add it to /etc/hosts") from None
+    outward = (peer for peer in found if not ipaddress.ip_address(str(peer[0]).partition("%")[0]).is_loopback)
+    return next(outward, found[0])  # type: ignore[return-value]
 
 
 def open_unicast(host: str, port: int) -> socket.socket:
     """The node's own address, exclusively: a second process with it must hear of the first.
 
     Raises:
-        ConfigError, EnvironmentProblem: see the messages.
+        NetworkMissing, EnvironmentProblem: see the messages.
     """
     where = f"{host}:{port}"
     peer = resolve(host, port)
@@ -232,4 +237,5 @@ def _explained(where: str, known: dict[int, tuple[str, str]]) -> Iterator[None]:
         what, remedy = known.get(
             error.errno or 0, (f"cannot use {where}: {error.strerror}", "see: ip address, ip route")
         )
-        raise EnvironmentProblem(what, remedy) from error
+        kind = NetworkMissing if error.errno in _NOT_THERE else EnvironmentProblem
+        raise kind(what, remedy) from error

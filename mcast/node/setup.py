@@ -12,12 +12,12 @@ from mcast.errors import ConfigError, EnvironmentProblem
 from mcast.limits import IP_UDP_BYTES
 from mcast.machine.api import StateMachine
 from mcast.machine.loading import load_machine
-from mcast.net.interfaces import choose_interface
 from mcast.net.link import Link, Peer
 from mcast.net.memory import Hub
 from mcast.net.sockets import resolve
 from mcast.net.udp import UdpLink
 from mcast.node.eventlog import EventLog
+from mcast.node.place import find_place
 from mcast.node.transport import Transport
 from mcast.node.versions import OtherVersions
 from mcast.protocol.recovered import Recovered
@@ -80,16 +80,18 @@ def open_link(config: Config, node: NodeConfig, incarnation: bytes, *, hub: Hub 
     """The node's sockets, or its end of a hub.
 
     Raises:
-        ConfigError: no such interface, or datagrams larger than it carries. EnvironmentProblem: a port in use, ...
+        ConfigError: datagrams larger than the interface carries, ... NetworkMissing: no such interface, no such
+            address, ... EnvironmentProblem: a port in use, ...
     """
     if hub is not None:
         return hub.link((node.host, node.port))
-    interface = choose_interface(config.interface_of(node.id), config.group, near=node.host)
+    place = find_place(config, node)
+    interface = place.interface
     if config.mtu > interface.mtu:
         problem = f"{interface.name} carries packets of {interface.mtu} bytes at most"
         raise ConfigError("mtu", config.mtu, problem, f"set mtu = {interface.mtu} for all nodes")
     return UdpLink(
-        group=config.group, port=config.port, interface=interface, host=node.host, unicast_port=node.port,
+        group=config.group, port=config.port, interface=interface, host=place.host, unicast_port=node.port,
         ignored_incarnation=incarnation, offload=offload and "MCAST_NO_OFFLOAD" not in os.environ,
     )  # fmt: skip
 
@@ -97,7 +99,7 @@ def open_link(config: Config, node: NodeConfig, incarnation: bytes, *, hub: Hub 
 def make_transport(  # noqa: PLR0913 - all of them
     config: Config, node_id: str, incarnation: bytes, link: Link, promised: int, votes: Callable[[], bool]
 ) -> Transport:
-    """The node's seal around its link. Raises ConfigError: an unusable key file, or a peer's unknown host name."""
+    """The node's seal around its link. Raises ConfigError: an unusable key file. NetworkMissing: a peer's host name."""
     ring = load_keys(config.key_file) if config.key_file is not None else None
     own, every = name_hash(node_id), [name_hash(node.id) for node in config.nodes]
     hubbed = not isinstance(link, UdpLink)

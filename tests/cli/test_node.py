@@ -10,32 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from mcast.cli.node import infer_id
-from mcast.config import Config, NodeConfig, default_config
-from mcast.errors import ConfigError
+from mcast.config import default_config
 from mcast.testing.processes import free_port_pair, free_ports
 
 ROOT = Path(__file__).parents[2]
-
-
-def config(*hosts: str) -> Config:
-    nodes = tuple(NodeConfig(id=f"n{index}", address=f"{host}:7711") for index, host in enumerate(hosts, 1))
-    return Config(name="lab", nodes=nodes, folder=Path("/"), data_dir=Path("/data"))
-
-
-def test_the_id_is_inferred_from_a_local_address() -> None:
-    assert infer_id(config("10.77.0.11", "10.77.0.12", "[fe80::1]"), {"127.0.0.1", "10.77.0.12"}) == "n2"
-    assert infer_id(config("10.77.0.11", "[::1]"), {"::1"}) == "n2"
-    assert infer_id(config("10.77.0.11", "127.0.0.1"), {"127.0.0.1", "::1"}) == "n2"
-
-
-@pytest.mark.parametrize(
-    ("addresses", "says"),
-    [({"10.77.0.13"}, "no node has an address of this machine"), ({"10.77.0.11", "10.77.0.12"}, "n1, n2 all have")],
-)
-def test_it_is_asked_for_where_it_is_not_plain(addresses: set[str], says: str) -> None:
-    with pytest.raises(ConfigError, match=says):
-        infer_id(config("10.77.0.11", "10.77.0.12"), addresses)
 
 
 def test_a_node_whose_parent_is_gone_does_not_start(tmp_path: Path) -> None:
@@ -60,6 +38,7 @@ def test_two_signals_at_once_end_it_in_order(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True,
     ) as node:  # fmt: skip
         assert node.stderr is not None
+        assert "multicasts to" in node.stderr.readline()
         assert "serves lab" in node.stderr.readline()
         for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGINT, signal.SIGCONT):
             node.send_signal(number)
@@ -76,11 +55,16 @@ def test_a_nodes_log_is_json_lines_for_programs(tmp_path: Path, options: tuple[s
         env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True,
     ) as node:  # fmt: skip
         assert node.stdout is not None
-        lines = [json.loads(node.stdout.readline()) for _ in range(4)]
+        lines = [json.loads(node.stdout.readline()) for _ in range(5)]
         node.terminate()
         lines += map(json.loads, node.stdout)
         assert node.wait(10) == 0
     assert all(list(line) == ["time", "id", "level", "message"] for line in lines)
     assert {(line["id"], line["level"]) for line in lines} == {("n1", "info")}
     said = [line["message"] for line in lines]
-    assert "serves lab" in said[0] and "epoch 1: n1 is the sequencer" in said and "SIGTERM" in said[-1]
+    assert (
+        said[0].startswith("multicasts to")
+        and "serves lab" in said[1]
+        and "epoch 1: n1 is the sequencer" in said
+        and "SIGTERM" in said[-1]
+    )

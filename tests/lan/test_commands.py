@@ -245,7 +245,7 @@ def write_config(folder: Path, **changes: tuple[str, str]) -> Path:
 
 async def test_an_interface_that_is_not_there(tmp_path: Path) -> None:
     write_config(tmp_path, interface=('interface = "127.0.0.1"', 'interface = "eth77"'))
-    line = await fails(tmp_path, 2, "node", "--id", "n1")
+    line = await fails(tmp_path, 4, "node", "--id", "n1", "--no-wait")
     assert "interface = 'eth77': no interface of this machine matches; use one of: " in line
     assert "lo (127.0.0.1" in line
 

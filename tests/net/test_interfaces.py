@@ -1,6 +1,6 @@
 import pytest
 
-from mcast.errors import ConfigError, EnvironmentProblem
+from mcast.errors import ConfigError, NetworkMissing
 from mcast.net.interfaces import Interface, choose_interface, list_interfaces
 
 
@@ -36,27 +36,39 @@ def test_auto_refuses_to_guess_between_two() -> None:
         choose_interface("auto", GROUP, interfaces=[LO, LAN, LAB])
 
 
+def test_of_several_that_match_the_one_with_the_own_address_is_meant() -> None:
+    two = interface("eth2", "10.77.0.6")
+    with pytest.raises(ConfigError, match=r"several .*eth0 .*eth2"):
+        choose_interface("10.77.0.0/24", GROUP, interfaces=[LO, LAN, two])
+    assert choose_interface("10.77.0.0/24", GROUP, near="10.77.0.6", interfaces=[LO, LAN, two]) is two
+
+
+@pytest.mark.parametrize("near", ["127.0.0.1", "127.0.1.1", "::1"])
+def test_an_own_address_on_loopback_keeps_to_loopback(near: str) -> None:
+    assert choose_interface("auto", GROUP, near=near, interfaces=[LAN, LO]) is LO
+
+
 @pytest.mark.parametrize("spec", ["eth7", "10.99.0.1", "10.99.0.0/16", "not an interface"])
 def test_what_does_not_exist_is_answered_by_what_does(spec: str) -> None:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(NetworkMissing) as caught:
         choose_interface(spec, GROUP, interfaces=[LO, LAN])
-    assert (caught.value.field, caught.value.value) == ("interface", spec)
-    assert "lo (127.0.0.1 ::1), eth0 (10.77.0.5 fe80::1)" in caught.value.fix
+    assert repr(spec) in caught.value.what
+    assert "lo (127.0.0.1 ::1), eth0 (10.77.0.5 fe80::1)" in caught.value.remedy
 
 
 def test_a_group_needs_an_address_of_its_own_ip_version() -> None:
-    with pytest.raises(ConfigError, match="no IPv6 address") as caught:
+    with pytest.raises(NetworkMissing, match="no IPv6 address") as caught:
         choose_interface("eth1", GROUP6, interfaces=[LO, LAN, LAB])
-    assert "eth0" in caught.value.fix and "eth1" not in caught.value.fix
+    assert "eth0" in caught.value.remedy and "eth1" not in caught.value.remedy
     assert choose_interface("eth0", GROUP6, interfaces=[LO, LAN, LAB]) is LAN
-    with pytest.raises(ConfigError, match="no interface has an IPv6 address: use an IPv4 group"):
+    with pytest.raises(NetworkMissing, match="no interface has an IPv6 address: use an IPv4 group"):
         choose_interface("eth1", GROUP6, interfaces=[LAB])
 
 
 def test_an_interface_that_is_down_or_without_multicast_names_the_command() -> None:
-    with pytest.raises(EnvironmentProblem, match="ip link set eth0 up"):
+    with pytest.raises(NetworkMissing, match="ip link set eth0 up"):
         choose_interface("eth0", GROUP, interfaces=[interface("eth0", "10.77.0.5", up=False)])
-    with pytest.raises(EnvironmentProblem, match="ip link set eth0 multicast on"):
+    with pytest.raises(NetworkMissing, match="ip link set eth0 multicast on"):
         choose_interface("eth0", GROUP, interfaces=[interface("eth0", "10.77.0.5", multicast=False)])
 
 

@@ -16,7 +16,7 @@ from mcast.machine.engine import Applied
 from mcast.machine.kv import KeyValue
 from mcast.net.interfaces import Interface
 from mcast.net.memory import Hub
-from mcast.node import applying, setup
+from mcast.node import applying, place, setup
 from mcast.node import shell as shell_module
 from mcast.node.shell import Shell
 from mcast.protocol.effects import Notice, Ruling
@@ -406,7 +406,7 @@ def test_datagrams_larger_than_the_interface_carries_are_refused_at_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     narrow = Interface(name="lo", index=1, addresses=("127.0.0.1",), up=True, multicast=True, loopback=True, mtu=1400)
-    monkeypatch.setattr(setup, "choose_interface", lambda *args, **options: narrow)
+    monkeypatch.setattr(place, "choose_interface", lambda *args, **options: narrow)
     lab = config(tmp_path)
     with pytest.raises(ConfigError, match="set mtu = 1400"):
         setup.open_link(lab, lab.nodes[0], bytes(16), hub=None, offload=True)

@@ -1,0 +1,110 @@
+"""`mcast node` before its network is there, at boot: it waits, and says for what; at once, then rarely."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, NamedTuple, TypeVar
+
+from mcast.clock import monotonic_s
+from mcast.config import Config
+from mcast.errors import NetworkMissing
+from mcast.node.place import Place, check_names, find_place, infer_id
+
+LOOK_S: Final = 0.5  # between two looks whether it is there
+TOLD_S: Final = 60.0  # between two lines about the same
+TOLD_ANEW_S: Final = 5.0  # between two lines about something else: what flaps must not fill a log
+
+T = TypeVar("T")
+
+
+class Found(NamedTuple):
+    """Which node of the config this is, and where it stands."""
+
+    node_id: str
+    place: Place
+
+
+class Waiting:
+    """Looks again and again. `say` gets a line now and then, `stopped` ends it; without `patient` it raises instead."""
+
+    def __init__(self, say: Callable[[str], None], stopped: asyncio.Future[int], *, patient: bool) -> None:
+        self._say = say
+        self._stopped = stopped
+        self._patient = patient
+        self._began_s = monotonic_s()
+        self._told = ""
+        self._told_s = float("-inf")
+
+    async def found(self, config: Config, node_id: str | None) -> Found | None:
+        """The node (inferred where `node_id` is None) and its place; None if it was stopped before.
+
+        Raises:
+            NetworkMissing: it is not there, and nobody wants to wait. ConfigError: it does not fit together.
+        """
+        while not self._stopped.done():
+            looking = asyncio.ensure_future(in_thread(lambda: look(config, node_id)))
+            await asyncio.wait((looking, self._stopped), return_when=asyncio.FIRST_COMPLETED)
+            if not looking.done():
+                looking.cancel()
+                break
+            try:
+                found = looking.result()
+            except NetworkMissing as missing:
+                await self.heed(missing)
+            else:
+                if self._told:
+                    self._say(f"the network is there, after {monotonic_s() - self._began_s:.0f} s")
+                return found
+        return None
+
+    async def heed(self, missing: NetworkMissing) -> None:
+        """Say so if it is time, and give it some time to come. Raises it if nobody wants to wait."""
+        if not self._patient:
+            raise missing
+        now_s, what = monotonic_s(), str(missing)
+        if now_s - self._told_s >= (TOLD_S if what == self._told else TOLD_ANEW_S):
+            waited = f" ({now_s - self._began_s:.0f} s so far)" if self._told else ""
+            self._say(f"waits for its network{waited}: {what}")
+            self._told, self._told_s = what, now_s
+        await asyncio.wait((self._stopped,), timeout=LOOK_S)
+
+
+def look(config: Config, node_id: str | None) -> Found:
+    """As things are now. Raises as `Waiting.found`. May keep its thread for as long as a resolver takes."""
+    if node_id is None:
+        from mcast.net.interfaces import list_interfaces
+
+        addresses = {address for interface in list_interfaces() for address in interface.addresses}
+        node_id = infer_id(config, addresses)
+    place = find_place(config, config.node(node_id))
+    check_names(config)
+    return Found(node_id, place)
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """What `work` returns or raises, from a thread that does not keep the program from ending."""
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[T] = loop.create_future()
+
+    def settle(value: T | None, error: BaseException | None) -> None:
+        if outcome.done():
+            return
+        if error is None:
+            outcome.set_result(value)  # type: ignore[arg-type]
+        else:
+            outcome.set_exception(error)
+
+    def run() -> None:
+        value, failure = None, None
+        try:
+            value = work()
+        except BaseException as error:
+            failure = error
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, value, failure)
+
+    threading.Thread(target=run, name="looking", daemon=True).start()
+    return await outcome
