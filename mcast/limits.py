@@ -44,6 +44,8 @@ SESSION_KEPT_BYTES_MAX: Final = 8 << 20  # bytes of kept outcomes per session; t
 SESSIONS_MAX: Final = 100_000  # sessions in the replicated table; then OPEN is refused
 SESSIONS_KEPT_BYTES_MAX: Final = 256 << 20  # bytes of kept outcomes of all sessions; beyond, each gets its equal share
 SESSIONS_CONTENT_BYTES_MAX: Final = 16 << 20  # bytes of records that sessions refer to before they are marked
+ADDRESS_SESSIONS_MAX: Final = 12_500  # of them that one node lets one address open: an eighth
+SESSION_UNUSED_S: Final = 10.0  # seconds of sequencer time after which one without a command makes room for others
 SESSION_IDLE_S: Final = 600.0  # seconds of sequencer time after which a session may be evicted
 
 # Stream and repair
@@ -184,6 +186,7 @@ assert 2 * HEARTBEAT_FAST_S < ELECTION_TIMEOUT_FAST_S[0]
 assert (SEEK_UNICAST_HEARTBEATS + SEEK_TCP_HEARTBEATS) * HEARTBEAT_MAX_S < ELECTION_TIMEOUT_S[0]
 assert (SEEK_UNICAST_HEARTBEATS + SEEK_TCP_HEARTBEATS) * HEARTBEAT_FAST_S < ELECTION_TIMEOUT_FAST_S[0]
 assert 2 * SESSION_PENDING_RECORDS_MAX <= SESSION_KEPT_RECORDS_MAX, "no outcome is dropped that a client waits for"
+assert CONNECTIONS_MAX <= ADDRESS_SESSIONS_MAX <= SESSIONS_MAX // 8, "all clients of a node may be of one machine"
 assert SESSION_PENDING_RECORDS_MAX * 1_024 < SESSION_KEPT_BYTES_MAX
 assert WINDOW_BYTES < REORDER_BYTES_MAX <= CACHE_BYTES_MAX * 3 // 4, "what fits behind a gap is in others' memory"
 assert MTU_MAX < FRAME_BODY_BYTES_MAX

@@ -127,7 +127,9 @@ class Session:
             self.renew()
             for entry in self.queue:
                 entry.given_up = True
-                entry.call.failed(entry, Refused("the cluster holds as many sessions as it may; none is idle"))
+                entry.call.failed(
+                    entry, Refused("the cluster holds as many sessions as it may, or as one address may open")
+                )
         else:
             self.id = opened.session
             self._opening = False

@@ -26,6 +26,7 @@ from mcast.limits import (
     SESSION_IDLE_S,
     SESSION_KEPT_BYTES_MAX,
     SESSION_KEPT_RECORDS_MAX,
+    SESSION_UNUSED_S,
     SESSIONS_CONTENT_BYTES_MAX,
     SESSIONS_KEPT_BYTES_MAX,
     SESSIONS_MAX,
@@ -36,6 +37,7 @@ from mcast.wire.stream import Status
 KEPT_OVERHEAD_BYTES: Final = 256  # bytes counted for each kept outcome besides its own
 MARK_BYTES: Final = 16  # bytes of the hash that tells contents apart
 _IDLE_NS: Final = int(SESSION_IDLE_S * 1e9)
+_UNUSED_NS: Final = int(SESSION_UNUSED_S * 1e9)
 _MARKED: Final = Struct("!BI").pack
 
 
@@ -117,6 +119,8 @@ class SessionTable:
     def __init__(self, *, contiguous: bool = True, sessions_max: int = SESSIONS_MAX) -> None:
         self._sessions: OrderedDict[int, Session] = OrderedDict()
         self._nonces: dict[bytes, int] = {}
+        self._unused: OrderedDict[int, None] = OrderedDict()
+        """Sessions without a command so far, the longest idle first."""
         self._kept_bytes = 0
         self._unsettled: dict[int, Session] = {}
         """Sessions that may have records among their marks."""
@@ -127,26 +131,40 @@ class SessionTable:
     def __len__(self) -> int:
         return len(self._sessions)
 
+    def __contains__(self, session: int) -> bool:
+        return session in self._sessions
+
     def open(self, nonce: bytes, seq: int, time: int) -> int:
         """The session of this nonce: the one it has, else a new one named `seq`; 0 when the table is full."""
         known = self._nonces.get(nonce)
         if known is not None:
             self.find(known, time)
             return known
-        if len(self._sessions) >= self._sessions_max:
-            longest_idle = next(iter(self._sessions.values()))
-            if time - longest_idle.time < _IDLE_NS:
-                return 0
-            self.close(longest_idle.id)
+        if len(self._sessions) >= self._sessions_max and not self._make_room(time):
+            return 0
         self._sessions[seq] = Session(seq, nonce, time)
+        self._unused[seq] = None
         self._nonces[nonce] = seq
         return seq
+
+    def _make_room(self, time: int) -> bool:
+        """Forget a session, if there is one to be forgotten: an OPEN travels with a first command, and who sent none...
+
+        ... for SESSION_UNUSED_S has no need of it; else one that was idle for SESSION_IDLE_S.
+        """
+        if self._unused:
+            unused = self._sessions[next(iter(self._unused))]
+            if time - unused.time >= _UNUSED_NS:
+                return self.close(unused.id)
+        longest_idle = next(iter(self._sessions.values()))
+        return time - longest_idle.time >= _IDLE_NS and self.close(longest_idle.id)
 
     def close(self, session: int) -> bool:
         """Forget a session; False when there is none."""
         closed = self._sessions.pop(session, None)
         if closed is None:
             return False
+        self._unused.pop(session, None)
         self._unsettled.pop(session, None)
         self._content_bytes -= closed.content_bytes
         del self._nonces[closed.nonce]
@@ -159,6 +177,8 @@ class SessionTable:
         if found is not None:
             found.time = time
             self._sessions.move_to_end(session)
+            if not found.last and session in self._unused:
+                self._unused.move_to_end(session)
         return found
 
     def judge(
@@ -207,6 +227,7 @@ class SessionTable:
                 self.keep(session, one)
             return
         self._refer(session, content_bytes)
+        self._use(session)
         last = kept[-1]
         session.last = last.request + last.count - 1
         session.kept.extend(kept)
@@ -220,6 +241,7 @@ class SessionTable:
         size = len(outcomes) + KEPT_OVERHEAD_BYTES
         if not isinstance(mark, int):
             self._refer(session, len(mark))
+        self._use(session)
         session.last = request + count - 1
         session.kept.append(kept)
         session.kept_bytes += size
@@ -229,6 +251,11 @@ class SessionTable:
             allowed = SESSIONS_KEPT_BYTES_MAX // len(self._sessions)
         while session.kept_bytes > allowed or len(session.kept) > SESSION_KEPT_RECORDS_MAX:
             self._drop_oldest(session)
+
+    def _use(self, session: Session) -> None:
+        """A command of it is kept."""
+        if not session.last:
+            self._unused.pop(session.id, None)
 
     def _refer(self, session: Session, content_bytes: int) -> None:
         """Records of so many bytes are about to be kept as marks."""
@@ -277,6 +304,7 @@ class SessionTable:
     def restore(self, data: list[Any]) -> None:
         """Become the table that `snapshot` returned."""
         self._sessions.clear()
+        self._unused.clear()
         self._nonces.clear()
         self._unsettled.clear()
         self._content_bytes = 0
@@ -287,6 +315,8 @@ class SessionTable:
             session.kept.extend(Kept(*item) for item in kept)
             session.kept_bytes = sum(len(item.outcomes) + KEPT_OVERHEAD_BYTES for item in session.kept)
             self._sessions[id_] = session
+            if not last:
+                self._unused[id_] = None
             self._nonces[nonce] = id_
             self._kept_bytes += session.kept_bytes
         self._check()
@@ -298,5 +328,6 @@ class SessionTable:
         assert {one.id: one.content_bytes for one in self._sessions.values()} == content
         assert self._content_bytes == sum(content.values())
         assert all(one in self._unsettled for one, size in content.items() if size)
+        assert list(self._unused) == [one.id for one in self._sessions.values() if not one.last]
         times = [one.time for one in self._sessions.values()]
         assert times == sorted(times), "sessions stand in the order of their last activity"

@@ -49,11 +49,15 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "__weakref__", "_data", "_messages", "_owner", "_posted", "_splitter", "_timer", "_transport", "congested",
-        "hello", "nonces", "paused", "sessions", "unanswered_bytes",
+        "hello", "nonces", "paused", "peer_place", "sessions", "trusted", "unanswered_bytes",
     )  # fmt: skip
 
     def __init__(self, owner: ConnectionOwner) -> None:
         self.hello: Hello | None = None
+        self.trusted = False
+        """Whether it is a peer, and not only by its own word."""
+        self.peer_place = ""
+        """The node whose place it takes; else it takes a client's."""
         self.sessions: set[int] = set()
         self.nonces: set[bytes] = set()
         self.unanswered_bytes = 0
@@ -130,6 +134,12 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()
+
+    @property
+    def address(self) -> str:
+        """The other side's, as the socket tells it."""
+        name = self.extra("peername")
+        return str(name[0]) if isinstance(name, tuple) else ""
 
     def extra(self, name: str) -> Any:
         """What the transport knows by this name, such as "ssl_object"."""

@@ -23,6 +23,7 @@ from mcast.limits import (
 )
 from mcast.net.handshakes import Handshakes
 from mcast.net.secured import Secured
+from mcast.node.admission import Places
 from mcast.node.alike import Alike
 from mcast.node.catchup import Fetcher, FetchServer
 from mcast.node.connection import Connection
@@ -37,7 +38,7 @@ from mcast.node.subscriptions import Subscriptions
 from mcast.node.turns import Turns
 from mcast.protocol.effects import Notice, ReadReady
 from mcast.wire.envelope import name_hash
-from mcast.wire.groups import Group, decode_groups_untrusted
+from mcast.wire.groups import Group, Submitted, decode_groups_untrusted
 from mcast.wire.records import RECORD_HEADER_BYTES
 from mcast.wire.stream import (
     UNFOUNDED,
@@ -105,7 +106,7 @@ class Gateway:
         self._handshakes = Handshakes()
         self._connections: set[Connection] = set()
         """All that were accepted, whether they have said who they are or not."""
-        self._clients: set[Connection] = set()
+        self._places = Places(shell.config)
         self.clients_max = 0
         """Clients that this process has file descriptors for."""
         self.spare = 0
@@ -137,6 +138,7 @@ class Gateway:
         shell = self._shell
         node = shell.config.node(shell.node_id)
         context = _server_context(shell)
+        self._places.look_up()
         self.clients_max, self.spare = room_for_connections(node.id)
         words = b"" if context else pack_message(StreamKind.ERROR, Failure(0, f"{node.id} is full; {_TRY_ANOTHER}"))
         try:
@@ -207,9 +209,10 @@ class Gateway:
         """This node's object of `mcast status --json`."""
         status = {**self._shell.status(), "queries": self._queries.answered}
         status["refused_connections"] = dict(self._hostile)
-        status["clients"], status["clients_max"] = len(self._clients), self.clients_max
+        status["clients"], status["clients_max"] = len(self._places.clients), self.clients_max
         status["subscribers"], status["subscribers_behind"] = len(self._subscriptions), self._subscriptions.behind
         status["findings"] = [*status.get("findings", ()), *self._crowd.findings(self.clients_max)]
+        status["refused_sessions"] = self._submissions.openings.refused
         status["reused_requests"] = self._submissions.reused
         catching_up = self._fetcher.progress()
         if catching_up is not None:
@@ -233,10 +236,9 @@ class Gateway:
             shell.proven(name_hash(hello.node), hello.incarnation)
         if hello.role == "peer":
             self.alike.connected(hello.node, hello.incarnation)
-        if hello.role == "client":
-            if len(self._clients) >= self.clients_max:
-                raise DecodeError(TOO_MANY, f"{shell.node_id} serves {self.clients_max} clients; {_TRY_ANOTHER}")
-            self._clients.add(connection)
+        connection.trusted = self._places.borne_out(connection, hello)
+        if not self._places.take(connection, hello, self.clients_max):
+            raise DecodeError(TOO_MANY, f"{shell.node_id} serves {self.clients_max} clients; {_TRY_ANOTHER}")
         commands, queries = dict(shell.engine.commands), dict(shell.engine.queries)
         welcome = Welcome(
             shell.node_id, shell.config.name, shell.record_max, commands, queries, shell.incarnation,
@@ -282,7 +284,8 @@ class Gateway:
 
     def _groups(self, connection: Connection, payload: bytes, peer: bool) -> list[Group]:
         """The groups of a SUBMIT or FORWARD; a client's are kept until they come back applied."""
-        submitted = decode_groups_untrusted(payload, self._shell.record_max - RECORD_HEADER_BYTES)
+        submitted: Sequence[Submitted] = decode_groups_untrusted(payload, self._shell.record_max - RECORD_HEADER_BYTES)
+        submitted = self._submissions.admit(connection, submitted)
         if not peer:
             self._submissions.keep(connection, submitted)
         return [one.group for one in submitted]
@@ -300,7 +303,7 @@ class Gateway:
     def gone(self, connection: Connection) -> None:
         """The connection has ended: nobody waits there any more."""
         self._connections.discard(connection)
-        self._clients.discard(connection)
+        self._places.leave(connection)
         self._paused.discard(connection)
         self._fetches.gone(connection)
         self._relays.gone(connection)

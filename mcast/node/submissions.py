@@ -17,6 +17,7 @@ from mcast.errors import DecodeError
 from mcast.limits import CONNECTION_SESSIONS_MAX
 from mcast.machine.outcomes import nothing_returned
 from mcast.machine.sessions import Mark, mark_number, mark_of
+from mcast.node.admission import Openings
 from mcast.node.connection import Connection
 from mcast.node.served import Served, ServedSessions
 from mcast.wire.groups import Group, Submitted, encode_results, pack_run
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _APPLIED: Final = int(Status.APPLIED)
 _ALIKE: Final = int(Status.ALIKE)
 _COMMANDS: Final = int(RecordKind.COMMANDS)
+_OPEN: Final = int(RecordKind.OPEN)
 _FRAGMENT: Final = int(RecordKind.FRAGMENT)
 _KIND_AND_SESSION: Final = itemgetter(0, 1)
 _KIND_AND_COUNT: Final = Struct("!B3xI").unpack_from
@@ -44,6 +46,7 @@ class Submissions:
         self._shell = shell
         self._send = send
         self._served = ServedSessions()
+        self.openings = Openings(lambda session: session in shell.engine.sessions)
         self.reused = 0
         """Records refused because their request number had been used for something else."""
 
@@ -51,6 +54,25 @@ class Submissions:
     def size(self) -> int:
         """Bytes of all unanswered groups."""
         return self._served.size
+
+    def admit(self, connection: Connection, submitted: Sequence[Submitted]) -> Sequence[Submitted]:
+        """Those to be passed on: all but the OPENs that are too many from this connection's address.
+
+        A client is told so; whoever forwards for clients is a peer that is not trusted, and its clients wait in vain.
+        """
+        if connection.trusted or not any([one.kind == _OPEN for one in submitted]):
+            return submitted
+        admitted: list[Submitted] = []
+        for one in submitted:
+            nonce = one.group[0][RECORD_HEADER_BYTES:]
+            if one.kind != _OPEN or self.openings.begin(connection.address, nonce):
+                admitted.append(one)
+                if one.kind == _OPEN:
+                    self._shell.engine.watch_nonce(nonce)
+            else:
+                epoch = self._shell.replica.promised
+                connection.post(pack_message(StreamKind.OPENED, Opened(nonce, 0, epoch)))
+        return admitted
 
     def keep(self, connection: Connection, submitted: Sequence[Submitted]) -> None:
         """Remember a client's groups until they come back applied. A CLOSE is not waited for.
@@ -127,6 +149,7 @@ class Submissions:
                 connection.post(*parts, last=not connection.unanswered_bytes)
 
     def _opened(self, opened: Applied) -> None:
+        self.openings.opened(opened.nonce, opened.session)
         connection = self._served.forget_open(opened.nonce)
         self._shell.engine.unwatch_nonce(opened.nonce)
         if connection is None:

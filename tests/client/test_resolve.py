@@ -240,7 +240,7 @@ async def test_a_lost_open_is_sent_again_and_opens_one_session(
 async def test_half_a_large_command_is_sent_whole_to_another_gateway(
     cluster: FakeCluster, gateways: dict[str, Gateway], client: Client
 ) -> None:
-    for connection in gateways["n2"]._clients:
+    for connection in gateways["n2"]._places.clients:
         connection.pause(True)
     task = asyncio.create_task(client.submit("append", "l", "x" * 3_000_000))
     await asyncio.sleep(0.02)

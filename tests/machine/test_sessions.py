@@ -8,6 +8,7 @@ from mcast.limits import (
     SESSION_IDLE_S,
     SESSION_KEPT_BYTES_MAX,
     SESSION_KEPT_RECORDS_MAX,
+    SESSION_UNUSED_S,
     SESSIONS_KEPT_BYTES_MAX,
 )
 from mcast.machine import sessions
@@ -26,6 +27,7 @@ from mcast.machine.sessions import (
 from mcast.wire.records import RecordKind, encode_record
 
 IDLE_NS = int(SESSION_IDLE_S * 1e9)
+UNUSED_NS = int(SESSION_UNUSED_S * 1e9)
 
 
 def nonce(number: int) -> bytes:
@@ -129,8 +131,8 @@ def test_all_sessions_together_are_bounded_too() -> None:
 
 def test_a_full_table_evicts_only_who_was_idle_long_enough() -> None:
     table = SessionTable(sessions_max=2)
-    opened(table, 1, time=0)
-    opened(table, 2, time=1)
+    for number in (1, 2):
+        table.keep(opened(table, number, time=number - 1), kept(1))
     assert table.open(nonce(3), 3, IDLE_NS - 1) == 0
     assert table.find(1, IDLE_NS - 1) is not None
     assert table.open(nonce(3), 3, IDLE_NS) == 0, "session 2 is the longest idle now, and not for long enough"
@@ -138,6 +140,23 @@ def test_a_full_table_evicts_only_who_was_idle_long_enough() -> None:
     assert table.find(2, IDLE_NS + 1) is None
     assert table.open(nonce(2), 9, IDLE_NS + 1) == 0, "an evicted session's nonce is forgotten with it"
     assert len(table) == 2
+    table._check()
+
+
+def test_a_full_table_evicts_who_opened_a_session_and_sent_no_command() -> None:
+    """In the order of their activity, and soon; who sent one keeps its place."""
+    table = SessionTable(sessions_max=3)
+    used, first, second = (opened(table, number, time=number) for number in (1, 2, 3))
+    table.keep(used, kept(1))
+    assert table.open(nonce(4), 4, UNUSED_NS + 1) == 0
+    assert table.open(nonce(2), 9, UNUSED_NS + 2) == first.id, "asked for again: it is in use"
+    assert table.open(nonce(4), 4, UNUSED_NS + 3) == 4 and second.id not in table
+    again = SessionTable(sessions_max=3)
+    again.restore(decode_plain(encode_ordered(table.snapshot())))
+    for one in (table, again):
+        assert one.open(nonce(5), 5, 2 * UNUSED_NS + 1) == 0
+        assert one.open(nonce(5), 5, 2 * UNUSED_NS + 2) == 5 and first.id not in one and used.id in one
+        one._check()
 
 
 def test_nobody_is_evicted_while_there_is_room() -> None:

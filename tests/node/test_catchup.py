@@ -199,6 +199,7 @@ class Reader:
 
     def __init__(self, *, reads: bool) -> None:
         self.congested = not reads
+        self.trusted = True
         self.sent: list[bytes] = []
         self.dropped: list[str] = []
 

@@ -1,0 +1,147 @@
+"""Whose place a connection takes, and how many sessions may come from where: no limit hangs on what it says of itself.
+
+Without a key anybody may call itself a peer. Such a claim is believed as far as limits go if the connection comes from
+that node's own address; with a key, its certificate says who it is. Whatever else claims to be a peer takes a client's
+place. Sessions are counted by the address they come from, so that one machine cannot fill the cluster's table.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from ipaddress import IPv6Address, ip_address
+from typing import TYPE_CHECKING, Final
+
+from mcast.clock import monotonic_s
+from mcast.errors import ConfigError
+from mcast.limits import ADDRESS_SESSIONS_MAX
+from mcast.net.sockets import resolve
+
+if TYPE_CHECKING:
+    from mcast.config import Config
+    from mcast.node.connection import Connection
+    from mcast.wire.stream import Hello
+
+PEER_CONNECTIONS: Final = 2  # of one node beside the clients: one to forward by, one to fetch by
+ADDRESSES_MAX: Final = 4_096  # told apart; beyond, those that are new count as one
+PRUNE_S: Final = 1.0  # between two looks for sessions of an address that have ended
+OPENING_S: Final = 60.0  # after which an OPEN that was never applied is forgotten
+_OTHERS: Final = "others"
+
+
+class Places:
+    """Which connections take clients' places."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._addresses: dict[str, str] = {}
+        self._peers: Counter[str] = Counter()
+        self.clients: set[Connection] = set()
+
+    def look_up(self) -> None:
+        """Find the nodes' own addresses; one whose name is unknown has none."""
+        for node in self._config.nodes:
+            try:
+                self._addresses[node.id] = resolve(node.host, node.port)[0]
+            except ConfigError:
+                continue
+
+    def borne_out(self, connection: Connection, hello: Hello) -> bool:
+        """Whether something else than its word says that it is this peer; a certificate was compared before."""
+        if hello.role != "peer":
+            return False
+        return connection.extra("ssl_object") is not None or connection.address == self._addresses.get(hello.node)
+
+    def take(self, connection: Connection, hello: Hello, clients_max: int) -> bool:
+        """A place for this connection, which is `trusted` or not; False: there is none."""
+        if connection.trusted and self._peers[hello.node] < PEER_CONNECTIONS:
+            self._peers[hello.node] += 1
+            connection.peer_place = hello.node
+        elif len(self.clients) >= clients_max:
+            return False
+        else:
+            self.clients.add(connection)
+        return True
+
+    def leave(self, connection: Connection) -> None:
+        """It has ended."""
+        self.clients.discard(connection)
+        if connection.peer_place:
+            self._peers[connection.peer_place] -= 1
+            connection.peer_place = ""
+
+
+class Openings:
+    """The sessions that were opened through this node and are still known, by the address they came from.
+
+    `alive` says whether a session is in the cluster's table.
+    """
+
+    def __init__(self, alive: Callable[[int], bool], clock: Callable[[], float] = monotonic_s) -> None:
+        self.refused = 0
+        """OPENs that were not passed on."""
+        self._alive = alive
+        self._clock = clock
+        self._opening: dict[bytes, tuple[str, float]] = {}
+        """By nonce: the address, and when it asked."""
+        self._of: dict[str, set[int | bytes]] = {}
+        """Sessions, and nonces of those that are being opened."""
+        self._pruned_s: dict[str, float] = {}
+
+    def begin(self, host: str, nonce: bytes) -> bool:
+        """Whether somebody at this address may open one more session; the same again is no other one."""
+        if nonce in self._opening:
+            return True
+        address = self._known(host)
+        held = self._of.setdefault(address, set())
+        if len(held) >= ADDRESS_SESSIONS_MAX:
+            self._prune(address)
+            if len(held) >= ADDRESS_SESSIONS_MAX:
+                self.refused += 1
+                return False
+        held.add(nonce)
+        self._opening[nonce] = address, self._clock()
+        return True
+
+    def opened(self, nonce: bytes, session: int) -> None:
+        """The OPEN with this nonce was applied: as which session, 0 for none."""
+        address, _ = self._opening.pop(nonce, (None, 0.0))
+        if address is not None:
+            held = self._of[address]
+            held.discard(nonce)
+            if session:
+                held.add(session)
+
+    def _known(self, host: str) -> str:
+        """The address as it is counted: of IPv6 the network, in which a machine may have any number."""
+        try:
+            address = ip_address(host.partition("%")[0])
+        except ValueError:
+            return _OTHERS
+        if isinstance(address, IPv6Address) and not address.is_loopback:
+            host = str(int(address) >> 64)
+        if host not in self._of and len(self._of) >= ADDRESSES_MAX:
+            for one in list(self._of):
+                self._prune(one)
+                if not self._of[one]:
+                    del self._of[one]
+            if len(self._of) >= ADDRESSES_MAX:
+                return _OTHERS
+        return host
+
+    def _prune(self, address: str) -> None:
+        """Forget what has ended, unless that was looked for just now."""
+        now_s = self._clock()
+        if now_s - self._pruned_s.get(address, -PRUNE_S) < PRUNE_S:
+            return
+        self._pruned_s[address] = now_s
+        held = self._of[address]
+        for one in list(held):
+            if isinstance(one, int):
+                ended = not self._alive(one)
+            else:
+                ended = one not in self._opening or now_s - self._opening[one][1] > OPENING_S
+                if ended:
+                    self._opening.pop(one, None)
+            if ended:
+                held.discard(one)
