@@ -34,6 +34,9 @@ def status(
             output.print_json(document)
         else:
             render.print_status(document)
+            for node in document["nodes"]:
+                if node.get("awaits"):
+                    output.note(f"mcast: {node['id']} is {node['state']}: {node['awaits']}")
     tell(document["findings"])
 
 

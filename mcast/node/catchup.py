@@ -8,23 +8,28 @@ at a time from where its log ends, so it resumes where it stopped, at whichever 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from mcast.client.link import Dialer, Link, Unreachable
 from mcast.errors import CorruptionError, DecodeError, Gone
-from mcast.limits import FETCH_CHUNK_BYTES, FETCH_WINDOW_BYTES
+from mcast.limits import FETCH_CHUNK_BYTES, FETCH_WINDOW_BYTES, HISTORY_PAGE_ENTRIES
 from mcast.node.connection import Connection
 from mcast.protocol.effects import CatchUp
 from mcast.wire.envelope import name_hash
+from mcast.wire.messages import Reign
 from mcast.wire.stream import (
     Fetch,
     FetchEnd,
     FetchGone,
+    FetchHistory,
     StreamKind,
     decode_frames_untrusted,
     decode_stream_untrusted,
     pack_frames,
     pack_message,
+    pack_raw,
 )
 
 if TYPE_CHECKING:
@@ -37,7 +42,7 @@ ANSWER_S: Final = 2.0  # without a byte from the peer, another one is tried
 
 
 class FetchServer:
-    """Answers FETCH. One fetch a connection is under way; the next begins when it has ended."""
+    """Answers FETCH and FETCH_HISTORY. One a connection is under way; the next begins when it has ended."""
 
     def __init__(self, shell: Shell) -> None:
         self._shell = shell
@@ -48,12 +53,18 @@ class FetchServer:
         """For those who are peers by their own word only: they must not keep the others waiting."""
 
     def fetch(self, connection: Connection, fetch: Fetch) -> None:
-        """Begin to send frames. Raises DecodeError for a second FETCH before the first has ended."""
+        """Begin to send frames. Raises DecodeError for a second request before the first has been served."""
+        self._begin(connection, partial(self._send_frames, connection, fetch))
+
+    def history(self, connection: Connection, wanted: FetchHistory) -> None:
+        """Send the page of the epoch history that precedes a reign, empty where it is not known. Raises as `fetch`."""
+        self._begin(connection, partial(self._history_page, wanted))
+
+    def _begin(self, connection: Connection, serve: Callable[[], Awaitable[bytes]]) -> None:
         if connection in self._tasks:
-            raise DecodeError("unexpected message", "FETCH before the last one ended")
+            raise DecodeError("unexpected message", "a fetch before the last one ended")
         self._drained[connection] = asyncio.Event()
-        task = asyncio.get_running_loop().create_task(self._serve(connection, fetch))
-        self._tasks[connection] = task
+        self._tasks[connection] = asyncio.get_running_loop().create_task(self._serve(connection, serve))
 
     def writable(self, connection: Connection) -> None:
         """The connection's write buffer has drained."""
@@ -73,10 +84,10 @@ class FetchServer:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _serve(self, connection: Connection, fetch: Fetch) -> None:
+    async def _serve(self, connection: Connection, serve: Callable[[], Awaitable[bytes]]) -> None:
         try:
             async with self._slots if connection.trusted else self._others:
-                end = await self._send_frames(connection, fetch)
+                end = await serve()
         except Gone as gone:
             end = pack_message(StreamKind.GONE, FetchGone(gone.low_water))
         except TimeoutError:
@@ -89,6 +100,10 @@ class FetchServer:
             self._tasks.pop(connection, None)
             self._drained.pop(connection, None)
         connection.send([end])
+
+    async def _history_page(self, wanted: FetchHistory) -> bytes:
+        page = self._shell.replica.history_before(Reign(*wanted), HISTORY_PAGE_ENTRIES)
+        return pack_raw(StreamKind.HISTORY, page.packed() if page is not None else b"")
 
     async def _send_frames(self, connection: Connection, fetch: Fetch) -> bytes:
         first, left = fetch.first, min(fetch.max_bytes, FETCH_WINDOW_BYTES)
@@ -160,7 +175,7 @@ class Fetcher:
         """Fetch from one peer as long as that helps; whether it did not fail."""
         node = self._nodes[peer]
         self._from = node.id
-        stream = _FrameStream()
+        stream = Answers()
         try:
             link = await self._dialer.open(node, stream)
         except Unreachable:
@@ -172,7 +187,7 @@ class Fetcher:
         finally:
             link.close()
 
-    async def _fetch_windows(self, link: Link, stream: _FrameStream, peer: int) -> bool:
+    async def _fetch_windows(self, link: Link, stream: Answers, peer: int) -> bool:
         replica = self._shell.replica
         while self._request is not None and replica.last_seq < self._request.until:
             while self._shell.apply_backlog_full:
@@ -195,8 +210,8 @@ class Fetcher:
         return True
 
 
-class _FrameStream:
-    """Owns a fetching link: a bounded queue, for no more than one window is ever asked for."""
+class Answers:
+    """Owns a fetching link: what comes on it, in a bounded queue, for no more than one window is ever asked for."""
 
     def __init__(self) -> None:
         self._queue: asyncio.Queue[tuple[int, bytes] | Unreachable] = asyncio.Queue()

@@ -21,11 +21,13 @@ from mcast.node.eventlog import EventLog
 from mcast.node.gateway import Gateway
 from mcast.node.handlerlog import HandlerLog
 from mcast.node.runs import runs_of
-from mcast.protocol.effects import CatchUp, EpochChanged, Notice, Ruling, SteppedDown
+from mcast.protocol.effects import CatchUp, EpochChanged, FetchHistory, Notice, Ruling, SteppedDown
 from mcast.storage.files import RealFiles
 from mcast.storage.outcomes import OutcomeLog
 from mcast.wire.envelope import name_hash
+from mcast.wire.epochs import Epochs
 from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
+from mcast.wire.messages import Reign
 from mcast.wire.records import decode_records_untrusted
 
 RECORD_MAX: Final = 1_300
@@ -40,6 +42,11 @@ class FakeReplica:
         self.node = node
         self.last_seq = 0
         self.proven: tuple[int, float] | None = None
+        self.epochs = Epochs()
+        """The epoch history here, for others."""
+        self.wants: Reign | None = None
+        self.pages: list[Epochs] = []
+        self.histories_failed = 0
         self._cluster = cluster
 
     @property
@@ -61,6 +68,25 @@ class FakeReplica:
     def high_seq(self) -> int:
         """The cluster's last event."""
         return self._cluster.last_seq
+
+    @property
+    def history_wanted(self) -> Reign | None:
+        """What precedes `wants` in the epoch history, until it reaches event 1."""
+        return self.wants if self.wants is not None and self.wants.first > 1 else None
+
+    def history_before(self, reign: Reign, most: int) -> Epochs | None:
+        """A page of `epochs`."""
+        return self.epochs.before(reign, most)
+
+    def history_fetched(self, before: Reign, page: Epochs, now: float) -> None:
+        """Remember the page, if there is anything in it."""
+        if len(page):
+            self.pages.append(page)
+            self.wants = page[0]
+
+    def history_failed(self, now: float) -> None:
+        """Count."""
+        self.histories_failed += 1
 
     def staleness(self, now: float, applied_seq: int) -> float | None:
         """As the test's `proven`, (commit, time in s), allows."""
@@ -112,7 +138,7 @@ class FakeShell:
         self.on_applied: list[Callable[[list[Applied]], None]] = []
         self.on_notice: list[Callable[[Notice], None]] = []
         self.on_halted: list[Callable[[], None]] = []
-        self.on_catch_up: Callable[[CatchUp], None] | None = None
+        self.on_catch_up: Callable[[CatchUp | FetchHistory], None] | None = None
         self.halted: str | None = None
         self.proofs: list[tuple[int, bytes]] = []
         self.deaths: list[int] = []
@@ -136,6 +162,10 @@ class FakeShell:
         """The token of a read that the test makes ready by a notice."""
         self.reads += 1
         return self.reads
+
+    def tell(self, told: Callable[[float], None]) -> None:
+        """Do it."""
+        told(0.0)
 
     def transferred(self, frames: Sequence[Frame], peer: int) -> None:
         """Apply fetched frames that follow."""

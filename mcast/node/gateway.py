@@ -29,6 +29,7 @@ from mcast.node.catchup import Fetcher, FetchServer
 from mcast.node.connection import Connection
 from mcast.node.forward import Forwarder
 from mcast.node.handover import Handovers
+from mcast.node.histories import HistoryFetcher
 from mcast.node.listener import TOO_MANY, Crowd, Door, open_listener, room_for_connections
 from mcast.node.queries import Queries
 from mcast.node.relays import Relays
@@ -36,7 +37,7 @@ from mcast.node.reporting import Reports
 from mcast.node.submissions import Submissions
 from mcast.node.subscriptions import Subscriptions
 from mcast.node.turns import Turns
-from mcast.protocol.effects import Notice, ReadReady
+from mcast.protocol.effects import CatchUp, FetchHistory, Notice, ReadReady
 from mcast.wire.envelope import name_hash
 from mcast.wire.groups import Group, Submitted, decode_groups_untrusted
 from mcast.wire.records import RECORD_HEADER_BYTES
@@ -102,6 +103,7 @@ class Gateway:
         self._fetcher = Fetcher(shell, dialer)
         self._relays = Relays(shell, dialer)
         self.alike = Alike(shell, dialer)
+        self._histories = HistoryFetcher(shell, dialer)
         self.turns = Turns()
         self._handshakes = Handshakes()
         self._connections: set[Connection] = set()
@@ -153,7 +155,7 @@ class Gateway:
         shell.on_applied.append(self._applied)
         shell.on_notice.append(self._notice)
         shell.on_halted.append(self._halted)
-        shell.on_catch_up, shell.on_relay = self._fetcher.asked, self._relays.relay
+        shell.on_catch_up, shell.on_relay = self._catch_up, self._relays.relay
 
     async def retire(self) -> None:
         """Before an orderly stop: if this node rules, let the best other member do so first; bounded."""
@@ -183,6 +185,7 @@ class Gateway:
         await self._forwarder.stop()
         await self._fetcher.stop()
         await self._relays.stop()
+        await self._histories.stop()
         await self._fetches.stop()
         if drain_s > 0:
             for connection in list(self._connections):
@@ -217,6 +220,9 @@ class Gateway:
         catching_up = self._fetcher.progress()
         if catching_up is not None:
             status["catch_up"] = catching_up
+        history = self._histories.progress()
+        if history is not None:
+            status["history"] = history
         return status
 
     def greet(self, connection: Connection, hello: Hello) -> bytes:
@@ -273,6 +279,8 @@ class Gateway:
                         self._relays.received(connection, payload)
                     elif kind == StreamKind.FETCH and peer:
                         self._fetches.fetch(connection, decode_stream_untrusted(kind, payload))
+                    elif kind == StreamKind.FETCH_HISTORY and peer:
+                        self._fetches.history(connection, decode_stream_untrusted(kind, payload))
                     else:
                         raise DecodeError("unexpected message", str(kind))
                 if monotonic_s() >= until_s:
@@ -341,6 +349,12 @@ class Gateway:
         reason = f"{self._shell.node_id} has halted: {self._shell.halted}"
         connection.post(pack_message(StreamKind.ERROR, Failure(0, reason[:1_000])))
         connection.close()
+
+    def _catch_up(self, request: CatchUp | FetchHistory) -> None:
+        if isinstance(request, CatchUp):
+            self._fetcher.asked(request)
+        else:
+            self._histories.asked(request)
 
     def _halted(self) -> None:
         """Nothing is applied here any more: whoever waits for that must hear it."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mcast.clock import monotonic_s
 from mcast.protocol.ledger import LedgerReport
+from mcast.protocol.statistics import Statistics
 from mcast.storage.descriptors import exhausted
 from mcast.storage.segment import SEGMENT_BYTES
 from mcast.wire.envelope import name_hash
@@ -18,6 +19,7 @@ _GONE_FOR_GOOD: Final = (
     "; no majority is known to be whole, and {} did not say where its log ends: start it; if it is gone for good, "
     "start it anew with an empty data directory"
 )
+HISTORIES_FAILED_TOLD: Final = 3  # rounds of asking everybody in vain, before it is said
 LINK_FIELDS: Final = (
     "datagrams_sent", "bytes_sent", "sends", "datagrams_received", "bytes_received", "receives", "gso", "gro",
 )  # fmt: skip
@@ -32,13 +34,13 @@ DISK_FULL: Final = (
 
 
 def state(shell: Shell) -> str:
-    """One of the contract's states: "starting" until a reign is known here, "catching-up" while frames are fetched."""
+    """One of the contract's states: "starting" until a reign is known here, "catching-up" while it fetches."""
     if shell.halted is not None:
         return "halted"
     if not shell.joined:
         return "starting"
     statistics = shell.replica.statistics()
-    if statistics.catching_up or statistics.suspect:
+    if statistics.catching_up or statistics.suspect or statistics.history_wanted is not None:
         return "catching-up"
     return "live" if shell.was_live else "starting"
 
@@ -93,7 +95,9 @@ def status(shell: Shell) -> dict[str, Any]:
         ) + (_GONE_FOR_GOOD.format(" and ".join(waits_for)) if waits_for else "")
     elif shell.disk_full:
         object_["reason"] = why_full()
-    object_["findings"] = findings(shell)
+    if statistics.history_wanted is not None:
+        object_["awaits"] = f"{_history_words(statistics)}: they are being fetched, and no event can be judged before"
+    object_["findings"] = findings(shell, statistics)
     return object_
 
 
@@ -111,12 +115,23 @@ def why_full() -> str:
     return NO_DESCRIPTORS if exhausted() else DISK_FULL
 
 
-def findings(shell: Shell) -> list[str]:
+def _history_words(statistics: Statistics) -> str:
+    wanted = statistics.history_wanted
+    assert wanted is not None
+    return f"the epochs before epoch {wanted.epoch} (event {wanted.first}) are not known here"
+
+
+def findings(shell: Shell, statistics: Statistics) -> list[str]:
     """What an operator should know beyond the state, each in one line: what, why it is likely, what to do."""
     versions = shell.transport.versions
     found = [] if versions is None else versions.findings(monotonic_s())
     if shell.twin is not None:
         found.append(f"another process runs as {shell.node_id}: end one of the two, or give it another id")
+    if statistics.history_wanted is not None and statistics.histories_failed >= HISTORIES_FAILED_TOLD:
+        found.append(
+            f"{_history_words(statistics)}, and no node gave them, asked {statistics.histories_failed} times: see that "
+            "the others are up, and that TCP passes between the nodes"
+        )
     return found
 
 

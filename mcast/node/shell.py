@@ -39,6 +39,7 @@ from mcast.protocol.effects import (
     CatchUp,
     Effect,
     EpochChanged,
+    FetchHistory,
     HaltRequired,
     Multicast,
     Notice,
@@ -97,7 +98,7 @@ class Shell:
         self.on_notice: list[Callable[[Notice], None]] = []
         self.on_halted: list[Callable[[], None]] = []
         """Called when the node has halted; `halted` says why."""
-        self.on_catch_up: Callable[[CatchUp], None] | None = None
+        self.on_catch_up: Callable[[CatchUp | FetchHistory], None] | None = None
         self.on_relay: Callable[[Relay], None] | None = None
         self.events: EventLog
         self.halted: str | None = None
@@ -142,6 +143,7 @@ class Shell:
             Apply: lambda effect: self._queue.add(effect.frames),
             Relay: lambda effect: self.on_relay and self.on_relay(effect),
             CatchUp: lambda effect: self.on_catch_up and self.on_catch_up(effect),
+            FetchHistory: lambda effect: self.on_catch_up and self.on_catch_up(effect),
         }
 
     async def start(self) -> None:
@@ -252,23 +254,23 @@ class Shell:
 
     def transferred(self, frames: Sequence[Frame], peer: int) -> None:
         """Hand over frames fetched over TCP from `peer`, in order."""
-        self._tell_protocol(lambda now: self.replica.transferred(frames, peer, now))
+        self.tell(lambda now: self.replica.transferred(frames, peer, now))
 
     def transfer_failed(self, peer: int) -> None:
         """A catch-up from `peer` broke off."""
-        self._tell_protocol(lambda now: self.replica.transfer_failed(peer, now))
+        self.tell(lambda now: self.replica.transfer_failed(peer, now))
 
     def proven(self, node: int, incarnation: bytes) -> None:
         """A TCP connection to `node`, or a sealed one from it, proved that this incarnation of it lives."""
-        self._tell_protocol(lambda now: self._receive(self.transport.proven(node, incarnation, now)))
+        self.tell(lambda now: self._receive(self.transport.proven(node, incarnation, now)))
 
     def witnessed(self, node: int) -> None:
         """The process that ruled as `node` is dead: nobody listens on its port, or another incarnation does."""
-        self._tell_protocol(lambda now: self.replica.witnessed(node, now))
+        self.tell(lambda now: self.replica.witnessed(node, now))
 
     def relayed(self, datagram: bytes) -> None:
         """A datagram came over TCP."""
-        self._tell_protocol(lambda now: self.replica.receive(self.transport.relayed(datagram, now), now, relayed=True))
+        self.tell(lambda now: self.replica.receive(self.transport.relayed(datagram, now), now, relayed=True))
 
     def incarnation_of(self, node: int) -> bytes | None:
         """The process of `node` that is alive, as far as is proven here."""
@@ -318,8 +320,8 @@ class Shell:
         """Whether this node has stopped acknowledging for want of disk space."""
         return self.joined and self._disk.full
 
-    def _tell_protocol(self, tell: Callable[[float], None]) -> None:
-        """Tell it something, while this node takes part; what follows from it is done at the end of this turn."""
+    def tell(self, tell: Callable[[float], None]) -> None:
+        """Tell the protocol something, while this node takes part; what follows is done at the end of this turn."""
         if self._active:
             with self._guard:
                 tell(monotonic_s())

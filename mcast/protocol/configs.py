@@ -75,7 +75,11 @@ class Configs:
         return self._entries[-1].seq if self._entries else 0
 
     def adopt(self, frame: Frame, config: Config) -> None:
-        """A frame that joined the log carries a configuration."""
+        """A frame that joined the log carries a configuration: another one or, as most EPOCH_STARTs do, the same."""
+        if self._entries and (before := self._entries[-1]).config is config:
+            name = before.name._replace(epoch=frame.epoch)
+            self._entries.append(before._replace(seq=frame.first, name=name))
+            return
         voters = {name_hash(member.node): member.storage_id for member in config.members}
         digest = blake2b(encode_message(config), digest_size=16).digest()
         self._entries.append(_Entry(frame.first, config, voters, ConfigName(frame.epoch, config.number, digest)))

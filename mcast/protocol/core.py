@@ -17,6 +17,7 @@ from mcast.limits import (
     CALLS_DATAGRAMS,
     CALLS_MULTICAST,
     DEEP_GAP_FRAMES,
+    HEARTBEAT_HISTORY,
     LEARNED_S,
     LEDGER_RANGES_MAX,
     REORDER_FRAMES_MAX,
@@ -45,6 +46,7 @@ from mcast.wire.envelope import name_hash
 from mcast.wire.frame import Frame
 from mcast.wire.messages import (
     Config,
+    EpochStart,
     Message,
     decode_config_untrusted,
     decode_epoch_start_untrusted,
@@ -85,6 +87,8 @@ class Settings:
     """Behind by more than so many datagrams, a replica fetches over TCP."""
     reorder_frames_max: int = REORDER_FRAMES_MAX
     """Kept while what precedes them is missing."""
+    heartbeat_reigns: int = HEARTBEAT_HISTORY
+    """The newest reigns that each heartbeat tells."""
     ledger_ranges_max: int = LEDGER_RANGES_MAX
     """Ranges of each kind that the ledger remembers of a reign."""
     rules: Rules = field(default_factory=Rules)
@@ -135,16 +139,18 @@ class Core:
         self.effects: list[Effect] = []
         self.notices: list[Notice] = []
         self.configs = Configs()
+        self._start = b"", EpochStart("", Config(0, ()))
+        """The newest EPOCH_START read, and what it says."""
         self._planned_meta = recovered.meta
         self._tickets: dict[int, tuple[Callable[[float], None], bool]] = {}
         self._last_ticket = 0
-        for frame in (recovered.genesis, recovered.config, *recovered.frames):
-            if frame is not None:
-                self.note_internal(frame)
         if recovered.frames:
             self.commit = self.applied = max(recovered.frames[-1].commit, 0)
         elif recovered.base_seq:
             self.commit = self.applied = recovered.base_seq
+        for frame in (recovered.genesis, recovered.config, *recovered.frames):
+            if frame is not None:
+                self.note_internal(frame)  # knows the commit: what is older than the newest committed is let go
 
     @property
     def planned(self) -> Meta:
@@ -250,21 +256,28 @@ class Core:
                     self.known.update({name_hash(one.node): (one.node, one.address) for one in recovery.former})
                     self._adopt_config(frame, recovery.config)
                 elif record.kind == RecordKind.EPOCH_START:
-                    start = decode_epoch_start_untrusted(record.payload)
-                    self.ruler = start.node
-                    self._adopt_config(frame, start.config)
+                    self._note_start(frame, bytes(record.payload))
                 elif record.kind == RecordKind.CONFIG:
                     self._adopt_config(frame, decode_config_untrusted(record.payload))
         except DecodeError as error:
             self.halt(f"event {frame.first} is not what its kind says: {error}")
         self.configs.trim(self.commit)
 
+    def _note_start(self, frame: Frame, payload: bytes) -> None:
+        """One EPOCH_START is mostly like the last, and a restart meets very many of them: then it is not read anew."""
+        if payload != self._start[0]:
+            self._start = payload, decode_epoch_start_untrusted(payload)
+        start = self._start[1]
+        self.ruler = start.node
+        self._adopt_config(frame, start.config)
+
     def _adopt_config(self, frame: Frame, config: Config) -> None:
         """A configuration is effective as soon as it is in the log."""
         before = self.config
         self.configs.adopt(frame, config)
-        self.known.update({name_hash(member.node): (member.node, member.address) for member in config.members})
-        self._tell_members(before)
+        if config is not before:
+            self.known.update({name_hash(member.node): (member.node, member.address) for member in config.members})
+            self._tell_members(before)
 
     def _tell_members(self, before: Config | None) -> None:
         config = self.config

@@ -117,7 +117,31 @@ class CatchUp:
     peers: tuple[int, ...]
 
 
-Effect = Promise | Stream | Repair | Multicast | Send | Relay | Append | Truncate | WriteMeta | Apply | CatchUp
+@dataclass(frozen=True, slots=True)
+class FetchHistory:
+    """Fetch over TCP what precedes `Replica.history_wanted`, page after page, until that is None.
+
+    From any of `peers`, or whoever else has it. Hand each page to `Replica.history_fetched`; when all have failed, say
+    so with `Replica.history_failed`. Emitted again when there is no progress.
+    """
+
+    peers: tuple[int, ...]
+
+
+Effect = (
+    Promise
+    | Stream
+    | Repair
+    | Multicast
+    | Send
+    | Relay
+    | Append
+    | Truncate
+    | WriteMeta
+    | Apply
+    | CatchUp
+    | FetchHistory
+)
 
 
 @dataclass(frozen=True, slots=True)

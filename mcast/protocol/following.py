@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from mcast.limits import HISTORY_REIGNS_MAX
 from mcast.protocol.asking import Asking
+from mcast.protocol.backfill import Backfill
 from mcast.protocol.core import FABRICS_OWN, Core
 from mcast.protocol.effects import Append, EpochChanged, GapClosed, GapOpened, Truncate, Truncated
 from mcast.protocol.gaps import Gaps, Loss
@@ -28,9 +28,9 @@ from mcast.protocol.states import ELECTING, Input, Role
 from mcast.protocol.ways import MULTICAST, TCP, UNICAST, Hearing
 from mcast.wire.envelope import UNICAST as _UNICAST
 from mcast.wire.envelope import Envelope
+from mcast.wire.epochs import Epochs
 from mcast.wire.frame import Frame, Run, chain_after, follows
-from mcast.wire.messages import Ack, Commit, Heartbeat, HistoryRequest, Kind, News, Reign
-from mcast.wire.messages import History as HistoryPage
+from mcast.wire.messages import Ack, Commit, Heartbeat, Kind, News, Reign
 
 _DATA: Final = int(Kind.DATA)  # a member of an enum is slow to look up
 RUN_FRAMES_MAX: Final = 64  # taken at once; some that can't be are tried again one frame later
@@ -46,6 +46,7 @@ class Following:
         self.reorder = Reorder(frames_max=core.settings.reorder_frames_max)
         self.hearing = Hearing(core)
         self.asking = Asking(core, self.gaps, self.reorder, self.hearing)
+        self.backfill = Backfill(core, self.asking.peers)
         self.staleness = Staleness(core.rules.staleness_proven, core.proofs)
         self.reading = Reading(core)
         self.history: History | None = None
@@ -53,17 +54,15 @@ class Following:
         self._round = 0
         self._confirmed = 0
         self._claim: tuple[int, bytes] = (0, b"")
+        self._high = 0
         self._appended: list[Frame] = []
-        self._pages: list[Reign] = []
-        self._page_due = 0.0
 
     def new_epoch(self) -> None:
         """A higher epoch was promised: nothing is known of its reign yet."""
         self.core.reconciled = False
         self.history = None
-        self._round = self._confirmed = 0
+        self._round = self._confirmed = self._high = 0
         self._claim = (0, b"")
-        self._pages = []
         self.asking.peers.clear()
         self.staleness.reset()
         self.hearing.reset()
@@ -90,14 +89,22 @@ class Following:
             if envelope.sender != core.me:
                 core.halt(f"two sequencers rule epoch {beat.epoch}")
             return
+        if self.history is None or self.history.epoch != beat.epoch:
+            newest = Epochs(beat.history)
+            if not newest.rises:
+                core.counts["heartbeat without a history"] += 1
+                return
+            self.backfill.begin(newest)
+            self.history = History(beat.epoch, newest)
         if core.sequencer != envelope.sender:
             self._adopt(envelope.sender)
             self.hearing.reset()
-        if self.history is None or self.history.epoch != beat.epoch:
-            self.history = History(beat.epoch, beat.history)
         self.hearing.heartbeat(TCP if core.relaying else UNICAST if envelope.channel == _UNICAST else MULTICAST, now)
+        self.asking.peers.update({peer.node: peer.acked for peer in beat.peers})
+        self.asking.peers[envelope.sender] = beat.high
+        self._high = max(self._high, beat.high)
         if not core.reconciled:
-            self._reconcile(envelope.sender, now)
+            self._reconcile(now)
         if beat.confirmed > self._confirmed:
             core.in_touch = now
         if beat.confirmed > self._confirmed or not self._round:
@@ -108,8 +115,6 @@ class Following:
         self.reading.confirmed(beat.confirmed, now)
         sent = (beat.stream_base, beat.stream_sent, beat.high)
         self.ledger.announced(beat.epoch, envelope.incarnation, *sent, core.log.last_seq)
-        self.asking.peers.update({peer.node: peer.acked for peer in beat.peers})
-        self.asking.peers[envelope.sender] = beat.high
         if core.reconciled:
             self._opened(self.gaps.expect(beat.high, now))
             self.asking.judge(now)
@@ -130,21 +135,23 @@ class Following:
             core.learn(news.commit, now)
             self._adopt_commit(news.commit, news.commit_chain)
 
-    def history_page(self, envelope: Envelope, page: HistoryPage, now: float) -> None:
-        """Older reigns, asked for because the heartbeat's did not reach back to this log's end."""
+    @property
+    def high_seq(self) -> int:
+        """The highest event heard of: in this epoch's frames and heartbeats, whether they can be judged yet or not."""
+        return max(self.gaps.frontier, self._high)
+
+    @property
+    def history_wanted(self) -> Reign | None:
+        """The reign whose predecessors must be fetched before this log can be reconciled."""
         core = self.core
-        if page.epoch != core.promised or envelope.sender != core.sequencer or core.reconciled:
-            return
-        if page.start != len(self._pages) or page.total > HISTORY_REIGNS_MAX or not page.entries:
-            return
-        self._pages.extend(page.entries)
-        self._page_due = now + core.settings.heartbeat_max_s
-        if len(self._pages) >= page.total:
-            self.history = History(page.epoch, self._pages)
-            self._pages = []
-            self._reconcile(envelope.sender, now)
-        else:
-            core.send(envelope.sender, HistoryRequest(page.epoch, len(self._pages)))
+        if core.reconciled or core.reigning or self.history is None or core.role is Role.HALTED:
+            return None
+        return self.backfill.oldest
+
+    def history_fetched(self, before: Reign, page: Epochs, now: float) -> None:
+        """The reigns that precede `before` came over TCP."""
+        if self.history_wanted is not None and self.backfill.take(before, page, now):
+            self._reconcile(now)
 
     def data(self, envelope: Envelope, arrived: Frame | Run, now: float) -> None:
         """One DATA datagram, or a run of them; what of it just goes on from the log's end is taken at once."""
@@ -285,15 +292,16 @@ class Following:
             core.move(Input.RETREAT)
         core.notices.append(EpochChanged(core.promised, sequencer))
 
-    def _reconcile(self, sequencer: int, now: float) -> None:
+    def _reconcile(self, now: float) -> None:
+        """Cut the log back to what it shares with the epoch's history, as soon as that is known far enough back."""
         core, history = self.core, self.history
         assert history is not None
-        point = history.common_point(core.log.reigns, core.log.last_seq)
-        if point is None or not history.covers(point + 1):
-            if now >= self._page_due and not history.complete:
-                self._page_due = now + core.settings.heartbeat_max_s
-                core.send(sequencer, HistoryRequest(core.promised, len(self._pages)))
+        if not self.backfill.suffices():
+            self.backfill.want(now)
             return
+        history = self.history = History(history.epoch, self.backfill.reigns)
+        point = history.common_point(core.log.reigns, core.log.last_seq)
+        assert point is not None
         if point < core.log.last_seq:
             if point < core.commit:
                 core.halt(f"epoch {core.promised} would cut committed event {core.commit} back to {point}")

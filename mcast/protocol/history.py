@@ -7,48 +7,44 @@ reign.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Sequence
-
+from mcast.wire.epochs import Epochs
 from mcast.wire.frame import Frame
-from mcast.wire.messages import Reign
 
 
 class History:
-    """The law of one epoch. `reigns` may start midway: then what lies before the first of them is unknown."""
+    """The law of one epoch. `reigns` may start midway: then what lies before the first of them is unknown.
 
-    def __init__(self, epoch: int, reigns: Sequence[Reign]) -> None:
+    A sequencer's is the list of its own log, which grows; no other part may change it.
+    """
+
+    def __init__(self, epoch: int, reigns: Epochs) -> None:
         self.epoch = epoch
-        self.reigns = tuple(reigns)
-        self._firsts = [reign.first for reign in self.reigns]
+        self.reigns = reigns
 
     @property
     def complete(self) -> bool:
         """Whether it reaches back to event 1."""
-        return bool(self.reigns) and self.reigns[0].first == 1
+        return self.covers(1)
 
     def assigns(self, frame: Frame) -> bool:
         """Whether the frame's whole range belongs to the reign of its entry epoch."""
-        index = bisect_right(self._firsts, frame.first) - 1
-        if index < 0 or self.reigns[index].epoch != frame.epoch:
-            return False
-        return index + 1 == len(self._firsts) or frame.first + frame.count <= self._firsts[index + 1]
+        return self.reigns.epoch_of(frame.first, frame.first + frame.count - 1) == frame.epoch
 
-    def common_point(self, own: Sequence[Reign], own_last: int) -> int | None:
+    def common_point(self, own: Epochs, own_last: int) -> int | None:
         """The last event that a log with the reigns `own` and its end at `own_last` shares with this history.
 
-        None when that needs older reigns than are known here.
+        None when that needs older reigns than are known here. It costs what is newer in `own` than what is shared.
         """
-        theirs = {reign.epoch: index for index, reign in enumerate(self.reigns)}
-        own_end = own_last
-        for reign in reversed(own):
-            index = theirs.get(reign.epoch)
-            if index is not None and self.reigns[index] == reign:
-                is_newest = index + 1 == len(self.reigns)
-                return own_end if is_newest else min(own_end, self.reigns[index + 1].first - 1)
-            own_end = reign.first - 1
-        return own_end if self.complete or not own else None
+        shared = own.last_shared(self.reigns)
+        if shared is None:
+            if not len(own):
+                return own_last
+            return own.firsts[0] - 1 if self.covers(own.firsts[0]) else None
+        mine, theirs = shared
+        end = own.firsts[mine + 1] - 1 if mine + 1 < len(own) else own_last
+        return min(end, self.reigns.firsts[theirs + 1] - 1) if theirs + 1 < len(self.reigns) else end
 
     def covers(self, seq: int) -> bool:
         """Whether the reign of event `seq` is known here."""
-        return bool(self.reigns) and self.reigns[0].first <= seq
+        firsts = self.reigns.firsts
+        return bool(firsts) and firsts[0] <= seq

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import pairwise
 from operator import attrgetter
 from typing import Final
 
 from mcast.limits import CACHE_BYTES_MAX
 from mcast.protocol.recovered import Recovered
 from mcast.wire.frame import Frame, frames_bytes
-from mcast.wire.messages import Reign
 
 _FIRST: Final = attrgetter("first")
 _TRIMMED_AT_ONCE: Final = 16  # frames
@@ -26,7 +26,7 @@ class Log:
     def __init__(self, recovered: Recovered, cache_bytes_max: int = CACHE_BYTES_MAX) -> None:
         self.last_seq = recovered.base_seq
         self.last_chain = recovered.base_chain
-        self.reigns: list[Reign] = []
+        self.reigns = recovered.history.part(0, bisect_right(recovered.history.firsts, recovered.base_seq))
         self.last_time = 0
         """The time of the last frame ever appended: no later one may be earlier."""
         self.bytes_cached = 0
@@ -34,8 +34,6 @@ class Log:
         self._cache_bytes_max = cache_bytes_max
         self._frames: list[Frame] = []
         self._firsts: list[int] = []
-        below = [reign for reign in recovered.history if reign.first <= recovered.base_seq]
-        self.reigns.extend(below)
         for frame in recovered.frames:
             self.append(frame)
 
@@ -47,7 +45,7 @@ class Log:
     @property
     def last_epoch(self) -> int:
         """The entry epoch of the last event; 0 for an empty log."""
-        return self.reigns[-1].epoch if self.reigns else 0
+        return self.reigns.last_epoch
 
     @property
     def events_per_frame(self) -> float:
@@ -58,8 +56,8 @@ class Log:
     def append(self, frame: Frame) -> None:
         """Add a frame that follows the end; the caller has proven its chain."""
         assert frame.first == self.last_seq + 1, f"frame {frame.first} does not follow {self.last_seq}"
-        if not self.reigns or self.reigns[-1].epoch != frame.epoch:
-            self.reigns.append(Reign(frame.epoch, frame.first, self.last_chain))
+        if self.reigns.last_epoch != frame.epoch or not len(self.reigns):
+            self.reigns.add(frame.epoch, frame.first, self.last_chain)
         self._frames.append(frame)
         self._firsts.append(frame.first)
         self.last_seq = frame.last
@@ -85,8 +83,7 @@ class Log:
         del self._frames[keep:], self._firsts[keep:]
         self.last_seq, self.last_chain = (self._frames[-1].last, self._frames[-1].chain) if self._frames else self._base
         assert self.last_seq == last, f"truncation at {last} inside the frame ending at {self.last_seq}"
-        while self.reigns and self.reigns[-1].first > last:
-            self.reigns.pop()
+        self.reigns.cut(last)
 
     def trim(self, keep_from: int) -> None:
         """Drop the oldest cached frames while too many bytes are held, but none from event `keep_from` on."""
@@ -134,4 +131,4 @@ class Log:
             at, chain = frame.last, frame.chain
         assert (at, chain) == (self.last_seq, self.last_chain)
         assert self.bytes_cached == sum(frame.size for frame in self._frames)
-        assert all(a.epoch < b.epoch and a.first < b.first for a, b in zip(self.reigns, self.reigns[1:], strict=False))
+        assert all(a.epoch < b.epoch and a.first < b.first for a, b in pairwise(self.reigns))

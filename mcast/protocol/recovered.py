@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mcast.protocol.effects import Meta
+from mcast.wire.epochs import Epochs
 from mcast.wire.frame import CHAIN_ZERO, Frame
-from mcast.wire.messages import Reign
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Recovered:
     meta: Meta
     base_seq: int = 0
     base_chain: bytes = CHAIN_ZERO
-    history: tuple[Reign, ...] = ()
+    history: Epochs = field(default_factory=Epochs)
     """Every reign in the journal, oldest first: one entry for each change of a frame's epoch, the first frame's too."""
     frames: tuple[Frame, ...] = ()
     """The newest frames, contiguous from base_seq + 1: at most CACHE_BYTES_MAX, but all after the last one's commit."""

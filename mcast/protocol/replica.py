@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from mcast.limits import HELD_DATAGRAMS_MAX, HISTORY_REIGNS_MAX, STALE_INTERVAL_S
+from mcast.limits import HELD_DATAGRAMS_MAX, STALE_INTERVAL_S
 from mcast.protocol.core import Core, Settings
 from mcast.protocol.effects import Effect, Notice
 from mcast.protocol.election import Election
@@ -32,26 +32,25 @@ from mcast.protocol.suspicion import Suspicion
 from mcast.protocol.touch import Touch
 from mcast.protocol.ways import forget_relayed, note_relayed
 from mcast.wire.envelope import Envelope
+from mcast.wire.epochs import Epochs
 from mcast.wire.frame import Frame, Run
 from mcast.wire.messages import (
     Handover,
     Heard,
-    HistoryRequest,
     Kind,
     Message,
     News,
+    Reign,
     Stale,
     Standing,
     VoteRequest,
 )
-from mcast.wire.messages import History as HistoryPage
 
 if TYPE_CHECKING:
     import random as random_module
 
 __all__ = ["Recovered", "Replica", "Settings"]
 
-_PAGE_ENTRIES: Final = 32  # reigns in one HISTORY page: fits the smallest MTU twice over
 _STALE_PEERS_MAX: Final = 1_024
 
 Arrival = tuple[Envelope, Frame | Run | Message]
@@ -92,8 +91,6 @@ class Replica:
             Kind.VIRGIN: founding.answered,
             Kind.GENESIS: founding.offered,
             Kind.CONFIRM: founding.confirmed,
-            Kind.HISTORY_REQUEST: self._history_asked,
-            Kind.HISTORY: following.history_page,
             Kind.READ: lambda envelope, read, now: self._sequencing.read_asked(envelope.sender, read.nonce),
             Kind.READ_INDEX: following.reading.answered,
             Kind.HANDOVER: self._appointed,
@@ -136,6 +133,25 @@ class Replica:
         """A catch-up from this peer broke off."""
         self._core.counts["transfers failed"] += 1
         self._following.asking.failed(now)
+
+    @property
+    def history_wanted(self) -> Reign | None:
+        """The reign whose predecessors are wanted, before frames can be judged; None when all that matters is known."""
+        return self._following.history_wanted
+
+    def history_before(self, reign: Reign, most: int) -> Epochs | None:
+        """The `most` reigns that precede this one in the own log, for another node; None unless it stands there."""
+        return self._core.log.reigns.before(reign, most)
+
+    def history_fetched(self, before: Reign, page: Epochs, now: float) -> None:
+        """Take a page of reigns that precede `before`; one that is not the page wanted now changes nothing."""
+        self._following.history_fetched(before, page, now)
+        self._after(now)
+
+    def history_failed(self, now: float) -> None:
+        """Nobody gave the page that is wanted."""
+        self._core.counts["histories not had"] += 1
+        self._following.backfill.failed(now)
 
     def submit(self, groups: Sequence[tuple[bytes, ...]], now: float) -> bool:
         """Take encoded records to be numbered, each group contiguously. False: not ruling; nothing was taken."""
@@ -276,7 +292,7 @@ class Replica:
     def high_seq(self) -> int:
         """The highest event known to exist."""
         core = self._core
-        return max(core.log.last_seq, core.learned, 0 if core.reigning else self._following.gaps.frontier)
+        return max(core.log.last_seq, core.learned, 0 if core.reigning else self._following.high_seq)
 
     def in_touch_s(self, now: float) -> float:
         """How long ago a round, a proof or a quorum's read last showed that this node is in touch with a majority."""
@@ -327,6 +343,8 @@ class Replica:
             high_seq=self.high_seq,
             gaps_open=0 if core.reigning else len(following.gaps),
             catching_up=following.asking.catching_up,
+            history_wanted=following.history_wanted,
+            histories_failed=following.backfill.failures,
             naks_sent=following.asking.naks_sent,
             repairs_sent=self._repairing.repairs_sent,
             repairs_received=report.repaired,
@@ -402,13 +420,6 @@ class Replica:
     def _told(self, envelope: Envelope, news: News, now: float) -> None:
         if self._touch.answers(news) and not self._core.reigning:
             self._following.news(envelope, news, now)
-
-    def _history_asked(self, envelope: Envelope, request: HistoryRequest, now: float) -> None:
-        core = self._core
-        reigns = self._sequencing.history.reigns
-        if core.reigning and request.epoch == core.promised and request.start < len(reigns) <= HISTORY_REIGNS_MAX:
-            page = reigns[request.start : request.start + _PAGE_ENTRIES]
-            core.send(envelope.sender, HistoryPage(request.epoch, request.start, len(reigns), page))
 
     def _after(self, now: float) -> None:
         """Once per burst: what single datagrams only gathered."""

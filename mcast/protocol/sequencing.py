@@ -64,7 +64,9 @@ class Sequencing:
         self.membership = Membership(core)
         self.seeking = Seeking(core)
         self._successor: tuple[int, float] | None = None
-        self._history = History(0, ())
+        self._epoch = 0
+        self._newest: tuple[Reign, ...] = ()
+        """Of the own log's reigns, this one the last: what heartbeats carry."""
         self._start_seq = 0
         self._pending: deque[bytes] = deque()
         self._in_flight: deque[tuple[int, int]] = deque()
@@ -83,11 +85,6 @@ class Sequencing:
         self._beat_interval = HEARTBEAT_MIN_S
         self._last_beat = 0.0
 
-    @property
-    def history(self) -> History:
-        """The reigns of this log, the own one last."""
-        return self._history
-
     def begin(self, now: float) -> History:
         """The own reign begins: heartbeat first, then EPOCH_START."""
         core = self.core
@@ -96,18 +93,20 @@ class Sequencing:
         self._resume(now)
         epoch = core.promised
         self._start_seq = core.log.last_seq + 1
-        self._history = History(epoch, [*core.log.reigns, Reign(epoch, self._start_seq, core.log.last_chain)])
+        own = Reign(epoch, self._start_seq, core.log.last_chain)
+        self._epoch, self._newest = epoch, (*core.log.reigns.newest(core.settings.heartbeat_reigns - 1), own)
         self.beat(now)
         start = self._internal(RecordKind.EPOCH_START, EpochStart(core.settings.node, config), now)
         self._emit([start], now)
-        return self._history
+        return History(epoch, core.log.reigns)
 
     def resume(self, now: float) -> History:
         """Go on with a reign from before a restart: the ablation of `reign_begins_with_vote`."""
         self._resume(now)
-        self._start_seq = self.core.log.reigns[-1].first
-        self._history = History(self.core.promised, self.core.log.reigns)
-        return self._history
+        reigns = self.core.log.reigns
+        self._start_seq = reigns[-1].first
+        self._epoch, self._newest = self.core.promised, reigns.newest(self.core.settings.heartbeat_reigns)
+        return History(self._epoch, reigns)
 
     def stop(self, now: float) -> None:
         """The reign is over. What was taken and not numbered is dropped: its gateways send it to the next sequencer."""
@@ -333,12 +332,12 @@ class Sequencing:
         self._rounds.append((self._round, now, core.commit))
         self._note_told(core.commit, self._confirmed)
         beat = Heartbeat(
-            epoch=self._history.epoch, cluster_uuid=core.cluster_uuid,
+            epoch=self._epoch, cluster_uuid=core.cluster_uuid,
             high=core.log.last_seq, high_chain=core.log.last_chain,
             commit=core.commit, commit_chain=core.log.chain_at(core.commit) or bytes(16),
             round=self._round, confirmed=self._confirmed,
             stream_base=self._stream_base, stream_sent=self.stream_sent,
-            history=self._history.reigns[-HEARTBEAT_HISTORY:],
+            history=self._newest,
             peers=self._peers_told(),
         )  # fmt: skip
         core.multicast(beat)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mcast.wire.messages import Reign
+
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
@@ -22,6 +24,10 @@ class Statistics:
     """The highest event known to exist."""
     gaps_open: int
     catching_up: bool
+    history_wanted: Reign | None
+    """What precedes this reign is being fetched; until it is known no frame can be judged."""
+    histories_failed: int
+    """How often nobody gave it, since the last that was had."""
     naks_sent: int
     repairs_sent: int
     repairs_received: int

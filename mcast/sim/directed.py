@@ -75,7 +75,7 @@ def long_absence(stage: Stage) -> None:
     stage.ruled(("n2", "n3"))
     stage.say("history is hard to get, so n1 has to wait with its judgement")
     stage.join()
-    stage.drop(lambda _s, _t, datagram: datagram.kind == Kind.HISTORY)
+    stage.network.tcp_open = False
     stage.run(0.5)
     stage.whole()
 
@@ -329,6 +329,7 @@ BOUNDS: Final[dict[str, Scenario]] = {
         scenes.seen_death,
         scenes.half_replaced,
         scenes.handed_over,
+        scenes.paged_history,
         deafness.mute_majority,
         deafness.narrow_path,
         deafness.hears_again,

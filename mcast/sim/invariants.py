@@ -22,8 +22,6 @@ from mcast.wire.messages import (
     Confirm,
     Handover,
     Heartbeat,
-    History,
-    HistoryRequest,
     Message,
     Nak,
     Read,
@@ -35,7 +33,7 @@ from mcast.wire.messages import (
 from mcast.wire.records import RecordKind
 
 _OF_ONE_EPOCH: Final = (
-    Heartbeat, Commit, Ack, Nak, VoteRequest, Vote, HistoryRequest, History, Read, ReadIndex, Handover,
+    Heartbeat, Commit, Ack, Nak, VoteRequest, Vote, Read, ReadIndex, Handover,
 )  # fmt: skip
 """What is said for the epoch that its sender has promised, and leaves under no other promise."""
 ROUNDING_S: Final = 1e-6  # of the stamps that ages are computed from

@@ -88,6 +88,8 @@ class Network:
         """(from, to) pairs that TCP passes, but no datagram."""
         self.gate: Callable[[int, int, Datagram], bool] | None = None
         """A directed scenario's own filter: False drops."""
+        self.tcp_open = True
+        """Whether connections can be made at all: False where a directed scenario leaves nothing but datagrams."""
         self.nodes: list[Receiver] = []
         self.sent = 0
         self.dropped = 0
@@ -122,7 +124,7 @@ class Network:
     def reachable(self, source: int, target: int) -> bool:
         """Whether TCP between the two works: both ways open, both up."""
         is_open = (source, target) not in self.blocked and (target, source) not in self.blocked
-        return is_open and self.nodes[source].up and self.nodes[target].up
+        return self.tcp_open and is_open and self.nodes[source].up and self.nodes[target].up
 
     def tcp(self, source: int, target: int, arrived: Callable[[], None], broken: Callable[[], None]) -> None:
         """One message on a connection: `arrived` runs at the target, or `broken` at the source, if that still lives."""

@@ -19,6 +19,7 @@ from mcast.protocol.effects import (
     Apply,
     CatchUp,
     Effect,
+    FetchHistory,
     HaltRequired,
     Multicast,
     Notice,
@@ -36,6 +37,7 @@ from mcast.protocol.recovered import Recovered
 from mcast.protocol.replica import Replica, Settings
 from mcast.seal.datagram import Sealer
 from mcast.sim.disk import SimFiles, Stopped
+from mcast.sim.fetching import Fetching
 from mcast.sim.invariants import Book, Violation
 from mcast.sim.network import Arrival, Datagram
 from mcast.sim.voice import Voice
@@ -50,7 +52,6 @@ from mcast.wire.messages import Message
 
 __all__ = ["DiskSpeed", "SimNode", "World"]
 
-FETCH_BYTES_MAX: Final = 4_096  # small, so that a transfer takes several messages and can break in between
 GATHERED: Final = 0.3  # of disk jobs that others wait behind
 DUE_MAX: Final = 64  # times a replica is asked for what is due, before something that is not
 PAUSED_ARRIVALS_MAX: Final = 256  # bursts a paused node's socket buffer holds
@@ -118,7 +119,7 @@ class SimNode:
         self._worker = DiskWorker(self, syncs=self._syncs)
         self._timer_at = float("inf")
         self._stuck = (0.0, 0)
-        self._fetch = 0
+        self._fetching = Fetching(self)
         random = self.world.random
         if self.wall_clock is not None:
             self.settings = replace(self.settings, wall_offset_ns=self.wall_clock())
@@ -370,8 +371,9 @@ class SimNode:
         elif isinstance(effect, Apply):
             self._apply(effect.frames)
         elif isinstance(effect, CatchUp):
-            self.world.marks["catch-up"] += 1
-            self._catch_up(effect)
+            self._fetching.catch_up(effect)
+        elif isinstance(effect, FetchHistory):
+            self._fetching.history(effect)
         else:
             raise AssertionError(f"unknown effect {kind}")
 
@@ -448,45 +450,6 @@ class SimNode:
         for job in jobs:
             self.replica.completed(job.ticket, self.now)
         self.settle()
-
-    # Catch-up over TCP
-
-    def _catch_up(self, effect: CatchUp) -> None:
-        self._fetch += 1
-        self._fetch_from(self._fetch, effect, effect.first)
-
-    def _fetch_from(self, fetch: int, effect: CatchUp, first: int) -> None:
-        peers = [self.world.index[peer] for peer in effect.peers if peer in self.world.index]
-        if fetch != self._fetch or not peers:
-            return
-        peer = self.world.nodes[peers[int(self.world.random.random() * len(peers))]]
-        peer_hash = name_hash(peer.name)
-
-        def failed() -> None:
-            if fetch == self._fetch and not self.paused:
-                self.replica.transfer_failed(peer_hash, self.now)
-                self.settle()
-
-        def read() -> Sequence[Frame]:
-            return () if peer.paused else peer.store.read(first, FETCH_BYTES_MAX)
-
-        def arrived(frames: Sequence[Frame]) -> None:
-            if fetch != self._fetch:
-                return
-            if self.paused or not frames:
-                self.world.loop.after(0.01, self._if_alive(failed))
-                return
-            self.world.marks["transfer"] += 1
-            self.replica.transferred(frames, peer_hash, self.now)
-            self.settle()
-            if fetch == self._fetch and frames[-1].last < effect.until:
-                self._fetch_from(fetch, effect, frames[-1].last + 1)
-
-        self.world.network.exchange(self.index, peer.index, read, arrived, failed)
-
-    def _if_alive(self, action: Callable[[], None]) -> Callable[[], None]:
-        life = self.life
-        return lambda: action() if self.life == life else None
 
     def _say(self, text: str) -> None:
         self.world.loop.say(f"{self.name} {text}")

@@ -9,10 +9,12 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
+from mcast.sim.invariants import Violation
 from mcast.sim.network import Datagram
 from mcast.sim.node import SimNode
 from mcast.sim.stage import Stage, has_committed_all
-from mcast.wire.messages import Kind
+from mcast.wire.epochs import Epochs
+from mcast.wire.messages import Kind, Reign
 
 DEAF_S: Final = 0.6  # to replace a sequencer that hears nobody: two election timeouts and a vote
 TAKEN_OVER_S: Final = 0.1  # to replace one whose death was seen
@@ -179,6 +181,33 @@ def handed_over(stage: Stage) -> None:
     first.hand_over(second)
     stage.until("n2 rules", lambda: second.replica.ruling, TAKEN_OVER_S)
     stage.number(second, 3)
+    stage.whole()
+
+
+def paged_history(stage: Stage) -> None:
+    """A member returns after more reigns than it is told at once; pages of the history come twice, and out of order."""
+    first, absent = stage.founded(), stage.node("n1")
+    stage.cut("n1")
+    stage.number(first, 20)
+    ruler = stage.ruled(("n2", "n3"))
+    for _ in range(40):
+        other = stage.node("n3" if ruler.name == "n2" else "n2")
+        ruler.hand_over(other)
+        stage.until("handed over", lambda: other.replica.ruling and has_committed_all(other))  # noqa: B023
+        ruler = other
+    stage.join()
+    stage.network.tcp_open = False
+    stage.until("n1 wants history", lambda: absent.replica.history_wanted is not None)
+    pages: list[tuple[Reign, Epochs]] = []
+    while (before := absent.replica.history_wanted) is not None:
+        page = ruler.replica.history_before(before, 7)
+        if page is None:
+            raise Violation(f"{ruler.name} has not the reign that its own heartbeats told")
+        pages.append((before, page))
+        for asked, answer in (pages[0], pages[-1], pages[-1]):
+            absent.replica.history_fetched(asked, answer, absent.now)
+        absent.settle()
+    stage.run(0.1)
     stage.whole()
 
 

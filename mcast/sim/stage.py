@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
+from mcast.limits import HEARTBEAT_HISTORY
 from mcast.protocol.rules import Rules
 from mcast.seal.datagram import Sealer
 from mcast.sim.cluster import Cluster
@@ -37,6 +38,7 @@ class Stage:
             observers=0,
             sync=sync,
             frame_body_max=1_300,
+            heartbeat_reigns=HEARTBEAT_HISTORY,
             heartbeat_max_s=0.02,
             election_timeout_s=(0.12, 0.24),
             weather=Weather(delay_s=delay_s, jitter_s=0.0),
@@ -121,6 +123,7 @@ class Stage:
         self.say("all links work again")
         self.network.blocked.clear()
         self.network.gate = None
+        self.network.tcp_open = True
 
     def drop(self, dropped: Callable[[str, str, Datagram], bool]) -> None:
         """Lose the datagrams that `dropped(from, to, datagram)` picks, until `join`."""

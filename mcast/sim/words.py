@@ -6,7 +6,19 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Final
 
-from mcast.protocol.effects import Append, Apply, CatchUp, Effect, Multicast, Notice, Relay, Repair, Send, Stream
+from mcast.protocol.effects import (
+    Append,
+    Apply,
+    CatchUp,
+    Effect,
+    FetchHistory,
+    Multicast,
+    Notice,
+    Relay,
+    Repair,
+    Send,
+    Stream,
+)
 from mcast.wire.frame import Frame
 from mcast.wire.messages import Heartbeat, Kind, Nak, Reign
 
@@ -40,6 +52,8 @@ class Words:
         if isinstance(effect, CatchUp):
             peers = ", ".join(map(self._name, effect.peers)) or "nobody"
             return f"-> CatchUp {effect.first}..{effect.until} from {peers}"
+        if isinstance(effect, FetchHistory):
+            return f"-> FetchHistory from {', '.join(map(self._name, effect.peers)) or 'nobody'}"
         return f"-> {self._value(effect)}"
 
     def notice(self, notice: Notice) -> str:

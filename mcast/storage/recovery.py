@@ -33,8 +33,9 @@ from mcast.storage.segment import (
 )
 from mcast.storage.verdict import RECOVERY_TABLE, Fault, Mark, Past, Verdict
 from mcast.storage.watermark import Watermark
+from mcast.wire.epochs import Epochs
 from mcast.wire.frame import CHAIN_ZERO, FRAME_HEADER_BYTES, Frame, decode_frame_untrusted
-from mcast.wire.messages import Reign, decode_genesis_untrusted, decode_recovery_untrusted
+from mcast.wire.messages import decode_genesis_untrusted, decode_recovery_untrusted
 from mcast.wire.records import RecordKind, decode_records_untrusted
 
 UUID_UNKNOWN: Final = bytes(16)
@@ -93,7 +94,7 @@ class Recovery:
     """(seq, cluster uuid) of GENESIS and of every RECOVERY in the log, oldest first."""
     base_seq: int
     base_chain: bytes
-    history: tuple[Reign, ...]
+    history: Epochs
     frames: tuple[Frame, ...]
     genesis: Frame | None
     """The newest frame below `frames` that names the cluster's uuid: event 1's, or a RECOVERY's."""
@@ -137,8 +138,8 @@ def begun(directory: str, header: SegmentHeader) -> Recovery:
     return Recovery(
         verdict=Verdict.INTACT, fault=Fault.ZERO_TAIL, mark=Mark.REACHED, detail=f"{directory}: new",
         low_water=header.first, last_seq=last_seq, last_chain=header.chain_before, last_epoch=0, synced_seq=last_seq,
-        cluster_uuid=header.cluster_uuid, foundings=(), base_seq=last_seq, base_chain=header.chain_before, history=(),
-        frames=(), genesis=None, config=None, segments=(SegmentState(header),), excess=(),
+        cluster_uuid=header.cluster_uuid, foundings=(), base_seq=last_seq, base_chain=header.chain_before,
+        history=Epochs(), frames=(), genesis=None, config=None, segments=(SegmentState(header),), excess=(),
     )  # fmt: skip
 
 
@@ -170,7 +171,7 @@ class _Scan:
         self._synced = 0
         self._uuid = UUID_UNKNOWN
         self._foundings: list[tuple[int, bytes]] = []
-        self._history: list[Reign] = []
+        self._history = Epochs()
         self._frames: deque[Frame] = deque()
         self._frames_bytes = 0
         self._base = (0, CHAIN_ZERO)
@@ -203,7 +204,7 @@ class _Scan:
             foundings=tuple(self._foundings),
             base_seq=self._base[0],
             base_chain=self._base[1],
-            history=tuple(self._history),
+            history=self._history,
             frames=tuple(self._frames),
             genesis=self._genesis,
             config=self._config,
@@ -329,7 +330,7 @@ class _Scan:
     def _take(self, frame: Frame) -> None:
         """The log now ends with this frame."""
         if frame.epoch != self._epoch:
-            self._history.append(Reign(frame.epoch, frame.first, self._chain))
+            self._history.add(frame.epoch, frame.first, self._chain)
             self._epoch = frame.epoch
         if frame.body[0] in FOUNDING_KINDS and (uuid := founded_uuid(frame)) != UUID_UNKNOWN:
             self._uuid = uuid

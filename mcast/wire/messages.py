@@ -36,8 +36,6 @@ class Kind(IntEnum):
     CONFIRM = 17
     CHALLENGE = 18
     PROOF = 19
-    HISTORY_REQUEST = 20
-    HISTORY = 21
     READ = 22
     READ_INDEX = 23
     HANDOVER = 24
@@ -251,24 +249,6 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True)
-class HistoryRequest:
-    """Send me the reigns from index `start` of your history on."""
-
-    epoch: Epoch
-    start: U32
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    """A page of the sequencer's epoch history, `total` entries in all."""
-
-    epoch: Epoch
-    start: U32
-    total: U32
-    entries: Annotated[tuple[Reign, ...], HISTORY_ENTRIES_MAX]
-
-
-@dataclass(frozen=True, slots=True)
 class Read:
     """Give me a read index: a commit, and a round begun after this was asked that proves it still is the newest."""
 
@@ -423,7 +403,7 @@ type_of: Final[dict[int, type]] = {
     Kind.STALE: Stale, Kind.PRE_VOTE_REQUEST: PreVoteRequest, Kind.PRE_VOTE: PreVote,
     Kind.VOTE_REQUEST: VoteRequest, Kind.VOTE: Vote, Kind.FOUND: Found, Kind.VIRGIN: Virgin,
     Kind.GENESIS: GenesisOffer, Kind.CONFIRM: Confirm, Kind.CHALLENGE: Challenge, Kind.PROOF: Proof,
-    Kind.HISTORY_REQUEST: HistoryRequest, Kind.HISTORY: History, Kind.READ: Read, Kind.READ_INDEX: ReadIndex,
+    Kind.READ: Read, Kind.READ_INDEX: ReadIndex,
     Kind.HANDOVER: Handover, Kind.SURVEY: Survey, Kind.STANDING: Standing,
     Kind.TWIN: Twin, Kind.HEARD: Heard, Kind.KNOCK: Knock, Kind.NEWS: News,
     Kind.PATH_REQUEST: PathRequest, Kind.PATH_PROBE: PathProbe,
@@ -432,7 +412,7 @@ kind_of: Final[dict[type, Kind]] = {message: Kind(kind) for kind, message in typ
 
 Message = (
     Heartbeat | Commit | Ack | Nak | Busy | Gone | Stale | PreVoteRequest | PreVote | VoteRequest | Vote | Found
-    | Virgin | GenesisOffer | Confirm | Challenge | Proof | HistoryRequest | History | Read | ReadIndex | Handover
+    | Virgin | GenesisOffer | Confirm | Challenge | Proof | Read | ReadIndex | Handover
     | Survey | Standing | Twin | Heard | Knock | News | PathRequest | PathProbe
 )  # fmt: skip
 

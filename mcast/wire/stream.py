@@ -6,8 +6,8 @@
          5     -  payload
 
 Payloads are msgpack arrays, the fields below in order, except SUBMIT, FORWARD and RESULT (see `groups`), FRAMES
-(concatenated frames), EVENTS (outcomes and frames, see `events`) and DATAGRAM (one, whole). A connection begins with
-HELLO and WELCOME. PING may be sent at any time after that and is answered by PONG.
+(concatenated frames), EVENTS (outcomes and frames, see `events`), HISTORY (see `epochs`) and DATAGRAM (one, whole). A
+connection begins with HELLO and WELCOME. PING may be sent at any time after that and is answered by PONG.
 """
 
 from __future__ import annotations
@@ -72,6 +72,8 @@ class StreamKind(IntEnum):
     SUBSCRIBE = 23
     EVENTS = 24
     DATAGRAM = 25
+    FETCH_HISTORY = 26
+    HISTORY = 27
 
 
 class Status(IntEnum):
@@ -221,6 +223,14 @@ class FetchGone(NamedTuple):
     low_water: int
 
 
+class FetchHistory(NamedTuple):
+    """Send the page of your epoch history that precedes this reign: epoch, first event, chain before it."""
+
+    epoch: int
+    first: int
+    chain_before: bytes
+
+
 class Subscribe(NamedTuple):
     """Send all applied events from number `first` on, now and later, as EVENTS; at most one a connection."""
 
@@ -242,7 +252,7 @@ class Pong(NamedTuple):
 
 StreamMessage = (
     Hello | Welcome | Opened | Query | Answer | QueryRefused | Ask | Fault | Report | Failure | ForwardRefused
-    | Fetch | FetchEnd | FetchGone | Ping | Pong | Handover | Subscribe
+    | Fetch | FetchEnd | FetchGone | Ping | Pong | Handover | Subscribe | FetchHistory
 )  # fmt: skip
 
 
@@ -478,4 +488,5 @@ _CHECKS: Final[dict[int, tuple[Any, tuple[_Check, ...]]]] = {
     StreamKind.PONG: (Pong, (_ID, _integer(SEQ_MAX))),
     StreamKind.HANDOVER: (Handover, (_ID, _NAME)),
     StreamKind.SUBSCRIBE: (Subscribe, (_SEQ,)),
+    StreamKind.FETCH_HISTORY: (FetchHistory, (_EPOCH, _SEQ, _BYTES16)),
 }  # fmt: skip

@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -5,9 +6,11 @@ import pytest
 
 from mcast.config import Config, NodeConfig
 from mcast.net.memory import Hub
+from mcast.node.report import HISTORIES_FAILED_TOLD
 from mcast.node.shell import Shell
 from mcast.protocol.ledger import ClosedGap
-from mcast.wire.envelope import name_hash
+from mcast.wire.envelope import Envelope, name_hash
+from mcast.wire.messages import Heartbeat, Kind, Reign
 
 
 @pytest.fixture
@@ -47,3 +50,21 @@ async def test_closed_gaps_name_their_repairer_and_the_time_of_day(shell: Shell)
         "first": 3, "last": 9, "opened_at": 1_700_000_012.5, "naks": 2, "repaired_by": "n3", "latency_ms": 4.2
     }  # fmt: skip
     assert second["repaired_by"] is None
+
+
+async def test_a_history_that_is_fetched_is_said_and_one_that_cannot_be_had_is_a_finding(shell: Shell) -> None:
+    beat = Heartbeat(
+        epoch=9, cluster_uuid=bytes(16), high=700, high_chain=bytes(16), commit=650, commit_chain=bytes(16), round=1,
+        confirmed=0, stream_base=0, stream_sent=0, history=(Reign(9, 600, b"c" * 16),), peers=(),
+    )  # fmt: skip
+    envelope = Envelope(Kind.HEARTBEAT, 2, 0, 1, name_hash("n1"), b"n1".ljust(16), 1, 9)
+    shell.tell(lambda now: shell.replica.receive([(envelope, beat)], now))
+    await asyncio.sleep(0.05)
+    shell.tell(lambda now: shell.replica.receive([(envelope, beat)], now))
+    status = shell.status()
+    assert (status["state"], status["lag_events"], status["findings"]) == ("catching-up", 700, [])
+    assert status["awaits"].startswith("the epochs before epoch 9 (event 600) are not known here")
+    for _ in range(HISTORIES_FAILED_TOLD):
+        shell.tell(shell.replica.history_failed)
+    (finding,) = shell.status()["findings"]
+    assert "no node gave them, asked 3 times: see that the others are up" in finding

@@ -3,6 +3,7 @@ from collections.abc import Sequence
 
 from mcast.protocol.history import History
 from mcast.protocol.log import Log
+from mcast.wire.epochs import Epochs
 from mcast.wire.frame import Frame
 from mcast.wire.messages import Reign
 
@@ -11,7 +12,7 @@ from .bench import command_frame, epoch_start, extended, recovered, reign_log
 
 def history_of(frames: Sequence[Frame], newest: int | None = None) -> History:
     reigns = Log(recovered(frames=frames)).reigns
-    return History(reigns[-1].epoch, reigns[-newest:] if newest else reigns)
+    return History(reigns[-1].epoch, Epochs(reigns.newest(newest)) if newest else reigns)
 
 
 def common(own: Sequence[Frame], theirs: Sequence[Frame], newest: int | None = None) -> int | None:
@@ -97,5 +98,5 @@ def test_the_common_point_is_the_longest_equal_prefix() -> None:
 
 def test_a_reign_that_began_elsewhere_is_another_reign() -> None:
     frames = reign_log([(1, "n1", 2)])
-    forged = History(1, (Reign(0, 1, bytes(16)), Reign(1, 2, b"?" * 16)))
+    forged = History(1, Epochs([Reign(0, 1, bytes(16)), Reign(1, 2, b"?" * 16)]))
     assert forged.common_point(Log(recovered(frames=frames)).reigns, 4) == 1

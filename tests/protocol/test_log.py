@@ -24,7 +24,7 @@ def test_an_empty_log_ends_at_zero_on_the_zero_chain() -> None:
 def test_reigns_are_read_off_the_frames() -> None:
     frames = reign_log([(1, "n1", 3), (4, "n2", 2)])
     log = log_of(frames)
-    assert log.reigns == [
+    assert list(log.reigns) == [
         Reign(0, 1, CHAIN_ZERO),
         Reign(1, 2, frames[0].chain),
         Reign(4, 6, frames[4].chain),

@@ -395,7 +395,7 @@ def test_the_first_segment_was_durable_before_its_first_event(loss: str, past: P
 def test_history_names_every_reign() -> None:
     disk = Disk()
     found = disk.recover()
-    assert found.history == (Reign(0, 1, CHAIN_ZERO), Reign(3, 2, disk.log[0].chain))
+    assert tuple(found.history) == (Reign(0, 1, CHAIN_ZERO), Reign(3, 2, disk.log[0].chain))
     assert found.cluster_uuid == UUID
     assert (found.last_epoch, found.last_chain) == (3, disk.last.chain)
 

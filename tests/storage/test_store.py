@@ -13,6 +13,7 @@ from mcast.sim.disk import SimFiles, Stopped
 from mcast.storage.files import RealFiles
 from mcast.storage.segment import HEADER_BYTES, SEGMENT_BYTES_MIN, segment_name
 from mcast.storage.store import Store
+from mcast.wire.epochs import Epochs
 from mcast.wire.messages import Reign
 
 from .logs import DATA, JOURNAL, UUID, a_log, all_frames, genesis_frame, open_store
@@ -26,7 +27,7 @@ def test_a_new_directory_gets_a_storage_id_and_an_empty_log() -> None:
     store, recovered = open_store(files)
     assert len(recovered.meta.storage_id) == 16
     assert recovered.meta == store.meta == Meta(recovered.meta.storage_id)
-    assert (recovered.base_seq, recovered.frames, recovered.history) == (0, (), ())
+    assert (recovered.base_seq, recovered.frames, recovered.history) == (0, (), Epochs())
     assert not recovered.suspect and not store.findings
     assert files.listdir(DATA) == ["journal", "meta.json", "watermark"]
 
@@ -47,7 +48,7 @@ def test_everything_durable_is_there_again(end: str) -> None:
     again, recovered = open_store(files)
     assert recovered.meta == meta
     assert recovered.frames == tuple(log)
-    assert recovered.history == (Reign(0, 1, bytes(16)), Reign(2, 2, genesis.chain))
+    assert tuple(recovered.history) == (Reign(0, 1, bytes(16)), Reign(2, 2, genesis.chain))
     assert again.cluster_uuid == UUID
     assert not recovered.suspect and not again.findings
 

@@ -25,6 +25,7 @@ from mcast.wire.stream import (
     Fetch,
     FetchEnd,
     FetchGone,
+    FetchHistory,
     ForwardRefused,
     Handover,
     Hello,
@@ -49,6 +50,7 @@ from mcast.wire.stream import (
 NONCE = bytes(range(16))
 RAW_KINDS = {
     StreamKind.SUBMIT, StreamKind.FORWARD, StreamKind.RESULT, StreamKind.FRAMES, StreamKind.EVENTS, StreamKind.DATAGRAM,
+    StreamKind.HISTORY,
 }  # fmt: skip
 WRONG: list[Any] = [-1, 2**64 - 1, True, [[]], "x" * 5_000]
 MESSAGES: list[tuple[StreamKind, StreamMessage]] = [
@@ -71,6 +73,7 @@ MESSAGES: list[tuple[StreamKind, StreamMessage]] = [
     (StreamKind.PONG, Pong(1, 250)),
     (StreamKind.HANDOVER, Handover(1, "n2")),
     (StreamKind.SUBSCRIBE, Subscribe(1)),
+    (StreamKind.FETCH_HISTORY, FetchHistory(3, 9, NONCE)),
     (StreamKind.HANDOVER, Handover(1, "n2")),
 ]
 
