@@ -3,13 +3,17 @@
 The newest are in memory. Older frames are read from the journal, and their outcomes, which the journal does not hold,
 from a log beside it: one write for each EVENTS_PIECE_BYTES of events, without a sync, for a restart computes them
 again.
+
+Whatever befalls those files, the journal still holds the commands. What the disk does not take at once stays in memory
+for a while; beyond that, or if something does not come back as it was written, the outcomes are `lost`: they are begun
+anew, and somebody computes them again (see `recomputing`). Until that has come so far, there is nothing to read yet.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, pairwise
 from typing import Final, NamedTuple, Protocol
 
@@ -56,7 +60,18 @@ class EventLog:
         self._journal = journal
         self._log = outcomes
         self._low = 1
-        self._failing = False
+        self.lost: str | None = None
+        """Why outcomes are to be computed again; None when all are there."""
+        self.failing: str | None = None
+        """Why the disk took no outcomes when it was last tried."""
+        self.recomputed = 0
+        """Of what was lost: up to this event outcomes can be read again."""
+        self.on_lost: Callable[[], None] = _nothing
+        """Called when outcomes have been lost."""
+        self.on_failing: Callable[[], None] = _nothing
+        """Called when the disk took no outcomes: `retry` after a while."""
+        self.on_more: Callable[[], None] = _nothing
+        """Called when some of them can be read again."""
         self._recent: deque[_Applied] = deque()
         self._pieces: deque[tuple[int, int]] = deque()
         """Of those that are written: how many frames went in one piece, and their bytes."""
@@ -96,14 +111,113 @@ class EventLog:
 
     def _end_piece(self) -> None:
         """Write what is not written yet; of what is, forget the oldest if there is too much."""
+        if self.lost is not None:
+            self._hold_in_memory()
+            return
+        try:
+            self._write(self._unwritten, self._unwritten_bytes)
+        except OSError as error:
+            self._fails(error)
+            if self._unwritten_bytes + EVENTS_PIECE_BYTES > EVENTS_RECENT_BYTES:
+                self._lose(f"the disk took no more of them: {error.strerror or error}")
+            return
+        self._works()
+        self._hold_in_memory()
+
+    def _hold_in_memory(self) -> None:
+        """What is not written is from now on held as if it were; the oldest is forgotten if there is too much."""
         self._pieces.append((len(self._unwritten), self._unwritten_bytes))
         self._recent_bytes += self._unwritten_bytes
-        self._write()
+        self._unwritten, self._unwritten_bytes = [], 0
         while self._recent_bytes > EVENTS_RECENT_BYTES and len(self._pieces) > 1:
             frames, size = self._pieces.popleft()
             self._recent_bytes -= size
             for _ in range(frames):
                 self._recent.popleft()
+
+    def _write(self, applied: Sequence[_Applied], size: int) -> None:
+        """Put outcomes behind those on disk. Raises OSError: none of them are there."""
+        try:
+            self._append(applied, size)
+        except OSError:
+            self._log.drop_from(applied[0][0].first)
+            raise
+        self._log.forget(self._journal.low_water)
+
+    def _append(self, applied: Sequence[_Applied], size: int) -> None:
+        if size <= EVENTS_PIECE_BYTES + FRAME_BODY_BYTES_MAX:
+            if every := [one for _, executed in applied for one in executed]:
+                self._log.append(applied[0][0].first, applied[-1][0].last, msgpack.packb(every))
+        else:
+            for frame, executed in applied:
+                for part in _divided(executed):
+                    self._log.append(frame.first, frame.last, msgpack.packb(part))
+
+    def _fails(self, error: OSError) -> None:
+        if self.failing is None:
+            _log.warning("outcomes for subscribers cannot be written: %s; they are kept in memory for now", error)
+        self.failing = str(error.strerror or error)
+        if self.lost is None:
+            self.on_failing()
+
+    def retry(self) -> None:
+        """Write what the disk did not take before."""
+        if self.failing is not None and self.lost is None and self._unwritten:
+            self._end_piece()
+
+    def _works(self) -> None:
+        if self.failing is not None:
+            _log.warning("outcomes for subscribers can be written again")
+        self.failing = None
+
+    def _lose(self, why: str) -> None:
+        """Those on disk are not to be relied on any more: begin them anew."""
+        _log.warning("outcomes for subscribers are lost and computed again from the journal: %s", why)
+        self.lost, self.recomputed = why, 0
+        self._log.clear()
+        self._hold_in_memory()
+        self.on_lost()
+
+    def recompute(self, frames: Sequence[Frame], executed: Sequence[Executed]) -> bool:
+        """What was computed again of the frames behind `recomputed`; whether all that was lost is there now.
+
+        Raises OSError: not yet, the same again later.
+        """
+        applied = list(zip(frames, executed, strict=True))
+        try:
+            self._write(applied, sum(map(_size, applied)))
+        except OSError as error:
+            self._fails(error)
+            raise
+        self._works()
+        self.recomputed = frames[-1].last
+        whole = self._rejoined()
+        self.on_more()
+        return whole
+
+    def _rejoined(self) -> bool:
+        """Whether what is in memory follows what is on disk; then it is to be written as ever."""
+        if self._recent and self.recomputed + 1 < self._recent[0][0].first:
+            return False
+        while self._recent and self._recent[0][0].last <= self.recomputed:
+            self._recent.popleft()
+        self._go_on()
+        return True
+
+    def _go_on(self) -> None:
+        self._pieces.clear()
+        self._recent_bytes = 0
+        self._unwritten = list(self._recent)
+        self._unwritten_bytes = sum(map(_size, self._unwritten))
+        self.lost = None
+
+    def give_up(self, why: str) -> None:
+        """What was lost cannot be computed again here: from now on only what is in memory is kept."""
+        _log.error("outcomes for subscribers cannot be computed again: %s", why)
+        self._low = self._recent[0][0].first if self._recent else self.last + 1
+        self.recomputed = self._low - 1
+        self._go_on()
+        self.on_more()
 
     def beginning(self, first: int) -> int:
         """Where to begin so that the event that is, or holds, number `first` is whole: its command's first fragment.
@@ -135,16 +249,25 @@ class EventLog:
             raise _gone(first, self.low_water)
         if self._recent and first >= self._recent[0][0].first:
             return self._read_recent(first)
+        if self.lost is not None and first > self.recomputed:
+            return Batch([], first, told)
         frames = self._read_journal(first)
+        if self.lost is not None:
+            frames = [frame for frame in frames if frame.last <= self.recomputed]
         if not frames:
             return Batch([], first, told)
         pieces = [piece for piece in self._log.pieces(frames[0].first, frames[-1].last) if piece.last > told]
+        ends = told
         if pieces:  # one piece's range at a time, so that no more outcomes are in memory than one frame may have
-            told = pieces[0].last
-            pieces = [piece for piece in pieces if piece.last == told]
-            frames = [frame for frame in frames if frame.last <= told]
-        executed = [one for piece in pieces for one in _unpack(self._log.read(piece))]
-        return Batch(_messages(executed, frames), frames[-1].last + 1, told)
+            ends = pieces[0].last
+            pieces = [piece for piece in pieces if piece.last == ends]
+            frames = [frame for frame in frames if frame.last <= ends]
+        try:
+            executed = [one for piece in pieces for one in _unpack(self._log.read(piece))]
+        except (OSError, CorruptionError) as error:
+            self._lose(str(error))
+            return Batch([], first, told)
+        return Batch(_messages(executed, frames), frames[-1].last + 1, ends)
 
     def close(self) -> None:
         """Give the outcomes' room on disk back."""
@@ -192,31 +315,6 @@ class EventLog:
             every = [one for _, executed in taken for one in executed]
             self._packed = key, _messages(every, [frame for frame, _ in taken])
         return Batch(self._packed[1], last + 1, last)
-
-    def _write(self) -> None:
-        """What is in memory only. If the disk does not take it, begin anew with what comes."""
-        frames, size = self._unwritten, self._unwritten_bytes
-        self._unwritten, self._unwritten_bytes = [], 0
-        try:
-            if size <= EVENTS_PIECE_BYTES + FRAME_BODY_BYTES_MAX:
-                if every := [one for _, executed in frames for one in executed]:
-                    self._log.append(frames[0][0].first, frames[-1][0].last, msgpack.packb(every))
-            else:
-                for frame, executed in frames:
-                    for part in _divided(executed):
-                        self._log.append(frame.first, frame.last, msgpack.packb(part))
-            self._log.forget(self._journal.low_water)
-        except OSError as error:
-            if not self._failing:
-                _log.warning("events before %d can no longer be subscribed to here: %s", self.last + 1, error)
-            self._failing = True
-            self._low = self.last + 1
-            self._recent.clear()
-            self._pieces.clear()
-            self._recent_bytes = 0
-            self.close()
-        else:
-            self._failing = False
 
 
 def _fragment_at(frame: Frame, seq: int) -> tuple[int, int]:
@@ -266,6 +364,10 @@ def _messages(executed: Executed, frames: Sequence[Frame]) -> list[bytes]:
     if _outcomes_bytes(last) > EVENTS_CHUNK_BYTES:
         before, last = [*before, last], ()
     return [*[pack_events(part, ()) for part in before], pack_events(last, frames)]
+
+
+def _nothing() -> None:
+    pass
 
 
 def _gone(first: int, low_water: int) -> Gone:

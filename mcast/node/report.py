@@ -132,6 +132,8 @@ def findings(shell: Shell, statistics: Statistics) -> list[str]:
             f"{_history_words(statistics)}, and no node gave them, asked {statistics.histories_failed} times: see that "
             "the others are up, and that TCP passes between the nodes"
         )
+    if (outcomes := shell.recomputing.finding) is not None:
+        found.append(outcomes)
     return found
 
 

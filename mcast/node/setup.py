@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import logging
 import os
 import random
 from collections.abc import Callable
+from typing import Final
 
 from mcast import clock
 from mcast.config import Config, NodeConfig
@@ -30,6 +33,8 @@ from mcast.storage.files import Files, RealFiles
 from mcast.storage.outcomes import OutcomeLog
 from mcast.storage.store import Store
 from mcast.wire.envelope import INCARNATION_BYTES, name_hash
+
+_log: Final = logging.getLogger("mcast.node")
 
 wall_offset_ns = clock.wall_offset_ns
 
@@ -67,13 +72,23 @@ def open_store(config: Config, node_id: str, files: Files | None) -> tuple[Store
     return Store.open(files or RealFiles(), directory, config.name, node_id, sync=config.sync)
 
 
-def open_events(config: Config, node_id: str, store: Store, files: Files | None) -> EventLog:
-    """What subscribers of this node are served from, empty. Raises EnvironmentProblem."""
-    directory = str(config.data_dir / node_id / "outcomes")
+def another(config: Config, machine: StateMachine | None) -> Callable[[], StateMachine | None]:
+    """Gives more machines like the one that a node begins with; None where that cannot be done."""
+    if machine is None:
+        return lambda: load_machine_of(config)
     try:
-        return EventLog(store, OutcomeLog(files or RealFiles(), directory))
-    except OSError as error:
-        raise EnvironmentProblem(f"{directory}: {error.strerror or error}", "let this user write it") from error
+        fresh = copy.deepcopy(machine)
+    except Exception:
+        return lambda: None
+    return lambda: copy.deepcopy(fresh)
+
+
+def open_events(config: Config, node_id: str, store: Store, files: Files | None) -> EventLog:
+    """What subscribers of this node are served from, empty."""
+    outcomes = OutcomeLog(files or RealFiles(), str(config.data_dir / node_id / "outcomes"))
+    for path in outcomes.set_aside:
+        _log.warning("node %s: what stood where outcomes for subscribers go is now %s", node_id, path)
+    return EventLog(store, outcomes)
 
 
 def open_link(config: Config, node: NodeConfig, incarnation: bytes, *, hub: Hub | None, offload: bool) -> Link:

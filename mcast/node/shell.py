@@ -29,6 +29,7 @@ from mcast.node.durability import GroupCommit
 from mcast.node.eventlog import EventLog
 from mcast.node.guard import Guard
 from mcast.node.handlerlog import HandlerLog, trace_of
+from mcast.node.recomputing import Recomputing
 from mcast.node.replaying import Results, replay_journal
 from mcast.node.runs import runs_of
 from mcast.node.transport import Transport, ordered_by_reign
@@ -85,6 +86,7 @@ class Shell:
         self.node = config.node(node_id)
         self.incarnation = setup.draw_incarnation()
         self.engine = Engine(machine if machine is not None else setup.load_machine_of(config), clock=ticks_s)
+        self._another = setup.another(config, machine)
         self.handlers = HandlerLog(node_id)
         self.runs = runs_of(self.engine.machine)  # for others to compare
         self.engine.observe(self.handlers)
@@ -176,6 +178,7 @@ class Shell:
                 await self._twins.check_alone()
                 self._set_faults(self._fault)
                 self.events = setup.open_events(self.config, self.node_id, self.store, self._files)
+                self.recomputing = Recomputing(self.events, self.store, lambda: self.engine.applied_seq, self._another)
                 self.engine.on_frames = self.events.take
                 self._results = await replay_journal(self, self._files, self.config.data_dir / self.node_id)
             except BaseException:
@@ -211,6 +214,7 @@ class Shell:
             with self._guard:
                 await self._queue.drain(STOP_DRAIN_S)
         self._results.keep()
+        self.recomputing.stop()
         self.events.close()
         try:
             await asyncio.to_thread(self.store.close)

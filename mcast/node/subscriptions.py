@@ -144,7 +144,11 @@ class Subscriptions:
         if messages:
             connection.send(messages)
             self._queue(connection)
+        elif events.lost is not None and events.failing is not None and subscriber.next <= events.last:
+            why = f"cannot compute outcomes again yet: {events.failing}"
+            self._refuse(connection, f"{self._shell.node_id} {why}")
         else:
+            events.on_more = self.applied
             self._waiting.append(connection)
 
     def _refuse(self, connection: Connection, why: str) -> None:

@@ -2,12 +2,15 @@
 
 The journal holds commands; what they came to is known only to whoever applied them. After a restart all of it is
 computed again, so nothing here is synced, nothing is read at a start, and whatever an earlier process left is removed.
-The index stays in memory: one entry for each piece written.
+What stands in the way, such as a file where the directory should be, is set aside under a new name. The index stays in
+memory: one entry for each piece written.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from contextlib import suppress
+from itertools import count
 from typing import Final, NamedTuple
 from zlib import crc32
 
@@ -33,7 +36,7 @@ class OutcomeLog:
     """Append-only files in a directory of their own; one thread."""
 
     def __init__(self, files: Files, directory: str, segment_bytes: int = SEGMENT_BYTES) -> None:
-        """Begin empty. Raises OSError when the directory cannot be written."""
+        """Begin empty. A directory that cannot be made yet is tried again by `append`."""
         self._files = files
         self._directory = directory
         self._segment_bytes = segment_bytes
@@ -43,13 +46,37 @@ class OutcomeLog:
         self._segment = 0
         self._fd: int | None = None
         self._end = 0
-        files.mkdir(directory)
-        for name in files.listdir(directory):
+        self._begun = False
+        self.set_aside: list[str] = []
+        """Under which names what stood in the way was found."""
+        with suppress(OSError):
+            self._begin()
+
+    def _begin(self) -> None:
+        try:
+            self._files.mkdir(self._directory)
+            self._remove_all()
+        except OSError:
+            if not self._files.exists(self._directory):
+                raise
+            self._set_aside()
+            self._files.mkdir(self._directory)
+        self._begun = True
+
+    def _remove_all(self) -> None:
+        for name in self._files.listdir(self._directory):
             if name.endswith(_SUFFIX):
-                files.unlink(f"{directory}/{name}")
+                self._files.unlink(f"{self._directory}/{name}")
+
+    def _set_aside(self) -> None:
+        number = next(number for number in count(1) if not self._files.exists(f"{self._directory}.damaged-{number}"))
+        self._files.rename(self._directory, f"{self._directory}.damaged-{number}")
+        self.set_aside.append(f"{self._directory}.damaged-{number}")
 
     def append(self, first: int, last: int, data: bytes) -> None:
         """Write one piece behind the others. Raises OSError; what was written before can still be read."""
+        if not self._begun:
+            self._begin()
         if self._fd is None or self._end >= self._segment_bytes:
             self._roll()
         assert self._fd is not None
@@ -57,6 +84,11 @@ class OutcomeLog:
         self._pieces.append(Piece(first, last, self._segment, self._end, len(data), crc32(data)))
         self._newest[self._segment] = last
         self._end += len(data)
+
+    def drop_from(self, first: int) -> None:
+        """Forget the newest pieces, those about events from `first` on."""
+        while self._pieces and self._pieces[-1].first >= first:
+            self._pieces.pop()
 
     def pieces(self, first: int, last: int) -> list[Piece]:
         """The pieces about any of these events, in order."""
@@ -86,21 +118,26 @@ class OutcomeLog:
             del self._newest[segment]
             del self._pieces[: bisect_right(self._pieces, segment, key=lambda piece: piece.segment)]
 
+    def clear(self) -> None:
+        """Forget everything, and remove it as far as that can be done; `append` begins anew."""
+        with suppress(OSError):
+            self.close()
+        self._begun = False
+
     def close(self) -> None:
         """Remove everything. Raises OSError."""
-        if self._fd is not None:
-            self._files.close(self._fd)
-            self._fd = None
+        fd, self._fd = self._fd, None
         self._pieces = []
         self._newest = {}
-        for name in self._files.listdir(self._directory):
-            if name.endswith(_SUFFIX):
-                self._files.unlink(f"{self._directory}/{name}")
+        if fd is not None:
+            self._files.close(fd)
+        if self._begun:
+            self._remove_all()
 
     def _roll(self) -> None:
-        if self._fd is not None:
-            self._files.close(self._fd)
-            self._fd = None
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            self._files.close(fd)
         self._segment += 1
         self._end = 0
         self._fd = self._files.open(self._path(self._segment), create=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,38 @@ def test_after_a_close_it_begins_anew(log: OutcomeLog, tmp_path: Path) -> None:
     log.forget(31)
     assert [piece.first for piece in log.pieces(1, 40)] == [31]
     assert len(list((tmp_path / "outcomes").iterdir())) == 1
+
+
+def test_what_stands_in_the_way_is_set_aside(tmp_path: Path) -> None:
+    (tmp_path / "outcomes").write_text("a file")
+    log = OutcomeLog(RealFiles(), str(tmp_path / "outcomes"))
+    log.append(1, 5, b"outcomes")
+    assert log.read(*log.pieces(1, 5)) == b"outcomes"
+    assert log.set_aside == [str(tmp_path / "outcomes.damaged-1")]
+    assert (tmp_path / "outcomes.damaged-1").read_text() == "a file"
+    log.close()
+    (tmp_path / "outcomes" / "00000007.outcomes").mkdir()
+    log = OutcomeLog(RealFiles(), str(tmp_path / "outcomes"))
+    assert log.set_aside == [str(tmp_path / "outcomes.damaged-2")]
+
+
+def test_what_cannot_be_made_at_first_is_made_later(tmp_path: Path) -> None:
+    (tmp_path / "above").write_text("a file")
+    log = OutcomeLog(RealFiles(), str(tmp_path / "above" / "outcomes"))
+    with pytest.raises(OSError):
+        log.append(1, 5, b"outcomes")
+    (tmp_path / "above").unlink()
+    log.append(1, 5, b"outcomes")
+    assert log.read(*log.pieces(1, 5)) == b"outcomes"
+
+
+def test_a_cleared_log_begins_anew_whatever_became_of_its_files(log: OutcomeLog, tmp_path: Path) -> None:
+    log.append(1, 5, b"outcomes")
+    shutil.rmtree(tmp_path / "outcomes")
+    log.clear()
+    (tmp_path / "outcomes").write_text("a file")
+    log.append(1, 5, b"again")
+    assert [log.read(piece) for piece in log.pieces(1, 9)] == [b"again"]
+    log.append(6, 9, b"dropped")
+    log.drop_from(6)
+    assert [piece.first for piece in log.pieces(1, 9)] == [1]
