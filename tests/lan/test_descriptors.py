@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import resource
+import subprocess
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
-from mcast.testing.processes import Processes
+from mcast.client.client import connect
+from mcast.node.node import Node
+from mcast.storage.descriptors import exhausted
+from mcast.testing.processes import Processes, free_port_pair, free_ports
 from tests.lan.load import Load, settled
 
+ROOT = Path(__file__).parents[2]
 LIMIT = 64
+SEGMENTS = 2
 CROWD = 150  # connections to each node, again and again
 EVERYWHERE = ("n1", "n2", "n3")
 BIG = "x" * 50_000
@@ -71,3 +80,39 @@ async def test_a_crowd_at_nodes_that_may_open_few_files_halts_nobody() -> None:
     )
     for text in logs.values():
         assert "Traceback" not in text and text.count("\n") < 20, text
+
+
+async def greedy_program(folder: Path) -> None:
+    """Embeds a node, then opens all there is; what the node needs meanwhile, it has or waits for."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (96, 96))
+    (port,) = free_ports(1)
+    config = folder / "lab.toml"
+    config.write_text(
+        f'[cluster]\nname = "one"\ngroup = "239.77.9.9"\nport = {free_port_pair()}\ninterface = "127.0.0.1"\n'
+        f'machine = "mcast.machine.kv:KeyValue"\nsync = "os"\nmtu = 61440\n'
+        f'[[node]]\nid = "n1"\naddress = "127.0.0.1:{port}"\n'
+    )
+    async with Node(config, id="n1") as node, connect(config) as client:
+        await client.submit("incr", "k", timeout=30)
+        taken: list[int] = []
+        while not exhausted():
+            taken.append(os.dup(2))
+        for number in range(0, SEGMENTS * 1_400, 100):
+            receipts = await client.submit_many([("set", "big", f"{number}{BIG}")] * 100, timeout=30)
+            assert receipts.ok == 100
+        for fd in taken:
+            os.close(fd)
+        assert (await client.submit("incr", "k", timeout=30)).value == 2
+        assert (await node.query("size")).value == 2
+    print("done")
+
+
+def test_a_node_in_a_program_that_opens_all_there_is_goes_on(tmp_path: Path) -> None:
+    program = (
+        "import asyncio, sys; from pathlib import Path; from tests.lan.test_descriptors import greedy_program; "
+        "asyncio.run(greedy_program(Path(sys.argv[1])))"
+    )
+    words = [sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+    assert "halted" not in done.stderr and "Traceback" not in done.stderr
