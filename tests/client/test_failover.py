@@ -226,7 +226,7 @@ async def test_a_query_that_moves_has_only_the_time_that_is_left() -> None:
     for timeout_s in (0.3, 9.0):
         questions.ask(Query(0, "size", [{"k": 1}], "linearizable", 0, None, None, 500.0), timeout_s)
     hurried, unhurried = [decode_stream_untrusted(StreamKind.QUERY, one[HEAD_BYTES:]) for one in questions.resend()]
-    assert 0 < hurried.timeout_ms <= 300
+    assert 0 < hurried.timeout_ms < 300.001  # of which a rounding error may be a part
     assert unhurried == Query(2, "size", [{"k": 1}], "linearizable", 0, None, None, 500.0)
 
 
