@@ -36,6 +36,8 @@ def status_findings(document: Mapping[str, Any], silences: Mapping[str, str] = M
             findings.append(f"{node['id']} is {node['state']}" + (f": {node['reason']}" if node.get("reason") else ""))
         elif node.get("reason"):
             findings.append(f"{node['id']}: {node['reason']}")
+        if node.get("isolated") and document.get("sequencer") is not None:  # else it is one finding for all
+            findings.append(f"{node['id']} is {node['isolated']}")
         findings += [f"{node['id']}: {finding}" for finding in node.get("findings") or ()]
         if node["gaps_open"]:
             findings.append(f"{node['id']} has {node['gaps_open']} open gap{'s' if node['gaps_open'] > 1 else ''}")

@@ -115,11 +115,13 @@ def status_document(
     Null fields for those that did not answer; `silences` says by node id why, where that is known.
     """
     newest = max((report for report in reports if report is not None), key=_epoch, default=None)
+    rows = [_node_status(node, report) for node, report in zip(nodes, reports, strict=True)]
+    _tell_lags(rows)
     document: dict[str, Any] = {
         "cluster": name,
         "epoch": None if newest is None else newest.get("epoch"),
         "sequencer": None if newest is None else _ruler(newest, nodes, reports),
-        "nodes": [_node_status(node, report) for node, report in zip(nodes, reports, strict=True)],
+        "nodes": rows,
     }
     return {**document, "findings": document_findings(document, silences)}
 
@@ -138,6 +140,14 @@ def _node_status(node: NodeConfig, report: dict[str, Any] | None) -> dict[str, A
     if report is not None:
         status.update(report["node"])
     return {**status, "id": node.id, "role": node.role, "reachable": report is not None}
+
+
+def _tell_lags(rows: Sequence[dict[str, Any]]) -> None:
+    """Count each node's lag against the newest commit that any of them knows: a deaf one knows of none."""
+    newest = max([row["commit_seq"] for row in rows if isinstance(row["commit_seq"], int)], default=0)
+    for row in rows:
+        if isinstance(row["applied_seq"], int) and isinstance(row["lag_events"], int):
+            row["lag_events"] = max(row["lag_events"], newest - row["applied_seq"])
 
 
 def _ruler(newest: dict[str, Any], nodes: Sequence[NodeConfig], reports: Sequence[dict[str, Any] | None]) -> str | None:

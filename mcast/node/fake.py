@@ -21,7 +21,7 @@ from mcast.node.eventlog import EventLog
 from mcast.node.gateway import Gateway
 from mcast.node.handlerlog import HandlerLog
 from mcast.node.runs import runs_of
-from mcast.protocol.effects import CatchUp, EpochChanged, FetchHistory, Notice, Ruling, SteppedDown
+from mcast.protocol.effects import CatchUp, EpochChanged, FetchHistory, Notice, Relay, Ruling, SteppedDown
 from mcast.storage.files import RealFiles
 from mcast.storage.outcomes import OutcomeLog
 from mcast.wire.envelope import name_hash
@@ -41,6 +41,8 @@ class FakeReplica:
         self.backlog_bytes = 0
         self.node = node
         self.last_seq = 0
+        self.alone_s = 0.0
+        """Seconds that it has been isolated for; 0: it is not."""
         self.proven: tuple[int, float] | None = None
         self.epochs = Epochs()
         """The epoch history here, for others."""
@@ -87,6 +89,14 @@ class FakeReplica:
     def history_failed(self, now: float) -> None:
         """Count."""
         self.histories_failed += 1
+
+    def isolated(self, now: float) -> bool:
+        """Whether it is out of touch."""
+        return self.alone_s > 0
+
+    def in_touch_s(self, now: float) -> float:
+        """For how long."""
+        return self.alone_s
 
     def staleness(self, now: float, applied_seq: int) -> float | None:
         """As the test's `proven`, (commit, time in s), allows."""
@@ -143,6 +153,7 @@ class FakeShell:
         self.proofs: list[tuple[int, bytes]] = []
         self.deaths: list[int] = []
         self.heard: dict[int, bytes] = {}
+        self.on_relay: Callable[[Relay], None] | None = None
         self.deaf = False
         self.apply_backlog_full = False
         self.failed: list[int] = []

@@ -25,6 +25,7 @@ from mcast.errors import DecodeError, QueryFailed, Refused
 from mcast.limits import (
     BOUNDED_HEARTBEATS,
     GATEWAY_READS_WAITING,
+    LEARNED_S,
     READ_MARGIN,
     SESSION_READ_WAIT_S,
     TIMEOUT_MAX_S,
@@ -108,6 +109,9 @@ class Queries:
         self._token: int | None = None
         self._asked_s = 0.0
         self._asking: asyncio.Handle | None = None
+        self._learning: asyncio.TimerHandle | None = None
+        self._isolated = False
+        self._isolation_looked_s = 0.0
         self._index: tuple[int, float] | None = None
         """All that was committed at this time is at or below this event: the newest read index."""
         self._due: deque[_Waiting] = deque()
@@ -144,6 +148,8 @@ class Queries:
         elif query.level not in LEVELS:
             words = f"consistency level {query.level!r} is unknown; ask for one of: {', '.join(LEVELS)}"
             reply_now(self._refuse(query, words))
+        elif (self._isolated or now >= self._isolation_looked_s + _MOMENT_S) and self._cannot_know(query, now):
+            reply_now(self._refuse(query, self._out_of_touch(now), try_node=self._better()))
         elif query.level == "linearizable":
             if waiting := self._wait(query, reply, _limit_s(query), self._unconfirmed):
                 self._fresh.append(waiting)
@@ -155,8 +161,26 @@ class Queries:
         elif query.min_seq > shell.engine.reached[0]:
             if waiting := self._wait(query, reply, SESSION_READ_WAIT_S, self._not_yet):
                 heapq.heappush(self._applying, (query.min_seq, next(self._order), waiting))
+                if query.min_seq > shell.replica.high_seq and self._learning is None:
+                    self._learning = asyncio.get_running_loop().call_later(LEARNED_S, self._learn)
         else:
             reply_now(self._answer(query, now))
+
+    def _cannot_know(self, query: Query, now: float) -> bool:
+        """Whether this node is isolated, and the query asks for more than it can know so."""
+        self._isolation_looked_s, self._isolated = now, self._shell.replica.isolated(now)
+        if not self._isolated or query.level == "any":
+            return False
+        if query.level == "bounded":
+            return not self._proven(query, now)
+        return query.level == "linearizable" or query.min_seq > self._shell.engine.applied_seq
+
+    def _learn(self) -> None:
+        """A token tells of an event that nobody else has told of here: a read index says whether it is committed."""
+        self._learning = None
+        high = self._shell.replica.high_seq
+        if self._token is None and any(seq > high and not waiting.over for seq, _, waiting in self._applying):
+            self._ask_index()
 
     def applied(self) -> None:
         """Events were applied: answer those that waited for them."""
@@ -197,8 +221,9 @@ class Queries:
         for waiting in self._all_waiting():
             waiting.over = True
         self._alarm.stop()
-        if self._asking is not None:
-            self._asking.cancel()
+        for handle in (self._asking, self._learning):
+            if handle is not None:
+                handle.cancel()
         self._applying, self._fresh, self._asked, self._proving = [], [], [], []
         self._due.clear()
         self._size = 0
@@ -358,7 +383,7 @@ class Queries:
     def _look(self, now: float, share_s: float) -> _Moment:
         """How the state stands; for answers of the next `share_s` seconds, so their age is told as it will be then."""
         (seq, epoch), ends_s = self._shell.engine.reached, now + share_s
-        lag_s = self._age_s(ends_s)
+        lag_s = None if self._shell.replica.isolated(now) else self._age_s(ends_s)
         self._moment = _Moment(
             ends_s, seq, epoch, max(self._shell.replica.high_seq - seq, 0),
             None if lag_s is None else round(lag_s * 1e3, 3),
@@ -396,6 +421,10 @@ class Queries:
     def _unconfirmed(self, query: Query) -> str:
         waited_ms = _limit_s(query) * 1e3
         return f"no majority has confirmed to {self._shell.node_id} within {waited_ms:.0f} ms what is committed"
+
+    def _out_of_touch(self, now: float) -> str:
+        alone_s = self._shell.replica.in_touch_s(now)
+        return f"{self._shell.node_id} is isolated: no majority has confirmed anything to it for {alone_s:.1f} s"
 
     def _unproven(self, query: Query) -> str:
         now = monotonic_s()

@@ -34,7 +34,10 @@ DISK_FULL: Final = (
 
 
 def state(shell: Shell) -> str:
-    """One of the contract's states: "starting" until a reign is known here, "catching-up" while it fetches."""
+    """One of the contract's states: "starting" until a reign is known here, "catching-up" while it fetches.
+
+    "isolated" when nothing has shown for a while that this node is in touch with a majority.
+    """
     if shell.halted is not None:
         return "halted"
     if not shell.joined:
@@ -42,7 +45,9 @@ def state(shell: Shell) -> str:
     statistics = shell.replica.statistics()
     if statistics.catching_up or statistics.suspect or statistics.history_wanted is not None:
         return "catching-up"
-    return "live" if shell.was_live else "starting"
+    if not shell.was_live:
+        return "starting"
+    return "isolated" if shell.replica.isolated(monotonic_s()) else "live"
 
 
 def status(shell: Shell) -> dict[str, Any]:
@@ -71,6 +76,8 @@ def status(shell: Shell) -> dict[str, Any]:
     object_["sealed"] = shell.config.key_file is not None
     object_["sync"] = shell.config.sync
     object_["persisted_seq"] = statistics.persisted_seq
+    object_["in_touch_ms"] = round(shell.replica.in_touch_s(monotonic_s()) * 1e3, 3)
+    object_["isolated"] = shell.watch.isolated
     object_["refused"] = {**shell.transport.refused(), **statistics.counts}
     object_["kernel_drops"] = link.kernel_drops
     object_["sends_lost"] = sum(link.sends_lost.values())
@@ -124,7 +131,7 @@ def _history_words(statistics: Statistics) -> str:
 def findings(shell: Shell, statistics: Statistics) -> list[str]:
     """What an operator should know beyond the state, each in one line: what, why it is likely, what to do."""
     versions = shell.transport.versions
-    found = [] if versions is None else versions.findings(monotonic_s())
+    found = shell.watch.findings() + ([] if versions is None else versions.findings(monotonic_s()))
     if shell.twin is not None:
         found.append(f"another process runs as {shell.node_id}: end one of the two, or give it another id")
     if statistics.history_wanted is not None and statistics.histories_failed >= HISTORIES_FAILED_TOLD:

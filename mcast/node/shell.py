@@ -34,6 +34,7 @@ from mcast.node.replaying import Results, replay_journal
 from mcast.node.runs import runs_of
 from mcast.node.transport import Transport, ordered_by_reign
 from mcast.node.twinwatch import TwinWatch
+from mcast.node.watch import Watch
 from mcast.protocol.effects import (
     Append,
     Apply,
@@ -120,6 +121,7 @@ class Shell:
         self._submitted: list[tuple[bytes, ...]] = []
         self._guard = Guard(self.halt)
         self._queue = ApplyQueue(self.engine, self._tell_applied, self._guard)
+        self.watch = Watch(self)
         self._settling: asyncio.Handle | None = None
         self._settles = False
         """Whether this is inside `_settle`: what is submitted there waits for its end."""
@@ -200,6 +202,7 @@ class Shell:
         self.joined = True
         self._active = not self._closed
         self.transport.link.attach(self._loop, self._readable)
+        self.watch.start()
         self._schedule()
 
     async def stop(self) -> None:
@@ -483,6 +486,7 @@ class Shell:
                 handle.cancel()
         self._timer = self._settling = None
         self._queue.stop()
+        self.watch.stop()
         if self.joined and (ended := self._disk.fileno()) is not None:
             self._loop.remove_reader(ended)
         self.transport.link.close()

@@ -158,6 +158,14 @@ class Transport:
         """A sealed TCP connection proved this incarnation: what was held of it."""
         return self._incarnations.proven(node, incarnation, now)
 
+    def silences(self, now: float) -> dict[int, float]:
+        """Seconds since each other node was last heard, by whatever way; infinity for one that never was."""
+        return self._incarnations.silences(now)
+
+    def unproven(self) -> tuple[int, ...]:
+        """Nodes whose datagrams arrive, but no proof of who sent them: what is sent to them may be lost."""
+        return self._incarnations.unproven()
+
     def incarnation_of(self, node: int) -> bytes | None:
         """The proven incarnation of a node; None before the first."""
         return self._incarnations.live(node)

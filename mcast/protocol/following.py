@@ -114,6 +114,7 @@ class Following:
         self.staleness.heard(beat, core.me)
         self.reading.confirmed(beat.confirmed, now)
         sent = (beat.stream_base, beat.stream_sent, beat.high)
+        self.hearing.announced(beat.stream_sent)
         self.ledger.announced(beat.epoch, envelope.incarnation, *sent, core.log.last_seq)
         if core.reconciled:
             self._opened(self.gaps.expect(beat.high, now))
@@ -155,6 +156,7 @@ class Following:
 
     def data(self, envelope: Envelope, arrived: Frame | Run, now: float) -> None:
         """One DATA datagram, or a run of them; what of it just goes on from the log's end is taken at once."""
+        self.hearing.streamed()
         if isinstance(arrived, Frame):
             self.frame(envelope, arrived, now)
             return

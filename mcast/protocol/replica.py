@@ -30,7 +30,7 @@ from mcast.protocol.states import ELECTING, Input, Role
 from mcast.protocol.statistics import Statistics
 from mcast.protocol.suspicion import Suspicion
 from mcast.protocol.touch import Touch
-from mcast.protocol.ways import forget_relayed, note_relayed
+from mcast.protocol.ways import MULTICAST, TCP, UNICAST, Reception, forget_relayed, note_relayed
 from mcast.wire.envelope import Envelope
 from mcast.wire.epochs import Epochs
 from mcast.wire.frame import Frame, Run
@@ -301,6 +301,13 @@ class Replica:
     def isolated(self, now: float) -> bool:
         """Whether that is too long ago for anything but `any` queries."""
         return self._touch.isolated(now)
+
+    def reception(self, now: float) -> Reception:
+        """What arrives here, and by which way."""
+        hearing = self._following.hearing
+        multicast_s, unicast_s, tcp_s = (now - hearing.last(way) for way in (MULTICAST, UNICAST, TCP))
+        stuck = self._following.asking.stuck
+        return Reception(multicast_s, unicast_s, tcp_s, hearing.unheard, tuple(self._core.relayed), stuck)
 
     @property
     def backlog_bytes(self) -> int:

@@ -10,6 +10,7 @@ are known to work.
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Final
 
 from mcast.limits import RELAY_S, SEEK_EVERY_S, SEEK_LATELY_S, SEEK_TCP_HEARTBEATS, SEEK_UNICAST_HEARTBEATS
@@ -22,6 +23,24 @@ MULTICAST: Final = 0
 UNICAST: Final = 1
 TCP: Final = 2
 _NEVER: Final = float("-inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Reception:
+    """What arrives at a node, and how long ago it last did, in seconds; infinity for what never has."""
+
+    multicast_s: float
+    """A heartbeat of its sequencer by multicast ..."""
+    unicast_s: float
+    """... by unicast ..."""
+    tcp_s: float
+    """... and over TCP."""
+    unheard: int
+    """DATA datagrams that its sequencer has sent since the last one that arrived."""
+    relayed: tuple[int, ...]
+    """Nodes of whom something came over TCP lately."""
+    stuck: int
+    """How often repairs did not arrive, and TCP had to bring what was missing."""
 
 
 class _Way:
@@ -107,12 +126,17 @@ class Hearing:
         self._heard: list[float] = []
         self._bare = [0, 0]
         """Heartbeats in a row that came by multicast, or by unicast, while there was more help than that."""
+        self._data = False
+        self._sent_then = 0
+        self.unheard = 0
+        """DATA datagrams sent since the last one that arrived, as the sequencer says."""
         self.reset()
 
     def reset(self) -> None:
         """Another sequencer, heard by no way yet."""
         self._heard = [_NEVER] * 3
         self._bare = [0, 0]
+        self._data, self._sent_then, self.unheard = True, 0, 0
 
     def heartbeat(self, way: int, now: float) -> None:
         """A heartbeat came by this way; its sequencer is told when more help comes than is needed."""
@@ -131,6 +155,16 @@ class Hearing:
     def last(self, way: int) -> float:
         """When the newest came by this way; minus infinity before the first."""
         return self._heard[way]
+
+    def streamed(self) -> None:
+        """DATA arrived."""
+        self._data = True
+
+    def announced(self, sent: int) -> None:
+        """Its sequencer has sent so many DATA datagrams by now."""
+        if self._data or sent < self._sent_then:
+            self._data, self._sent_then = False, sent
+        self.unheard = sent - self._sent_then
 
     def only_tcp(self, now: float) -> bool:
         """Whether heartbeats arrive, but no datagrams."""

@@ -32,6 +32,14 @@ def test_status_findings(changes: dict[str, Any], expected: list[str]) -> None:
     assert status_findings({"nodes": [status_node(**changes)]}) == expected
 
 
+@pytest.mark.parametrize(("sequencer", "expected"), [("n2", ["n1 is isolated: for 9 s"]), (None, [])])
+def test_isolation_is_told_of_each_node_but_not_where_no_majority_can_be_had(
+    sequencer: str | None, expected: list[str]
+) -> None:
+    row = status_node(state="isolated", isolated="isolated: for 9 s")
+    assert status_findings({"sequencer": sequencer, "nodes": [row]}) == expected
+
+
 def test_an_unreachable_nodes_reason_is_told() -> None:
     document = {"nodes": [status_node(reachable=False, state=None, gaps_open=None)]}
     assert status_findings(document, {"n1": "connection refused"}) == ["n1 is unreachable: connection refused"]

@@ -30,3 +30,12 @@ def test_the_newest_report_names_the_sequencer_unless_that_one_denies_it(
 ) -> None:
     document = status_document("lab", NODES, reports)
     assert (document["epoch"], document["sequencer"]) == expected
+
+
+def test_lag_is_counted_against_the_newest_commit_that_any_row_knows() -> None:
+    def row(applied: int, commit: int, lag: int) -> dict[str, Any]:
+        node = {"state": "live", "applied_seq": applied, "commit_seq": commit, "lag_events": lag}
+        return {"node": node, "epoch": 1, "sequencer": "n1"}
+
+    document = status_document("lab", NODES, [row(90, 100, 12), row(40, 40, 0), None])
+    assert [node["lag_events"] for node in document["nodes"]] == [12, 60, None]

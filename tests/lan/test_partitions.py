@@ -72,20 +72,27 @@ async def the_minority(which: str) -> None:
                 await client.submit("append", "list", "doubtful", timeout=1.5)
             with pytest.raises(Refused, match="no majority has confirmed"):
                 await client.query("get", "k", consistency="linearizable", timeout=1.0)
-            with pytest.raises(Refused, match="ms old; at most 150"):
-                await client.query("get", "k", consistency="bounded")
-            ages = []
-            for _ in range(2):
-                answer = await client.query("get", "k", consistency="any")
-                assert (answer.value, answer.level, answer.node) == ("before", "any", alone)
-                ages.append(answer.lag_ms or 0.0)
-                await asyncio.sleep(0.2)
-            assert 1_000 < ages[0] < ages[1] - 150, "it says how old its answer may be"
+            await asyncio.sleep(0.5)
+            for level in ("linearizable", "bounded"):
+                with pytest.raises(Refused, match=f"{alone} is isolated") as refused:
+                    await client.query("get", "k", consistency=level)
+                assert refused.value.try_node in others
+            for level in ("any", "session"):
+                answer = await client.query("get", "k", consistency=level, min_seq=first.seq)
+                assert (answer.value, answer.level, answer.node) == ("before", level, alone)
+                assert answer.lag_ms is None, "nobody knows how old it is"
+            with pytest.raises(Refused, match=f"{alone} is isolated"):
+                await client.query("get", "k", min_seq=first.seq + 1_000)
             moved = await free.submit("set", "k", "meanwhile", timeout=TAKEOVER_S)
             assert (moved.seq > first.seq, free.node in others) == (True, True), "who may go elsewhere is served"
             async with asyncio.timeout(TAKEOVER_S), contextlib.aclosing(events):
                 assert (await following).args == ["k", "meanwhile"], "subscribers go where events are"
             assert (await client.query("get", "k", consistency="any")).value == "before"
+            status = await processes.status()
+            (lonely,) = (node for node in status["nodes"] if node["id"] == alone)
+            assert (lonely["state"], lonely["in_touch_ms"] > 2_000) == ("isolated", True)
+            assert lonely["lag_events"] >= moved.seq - first.seq - 1, "against what others know to be committed"
+            assert any(finding.startswith(f"{alone} is isolated: for ") for finding in status["findings"])
             await lan.rule({})
             fate: Any
             try:
@@ -96,6 +103,7 @@ async def the_minority(which: str) -> None:
             assert held == ["doubtful"] * (fate is not None), "once if it happened, and never if not"
             assert (await client.query("get", "k", consistency="linearizable")).value == "meanwhile"
         await processes.equal()
+        assert "is isolated" in processes.log(alone).read_text()
 
 
 async def a_client_that_never_reached_anybody() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from mcast.clock import monotonic_s
 from mcast.errors import DecodeError
-from mcast.limits import SESSION_READ_WAIT_S
+from mcast.limits import LEARNED_S, SESSION_READ_WAIT_S
 from mcast.machine.api import query
 from mcast.machine.kv import KeyValue
 from mcast.node import queries as queries_module
@@ -246,7 +246,7 @@ async def test_all_that_are_late_are_refused_by_one_timer(asked: Asked, monkeypa
     loop = asyncio.get_running_loop()
     timers: list[float] = []
 
-    def call_at(when: float, call: Callable[..., object], *args: object) -> asyncio.TimerHandle:
+    def call_at(when: float, call: Callable[..., object], *args: object, context: object = None) -> asyncio.TimerHandle:
         timers.append(when)
         return asyncio.TimerHandle(when, call, args, loop)
 
@@ -255,7 +255,7 @@ async def test_all_that_are_late_are_refused_by_one_timer(asked: Asked, monkeypa
         asked.ask(level="linearizable", timeout_ms=1.0)
         asked.ask(level="any", min_seq=9, timeout_ms=1.0)
         asked.ask(level="linearizable")
-    assert len(timers) == 1
+    assert len(timers) == 2, "one for all deadlines, and one to learn of events that only tokens tell of"
     late_s = loop.time() + SESSION_READ_WAIT_S
     assert asked.queries._end_late(late_s) > late_s
     assert len(asked.replies) == 600 and len(asked.queries._all_waiting()) == 300
@@ -431,3 +431,41 @@ async def test_what_a_query_raises_is_in_the_log(tmp_path: Path, caplog: pytest.
     [line] = caplog.messages
     assert "node n1: query fail failed (behind event 0)" in line
     assert line.endswith("ValueError: at 0x7f") and 'raise ValueError("at 0x7f")' in line
+
+
+async def test_an_isolated_node_serves_what_needs_no_majority_and_refuses_the_rest_at_once(asked: Asked) -> None:
+    asked.event()
+    asked.prove(1, 0.0)
+    asked.shell.replica.alone_s = 4.2
+    asked.ask(level="any")
+    asked.ask(min_seq=1)
+    assert [(reply.level, reply.seq, reply.lag_ms) for reply in asked.replies] == [
+        ("any", 1, None),
+        ("session", 1, None),
+    ]
+    asked.ask(level="linearizable")
+    asked.ask(min_seq=2)
+    asked.ask(level="bounded", max_lag=0, max_ms=1e-6)
+    assert [reply.reason for reply in asked.replies[2:]] == [
+        "n1 is isolated: no majority has confirmed anything to it for 4.2 s"
+    ] * 3
+    asked.shell.replica.alone_s = 0.0
+    asked.ask(level="any")
+    assert asked.replies[-1].lag_ms is not None, "and no longer than it lasts"
+
+
+async def test_a_token_of_an_event_that_nobody_told_of_asks_for_a_read_index(asked: Asked) -> None:
+    asked.ask(min_seq=1)
+    assert asked.shell.reads == 0, "it is likely on its way"
+    await asyncio.sleep(LEARNED_S + 0.02)
+    assert asked.shell.reads == 1
+    asked.ask(min_seq=1)
+    await asyncio.sleep(LEARNED_S + 0.02)
+    assert asked.shell.reads == 1, "one at a time"
+
+
+async def test_a_token_of_an_event_that_arrives_asks_for_nothing(asked: Asked) -> None:
+    asked.ask(min_seq=1)
+    asked.event()
+    await asyncio.sleep(LEARNED_S + 0.02)
+    assert (asked.shell.reads, len(asked.replies)) == (0, 1)

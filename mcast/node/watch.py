@@ -1,0 +1,114 @@
+"""Whether a node is in touch with its cluster, and which of its ways are blocked: told in its log and its status.
+
+Looks once a second. What has just begun may pass by itself; what lasts is said once when it begins and once when it has
+passed, and stands among the node's findings as long as it lasts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from mcast.clock import monotonic_s
+from mcast.wire.envelope import name_hash
+
+if TYPE_CHECKING:
+    from mcast.node.shell import Shell
+    from mcast.protocol.ways import Reception
+
+LOOK_S: Final = 1.0  # between two looks
+DEAF_S: Final = 1.0  # without a heartbeat by one way, while they come by another
+LASTS_LOOKS: Final = 3  # in a row, before something that may pass by itself is told
+STREAM_UNHEARD: Final = 32  # DATA datagrams in a row that did not arrive
+
+_log: Final = logging.getLogger("mcast.node")
+
+
+class Watch:
+    """One node's. `isolated` is what `status` says of it, in words; None while it is in touch."""
+
+    def __init__(self, shell: Shell) -> None:
+        self.isolated: str | None = None
+        self._shell = shell
+        self._names = {name_hash(node.id): node.id for node in shell.config.nodes}
+        self._timer: asyncio.TimerHandle | None = None
+        self._looks: dict[str, int] = {}
+        """In how many looks in a row something was amiss."""
+        self._told: dict[str, str] = {}
+        """What lasts, in words."""
+
+    def start(self) -> None:
+        """Look from now on."""
+        self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look)
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+
+    def findings(self) -> list[str]:
+        """What lasts: which ways are blocked, each with the reason that is likely and what to do."""
+        return list(self._told.values())
+
+    def _look(self) -> None:
+        self.start()
+        now, replica = monotonic_s(), self._shell.replica
+        was_isolated = self.isolated is not None
+        self.isolated = self._isolation(now) if replica.isolated(now) else None
+        if was_isolated != (self.isolated is not None):
+            _log.warning("node %s is %s", self._shell.node_id, self.isolated or "in touch with a majority again")
+        amiss = {} if self.isolated else self._amiss(replica.reception(now))
+        self._looks = {what: self._looks.get(what, 0) + 1 for what in amiss}
+        lasting = {what: words for what, words in amiss.items() if self._looks[what] >= LASTS_LOOKS}
+        for what in lasting.keys() - self._told.keys():
+            _log.warning("node %s: %s", self._shell.node_id, lasting[what])
+        for what in self._told.keys() - lasting.keys():
+            _log.warning("node %s: %s: no more", self._shell.node_id, what)
+        self._told = lasting
+
+    def _isolation(self, now: float) -> str:
+        """Since when, what is heard at all, and what to do."""
+        shell = self._shell
+        alone_s = shell.replica.in_touch_s(now)
+        heard = [self._names[node] for node, s in shell.transport.silences(now).items() if s < alone_s and s < DEAF_S]
+        others = [node.id for node in shell.config.nodes if node.id != shell.node_id]
+        what = f"it hears {' and '.join(heard)}" if heard else "it hears no other node"
+        return (
+            f"isolated: for {alone_s:.0f} s no majority has confirmed to it what is committed; {what}. Start those of "
+            f"{', '.join(others)} that do not run; else look for what blocks the network between them: {self._ports()}"
+        )
+
+    def _amiss(self, reception: Reception) -> dict[str, str]:
+        """What blocks a way between this node and its sequencer, if anything does."""
+        shell, replica = self._shell, self._shell.replica
+        sequencer = self._names.get(replica.sequencer or 0)
+        if replica.reigning or sequencer is None:
+            return {}
+        multicast, unicast, tcp = (
+            age_s < DEAF_S for age_s in (reception.multicast_s, reception.unicast_s, reception.tcp_s)
+        )
+        if not multicast and (unicast or tcp):
+            which = "multicast" if unicast else "datagram"
+            what = f"no {which} of {sequencer} arrives"
+            way = "unicast" if unicast else "TCP"
+            return {what: f"{what}, and its heartbeats come by {way}: {self._ports()}; {self._alike()}"}
+        if multicast and tcp:
+            what = f"its datagrams do not arrive at {sequencer}"
+            host = next(node.address for node in shell.config.nodes if node.id == sequencer)
+            return {what: f"{what}, and it answers over TCP: open UDP {host} for it in the firewalls between them"}
+        if multicast and reception.unheard >= STREAM_UNHEARD:
+            what = f"nothing of {sequencer}'s stream arrives"
+            return {what: f"{what}, which is repaired piece by piece: {self._ports()}"}
+        return {}
+
+    def _ports(self) -> str:
+        config, node = self._shell.config, self._shell.node
+        return (
+            f"UDP ports {config.port} and {config.port + 1} of group {config.group}, and UDP and TCP port {node.port} "
+            "must pass its firewall, and IGMP its switches"
+        )
+
+    def _alike(self) -> str:
+        return "and compare group, port and interface in the cluster files of the two"

@@ -1,0 +1,98 @@
+"""What a node says of its own reach: which ways are blocked, and that it is out of touch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mcast.node import watch
+from mcast.node.watch import LASTS_LOOKS, STREAM_UNHEARD, Watch
+from mcast.protocol.ways import Reception
+from mcast.wire.envelope import name_hash
+
+NEVER = float("inf")
+FINE = Reception(0.01, NEVER, NEVER, 0, (), 0)
+
+
+class Lab:
+    """A watch, and what its node's protocol says."""
+
+    def __init__(self) -> None:
+        nodes = [SimpleNamespace(id=f"n{n}", address=f"10.0.0.{n}:7711", port=7711) for n in (1, 2, 3)]
+        self.reception = FINE
+        self.isolated = False
+        self.reigning = False
+        self.heard = {name_hash("n1"): 0.1, name_hash("n3"): NEVER}
+        replica = SimpleNamespace(
+            sequencer=name_hash("n1"), reception=lambda now: self.reception, isolated=lambda now: self.isolated,
+            in_touch_s=lambda now: 7.0,
+        )  # fmt: skip
+        self.replica: Any = replica
+        shell: Any = SimpleNamespace(
+            config=SimpleNamespace(nodes=nodes, port=7700, group="239.1.2.3"), node=nodes[1], node_id="n2",
+            replica=replica, transport=SimpleNamespace(silences=lambda now: self.heard),
+        )  # fmt: skip
+        self.watch = Watch(shell)
+
+    def look(self, times: int = LASTS_LOOKS, **reception: Any) -> list[str]:
+        self.replica.reigning = self.reigning
+        if reception:
+            self.reception = Reception(*{**{name: getattr(FINE, name) for name in FIELDS}, **reception}.values())
+        for _ in range(times):
+            self.watch._look()
+        return self.watch.findings()
+
+
+FIELDS = Reception.__slots__
+
+
+@pytest.fixture
+def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    monkeypatch.setattr(watch.Watch, "start", lambda self: None)
+    yield Lab()
+
+
+def test_a_node_that_hears_everything_says_nothing(lab: Lab) -> None:
+    assert lab.look() == [] and lab.watch.isolated is None
+
+
+@pytest.mark.parametrize(
+    ("reception", "says"),
+    [
+        ({"multicast_s": 9.0, "unicast_s": 0.1}, "no multicast of n1 arrives, and its heartbeats come by unicast: UDP"),
+        ({"multicast_s": 9.0, "tcp_s": 0.1}, "no datagram of n1 arrives, and its heartbeats come by TCP: UDP ports"),
+        ({"tcp_s": 0.1}, "its datagrams do not arrive at n1, and it answers over TCP: open UDP 10.0.0.1:7711"),
+        ({"unheard": STREAM_UNHEARD}, "nothing of n1's stream arrives, which is repaired piece by piece"),
+    ],
+)
+def test_what_is_blocked_is_told_when_it_lasts_and_until_it_has_passed(
+    lab: Lab, reception: dict[str, Any], says: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert lab.look(LASTS_LOOKS - 1, **reception) == []
+    (told,) = lab.look(5)
+    assert told.startswith(says)
+    assert len(caplog.records) == 1, "once"
+    lab.reception = FINE
+    assert lab.look(1) == []
+    assert caplog.messages[1].endswith(": no more")
+
+
+def test_a_sequencer_hears_no_heartbeats_and_is_not_deaf(lab: Lab) -> None:
+    lab.reigning = True
+    assert lab.look(multicast_s=NEVER, unicast_s=NEVER) == []
+
+
+def test_isolation_says_what_is_heard_and_is_logged_once(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
+    lab.isolated = True
+    assert lab.look(multicast_s=NEVER) == [], "it is told apart"
+    told = str(lab.watch.isolated)
+    assert "for 7 s no majority has confirmed to it what is committed; it hears n1. Start those of n1, n3" in told
+    lab.isolated = False
+    lab.look()
+    assert str(lab.watch.isolated) == "None"
+    assert [message.partition(" majority")[0] for message in caplog.messages] == [
+        "node n2 is isolated: for 7 s no", "node n2 is in touch with a",
+    ]  # fmt: skip
