@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import chain
 from operator import add
 from typing import Any, Final
@@ -12,7 +13,7 @@ import msgpack
 
 from mcast.errors import DecodeError
 from mcast.limits import COMMAND_BYTES_MAX, COMMAND_DEPTH_MAX, VALUES_MAX
-from mcast.machine.plain import ATOMS, FIXARRAY_MAX, LISTS, unpack
+from mcast.machine.plain import ATOMS, FIXARRAY_MAX, LISTS, unpack, unpack_few
 from mcast.wire.values import SMALL_BYTES, bound_values_untrusted
 
 _ARRAY: Final = struct.Struct("!BI")
@@ -22,6 +23,7 @@ _NOT_CONTAINERS: Final = bytes(sorted(set(range(256)) - _CONTAINERS))
 _ARRAYS: Final = bytes([*range(0x90, 0xA0), 0xDC, 0xDD])
 _EXTENSIONS: Final = frozenset({0xC7, 0xC8, 0xC9, *range(0xD4, 0xD9)})
 _NEITHER: Final = bytes(sorted(set(range(256)) - _CONTAINERS - _EXTENSIONS))
+FEW: Final = 64  # items of a container for which room is made uncounted; a thousand inside each other cost 0.1 ms
 LARGE_BYTES: Final = 200  # of a command: beyond, to look at what it holds is cheaper than to look at its bytes
 _SMALL_ARRAY: Final = [bytes([0x90 | count]) for count in range(FIXARRAY_MAX + 1)]
 """The headers of arrays of so many items."""
@@ -47,10 +49,9 @@ def decode_commands_untrusted(payload: bytes | memoryview, count: int) -> list[A
     """
     if len(payload) > COMMAND_BYTES_MAX:
         raise DecodeError("command too long", f"{len(payload)} of at most {COMMAND_BYTES_MAX} bytes")
-    bound_values_untrusted(payload, VALUES_MAX)
     if count == 1:
         try:
-            command: Any = unpack(payload)
+            command: Any = _unpack_bounded(payload, 1)
         except _NOT_MSGPACK as error:
             raise DecodeError("bad command", type(error).__name__) from None
         if not (command.__class__ is list and ATOMS.issuperset(map(type, command))):
@@ -58,7 +59,7 @@ def decode_commands_untrusted(payload: bytes | memoryview, count: int) -> list[A
         return [command]
     data = b"".join((_ARRAY.pack(_ARRAY_32, count), payload))
     try:
-        commands: list[Any] = unpack(data)
+        commands: list[Any] = _unpack_bounded(data, count)
     except _NOT_MSGPACK as error:
         raise DecodeError("bad command", type(error).__name__) from None
     # Cheap and almost always enough: of lists, no value can be nested deeper than there are other container headers in
@@ -80,18 +81,31 @@ def decode_small_records_untrusted(payloads: Sequence[bytes], counts: Sequence[i
     None says nothing about them: they are to be decoded one record at a time.
     """
     try:
-        for large in [payload for payload in payloads if len(payload) > SMALL_BYTES]:
-            bound_values_untrusted(large, VALUES_MAX)
+        decode = unpack if max(map(len, payloads)) <= SMALL_BYTES else _unpack_bounded
         if max(counts) == 1:
-            commands = list(map(unpack, payloads))
+            commands = list(map(decode, payloads))
         else:
             arrays = map(add, map(_SMALL_ARRAY.__getitem__, counts), payloads)
-            commands = list(chain.from_iterable(map(unpack, arrays)))
+            commands = list(chain.from_iterable(map(decode, arrays)))
     except (*_NOT_MSGPACK, DecodeError):
         return None
     if not LISTS.issuperset(map(type, commands)):
         return None
     return commands if ATOMS.issuperset(map(type, chain.from_iterable(commands))) or not _too_deep(commands) else None
+
+
+def _unpack_bounded(packed: bytes | memoryview, items: int = FIXARRAY_MAX) -> Any:
+    """As `unpack`, but room for containers larger than FEW, and than `items`, is made only once all have been counted.
+
+    Raises DecodeError besides: too many values.
+    """
+    if len(packed) <= SMALL_BYTES:
+        return unpack(packed)
+    if len(packed) <= VALUES_MAX:  # else even small ones may be too many
+        with suppress(ValueError):  # a larger one, among other things
+            return unpack_few(packed, max(items, FEW))
+    bound_values_untrusted(packed, VALUES_MAX)
+    return unpack(packed)
 
 
 def looks_decodable(packed: bytes, count: int) -> bool:

@@ -22,3 +22,8 @@ def _no_extension(code: int, _data: bytes) -> NoReturn:
 def unpack(packed: bytes | memoryview) -> Any:
     """The one value in these bytes. Raises what `msgpack.unpackb` raises, ValueError for an extension type."""
     return _unpackb(packed, strict_map_key=False, ext_hook=_no_extension)  # in less time than a `partial` of it takes
+
+
+def unpack_few(packed: bytes | memoryview, items: int) -> Any:
+    """As `unpack`; ValueError for a container of more than so many items, before room for them is made."""
+    return _unpackb(packed, strict_map_key=False, ext_hook=_no_extension, max_array_len=items, max_map_len=items)

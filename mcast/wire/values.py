@@ -17,7 +17,8 @@ from mcast.errors import DecodeError
 
 SMALL_BYTES: Final = 256  # of packed values: whatever they announce, room for it is made in less than 0.1 ms
 LARGE_HEADS_MAX: Final = 16  # that may be heads of large containers, in bytes that are not looked at further
-STEPS_MAX: Final = 16_384  # long strings and large containers passed over; honest bytes of 4 MiB do not hold more
+STEPS_MAX: Final = 16_384  # long strings passed over; honest bytes of 4 MiB do not hold more
+LARGE_MIN: Final = 16  # items of a container that takes a large head, as packers choose it
 _RUN_MAX: Final = 4_096  # values matched at a time
 
 _FIXARRAYS: Final = range(0x91, 0xA0)
@@ -91,7 +92,7 @@ def _exceed(packed: bytes, most: int, *, exactly: bool) -> bool:
     If not `exactly`, letters that look like heads of small containers count as those, which is quicker to see.
     """
     at, end, announced, passed, run = 0, len(packed), 0, 0, _RUN.match
-    for _ in range(STEPS_MAX):
+    for _ in range(STEPS_MAX + most // LARGE_MIN):
         while (found := run(packed, at)) is not None:
             values = packed[at : found.end()]
             heads = _STRINGS.sub(b"", values) if exactly else values

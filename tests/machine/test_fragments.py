@@ -91,11 +91,17 @@ def test_what_outgrows_a_command_is_dropped() -> None:
     assert not assembly.partial
 
 
-@pytest.mark.parametrize(("items", "text"), [(VALUES_MAX - 2, None), (VALUES_MAX - 1, "DecodeError")])
-def test_what_holds_too_many_values_fails_alike_on_every_replica(items: int, text: str | None) -> None:
+@pytest.mark.parametrize(
+    ("held", "text"),
+    [
+        ([None] * (VALUES_MAX - 2), None), ([None] * (VALUES_MAX - 1), "DecodeError"),
+        ([[None] * 63] * (VALUES_MAX // 64 - 1), None), ([[None] * 63] * (VALUES_MAX // 64 + 1), "DecodeError"),
+    ],
+    ids=["most", "too many", "most in small lists", "too many in small lists"],
+)  # fmt: skip
+def test_what_holds_too_many_values_fails_alike_on_every_replica(held: list[Any], text: str | None) -> None:
     """However it came into the log: no gateway passes on as much."""
     notebook = Notebook()
-    held: list[Any] = [None] * items
     (outcome,) = whole(Executor(notebook).run(encode_command("note", held), 1, 1))
     assert outcome.error == text
     assert len(notebook.notes) == (text is None)

@@ -23,6 +23,7 @@ from mcast.wire.stream import (
 )
 
 NONCE = bytes(16)
+SILENCE_S = 10.0  # after which whoever waits for a message gives up
 
 
 class Raw:
@@ -56,7 +57,8 @@ class Raw:
         """The next message, decoded; (0, None) at the end."""
         while not self._waiting:
             try:
-                data = await self.reader.read(65_536)
+                async with asyncio.timeout(SILENCE_S):
+                    data = await self.reader.read(65_536)
             except ConnectionResetError:
                 data = b""
             if not data:

@@ -67,7 +67,8 @@ async def test_a_peer_is_who_its_certificate_says(tmp_path: Path, holds: str, cl
     async with serving(cluster) as gateways:
         reader, writer = await asyncio.open_connection(where.host, where.port, ssl=context)
         writer.write(pack_message(StreamKind.HELLO, hello("peer", claims)))
-        assert f"its certificate is not that of '{claims}'".encode() in await reader.read()
+        async with asyncio.timeout(10):
+            assert f"its certificate is not that of '{claims}'".encode() in await reader.read()
         assert gateways["n1"].statistics().hostile == {"unknown peer": 1}
         assert cluster.shells["n1"].proofs == []
         writer.close()
