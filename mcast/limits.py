@@ -11,7 +11,8 @@ from typing import Final
 # Numbers and names
 SEQ_MAX: Final = 2**63 - 1  # events; u64 on the wire, but never wraps: a century at 10^9/s
 EPOCH_MAX: Final = 2**62  # reigns; a hostile epoch must leave room for honest ones above it
-EPOCH_JUMP_MAX: Final = 1_000_000  # reigns beyond the own promise that a cluster without keys believes in at once
+EPOCH_JUMP_MAX: Final = 1 << 16  # epochs that others' words raise a promise by at once: forged ones may be far ahead
+EPOCH_JUMP_S: Final = 0.1  # seconds until they may do so again: then no forger gets near the last one in any lifetime
 NAME_BYTES_MAX: Final = 64  # a node id, cluster name or host name, in UTF-8
 NODES_MAX: Final = 64  # nodes in one config: the heartbeat's table must fit one datagram
 MEMBERS_MAX: Final = 15  # voters; more only slows the quorum
@@ -179,6 +180,7 @@ SESSION_READ_WAIT_S: Final = 0.250  # how long a query waits for its event befor
 BOUNDED_HEARTBEATS: Final = 3.0  # default max_ms of a bounded query, in longest heartbeat intervals
 READ_MARGIN: Final = 0.1  # share of a query's time that a node keeps, so that its refusal comes before the deadline
 
+assert EPOCH_MAX / EPOCH_JUMP_MAX * EPOCH_JUMP_S > 100_000 * 31_557_600, "forged epochs come to no end"
 assert REPAIR_REPEAT_S <= NAK_RETRY_MIN_S - NAK_JOIN_S, "a repairer must not ignore an honest retry"
 assert NAK_DELAY_S * (1 + NAK_JITTER) < NAK_RETRY_MIN_S, "a retry must not overtake the first NAK"
 assert 2 * HEARTBEAT_MAX_S < ELECTION_TIMEOUT_S[0], "one lost heartbeat must not look like a death"

@@ -16,8 +16,9 @@ from typing import Final
 
 from mcast.config import Config
 from mcast.errors import ConfigError, EnvironmentProblem, InUse
-from mcast.limits import EPOCH_MAX, MEMBERS_MAX
+from mcast.limits import MEMBERS_MAX
 from mcast.node.setup import make_settings, open_store
+from mcast.protocol.climb import spent
 from mcast.protocol.core import Core
 from mcast.protocol.effects import Meta
 from mcast.protocol.lineage import RECOVERIES_MAX, recovered
@@ -73,8 +74,8 @@ def recover(config: Config, node_id: str, files: Files | None = None) -> Loss:
     try:
         core = _core(config, node_id, found)
         loss = _loss(config, core, node_id)
-        epoch = max(core.meta.promised, core.log.last_epoch) + 1
-        if epoch > EPOCH_MAX or core.cluster_uuid[15] >= RECOVERIES_MAX or len(core.known) > MEMBERS_MAX:
+        epoch = _epoch_above(core)
+        if spent(epoch) or core.cluster_uuid[15] >= RECOVERIES_MAX or len(core.known) > MEMBERS_MAX:
             raise EnvironmentProblem(f"{node_id}: its log has no room for another recovery", "found a new cluster")
         meta = Meta(draw_storage_id(), promised=epoch, voted_epoch=epoch, voted_for=name_hash(node_id))
         store.write_meta(meta)
@@ -84,6 +85,16 @@ def recover(config: Config, node_id: str, files: Files | None = None) -> Loss:
     finally:
         store.close()
     return Loss(loss.node, epoch, loss.last_seq + 1, loss.last_seq + 1, (node_id,), loss.must_rejoin, done=True)
+
+
+def _epoch_above(core: Core) -> int:
+    """Above what was promised; where a forged promise leaves no room, above the log's epochs alone.
+
+    Then the promise is reset. Nothing was numbered under it, for whoever stands needs a higher one. And whatever else
+    was promised or voted, was so under storage ids that count for nothing in the cluster that goes on.
+    """
+    epoch = max(core.meta.promised, core.log.last_epoch) + 1
+    return core.log.last_epoch + 1 if spent(epoch) else epoch
 
 
 def _open(config: Config, node_id: str, files: Files | None) -> tuple[Store, Recovered]:

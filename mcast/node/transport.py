@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from mcast.errors import DecodeError
-from mcast.limits import EPOCH_JUMP_MAX, EPOCH_MAX
 from mcast.net.faulty import Faults
 from mcast.net.link import Link, Peer
 from mcast.node.versions import REASONS as VERSION_REASONS
@@ -128,15 +127,12 @@ class Transport:
 
     def _open(self, datagrams: Sequence[memoryview | bytes], now: float) -> list[Arrival]:
         arrivals: list[Arrival] = []
-        newest = EPOCH_MAX if self._opener.sealed else self._promised + EPOCH_JUMP_MAX
         unseal, admit = self._opener.open_untrusted, self._incarnations.admit
         at, end = 0, len(datagrams)
         while at < end:
             try:
                 at += 1
                 envelope, message = unseal(datagrams[at - 1])
-                if envelope.promised > newest:  # would be promised for ever: one forgery could end all reigns
-                    raise DecodeError("far epoch", str(envelope.promised))
                 if envelope.kind == _TWIN:
                     if self.twins is not None and envelope.sender == self._own:
                         self.twins.heard(envelope, message, now)

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Final
 
 from mcast.limits import ELECTION_RETRY_DOUBLINGS_MAX, ELECTION_RETRY_S, VOTE_CALLS_MAX, WITNESS_RANK_S
+from mcast.protocol.climb import spent
 from mcast.protocol.core import Core
 from mcast.protocol.quorum import majority
 from mcast.protocol.states import ELECTING, REIGNING, Input, Role
@@ -93,6 +94,9 @@ class Election:
         core = self.core
         core.move(because)
         epoch = core.planned.promised + 1
+        if problem := spent(epoch):
+            core.halt(problem)
+            return
         self._calls = VOTE_CALLS_MAX  # nobody is asked before the own vote is durable
         self._in_favour = set()
 
@@ -171,10 +175,10 @@ class Election:
         else:
             core.write_meta(meta, voted, now, durable=core.rules.vote_durable)
 
-    def votes_at_once(self, request: VoteRequest, envelope: Envelope) -> bool:
+    def votes_at_once(self, request: VoteRequest, promised: int) -> bool:
         """Whether the vote may be written with the promise of its epoch, saving a write; `vote_asked` judges again."""
         both = self.core.rules.vote_durable and self.core.rules.promise_durable
-        return both and request.epoch == envelope.promised and self._may_vote(request.last_epoch, request.last_seq)
+        return both and request.epoch == promised and self._may_vote(request.last_epoch, request.last_seq)
 
     def vote_given(self, envelope: Envelope, vote: Vote, now: float) -> None:
         """An answer to this node's call."""

@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from mcast.limits import HELD_DATAGRAMS_MAX, STALE_INTERVAL_S
+from mcast.protocol.climb import Climb, spent
 from mcast.protocol.core import Core, Settings
 from mcast.protocol.effects import Effect, Notice
 from mcast.protocol.election import Election
@@ -70,6 +71,7 @@ class Replica:
         self._repairing = Repairing(core, now)
         self._founding = Founding(core, now, self._election.call)
         self._touch = Touch(core, now)
+        self._climb = Climb(now, bounded=settings.rules.epoch_jump_bounded)
         self._held: list[Arrival] = []
         self._stale_told: dict[int, float] = {}
         following, election, founding = self._following, self._election, self._founding
@@ -100,6 +102,8 @@ class Replica:
             Kind.KNOCK: lambda envelope, knock, now: self._touch.knocked(envelope, knock),
             Kind.NEWS: self._told,
         }
+        if problem := spent(core.promised):
+            core.halt(problem)
         if not settings.rules.reign_begins_with_vote and core.log.last_epoch == core.promised > 0:
             self._resume(now)
 
@@ -375,9 +379,14 @@ class Replica:
                 core.send(envelope.sender, Stale(envelope.promised))
             return False
         if envelope.promised > core.planned.promised:
+            promised = self._climb.towards(envelope.promised, core.planned.promised, now)
+            if promised < envelope.promised:
+                core.counts["far epoch"] += 1
+                if promised == core.planned.promised:
+                    return False
             self._held = []
-            meta = replace(core.planned, promised=envelope.promised)
-            if type(message) is VoteRequest and self._election.votes_at_once(message, envelope):
+            meta = replace(core.planned, promised=promised)
+            if type(message) is VoteRequest and self._election.votes_at_once(message, meta.promised):
                 meta = replace(meta, voted_epoch=message.epoch, voted_for=envelope.sender)
             core.write_meta(meta, self._promised, now, durable=core.rules.promise_durable)
             if core.promised == envelope.promised:

@@ -50,3 +50,4 @@ class Rules:
     ack_of_own_epoch: bool = True
     vote_of_own_epoch: bool = True
     promise_ordered: bool = True
+    epoch_jump_bounded: bool = True

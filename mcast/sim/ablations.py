@@ -55,6 +55,7 @@ MEANINGS: Final[dict[str, str]] = {
     "ack_of_own_epoch": "a sequencer counts no acknowledgement of another epoch",
     "vote_of_own_epoch": "a candidate counts no vote of another epoch",
     "promise_ordered": "what was said under one promise does not leave under the next",
+    "epoch_jump_bounded": "the words of others raise a promise by a bounded step at a time",
 }
 """What each rule of `Rules` says."""
 

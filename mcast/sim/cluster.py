@@ -17,12 +17,14 @@ from dataclasses import replace
 from random import Random
 from typing import Final
 
+from mcast.limits import EPOCH_MAX
 from mcast.machine.engine import Applied
 from mcast.protocol.effects import ReadReady
 from mcast.protocol.replica import Settings
 from mcast.protocol.rules import Rules
 from mcast.sim.client import SimClient
 from mcast.sim.damage import rot
+from mcast.sim.forger import forge
 from mcast.sim.invariants import Checker, Violation
 from mcast.sim.loop import Loop
 from mcast.sim.network import Network, Weather
@@ -306,6 +308,10 @@ class Cluster:
                 else:
                     node.files.fail("fdatasync", errno.EIO, after=int(self.random.random() * 3))
                 self.loop.after(fault.for_s, self._start, node)
+        elif fault.kind == "forged":
+            for target in targets:
+                promised = self.nodes[target].book.spoken
+                forge(self.nodes[target], EPOCH_MAX if fault.amount < 0.5 else promised + 1 + int(fault.amount * 1e5))
         elif fault.kind == "slow-disk":
             for target in targets:
                 self.nodes[target].speed.most_s = 0.05

@@ -12,7 +12,7 @@ from typing import Final
 import msgpack
 
 from mcast.protocol.rules import Rules
-from mcast.sim import astray, deafness, disklosses, guards, scenes
+from mcast.sim import astray, deafness, disklosses, forging, guards, scenes
 from mcast.sim.invariants import Violation
 from mcast.sim.node import SimNode
 from mcast.sim.stage import Scenario, Stage, has_committed_all
@@ -300,6 +300,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "founding_by_all": Scenario(founded_twice),
     "fragments_cut_by_reign": Scenario(half_a_command),
     "heartbeats_end_with_reign": Scenario(ghostly_heartbeats, 3, 0.015),
+    "repair_floor": Scenario(scenes.spent_budget),
     "read_index_own_epoch": Scenario(scenes.early_reader),
     "suspect_abstains": Scenario(scenes.unsynced_tail, sync="os"),
     "survey_same_processes": Scenario(scenes.passed_on, sync="os"),
@@ -316,6 +317,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "ack_of_own_epoch": Scenario(guards.old_ack),
     "vote_of_own_epoch": Scenario(guards.old_vote),
     "promise_ordered": Scenario(astray.gathered_completions),
+    "epoch_jump_bounded": Scenario(forging.far_promise),
 }
 """Rule -> the scenario that needs it."""
 
@@ -330,6 +332,7 @@ BOUNDS: Final[dict[str, Scenario]] = {
         scenes.half_replaced,
         scenes.handed_over,
         scenes.paged_history,
+        forging.pushed_up,
         deafness.mute_majority,
         deafness.narrow_path,
         deafness.hears_again,

@@ -26,6 +26,7 @@ KINDS: Final = (
 )  # fmt: skip
 DEAFNESS: Final = ("multicast", "hearing", "speaking", "datagrams")
 """What a node may lack for good: multicast; all datagrams to it, from it, or both. TCP goes on."""
+FORGED_SHARE: Final = 0.15  # of runs in which somebody forges promises
 DISK_LOSSES: Final = frozenset({"wipe", "rot"})
 
 
@@ -91,6 +92,8 @@ def draw_plan(seed: int) -> Plan:
     trouble_s = CALM_START_S + 0.5 + random.random() * random.choice((1.5, 3.0))
     frame_body_max = random.choice((300, 500, 1_300, 1_300, 8_000))
     faults = _faults(random, members, observers, trouble_s, election_s)
+    if members > 1 and far.random() < FORGED_SHARE:
+        faults = (*faults, *_forgeries(far, members + observers, trouble_s))
     weather = _weather(random, far)
     if any(fault.kind in DISK_LOSSES for fault in faults):
         # Without a voter to spare every answer counts, and heavy loss can keep an election going past any bound.
@@ -121,6 +124,20 @@ def draw_plan(seed: int) -> Plan:
         deaf=_deaf(Random(f"{seed}:deaf"), members + observers),
         deaf_at=Random(f"{seed}:deaf_at").random() * trouble_s,
         trouble_s=trouble_s,
+    )
+
+
+def _forgeries(random: Random, nodes: int, trouble_s: float) -> tuple[Fault, ...]:
+    """Promises that nobody gave, far and near, to one node or to several."""
+    return tuple(
+        Fault(
+            CALM_START_S + random.random() * (trouble_s - CALM_START_S),
+            0.0,
+            "forged",
+            tuple(node for node in range(nodes) if random.random() < 0.5) or (0,),
+            random.random(),
+        )
+        for _ in range(random.choice((1, 1, 5, 30)))
     )
 
 

@@ -17,6 +17,7 @@ from mcast.wire.epochs import Epochs
 from mcast.wire.messages import Kind, Reign
 
 DEAF_S: Final = 0.6  # to replace a sequencer that hears nobody: two election timeouts and a vote
+REPAIRED_S: Final = 0.3  # to repair what is lost; without an answer to a NAK it is fetched over TCP after a second
 TAKEN_OVER_S: Final = 0.1  # to replace one whose death was seen
 
 
@@ -171,6 +172,17 @@ def half_replaced(stage: Stage) -> None:
     first.crash(power=False)
     stage.run(0.1)
     first.start()
+    stage.whole()
+
+
+def spent_budget(stage: Stage) -> None:
+    """Little was sent of late, and all of it is lost: half of next to nothing must still pay for its repair."""
+    first = stage.founded()
+    stage.drop(lambda source, _target, datagram: source == "n1" and datagram.kind == Kind.DATA)
+    stage.number(first, 3)
+    stage.run(0.001)
+    stage.network.gate = None
+    stage.until("they are repaired", partial(has_committed_all, first), REPAIRED_S)
     stage.whole()
 
 

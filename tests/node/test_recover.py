@@ -2,15 +2,19 @@
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mcast.config import Config, NodeConfig
 from mcast.errors import ConfigError, EnvironmentProblem, Unknown
+from mcast.limits import EPOCH_MAX
 from mcast.machine.kv import KeyValue
 from mcast.node.recover import Loss, examine, recover
 from mcast.protocol.lineage import succeeds
+from mcast.storage.files import RealFiles
+from mcast.storage.meta import load_meta, store_meta
 from mcast.testing.cluster import Cluster, cluster
 
 
@@ -51,6 +55,56 @@ async def test_one_log_goes_on_alone_and_the_others_grow_back(kept: str) -> None
         await c.restart(kept)
         await c.converged()
         assert await c.ask(kept, "get", "k") == 3
+
+
+def push_to_the_end(c: Cluster, node: str) -> None:
+    """A stopped node has promised the last epoch there is, as one did that believed a forged datagram."""
+    files, directory = RealFiles(), str(c.config.data_dir / node)
+    found = load_meta(files, directory)
+    assert found is not None
+    store_meta(files, directory, replace(found, meta=replace(found.meta, promised=EPOCH_MAX)))
+
+
+async def test_a_cluster_whose_promises_were_pushed_to_the_end_is_recovered() -> None:
+    async with cluster(KeyValue) as c:
+        await losing_all(c)
+        for node in c.nodes:
+            push_to_the_end(c, node)
+        for node in c.nodes:
+            await c.restart(node)
+            await asyncio.wait_for(c.node(node).shell.stopped.wait(), 5)
+            status = c.node(node).status()
+            assert status["state"] == "halted"
+            assert str(EPOCH_MAX) in status["reason"] and "mcast recover --accept-loss" in status["reason"]
+        for node in c.nodes:
+            await c.kill(node)
+        c.recover("n1")
+        await c.restart("n1")
+        await put(c, 2)
+        assert c.node("n1").shell.replica.promised < 100
+        for node in ("n2", "n3"):
+            c.lose_disk(node)
+            await c.restart(node)
+            await c.voting(node)
+        await c.converged()
+        assert [await c.ask(node, "get", "k") for node in c.nodes] == [2, 2, 2]
+
+
+async def test_one_node_whose_promise_was_pushed_to_the_end_halts_alone_and_comes_back_empty() -> None:
+    async with cluster(KeyValue) as c:
+        await c.submit("set", "k", 1)
+        await c.converged()
+        await c.kill("n3")
+        push_to_the_end(c, "n3")
+        await c.restart("n3")
+        await asyncio.wait_for(c.node("n3").shell.stopped.wait(), 5)
+        assert "move this node's data directory away" in c.node("n3").status()["reason"]
+        await put(c, 2)
+        await c.kill("n3")
+        c.lose_disk("n3")
+        await c.restart("n3")
+        await c.voting("n3")
+        assert await c.ask("n3", "get", "k") == 2
 
 
 async def test_who_was_left_behind_says_so_and_takes_no_part() -> None:

@@ -1,6 +1,4 @@
-import pytest
-
-from mcast.limits import EPOCH_JUMP_MAX, EPOCH_MAX, UNPROVEN_S
+from mcast.limits import UNPROVEN_S
 from mcast.net.faulty import Faults, FaultSpec
 from mcast.net.memory import Hub, MemoryLink
 from mcast.node.transport import Transport, ordered_by_reign
@@ -78,27 +76,6 @@ def test_the_stream_channel_counts_first_sent_frames_and_nothing_else() -> None:
     runs = [arrival for arrival in b.receive(0.0) if arrival.envelope.channel == STREAM]
     counters = [arrival.envelope.counter + index for arrival in runs for index, _ in enumerate(messages([arrival]))]
     assert counters == [1, 2, 3]
-
-
-@pytest.mark.parametrize("ring", [None, KeyRing((bytes(32),))], ids=["unsealed", "sealed"])
-def test_only_who_holds_a_key_is_believed_an_epoch_far_ahead(ring: KeyRing | None) -> None:
-    hub = Hub()
-    a = transport(hub.link(ADDRESSES["a"]), "a", ring=ring)
-    b = transport(hub.link(ADDRESSES["b"]), "b", 2, ring=ring)
-    a.multicast(Busy(1, 0))
-    b.multicast(Busy(1, 0))
-    for _ in range(4):
-        a.receive(0.0)
-        b.receive(0.0)
-    for promised in (5 + EPOCH_JUMP_MAX, 6 + EPOCH_JUMP_MAX, EPOCH_MAX):
-        a.promise(promised)
-        a.multicast(Busy(7, 0))
-        a.stream(FRAMES[:1])
-    believed = {arrival.envelope.promised for arrival in b.receive(0.0)}
-    if ring is None:
-        assert believed == {5 + EPOCH_JUMP_MAX} and b.refused() == {"far epoch": 4}
-    else:
-        assert max(believed) == EPOCH_MAX and not b.refused()
 
 
 def test_garbage_is_counted_under_its_reason() -> None:

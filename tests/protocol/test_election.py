@@ -13,8 +13,8 @@ from .test_following import beat
 LOG = reign_log([(1, "n3", 2)])
 
 
-def silent(node: str = "n1", rules: Rules | None = None) -> Replica:
-    return replica(node, LOG, 1, rules)
+def silent(node: str = "n1", rules: Rules | None = None, promised: int = 1) -> Replica:
+    return replica(node, LOG, promised, rules)
 
 
 def canvass(node: Replica, now: float = 2.0) -> PreVoteRequest:
