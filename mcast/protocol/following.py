@@ -324,6 +324,7 @@ class Following:
         self.asking.stop()
         for frame in self.reorder.drop_unless(self._lawful):
             self.ledger.unkept(frame)
+        self.reorder.drop_unless(lambda frame: frame.first > last)
         self.gaps.restart(last)
         for first, end in self.reorder.ends():
             self._opened(self.gaps.seen(first, end, now))

@@ -418,13 +418,8 @@ class Sequencing:
 
     def _resume(self, now: float) -> None:
         core = self.core
-        self.standings = {}
-        self._pending.clear()
-        self.backlog_bytes = 0
         self._in_flight.clear()
         self._in_flight_bytes = 0
-        self._successor = None
-        self.reads.reset()
         self.membership.reset()
         self.seeking.begin(now)
         self._stream_base = self.stream_sent

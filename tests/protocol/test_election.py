@@ -338,3 +338,11 @@ def test_a_vote_that_is_asked_for_twice_is_durable_before_it_is_given_twice() ->
     for write in of(WriteMeta, effects):
         node.completed(write.ticket, 2.0)
     assert [vote.granted for vote in of(Vote, node.take_effects())] == [True, True]
+
+
+def test_who_stands_retreats_when_a_sequencer_speaks() -> None:
+    node = silent()
+    canvass(node)
+    node.receive([arrival("n3", beat(LOG, 1), promised=1)], 2.001)
+    settle(node, 2.001)
+    assert node.statistics().role == "follower"

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from mcast.protocol.history import History
 from mcast.protocol.log import Log
 from mcast.wire.epochs import Epochs
-from mcast.wire.frame import Frame
+from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
 from mcast.wire.messages import Reign
 
-from .bench import command_frame, epoch_start, extended, recovered, reign_log
+from .bench import command_frame, command_record, epoch_start, extended, recovered, reign_log
 
 
 def history_of(frames: Sequence[Frame], newest: int | None = None) -> History:
@@ -100,3 +100,11 @@ def test_a_reign_that_began_elsewhere_is_another_reign() -> None:
     frames = reign_log([(1, "n1", 2)])
     forged = History(1, Epochs([Reign(0, 1, bytes(16)), Reign(1, 2, b"?" * 16)]))
     assert forged.common_point(Log(recovered(frames=frames)).reigns, 4) == 1
+
+
+def test_a_frame_that_reaches_into_the_next_reign_is_nobodys() -> None:
+    first, second = Reign(1, 1, CHAIN_ZERO), Reign(2, 5, b"c" * 16)
+    history = History(2, Epochs([first, second]))
+    body = command_record(3)
+    for begin, assigned in ((2, True), (3, False)):
+        assert history.assigns(make_frame(1, begin, 3, 0, 1, CHAIN_ZERO, body)) is assigned

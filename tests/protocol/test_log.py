@@ -95,3 +95,13 @@ def test_random_appends_and_truncations_keep_the_invariants() -> None:
             log.truncate(frames[-1].last)
         log._check()
         assert log.last_chain == frames[-1].chain
+
+
+def test_frames_added_together_leave_their_time() -> None:
+    frames = reign_log([(1, "n1", 5)])
+    one, other = log_of(frames[:2]), log_of(frames[:2])
+    other.extend(frames[2:])
+    for frame in frames[2:]:
+        one.append(frame)
+    assert one.last_time == other.last_time == frames[-1].time
+    other._check()

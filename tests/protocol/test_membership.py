@@ -4,7 +4,7 @@ from mcast.protocol.rules import Rules
 from mcast.wire.frame import Frame
 from mcast.wire.messages import Ack, Config
 
-from .bench import KEY, STORAGE, command_frame, core, reign_log
+from .bench import CONFIG, KEY, STORAGE, command_frame, core, reign_log
 
 LOG = reign_log([(1, "n1", 5)])
 FRESH = b"fresh".ljust(16)
@@ -63,3 +63,18 @@ def test_who_has_not_caught_up_or_holds_another_log_does_not_apply() -> None:
     membership.heard(12345, ack_of(LOG[6]))
     assert membership.next_config(start_seq=2) is None
     assert shared.config is not None
+
+
+def test_who_has_its_vote_already_is_not_removed() -> None:
+    shared, membership = applied()
+    membership.applicants[KEY["n3"]] = STORAGE["n3"]
+    assert membership.next_config(start_seq=2) is None
+    assert not membership.applicants
+    assert shared.is_voter(KEY["n3"], STORAGE["n3"])
+
+
+def test_the_last_member_is_never_removed() -> None:
+    shared, membership = applied()
+    alone = Config(2, tuple(member for member in CONFIG.members if member.node == "n3"))
+    shared.configs.adopt(LOG[6], alone)
+    assert membership.next_config(start_seq=2) is None
