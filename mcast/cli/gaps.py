@@ -16,6 +16,7 @@ from mcast.cli.status import tell
 
 
 def gaps(
+    context: typer.Context,
     config: options.ConfigFile = options.DEFAULT_CONFIG,
     newest: Annotated[int, typer.Option("--newest", help="Also list this many of each node's newest gaps.", min=0)] = 0,
     timeout: options.Timeout = limits.TIMEOUT_S,
@@ -27,6 +28,8 @@ def gaps(
 
     Examples: `mcast gaps -c lab.toml` · `mcast gaps -c lab.toml --newest 20` · `mcast gaps -c lab.toml --json`
     """
+    if json:
+        options.refuse_unused(context, "beside --json, which has them all", "--newest")
     document, silences = asyncio.run(ask(config, timeout))
     with output.cut_short():
         if json:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 import shlex
+import socket
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -13,9 +15,12 @@ from mcast.cli.exits import Ended, ExitCode
 from mcast.config import DEFAULT_MACHINE, default_config, parse_config
 
 NODES: Final = 3  # of a cluster on this machine
+PORTS: Final = range(10_000, 32_000, 100)  # below those that systems give to outgoing connections
+DRAWS: Final = 50  # of ports, where others are in use
 
 
 def init(  # noqa: PLR0913 - one argument a flag
+    context: typer.Context,
     path: Annotated[
         Path, typer.Argument(help="Where to write it; `-` prints it.", metavar="FILE")
     ] = options.DEFAULT_CONFIG,
@@ -26,10 +31,13 @@ def init(  # noqa: PLR0913 - one argument a flag
                      show_default=str(NODES)),
     ] = None,
     name: Annotated[str, typer.Option("--name", help="The cluster's name.", metavar="NAME")] = "lab",
-    group: Annotated[str, typer.Option("--group", help="The multicast group.", metavar="ADDRESS")] = "239.77.7.1",
+    group: Annotated[
+        str | None, typer.Option("--group", help="The multicast group.", metavar="ADDRESS", show_default="drawn anew")
+    ] = None,
     port: Annotated[
-        int, typer.Option("--port", help="The stream's port; control takes the next.", metavar="PORT")
-    ] = 7700,
+        int | None, typer.Option("--port", help="The stream's port; control takes the next, nodes those from + 11 on.",
+                                 metavar="PORT", show_default="drawn anew")
+    ] = None,
     machine: Annotated[
         str, typer.Option("--machine", help="The state machine.", metavar="MODULE:CLASS")
     ] = DEFAULT_MACHINE,
@@ -41,10 +49,13 @@ def init(  # noqa: PLR0913 - one argument a flag
 ) -> None:  # fmt: skip
     """Write a commented cluster file.
 
-    For nodes on this machine, or with --hosts for one node on each. An existing file is never overwritten.
+    For nodes on this machine, or with --hosts for one node on each. An existing file is never overwritten. Group and
+    port are drawn for each file, so that two clusters of one network seldom meet; --group and --port say them.
 
     Examples: `mcast init` · `mcast init --hosts 10.77.0.11,10.77.0.12,10.77.0.13 --sealed prod.toml`
     """
+    if str(path) == "-":
+        options.refuse_unused(context, "where the file is printed", "--json")
     if hosts and nodes is not None:
         raise Ended(ExitCode.USAGE, "--nodes goes without --hosts, which has one node for each host")
     places = [host.strip() for host in hosts.split(",") if host.strip()]
@@ -53,6 +64,9 @@ def init(  # noqa: PLR0913 - one argument a flag
             raise Ended(ExitCode.USAGE, f"--hosts takes hosts without ports, not {place}; nodes take --port + 11 on")
     folder = Path.cwd() if str(path) == "-" else path.resolve().parent
     key = folder / f"{name}.key" if sealed else None
+
+    group = draw_group() if group is None else group
+    port = draw_port(0 if places else nodes or NODES) if port is None else port
 
     def text(key_file: str | None) -> str:
         return default_config(
@@ -79,6 +93,31 @@ def init(  # noqa: PLR0913 - one argument a flag
         output.note(f"next: {copy}, then run there: mcast node -c {given}")
     else:
         output.note(f"next: mcast up -c {given}")
+
+
+def draw_group() -> str:
+    """A random group of those that RFC 2365 leaves to one organization."""
+    return f"239.{192 + secrets.randbelow(4)}.{1 + secrets.randbelow(254)}.{1 + secrets.randbelow(254)}"
+
+
+def draw_port(nodes_here: int) -> int:
+    """A random port, with room for all its nodes' up to the next; those of nodes on this machine are free."""
+    port = PORTS[0]
+    for _ in range(DRAWS):
+        port = secrets.choice(PORTS)
+        if all(_is_free(number) for number in range(port + 11, port + 11 + nodes_here)):
+            break
+    return port
+
+
+def _is_free(port: int) -> bool:
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        with socket.socket(socket.AF_INET, kind) as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                return False
+    return True
 
 
 def _make_key(key: Path) -> None:

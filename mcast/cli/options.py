@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from mcast import limits
+from mcast.cli.exits import Ended, ExitCode
 from mcast.config import load_config
 from mcast.errors import ConfigError
 
@@ -27,6 +28,15 @@ def _timeout(value: float) -> float:
     if not 0 < value <= limits.TIMEOUT_MAX_S:
         raise typer.BadParameter(f"{value:g} s: must be above 0 and at most {limits.TIMEOUT_MAX_S:,.0f} seconds")
     return value
+
+
+def refuse_unused(context: typer.Context, beside: str, *flags: str) -> None:
+    """End the program if one of these options was given: it would be ignored. `beside` says with, or without, what."""
+    names = {flag: param.name for param in context.command.params for flag in param.opts}
+    for flag in flags:
+        source = context.get_parameter_source(names[flag] or "")
+        if source is not None and source.name in ("COMMANDLINE", "ENVIRONMENT"):
+            raise Ended(ExitCode.USAGE, f"{flag} does nothing {beside}: leave it out")
 
 
 ConfigFile = Annotated[

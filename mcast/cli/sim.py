@@ -20,6 +20,7 @@ SEEDS_MAX = 10_000_000
 
 
 def sim(  # noqa: PLR0913 - one parameter a flag
+    context: typer.Context,
     seeds: Annotated[
         int, typer.Option("--seeds", help="How many random runs.", min=1, max=SEEDS_MAX, metavar="N")
     ] = SEEDS,
@@ -50,6 +51,22 @@ def sim(  # noqa: PLR0913 - one parameter a flag
 
     Examples: `mcast sim --seeds 2000` · `mcast sim --seed 7 --trace` · `mcast sim --ablations`
     """
+    if ablations:
+        options.refuse_unused(
+            context,
+            "beside --ablations",
+            "--seeds",
+            "--from",
+            "--seed",
+            "--without",
+            "--scenario",
+            "--trace",
+            "--workers",
+        )
+    elif scenario is not None:
+        options.refuse_unused(context, "beside --scenario", "--seeds", "--from", "--seed", "--workers")
+    elif seed is not None:
+        options.refuse_unused(context, "beside --seed", "--seeds", "--from", "--workers")
     rules = tuple(without or ())
     _check_rules(rules)
     if ablations:

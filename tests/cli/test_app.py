@@ -12,11 +12,15 @@ from pathlib import Path
 import pytest
 
 from mcast.__main__ import run
+from mcast.cli import init
 from mcast.cli.app import app, main
 from mcast.cli.up import Supervisor
 from mcast.config import load_config
 
 ROOT = Path(__file__).parents[2]
+
+
+PLAIN = ["init", "--group", "239.77.7.1", "--port", "7700"]
 
 
 @pytest.fixture(autouse=True)
@@ -52,13 +56,35 @@ def test_init_writes_a_config_and_never_overwrites(capsys: pytest.CaptureFixture
 
 
 def test_init_for_hosts_with_a_key(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["init", "--hosts", "10.77.0.11, 10.77.0.12", "--name", "prod", "--sealed", "prod.toml"]) == 0
+    hosts = ["--hosts", "10.77.0.11, 10.77.0.12"]
+    assert main(["init", *hosts, "--port", "7700", "--name", "prod", "--sealed", "prod.toml"]) == 0
     out, err = capsys.readouterr()
     assert out == ""
     assert "copy prod.toml and the key file" in err
     config = load_config("prod.toml")
     assert (config.name, config.key_file) == ("prod", Path("prod.key").resolve())
     assert [node.address for node in config.nodes] == ["10.77.0.11:7711", "10.77.0.12:7711"]
+
+
+def test_init_draws_group_and_port_for_each_file_unless_they_are_given() -> None:
+    drawn = set()
+    for number in range(8):
+        assert main(["init", "--hosts", "10.77.0.11" if number % 2 else "", f"{number}.toml"]) == 0
+        config = load_config(f"{number}.toml")
+        assert config.group.startswith("239.19") and 10_000 <= config.port < 32_000
+        assert [node.port for node in config.nodes] == [config.port + 11 + at for at in range(len(config.nodes))]
+        drawn.add((config.group, config.port))
+    assert len(drawn) == 8
+    assert main(["init", "--group", "239.77.7.1", "--port", "7700", "given.toml"]) == 0
+    config = load_config("given.toml")
+    assert (config.group, config.port, config.nodes[0].port) == ("239.77.7.1", 7700, 7711)
+
+
+def test_init_passes_over_ports_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        taken = held.getsockname()[1]
+        monkeypatch.setattr(init, "PORTS", range(taken - 12, taken + 89, 100))
+        assert {init.draw_port(2) for _ in range(5)} == {taken + 88}
 
 
 def test_init_leaves_no_key_behind_where_the_config_exists_and_no_config_where_the_key_does(
@@ -100,6 +126,21 @@ def test_init_prints_instead_of_writing(capsys: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.parametrize(
+    ("words", "flag"),
+    [
+        ("sim --seed 1 --seeds 3", "--seeds"), ("sim --seed 1 --from 0", "--from"),
+        ("sim --ablations --trace", "--trace"),
+        ("sim --scenario x --workers 2", "--workers"), ("sim --ablations --seed 4", "--seed"),
+        ("bench latency --rate 100 --count 3000", "--count"), ("bench latency --count 5 --seconds 1", "--seconds"),
+        ("bench failover --pause 3", "--pause"), ("bench scale log --events 2000", "--events"),
+        ("gaps --json --newest 3", "--newest"),
+    ],
+)  # fmt: skip
+def test_no_option_is_ignored(words: str, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"mcast: {flag} does nothing " in fails(capsys, 2, *words.split())
+
+
+@pytest.mark.parametrize(
     ("words", "says"),
     [
         (["--group", "10.0.0.1"], "not a multicast group"),
@@ -108,6 +149,7 @@ def test_init_prints_instead_of_writing(capsys: pytest.CaptureFixture[str]) -> N
         (["--hosts", "x y"], "not a host name"),
         (["--hosts", "10.0.0.1,10.0.0.2:7711"], "--hosts takes hosts without ports, not 10.0.0.2:7711"),
         (["--hosts", "[::1]:7711"], "--hosts takes hosts without ports"),
+        (["-", "--json"], "--json does nothing where the file is printed"),
         (["--hosts", "10.0.0.1", "--nodes", "5"], "--nodes goes without --hosts"),
     ],
 )
@@ -126,7 +168,7 @@ def test_keygen_writes_for_its_owner_only_and_never_overwrites(capsys: pytest.Ca
 
 
 def bad_config(before: str, after: str) -> None:
-    assert main(["init"]) == 0
+    assert main(PLAIN) == 0
     text = Path("lab.toml").read_text()
     assert before in text
     Path("lab.toml").write_text(text.replace(before, after))
@@ -157,7 +199,7 @@ def test_a_missing_config_says_how_to_make_one(capsys: pytest.CaptureFixture[str
 
 
 def test_unusable_words_are_usage_errors(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["init"]) == 0
+    assert main(PLAIN) == 0
     capsys.readouterr()
     assert "n1, n2, n3" in fails(capsys, 2, "query", "get", "k", "--at", "n9")
     assert "mcast: --id is missing: n1, n2, n3 all have an address" in fails(capsys, 2, "node")
@@ -202,7 +244,7 @@ def unused_ports(count: int) -> list[int]:
 def test_nobody_answering_is_exit_3_and_says_who_was_asked(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["init"]) == 0
+    assert main(PLAIN) == 0
     capsys.readouterr()
     text, ports = Path("lab.toml").read_text(), unused_ports(3)
     for old, new in zip((7711, 7712, 7713), ports, strict=True):
@@ -214,7 +256,7 @@ def test_nobody_answering_is_exit_3_and_says_who_was_asked(
 @pytest.mark.parametrize("command", ["status", "gaps"])
 def test_nobody_answering_is_told_with_the_reasons(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Two refuse, one takes connections and says nothing."""
-    assert main(["init"]) == 0
+    assert main(PLAIN) == 0
     capsys.readouterr()
     text, ports = Path("lab.toml").read_text(), unused_ports(2)
     with socket.create_server(("127.0.0.1", 0)) as mute:
@@ -262,7 +304,7 @@ def test_an_interrupt_while_modules_are_imported_ends_it_quietly(monkeypatch: py
     [("init - >&-", 0, ""), ("init - >&- 2>&-", 0, ""), ("submit --from - <&-", 2, "--from = '-': stdin is closed")],
 )
 def test_closed_streams_are_no_bug(words: str, code: int, says: str) -> None:
-    assert main(["init"]) == 0
+    assert main(PLAIN) == 0
     command = f"exec {sys.executable} -m mcast {words}"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
@@ -273,7 +315,7 @@ def test_closed_streams_are_no_bug(words: str, code: int, says: str) -> None:
 
 
 def test_completion_knows_the_configs_nodes() -> None:
-    assert main(["init"]) == 0
+    assert main(PLAIN) == 0
     program = "import sys; sys.argv = ['mcast']; from mcast.cli.app import main; main()"
     words = {"_MCAST_COMPLETE": "complete_bash", "COMP_WORDS": "mcast query -c lab.toml --at n", "COMP_CWORD": "5"}
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **words}

@@ -16,6 +16,7 @@ PAUSE_MAX: Final = 60.0
 
 
 def failover(  # noqa: PLR0913 - one argument a flag
+    context: typer.Context,
     kind: Annotated[
         str, typer.Option("--kind", help="`kill` its process, `stop` it, or `cut` off its datagrams.", metavar="KIND")
     ] = "kill",
@@ -43,6 +44,8 @@ def failover(  # noqa: PLR0913 - one argument a flag
     """
     from mcast.bench import failover as bench
 
+    if kind == "kill":
+        options.refuse_unused(context, "with --kind kill", "--pause")
     flags.check_word("--kind", kind, bench.KINDS)
     flags.check_word("--profile", profile, ("default", "fast"))
     flags.check_word("--sync", sync, ("os", "always"))

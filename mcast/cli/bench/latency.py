@@ -16,6 +16,7 @@ PERCENTILES: Final = ("p50", "p90", "p99", "p99.9", "max")
 
 
 def latency(  # noqa: PLR0913 - one argument a flag
+    context: typer.Context,
     count: Annotated[int, typer.Option("--count", help="Commands of one round, one by one.", metavar="N")] = 3_000,
     rate: Annotated[
         float | None, typer.Option("--rate", help="Instead: commands a second, each sent when due.", metavar="N")
@@ -48,6 +49,10 @@ def latency(  # noqa: PLR0913 - one argument a flag
     from mcast.bench.percentiles import SAMPLES_MAX
     from mcast.bench.pipe import COMMAND_BYTES_MAX
 
+    if rate is None:
+        options.refuse_unused(context, "without --rate", "--seconds")
+    else:
+        options.refuse_unused(context, "beside --rate", "--count")
     flags.check_number("--count", count, 1, SAMPLES_MAX)
     flags.check_number("--seconds", seconds, 0.1, flags.SECONDS_MAX)
     if rate is not None:

@@ -20,6 +20,7 @@ _FACTORS: Final = {"": 1.0, "k": 1e3, "M": 1e6, "Ki": 1024.0, "Mi": 1048576.0, "
 
 
 def scale(  # noqa: PLR0913 - one argument a flag
+    context: typer.Context,
     sweep: Annotated[
         str, typer.Argument(help="`members`, `observers`, `size`, `clients`, `loss`, `log` or `state`.", metavar="WHAT")
     ],
@@ -52,6 +53,8 @@ def scale(  # noqa: PLR0913 - one argument a flag
     from mcast.bench.throughput import Workload
 
     flags.check_word("WHAT", sweep, tuple(bench.SWEEPS))
+    if sweep == "log":
+        options.refuse_unused(context, "beside log, whose --values are the events", "--events")
     kind = bench.SWEEPS[sweep]
     wanted = kind.values if values is None else _parse(values, kind.least, kind.most)
     flags.check_number("--events", events, 1_000, EVENTS_MAX)
