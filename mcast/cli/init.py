@@ -58,10 +58,7 @@ def init(  # noqa: PLR0913 - one argument a flag
         options.refuse_unused(context, "where the file is printed", "--json")
     if hosts and nodes is not None:
         raise Ended(ExitCode.USAGE, "--nodes goes without --hosts, which has one node for each host")
-    places = [host.strip() for host in hosts.split(",") if host.strip()]
-    for place in places:
-        if place.count(":") == 1 or "]:" in place:
-            raise Ended(ExitCode.USAGE, f"--hosts takes hosts without ports, not {place}; nodes take --port + 11 on")
+    places = _places(hosts)
     folder = Path.cwd() if str(path) == "-" else path.resolve().parent
     key = folder / f"{name}.key" if sealed else None
 
@@ -93,6 +90,14 @@ def init(  # noqa: PLR0913 - one argument a flag
         output.note(f"next: {copy}, then run there: mcast node -c {given}")
     else:
         output.note(f"next: mcast up -c {given}")
+
+
+def _places(hosts: str) -> list[str]:
+    places = [host.strip() for host in hosts.split(",") if host.strip()]
+    for place in places:
+        if place.count(":") == 1 or "]:" in place:
+            raise Ended(ExitCode.USAGE, f"--hosts takes hosts without ports, not {place}; nodes take --port + 11 on")
+    return places
 
 
 def draw_group() -> str:
