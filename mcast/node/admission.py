@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mcast.node.connection import Connection
     from mcast.wire.stream import Hello
 
-PEER_CONNECTIONS: Final = 2  # of one node beside the clients: one to forward by, one to fetch by
+PEER_CONNECTIONS: Final = 4  # of one node beside the clients: to forward, to fetch and to relay by, and one that closes
 ADDRESSES_MAX: Final = 4_096  # told apart; beyond, those that are new count as one
 PRUNE_S: Final = 1.0  # between two looks for sessions of an address that have ended
 OPENING_S: Final = 60.0  # after which an OPEN that was never applied is forgotten

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import os
 import resource
 import socket
 from collections import deque
@@ -30,7 +31,7 @@ from mcast.net.sockets import resolve
 
 LISTEN_BACKLOG: Final = 1_024  # connections the kernel holds meanwhile: let in before their clients give up
 CROWDED_S: Final = 0.002  # before it is looked again whether there is room inside
-ACCEPT_AGAIN_S: Final = 0.1  # after the system had no descriptor or memory for one: until it is asked again
+ACCEPT_AGAIN_S: Final = 0.02  # after the system had no descriptor or memory for one: until it is asked again
 
 AWAY_S: Final = 60.0  # for which status tells of connections that were turned away
 AWAY_MAX: Final = 1_000  # of them that are remembered
@@ -74,11 +75,18 @@ class Listener(socket.socket):
             taken = super().accept()
         if not self.full():
             return taken
-        with contextlib.closing(taken[0]) as refused, contextlib.suppress(OSError):
+        self._refuse(taken[0], TOO_MANY)
+        raise BlockingIOError("turned away")
+
+    def turn_away(self) -> None:
+        """Whoever is next, there is no room. Raises OSError: there is nobody, or not even a descriptor to say so."""
+        self._refuse(super().accept()[0], NO_ROOM)
+
+    def _refuse(self, accepted: socket.socket, why: str) -> None:
+        with contextlib.closing(accepted) as refused, contextlib.suppress(OSError):
             refused.setblocking(False)
             refused.send(self.words)
-        self.turned_away(TOO_MANY)
-        raise BlockingIOError("turned away")
+        self.turned_away(why)
 
 
 class Crowd:
@@ -153,6 +161,8 @@ class Door:
         self._loop = asyncio.get_running_loop()
         self._entering: set[asyncio.Task[None]] = set()
         self._again: asyncio.TimerHandle | None = None
+        self._kept: int | None = None
+        self._keep()
         listener.setblocking(False)
         listener.listen(LISTEN_BACKLOG)
         self._loop.add_reader(listener.fileno(), self._ready)
@@ -165,6 +175,9 @@ class Door:
             self._again.cancel()
         self._loop.remove_reader(self._listener.fileno())
         self._listener.close()
+        if self._kept is not None:
+            os.close(self._kept)
+            self._kept = None
         if self._entering:
             await asyncio.wait(self._entering)
 
@@ -180,12 +193,28 @@ class Door:
             except OSError as error:
                 if error.errno not in _NO_ROOM:
                     raise
-                self._listener.turned_away(NO_ROOM)
+                self._turn_away()
                 self._pause(ACCEPT_AGAIN_S)
                 return
             entering = self._loop.create_task(self._enter(accepted))
             self._entering.add(entering)
             entering.add_done_callback(self._entering.discard)
+
+    def _turn_away(self) -> None:
+        """With the descriptor that is kept for this, those who come are told, rather than left waiting."""
+        if self._kept is None:
+            self._listener.turned_away(NO_ROOM)
+            return
+        os.close(self._kept)
+        self._kept = None
+        with contextlib.suppress(OSError):
+            for _ in range(ACCEPTS_PER_TURN):
+                self._listener.turn_away()
+        self._keep()
+
+    def _keep(self) -> None:
+        with contextlib.suppress(OSError):
+            self._kept = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
     def _pause(self, seconds: float) -> None:
         """Else the listener would be readable at once again."""
@@ -194,6 +223,8 @@ class Door:
 
     def _resume(self) -> None:
         self._again = None
+        if self._kept is None:
+            self._keep()
         self._loop.add_reader(self._listener.fileno(), self._ready)
 
     async def _enter(self, accepted: socket.socket) -> None:

@@ -28,7 +28,8 @@ from mcast.net import sockets
 from mcast.net.interfaces import Interface, choose_interface
 from mcast.net.link import Peer
 from mcast.wire.envelope import ENVELOPE_BYTES
-from mcast.wire.stream import Hello, StreamKind, pack_message
+from mcast.wire.records import RecordKind, encode_record
+from mcast.wire.stream import Ask, Hello, StreamKind, pack_message, pack_raw
 
 WAYS: Final = ("garbage", "truncated", "flipped", "replayed")
 """What is done to a datagram, equally often."""
@@ -36,6 +37,7 @@ DATAGRAM_BYTES_MAX: Final = 60_000  # bytes of the largest garbage: what a datag
 CHUNK: Final = 64  # datagrams between two looks at the clock
 REFUSED_TRIES: Final = 100  # times one datagram is offered to a full send buffer, a millisecond apart
 ANSWER_S: Final = 3.0  # a node has closed a nonsensical connection by then
+LIES: Final = b"\x98\x01\xa3get" + b"\xdc\x0f\xff" * 900  # arrays in one another, each larger than all the bytes
 _FILTERED: Final = slice(24, 24 + sockets.IGNORED_BYTES)
 _SIZES: Final = ((0, 55), (56, 140), (56, 1_472), (1_472, DATAGRAM_BYTES_MAX))
 _SIZE_WEIGHTS: Final = (30, 30, 39, 1)
@@ -85,7 +87,7 @@ class Hostile:
         return way, valid
 
     def stream(self, cluster: str) -> bytes:
-        """What a connection says before it falls silent: noise, a lying length, a stranger, an impostor."""
+        """What a connection says before it falls silent: noise, a lying length, a stranger, an impostor, a flood."""
         draw = self._random
         length = draw.choice((0, 1, 2**32 - 1, TCP_MESSAGE_BYTES_MAX + 1, draw.randrange(2**32)))
         noise = draw.randbytes(draw.randrange(1, 2_000))
@@ -99,6 +101,9 @@ class Hostile:
             hello + struct.pack("!IB", len(noise) + 1, draw.randrange(256)) + noise,
             hello + struct.pack("!IB", len(noise) + 1, StreamKind.SUBMIT) + noise,
             hello + struct.pack("!IB", length, StreamKind.SUBMIT) + noise,
+            hello + pack_message(StreamKind.STATUS, Ask(1)) * draw.randrange(1, 5_000) + noise,
+            hello + pack_raw(StreamKind.QUERY, LIES),
+            hello + pack_raw(StreamKind.SUBMIT, encode_record(RecordKind.COMMANDS, 1, 1, 1, 1, LIES[:1_000])),
         ))  # fmt: skip
 
 

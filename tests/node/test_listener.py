@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import os
+import resource
 import socket
 import struct
 import subprocess
@@ -13,7 +16,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from mcast.limits import CONNECTIONS_MAX
-from mcast.node.listener import HUNG_UP, LISTEN_BACKLOG, TOO_MANY, Crowd, Listener, open_listener
+from mcast.node.listener import HUNG_UP, LISTEN_BACKLOG, NO_ROOM, TOO_MANY, Crowd, Door, Listener, open_listener
 
 Dial = Callable[[], socket.socket]
 
@@ -89,3 +92,23 @@ def test_a_crowd_is_told_of_once_in_the_log_and_as_a_finding_where_a_limit_can_b
     assert "n1 turned 1,000 or more connections away" in finding and "LimitNOFILE" in finding
     assert crowd.findings(CONNECTIONS_MAX) == [], "its own bound: there is nothing to raise"
     assert len(caplog.records) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits are Linux's here")
+async def test_without_a_descriptor_left_who_comes_is_told_and_not_left_waiting() -> None:
+    away: list[str] = []
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with listening(lambda: False, away.append) as (listener, dial):
+        door = Door(listener, asyncio.Protocol, lambda: False)
+        waiting = [dial() for _ in range(3)]
+        lowest = os.dup(0)
+        os.close(lowest)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))  # all below are in use
+        try:
+            while len(away) < 3:
+                await asyncio.sleep(0.001)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert away == [NO_ROOM] * 3
+        assert [(one.recv(100), one.recv(100)) for one in waiting] == [(b"full", b"")] * 3
+        await door.close()
