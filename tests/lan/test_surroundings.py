@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -114,3 +116,28 @@ async def test_a_full_disk_stops_acknowledging_not_serving_and_goes_on_when_ther
         assert not any("reason" in node for node in status.values())
         for node_id in EVERYWHERE:
             assert (await ask_strictly(processes, node_id, "get", "k")).startswith(f"{acknowledged + 1}x")
+
+
+async def test_a_disk_without_room_for_outcomes_is_a_finding_and_heals_without_a_restart(tmp_path: Path) -> None:
+    """The journal's first segment has its room already, so nothing else is wrong; subscribers still get everything."""
+    if not can_mount(tmp_path):
+        pytest.skip("no mount namespaces here")
+    disk = tmp_path / "data" / "n3"
+    disk.mkdir(parents=True)
+    async with Processes(keep_in=tmp_path, wrap={"n3": own_disk(disk, 100)}, mtu=61_440) as processes:
+        ballast = Path(f"/proc/{processes.pid('n3')}/root{disk}/ballast")
+        with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while file.write(bytes(4_096)):
+                pass
+        async with processes.connect("n1", strict=True) as client:
+            for number in range(12):
+                await client.submit("set", "k", f"{number:x<{MIB}}", timeout=10)
+        while not any("No space left" in finding for finding in (await processes.status())["findings"]):
+            await asyncio.sleep(0.05)
+        ballast.unlink()
+        async with processes.connect("n3", strict=True) as client:
+            events = client.subscribe(from_seq=1)
+            got = [(await anext(events)).args[1].rstrip("x") for _ in range(12)]
+            await events.aclose()
+        assert got == [str(number) for number in range(12)]
+        assert (await processes.status())["findings"] == []
