@@ -12,7 +12,6 @@ holds, but no more; and all must come back before anybody may count on anything.
 
 from __future__ import annotations
 
-import errno
 from dataclasses import replace
 from random import Random
 from typing import Final
@@ -23,7 +22,7 @@ from mcast.protocol.effects import ReadReady
 from mcast.protocol.replica import Settings
 from mcast.protocol.rules import Rules
 from mcast.sim.client import SimClient
-from mcast.sim.damage import rot
+from mcast.sim.damage import lose, trouble
 from mcast.sim.forger import forge
 from mcast.sim.invariants import Checker, Violation
 from mcast.sim.loop import Loop
@@ -249,6 +248,7 @@ class Cluster:
         for node in self.nodes:
             node.speed.most_s = self.plan.disk.most_s
             node.files.mend()
+            node.cuts = 0
 
     def _revive(self, node: SimNode) -> None:
         self._start(node)
@@ -283,7 +283,7 @@ class Cluster:
         self.faults_done += 1
         names = ", ".join(self.nodes[target].name for target in targets)
         self.loop.say(f"-- {fault.kind} of {names} for {fault.for_s:.3f} s")
-        if fault.kind in {"crash", "wipe", "rot"}:
+        if fault.kind in {"crash", "cut-start", *DISK_LOSSES}:
             self._crash(fault, targets)
         elif fault.kind == "pause":
             for target in targets:
@@ -300,14 +300,10 @@ class Cluster:
             calm = self.network.weather
             self.network.weather = Weather(0.3, fault.amount * 0.3, 0.1, 0.1, 0.02, calm.delay_s, calm.jitter_s)
             self.loop.after(fault.for_s, self._clear_up)
-        elif fault.kind in {"torn-call", "bad-sync"}:
+        elif fault.kind in {"torn-call", "bad-sync", "bad-call", "short-write"}:
             for target in targets:
-                node = self.nodes[target]
-                if fault.kind == "torn-call":
-                    node.files.stop_after(int(self.random.random() * 6))
-                else:
-                    node.files.fail("fdatasync", errno.EIO, after=int(self.random.random() * 3))
-                self.loop.after(fault.for_s, self._start, node)
+                trouble(self.nodes[target], fault.kind, self.random)
+                self.loop.after(fault.for_s, self._start, self.nodes[target])
         elif fault.kind == "forged":
             for target in targets:
                 promised = self.nodes[target].book.spoken
@@ -326,10 +322,10 @@ class Cluster:
                 continue
             loses_disk = fault.kind in DISK_LOSSES and self.checker.spares(node.book)
             node.crash(power=fault.amount < 0.9 and self._may_darken(node))
-            if loses_disk and fault.kind == "wipe":
-                node.wipe()
-            elif loses_disk:
-                rot(node)
+            if loses_disk:
+                lose(node, fault.kind, self.random)
+            if fault.kind == "cut-start" or (loses_disk and self.random.random() < 0.5):
+                node.cuts = self.random.choice((1, 1, 2, 3))
             self.loop.after(fault.for_s, self._start, node)
 
     def _black_out(self, fault: Fault) -> None:

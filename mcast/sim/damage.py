@@ -2,10 +2,43 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import errno
+from random import Random
+from typing import TYPE_CHECKING, Final
+
+from mcast.storage.watermark import WATERMARK_NAME
 
 if TYPE_CHECKING:
     from mcast.sim.node import SimNode
+
+
+CALLS: Final = (
+    "open", "pread", "pwritev", "fdatasync", "fsync_dir", "ftruncate", "allocate", "unlink", "rename", "mkdir", "lock",
+)  # fmt: skip
+"""What a disk may refuse."""
+CUT_WITHIN: Final = 30  # changes of the disk; a start takes some 10 to 30
+
+
+def lose(node: SimNode, kind: str, random: Random) -> None:
+    """The disk of a node loses what a fault of this kind takes."""
+    if kind == "wipe":
+        node.wipe()
+    elif kind == "rot":
+        rot(node)
+    else:
+        lose_tail(node, random.random(), zeroed=random.random() < 0.5, watermark=random.random() < 0.25)
+
+
+def trouble(node: SimNode, kind: str, random: Random) -> None:
+    """The disk of a running node will soon fail in a fault of this kind."""
+    if kind == "torn-call":
+        node.files.stop_after(int(random.random() * 6))
+    elif kind == "bad-sync":
+        node.files.fail("fdatasync", errno.EIO, after=int(random.random() * 3))
+    elif kind == "bad-call":
+        node.files.fail(CALLS[int(random.random() * len(CALLS))], errno.EIO, after=int(random.random() * 8))
+    else:
+        node.files.shorten(1 + int(random.random() * 20))
 
 
 def rot(node: SimNode) -> None:
@@ -23,8 +56,11 @@ def rot(node: SimNode) -> None:
     node.world.checker.rotted(node.book)
 
 
-def lose_tail(node: SimNode, share: float, *, zeroed: bool) -> None:
-    """A node's journal keeps a first `share` of its bytes; behind them are zeros, or its files end."""
+def lose_tail(node: SimNode, share: float, *, zeroed: bool, watermark: bool = False) -> None:
+    """A node's journal keeps a first `share` of its bytes; behind them are zeros, or its files end.
+
+    With `watermark` that is gone, too.
+    """
     assert not node.up
     node.world.loop.say(f"{node.name} keeps {share:.0%} of its journal{', and zeros' if zeroed else ''}")
     paths = [path for path in node.files.paths() if "/journal/" in path and path.endswith(".segment")]
@@ -34,4 +70,7 @@ def lose_tail(node: SimNode, share: float, *, zeroed: bool) -> None:
         if left < size:
             node.files.lose_tail(path, max(left, 0), zeroed=zeroed)
         left -= size
+    if watermark:
+        for path in [path for path in node.files.paths() if path.endswith(WATERMARK_NAME)]:
+            node.files.lose_tail(path, 0, zeroed=zeroed)
     node.world.checker.rotted(node.book)

@@ -56,6 +56,7 @@ class SimFiles:
         self._next_fd = 3
         self._boot = boot
         self._failures: dict[str, list[int]] = {}
+        self._short = 0
         self._stop_in: int | None = None
         self._stop_at: tuple[str, int] | None = None
         self.syncs = 0
@@ -102,6 +103,10 @@ class SimFiles:
         """Let `times` calls of the method named `operation` raise OSError(error), after `after` good ones."""
         self._failures[operation] = [after, times, error]
 
+    def shorten(self, writes: int) -> None:
+        """Let so many writes fall short: a part is done, and said to be."""
+        self._short = writes
+
     def stop_after(self, changes: int) -> None:
         """Raise Stopped in the change of the disk that follows `changes` others; of a write a part may be done."""
         self._stop_in = changes
@@ -113,6 +118,7 @@ class SimFiles:
     def mend(self) -> None:
         """Fail no more, and stop nobody."""
         self._failures.clear()
+        self._short = 0
         self._stop_in = self._stop_at = None
 
     def corrupt(self, path: str, offset: int, *, flip: int = 0xFF, size: int = 1) -> None:
@@ -198,6 +204,9 @@ class SimFiles:
                 done = len(data) * (2 * done > len(data))
             self._write(inode, offset, data[:done])
             raise
+        if self._short > 0 and len(data) > 1:
+            self._short -= 1
+            data = data[: 1 + self._random.randrange(len(data) - 1)]
         self._write(inode, offset, data)
         return len(data)
 

@@ -56,7 +56,11 @@ class Fetching:
                 node.settle()
 
         def read() -> Sequence[Frame]:
-            return () if peer.paused else peer.store.read(first, FETCH_BYTES_MAX)
+            try:
+                return () if peer.paused else peer.store.read(first, FETCH_BYTES_MAX)
+            except OSError as error:
+                peer.fail(error)
+                return ()
 
         def arrived(frames: Sequence[Frame]) -> None:
             if fetch != self._frames:

@@ -36,6 +36,7 @@ from mcast.protocol.effects import (
 from mcast.protocol.recovered import Recovered
 from mcast.protocol.replica import Replica, Settings
 from mcast.seal.datagram import Sealer
+from mcast.sim.damage import CUT_WITHIN
 from mcast.sim.disk import SimFiles, Stopped
 from mcast.sim.fetching import Fetching
 from mcast.sim.invariants import Book, Violation
@@ -90,6 +91,8 @@ class SimNode:
         self.on_ready: Callable[[SimNode, ReadReady], None] = lambda node, ready: None
         self.may_darken: Callable[[SimNode], bool] = lambda node: node.syncs
         """Whether its machine may lose power now."""
+        self.cuts = 0
+        """Starts that are to be cut short, at some change of the disk."""
         self.wall_clock: Callable[[], int] | None = None
         """Gives the offset (ns) that the wall clock has at each start; None: always the same."""
         self.refused: dict[str, int] = {}
@@ -129,6 +132,8 @@ class SimNode:
             return
         self.store, recovered = opened
         base = recovered.base_seq, recovered.base_chain
+        if self.book.meta is not None:
+            self.world.marks["renamed"] += self.book.meta.storage_id != recovered.meta.storage_id
         self.world.checker.started(self.book, recovered.meta, recovered.frames, base, suspect=recovered.suspect)
         self.witness = Witness()
         machine = self.witness if self.world.machine is None else self.world.machine()
@@ -136,7 +141,12 @@ class SimNode:
         sealer = Sealer(None, self.settings.cluster, self.name, random.randbytes(16))
         self._voice = Voice(sealer, recovered.meta.promised)
         self.replica = Replica(self.settings, recovered, Random(random.getrandbits(64)), self.now)
-        self._replay()
+        try:
+            self._replay()
+        except OSError as error:
+            self.fail(error)
+            self.world.loop.after(RESTART_S, self._start_again)
+            return
         suspicion = ", a suspect" if recovered.suspect else ""
         self.world.marks["suspect"] += recovered.suspect
         self.world.loop.say(f"{self.name} starts at event {self.store.last_seq}{suspicion}")
@@ -147,6 +157,9 @@ class SimNode:
     def _open(self) -> tuple[Store, Recovered] | None:
         """Open the data directory; None when the node died of it, to be started again a little later."""
         rules, random = self.settings.rules, self.world.random
+        if self.cuts:
+            self.cuts -= 1
+            self.files.stop_after(int(random.random() * CUT_WITHIN))
         try:
             return Store.open(
                 self.files,
@@ -191,6 +204,12 @@ class SimNode:
         else:
             self.files.kill()
             self._be_seen()
+
+    def fail(self, error: Exception) -> None:
+        """The disk refuses: a node halts then, and is killed."""
+        self.world.marks["disk failed"] += 1
+        self._say(f"!! {error}")
+        self.crash(power=False)
 
     def darken(self) -> None:
         """The machine of a stopped node loses power."""

@@ -24,10 +24,12 @@ KINDS: Final = (
     "crash", "torn-call", "bad-sync", "wipe", "rot", "slow-disk", "pause", "storm",
     "partition", "one-way", "isolate", "deaf", "mute", "handover", "blackout",
 )  # fmt: skip
+DISK_KINDS: Final = ("lost-tail", "cut-start", "bad-call", "short-write")
+"""Faults of disks that are drawn beside the others, in half of the runs."""
 DEAFNESS: Final = ("multicast", "hearing", "speaking", "datagrams")
 """What a node may lack for good: multicast; all datagrams to it, from it, or both. TCP goes on."""
 FORGED_SHARE: Final = 0.15  # of runs in which somebody forges promises
-DISK_LOSSES: Final = frozenset({"wipe", "rot"})
+DISK_LOSSES: Final = frozenset({"wipe", "rot", "lost-tail"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ def draw_plan(seed: int) -> Plan:
     faults = _faults(random, members, observers, trouble_s, election_s)
     if members > 1 and far.random() < FORGED_SHARE:
         faults = (*faults, *_forgeries(far, members + observers, trouble_s))
+    faults += _disk_faults(Random(f"{seed}:disks"), members + observers, trouble_s, election_s)
     weather = _weather(random, far)
     if any(fault.kind in DISK_LOSSES for fault in faults):
         # Without a voter to spare every answer counts, and heavy loss can keep an election going past any bound.
@@ -205,3 +208,16 @@ def _faults(random: Random, members: int, observers: int, trouble_s: float, elec
             target = some[:1]
         faults.append(Fault(at, for_s, kind, target, random.choice((0.3, 0.5, 0.9))))
     return tuple(sorted(faults, key=lambda fault: fault.at))
+
+
+def _disk_faults(random: Random, nodes: int, trouble_s: float, election_s: float) -> tuple[Fault, ...]:
+    kinds = [kind for kind in DISK_KINDS if random.random() < 0.6]
+    if random.random() < 0.5 or not kinds:
+        return ()
+    faults = []
+    for _ in range(random.choice((1, 1, 2, 4))):
+        at = CALM_START_S + random.random() * (trouble_s - CALM_START_S)
+        target = () if random.random() < 0.3 else (int(random.random() * nodes),)
+        for_s = election_s * (0.2 + 3 * random.random())
+        faults.append(Fault(at, for_s, random.choice(kinds), target, random.random()))
+    return tuple(faults)

@@ -102,10 +102,8 @@ class DiskWorker:
         except Stopped:
             node.world.marks["died in a disk call"] += 1
             node.crash(power=node.world.random.random() < 0.5 and node.may_darken(node))
-        except DiskFailed as failure:
-            node.world.marks["disk failed"] += 1
-            node.world.loop.say(f"{node.name} !! {failure}")
-            node.crash(power=False)
+        except (DiskFailed, OSError) as failure:
+            node.fail(failure)
         else:
             return True
         return False

@@ -82,7 +82,9 @@ class WatermarkFile:
             OSError: it may be written or not; the one before still stands. A next call writes in the same place.
         """
         turn = self._turn + 1
-        write_all(self._files, self._fd, [_encode(watermark, turn)], turn % 2 * SLOT_BYTES)
+        slot, offset = _encode(watermark, turn), turn % 2 * SLOT_BYTES
+        if self._files.pwritev(self._fd, [slot], offset) != len(slot):
+            write_all(self._files, self._fd, [slot], offset)
         self._turn = turn
         self.written = watermark
 

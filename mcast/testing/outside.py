@@ -28,7 +28,8 @@ from mcast.testing.callers import Callers
 from mcast.testing.lan import CLIENTS, NETWORK, Lan
 from mcast.testing.processes import Processes
 from mcast.testing.subscribers import Subscribers
-from mcast.testing.trouble import KINDS, SEQUENCER, Trouble, fault_at, links_of, plan_troubles
+from mcast.testing.tails import lose_tail
+from mcast.testing.trouble import DISK_LOSSES, KINDS, SEQUENCER, Trouble, fault_at, links_of, plan_troubles
 from mcast.wire.frame import Frame
 
 HEAL_S: Final = 30.0  # for all nodes to be equal after the last fault
@@ -124,7 +125,7 @@ class _Run:
     """Of every trouble with links that is on."""
     busy: set[str] = field(default_factory=set)
     """Nodes whose process is stopped or dead just now."""
-    wiping: asyncio.Lock = field(default_factory=asyncio.Lock)
+    losing: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held from the look whether a disk may be lost until its node is started again."""
 
     async def go(self) -> None:
@@ -182,7 +183,7 @@ class _Run:
         if node in self.busy:
             return
         self.happened.append((round(monotonic_s() - begun_s, 2), trouble.kind, node, round(trouble.for_s, 2)))
-        if trouble.kind in ("kill", "wipe", "stop"):
+        if trouble.kind in ("kill", "stop") or trouble.kind in DISK_LOSSES:
             self.busy.add(node)
             try:
                 await self._hurt(trouble, node)
@@ -207,22 +208,27 @@ class _Run:
             await self.processes.kill(node)
             await asyncio.sleep(trouble.for_s)
             await self.processes.start(node)
-        elif self.wiping.locked():
-            self.happened.append((0.0, "not wiped: another disk is being lost", node, 0.0))
+        elif self.losing.locked():
+            self.happened.append((0.0, "not lost: another disk is being lost", node, 0.0))
         else:
-            async with self.wiping:
-                await self._wipe(trouble, node)
+            async with self.losing:
+                await self._lose(trouble, node)
 
-    async def _wipe(self, trouble: Trouble, node: str) -> None:
-        if not await self._may_wipe():
-            self.happened.append((0.0, "not wiped: another member is not back yet", node, 0.0))
+    async def _lose(self, trouble: Trouble, node: str) -> None:
+        if not await self._may_lose():
+            self.happened.append((0.0, "not lost: another member is not back yet", node, 0.0))
             return
         await self.processes.kill(node)
-        await asyncio.to_thread(shutil.rmtree, self.processes.config.data_dir / node)
+        directory = self.processes.config.data_dir / node
+        if trouble.kind == "wipe":
+            await asyncio.to_thread(shutil.rmtree, directory)
+        else:
+            share = random.Random(f"{self.options.seed} {len(self.happened)}").random()
+            await asyncio.to_thread(lose_tail, directory, share, zeroed=trouble.kind == "tail-zeros")
         await asyncio.sleep(trouble.for_s)
         await self.processes.start(node)
 
-    async def _may_wipe(self) -> bool:
+    async def _may_lose(self) -> bool:
         """A second disk may be lost only when every member votes: else what was acknowledged would be lost for good."""
         until_s = monotonic_s() + READMIT_S
         while monotonic_s() < until_s:

@@ -11,6 +11,8 @@ SEQUENCER: Final = "sequencer"
 KINDS: Final = (
     "kill",  # SIGKILL, started again afterwards
     "wipe",  # the same, with its data directory removed
+    "tail-cut",  # the same, with its journal's tail cut off
+    "tail-zeros",  # the same, with zeros in the place of its journal's tail
     "stop",  # SIGSTOP, SIGCONT
     "isolate",  # a minority, with it, cut off from the other nodes, not from clients
     "unplug",  # cut off from all
@@ -18,6 +20,8 @@ KINDS: Final = (
     "mute",  # hears the others; they don't hear it
     "loss",  # each of its links loses a share of its own
 )
+DISK_LOSSES: Final = frozenset({"wipe", "tail-cut", "tail-zeros"})
+"""Of one disk at a time: what a majority holds no more is lost."""
 _LOSS_MAX: Final = 0.4
 _OVERLAPPING: Final = 0.25  # share of the faults that a second one comes on top of
 
@@ -43,7 +47,7 @@ def plan_troubles(nodes: Sequence[str], seed: int, *, kinds: Sequence[str] = KIN
     while True:
         upcoming = upcoming or draw.sample(kinds, len(kinds))
         kind = upcoming.pop()
-        if kind in ("kill", "wipe"):
+        if kind == "kill" or kind in DISK_LOSSES:
             gateways = gateways or draw.sample(nodes, len(nodes))
             target = gateways.pop()
         else:
@@ -51,9 +55,9 @@ def plan_troubles(nodes: Sequence[str], seed: int, *, kinds: Sequence[str] = KIN
         for_s = draw.uniform(0.3, 3.0)
         yield Trouble(before_s + draw.uniform(0.5, 1.5), kind, target, for_s)
         before_s = for_s
-        if draw.random() < _OVERLAPPING and kind != "wipe":
+        if draw.random() < _OVERLAPPING and kind not in DISK_LOSSES:
             into_s = draw.uniform(0.0, for_s)
-            other = draw.choice([kind for kind in kinds if kind != "wipe"] or ["kill"])
+            other = draw.choice([kind for kind in kinds if kind not in DISK_LOSSES] or ["kill"])
             yield Trouble(into_s, other, draw.choice(nodes), draw.uniform(0.3, 2.0))
             before_s = max(for_s - into_s, 0.0)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mcast.sim import draw_plan, rules_without, run, swarm
-from mcast.sim.plan import KINDS
+from mcast.sim.plan import DISK_KINDS, KINDS
 from mcast.sim.runs import run_plan
 
 SEEDS = 1_500
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 RARE = (
     "Ruling", "SteppedDown", "Truncated", "GapClosed", "transfer", "died in a disk call", "disk failed", "suspect",
     "SuspicionCleared", "linearizable read", "bounded read", "session read", "blackout", "readmitted", "handed over",
-    "seen death", "majority healed", "no room beyond a gap",
+    "seen death", "majority healed", "no room beyond a gap", "died at start", "renamed",
 )  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def test_different_seeds_give_different_runs() -> None:
 def test_plans_vary_in_everything_that_can_go_wrong() -> None:
     plans = [draw_plan(seed) for seed in range(300)]
     kinds = {fault.kind for plan in plans for fault in plan.faults}
-    assert kinds == {*KINDS, "forged"}
+    assert kinds == {*KINDS, *DISK_KINDS, "forged"}
     assert {plan.members for plan in plans} == {1, 3, 4, 5}
     assert {plan.sync for plan in plans} == {"always", "os"}
     assert max(plan.weather.loss for plan in plans) == 0.3
