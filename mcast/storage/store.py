@@ -153,6 +153,7 @@ class Store:
 
     def append(self, frames: Sequence[Frame]) -> None:
         """Write frames behind the journal's end. Raises DiskFull (nothing was written), DiskFailed (stop)."""
+        self._check_usable()
         self._journal.append(frames)
 
     def sync(self) -> int:
@@ -165,6 +166,7 @@ class Store:
 
     def sync_finish(self, mark: SyncMark) -> int:
         """See Journal.sync_finish. The watermark follows the journal; whether it could, `covers` tells."""
+        self._check_usable()
         synced = self._journal.sync_finish(mark)
         if self._raise_watermark(mark):
             self._sync_watermark()
@@ -172,6 +174,7 @@ class Store:
 
     def sync_steps(self, mark: SyncMark) -> Generator[int | str, None, None]:
         """See Journal.sync_steps; as `sync_finish`."""
+        self._check_usable()
         yield from self._journal.sync_steps(mark)
         if self._raise_watermark(mark):
             try:
@@ -185,6 +188,7 @@ class Store:
 
         Raises DiskFull (not yet: to be called again when there is room), DiskFailed (stop).
         """
+        self._check_usable()
         mark = self._journal.mark()
         if self._raise_watermark(mark):
             self._covered = mark.seq
@@ -205,6 +209,7 @@ class Store:
 
         Raises ValueError, DiskFull (not yet: to be called again when there is room), DiskFailed (stop).
         """
+        self._check_usable()
         lowered = self._lowered(last)
         if self._rules.watermark_lowered_first:
             self._lower(lowered)
@@ -239,6 +244,7 @@ class Store:
             return
         self._closed = True
         try:
+            self._check_usable()
             synced = self._journal.sync()
             self._raise_watermark(self._journal.mark())
             self._sync_watermark()
@@ -258,8 +264,6 @@ class Store:
             return False
         if written.seq >= mark.seq and written.storage_id == storage_id:
             return self._covered < mark.seq
-        if self._failure is not None:
-            raise self._failure
         try:
             self._watermark.write(Watermark(storage_id, mark.epoch, mark.seq, mark.chain))
         except OSError as error:
@@ -286,19 +290,16 @@ class Store:
         """Durably take the watermark back. Raises DiskFull (again later), DiskFailed."""
         if watermark is None or self._watermark.written == watermark:
             return
-        if self._failure is not None:
-            raise self._failure
         try:
-            self._watermark.replace(watermark)
+            self._watermark.write(watermark)
         except OSError as error:
             if error.errno in FULL:
                 raise DiskFull(f"{self._directory}/{WATERMARK_NAME}: {error.strerror}", "free some space") from error
             raise self._fail(WATERMARK_NAME, error) from error
-        self._covered = watermark.seq
+        self._sync_watermark()
 
     def _write(self, *, retriable: bool = False, **changes: object) -> None:
-        if self._failure is not None:
-            raise self._failure
+        self._check_usable()
         state = replace(self._state, **changes)  # type: ignore[arg-type]
         try:
             store_meta(self._files, self._directory, state)
@@ -307,6 +308,11 @@ class Store:
                 raise DiskFull(f"{self._directory}/{META_NAME}: {error.strerror}", "free some space") from error
             raise self._fail(META_NAME, error) from error
         self._state = state
+
+    def _check_usable(self) -> None:
+        """After a sync that failed, another would say that all is well: nothing more is written, nor synced."""
+        if self._failure is not None:
+            raise self._failure
 
     def _fail(self, name: str, error: OSError) -> DiskFailed:
         self._failure = DiskFailed(

@@ -89,14 +89,9 @@ class WatermarkFile:
         self.written = watermark
 
     def replace(self, watermark: Watermark) -> None:
-        """Write it, durable on return. Raises OSError, as `write`, and then it is to be written again."""
-        turn, before = self._turn, self.written
+        """Write it, durable on return. Raises OSError."""
         self.write(watermark)
-        try:
-            self._files.fdatasync(self._fd)
-        except OSError:
-            self._turn, self.written = turn, before
-            raise
+        self._files.fdatasync(self._fd)
 
     def close(self) -> None:
         """Let go of the file."""

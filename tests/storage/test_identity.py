@@ -1,5 +1,6 @@
 """Who a node is after a start on a disk that lost something, and on one of another version."""
 
+import errno
 import json
 from contextlib import suppress
 from dataclasses import replace
@@ -9,7 +10,7 @@ from random import Random
 
 import pytest
 
-from mcast.errors import EnvironmentProblem
+from mcast.errors import DiskFailed, DiskFull, EnvironmentProblem
 from mcast.sim.disk import SimFiles, Stopped
 from mcast.storage.files import RealFiles
 from mcast.storage.meta import META_NAME, load_meta, store_meta
@@ -255,3 +256,40 @@ def test_the_watermark_of_real_files_is_synced_behind_the_journal(
     assert synced[2] == WATERMARK_NAME and segment_name(1) in synced[3:]
     monkeypatch.undo()
     store.close()
+
+
+@pytest.mark.parametrize("what", ["raised", "lowered"])
+def test_a_watermark_whose_sync_failed_is_not_synced_again(what: str) -> None:
+    files = SimFiles(Random(1))
+    store, _ = open_store(files)
+    store.append(a_log(3))
+    store.sync()
+    store.append(a_log(2, after=a_log(3)[-1]))
+    files.fail("fdatasync", errno.ENOSPC, after=what == "raised")
+    for _ in range(2):
+        with pytest.raises(DiskFailed, match="watermark"):
+            if what == "raised":
+                store.sync()
+            else:
+                store.truncate(1)
+    assert store.last_seq == 5
+    assert what == "lowered" or not store.covers(store.sync_begin())
+
+
+def test_a_watermark_that_finds_no_room_is_written_later() -> None:
+    files = SimFiles(Random(1))
+    store, _ = open_store(files)
+    store.append(a_log(3))
+    files.fail("pwritev", errno.ENOSPC, times=2)
+    for covered in (False, False, True):
+        mark = store.sync_begin()
+        assert store.sync_finish(mark) == 3
+        assert store.covers(mark) is covered
+    store.append(a_log(2, after=a_log(3)[-1]))
+    files.fail("pwritev", errno.ENOSPC)
+    with pytest.raises(DiskFull):
+        store.cover()
+    store.cover()
+    assert store.covers(store.sync_begin())
+    files.crash()
+    assert load_watermark(files, DATA).whole
