@@ -346,3 +346,14 @@ def test_who_stands_retreats_when_a_sequencer_speaks() -> None:
     node.receive([arrival("n3", beat(LOG, 1), promised=1)], 2.001)
     settle(node, 2.001)
     assert node.statistics().role == "follower"
+
+
+def test_nobody_votes_below_a_promise_that_is_being_written() -> None:
+    node = silent("n2")
+    node.receive([arrival("n1", Stale(1), promised=2)], 2.0)
+    settle(node, 2.0)
+    node.receive([arrival("n3", Stale(2), promised=3)], 2.01)
+    node.receive([arrival("n1", VoteRequest(2, 1, 4), promised=2)], 2.01)
+    (promise,) = of(WriteMeta, effects := node.take_effects())
+    assert (promise.meta.promised, promise.meta.voted_epoch) == (3, 0)
+    assert of(Vote, effects) == []

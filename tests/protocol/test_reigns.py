@@ -244,3 +244,9 @@ def test_a_heartbeat_tells_of_the_newest_reigns() -> None:
     settle(node, 2.0)
     node.receive([arrival("n2", Vote(13, STORAGE["n2"], True, KEY["n1"]), promised=13)], 2.0)
     assert [reign.epoch for reign in of(Heartbeat, settle(node, 2.0))[0].history][-3:] == [11, 12, 13]
+
+
+def test_who_rules_helps_nobody_to_depose_it() -> None:
+    node = ruling()
+    node.receive([arrival("n3", PreVoteRequest(3, 2, 5, 7), promised=2)], 2.9)
+    assert [answer.granted for answer in of(PreVote, node.take_effects())] == [False]

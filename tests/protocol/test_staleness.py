@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from mcast.protocol.staleness import Proofs, Staleness
 from mcast.wire.messages import Heartbeat, PeerState, Reign
 
@@ -83,3 +85,12 @@ def test_proofs_are_bounded_and_the_newest_is_always_kept() -> None:
     assert len(proofs._held) <= 64
     assert (proofs.commit, proofs.stamp) == (9_999, 9_999_000_000)
     assert proofs.age_s(10.0, 9_900) is not None, "0.1 s behind is within reach"
+
+
+def test_a_commit_of_the_reign_before_is_none_of_its_own() -> None:
+    reigns = Reign(1, 3, bytes(16)), Reign(2, 9, bytes(16))
+    for commit, proven in ((5, False), (9, True)):
+        staleness = listening()
+        staleness.heard(replace(beat(1, 0, commit, 10**9), epoch=2, history=reigns), ME)
+        staleness.confirmed(1)
+        assert (staleness.age_s(3.0, 20) is not None) is proven
