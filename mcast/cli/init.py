@@ -82,10 +82,14 @@ def init(  # noqa: PLR0913 - one argument a flag
         output.print_json({"config": str(path), "key_file": None if key is None else str(key),
                            "nodes": [node.id for node in config.nodes]})  # fmt: skip
         return
-    count = f"{len(config.nodes)} node{'' if len(config.nodes) == 1 else 's'}"
+    _tell_next(path, key, len(config.nodes), hosted=bool(places))
+
+
+def _tell_next(path: Path, key: Path | None, nodes: int, *, hosted: bool) -> None:
+    count = f"{nodes} node{'' if nodes == 1 else 's'}"
     output.note(f"wrote {path}: {count}" + (f", key file {key}" if key else ""))
     given = shlex.quote(str(path))
-    if places:
+    if hosted:
         copy = f"copy {path}{' and the key file' if key else ''} to every host"
         output.note(f"next: {copy}, then run there: mcast node -c {given}")
     else:

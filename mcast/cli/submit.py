@@ -86,6 +86,7 @@ async def _submit_all(target: Target, path: str, each: bool, json: bool) -> bool
 
     began = time.monotonic()
     done, problem, connected = Receipts(keep=False), None, False
+    printer = _Printer()
     try:
         with CommandSource(path) as source, output.counting("submitting", "commands") as advance:
 
@@ -93,13 +94,15 @@ async def _submit_all(target: Target, path: str, each: bool, json: bool) -> bool
                 nonlocal done
                 done = so_far
                 advance(so_far.known)
+                if printer.reader_gone:
+                    raise _ReaderGone
 
             async with target.connect() as client:
                 connected = True
                 try:
                     done = await client.submit_stream(
                         await source.commands(), keep=False, on_progress=progress,
-                        on_receipts=_show_each if each else None,
+                        on_receipts=printer.show if each else None,
                     )  # fmt: skip
                     problem = source.problem
                 except Refused as error:
@@ -108,6 +111,9 @@ async def _submit_all(target: Target, path: str, each: bool, json: bool) -> bool
                     assert isinstance(error.receipts, Receipts)
                     done = error.receipts
                     raise Ended(ExitCode.SILENCE, f"{error}; {_which_known(done)}") from error
+    except _ReaderGone:
+        told = f"nobody reads the receipts any more: nothing more is sent; {_which_known(done)}"
+        raise Ended(ExitCode.INTERRUPTED, f"{told}; others that were sent may or may not happen") from None
     except asyncio.CancelledError:
         output.note(f"mcast: interrupted: {_which_known(done)}; others that were sent may or may not happen")
         raise
@@ -125,9 +131,25 @@ def _which_known(done: Receipts) -> str:
     return f"known are the first {done.known_first} commands" + (f" and {behind} behind them" if behind else "")
 
 
-def _show_each(receipts: list[Receipt]) -> None:
-    for receipt in receipts:
-        output.print_json(receipt_document(receipt))
+class _ReaderGone(Exception):  # noqa: N818 - a state
+    """Whoever reads stdout has seen enough, such as `head`."""
+
+
+class _Printer:
+    """Prints receipts, and keeps it to itself when nobody reads them: what became of the commands is counted first."""
+
+    def __init__(self) -> None:
+        self.reader_gone = False
+
+    def show(self, receipts: list[Receipt]) -> None:
+        """A line each."""
+        if self.reader_gone:
+            return
+        try:
+            for receipt in receipts:
+                output.print_json(receipt_document(receipt))
+        except BrokenPipeError:
+            self.reader_gone = True
 
 
 def _show_summary(document: dict[str, Any], each: bool, json: bool) -> None:

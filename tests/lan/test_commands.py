@@ -159,6 +159,23 @@ async def test_a_stream_whose_end_is_not_known_says_how_far_it_came() -> None:
     assert b"1 of 2 outcomes are known" in err and err.endswith(b"; known are the first 1 commands\n")
 
 
+async def test_a_reader_of_receipts_that_leaves_is_told_what_is_known() -> None:
+    async with Processes(nodes=1) as processes, streaming(processes, "--receipts") as submitting:
+        assert submitting.stdin is not None and submitting.stdout is not None and submitting.stderr is not None
+        submitting.stdin.write(b'["incr", "k"]\n' * 200_000)
+        assert b'"seq"' in await submitting.stdout.readline()
+        submitting._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
+        with contextlib.suppress(ConnectionError, BrokenPipeError):
+            await submitting.stdin.drain()
+        err = (await submitting.stderr.read()).decode()
+        assert await submitting.wait() == 130
+        async with processes.connect() as client:
+            applied = (await client.query("get", "k", consistency="linearizable")).value
+    summary = dict(part.split(": ") for part in err.splitlines()[-2].split(", "))
+    assert 0 < int(summary["ok"]) <= applied <= int(summary["count"])
+    assert "nobody reads the receipts any more" in err and "Traceback" not in err
+
+
 async def test_no_locale_ends_a_command_that_was_acknowledged() -> None:
     async with Processes(nodes=1) as processes:
         folder = processes.path.parent
