@@ -10,6 +10,7 @@ import typer
 
 from mcast import limits
 from mcast.cli import options, output
+from mcast.cli.caveats import caveats
 from mcast.cli.exits import Ended, ExitCode
 from mcast.errors import Refused
 
@@ -43,7 +44,8 @@ def fault(
     if json:
         output.print_json(document)
     else:
-        output.note(f"{at} receives with {document['fault']}" if spec != "clear" else f"{at} receives everything again")
+        now = f"{at} receives with {document['fault']}" if spec != "clear" else f"{at} receives everything again"
+        output.note(now + caveats(config))
 
 
 async def _inject(config: Path, at: str, spec: str, timeout: float) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from mcast import limits
 from mcast.analysis import gap_findings
 from mcast.cli import options, output, render
 from mcast.cli.asking import ask_nodes
+from mcast.cli.caveats import caveats
 from mcast.cli.status import tell
 
 
@@ -35,7 +36,7 @@ def gaps(
         if json:
             output.print_json(document)
         else:
-            render.print_gaps(document, newest)
+            render.print_gaps(document, newest, caveats(config))
     for node_id, why in silences.items():
         output.note(f"mcast: {node_id} did not answer: {why}")
     tell(gap_findings(document))

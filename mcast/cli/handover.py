@@ -10,6 +10,7 @@ import typer
 
 from mcast import limits
 from mcast.cli import options, output
+from mcast.cli.caveats import caveats
 from mcast.cli.exits import Ended, ExitCode
 from mcast.errors import Refused
 
@@ -37,9 +38,10 @@ def handover(
     if json:
         output.print_json(document)
     elif document["from"] == to:
-        output.note(f"{to} rules already, in epoch {document['epoch']}")
+        output.note(f"{to} rules already, in epoch {document['epoch']}{caveats(config)}")
     else:
-        output.note(f"{to} rules, in epoch {document['epoch']}; {document['from']} gave way within {document['ms']} ms")
+        gave_way = f"{document['from']} gave way within {document['ms']} ms"
+        output.note(f"{to} rules, in epoch {document['epoch']}; {gave_way}{caveats(config)}")
 
 
 async def _ask(config: Path, to: str, timeout: float) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from mcast.cli import options, output
+from mcast.cli.caveats import NOT_SYNCED
 from mcast.cli.exits import Ended, ExitCode
 from mcast.config import Config, load_config
 from mcast.errors import ConfigError, EnvironmentProblem, InUse
@@ -174,7 +175,7 @@ async def _serve(running: Node, stopped: asyncio.Future[int]) -> int:
     shell.on_notice.append(notice)
     async with running:
         collector.set_aside()
-        say(f"serves {config.name} on {config.node(running.id).address}" + _unsealed(config))
+        say(f"serves {config.name} on {config.node(running.id).address}" + _caveats(config))
         number = await _until_stopped(stopped, _refuse_other_keys(config, running.id, shell))
         if telling is not None:
             telling.cancel()
@@ -225,8 +226,9 @@ async def _refuse_other_keys(config: Config, node_id: str, shell: Shell) -> None
             suspected = True
 
 
-def _unsealed(config: Config) -> str:
-    return "" if config.key_file else ", unsealed: anyone on this network may join in (see key_file)"
+def _caveats(config: Config) -> str:
+    sealed = "" if config.key_file else ", unsealed: anyone on this network may join in (see key_file)"
+    return sealed + (f"; {NOT_SYNCED}" if config.sync == "os" else "")
 
 
 def die_with(parent: int) -> None:

@@ -10,6 +10,7 @@ import typer
 from mcast import limits
 from mcast.cli import options, output
 from mcast.cli.arguments import parse_argument
+from mcast.cli.caveats import caveats
 from mcast.cli.exits import Ended, ExitCode
 from mcast.cli.target import Target
 from mcast.errors import NotYet, QueryFailed, Refused
@@ -80,7 +81,7 @@ def query(  # noqa: PLR0913 - one argument a flag
     age = "age unknown" if answer.lag_ms is None else f"proven {answer.lag_ms:.1f} ms ago"
     output.note(
         f"at event {answer.seq}, epoch {answer.epoch}, {answer.lag_events} events behind, {age}; "
-        f"{answer.node}, level {answer.level}"
+        f"{answer.node}, level {answer.level}{caveats(config)}"
     )
 
 

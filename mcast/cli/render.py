@@ -18,10 +18,10 @@ _GAPS_SPARE: Final = (
 )  # fmt: skip
 
 
-def print_status(document: Document) -> None:
+def print_status(document: Document, caveats: str = "") -> None:
     """One row a node; positions are event numbers."""
     ruler = document["sequencer"]
-    title = f"{document['cluster']}: epoch {document['epoch'] or '-'}, sequencer {ruler or 'none'}"
+    title = f"{document['cluster']}: epoch {document['epoch'] or '-'}, sequencer {ruler or 'none'}{caveats}"
     columns = ["node", "role", "state", "epoch", "last", "commit", "applied", "lag", "gaps", "NAKs", "got", "gave",
                "queries", "chain"]  # fmt: skip
     print_table(title, columns, [_status_row(node, ruler) for node in document["nodes"]], _STATUS_SPARE)
@@ -39,9 +39,9 @@ def _status_row(node: Mapping[str, Any], ruler: str | None) -> list[object]:
     ]  # fmt: skip
 
 
-def print_gaps(document: Document, newest: int = 0) -> None:
+def print_gaps(document: Document, newest: int = 0, caveats: str = "") -> None:
     """The reconciliation, repair times, shared losses, and on request the newest gaps."""
-    print_reconciliation(document)
+    print_reconciliation(document, caveats)
     shared = find_shared(document)
     total = sum(last - first + 1 for first, last, _ in shared.ranges)
     alone = sum(shared.private.values())
@@ -51,7 +51,7 @@ def print_gaps(document: Document, newest: int = 0) -> None:
         _print_newest(document, newest)
 
 
-def print_reconciliation(document: Document) -> None:
+def print_reconciliation(document: Document, caveats: str = "") -> None:
     """One row a node: everything lost against everything recovered, in DATA datagrams; gaps and latency beside it."""
     latency = repair_latency_by_node(document)
     columns = ["node", "injected", "detected", "repaired", "superseded", "transferred", "difference", "open gaps",
@@ -64,7 +64,9 @@ def print_reconciliation(document: Document) -> None:
             account.id, account.injected, account.detected, account.repaired, account.superseded, account.transferred,
             account.difference, account.open, duplicates[account.id], took.mean_ms, took.p99_ms, took.max_ms,
         ])  # fmt: skip
-    print_table("gaps: lost DATA datagrams, and how long their events were missing", columns, rows, _GAPS_SPARE)
+    print_table(
+        f"gaps: lost DATA datagrams, and how long their events were missing{caveats}", columns, rows, _GAPS_SPARE
+    )
 
 
 def _print_newest(document: Document, newest: int) -> None:

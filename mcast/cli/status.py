@@ -12,6 +12,7 @@ import typer
 from mcast import limits
 from mcast.cli import options, output, render
 from mcast.cli.asking import ask_nodes
+from mcast.cli.caveats import caveats
 from mcast.cli.exits import ExitCode
 
 
@@ -33,7 +34,7 @@ def status(
         if json:
             output.print_json(document)
         else:
-            render.print_status(document)
+            render.print_status(document, caveats(config))
             for node in document["nodes"]:
                 if node.get("awaits"):
                     output.note(f"mcast: {node['id']} is {node['state']}: {node['awaits']}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,6 +12,7 @@ import typer
 from mcast import limits
 from mcast.cli import options, output
 from mcast.cli.arguments import parse_argument
+from mcast.cli.caveats import caveats
 from mcast.cli.exits import Ended, ExitCode
 from mcast.cli.source import CommandSource
 from mcast.cli.target import Target
@@ -51,7 +53,7 @@ def submit(  # noqa: PLR0913 - one argument a flag
             assert name is not None
             words = [parse_argument(word) for word in arguments or ()]
             receipt = asyncio.run(_submit_one(target, name, words))
-            _show_receipt(receipt, json)
+            _show_receipt(receipt, config, json)
             all_ok = receipt.outcome == "ok"
         else:
             all_ok = asyncio.run(_submit_all(target, source, receipts, json))
@@ -72,13 +74,13 @@ def receipt_document(receipt: Receipt) -> dict[str, Any]:
     return dict([("seq", receipt.seq), ("epoch", receipt.epoch), ("outcome", receipt.outcome), last])
 
 
-def _show_receipt(receipt: Receipt, json: bool) -> None:
+def _show_receipt(receipt: Receipt, config: Path, json: bool) -> None:
     if json:
         output.print_json(receipt_document(receipt))
         return
     said = output.to_json(receipt.value) if receipt.outcome == "ok" else receipt.error
     output.print_line(f"{receipt.outcome}: {said}")
-    output.note(f"event {receipt.seq}, epoch {receipt.epoch}")
+    output.note(f"event {receipt.seq}, epoch {receipt.epoch}{caveats(config)}")
 
 
 async def _submit_all(target: Target, path: str, each: bool, json: bool) -> bool:
@@ -120,6 +122,8 @@ async def _submit_all(target: Target, path: str, each: bool, json: bool) -> bool
     finally:
         if connected:
             _show_summary(summary_document(done, time.monotonic() - began), each, json)
+            if not json and (told := caveats(target.config)):
+                output.note(f"mcast: {told.removeprefix('; ')}")
     if problem is not None:
         before = "1 command before it was" if done.count == 1 else f"{done.count} commands before it were"
         raise Ended(ExitCode.USAGE, f"{problem}; {before} submitted")

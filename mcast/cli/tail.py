@@ -11,6 +11,7 @@ import typer
 
 from mcast import limits
 from mcast.cli import options, output
+from mcast.cli.caveats import caveats
 from mcast.cli.target import Target
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ def tail(  # noqa: PLR0913 - one argument a flag
 
     Examples: `mcast tail -c lab.toml` · `mcast tail -c lab.toml --from 1000 --count 10 --json`
     """
+    if not json and (told := caveats(config)):
+        output.note(f"mcast: {told.removeprefix('; ')}")
     with output.cut_short():
         asyncio.run(follow(Target(config, at, timeout), first, count, json=json))
 

@@ -16,6 +16,7 @@ from typing import Annotated, Final
 import typer
 
 from mcast.cli import options, output
+from mcast.cli.caveats import caveats
 from mcast.cli.exits import Ended, ExitCode
 from mcast.config import Config, load_config
 
@@ -138,7 +139,8 @@ class Supervisor:
         if self._json:
             return
         ids, path = " ".join(self._children), shlex.quote(str(self._path))
-        output.note(f"mcast: started {ids}; from another terminal: mcast status -c {path}; Ctrl-C ends them")
+        how = f"from another terminal: mcast status -c {path}; Ctrl-C ends them"
+        output.note(f"mcast: started {ids}{caveats(self._config)}; {how}")
 
 
 def _send(child: Process, number: int) -> None:
