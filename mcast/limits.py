@@ -144,6 +144,9 @@ TWIN_START_S: Final = 0.015  # a starting node waits this long for an answer, TW
 TWIN_STARTS: Final = 3  # one lost datagram must not let a twin start
 REPLAY_WINDOW: Final = 4_096  # datagrams of one channel that may arrive out of order; older ones count as replayed
 
+# Clocks
+CLOCK_OFF_S: Final = 2.0  # seconds between clocks, or a clock and the log, that are said: NTP keeps milliseconds
+
 # Connections
 CONNECTIONS_MAX: Final = 12_288  # clients connected to one node: ten thousand idle ones and slack
 CONNECTIONS_SPARE: Final = 2 * NODES_MAX  # more of them for peers, and for those who have not introduced themselves

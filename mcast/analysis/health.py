@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from mcast.analysis.clocks import told_clocks
 from mcast.analysis.differences import told_fork, told_mixture
 from mcast.analysis.ledger import reconcile
 
@@ -18,7 +19,7 @@ def document_findings(document: Mapping[str, Any], silences: Mapping[str, str] =
     nodes = document["nodes"]
     return [
         *filter(None, [leaderless(document)]), *status_findings(document, silences), *told_fork(nodes),
-        *told_mixture(nodes),
+        *told_mixture(nodes), *told_clocks(nodes),
     ]  # fmt: skip
 
 

@@ -25,7 +25,7 @@ def status(
 
     Exit 1: a finding, each with its reason and remedy on stderr and in `findings`: a node is unreachable, quarantined
     or halted, its log is suspect, its disk is full, a gap is open, nobody numbers events, nodes computed different
-    results, or run different machines, Pythons or formats.
+    results, run different machines, Pythons or formats, or have clocks that are seconds apart.
 
     Examples: `mcast status -c lab.toml` · `mcast status -c lab.toml --json`
     """

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from mcast.analysis import document_findings
 from mcast.client.link import Dialer, KeyMismatch, Link, Unreachable, key_problem
+from mcast.clock import monotonic_s, wall_offset_ns
 from mcast.config import NodeConfig
 from mcast.errors import DecodeError
 from mcast.wire.stream import Ask, Fault, Handover, StreamKind, decode_stream_untrusted, pack_message
@@ -78,12 +79,15 @@ async def ask_each(dialer: Dialer, kind: StreamKind, timeout_s: float) -> list[d
     """
 
     async def ask(node: NodeConfig) -> dict[str, Any] | Unreachable:
+        asked_s = monotonic_s()
         try:
             answer = await ask_node(dialer, node, kind, Ask(1), timeout_s)
         except Unreachable as error:
             return error
+        answered_s = monotonic_s()
         report = getattr(answer, "report", None)
         if isinstance(report, dict) and isinstance(report.get("node"), dict):
+            _date(report["node"], asked_s, answered_s)
             return report
         return Unreachable(f"{node.id} at {node.address}: {getattr(answer, 'text', 'it answered by no report')}")
 
@@ -93,6 +97,15 @@ async def ask_each(dialer: Dialer, kind: StreamKind, timeout_s: float) -> list[d
     if mismatches and len(silences) == len(answers):
         raise key_problem(dialer.config, str(mismatches[0]))
     return answers
+
+
+def _date(row: dict[str, Any], asked_s: float, answered_s: float) -> None:
+    """How far the clock of a node that was asked then and answered then is ahead of this one's."""
+    wall_ns = row.get("wall_ns")
+    if isinstance(wall_ns, int):
+        here_s = (asked_s + answered_s) / 2 + wall_offset_ns() / 1e9
+        row["clock_off_s"] = round(wall_ns / 1e9 - here_s, 3)
+        row["clock_unsure_s"] = round((answered_s - asked_s) / 2, 3)
 
 
 def silences_of(nodes: Sequence[NodeConfig], answers: Sequence[dict[str, Any] | Unreachable]) -> dict[str, str]:

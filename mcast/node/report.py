@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from mcast.clock import monotonic_s
+from mcast.limits import CLOCK_OFF_S
+from mcast.node.wallclock import log_ahead_words
 from mcast.protocol.ledger import LedgerReport
 from mcast.protocol.statistics import Statistics
 from mcast.storage.descriptors import exhausted
@@ -86,6 +88,9 @@ def status(shell: Shell) -> dict[str, Any]:
     if waits_for:
         object_["waits_for"] = waits_for
     object_["link"] = {name: getattr(link, name) for name in LINK_FIELDS}
+    now = monotonic_s()
+    object_["wall_ns"] = max(int(now * 1e9) + shell.wall.read(), 0)
+    object_["log_ahead_s"] = round(shell.replica.log_ahead_s(now), 3)
     object_["runs"] = shell.runs
     object_["allow_mixed"] = shell.config.allow_mixed
     object_["marks"] = marks(shell)
@@ -134,6 +139,8 @@ def findings(shell: Shell, statistics: Statistics) -> list[str]:
     found = shell.watch.findings() + ([] if versions is None else versions.findings(monotonic_s()))
     if shell.twin is not None:
         found.append(f"another process runs as {shell.node_id}: end one of the two, or give it another id")
+    if (ahead_s := shell.replica.log_ahead_s(monotonic_s())) >= CLOCK_OFF_S:
+        found.append(log_ahead_words(ahead_s))
     if statistics.history_wanted is not None and statistics.histories_failed >= HISTORIES_FAILED_TOLD:
         found.append(
             f"{_history_words(statistics)}, and no node gave them, asked {statistics.histories_failed} times: see that "
@@ -147,7 +154,7 @@ def findings(shell: Shell, statistics: Statistics) -> list[str]:
 def gaps(shell: Shell) -> dict[str, Any]:
     """One node of `gaps --json`; `opened_at` in seconds since 1970."""
     every = [node.id for node in shell.config.nodes]
-    return gaps_of(shell.node_id, shell.replica.ledger_report(), every, shell.wall_offset_ns / 1e9)
+    return gaps_of(shell.node_id, shell.replica.ledger_report(), every, shell.wall.offset_ns / 1e9)
 
 
 def gaps_of(node_id: str, ledger: LedgerReport, every: Iterable[str], offset_s: float) -> dict[str, Any]:

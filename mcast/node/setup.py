@@ -9,7 +9,6 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-from mcast import clock
 from mcast.config import Config, NodeConfig
 from mcast.errors import ConfigError, EnvironmentProblem
 from mcast.limits import IP_UDP_BYTES
@@ -35,8 +34,6 @@ from mcast.storage.store import Store
 from mcast.wire.envelope import INCARNATION_BYTES, name_hash
 
 _log: Final = logging.getLogger("mcast.node")
-
-wall_offset_ns = clock.wall_offset_ns
 
 
 def draw_incarnation() -> bytes:

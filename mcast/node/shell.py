@@ -34,6 +34,7 @@ from mcast.node.replaying import Results, replay_journal
 from mcast.node.runs import runs_of
 from mcast.node.transport import Transport, ordered_by_reign
 from mcast.node.twinwatch import TwinWatch
+from mcast.node.wallclock import WallClock
 from mcast.node.watch import Watch
 from mcast.protocol.effects import (
     Append,
@@ -111,7 +112,7 @@ class Shell:
         """Whether a reign has been known here since the start."""
         self.stopped = asyncio.Event()
         """Set when the node has halted or was stopped."""
-        self.wall_offset_ns = 0
+        self.wall = WallClock(node_id)
         self._fault = parse_faults(fault) if fault is not None else None
         self._hub = hub
         self._files = files or RealFiles()
@@ -162,7 +163,7 @@ class Shell:
             ConfigError, EnvironmentProblem: the message names the fix. Nothing stays open then.
         """
         self._loop = asyncio.get_running_loop()
-        self.wall_offset_ns = setup.wall_offset_ns()
+        self.wall.start()
         self.store, recovered = await asyncio.to_thread(setup.open_store, self.config, self.node_id, self._files)
         try:
             for finding in self.store.findings:
@@ -174,7 +175,7 @@ class Shell:
                     lambda: self.replica.votes,
                 )  # fmt: skip
                 self.replica = setup.make_replica(
-                    self.config, self.node, recovered, link.receive_window, self.wall_offset_ns, monotonic_s()
+                    self.config, self.node, recovered, link.receive_window, self.wall.offset_ns, monotonic_s()
                 )
                 self._twins = TwinWatch(self.node_id, self.transport)
                 await self._twins.check_alone()
@@ -365,6 +366,7 @@ class Shell:
             self._disk.retry()
         self.transport.tick(now)
         self._twins.judge()
+        self.wall.follow(self.replica, now)
         self.replica.tick(now)
 
     def _turn(self) -> None:

@@ -76,7 +76,7 @@ class Settings:
     receive_window: int
     """What this node's receive buffer takes in one go."""
     wall_offset_ns: int
-    """Added to the protocol's clock, gives the time of day."""
+    """Added to the protocol's clock, gives the time of day, to begin with; see `Replica.wall_offset_is`."""
     heartbeat_max_s: float
     election_timeout_s: tuple[float, float]
     observers: tuple[int, ...] = ()
@@ -135,6 +135,10 @@ class Core:
         """An event known to be committed, by whatever way that came to be known; it may not have arrived."""
         self.learned_due = float("inf")
         """When it is fetched, if it has not arrived until then."""
+        self.wall_offset_ns = settings.wall_offset_ns
+        """As the owner last said."""
+        self.dated_at = 0.0
+        """When the log's newest frame joined it, or this process began."""
         self.counts: Counter[str] = Counter()
         self.effects: list[Effect] = []
         self.notices: list[Notice] = []
@@ -170,6 +174,10 @@ class Core:
         """Whether an answer under this storage id counts."""
         known = self.voters().get(node)
         return known is not None and (known == storage_id or not self.rules.storage_id_checked)
+
+    def wall_ns(self, now: float) -> int:
+        """What the wall clock shows, in ns since 1970; one that is before that counts as just begun."""
+        return max(int(now * 1e9) + self.wall_offset_ns, 0)
 
     def move(self, event: Input) -> None:
         """Take one step of the table of roles."""

@@ -244,6 +244,7 @@ class Following:
         appended, self._appended = self._appended, []
         if appended:
             last = appended[-1]
+            core.dated_at = now
             core.effects.append(
                 Append(core.ticket(lambda then: self._persisted(last, then), of_append=True), tuple(appended))
             )

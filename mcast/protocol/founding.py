@@ -181,8 +181,7 @@ class Founding:
         )
         genesis = Genesis(uuid, Config(1, members))
         record = encode_record(RecordKind.GENESIS, 1, 0, 0, 0, encode_message(genesis))
-        time = int(now * 1e9) + core.settings.wall_offset_ns
-        frame = make_frame(0, 1, 1, 0, max(time, 0), CHAIN_ZERO, record)
+        frame = make_frame(0, 1, 1, 0, core.wall_ns(now), CHAIN_ZERO, record)
         self._store(frame, lambda then: self._offer(frame, then))
 
     def _store(self, frame: Frame, done: Callable[[float], None]) -> None:

@@ -63,6 +63,7 @@ class Replica:
 
     def __init__(self, settings: Settings, recovered: Recovered, random: random_module.Random, now: float) -> None:
         core = self._core = Core(settings, recovered, random)
+        core.dated_at = now
         self._ledger = Ledger(settings.ledger_ranges_max)
         self._suspicion = Suspicion(core, now)
         self._election = Election(core, self._suspicion, now, self._promised, self._won)
@@ -156,6 +157,14 @@ class Replica:
         """Nobody gave the page that is wanted."""
         self._core.counts["histories not had"] += 1
         self._following.backfill.failed(now)
+
+    def wall_offset_is(self, offset_ns: int) -> None:
+        """The time of day is so far ahead of the protocol's clock from now on: somebody set the machine's clock."""
+        self._core.wall_offset_ns = offset_ns
+
+    def log_ahead_s(self, now: float) -> float:
+        """How far the log's newest time is ahead of this node's clock; negative where it is behind, as an idle one."""
+        return (self._core.log.last_time - self._core.wall_ns(now)) / 1e9
 
     def submit(self, groups: Sequence[tuple[bytes, ...]], now: float) -> bool:
         """Take encoded records to be numbered, each group contiguously. False: not ruling; nothing was taken."""

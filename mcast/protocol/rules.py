@@ -40,6 +40,7 @@ class Rules:
     survey_newest_config: bool = True
     suspect_abstains: bool = True
     survey_same_processes: bool = True
+    time_moves_on: bool = True
     watermark_before_ack: bool = True
     watermark_lowered_first: bool = True
     doubt_before_mending: bool = True

@@ -24,6 +24,7 @@ from mcast.limits import (
 from mcast.protocol.core import Core
 from mcast.protocol.effects import Append, EpochChanged, Ruling, SteppedDown, Stream
 from mcast.protocol.history import History
+from mcast.protocol.logtime import LogTime
 from mcast.protocol.membership import Membership
 from mcast.protocol.quorum import Progress, reached
 from mcast.protocol.reading import ReadAnswers
@@ -71,7 +72,7 @@ class Sequencing:
         self._pending: deque[bytes] = deque()
         self._in_flight: deque[tuple[int, int]] = deque()
         self._in_flight_bytes = 0
-        self._time = 0
+        self._time = LogTime(core)
         self._round = 0
         self._confirmed = 0
         self._confirmed_at = 0.0
@@ -167,7 +168,7 @@ class Sequencing:
     def _pack(self, now: float, window: int) -> list[Frame]:
         """Number records, frame by frame, until none waits or the window is full."""
         core, log, pending, room = self.core, self.core.log, self._pending, self.core.settings.frame_body_max
-        epoch, commit, time = core.promised, core.commit, self._clock(now)
+        epoch, commit, time = core.promised, core.commit, self._time.read(now)
         first, chain, in_flight = log.last_seq + 1, log.last_chain, self._in_flight_bytes
         frames: list[Frame] = []
         while pending and in_flight < window:
@@ -389,7 +390,8 @@ class Sequencing:
         """Number an event of the fabric's own, alone in its frame."""
         record = encode_record(kind, 1, 0, 0, 0, encode_message(payload))
         core, log = self.core, self.core.log
-        frame = make_frame(core.promised, log.last_seq + 1, 1, core.commit, self._clock(now), log.last_chain, record)
+        time = self._time.read(now)
+        frame = make_frame(core.promised, log.last_seq + 1, 1, core.commit, time, log.last_chain, record)
         log.append(frame)
         core.note_internal(frame)
         return frame
@@ -426,15 +428,10 @@ class Sequencing:
         self._confirmed = self._round = 0
         self._confirmed_at = now
         self._rounds.clear()
-        self._time = max(self._time, core.log.last_time)
+        self._time.begin(now)
         core.sequencer = core.me
         core.notices.append(EpochChanged(core.promised, core.me))
         self._quicken(now)
-
-    def _clock(self, now: float) -> int:
-        """The time of frames made now: never before that of an earlier one."""
-        self._time = max(self._time, int(now * 1e9) + self.core.settings.wall_offset_ns)
-        return self._time
 
     def _emit(self, frames: list[Frame], now: float) -> None:
         core = self.core

@@ -48,6 +48,7 @@ MEANINGS: Final[dict[str, str]] = {
     "watermark_lowered_first": "a truncation lowers the watermark first",
     "doubt_before_mending": "the doubt about a log is durable before the log is mended",
     "deaf_are_sought": "whom multicast does not reach is sent heartbeats by unicast, then over TCP",
+    "time_moves_on": "the log's time never goes back, and moves on, whatever clocks show",
     "survey_same_processes": "a suspect's survey counts only answers of processes that ran before it began",
     "answers_named": "an answer counts only for whom and for what it names",
     "receiver_checked": "a unicast datagram counts only at the node it names",

@@ -42,6 +42,9 @@ WALL_CLOCK_NS: Final = int(2e18)  # where wall clocks may stand: anywhere in 63 
 LATE_S: Final = 0.1  # after which every datagram has arrived, however late
 COMMANDS_AFTER_HEALING: Final = 3  # of each client
 RECEIVE_WINDOW_BYTES: Final = 1 << 20
+CLOCKS_STEADY: Final = 0.6  # share of runs
+CLOCK_DRIFT: Final = 0.1  # seconds a second, at most: far worse than any real clock
+DRIFT_S: Final = 0.05  # between two small steps of a clock that drifts
 
 
 class Cluster:
@@ -104,6 +107,7 @@ class Cluster:
     def run(self) -> None:
         """All three parts. Raises Violation."""
         self.start()
+        self._turn_clocks()
         for fault in self.plan.faults:
             self.loop.at(fault.at, self._break, fault)
         for index, kind in self.plan.deaf:
@@ -132,6 +136,23 @@ class Cluster:
             client.begin()
         if self.clients:
             self.reader.begin()
+
+    def _turn_clocks(self) -> None:
+        """In some runs wall clocks drift, and are set forward and back: by milliseconds, or by a year."""
+        random = Random(f"{self.plan.seed}:clocks")
+        if random.random() < CLOCKS_STEADY:
+            return
+        self.world.marks["clocks turned"] += 1
+        for node in self.nodes:
+            self._drift(node, int(random.uniform(-CLOCK_DRIFT, CLOCK_DRIFT) * DRIFT_S * 1e9))
+        for _ in range(random.randint(1, 6)):
+            by_ns = int(random.choice((-1, 1)) * 10 ** random.uniform(-3, 7.5) * 1e9)
+            node = self.nodes[random.randrange(len(self.nodes))]
+            self.loop.at(random.random() * self.plan.trouble_s, node.turn_clock, by_ns)
+
+    def _drift(self, node: SimNode, by_ns: int) -> None:
+        node.turn_clock(by_ns)
+        self.loop.after(DRIFT_S, self._drift, node, by_ns)
 
     def heal_some(self) -> bool:
         """Let a majority work, and nobody else; False when there is none that could, so soon or after so much."""

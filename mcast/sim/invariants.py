@@ -36,6 +36,7 @@ _OF_ONE_EPOCH: Final = (
     Heartbeat, Commit, Ack, Nak, VoteRequest, Vote, Read, ReadIndex, Handover,
 )  # fmt: skip
 """What is said for the epoch that its sender has promised, and leaves under no other promise."""
+MOVES_WITHIN_S: Final = 1.0  # time moves between events that are so far apart
 ROUNDING_S: Final = 1e-6  # of the stamps that ages are computed from
 
 
@@ -111,6 +112,8 @@ class Checker:
         self._begun: dict[int, int] = {}
         """Epoch -> its first event."""
         self._epochs: dict[bytes, int] = {}
+        self._made: dict[bytes, float] = {}
+        """Chain of a frame -> when it was first seen; see `_dates`."""
         self._dates: dict[bytes, int] = {}
         """Chain of a frame -> its time."""
         self._dark: set[str] | None = None
@@ -386,6 +389,11 @@ class Checker:
         """Look at what a new frame says of itself: its time, and the configuration it may carry."""
         if frame.time < self._dates.get(before, 0):
             raise Violation(f"event {frame.first} has an earlier time than the event before it")
+        if frame.chain not in self._dates:
+            made, now = self._made.get(before), self._clock()
+            if made is not None and now >= made + MOVES_WITHIN_S and frame.time == self._dates[before]:
+                raise Violation(f"event {frame.first} has the time of the event before it, {now - made:.1f} s later")
+            self._made[frame.chain] = now
         self._dates[frame.chain] = frame.time
         self._epochs[frame.chain] = frame.epoch
         carried = config_in(frame)

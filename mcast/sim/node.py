@@ -110,6 +110,12 @@ class SimNode:
         """This node's own monotonic clock, in seconds."""
         return self.world.loop.now + self._clock_offset_s
 
+    def turn_clock(self, by_ns: int) -> None:
+        """Somebody sets the wall clock, or it drifts."""
+        self.settings = replace(self.settings, wall_offset_ns=self.settings.wall_offset_ns + by_ns)
+        if self.up:
+            self.replica.wall_offset_is(self.settings.wall_offset_ns)
+
     # Life and death
 
     def start(self) -> None:

@@ -44,7 +44,7 @@ async def test_closed_gaps_name_their_repairer_and_the_time_of_day(shell: Shell)
     ledger = shell.replica._ledger
     ledger._closed.append(ClosedGap(3, 9, opened_at=12.5, naks=2, repaired_by=name_hash("n3"), latency_s=0.0042))
     ledger._closed.append(ClosedGap(11, 11, opened_at=13.0, naks=0, repaired_by=None, latency_s=0.001))
-    shell.wall_offset_ns = 1_700_000_000 * 10**9
+    shell.wall.offset_ns = 1_700_000_000 * 10**9
     first, second = shell.gaps()["closed"]
     assert first == {
         "first": 3, "last": 9, "opened_at": 1_700_000_012.5, "naks": 2, "repaired_by": "n3", "latency_ms": 4.2

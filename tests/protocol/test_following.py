@@ -379,3 +379,12 @@ def test_only_the_sequencer_commits_and_only_in_its_own_epoch(sender: str, epoch
     hear(node, LOG)
     node.receive([arrival(sender, Commit(epoch, 4, LOG[3].chain, 0), promised=1)], 0.02)
     assert node.commit_seq == 0
+
+
+def test_when_the_log_last_grew_is_known() -> None:
+    node = follower(LOG[:3])
+    hear(node, LOG)
+    node.receive([frame_arrival("n1", LOG[3])], 0.75)
+    assert node._core.dated_at == 0.75
+    hear(node, LOG, now=0.9, round=2)
+    assert node._core.dated_at == 0.75
