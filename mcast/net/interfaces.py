@@ -7,11 +7,12 @@ to the kernel by index in every later call. The only module that imports netifac
 
 from __future__ import annotations
 
+import fcntl
 import ipaddress
 import socket
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import netifaces
@@ -22,7 +23,8 @@ IFF_UP: Final = 0x1
 IFF_LOOPBACK: Final = 0x8
 IFF_MULTICAST: Final = 0x1000
 MTU_UNKNOWN: Final = 1_500  # bytes; where the system does not say, what every Ethernet carries
-_SYS: Final = Path("/sys/class/net")
+_IOCTLS: Final = {"flags": 0x8913, "mtu": 0x8921}
+"""Linux's numbers. Not /sys/class/net: that may show another network namespace than this process is in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +149,11 @@ def _describe(name: str, addresses: tuple[str, ...]) -> Interface:
 
 
 def _number(name: str, what: str) -> int | None:
-    """A number the kernel tells of an interface; None where there is no /sys (off Linux, or in a bare container)."""
+    """A number the kernel tells of an interface; None where it does not (off Linux)."""
+    request = struct.pack("16s24x", name.encode()[:15])
     try:
-        return int((_SYS / name / what).read_text(), 0)
-    except (OSError, ValueError):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+            told = fcntl.ioctl(asking, _IOCTLS[what], request)
+    except OSError:
         return None
+    return int(struct.unpack_from("=i" if what == "mtu" else "=H", told, 16)[0])

@@ -52,6 +52,16 @@ def resolve(host: str, port: int) -> Peer:
     return next(outward, found[0])  # type: ignore[return-value]
 
 
+def is_own(host: str) -> bool:
+    """Whether this machine has this IP address."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.bind((host, 0))
+        except OSError:
+            return False
+    return True
+
+
 def open_unicast(host: str, port: int) -> socket.socket:
     """The node's own address, exclusively: a second process with it must hear of the first.
 
@@ -106,6 +116,19 @@ def open_group(group: str, port: int, interface: Interface) -> socket.socket:
             request = socket.inet_pton(socket.AF_INET6, group) + struct.pack("@I", interface.index)
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, request)
     return sock
+
+
+def join_again(sock: socket.socket, group: str, interface: Interface) -> None:
+    """Leave a group and join it at once, so that switches which forgot are told."""
+    if ipaddress.ip_address(group).version == 4:
+        request, level = _request4(group, interface), socket.IPPROTO_IP
+        leave, join = socket.IP_DROP_MEMBERSHIP, socket.IP_ADD_MEMBERSHIP
+    else:
+        request = socket.inet_pton(socket.AF_INET6, group) + struct.pack("@I", interface.index)
+        level, leave, join = socket.IPPROTO_IPV6, socket.IPV6_LEAVE_GROUP, socket.IPV6_JOIN_GROUP
+    with suppress(OSError):
+        sock.setsockopt(level, leave, request)
+        sock.setsockopt(level, join, request)
 
 
 def open_sender(group: str, port: int, interface: Interface) -> socket.socket:

@@ -8,6 +8,7 @@ interface index. Sending ones are pinned to the same interface; on loopback with
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import errno
 import socket
@@ -69,33 +70,82 @@ class UdpLink:
         """By sending socket: the group's receiving one, where the kernel drops (and counts) what that sends."""
         self._arena = memoryview(bytearray(ARENA_BYTES))
         self._more = False
-        opened: list[socket.socket] = []
+        self._group, self._port, self._unicast_port = group, port, unicast_port
+        self._ignored = ignored_incarnation
+        self._offload = offload
+        self._readable: Callable[[], None] | None = None
+        unicast = sockets.open_unicast(host, unicast_port)
         try:
-            opened.append(sockets.open_unicast(host, unicast_port))
-            opened.append(sockets.open_group(group, port + 1, interface))
-            opened.append(sockets.open_group(group, port, interface))
-            opened.append(sockets.open_sender(group, port, interface))
-            opened.append(sockets.open_sender(group, port + 1, interface))
+            self._use(unicast, *self._open_group(interface))
         except BaseException:
-            for sock in opened:
-                sock.close()
+            unicast.close()
             raise
-        unicast, control, stream, self._stream_out, self._control_out = opened
-        self._every = opened
+        self.interface, self.host = interface, host
+        """The interface that was joined, and the own address."""
         forks.keep_from_children(self)
-        self._unicast = unicast
+        effective = min(sockets.grow_receive_buffer(sock, RECEIVE_BUFFER_BYTES) for sock in self._hearing)
+        self._receive_window = effective // TRUESIZE_SHARE
+
+    def rejoin(self, interface: Interface, host: str) -> None:
+        """Open the sockets of the group anew, on what may be another interface, and tell the switches of it.
+
+        The own address's socket too, if that is another one now. What waited in the old ones is lost, as datagrams may
+        be. Raises EnvironmentProblem, and changes nothing, where they cannot be opened.
+        """
+        unicast = self._unicast
+        fresh = self._open_group(interface)
+        if host != self.host:
+            try:
+                own = sockets.open_unicast(host, self._unicast_port)
+            except BaseException:
+                for sock in fresh:
+                    sock.close()
+                raise
+            old = self._every
+            self._use(own, *fresh)
+        else:
+            old = [sock for sock in self._every if sock is not unicast]
+            self._use(unicast, *fresh)
+        self.interface, self.host = interface, host
+        for sock in self._hearing:
+            sockets.grow_receive_buffer(sock, RECEIVE_BUFFER_BYTES)
+        for sock in old:
+            if self._loop is not None:
+                self._loop.remove_reader(sock)
+            sock.close()
+        for sock in (self._hearing[0], self._hearing[2]):
+            sockets.join_again(sock, self._group, interface)
+        if self._loop is not None and self._readable is not None:
+            self.attach(self._loop, self._readable)
+
+    def _open_group(self, interface: Interface) -> tuple[socket.socket, socket.socket, socket.socket, socket.socket]:
+        """Control and stream to hear, stream and control to speak; all of them, or none."""
+        group, port = self._group, self._port
+        with contextlib.ExitStack() as opened:
+            control = opened.enter_context(sockets.open_group(group, port + 1, interface))
+            stream = opened.enter_context(sockets.open_group(group, port, interface))
+            stream_out = opened.enter_context(sockets.open_sender(group, port, interface))
+            control_out = opened.enter_context(sockets.open_sender(group, port + 1, interface))
+            opened.pop_all()
+        return control, stream, stream_out, control_out
+
+    def _use(
+        self, unicast: socket.socket, control: socket.socket, stream: socket.socket, stream_out: socket.socket,
+        control_out: socket.socket,
+    ) -> None:  # fmt: skip
+        self._unicast, self._stream_out, self._control_out = unicast, stream_out, control_out
+        self._every = [unicast, control, stream, stream_out, control_out]
         self._hearing = (control, unicast, stream)
         self._asked: tuple[socket.socket, ...] = self._hearing
         """Whom the next `receive` asks."""
-        effective = min(sockets.grow_receive_buffer(sock, RECEIVE_BUFFER_BYTES) for sock in self._hearing)
-        self._receive_window = effective // TRUESIZE_SHARE
         for sock in self._hearing:
             sockets.report_drops(sock)
-        self.counters.gro = all([offload and sockets.enable_gro(sock) for sock in self._hearing])
+        self.counters.gro = all([self._offload and sockets.enable_gro(sock) for sock in self._hearing])
         self._drops = {sock: _Drops() for sock in self._hearing}
-        if len(ignored_incarnation) >= sockets.IGNORED_BYTES:
-            for hearing, speaking in ((stream, self._stream_out), (control, self._control_out)):
-                if sockets.ignore_incarnation(hearing, ignored_incarnation):
+        self._filtered = {}
+        if len(self._ignored) >= sockets.IGNORED_BYTES:
+            for hearing, speaking in ((stream, stream_out), (control, control_out)):
+                if sockets.ignore_incarnation(hearing, self._ignored):
                     self._filtered[speaking] = self._drops[hearing]
 
     @property
@@ -110,7 +160,7 @@ class UdpLink:
 
     def attach(self, loop: asyncio.AbstractEventLoop, readable: Callable[[], None]) -> None:
         """Call `readable` on this loop whenever something can be received, until closed."""
-        self._loop = loop
+        self._loop, self._readable = loop, readable
         control, unicast, stream = self._hearing
         loop.add_reader(unicast, self._heard, (unicast,), readable)
         loop.add_reader(stream, self._heard, (stream,), readable)
@@ -154,8 +204,10 @@ class UdpLink:
             sent = sock.sendmsg(run, option, 0, to) if to else sock.sendmsg(run, option)
         except OSError as error:
             if error.errno in _NO_OFFLOAD:
-                self.counters.gso = False
+                too_large = self.counters.sends_lost.get("EMSGSIZE", 0)
                 self._send_singly(sock, run, to)
+                if self.counters.sends_lost.get("EMSGSIZE", 0) == too_large:  # else the card carries less than it did
+                    self.counters.gso = False
             else:
                 self._count_lost(error, len(run))
             return

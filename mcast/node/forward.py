@@ -89,6 +89,12 @@ class Forwarder:
         elif isinstance(notice, SteppedDown):
             self._open(self._shell.replica.sequencer)
 
+    def moved(self) -> None:
+        """Somebody has another address: the connection may lead nowhere."""
+        target = self._target
+        self._drop_link()
+        self._open(target)
+
     async def stop(self) -> None:
         """Close the connection; nothing is sent any more."""
         self._stopped = True

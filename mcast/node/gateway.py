@@ -117,6 +117,8 @@ class Gateway:
         self._paused: set[Connection] = set()
         self._hostile: Counter[str] = Counter()
         self._door: Door | None = None
+        self._host = ""
+        self._moving: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._keepalive_due_s = 0.0
         self._stopping = False
@@ -142,9 +144,19 @@ class Gateway:
         context = _server_context(shell)
         self._places.look_up()
         self.clients_max, self.spare = room_for_connections(node.id)
+        self._host = node.host
+        self._listen(context)
+        shell.on_moved = partial(self._move, context)
+        shell.on_applied.append(self._applied)
+        shell.on_notice.append(self._notice)
+        shell.on_halted.append(self._halted)
+        shell.on_catch_up, shell.on_relay = self._catch_up, self._relays.relay
+
+    def _listen(self, context: ssl.SSLContext | None) -> None:
+        node, host = self._shell.config.node(self._shell.node_id), self._host
         words = b"" if context else pack_message(StreamKind.ERROR, Failure(0, f"{node.id} is full; {_TRY_ANOTHER}"))
         try:
-            listener = open_listener(node.host, node.port, self._is_full, words, self.hostile)
+            listener = open_listener(host, node.port, self._is_full, words, self.hostile)
             try:
                 self._door = Door(listener, partial(self._accept, context), lambda: self._handshakes.many)
             except BaseException:
@@ -152,10 +164,17 @@ class Gateway:
                 raise
         except OSError as error:
             raise _listen_problem(error, node.id, node.address) from None
-        shell.on_applied.append(self._applied)
-        shell.on_notice.append(self._notice)
-        shell.on_halted.append(self._halted)
-        shell.on_catch_up, shell.on_relay = self._catch_up, self._relays.relay
+
+    def _move(self, context: ssl.SSLContext | None, host: str) -> None:
+        """Some address is another one now. Connections from or to the old one may hang: what peers need is dialled."""
+        self._forwarder.moved()
+        self._relays.moved()
+        if host not in (self._host, self._shell.node.host):
+            self._host, before = host, self._door
+            with contextlib.suppress(EnvironmentProblem):  # it is in use: nobody else listens there for long
+                self._listen(context)
+            if before is not None and self._door is not before:
+                self._moving = asyncio.get_running_loop().create_task(before.close())
 
     async def retire(self) -> None:
         """Before an orderly stop: if this node rules, let the best other member do so first; bounded."""
@@ -175,7 +194,7 @@ class Gateway:
             self._shell.on_applied.remove(self._applied)
             self._shell.on_notice.remove(self._notice)
             self._shell.on_halted.remove(self._halted)
-            self._shell.on_catch_up = self._shell.on_relay = None
+            self._shell.on_catch_up = self._shell.on_relay = self._shell.on_moved = None
         if self._timer is not None:
             self._timer.cancel()
         self._queries.stop()

@@ -82,6 +82,15 @@ class Relays:
             if way.inbound is connection:
                 way.inbound = None
 
+    def moved(self) -> None:
+        """Somebody has another address: connections may lead nowhere, and are dialled anew."""
+        for way in self._ways.values():
+            way.inbound = None
+            way.dial_due, way.pause_s = 0.0, RETRY_S[0]
+            link, way.link = way.link, None
+            if link is not None:
+                link.close()
+
     async def stop(self) -> None:
         """Close all connections; nothing is sent any more."""
         self._stopped = True

@@ -104,6 +104,8 @@ class Shell:
         """Called when the node has halted; `halted` says why."""
         self.on_catch_up: Callable[[CatchUp | FetchHistory], None] | None = None
         self.on_relay: Callable[[Relay], None] | None = None
+        self.on_moved: Callable[[str], None] | None = None
+        """Called with the own address when that, or another node's, is another one than before."""
         self.events: EventLog
         self.halted: str | None = None
         """Why the node stopped taking part; None while it does."""

@@ -57,7 +57,7 @@ class Transport:
         self._opener = opener
         self._own = opener.own
         self._incarnations = incarnations
-        self._peers = peers
+        self.peers = peers
         self._promised = promised
         self._commit: Commit | None = None
         """What the others are to be told when `tell_commit` is called."""
@@ -196,7 +196,7 @@ class Transport:
         return self._sealer.seal(kind_of[type(message)], channel, self._promised, b"", encode_message(message), to)
 
     def _address(self, node: int) -> Peer | None:
-        peer = self._peers.get(node)
+        peer = self.peers.get(node)
         if peer is None:
             self.dropped["no address"] += 1
         return peer

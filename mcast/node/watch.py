@@ -11,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from mcast.clock import monotonic_s
+from mcast.node.mending import Mending
 from mcast.wire.envelope import name_hash
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Watch:
 
     def __init__(self, shell: Shell) -> None:
         self.isolated: str | None = None
+        self.mending = Mending(shell)
         self._shell = shell
         self._names = {name_hash(node.id): node.id for node in shell.config.nodes}
         self._timer: asyncio.TimerHandle | None = None
@@ -47,6 +49,7 @@ class Watch:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None
+        self.mending.stop()
 
     def findings(self) -> list[str]:
         """What lasts: which ways are blocked, each with the reason that is likely and what to do."""
@@ -62,11 +65,16 @@ class Watch:
         amiss = {} if self.isolated else self._amiss(replica.reception(now))
         self._looks = {what: self._looks.get(what, 0) + 1 for what in amiss}
         lasting = {what: words for what, words in amiss.items() if self._looks[what] >= LASTS_LOOKS}
+        lasting |= self.mending.findings()
         for what in lasting.keys() - self._told.keys():
             _log.warning("node %s: %s", self._shell.node_id, lasting[what])
         for what in self._told.keys() - lasting.keys():
             _log.warning("node %s: %s: no more", self._shell.node_id, what)
         self._told = lasting
+        self.mending.look(
+            deaf=self.isolated is not None or any(what.startswith("no") for what in amiss),
+            unreached=self.isolated is not None or bool(amiss) or bool(replica.statistics().sought),
+        )
 
     def _isolation(self, now: float) -> str:
         """Since when, what is heard at all, and what to do."""

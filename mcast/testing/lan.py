@@ -55,10 +55,10 @@ class Lan:
             words = [sys.executable, "-m", "mcast.testing.switch", *self._devices.values()]
             self._switch = await _child(stack, words, b"ready\n")
             for node, host in zip(self.nodes, self.hosts, strict=True):
-                holder = await _child(stack, ["unshare", "-n", "sh", "-c", "echo held; exec cat"], b"held\n")
-                self.wrap[node] = ["nsenter", f"--net=/proc/{holder.pid}/ns/net"]
+                holder = await hold_namespace(stack)
+                self.wrap[node] = ["nsenter", f"--net=/proc/{holder}/ns/net"]
                 device = self._devices[node]
-                await _run(["ip", "link", "set", device, "netns", str(holder.pid)])
+                await _run(["ip", "link", "set", device, "netns", str(holder)])
                 await _address(self.wrap[node], device, host)
             await _address([], self._devices[CLIENTS], "10.77.0.254")
             self._stack = stack.pop_all()
@@ -85,6 +85,16 @@ def lan_problem() -> str | None:
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"unshare: {error}"
     return None if tried.returncode == 0 else tried.stderr.strip() or "unshare failed"
+
+
+async def hold_namespace(stack: contextlib.AsyncExitStack) -> int:
+    """A process that does nothing, in a network namespace of its own, for as long as the stack stands; its pid."""
+    return (await _child(stack, ["unshare", "-n", "sh", "-c", "echo held; exec cat"], b"held\n")).pid
+
+
+async def run_command(words: str, wrap: Sequence[str] = ()) -> None:
+    """Run a command, perhaps in a node's namespace. Raises EnvironmentProblem when it fails."""
+    await _run([*wrap, *words.split()])
 
 
 async def _address(wrap: list[str], device: str, host: str) -> None:

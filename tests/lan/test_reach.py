@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import shutil
 import subprocess
+import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from mcast.testing.bridged import CARD, Bridged
 from mcast.testing.firewall import drop
 from mcast.testing.lan import NETWORK, Lan, lan_problem, own_namespace
 from mcast.testing.processes import Processes
@@ -22,6 +25,8 @@ from mcast.testing.processes import Processes
 ROOT = Path(__file__).parents[2]
 NODES = ("n1", "n2", "n3")
 SERVED_S = 2.0  # for the first command once datagrams are dropped; measured: 0.5 s
+HEALED_S = 20.0  # until all is as before; measured: 1 to 3 s
+BEATS_A_SECOND = 20
 EACH_S = 0.5  # for each after that; measured: 60 ms over TCP alone
 
 pytestmark = pytest.mark.timeout(120)
@@ -67,9 +72,90 @@ async def deaf(which: str) -> None:
             assert status["epoch"] == 1, f"without {what} it ruled on"
 
 
+async def whole(processes: Processes) -> dict[str, Any]:
+    """The status once all are live and nothing is amiss."""
+    async with asyncio.timeout(HEALED_S):
+        while True:
+            status = await processes.status()
+            if not status["findings"] and all(node["state"] == "live" for node in status["nodes"]):
+                return status
+            await asyncio.sleep(0.1)
+
+
+async def served(processes: Processes, at: str, strictly: bool = True) -> None:
+    """A command and a linearizable query, at this node."""
+    async with processes.connect(at, strict=strictly) as client:
+        receipt = await client.submit("incr", "n", timeout=HEALED_S)
+        answer = await client.query("get", "n", consistency="linearizable", timeout=HEALED_S)
+        assert answer.value == receipt.value
+
+
+async def remade() -> None:
+    """Cards are pulled out and put in again, for a moment and for long, at a follower and at the sequencer."""
+    async with (
+        Bridged(NODES) as lan,
+        Processes(hosts=lan.hosts, interface=NETWORK, wrap=lan.wrap, sealed=True) as processes,
+    ):
+        ruler = (await processes.live())["sequencer"]
+        follower = next(node for node in NODES if node != ruler)
+        for struck, away_s in ((follower, 0.0), (ruler, 0.0), (ruler, 3.0)):
+            await lan.unplug(struck)
+            await asyncio.sleep(away_s)
+            await lan.plug(struck)
+            await served(processes, struck)
+            joined = f"node {struck} joined its groups anew"
+            async with asyncio.timeout(HEALED_S):
+                while joined not in processes.log(struck).read_text():
+                    await asyncio.sleep(0.1)
+            await whole(processes)
+            for node in NODES:
+                await served(processes, node)
+            await silent(processes)
+
+
+async def silent(processes: Processes) -> None:
+    """Multicast alone is enough: nobody sends heartbeats by other ways."""
+    async with asyncio.timeout(HEALED_S):
+        while True:
+            before = [node["link"]["datagrams_sent"] for node in (await processes.status())["nodes"]]
+            await asyncio.sleep(1.0)
+            after = [node["link"]["datagrams_sent"] for node in (await processes.status())["nodes"]]
+            if all(late - early < 2 * BEATS_A_SECOND for early, late in zip(before, after, strict=True)):
+                return
+
+
+async def renumbered() -> None:
+    """A node's name means another address from now on, and its machine has that one: nobody is restarted."""
+    table = Path(tempfile.mkdtemp()) / "hosts"
+    names = [f"{node}.lab" for node in NODES]
+
+    def write(hosts: Sequence[str]) -> None:
+        lines = [f"{host} {name}" for host, name in zip(hosts, names, strict=True)]
+        table.write_text("127.0.0.1 localhost\n" + "\n".join(lines) + "\n")
+
+    async with Bridged(NODES) as lan:
+        write(lan.hosts)
+        subprocess.run(["mount", "--bind", str(table), "/etc/hosts"], check=True)
+        async with Processes(hosts=names, interface=NETWORK, wrap=lan.wrap, sealed=True) as processes:
+            ruler = (await processes.live())["sequencer"]
+            for struck in (next(node for node in NODES if node != ruler), ruler):
+                hosts = list(lan.hosts)
+                hosts[NODES.index(struck)] = f"10.77.0.{20 + NODES.index(struck)}"
+                await lan.configure(struck, f"addr del {lan.hosts[NODES.index(struck)]}/24 dev {CARD}")
+                await lan.configure(struck, f"addr add {hosts[NODES.index(struck)]}/24 dev {CARD}")
+                write(hosts)
+                lan.hosts = tuple(hosts)
+                await asyncio.sleep(1.0)
+                await whole(processes)
+                for node in NODES:
+                    await served(processes, node)
+
+
 STORIES: dict[str, Callable[[], Awaitable[None]]] = {
     "a deaf sequencer": lambda: deaf("the sequencer"),
     "a deaf follower": lambda: deaf("the follower"),
+    "cards made anew": remade,
+    "a name that means another address": renumbered,
 }
 
 
@@ -80,5 +166,6 @@ def test_story(story: str) -> None:
         pytest.skip(f"no network namespaces here: {problem}")
     program = f"import asyncio; from tests.lan.test_reach import STORIES; asyncio.run(STORIES[{story!r}]())"
     words = own_namespace(["-c", program])
+    words.insert(1, "-m")  # its /etc/hosts is its own, too
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stderr

@@ -21,19 +21,21 @@ class Lab:
     """A watch, and what its node's protocol says."""
 
     def __init__(self) -> None:
-        nodes = [SimpleNamespace(id=f"n{n}", address=f"10.0.0.{n}:7711", port=7711) for n in (1, 2, 3)]
+        nodes = [
+            SimpleNamespace(id=f"n{n}", address=f"10.0.0.{n}:7711", host=f"10.0.0.{n}", port=7711) for n in (1, 2, 3)
+        ]
         self.reception = FINE
         self.isolated = False
         self.reigning = False
         self.heard = {name_hash("n1"): 0.1, name_hash("n3"): NEVER}
         replica = SimpleNamespace(
             sequencer=name_hash("n1"), reception=lambda now: self.reception, isolated=lambda now: self.isolated,
-            in_touch_s=lambda now: 7.0,
+            in_touch_s=lambda now: 7.0, statistics=lambda: SimpleNamespace(sought=()),
         )  # fmt: skip
         self.replica: Any = replica
         shell: Any = SimpleNamespace(
             config=SimpleNamespace(nodes=nodes, port=7700, group="239.1.2.3"), node=nodes[1], node_id="n2",
-            replica=replica, transport=SimpleNamespace(silences=lambda now: self.heard),
+            replica=replica, transport=SimpleNamespace(silences=lambda now: self.heard, link=None),
         )  # fmt: skip
         self.watch = Watch(shell)
 

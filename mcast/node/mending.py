@@ -1,0 +1,131 @@
+"""Joins the groups anew and looks addresses up again, while a node is deaf or out of touch; so it needs no restart.
+
+An interface that was deleted and made anew has another index, and no group. A switch may have forgotten who joined. A
+name may mean another address now: the own one, or a peer's. What costs time is done in a thread, one thing at a time,
+and never more often than it says here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from mcast.clock import monotonic_s
+from mcast.errors import ConfigError, EnvironmentProblem
+from mcast.net.link import Peer
+from mcast.net.sockets import is_own, resolve
+from mcast.net.udp import UdpLink
+from mcast.node.place import Place, find_place, is_address
+from mcast.wire.envelope import name_hash
+
+if TYPE_CHECKING:
+    from mcast.node.shell import Shell
+
+EVERY_S: Final = 2.0  # between two looks at the own place, or at peers' names, at least
+REJOIN_S: Final = 10.0  # between two joins of the same groups on the same interface: switches are told anew
+_PLACE_LOST: Final = ("ENODEV", "ENXIO", "ENETUNREACH", "ENETDOWN", "EADDRNOTAVAIL", "EINVAL", "EMSGSIZE")
+"""Errors of sends after which the own place is looked at."""
+
+_log: Final = logging.getLogger("mcast.node")
+
+
+class Mending:
+    """One node's. `look` is called once a second."""
+
+    def __init__(self, shell: Shell) -> None:
+        self.missing: str | None = None
+        """What of the network is not there, in words."""
+        self.narrow: str | None = None
+        """That its interface carries less than the config's mtu, in words."""
+        self._shell = shell
+        self._task: asyncio.Task[None] | None = None
+        self._due_s = 0.0
+        self._rejoin_due_s = 0.0
+        self._refused = 0
+        self._named = any(not is_address(node.host) for node in shell.config.nodes)
+
+    def look(self, *, deaf: bool, unreached: bool) -> None:
+        """See whether something is to be mended. `unreached`: some node does not answer this one."""
+        link, now = self._shell.transport.link, monotonic_s()
+        if not isinstance(link, UdpLink) or self._task is not None or now < self._due_s:
+            return
+        refused = sum(link.counters.sends_lost.get(name, 0) for name in _PLACE_LOST)
+        moved = refused != self._refused or _index(link.interface.name) != link.interface.index
+        moved = moved or not is_own(link.host)
+        if deaf or moved or self.missing or self.narrow or (unreached and self._named):
+            self._refused, self._due_s = refused, now + EVERY_S
+            self._task = asyncio.get_running_loop().create_task(self._mend(link, deaf))
+            self._task.add_done_callback(self._done)
+
+    def stop(self) -> None:
+        """Mend nothing any more."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def findings(self) -> dict[str, str]:
+        """What of its place is amiss: in short, and in words."""
+        found = {"its network is not as it was": self.missing, "its card is too narrow": self.narrow}
+        return {what: words for what, words in found.items() if words}
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._task = None
+        if not task.cancelled():
+            task.result()
+
+    async def _mend(self, link: UdpLink, deaf: bool) -> None:
+        shell = self._shell
+        try:
+            place = await asyncio.to_thread(find_place, shell.config, shell.node)
+        except (ConfigError, EnvironmentProblem) as problem:
+            self.missing = f"its network is not as it was: {problem}"
+            return
+        if self._shell.stopped.is_set():
+            return
+        before = link.host
+        self._use(link, place, deaf)
+        if self._named:
+            peers, known = await asyncio.to_thread(self._peers), shell.transport.peers
+            shell.transport.peers = peers
+            if peers != known and link.host == before and shell.on_moved is not None:
+                shell.on_moved(link.host)
+
+    def _use(self, link: UdpLink, place: Place, deaf: bool) -> None:
+        shell, now, before = self._shell, monotonic_s(), link.host
+        moved = (place.interface.index, place.host) != (link.interface.index, before)
+        if moved or (deaf and now >= self._rejoin_due_s):
+            try:
+                link.rejoin(place.interface, place.host)
+            except EnvironmentProblem as problem:
+                self.missing = f"it cannot join its groups anew: {problem}"
+                return
+            self._rejoin_due_s = now + REJOIN_S
+        if moved:
+            _log.warning("node %s joined its groups anew: it %s", shell.node_id, place.told(shell.config, shell.node))
+        if place.host != before and shell.on_moved is not None:
+            shell.on_moved(place.host)
+        self.missing = None
+        mtu, carried = shell.config.mtu, place.interface.mtu
+        self.narrow = None if carried >= mtu else (
+            f"{place.interface.name} carries packets of {carried} bytes, and mtu = {mtu}: what is larger is fetched "
+            f"over TCP; set mtu = {carried} in [cluster] for all nodes, or let {place.interface.name} carry more"
+        )  # fmt: skip
+
+    def _peers(self) -> dict[int, Peer]:
+        """Every other node's address as it is now; that of a name which nobody knows as it was."""
+        shell = self._shell
+        found: dict[int, Peer] = dict(shell.transport.peers)
+        for node in shell.config.nodes:
+            if node.id != shell.node_id:
+                with suppress(EnvironmentProblem):
+                    found[name_hash(node.id)] = resolve(node.host, node.port)
+        return found
+
+
+def _index(name: str) -> int:
+    """The index of the interface of this name; 0 if there is none."""
+    with suppress(OSError):
+        return socket.if_nametoindex(name)
+    return 0
