@@ -237,7 +237,7 @@ class Election:
 
     def _electable(self) -> bool:
         core = self.core
-        in_config = core.log.last_seq > 0 and core.is_voter(core.me, core.meta.storage_id)
+        in_config = core.is_voter(core.me, core.meta.storage_id)
         return core.promised > 0 and in_config and not core.suspect
 
     def _may_vote(self, last_epoch: int, last_seq: int) -> bool:

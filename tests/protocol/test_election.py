@@ -5,6 +5,7 @@ import pytest
 from mcast.protocol.effects import Effect, EpochChanged, WriteMeta
 from mcast.protocol.replica import Replica
 from mcast.protocol.rules import Rules
+from mcast.protocol.states import Input
 from mcast.wire.messages import Handover, PeerState, PreVote, PreVoteRequest, Stale, Vote, VoteRequest
 
 from .bench import KEY, STORAGE, arrival, epoch_start, of, reign_log, replica, settle
@@ -357,3 +358,55 @@ def test_nobody_votes_below_a_promise_that_is_being_written() -> None:
     (promise,) = of(WriteMeta, effects := node.take_effects())
     assert (promise.meta.promised, promise.meta.voted_epoch) == (3, 0)
     assert of(Vote, effects) == []
+
+
+def called() -> tuple[Replica, WriteMeta]:
+    """n1 with a majority's consent; its own vote is still being written."""
+    node = silent()
+    request = canvass(node)
+    node.receive([arrival("n2", PreVote(2, STORAGE["n2"], True, request.nonce, KEY["n1"]), promised=1)], 2.0)
+    (write,) = of(WriteMeta, node.take_effects())
+    return node, write
+
+
+def test_nobody_is_asked_however_long_the_own_vote_takes() -> None:
+    node, _ = called()
+    for _ in range(4):
+        assert of(VoteRequest, tick_next(node)) == []
+
+
+def test_a_refusal_is_no_vote() -> None:
+    node, write = called()
+    node.completed(write.ticket, 2.0)
+    node.receive([arrival("n2", Vote(2, STORAGE["n2"], False, KEY["n1"]), promised=2)], 2.01)
+    assert node.statistics().role == "candidate"
+    node.receive([arrival("n2", Vote(2, STORAGE["n2"], True, KEY["n1"]), promised=2)], 2.02)
+    assert node.reigning
+
+
+def test_who_votes_for_another_stands_no_longer() -> None:
+    node = silent()
+    canvass(node)
+    node.receive([arrival("n3", Stale(1), promised=2)], 2.0)
+    settle(node, 2.0)
+    node._core.move(Input.SILENCE)
+    node.receive([arrival("n3", VoteRequest(2, 1, 4), promised=2)], 2.01)
+    assert [vote.granted for vote in of(Vote, settle(node, 2.01))] == [True]
+    assert node.statistics().role == "follower"
+
+
+def test_no_vote_of_another_epoch_is_written_with_a_promise() -> None:
+    node = silent("n2")
+    node.receive([arrival("n1", VoteRequest(4, 1, 4), promised=2)], 2.0)
+    (promise,) = of(WriteMeta, node.take_effects())
+    assert (promise.meta.promised, promise.meta.voted_epoch) == (2, 0)
+
+
+def test_who_was_taken_for_dead_and_speaks_again_is_heard() -> None:
+    node = silent("n2")
+    node.receive([arrival("n3", beat(LOG, 1), promised=1)], 2.0)
+    settle(node, 2.0)
+    node.witnessed(KEY["n3"], 2.1)
+    node.receive([arrival("n3", beat(LOG, 1, round=2, confirmed=1), promised=1)], 2.101)
+    settle(node, 2.101)
+    assert not canvassed(node, "n1", now=2.11)
