@@ -377,15 +377,16 @@ def test_a_full_disk_refuses_a_promise_and_takes_it_later(operation: str, error:
     assert recovered.meta.promised == 7
 
 
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR])
 @pytest.mark.parametrize("operation", ["open", "pwritev", "rename", "unlink", "ftruncate"])
-def test_a_full_disk_refuses_a_truncation_and_carries_it_out_later(operation: str) -> None:
+def test_a_full_disk_refuses_a_truncation_and_carries_it_out_later(operation: str, error: int) -> None:
     files = SimFiles(5)
     store, _ = open_store(files)
     log = a_log(8, size=20_000)
     store.append(log)
     store.sync()
     store.write_meta(replace(store.meta, promised=2))  # names the synced point
-    files.fail(operation, errno.ENOSPC, times=2)
+    files.fail(operation, error, times=2)
     for _ in range(2):
         with pytest.raises(DiskFull):
             store.truncate(2)
