@@ -109,9 +109,8 @@ class Shell:
         self.events: EventLog
         self.halted: str | None = None
         """Why the node stopped taking part; None while it does."""
-        self.joined = False
-        self.was_live = False
-        """Whether a reign has been known here since the start."""
+        self.joined = self.was_live = False
+        """`was_live`: whether a reign has been known here since the start."""
         self.stopped = asyncio.Event()
         """Set when the node has halted or was stopped."""
         self.wall = WallClock(node_id)

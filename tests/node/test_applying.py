@@ -108,13 +108,14 @@ async def test_two_slices_are_never_used_up_in_one_turn_of_the_loop(monkeypatch:
     frames, engine = slow_log(machine, [[WORK]] * 3)
     monkeypatch.setattr(applying, "ticks_s", lambda: machine.now_s)
     queue = ApplyQueue(engine, lambda applied: None, nullcontext())
-    for index, frame in enumerate(frames, 1):
-        for _ in range(3):
-            queue.add([frame] if not queue.bytes and engine.applied_seq < frame.first else [])
-            queue.run()
-        assert machine.now_s == pytest.approx(0.009 * index)
+    for frame in frames:
+        queue.add([frame])  # as a commit that came in the same turn
+        queue.run()
+        assert engine.applied_seq == frames[0].last, "the others wait, though nothing did when they came"
+    for index in range(1, len(frames)):
         await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        assert engine.applied_seq == frames[index].last
+    assert machine.now_s == pytest.approx(0.009 * len(frames))
 
 
 async def test_a_replay_leaves_the_loop_between_slow_handlers(monkeypatch: pytest.MonkeyPatch) -> None:

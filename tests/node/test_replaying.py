@@ -80,6 +80,19 @@ async def test_a_changed_handler_halts_every_node_and_the_old_code_goes_on(alone
         assert (await c.submit("work")).value == receipts[-1].value + 1
 
 
+async def test_what_is_known_as_committed_only_later_is_compared_later() -> None:
+    makes = Makes(Before)
+    async with cluster(makes, nodes=1) as c:
+        await c.submit_many([("work",)] * 40)
+        await c.kill("n1")
+        makes.now = Changed
+        await c.restart("n1")
+        async with asyncio.timeout(10):
+            while c.node("n1").shell.halted is None:
+                await asyncio.sleep(0.01)
+        assert c.node("n1").shell.joined, "its last frame, which differs, was not replayed: it was committed anew"
+
+
 async def test_removing_the_file_lets_the_new_code_stand(caplog: pytest.LogCaptureFixture) -> None:
     makes = Makes(Before)
     async with cluster(makes, nodes=1) as c:
