@@ -410,3 +410,10 @@ def test_who_was_taken_for_dead_and_speaks_again_is_heard() -> None:
     node.receive([arrival("n3", beat(LOG, 1, round=2, confirmed=1), promised=1)], 2.101)
     settle(node, 2.101)
     assert not canvassed(node, "n1", now=2.11)
+
+
+def test_a_promise_never_goes_back_not_even_while_it_is_written() -> None:
+    node = silent("n2")
+    for promised in (5, 3, 4, 5):
+        node.receive([arrival("n3", Stale(1), promised=promised)], 2.0)
+    assert [write.meta.promised for write in of(WriteMeta, node.take_effects())] == [5]

@@ -85,3 +85,12 @@ def test_an_empty_log_is_not_reconciled_by_the_newest_reigns_alone() -> None:
     short = extended(frames[:3], 1)
     other = replica("n2", [], 1)
     assert of(Ack, hear(other, short, epoch=1)), "a whole history is enough"
+
+
+def test_who_ruled_rules_no_longer() -> None:
+    node = follower(LOG)
+    hear(node, LOG)
+    assert node.sequencer == KEY["n1"]
+    node.receive([arrival("n3", Stale(1), promised=2)], 0.02)
+    settle(node, 0.02)
+    assert node.sequencer is None

@@ -2,11 +2,11 @@ import random
 from dataclasses import replace
 
 from mcast.limits import SUSPECT_ASK_S, SUSPECT_ASKS
-from mcast.protocol.effects import Effect, SuspicionCleared
+from mcast.protocol.effects import Effect, SuspicionCleared, WriteMeta
 from mcast.protocol.replica import Arrival, Replica
 from mcast.protocol.rules import Rules
 from mcast.wire.envelope import name_hash
-from mcast.wire.messages import Ack, Commit, PreVoteRequest, Read, ReadIndex, Standing, Survey
+from mcast.wire.messages import Ack, Commit, Handover, PreVoteRequest, Read, ReadIndex, Standing, Survey, VoteRequest
 
 from .bench import (
     KEY,
@@ -239,3 +239,12 @@ def test_a_log_that_is_not_reconciled_is_not_whole_however_long() -> None:
     node.receive([arrival("n1", answer, promised=29) for answer in answers], 0.21)
     assert not node._core.reconciled
     assert not cleared(node)
+
+
+def test_a_suspect_that_is_appointed_does_not_stand() -> None:
+    node = suspect()
+    hear(node, LOG)
+    node.receive([arrival("n1", Handover(1), promised=1)], 0.03)
+    effects = settle(node, 0.03)
+    assert of(WriteMeta, effects) == []
+    assert of(VoteRequest, effects) == []
