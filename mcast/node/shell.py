@@ -79,6 +79,12 @@ class Shell:
     it goes on saying so, but takes no part.
     """
 
+    store: Store
+    replica: Replica
+    transport: Transport
+    _twins: TwinWatch
+    _results: Results
+
     def __init__(  # noqa: PLR0913 - what tests replace, each by name
         self, config: Config, node_id: str, *, fault: str | None = None, machine: StateMachine | None = None,
         hub: Hub | None = None, files: Files | None = None, offload: bool = True,
@@ -93,11 +99,6 @@ class Shell:
         self.runs = runs_of(self.engine.machine)  # for others to compare
         self.engine.observe(self.handlers)
         self.record_max = setup.frame_body_max(config.mtu)
-        self.store: Store
-        self.replica: Replica
-        self.transport: Transport
-        self._twins: TwinWatch
-        self._results: Results
         self.on_applied: list[Callable[[list[Applied]], None]] = []
         self.on_notice: list[Callable[[Notice], None]] = []
         self.on_halted: list[Callable[[], None]] = []
