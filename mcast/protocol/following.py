@@ -293,6 +293,8 @@ class Following:
         core.sequencer = sequencer
         if core.role in ELECTING:
             core.move(Input.RETREAT)
+        elif core.role is Role.FOUNDING:
+            core.move(Input.JOIN)
         core.notices.append(EpochChanged(core.promised, sequencer))
 
     def _reconcile(self, now: float) -> None:

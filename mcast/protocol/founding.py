@@ -1,10 +1,9 @@
 """Founding: how a cluster comes into being exactly once.
 
-Only the first member of the config founds, and only after every member has answered that it is virgin (no epoch
-promised, no vote given) and has the same member list. GENESIS, event 1, draws the cluster's uuid and lists all
-storage ids. The founder stores it before offering it, and offers the same one after a restart. Nobody promises an
-epoch before all have confirmed it and the founder calls the first vote: so two different GENESIS can never both be
-followed.
+Only the first member of the config founds, and only after every member has answered that it is virgin (no vote given,
+no event but GENESIS) and has the same member list. GENESIS, event 1, draws the cluster's uuid and lists all storage
+ids. The founder stores it before offering it, and offers the same one after a restart. Nobody votes before all have
+confirmed it and the founder calls the first vote: so two different GENESIS can never both be followed.
 """
 
 from __future__ import annotations
@@ -57,10 +56,12 @@ class Founding:
         self._nonce = core.random.getrandbits(128).to_bytes(16, "big")
         self._virgins: dict[int, bytes] = {core.me: core.meta.storage_id}
         self._confirmed: set[int] = set()
+        self._founder = b""
+        """The process that asked last."""
         self._calls = 0
         self._due = now
         is_founder = core.settings.is_member and core.settings.members[0][0] == core.settings.node
-        if self._virgin:
+        if self.virgin:
             if is_founder:
                 core.move(Input.FOUND)
             elif core.log.last_seq:
@@ -69,9 +70,15 @@ class Founding:
             core.move(Input.JOIN)
 
     @property
-    def _virgin(self) -> bool:
-        planned = self.core.planned
-        return planned.promised == 0 and planned.voted_epoch == 0 and self.core.log.last_seq <= 1
+    def virgin(self) -> bool:
+        """Whether no reign can have begun with this node: it gave no vote, and holds at most a GENESIS that lists it.
+
+        What it has promised does not matter. A reign has the votes of a majority, so of another member than a founder
+        that lost its disk; and a promise may be forged, which must not keep a cluster from ever being founded.
+        """
+        core, held = self.core, self.core.log.last_seq
+        its_own = held == 1 and core.voters().get(core.me) == core.meta.storage_id
+        return core.planned.voted_epoch == 0 and (held == 0 or its_own)
 
     def tick(self, now: float) -> None:
         """Ask again those who have not answered."""
@@ -98,7 +105,8 @@ class Founding:
 
     def asked(self, envelope: Envelope, found: Found) -> None:
         """The founder asks: virgin?"""
-        if self._virgin:
+        if self.virgin:
+            self._founder = envelope.incarnation
             self.core.send(envelope.sender, Virgin(found.nonce, self.core.meta.storage_id, self._hash))
 
     def answered(self, envelope: Envelope, virgin: Virgin, now: float) -> None:
@@ -122,7 +130,7 @@ class Founding:
     def offered(self, envelope: Envelope, offer: GenesisOffer, now: float) -> None:
         """Store the founder's GENESIS, in place of an earlier one, and confirm it."""
         core = self.core
-        if not self._virgin or core.role is Role.FOUNDING:
+        if not self.virgin or core.role is Role.FOUNDING:
             return
         try:
             frame = decode_frame_untrusted(offer.frame)
@@ -135,6 +143,8 @@ class Founding:
             core.counts["genesis without us"] += 1
             return
         if core.log.last_chain != frame.chain:
+            if core.log.last_seq and core.planned.promised and envelope.incarnation != self._founder:
+                return  # a late word of another founding: a reign may have begun since
             self._drop_genesis()
             self._store(frame, lambda _: self._confirm(envelope.sender, frame))
             if core.role is Role.EMPTY:

@@ -416,7 +416,8 @@ class Replica:
         self._election.grace(now)
         if core.role in ELECTING and own_call and core.planned.voted_epoch == core.promised:
             return
-        core.move(Input.JOIN if core.role in (Role.EMPTY, Role.FOUNDING) else Input.RETREAT)
+        if core.role is not Role.FOUNDING:  # that one goes on until it hears that somebody rules
+            core.move(Input.JOIN if core.role is Role.EMPTY else Input.RETREAT)
 
     def _won(self, now: float) -> None:
         self._following.rule(self._sequencing.begin(now))

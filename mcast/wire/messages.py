@@ -212,7 +212,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Virgin:
-    """No epoch promised, no vote given here; `nonce` echoes the founder's."""
+    """No vote given here, and no event but GENESIS held; `nonce` echoes the founder's."""
 
     nonce: Bytes16
     storage_id: Bytes16

@@ -1,14 +1,18 @@
 import random
 from collections.abc import Sequence
 
-from mcast.protocol.effects import Append, Effect, Send, Truncate, WriteMeta
+import pytest
+
+from mcast.protocol.effects import Append, Effect, Meta, Send, Truncate, WriteMeta
 from mcast.protocol.founding import members_hash
+from mcast.protocol.recovered import Recovered
 from mcast.protocol.replica import Arrival, Replica
 from mcast.protocol.rules import Rules
 from mcast.wire.frame import CHAIN_ZERO, Frame, decode_frame_untrusted, make_frame
 from mcast.wire.messages import Confirm, Found, GenesisOffer, Stale, Virgin, VoteRequest
 
 from .bench import KEY, NODES, STORAGE, arrival, genesis, of, recovered, replica, settings, settle
+from .test_following import LOG, beat
 
 HASH = members_hash(settings().members)
 
@@ -162,11 +166,40 @@ def test_nobody_else_stands_before_the_founder_has_called() -> None:
     assert NODES
 
 
-def test_a_founder_that_has_promised_an_epoch_founds_no_more() -> None:
-    node = replica("n1", [genesis()], promised=1)
-    node.tick(0.5)
-    assert of(Found, settle(node, 0.5)) == []
-    assert node.statistics().role == "follower"
+@pytest.mark.parametrize("frames", [[], [genesis()]])
+def test_a_promise_which_may_be_forged_ends_no_founding(frames: list[Frame]) -> None:
+    for node in (replica("n1", frames, promised=9), replica("n1", frames)):
+        node.receive([arrival("n3", Stale(0), promised=9)], 0.1)
+        settle(node, 0.1)
+        node.tick(0.5)
+        assert of(Found, settle(node, 0.5))
+        assert (node.statistics().role, node.promised) == ("founding", 9)
+
+
+def test_who_rules_ends_a_founding() -> None:
+    node = replica("n1", [genesis()])
+    node.receive([arrival("n2", beat(LOG, 1), promised=1)], 0.1)
+    settle(node, 0.1)
+    assert (node.statistics().role, node.sequencer) == ("follower", KEY["n2"])
+
+
+def test_who_has_voted_or_came_back_with_another_disk_founds_no_more() -> None:
+    voted = Meta(STORAGE["n1"], promised=7, voted_epoch=1, voted_for=KEY["n1"])
+    for meta in (voted, Meta(b"fresh".ljust(16), promised=7)):
+        node = Replica(settings("n1"), Recovered(meta, frames=(genesis(),)), random.Random(1), 0.0)
+        node.receive([arrival("n2", Found(bytes(16), bytes(16)), promised=7)], 0.1)
+        assert of(Virgin, settle(node, 0.1)) == []
+        assert node.statistics().role == "follower"
+
+
+def test_a_genesis_is_replaced_under_a_promise_only_by_the_process_that_asked() -> None:
+    newer = make_frame(0, 1, 1, 0, 99, CHAIN_ZERO, genesis().body)
+    for asks in (False, True):
+        node = replica("n2", [genesis()], promised=1)
+        if asks:
+            node.receive([arrival("n1", Found(bytes(16), bytes(16)), promised=1)], 0.1)
+        node.receive([arrival("n1", GenesisOffer(newer.head + newer.body), promised=1)], 0.1)
+        assert (node.last_chain == newer.chain) is asks
 
 
 def test_who_is_about_to_promise_an_epoch_takes_no_genesis() -> None:
