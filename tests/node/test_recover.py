@@ -67,16 +67,17 @@ def push_to_the_end(c: Cluster, node: str) -> None:
 
 async def test_a_cluster_whose_promises_were_pushed_to_the_end_is_recovered() -> None:
     async with cluster(KeyValue) as c:
+        every = tuple(c.nodes)
         await losing_all(c)
-        for node in c.nodes:
+        for node in every:
             push_to_the_end(c, node)
-        for node in c.nodes:
+        for node in every:
             await c.restart(node)
             await asyncio.wait_for(c.node(node).shell.stopped.wait(), 5)
             status = c.node(node).status()
             assert status["state"] == "halted"
             assert str(EPOCH_MAX) in status["reason"] and "mcast recover --accept-loss" in status["reason"]
-        for node in c.nodes:
+        for node in every:
             await c.kill(node)
         c.recover("n1")
         await c.restart("n1")
@@ -87,7 +88,7 @@ async def test_a_cluster_whose_promises_were_pushed_to_the_end_is_recovered() ->
             await c.restart(node)
             await c.voting(node)
         await c.converged()
-        assert [await c.ask(node, "get", "k") for node in c.nodes] == [2, 2, 2]
+        assert [await c.ask(node, "get", "k") for node in every] == [2, 2, 2]
 
 
 async def test_one_node_whose_promise_was_pushed_to_the_end_halts_alone_and_comes_back_empty() -> None:
