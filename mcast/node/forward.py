@@ -43,6 +43,7 @@ class Forwarder:
         self._nodes: dict[int, NodeConfig] = {name_hash(node.id): node for node in shell.config.nodes}
         self._me = name_hash(shell.node_id)
         self._link: Link | None = None
+        self._dead: str | None = None
         self._dialing: asyncio.Task[None] | None = None
         self._target: int | None = None
         self._reign: tuple[int, int, bytes | None] | None = None
@@ -56,6 +57,16 @@ class Forwarder:
     def congested(self) -> bool:
         """Whether the sequencer's node takes no more for now: clients should be read no further."""
         return self._link is not None and not self._link.writable
+
+    @property
+    def dead(self) -> str | None:
+        """The node whose connection ended, and on whose port nobody has listened since."""
+        return self._dead
+
+    @property
+    def linked(self) -> str | None:
+        """The node that it has a connection to."""
+        return None if self._link is None else self._link.node.id
 
     def send(self, groups: Sequence[Group]) -> None:
         """Send groups on their way, if there is one now."""
@@ -145,10 +156,11 @@ class Forwarder:
         except Unreachable as error:
             self._dialing = None
             if isinstance(error, NobodyListens):
+                self._dead = node.id
                 self._died(node)
             self._retry_later()
             return
-        self._dialing = None
+        self._dialing = self._dead = None
         self._link = link
         self._opened_s = asyncio.get_running_loop().time()
         if self._reign is not None and self._reign[2] not in (None, link.welcome.incarnation):

@@ -92,7 +92,7 @@ class Gateway:
         self._names = {name_hash(node.id): node.id for node in shell.config.nodes}
         self._forwarder = Forwarder(shell, dialer, lambda: self._submissions.resend(), self._reconsider)
         self._submissions = Submissions(shell, self._forwarder.send)
-        self._queries = Queries(shell)
+        self._queries = Queries(shell, self._alive, lambda: self._forwarder.dead)
         self._subscriptions = Subscriptions(shell)
         self._fetches = FetchServer(shell)
         self._reports = Reports({
@@ -404,6 +404,11 @@ class Gateway:
     def _sequencer(self) -> str | None:
         sequencer = self._shell.replica.sequencer
         return None if sequencer is None else self._names.get(sequencer)
+
+    def _alive(self) -> set[str]:
+        """The nodes whose processes have a connection to this one's, or this one's to theirs: a dead one has none."""
+        peers = {one.hello.node for one in self._connections if one.open and one.hello and one.hello.role == "peer"}
+        return peers | ({self._forwarder.linked} if self._forwarder.linked else set())
 
     def _pong(self, number: int) -> bytes:
         """This node lives, and knew itself in touch with the cluster so long ago; before that, since its start."""

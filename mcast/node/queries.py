@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from itertools import chain, count
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -87,8 +87,13 @@ _PAST: Final = _Moment(0.0, 0, 0, 0, None)
 class Queries:
     """Answers each query by one call of its `reply`, with a whole message."""
 
-    def __init__(self, shell: Shell) -> None:
+    def __init__(
+        self, shell: Shell, alive: Callable[[], Collection[str]] = tuple, dead: Callable[[], str | None] = lambda: None
+    ) -> None:
+        """`alive` and `dead` name nodes that TCP shows to be so: no dead one is to be named as better."""
         self.answered = 0
+        self._alive = alive
+        self._dead = dead
         self._shell = shell
         self._me = name_hash(shell.node_id)
         self._names = {name_hash(node.id): node.id for node in shell.config.nodes}
@@ -321,7 +326,7 @@ class Queries:
         if not waiting.over:
             waiting.over = True
             self._size -= 1
-            better = self._sequencer() if kind == "not yet" else self._better()
+            better = self._better() if kind != "not yet" else None if self._unheard_of(waiting) else self._living()
             waiting.reply(self._refuse(waiting.query, reason, kind, better))
 
     def _answer_all(self, due: Iterable[_Waiting]) -> None:
@@ -399,17 +404,35 @@ class Queries:
         sequencer = self._shell.replica.sequencer
         return None if sequencer is None or sequencer == self._me else self._names.get(sequencer)
 
-    def _better(self) -> str | None:
-        """The sequencer; where none is known, or it is this node, the other members in turn: nobody knows who lives."""
+    def _living(self) -> str | None:
+        """The sequencer, if it is known, another node, and not known to be dead."""
         name = self._sequencer()
-        if name is None and self._others:
-            name = self._others[next(self._turns) % len(self._others)]
-        return name
+        return None if name == self._dead() else name
+
+    def _better(self) -> str | None:
+        """The sequencer; where none is known, it is this node, or it is dead, the other members in turn.
+
+        Of these those that live, as far as is known; where it is not, none that is known to be dead.
+        """
+        if (name := self._living()) is not None:
+            return name
+        dead, alive = self._dead(), self._alive()
+        others = [node for node in self._others if node in alive] or [node for node in self._others if node != dead]
+        return others[next(self._turns) % len(others)] if others else None
 
     def _not_yet(self, query: Query) -> str:
+        reached, high = self._shell.engine.reached[0], self._shell.replica.high_seq
+        told = f"{self._shell.node_id} has applied event {reached} and not yet {query.min_seq}"
+        if query.min_seq > high:
+            return f"{told}: no such event is known here, the newest that it has heard of is event {max(high, reached)}"
+        return f"{told}, {SESSION_READ_WAIT_S * 1e3:g} ms after the query came"
+
+    def _unheard_of(self, waiting: _Waiting) -> bool:
+        """Whether it waited for an event that no majority has committed since: no other node has it either."""
         return (
-            f"{self._shell.node_id} has applied event {self._shell.engine.reached[0]} and not yet {query.min_seq}, "
-            f"{SESSION_READ_WAIT_S * 1e3:g} ms after the query came"
+            waiting.query.min_seq > self._shell.replica.high_seq
+            and self._index is not None
+            and self._index[1] >= waiting.until - SESSION_READ_WAIT_S
         )
 
     def _behind(self, query: Query) -> str:

@@ -107,6 +107,15 @@ async def test_a_command_that_raises_is_an_outcome_and_the_stream_goes_on(tmp_pa
         await processes.equal()
 
 
+async def test_a_halted_node_that_is_told_to_end_does_not_hide_it(tmp_path: Path) -> None:
+    (tmp_path / "frail.py").write_text(FRAIL.replace("100 // by", '"x" * (1 << 62)'))
+    async with Processes(nodes=1, machine="frail:Frail", keep_in=tmp_path) as processes:
+        assert (await run(tmp_path, "submit", "divide", "1", "--timeout", "1")).code == 3
+        assert "halted" in (await run(tmp_path, "status")).err
+        assert await processes.stop("n1") == 1
+        assert "SIGTERM: ends; it had halted: event" in processes.log("n1").read_text()
+
+
 @pytest.mark.parametrize(
     ("bad", "says"),
     [
