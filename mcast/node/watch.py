@@ -11,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from mcast.clock import monotonic_s
+from mcast.limits import IP_UDP_BYTES
 from mcast.node.mending import Mending
 from mcast.wire.envelope import name_hash
 
@@ -66,6 +67,8 @@ class Watch:
         self._looks = {what: self._looks.get(what, 0) + 1 for what in amiss}
         lasting = {what: words for what, words in amiss.items() if self._looks[what] >= LASTS_LOOKS}
         lasting |= self.mending.findings()
+        if not amiss and not self.isolated:
+            lasting |= self._narrow(replica.reception(now).carried)
         for what in lasting.keys() - self._told.keys():
             _log.warning("node %s: %s", self._shell.node_id, lasting[what])
         for what in self._told.keys() - lasting.keys():
@@ -110,6 +113,23 @@ class Watch:
             what = f"nothing of {sequencer}'s stream arrives"
             return {what: f"{what}, which is repaired piece by piece: {self._ports()}"}
         return {}
+
+    def _narrow(self, carried: int | None) -> dict[str, str]:
+        """That what its sequencer sends is too large for the path between them, or does not pass at all."""
+        shell = self._shell
+        sequencer = self._names.get(shell.replica.sequencer or 0)
+        if carried is None or sequencer is None or shell.replica.reigning:
+            return {}
+        if not carried:
+            what = f"no datagram of {sequencer} to this node's own address arrives"
+            return {what: f"{what}, nor repairs, which are fetched over TCP: {self._ports()}"}
+        what = f"the path from {sequencer} to {shell.node_id} is too narrow"
+        mtu = shell.config.mtu
+        return {
+            what: f"{what}: datagrams arrive that are made for mtu = {carried + IP_UDP_BYTES}, larger ones do not, and "
+            f"are fetched over TCP; set mtu = {carried + IP_UDP_BYTES} in [cluster] for all nodes, or let the cards, "
+            f"switches and tunnels between them carry {mtu} bytes"
+        }
 
     def _ports(self) -> str:
         config, node = self._shell.config, self._shell.node

@@ -23,6 +23,7 @@ from mcast.protocol.election import Election
 from mcast.protocol.following import Following, singly
 from mcast.protocol.founding import Founding
 from mcast.protocol.ledger import Ledger, LedgerReport
+from mcast.protocol.paths import Paths
 from mcast.protocol.reading import answer_survey
 from mcast.protocol.recovered import Recovered
 from mcast.protocol.repairing import Repairing
@@ -72,6 +73,7 @@ class Replica:
         self._repairing = Repairing(core, now)
         self._founding = Founding(core, now, self._election.call)
         self._touch = Touch(core, now)
+        self._paths = Paths(core)
         self._climb = Climb(now, bounded=settings.rules.epoch_jump_bounded)
         self._held: list[Arrival] = []
         self._stale_told: dict[int, float] = {}
@@ -102,6 +104,8 @@ class Replica:
             Kind.HEARD: self._heard,
             Kind.KNOCK: lambda envelope, knock, now: self._touch.knocked(envelope, knock),
             Kind.NEWS: self._told,
+            Kind.PATH_REQUEST: self._paths.requested,
+            Kind.PATH_PROBE: lambda envelope, probe, now: self._paths.arrived(envelope, probe),
         }
         if problem := spent(core.promised):
             core.halt(problem)
@@ -216,6 +220,7 @@ class Replica:
             forget_relayed(self._core, now)
         self._founding.tick(now)
         self._touch.tick(now)
+        self._paths.tick(self._following.asking.stuck, now)
         self._suspicion.tick(now)
         self._following.gaps.declare(now)
         self._following.reading.tick(now)
@@ -231,7 +236,7 @@ class Replica:
         if core.role is Role.HALTED:
             return float("inf")
         due = min(self._sequencing.deadline(), self._election.deadline(), self._following.reading.deadline())
-        due = min(due, self._touch.deadline())
+        due = min(due, self._touch.deadline(), self._paths.deadline())
         if not core.reigning:
             due = min(due, self._following.asking.deadline())
         if core.suspect:
@@ -319,8 +324,8 @@ class Replica:
         """What arrives here, and by which way."""
         hearing = self._following.hearing
         multicast_s, unicast_s, tcp_s = (now - hearing.last(way) for way in (MULTICAST, UNICAST, TCP))
-        stuck = self._following.asking.stuck
-        return Reception(multicast_s, unicast_s, tcp_s, hearing.unheard, tuple(self._core.relayed), stuck)
+        stuck, carried = self._following.asking.stuck, self._paths.carried
+        return Reception(multicast_s, unicast_s, tcp_s, hearing.unheard, tuple(self._core.relayed), stuck, carried)
 
     @property
     def backlog_bytes(self) -> int:

