@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import ssl
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -30,7 +29,7 @@ from mcast.node.connection import Connection
 from mcast.node.forward import Forwarder
 from mcast.node.handover import Handovers
 from mcast.node.histories import HistoryFetcher
-from mcast.node.listener import TOO_MANY, Crowd, Door, open_listener, room_for_connections
+from mcast.node.listener import TOO_MANY, Crowd, Door, listen_problem, open_listener, room_for_connections
 from mcast.node.queries import Queries
 from mcast.node.relays import Relays
 from mcast.node.reporting import Reports
@@ -163,7 +162,7 @@ class Gateway:
                 listener.close()
                 raise
         except OSError as error:
-            raise _listen_problem(error, node.id, node.address) from None
+            raise listen_problem(error, node.id, node.address) from None
 
     def _move(self, context: ssl.SSLContext | None, host: str) -> None:
         """Some address is another one now. Connections from or to the old one may hang: what peers need is dialled."""
@@ -489,14 +488,3 @@ def _server_context(shell: Shell) -> ssl.SSLContext | None:
     from mcast.seal.tls import server_context
 
     return server_context(load_keys(shell.config.key_file), shell.node_id)
-
-
-def _listen_problem(error: OSError, node: str, address: str) -> EnvironmentProblem:
-    what = f"node {node} cannot listen on {address}"
-    if error.errno == errno.EADDRINUSE:
-        remedy = "stop the process that holds it (is this node running already?), or give the node another port"
-        return EnvironmentProblem(f"{what}: the port is in use", remedy)
-    if error.errno == errno.EADDRNOTAVAIL:
-        remedy = "start the node on its own machine, or correct its address in the config"
-        return EnvironmentProblem(f"{what}: this machine does not have that address", remedy)
-    return EnvironmentProblem(f"{what}: {error.strerror or error}", "correct the node's address in the config")

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from mcast.clock import monotonic_s
+from mcast.errors import EnvironmentProblem
 from mcast.limits import (
     ACCEPTS_PER_TURN,
     CONNECTIONS_MAX,
@@ -259,3 +260,15 @@ def room_for_connections(node_id: str) -> tuple[int, int]:
             node_id, room - spare, CONNECTIONS_MAX, allowed, MORE_FILES,
         )  # fmt: skip
     return min(room - spare, CONNECTIONS_MAX), spare
+
+
+def listen_problem(error: OSError, node: str, address: str) -> EnvironmentProblem:
+    """Why a node cannot listen, and what to do."""
+    what = f"node {node} cannot listen on {address}"
+    if error.errno == errno.EADDRINUSE:
+        remedy = "stop the process that holds it (is this node running already?), or give the node another port"
+        return EnvironmentProblem(f"{what}: the port is in use", remedy)
+    if error.errno == errno.EADDRNOTAVAIL:
+        remedy = "start the node on its own machine, or correct its address in the config"
+        return EnvironmentProblem(f"{what}: this machine does not have that address", remedy)
+    return EnvironmentProblem(f"{what}: {error.strerror or error}", "correct the node's address in the config")
