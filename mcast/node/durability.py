@@ -61,8 +61,15 @@ class GroupCommit:
     """
 
     def __init__(
-        self, store: DurableStore, *, always: bool, wake: Callable[[], None], clock: Callable[[], float] = monotonic_s
+        self,
+        store: DurableStore,
+        *,
+        always: bool,
+        wake: Callable[[], None],
+        clock: Callable[[], float] = monotonic_s,
+        syncer: Callable[[SyncedStore, Callable[[], None]], Syncer] = open_syncer,
     ) -> None:
+        """`clock` and `syncer` are for who has a time and a disk of its own."""
         self._store = store
         self._completed: list[int] = []
         self._written: list[int] = []
@@ -86,7 +93,7 @@ class GroupCommit:
         """Truncations that a full disk refused: their tickets, and the least event they cut behind."""
         self._unclear = False
         """Whether it is yet to be noted that the log is known whole: a full disk refused that, or a part of the log."""
-        self._syncer: Syncer | None = open_syncer(store, wake) if always else None
+        self._syncer: Syncer | None = syncer(store, wake) if always else None
         self.syncs = 0
 
     def fileno(self) -> int | None:

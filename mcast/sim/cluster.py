@@ -88,6 +88,7 @@ class Cluster:
                 syncs=plan.sync == "always",
                 cache_bytes=plan.cache_bytes,
             )
+            node.groups = plan.groups
             node.on_applied = self._results
             node.on_ready = self._ready
             node.may_darken = self._may_darken
@@ -321,7 +322,7 @@ class Cluster:
             calm = self.network.weather
             self.network.weather = Weather(0.3, fault.amount * 0.3, 0.1, 0.1, 0.02, calm.delay_s, calm.jitter_s)
             self.loop.after(fault.for_s, self._clear_up)
-        elif fault.kind in {"torn-call", "bad-sync", "bad-call", "short-write"}:
+        elif fault.kind in {"torn-call", "bad-sync", "bad-call", "short-write", "full-disk"}:
             for target in targets:
                 trouble(self.nodes[target], fault.kind, self.random)
                 self.loop.after(fault.for_s, self._start, self.nodes[target])

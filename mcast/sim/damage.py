@@ -16,6 +16,8 @@ CALLS: Final = (
     "open", "pread", "pwritev", "fdatasync", "fsync_dir", "ftruncate", "allocate", "unlink", "rename", "mkdir", "lock",
 )  # fmt: skip
 """What a disk may refuse."""
+ROOM: Final = ("open", "pwritev", "allocate", "rename", "ftruncate", "unlink")
+"""What may need room."""
 CUT_WITHIN: Final = 30  # changes of the disk; a start takes some 10 to 30
 
 
@@ -37,6 +39,9 @@ def trouble(node: SimNode, kind: str, random: Random) -> None:
         node.files.fail("fdatasync", errno.EIO, after=int(random.random() * 3))
     elif kind == "bad-call":
         node.files.fail(CALLS[int(random.random() * len(CALLS))], errno.EIO, after=int(random.random() * 8))
+    elif kind == "full-disk":
+        call = ROOM[int(random.random() * len(ROOM))]
+        node.files.fail(call, errno.ENOSPC, after=int(random.random() * 6), times=1 + int(random.random() * 12))
     else:
         node.files.shorten(1 + int(random.random() * 20))
 

@@ -35,10 +35,12 @@ from mcast.protocol.effects import (
 )
 from mcast.protocol.recovered import Recovered
 from mcast.protocol.replica import Replica, Settings
+from mcast.protocol.rules import Rules
 from mcast.seal.datagram import Sealer
 from mcast.sim.damage import CUT_WITHIN
 from mcast.sim.disk import SimFiles, Stopped
 from mcast.sim.fetching import Fetching
+from mcast.sim.groupworker import GroupWorker
 from mcast.sim.invariants import Book, Violation
 from mcast.sim.network import Arrival, Datagram
 from mcast.sim.voice import Voice
@@ -91,6 +93,8 @@ class SimNode:
         self.on_ready: Callable[[SimNode, ReadReady], None] = lambda node, ready: None
         self.may_darken: Callable[[SimNode], bool] = lambda node: node.syncs
         """Whether its machine may lose power now."""
+        self.groups = False
+        """Whether its disk works behind the shell's own group commit."""
         self.cuts = 0
         """Starts that are to be cut short, at some change of the disk."""
         self.wall_clock: Callable[[], int] | None = None
@@ -125,7 +129,6 @@ class SimNode:
         self.up = True
         self.paused = False
         self._waiting: list[list[Arrival]] = []
-        self._worker = DiskWorker(self, syncs=self._syncs)
         self._timer_at = float("inf")
         self._stuck = (0.0, 0)
         self._fetching = Fetching(self)
@@ -137,6 +140,8 @@ class SimNode:
         if opened is None:
             return
         self.store, recovered = opened
+        worker = GroupWorker if self.groups and rules == Rules() else DiskWorker
+        self._worker: DiskWorker | GroupWorker = worker(self, syncs=self._syncs)
         base = recovered.base_seq, recovered.base_chain
         if self.book.meta is not None:
             self.world.marks["renamed"] += self.book.meta.storage_id != recovered.meta.storage_id

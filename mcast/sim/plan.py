@@ -24,7 +24,7 @@ KINDS: Final = (
     "crash", "torn-call", "bad-sync", "wipe", "rot", "slow-disk", "pause", "storm",
     "partition", "one-way", "isolate", "deaf", "mute", "handover", "blackout",
 )  # fmt: skip
-DISK_KINDS: Final = ("lost-tail", "cut-start", "bad-call", "short-write")
+DISK_KINDS: Final = ("lost-tail", "cut-start", "bad-call", "short-write", "full-disk")
 """Faults of disks that are drawn beside the others, in half of the runs."""
 DEAFNESS: Final = ("multicast", "hearing", "speaking", "datagrams")
 """What a node may lack for good: multicast; all datagrams to it, from it, or both. TCP goes on."""
@@ -51,6 +51,8 @@ class Plan:
     members: int
     observers: int
     sync: str
+    groups: bool
+    """Whether disks work behind the shell's own group commit: only with it they fill up."""
     frame_body_max: int
     cache_bytes: int
     """Of recent frames in a node's memory; little, so that some must be read from its journal."""
@@ -96,7 +98,9 @@ def draw_plan(seed: int) -> Plan:
     faults = _faults(random, members, observers, trouble_s, election_s)
     if members > 1 and far.random() < FORGED_SHARE:
         faults = (*faults, *_forgeries(far, members + observers, trouble_s))
-    faults += _disk_faults(Random(f"{seed}:disks"), members + observers, trouble_s, election_s)
+    disks = Random(f"{seed}:disks")
+    groups = disks.random() < 0.4
+    faults += _disk_faults(disks, members + observers, trouble_s, election_s, groups=groups)
     weather = _weather(random, far)
     if any(fault.kind in DISK_LOSSES for fault in faults):
         # Without a voter to spare every answer counts, and heavy loss can keep an election going past any bound.
@@ -110,6 +114,7 @@ def draw_plan(seed: int) -> Plan:
         members=members,
         observers=observers,
         sync=sync,
+        groups=groups,
         frame_body_max=frame_body_max,
         cache_bytes=random.choice((2_000, 20_000, CACHE_BYTES_MAX)),
         deep_gap_frames=random.choice((4, 30, DEEP_GAP_FRAMES)),
@@ -210,8 +215,8 @@ def _faults(random: Random, members: int, observers: int, trouble_s: float, elec
     return tuple(sorted(faults, key=lambda fault: fault.at))
 
 
-def _disk_faults(random: Random, nodes: int, trouble_s: float, election_s: float) -> tuple[Fault, ...]:
-    kinds = [kind for kind in DISK_KINDS if random.random() < 0.6]
+def _disk_faults(random: Random, nodes: int, trouble_s: float, election_s: float, *, groups: bool) -> tuple[Fault, ...]:
+    kinds = [kind for kind in DISK_KINDS if random.random() < 0.6 and (groups or kind != "full-disk")]
     if random.random() < 0.5 or not kinds:
         return ()
     faults = []

@@ -1,0 +1,33 @@
+"""Disks behind the shell's own group commit: they fill up, and nothing promised is broken by that."""
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from mcast.sim import draw_plan
+from mcast.sim.plan import Fault
+from mcast.sim.runs import run_plan
+
+
+@pytest.mark.parametrize("sync", ["always", "os"])
+def test_disks_that_are_full_for_a_while_break_no_promise(sync: str) -> None:
+    marks: Counter[str] = Counter()
+    for seed in range(8):
+        plan = draw_plan(seed)
+        faults = tuple(
+            Fault(0.35 + 0.12 * at, 0.1, kind, (at % plan.members,), 0.5)
+            for at, kind in enumerate(
+                ("full-disk", "full-disk", "crash", "full-disk", "torn-call", "full-disk", "short-write")
+            )
+        )
+        outcome = run_plan(replace(plan, sync=sync, groups=True, faults=faults, trouble_s=1.6))
+        assert outcome.violation is None, f"seed {seed}: {outcome.violation}"
+        marks.update(outcome.marks)
+    assert marks["disk full"]
+
+
+def test_both_kinds_of_disks_serve_the_same_plan() -> None:
+    for groups in (True, False):
+        outcome = run_plan(replace(draw_plan(3), groups=groups))
+        assert outcome.violation is None and outcome.events > 10
