@@ -194,3 +194,30 @@ def test_a_doubt_noted_after_the_mending_would_be_forgotten(power: bool) -> None
     every_cut(node, node.files, power=power)
     with pytest.raises(AssertionError, match="vouches for what it lost"):
         every_cut(node, node.files, replace(RULES, doubt_before_mending=False), power=power)
+
+
+@pytest.mark.parametrize("power", [True, False])
+def test_a_truncation_cut_short_anywhere_is_no_loss(power: bool) -> None:
+    for stop in range(30):
+        files = SimFiles(Random(stop))
+        store, first = open_store(files)
+        log = a_log(8, size=SIZE)
+        store.append(log)
+        store.sync()
+        files.stop_after(stop)
+        try:
+            store.truncate(2)
+        except Stopped:
+            pass
+        else:
+            assert stop > 5
+            return
+        if power:
+            files.crash()
+        else:
+            files.kill()
+        again, recovered = open_store(files)
+        assert (recovered.meta.storage_id, recovered.suspect) == (first.meta.storage_id, False)
+        held = all_frames(again)
+        assert held == log[: max(len(held), 2)]
+    raise AssertionError("a truncation that never ends")
