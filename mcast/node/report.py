@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mcast.clock import monotonic_s
 from mcast.limits import CLOCK_OFF_S
+from mcast.node.strangers import change
 from mcast.node.wallclock import log_ahead_words
 from mcast.protocol.ledger import LedgerReport
 from mcast.protocol.statistics import Statistics
@@ -137,8 +138,17 @@ def findings(shell: Shell, statistics: Statistics) -> list[str]:
     """What an operator should know beyond the state, each in one line: what, why it is likely, what to do."""
     versions = shell.transport.versions
     found = shell.watch.findings() + ([] if versions is None else versions.findings(monotonic_s()))
+    if set_aside := shell.store.set_aside:
+        words = ", ".join(set_aside[:3]) + (f" and {len(set_aside) - 3} more" if len(set_aside) > 3 else "")
+        found.append(
+            f"damage was found on this node's disk, and set aside as {words} in its data directory: look at the disk "
+            "(smartctl, the kernel's log), then move that away"
+        )
     if shell.twin is not None:
-        found.append(f"another process runs as {shell.node_id}: end one of the two, or give it another id")
+        found.append(
+            f"another process runs as {shell.node_id} of a cluster named {shell.config.name!r}: end one of the two, or "
+            f"give it another id; if that is another cluster, {change()}"
+        )
     if (ahead_s := shell.replica.log_ahead_s(monotonic_s())) >= CLOCK_OFF_S:
         found.append(log_ahead_words(ahead_s))
     if statistics.history_wanted is not None and statistics.histories_failed >= HISTORIES_FAILED_TOLD:

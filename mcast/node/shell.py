@@ -179,7 +179,7 @@ class Shell:
                 self.replica = setup.make_replica(
                     self.config, self.node, recovered, link.receive_window, self.wall.offset_ns, monotonic_s()
                 )
-                self._twins = TwinWatch(self.node_id, self.transport)
+                self._twins = TwinWatch(self.config, self.node_id, self.transport)
                 await self._twins.check_alone()
                 self._set_faults(self._fault)
                 self.events = setup.open_events(self.config, self.node_id, self.store, self._files)

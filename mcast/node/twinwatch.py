@@ -7,8 +7,10 @@ import logging
 from typing import Final
 
 from mcast.clock import monotonic_s
+from mcast.config import Config
 from mcast.errors import EnvironmentProblem, Halted
 from mcast.limits import TWIN_START_S, TWIN_STARTS
+from mcast.node.strangers import change, place
 from mcast.node.transport import Transport
 
 TWIN_TOLD_S: Final = 10.0  # between two log lines about others that start under this node's name
@@ -19,7 +21,8 @@ _log: Final = logging.getLogger("mcast.node")
 class TwinWatch:
     """One node's eye on others of its name. `known` is the incarnation of one that was found."""
 
-    def __init__(self, node_id: str, transport: Transport) -> None:
+    def __init__(self, config: Config, node_id: str, transport: Transport) -> None:
+        self._config = config
         self.known: bytes | None = None
         self._node_id = node_id
         self._transport = transport
@@ -36,9 +39,10 @@ class TwinWatch:
             transport.receive(monotonic_s())
             if twins.heard_of is not None:
                 raise EnvironmentProblem(
-                    f"another process already runs as {self._node_id} on this network (incarnation "
-                    f"{twins.heard_of.hex()[:8]})",
-                    "stop that one first, or give this one an id of its own; its data directory is as it was",
+                    f"another process already runs as {self._node_id} of a cluster named {self._config.name!r} on this "
+                    f"network, on {place(self._config)} (incarnation {twins.heard_of.hex()[:8]})",
+                    "if it is this node, or is to have another id, mend that and stop one first; if that is another "
+                    f"cluster of the same name, {change()}; the data directory is as it was",
                 )
 
     def judge(self) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from mcast.clock import monotonic_s
 from mcast.limits import IP_UDP_BYTES
 from mcast.node.mending import Mending
+from mcast.node.strangers import Strangers
 from mcast.wire.envelope import name_hash
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Watch:
     def __init__(self, shell: Shell) -> None:
         self.isolated: str | None = None
         self.mending = Mending(shell)
+        self._strangers = Strangers(shell)
         self._shell = shell
         self._names = {name_hash(node.id): node.id for node in shell.config.nodes}
         self._timer: asyncio.TimerHandle | None = None
@@ -66,7 +68,7 @@ class Watch:
         amiss = {} if self.isolated else self._amiss(replica.reception(now))
         self._looks = {what: self._looks.get(what, 0) + 1 for what in amiss}
         lasting = {what: words for what, words in amiss.items() if self._looks[what] >= LASTS_LOOKS}
-        lasting |= self.mending.findings()
+        lasting |= self.mending.findings() | self._strangers.look()
         if not amiss and not self.isolated:
             lasting |= self._narrow(replica.reception(now).carried)
         for what in lasting.keys() - self._told.keys():

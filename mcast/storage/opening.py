@@ -24,6 +24,7 @@ from mcast.storage.verdict import Fault, Past, Verdict
 from mcast.storage.watermark import WATERMARK_NAME, Watermark, WatermarkFile, load_watermark, open_watermark
 
 JOURNAL_NAME: Final = "journal"
+DAMAGED: Final = ".damaged-"  # and a number: what a name gets that is set aside
 _DAMAGED_MAX: Final = 1_000  # sets of damaged data kept side by side
 
 
@@ -87,7 +88,7 @@ class Opening:
         elif self._holds_events():
             self._note("the meta is gone: the journal beside it is set aside, and this node takes a new storage id")
         if self._holds_events():
-            self._set_aside(JOURNAL_NAME, JOURNAL_NAME + ".damaged-{}")
+            self._set_aside(JOURNAL_NAME, JOURNAL_NAME + DAMAGED + "{}")
         journal, recovery = Journal.create(
             self._files, self._journal_path, segment_bytes=segment_bytes, truncation_durable=durable
         )
@@ -127,7 +128,7 @@ class Opening:
             raise EnvironmentProblem(f"{self._path}/{META_NAME}: {error}", NEWER_REMEDY) from None
         except DecodeError as error:
             self._note(f"{error}: it is set aside, and this node takes a new storage id")
-            self._set_aside(META_NAME, "meta.damaged-{}.json")
+            self._set_aside(META_NAME, f"meta{DAMAGED}{{}}.json")
             return None
         if meta is None:
             return None

@@ -22,7 +22,7 @@ from mcast.storage.files import Files, Locked
 from mcast.storage.journal import Journal, SyncMark
 from mcast.storage.kernelsync import KernelSync
 from mcast.storage.meta import META_NAME, STORAGE_ID_BYTES, DirectoryMeta, kernel_boot_id, store_meta
-from mcast.storage.opening import Opening, make_directory
+from mcast.storage.opening import DAMAGED, Opening, make_directory
 from mcast.storage.segment import SEGMENT_BYTES
 from mcast.storage.segments import FULL
 from mcast.storage.watermark import WATERMARK_NAME, Watermark, WatermarkFile
@@ -56,6 +56,8 @@ class Store:
         self._rules = rules
         self._failure: DiskFailed | None = None
         self._closed = False
+        self.set_aside: tuple[str, ...] = ()
+        """The names of damaged data that this start or an earlier one set aside, and that are still there."""
         self.findings: tuple[str, ...] = ()
         """What `open` found amiss and did about it, one sentence each."""
 
@@ -105,6 +107,9 @@ class Store:
             raise
         store = cls(files, path, lock, opening.state, journal, watermark, rules)
         store.findings = tuple(opening.findings)
+        store.set_aside = tuple(
+            sorted(name for name in files.listdir(path) if DAMAGED in name and not name.startswith("outcomes"))
+        )
         return store, Recovered(
             meta=opening.state.meta,
             base_seq=recovery.base_seq,

@@ -236,3 +236,22 @@ async def test_of_two_that_started_apart_the_one_without_the_vote_stops() -> Non
         await c.converged()
         assert all(c.node(node).shell.replica.votes for node in c.nodes)
         assert [await c.ask(node, "get", "k") for node in c.nodes] == [3, 3, 3]
+
+
+async def test_damage_known_on_a_disk_is_a_finding_until_it_is_moved_away() -> None:
+    async with cluster(KeyValue) as c:
+        for number in range(5):
+            await c.submit("set", "k", number)
+        await c.kill("n3")
+        directory = c.config.data_dir / "n3"
+        meta = directory / "meta.json"
+        meta.write_bytes(b"?" + meta.read_bytes()[1:])
+        for _ in range(2):  # also at a start that finds nothing new
+            await c.restart("n3")
+            found = [finding for finding in c.node("n3").status()["findings"] if "damage" in finding]
+            assert len(found) == 1 and "meta.damaged-1.json" in found[0] and "look at the disk" in found[0]
+            await c.kill("n3")
+        for aside in directory.glob("*.damaged-*"):
+            aside.rename(aside.parent.parent / aside.name)
+        await c.restart("n3")
+        assert not [finding for finding in c.node("n3").status()["findings"] if "damage" in finding]

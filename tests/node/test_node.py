@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,33 @@ async def test_a_second_node_with_the_same_address_is_refused(tmp_path: Path, ru
     )  # fmt: skip
     with pytest.raises(EnvironmentProblem, match="in use"):
         await Node(twin, "n1").start()
+
+
+async def test_another_cluster_on_the_same_group_and_port_is_a_finding(tmp_path: Path, running: AsyncExitStack) -> None:
+    own = lab(tmp_path)
+    own = replace(own, nodes=own.nodes[:1])
+    [port] = free_ports(1)
+    other = replace(
+        own, name="other", data_dir=tmp_path / "other", nodes=(NodeConfig(id="n1", address=f"127.0.0.1:{port}"),)
+    )
+    [node], [stranger] = await start(running, own), await start(running, other)
+    for one in (node, stranger):
+        await until(lambda one=one: one.status()["findings"] != [])  # type: ignore[misc]
+        [finding] = one.status()["findings"]
+        assert f"group {own.group}, ports {own.port} and {own.port + 1}" in finding
+        assert "give one of the two cluster files another group and port" in finding
+
+
+async def test_a_node_of_another_cluster_of_the_same_name_is_told_what_to_change(
+    tmp_path: Path, running: AsyncExitStack
+) -> None:
+    own = lab(tmp_path)
+    own = replace(own, nodes=own.nodes[:1])
+    await start(running, own)
+    [port] = free_ports(1)
+    nodes = (NodeConfig(id="n1", address=f"127.0.0.1:{port}"),)
+    with pytest.raises(EnvironmentProblem, match=rf"as n1 of a cluster named '{own.name}'.*{own.group}.*another group"):
+        await Node(replace(own, data_dir=tmp_path / "other", nodes=nodes), "n1").start()
 
 
 def test_importing_mcast_loads_next_to_nothing() -> None:
