@@ -449,3 +449,16 @@ async def test_a_node_that_halts_before_it_joins_takes_no_part(tmp_path: Path) -
     assert shell.ask_read() is None
     assert shell._settling is None
     await shell.stop()
+
+
+async def test_sockets_are_drained_before_the_timer_judges_who_was_silent(
+    tmp_path: Path, running: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shell = (await start(running, config(tmp_path))).shell
+    order: list[str] = []
+    receive, tick = shell.transport.receive, shell.replica.tick
+    monkeypatch.setattr(shell.transport, "receive", lambda now: [order.append("receive"), receive(now)][1])
+    monkeypatch.setattr(shell.replica, "tick", lambda now: [order.append("tick"), tick(now)][1])
+    monkeypatch.setattr(shell.replica, "next_deadline", lambda: 0.0)
+    shell._due()
+    assert order[:2] == ["receive", "tick"]
