@@ -1,10 +1,12 @@
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
+from mcast.errors import DecodeError
 from mcast.protocol.effects import Append, Effect, Meta, Send, Truncate, WriteMeta
-from mcast.protocol.founding import members_hash
+from mcast.protocol.founding import members_hash, read_genesis_untrusted
 from mcast.protocol.recovered import Recovered
 from mcast.protocol.replica import Arrival, Replica
 from mcast.protocol.rules import Rules
@@ -243,3 +245,45 @@ def test_a_genesis_that_was_dropped_while_it_was_written_founds_nothing() -> Non
     effects = settle(node, 0.3)
     assert of(GenesisOffer, effects) == []
     assert of(WriteMeta, effects) == [], "nor is an epoch promised"
+
+
+def test_genesis_is_confirmed_only_once_it_is_stored_however_often_it_is_offered() -> None:
+    node = replica("n2")
+    node.receive([offer(genesis()), offer(genesis())], 0.1)
+    effects = node.take_effects()
+    assert of(Confirm, effects) == []
+    node.completed(of(Append, effects)[0].ticket, 0.2)
+    assert of(Confirm, node.take_effects())
+
+
+def test_a_stranger_takes_no_members_place() -> None:
+    node, effects = founder()
+    (found,) = of(Found, effects)
+    envelope, message = virgin("n3", found)
+    node.receive([virgin("n2", found), (envelope._replace(sender=12345), message)], 0.1)
+    assert of(Append, settle(node, 0.1)) == []
+
+
+def test_a_founder_takes_nobodys_genesis() -> None:
+    node, _ = founder()
+    node.receive([offer(genesis())], 0.1)
+    assert of(Append, settle(node, 0.1)) == []
+
+
+def test_a_genesis_drawn_anew_needs_every_member_again() -> None:
+    node, _, found = stored_late()
+    fresh = virgin("n2", found, storage_id=b"fresh".ljust(16))
+    node.receive([fresh], 0.2)
+    settle(node, 0.2)
+    node.receive([fresh], 0.3)
+    assert of(Append, settle(node, 0.3)) == []
+    node.receive([virgin("n3", found)], 0.4)
+    assert of(Append, settle(node, 0.4))
+
+
+@pytest.mark.parametrize("wrong", [{"epoch": 1}, {"first": 2}, {"chain_before": b"?" * 16}])
+def test_genesis_is_event_1_of_epoch_0_on_the_zero_chain(wrong: dict[str, Any]) -> None:
+    fields: dict[str, Any] = {"epoch": 0, "first": 1, "chain_before": CHAIN_ZERO} | wrong
+    frame = make_frame(fields["epoch"], fields["first"], 1, 0, 1, fields["chain_before"], genesis().body)
+    with pytest.raises(DecodeError):
+        read_genesis_untrusted(frame)

@@ -1,6 +1,8 @@
 import random
 from dataclasses import replace
 
+import pytest
+
 from mcast.limits import SUSPECT_ASK_S, SUSPECT_ASKS
 from mcast.protocol.effects import Effect, SuspicionCleared, WriteMeta
 from mcast.protocol.replica import Arrival, Replica
@@ -248,3 +250,17 @@ def test_a_suspect_that_is_appointed_does_not_stand() -> None:
     effects = settle(node, 0.03)
     assert of(WriteMeta, effects) == []
     assert of(VoteRequest, effects) == []
+
+
+@pytest.mark.parametrize(
+    "members", [("n1", "n2", "n3", "n4"), ("n1", "n2")], ids=["a new member", "a member that left"]
+)
+def test_the_members_of_the_log_and_of_the_cluster_file_must_report(members: tuple[str, ...]) -> None:
+    kept = replace(recovered("n2", LOG, 1), suspect=True)
+    node = Replica(settings("n2", members=members), kept, random.Random(1), 0.0)
+    told = ("n1", "n3") if "n4" in members else ("n1",)
+    before = Survey(ask(node, 0.1).nonce + 1)
+    node.receive([arrival(sender, report(before, sender, 1), promised=1) for sender in told], 0.11)
+    survey = ask(node, 0.1 + SUSPECT_SURVEY_S)
+    node.receive([arrival(sender, report(survey, sender, LOG[-1].last), promised=1) for sender in told], 0.21)
+    assert not cleared(node)
