@@ -183,6 +183,29 @@ async def narrow() -> None:
         assert (await processes.status())["epoch"] == 1
 
 
+async def astray() -> None:
+    """A member's own cluster file names another group: it is served, and then serves, by unicast."""
+    async with Lan(NODES) as lan, Processes(hosts=lan.hosts, interface=NETWORK, wrap=lan.wrap) as processes:
+        ruler = (await processes.live())["sequencer"]
+        stray, third = (node for node in NODES if node != ruler)
+        await processes.kill(stray)
+        theirs = processes.path
+        processes.path = theirs.with_name("astray.toml")
+        processes.path.write_text(theirs.read_text().replace('group = "239.77.', 'group = "239.78.'))
+        await processes.start(stray)
+        processes.path = theirs
+        await processes.live()
+        await processes.kill(third)
+        for node in (stray, ruler):
+            await served(processes, node)
+        await told(processes, f"{stray}: no multicast of {ruler} arrives, and its heartbeats come by unicast")
+        async with processes.connect() as client:
+            await client.handover(stray)
+        for node in (ruler, stray):
+            await served(processes, node)
+        await told(processes, f"{ruler}: no multicast of {stray} arrives, and its heartbeats come by unicast")
+
+
 async def renumbered() -> None:
     """A node's name means another address from now on, and its machine has that one: nobody is restarted."""
     table = Path(tempfile.mkdtemp()) / "hosts"
@@ -215,6 +238,7 @@ STORIES: dict[str, Callable[[], Awaitable[None]]] = {
     "a deaf follower": lambda: deaf("the follower"),
     "cards made anew": remade,
     "a path too narrow": narrow,
+    "a member on another group": astray,
     "a name that means another address": renumbered,
 }
 
