@@ -114,11 +114,13 @@ class SharedLosses:
     since: int
     """Events below were forgotten by at least one ledger and are not judged."""
     shared: dict[str, int]
-    """By node: also lost by another replica, so by the switch or the sender."""
+    """By node: also lost by another replica: by the switch or the sender, if it is more than chance."""
     private: dict[str, int]
     """By node: lost by it alone, so by its own host."""
     ranges: list[tuple[int, int, tuple[str, ...]]]
     """(first, last, node ids) of every shared stretch, ascending."""
+    by_chance: float = 0.0
+    """How many events several replicas would miss alike if each lost by itself: so many say nothing of a switch."""
 
 
 def find_shared(document: Document) -> SharedLosses:
@@ -142,7 +144,20 @@ def find_shared(document: Document) -> SharedLosses:
                 _append(ranges, before, at - 1, tuple(sorted(losers)))
         before = at
         (losers.add if change > 0 else losers.discard)(node_id)
-    return SharedLosses(since, shared, private, ranges)
+    last = max((at - 1 for at, change, _ in edges if change < 0), default=0)
+    lost = [shared[node_id] + private[node_id] for node_id in shared]
+    return SharedLosses(since, shared, private, ranges, _coincide(lost, last - max(since, 1) + 1))
+
+
+def _coincide(lost: Sequence[int], of: int) -> float:
+    """How many of so many events are lost by two or more at once, on average, if they are lost independently."""
+    if of <= 0:
+        return 0.0
+    none, one = 1.0, 0.0
+    for count in lost:
+        share = min(count / of, 1.0)
+        none, one = none * (1 - share), one * (1 - share) + none * share
+    return of * max(1 - none - one, 0.0)
 
 
 def _count(first: int, last: int, losers: set[str], counts: dict[str, int]) -> None:

@@ -13,6 +13,7 @@ Document = Mapping[str, Any]
 
 _STATUS_SPARE: Final = ("chain", "queries", "gave", "got", "NAKs", "epoch", "commit", "last", "lag", "gaps", "role")
 """The columns that a narrow terminal can do without, what is needed least first."""
+STARTS_APART_S: Final = 5.0  # between the first node's start and the last one's, to be told
 _GAPS_SPARE: Final = (
     "duplicates", "superseded", "transferred", "mean ms", "max ms", "injected", "repaired", "p99 ms",
 )  # fmt: skip
@@ -25,6 +26,16 @@ def print_status(document: Document, caveats: str = "") -> None:
     columns = ["node", "role", "state", "epoch", "last", "commit", "applied", "lag", "gaps", "NAKs", "got", "gave",
                "queries", "chain"]  # fmt: skip
     print_table(title, columns, [_status_row(node, ruler) for node in document["nodes"]], _STATUS_SPARE)
+
+
+def told_since(document: Document) -> str | None:
+    """That what nodes count began at different times, where numbers of two nodes would seem to contradict."""
+    ages = {node["id"]: node["up_s"] for node in document["nodes"] if node.get("up_s") is not None}
+    counted = any(node["repairs_sent"] or node["repairs_received"] for node in document["nodes"])
+    if not counted or not ages or max(ages.values()) - min(ages.values()) < STARTS_APART_S:
+        return None
+    told = ", ".join(f"{node_id} {age:,.0f} s ago" for node_id, age in ages.items())
+    return f"NAKs, got, gave and queries count since each node's start: {told}"
 
 
 def _status_row(node: Mapping[str, Any], ruler: str | None) -> list[object]:
@@ -46,7 +57,8 @@ def print_gaps(document: Document, newest: int = 0, caveats: str = "") -> None:
     total = sum(last - first + 1 for first, last, _ in shared.ranges)
     alone = sum(shared.private.values())
     if total or alone:
-        print_line(f"events missed by several replicas at once: {total:,}; by one alone: {alone:,}")
+        chance = f" (by chance {shared.by_chance:,.0f}, if each loses by itself)" if total else ""
+        print_line(f"events missed by several replicas at once: {total:,}{chance}; by one alone: {alone:,}")
     if newest:
         _print_newest(document, newest)
 

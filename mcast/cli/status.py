@@ -35,6 +35,8 @@ def status(
             output.print_json(document)
         else:
             render.print_status(document, caveats(config))
+            if (since := render.told_since(document)) is not None:
+                output.note(f"mcast: {since}")
             for node in document["nodes"]:
                 if node.get("awaits"):
                     output.note(f"mcast: {node['id']} is {node['state']}: {node['awaits']}")

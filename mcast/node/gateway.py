@@ -229,6 +229,7 @@ class Gateway:
     def status(self) -> dict[str, Any]:
         """This node's object of `mcast status --json`."""
         status = {**self._shell.status(), "queries": self._queries.answered}
+        status["up_s"] = round(monotonic_s() - self._started_s, 1)
         status["refused_connections"] = dict(self._hostile)
         status["clients"], status["clients_max"] = len(self._places.clients), self.clients_max
         status["subscribers"], status["subscribers_behind"] = len(self._subscriptions), self._subscriptions.behind

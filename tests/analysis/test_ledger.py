@@ -111,3 +111,16 @@ def test_find_shared_agrees_with_counting_every_event() -> None:
         for node_id, own in lost.items():
             others = set().union(*(seqs for other, seqs in lost.items() if other != node_id))
             assert (found.shared[node_id], found.private[node_id]) == (len(own & others), len(own - others))
+
+
+def test_what_two_lose_independently_coincides_by_chance_and_no_switch_is_to_blame() -> None:
+    draw = random.Random(5)
+    nodes = []
+    for node_id in ("n1", "n2", "n3"):
+        missed = [seq for seq in range(1, 5_001) if draw.random() < (0.0 if node_id == "n1" else 0.2)]
+        nodes.append(node(node_id, [gap(seq, seq) for seq in missed[:900]]))
+    found = find_shared({"nodes": nodes})
+    both = sum(last - first + 1 for first, last, _ in found.ranges)
+    assert 100 < both < 260 and abs(found.by_chance - both) < 0.25 * both
+    alike = find_shared({"nodes": [nodes[0], nodes[1], {**nodes[1], "id": "n3"}]})
+    assert sum(last - first + 1 for first, last, _ in alike.ranges) > 3 * alike.by_chance

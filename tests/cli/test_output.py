@@ -151,3 +151,11 @@ def test_a_pipe_gets_every_column_whole(capsys: pytest.CaptureFixture[str]) -> N
     assert "x" * 20 in text
     assert "…" not in text
     assert "\x1b" not in text
+
+
+def test_counts_of_nodes_that_started_at_different_times_are_told_as_such() -> None:
+    nodes = [status_node("n1", up_s=3.0), status_node("n2", up_s=200.0)]
+    assert render.told_since({"nodes": nodes}) == (
+        "NAKs, got, gave and queries count since each node's start: n1 3 s ago, n2 200 s ago"
+    )
+    assert render.told_since({"nodes": [status_node("n1", up_s=3.0), status_node("n2", up_s=4.0)]}) is None
