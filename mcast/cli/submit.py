@@ -115,7 +115,7 @@ async def _submit_all(target: Target, path: str, each: bool, json: bool) -> bool
                     raise Ended(ExitCode.SILENCE, f"{error}; {_which_known(done)}") from error
     except _ReaderGone:
         told = f"nobody reads the receipts any more: nothing more is sent; {_which_known(done)}"
-        raise Ended(ExitCode.INTERRUPTED, f"{told}; others that were sent may or may not happen") from None
+        raise Ended(ExitCode.FINDING, f"{told}; others that were sent may or may not happen") from None
     except asyncio.CancelledError:
         output.note(f"mcast: interrupted: {_which_known(done)}; others that were sent may or may not happen")
         raise
