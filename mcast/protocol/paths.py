@@ -18,7 +18,7 @@ from mcast.wire.messages import PathProbe, PathRequest
 
 PROBES: Final = 12  # of one request; full-sized ones are not all lost by chance
 STEP_S: Final = 0.1  # for the probes of one request to arrive
-AGAIN_S: Final = 10.0  # between two surveys of a path
+AGAIN_S: Final = 4.0  # between two surveys of a path
 ANSWER_S: Final = 0.05  # between two answers to one node: nobody may have much sent for little
 CLOSE_BYTES: Final = 4  # a size found within so many bytes will do
 SMALLEST: Final = MTU_MIN - IP_UDP_BYTES
