@@ -35,7 +35,7 @@ class Lab:
         self.replica: Any = replica
         shell: Any = SimpleNamespace(
             config=SimpleNamespace(nodes=nodes, port=7700, group="239.1.2.3", mtu=1500), node=nodes[1], node_id="n2",
-            replica=replica, transport=SimpleNamespace(silences=lambda now: self.heard, link=None),
+            replica=replica, transport=SimpleNamespace(silences=lambda now: self.heard, link=None, refused=dict),
         )  # fmt: skip
         self.watch = Watch(shell)
 
