@@ -456,9 +456,16 @@ async def test_sockets_are_drained_before_the_timer_judges_who_was_silent(
 ) -> None:
     shell = (await start(running, config(tmp_path))).shell
     order: list[str] = []
-    receive, tick = shell.transport.receive, shell.replica.tick
-    monkeypatch.setattr(shell.transport, "receive", lambda now: [order.append("receive"), receive(now)][1])
-    monkeypatch.setattr(shell.replica, "tick", lambda now: [order.append("tick"), tick(now)][1])
+
+    def noting(what: str, do: Callable[[float], Any]) -> Callable[[float], Any]:
+        def note(now: float) -> Any:
+            order.append(what)
+            return do(now)
+
+        return note
+
+    monkeypatch.setattr(shell.transport, "receive", noting("receive", shell.transport.receive))
+    monkeypatch.setattr(shell.replica, "tick", noting("tick", shell.replica.tick))
     monkeypatch.setattr(shell.replica, "next_deadline", lambda: 0.0)
     shell._due()
     assert order[:2] == ["receive", "tick"]
