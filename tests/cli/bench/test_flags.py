@@ -26,7 +26,7 @@ from mcast.net.interfaces import Interface
         ("latency --count 0", "--count"),
         ("latency --rate 0", "--rate"),
         ("latency --rate 1000000 --seconds 60", "--rate"),
-        ("latency --seconds nan", "--seconds"),
+        ("latency --rate 5 --seconds nan", "--seconds"),
         ("latency --at n1", "--at"),
         ("latency --size 100000", "--size"),
         ("latency --rounds 100", "--rounds"),
@@ -57,7 +57,7 @@ from mcast.net.interfaces import Interface
         ("failover --profile slow", "--profile"),
         ("failover --sync never", "--sync"),
         ("failover --rate 0", "--rate"),
-        ("failover --pause nan", "--pause"),
+        ("failover --kind stop --pause nan", "--pause"),
     ],
 )
 def test_an_impossible_option_is_refused_in_one_line(words: str, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
