@@ -176,9 +176,7 @@ class Queries:
         self._isolation_looked_s, self._isolated = now, self._shell.replica.isolated(now)
         if not self._isolated or query.level == "any":
             return False
-        if query.level == "bounded":
-            return not self._proven(query, now)
-        return query.level == "linearizable" or query.min_seq > self._shell.engine.applied_seq
+        return query.level != "session" or query.min_seq > self._shell.engine.reached[0]
 
     def _learn(self) -> None:
         """A token tells of an event that nobody else has told of here: a read index says whether it is committed."""
