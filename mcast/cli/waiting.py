@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable
-from contextlib import suppress
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 from mcast.clock import monotonic_s
 from mcast.config import Config
 from mcast.errors import NetworkMissing
-from mcast.node.place import Place, check_names, find_place, infer_id
+from mcast.net.names import in_thread
+from mcast.node.place import Place, find_place, infer_id
 
 LOOK_S: Final = 0.5  # between two looks whether it is there
 TOLD_S: Final = 60.0  # between two lines about the same
 TOLD_ANEW_S: Final = 5.0  # between two lines about something else: what flaps must not fill a log
-
-T = TypeVar("T")
 
 
 class Found(NamedTuple):
@@ -79,32 +76,4 @@ def look(config: Config, node_id: str | None) -> Found:
 
         addresses = {address for interface in list_interfaces() for address in interface.addresses}
         node_id = infer_id(config, addresses)
-    place = find_place(config, config.node(node_id))
-    check_names(config)
-    return Found(node_id, place)
-
-
-async def in_thread(work: Callable[[], T]) -> T:
-    """What `work` returns or raises, from a thread that does not keep the program from ending."""
-    loop = asyncio.get_running_loop()
-    outcome: asyncio.Future[T] = loop.create_future()
-
-    def settle(value: T | None, error: BaseException | None) -> None:
-        if outcome.done():
-            return
-        if error is None:
-            outcome.set_result(value)  # type: ignore[arg-type]
-        else:
-            outcome.set_exception(error)
-
-    def run() -> None:
-        value, failure = None, None
-        try:
-            value = work()
-        except BaseException as error:
-            failure = error
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(settle, value, failure)
-
-    threading.Thread(target=run, name="looking", daemon=True).start()
-    return await outcome
+    return Found(node_id, find_place(config, config.node(node_id)))

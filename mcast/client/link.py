@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from mcast.config import Config, NodeConfig
-from mcast.errors import ConfigError, DecodeError, Error
+from mcast.errors import ConfigError, DecodeError, Error, NetworkMissing
 from mcast.net.forks import keep_from_children
+from mcast.net.names import addresses
 from mcast.net.secured import Secured
 from mcast.wire.stream import (
     VERSION,
@@ -215,7 +216,7 @@ class Dialer:
             async with asyncio.timeout(timeout_s):
                 context = self._context()
                 protocol = link if context is None else Secured(link, context)
-                await asyncio.get_running_loop().create_connection(lambda: protocol, node.host, node.port)
+                await _connect(protocol, node)
                 welcome = await asyncio.shield(link.welcomed)
             link.check_certificate()
             if (welcome.node, welcome.cluster) != (node.id, self.config.name):
@@ -226,6 +227,8 @@ class Dialer:
             raise Unreachable(f"{where}: no answer within {timeout_s:g} s") from None
         except ConnectionRefusedError:
             raise NobodyListens(f"{where}: connection refused (is it running?)") from None
+        except NetworkMissing as missing:
+            raise Unreachable(f"{where}: {missing.what.removeprefix(f'{node.address}: ')}") from None
         except OSError as error:
             link.close()
             raise Unreachable(f"{where}: {_explain(error)}") from None
@@ -233,6 +236,17 @@ class Dialer:
             link.close()
             raise
         return link
+
+
+async def _connect(protocol: asyncio.BaseProtocol, node: NodeConfig) -> None:
+    """To the first of the node's addresses that answers. Raises OSError, NetworkMissing."""
+    *others, last = [peer[0] for peer in await addresses(node.host, node.port)]
+    loop = asyncio.get_running_loop()
+    for host in others:
+        with contextlib.suppress(OSError):
+            await loop.create_connection(lambda: protocol, host, node.port)
+            return
+    await loop.create_connection(lambda: protocol, last, node.port)
 
 
 _contexts: Final[dict[tuple[tuple[bytes, ...], str], ssl.SSLContext]] = {}

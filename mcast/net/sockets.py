@@ -8,7 +8,7 @@ import ipaddress
 import socket
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
 
@@ -43,13 +43,32 @@ def resolve(host: str, port: int) -> Peer:
     Raises:
         NetworkMissing: the name is unknown, or nobody is there to ask.
     """
+    return outward(resolve_all(host, port))
+
+
+def resolve_all(host: str, port: int) -> list[Peer]:
+    """All socket addresses of a node, at least one. Raises as `resolve`."""
     try:
         found = [entry[4] for entry in socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)]
-    except OSError as error:
-        what = f"{host}:{port}: the name cannot be resolved ({error.strerror})"
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or "it is none"
+        what = f"{host}:{port}: the name cannot be resolved ({why})"
         raise NetworkMissing(what, "write its IP address, or add it to /etc/hosts") from None
-    outward = (peer for peer in found if not ipaddress.ip_address(str(peer[0]).partition("%")[0]).is_loopback)
-    return next(outward, found[0])  # type: ignore[return-value]
+    return found  # type: ignore[return-value]
+
+
+def outward(found: Sequence[Peer]) -> Peer:
+    """The first that is not loopback's, else the first."""
+    return next((peer for peer in found if not ipaddress.ip_address(peer[0].partition("%")[0]).is_loopback), found[0])
+
+
+def is_address(host: str) -> bool:
+    """Whether a host is written as an IP address."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def is_own(host: str) -> bool:

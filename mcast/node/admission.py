@@ -8,17 +8,17 @@ place. Sessions are counted by the address they come from, so that one machine c
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING, Final
 
 from mcast.clock import monotonic_s
-from mcast.errors import ConfigError
 from mcast.limits import ADDRESS_SESSIONS_MAX
-from mcast.net.sockets import resolve
+from mcast.wire.envelope import name_hash
 
 if TYPE_CHECKING:
     from mcast.config import Config
+    from mcast.net.link import Peer
     from mcast.node.connection import Connection
     from mcast.wire.stream import Hello
 
@@ -38,13 +38,10 @@ class Places:
         self._peers: Counter[str] = Counter()
         self.clients: set[Connection] = set()
 
-    def look_up(self) -> None:
-        """Find the nodes' own addresses; one whose name is unknown has none."""
-        for node in self._config.nodes:
-            try:
-                self._addresses[node.id] = resolve(node.host, node.port)[0]
-            except ConfigError:
-                continue
+    def know(self, peers: Mapping[int, Peer]) -> None:
+        """The other nodes' own addresses, by their names' hashes; one whose name is unknown has none."""
+        found = {node.id: peers.get(name_hash(node.id)) for node in self._config.nodes}
+        self._addresses = {node_id: peer[0] for node_id, peer in found.items() if peer is not None}
 
     def borne_out(self, connection: Connection, hello: Hello) -> bool:
         """Whether something else than its word says that it is this peer; a certificate was compared before."""

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from mcast.config import Config, NodeConfig
 from mcast.errors import Gone, Refused
 from mcast.machine.api import StateMachine
 from mcast.machine.engine import Applied, Engine
+from mcast.net.link import Peer
 from mcast.node.eventlog import EventLog
 from mcast.node.gateway import Gateway
 from mcast.node.handlerlog import HandlerLog
@@ -128,6 +130,14 @@ class FakeStore:
         return taken
 
 
+@dataclass(slots=True)
+class FakeTransport:
+    """Knows where the others are."""
+
+    peers: dict[int, Peer]
+    link: None = None
+
+
 class FakeShell:
     """One node of a FakeCluster, with a shell's surface. While `deaf`, it applies but tells its gateway nothing."""
 
@@ -144,6 +154,7 @@ class FakeShell:
         self.engine.on_frames = self.events.take
         self.reads = 0
         self.record_max = cluster.record_max
+        self.transport = FakeTransport({name_hash(node.id): (node.host, node.port) for node in self.config.nodes})
         self.incarnation = node_id.encode().ljust(16, b"-")
         self.on_applied: list[Callable[[list[Applied]], None]] = []
         self.on_notice: list[Callable[[Notice], None]] = []

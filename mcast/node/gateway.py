@@ -22,6 +22,7 @@ from mcast.limits import (
 )
 from mcast.net.handshakes import Handshakes
 from mcast.net.secured import Secured
+from mcast.net.udp import UdpLink
 from mcast.node.admission import Places
 from mcast.node.alike import Alike
 from mcast.node.catchup import Fetcher, FetchServer
@@ -141,9 +142,10 @@ class Gateway:
         shell = self._shell
         node = shell.config.node(shell.node_id)
         context = _server_context(shell)
-        self._places.look_up()
+        self._places.know(shell.transport.peers)
         self.clients_max, self.spare = room_for_connections(node.id)
-        self._host = node.host
+        link = shell.transport.link
+        self._host = link.host if isinstance(link, UdpLink) else node.host
         self._listen(context)
         shell.on_moved = partial(self._move, context)
         shell.on_applied.append(self._applied)
@@ -166,6 +168,7 @@ class Gateway:
 
     def _move(self, context: ssl.SSLContext | None, host: str) -> None:
         """Some address is another one now. Connections from or to the old one may hang: what peers need is dialled."""
+        self._places.know(self._shell.transport.peers)
         self._forwarder.moved()
         self._relays.moved()
         if host not in (self._host, self._shell.node.host):

@@ -10,21 +10,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from mcast.clock import monotonic_s
 from mcast.errors import ConfigError, EnvironmentProblem
-from mcast.net.link import Peer
-from mcast.net.sockets import is_own, resolve
+from mcast.net.names import in_thread, look_up
+from mcast.net.sockets import is_address, is_own
 from mcast.net.udp import UdpLink
-from mcast.node.place import Place, find_place, is_address
+from mcast.node.place import Place, find_place
 from mcast.wire.envelope import name_hash
 
 if TYPE_CHECKING:
     from mcast.node.shell import Shell
 
 EVERY_S: Final = 2.0  # between two looks at the own place, or at peers' names, at least
+NAMES_S: Final = 5.0  # for one look at peers' names: what takes longer is taken for unknown
 REJOIN_S: Final = 10.0  # between two joins of the same groups on the same interface: switches are told anew
 _PLACE_LOST: Final = ("ENODEV", "ENXIO", "ENETUNREACH", "ENETDOWN", "EADDRNOTAVAIL", "EINVAL", "EMSGSIZE")
 """Errors of sends after which the own place is looked at."""
@@ -40,6 +43,8 @@ class Mending:
         """What of the network is not there, in words."""
         self.narrow: str | None = None
         """That its interface carries less than the config's mtu, in words."""
+        self.unknown: dict[str, str] = {}
+        """By node id why its name means no address."""
         self._shell = shell
         self._task: asyncio.Task[None] | None = None
         self._due_s = 0.0
@@ -55,7 +60,7 @@ class Mending:
         refused = sum(link.counters.sends_lost.get(name, 0) for name in _PLACE_LOST)
         moved = refused != self._refused or _index(link.interface.name) != link.interface.index
         moved = moved or not is_own(link.host)
-        if deaf or moved or self.missing or self.narrow or (unreached and self._named):
+        if deaf or moved or self.missing or self.narrow or self.unknown or (unreached and self._named):
             self._refused, self._due_s = refused, now + EVERY_S
             self._task = asyncio.get_running_loop().create_task(self._mend(link, deaf))
             self._task.add_done_callback(self._done)
@@ -68,7 +73,12 @@ class Mending:
     def findings(self) -> dict[str, str]:
         """What of its place is amiss: in short, and in words."""
         found = {"its network is not as it was": self.missing, "its card is too narrow": self.narrow}
-        return {what: words for what, words in found.items() if words}
+        unknown = {
+            f"the name of {node} is unknown": f"the name of {node} is unknown: {why}; write its IP address into the "
+            "cluster's file of each node and client, or mend DNS or /etc/hosts here; it is looked up again and again"
+            for node, why in self.unknown.items()
+        }
+        return {what: words for what, words in found.items() if words} | unknown
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._task = None
@@ -78,7 +88,7 @@ class Mending:
     async def _mend(self, link: UdpLink, deaf: bool) -> None:
         shell = self._shell
         try:
-            place = await asyncio.to_thread(find_place, shell.config, shell.node)
+            place = await in_thread(partial(find_place, shell.config, shell.node))
         except (ConfigError, EnvironmentProblem) as problem:
             self.missing = f"its network is not as it was: {problem}"
             return
@@ -87,10 +97,7 @@ class Mending:
         before = link.host
         self._use(link, place, deaf)
         if self._named:
-            peers, known = await asyncio.to_thread(self._peers), shell.transport.peers
-            shell.transport.peers = peers
-            if peers != known and link.host == before and shell.on_moved is not None:
-                shell.on_moved(link.host)
+            await self._look_up_peers(link.host, tell=link.host == before)
 
     def _use(self, link: UdpLink, place: Place, deaf: bool) -> None:
         shell, now, before = self._shell, monotonic_s(), link.host
@@ -113,15 +120,21 @@ class Mending:
             f"over TCP; set mtu = {carried} in [cluster] for all nodes, or let {place.interface.name} carry more"
         )  # fmt: skip
 
-    def _peers(self) -> dict[int, Peer]:
-        """Every other node's address as it is now; that of a name which nobody knows as it was."""
+    async def _look_up_peers(self, host: str, *, tell: bool) -> None:
+        """Use every other node's address as it is now; that of a name which nobody knows as it was."""
         shell = self._shell
-        found: dict[int, Peer] = dict(shell.transport.peers)
-        for node in shell.config.nodes:
-            if node.id != shell.node_id:
-                with suppress(EnvironmentProblem):
-                    found[name_hash(node.id)] = resolve(node.host, node.port)
-        return found
+        hosts = {name_hash(node.id): (node.host, node.port) for node in shell.config.nodes if node.id != shell.node_id}
+        found, unknown = await look_up(hosts, NAMES_S)
+        peers, known = {**shell.transport.peers, **found}, shell.transport.peers
+        self.know(unknown)
+        shell.transport.peers = peers
+        if peers != known and tell and shell.on_moved is not None:
+            shell.on_moved(host)
+
+    def know(self, unknown: Mapping[int, str]) -> None:
+        """Why other nodes' names mean nothing now, by their hashes: told, and looked up again."""
+        names = {name_hash(node.id): node.id for node in self._shell.config.nodes}
+        self.unknown = {names[node]: why for node, why in unknown.items()}
 
 
 def _index(name: str) -> int:

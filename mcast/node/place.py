@@ -6,6 +6,7 @@ is missing, so that whoever waits can say for what.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,10 @@ from typing import Final
 from mcast.config import Config, NodeConfig
 from mcast.errors import ConfigError, NetworkMissing
 from mcast.net.interfaces import Interface, carrying, choose_interface, list_interfaces
-from mcast.net.sockets import resolve
+from mcast.net.names import look_up
+from mcast.net.sockets import is_address, resolve
 
+NAMES_S: Final = 5.0  # for one look at all names: what takes longer is taken for unknown
 _LOCALHOST: Final = ("localhost", "ip6-localhost", "ip6-loopback")
 
 
@@ -74,18 +77,18 @@ def find_place(config: Config, node: NodeConfig, interfaces: Sequence[Interface]
 def infer_id(config: Config, addresses: Collection[str]) -> str:
     """The one node whose host is among these addresses of this machine.
 
-    A host name that means loopback is taken for this machine's, too.
+    Not to be called where a loop runs. A host name that means loopback is taken for this machine's, too.
 
     Raises:
         NetworkMissing: none is. ConfigError: several are.
     """
-    found, unknown = [], []
+    known, _ = asyncio.run(look_up({node.id: (node.host, node.port) for node in config.nodes}, NAMES_S))
+    unknown = [node.host for node in config.nodes if node.id not in known]
+    found = []
     for node in config.nodes:
-        try:
-            host = str(resolve(node.host, node.port)[0]).partition("%")[0]
-        except NetworkMissing:
-            unknown.append(node.host)
+        if node.id not in known:
             continue
+        host = known[node.id][0].partition("%")[0]
         here = ipaddress.ip_address(host).is_loopback and not is_address(node.host)
         if host in addresses or here:
             found.append(node.id)
@@ -98,21 +101,6 @@ def infer_id(config: Config, addresses: Collection[str]) -> str:
     raise NetworkMissing(
         f"no node has an address of this machine ({hosts}){unknown_too}", "run it on one of those hosts, or give --id"
     )
-
-
-def check_names(config: Config) -> None:
-    """Raise NetworkMissing if a node's name cannot be resolved."""
-    for node in config.nodes:
-        resolve(node.host, node.port)
-
-
-def is_address(host: str) -> bool:
-    """Whether a host is written as an IP address."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _others_elsewhere(config: Config, node: NodeConfig) -> bool:

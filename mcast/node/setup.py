@@ -6,7 +6,8 @@ import copy
 import logging
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 from mcast.config import Config, NodeConfig
@@ -16,7 +17,7 @@ from mcast.machine.api import StateMachine
 from mcast.machine.loading import load_machine
 from mcast.net.link import Link, Peer
 from mcast.net.memory import Hub
-from mcast.net.sockets import resolve
+from mcast.net.names import in_thread, look_up
 from mcast.net.udp import UdpLink
 from mcast.node.eventlog import EventLog
 from mcast.node.place import find_place
@@ -32,6 +33,8 @@ from mcast.storage.files import Files, RealFiles
 from mcast.storage.outcomes import OutcomeLog
 from mcast.storage.store import Store
 from mcast.wire.envelope import INCARNATION_BYTES, name_hash
+
+NAMES_S: Final = 1.0  # a start waits for the names of other nodes; what is known later is used later
 
 _log: Final = logging.getLogger("mcast.node")
 
@@ -88,7 +91,7 @@ def open_events(config: Config, node_id: str, store: Store, files: Files | None)
     return EventLog(store, outcomes)
 
 
-def open_link(config: Config, node: NodeConfig, incarnation: bytes, *, hub: Hub | None, offload: bool) -> Link:
+async def open_link(config: Config, node: NodeConfig, incarnation: bytes, *, hub: Hub | None, offload: bool) -> Link:
     """The node's sockets, or its end of a hub.
 
     Raises:
@@ -97,7 +100,7 @@ def open_link(config: Config, node: NodeConfig, incarnation: bytes, *, hub: Hub 
     """
     if hub is not None:
         return hub.link((node.host, node.port))
-    place = find_place(config, node)
+    place = await in_thread(partial(find_place, config, node))
     interface = place.interface
     if config.mtu > interface.mtu:
         problem = f"{interface.name} carries packets of {interface.mtu} bytes at most"
@@ -108,18 +111,25 @@ def open_link(config: Config, node: NodeConfig, incarnation: bytes, *, hub: Hub 
     )  # fmt: skip
 
 
+async def find_peers(
+    config: Config, node_id: str, link: Link, tell: Callable[[Mapping[int, str]], None]
+) -> dict[int, Peer]:
+    """Every other node's address. `tell` hears why some have none: no unknown name keeps a node waiting."""
+    hosts = {name_hash(node.id): (node.host, node.port) for node in config.nodes if node.id != node_id}
+    if not isinstance(link, UdpLink):
+        return dict(hosts)
+    found, unknown = await look_up(hosts, NAMES_S)
+    tell(unknown)
+    return found
+
+
 def make_transport(  # noqa: PLR0913 - all of them
-    config: Config, node_id: str, incarnation: bytes, link: Link, promised: int, votes: Callable[[], bool]
-) -> Transport:
-    """The node's seal around its link. Raises ConfigError: an unusable key file. NetworkMissing: a peer's host name."""
+    config: Config, node_id: str, incarnation: bytes, link: Link, peers: Mapping[int, Peer], promised: int,
+    votes: Callable[[], bool],
+) -> Transport:  # fmt: skip
+    """The node's seal around its link. Raises ConfigError: an unusable key file."""
     ring = load_keys(config.key_file) if config.key_file is not None else None
     own, every = name_hash(node_id), [name_hash(node.id) for node in config.nodes]
-    hubbed = not isinstance(link, UdpLink)
-    peers: dict[int, Peer] = {
-        name_hash(node.id): (node.host, node.port) if hubbed else resolve(node.host, node.port)
-        for node in config.nodes
-        if node.id != node_id
-    }
     return Transport(
         link,
         Sealer(ring, config.name, node_id, incarnation),

@@ -170,10 +170,11 @@ class Shell:
         try:
             for finding in self.store.findings:
                 _log.warning("%s", finding)
-            link = setup.open_link(self.config, self.node, self.incarnation, hub=self._hub, offload=self._offload)
+            link = await setup.open_link(self.config, self.node, self.incarnation, hub=self._hub, offload=self._offload)
             try:
+                peers = await setup.find_peers(self.config, self.node_id, link, self.watch.mending.know)
                 self.transport = setup.make_transport(
-                    self.config, self.node_id, self.incarnation, link, recovered.meta.promised,
+                    self.config, self.node_id, self.incarnation, link, peers, recovered.meta.promised,
                     lambda: self.replica.votes,
                 )  # fmt: skip
                 self.replica = setup.make_replica(

@@ -148,6 +148,17 @@ def test_it_waits_for_its_name_and_tells_what_debian_writes(machine: Machine) ->
         node.says("serves lab")
 
 
+def test_a_name_of_another_node_that_nobody_knows_is_told_and_keeps_no_node_waiting(machine: Machine) -> None:
+    machine.config("10.77.0.11", "auto", others="beta")
+    machine.run(*card("d1", "10.77.0.11"))
+    with machine.node() as node:
+        node.says("n1 is the sequencer")
+        assert "beta:7711: the name cannot be resolved" in node.says("the name of n2 is unknown")
+        machine.hosts("10.77.0.12 beta")
+        node.says("the name of n2 is unknown: no more")
+        assert node.ends(signal.SIGTERM) == 0
+
+
 def test_an_own_address_on_loopback_sends_nothing_out_of_a_card(machine: Machine) -> None:
     machine.hosts("")
     machine.run(*card("d1", "10.77.0.11"))

@@ -16,6 +16,7 @@ from mcast.node import admission
 from mcast.node.admission import OPENING_S, PEER_CONNECTIONS, PRUNE_S, Openings
 from mcast.node.fake import FakeCluster, serving
 from mcast.node.gateway import Gateway
+from mcast.wire.envelope import name_hash
 from mcast.wire.records import RecordKind, encode_record
 from mcast.wire.stream import Hello, Ping, StreamKind, pack_message, pack_raw
 from tests.node.raw import NONCE, Raw, hello, opening, raws
@@ -101,8 +102,8 @@ async def test_an_address_that_opened_too_many_sessions_opens_no_more_whatever_i
 ) -> None:
     elsewhere = dataclasses.replace(cluster.config.nodes[1], address="192.0.2.7:7711")
     config = dataclasses.replace(cluster.config, nodes=(cluster.config.nodes[0], elsewhere))
-    gateways["n1"]._places._config, gateways["n1"]._places._addresses = config, {}
-    gateways["n1"]._places.look_up()
+    gateways["n1"]._places._config = config
+    gateways["n1"]._places.know({name_hash("n2"): ("192.0.2.7", 7711)})
     raw = await Raw.open(cluster, "n1", hello(claim, "n2" if claim == "peer" else ""))
     kind = StreamKind.FORWARD if claim == "peer" else StreamKind.SUBMIT
     for number in range(MOST + 3):

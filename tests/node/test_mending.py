@@ -54,7 +54,7 @@ class Lab:
         self.shell = shell
         self.mending = Mending(shell)
         monkeypatch.setattr(mending, "find_place", lambda config, node: self._find())
-        monkeypatch.setattr(mending, "resolve", lambda host, port: self.addresses[host])
+        monkeypatch.setattr(mending, "look_up", self._look_up)
         monkeypatch.setattr(mending, "EVERY_S", 0.0)
 
     async def look(self, *, deaf: bool = False, unreached: bool = False) -> dict[str, str]:
@@ -63,6 +63,12 @@ class Lab:
             await self.mending._task
             await asyncio.sleep(0)
         return self.mending.findings()
+
+    async def _look_up(
+        self, hosts: dict[int, tuple[str, int]], timeout_s: float
+    ) -> tuple[dict[int, tuple[str, int]], dict[int, str]]:
+        known = {node: self.addresses[host] for node, (host, _) in hosts.items() if host in self.addresses}
+        return known, {node: f"{host}: nobody knows" for node, (host, _) in hosts.items() if node not in known}
 
     def _find(self) -> Place:
         if isinstance(self.place, Exception):
@@ -123,3 +129,18 @@ async def test_peers_names_are_looked_up_while_some_do_not_answer(lab: Lab) -> N
     assert lab.shell.transport.peers == {name_hash("n2"): ("127.0.0.2", 7712)}
     await lab.look(unreached=True)
     assert lab.shell.transport.peers == {name_hash("n2"): ("127.0.0.9", 7712)} and lab.moved == ["127.0.0.1"]
+
+
+async def test_a_name_that_nobody_knows_is_told_and_looked_up_until_it_is_known(lab: Lab) -> None:
+    lab.shell.transport.peers = {}
+    lab.mending.know({name_hash("n2"): "two.lab:7712: nobody knows"})
+    two = lab.addresses.pop("two.lab")
+    for _ in range(2):
+        words = (await lab.look())["the name of n2 is unknown"]
+        assert "two.lab: nobody knows; write its IP address" in words and lab.moved == []
+    lab.addresses["two.lab"] = two
+    assert await lab.look() == {}
+    assert lab.shell.transport.peers == {name_hash("n2"): two} and lab.moved == ["127.0.0.1"]
+    lab.addresses.clear()
+    assert "the name of n2 is unknown" in await lab.look(unreached=True)
+    assert lab.shell.transport.peers == {name_hash("n2"): two}, "as it was"

@@ -402,14 +402,14 @@ async def test_a_taken_address_is_told_and_leaves_the_directory_free(tmp_path: P
     await start(running, lab, hub=hub)
 
 
-def test_datagrams_larger_than_the_interface_carries_are_refused_at_start(
+async def test_datagrams_larger_than_the_interface_carries_are_refused_at_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     narrow = Interface(name="lo", index=1, addresses=("127.0.0.1",), up=True, multicast=True, loopback=True, mtu=1400)
     monkeypatch.setattr(place, "choose_interface", lambda *args, **options: narrow)
     lab = config(tmp_path)
     with pytest.raises(ConfigError, match="set mtu = 1400"):
-        setup.open_link(lab, lab.nodes[0], bytes(16), hub=None, offload=True)
+        await setup.open_link(lab, lab.nodes[0], bytes(16), hub=None, offload=True)
 
 
 def test_a_machine_that_cannot_be_made_is_a_config_error(tmp_path: Path) -> None:
