@@ -52,3 +52,4 @@ class Rules:
     vote_of_own_epoch: bool = True
     promise_ordered: bool = True
     epoch_jump_bounded: bool = True
+    promise_held_against_log: bool = True

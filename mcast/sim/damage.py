@@ -6,6 +6,7 @@ import errno
 from random import Random
 from typing import TYPE_CHECKING, Final
 
+from mcast.storage.meta import META_NAME, decode_meta_untrusted
 from mcast.storage.watermark import WATERMARK_NAME
 
 if TYPE_CHECKING:
@@ -58,6 +59,16 @@ def rot(node: SimNode) -> None:
     offset = int(random.random() * written)
     node.world.loop.say(f"{node.name} has a rotten byte at {offset} of {path}")
     node.files.corrupt(path, offset)
+    node.world.checker.rotted(node.book)
+
+
+def bring_back_meta(node: SimNode, data: bytes) -> None:
+    """A node's meta is that of an older moment, as after a rename that the disk reported and lost."""
+    assert not node.up
+    node.world.loop.say(f"{node.name} has an older meta")
+    path = next(path for path in node.files.paths() if path.endswith(META_NAME))
+    node.files.replace(path, data)
+    node.book.meta = node.book.writing = decode_meta_untrusted(data).meta
     node.world.checker.rotted(node.book)
 
 

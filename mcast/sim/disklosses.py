@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from functools import partial
 
-from mcast.sim.damage import lose_tail
+from mcast.sim.damage import bring_back_meta, lose_tail
 from mcast.sim.node import SimNode
 from mcast.sim.stage import Stage, has_committed_all
+from mcast.storage.meta import META_NAME
 from mcast.storage.watermark import WATERMARK_NAME
 
 
@@ -47,6 +48,25 @@ def cut_before_lowered(stage: Stage) -> None:
     victim.files.stop_at("allocate")
     stage.until("n5 has died in its cut", lambda: not victim.up)
     victim.start()
+    stage.whole()
+
+
+def older_meta(stage: Stage) -> None:
+    """A node comes back with the meta of an older moment: it must not rule, or vote, in an epoch that it was in."""
+    first, second = stage.founded(), stage.node("n2")
+    path = next(path for path in second.files.paths() if path.endswith(META_NAME))
+    older = second.files.contents(path)
+    stage.say("n1 dies, and another reign begins")
+    first.crash(power=False)
+    ruler = stage.ruled(("n2", "n3"))
+    stage.until("n2 has its first event on disk", lambda: second.book.durable == ruler.replica.last_seq)
+    stage.say("n2 dies, and comes back with n1 and an older meta")
+    second.crash(power=False)
+    bring_back_meta(second, older)
+    stage.cut("n3")
+    first.start()
+    second.start()
+    stage.run(5.0)
     stage.whole()
 
 

@@ -72,8 +72,8 @@ class Opening:
         durable = self._rules.truncation_durable
         if before is not None:
             recovery = self._judge(before, cache_bytes)
-            if recovery.verdict is Verdict.CORRUPT:
-                self._replace_identity(before, recovery.detail)
+            if lost := self._loss(before, recovery):
+                self._replace_identity(before, lost)
             else:
                 self._doubt(before, recovery)
                 journal = Journal.open(
@@ -114,6 +114,19 @@ class Opening:
             synced_floor=before.synced_seq,
             cache_bytes=cache_bytes,
         )
+
+    def _loss(self, before: DirectoryMeta, recovery: Recovery) -> str:
+        """What the disk lost that was acknowledged or promised; nothing where it did not.
+
+        Each event's epoch was promised, durably, before the event was written. A log beyond the promise tells that the
+        meta went back: what was promised and voted since then is forgotten, and could be given to another now.
+        """
+        if recovery.verdict is Verdict.CORRUPT:
+            return recovery.detail
+        promised, epoch = before.meta.promised, recovery.last_epoch
+        if recovery.verdict is Verdict.FOREIGN or epoch <= promised or not self._rules.promise_held_against_log:
+            return ""
+        return f"{META_NAME} is older than the journal: it promises epoch {promised}, which ends in epoch {epoch}"
 
     def _past(self, before: DirectoryMeta) -> Past:
         if before.boot_id != "" and before.boot_id == self._fresh.boot_id:

@@ -1,5 +1,6 @@
 """Logs and stores that the storage tests share."""
 
+from dataclasses import replace
 from random import Random
 
 from mcast.protocol.recovered import Recovered
@@ -43,8 +44,13 @@ def genesis_frame(uuid: bytes = UUID) -> Frame:
     return make_frame(0, 1, 1, 0, 1_000, CHAIN_ZERO, record)
 
 
-def open_store(files: SimFiles, *, sync: str = "always", rules: Rules = RULES) -> tuple[Store, Recovered]:
-    """The store of node n1 of cluster lab on a simulated disk, with the smallest segments."""
+def open_store(
+    files: SimFiles, *, sync: str = "always", rules: Rules = RULES, promised: bool = False
+) -> tuple[Store, Recovered]:
+    """The store of node n1 of cluster lab on a simulated disk, with the smallest segments.
+
+    The logs of these tests come from nowhere: nobody promised their epochs. `test_identity` has those who did.
+    """
     ids = iter(range(1 + files.syncs, 1 << 30))
     return Store.open(
         files,
@@ -55,7 +61,7 @@ def open_store(files: SimFiles, *, sync: str = "always", rules: Rules = RULES) -
         read_boot_id=files.read_boot_id,
         draw_id=lambda: next(ids).to_bytes(16, "big"),
         segment_bytes=SEGMENT_BYTES_MIN,
-        rules=rules,
+        rules=replace(rules, promise_held_against_log=promised),
     )
 
 

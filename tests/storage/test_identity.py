@@ -64,6 +64,32 @@ def test_a_tail_of_another_log_makes_it_another_node() -> None:
     assert "other events" in store.findings[0]
 
 
+@pytest.mark.parametrize("sync", ["always", "os"])
+@pytest.mark.parametrize("power", [False, True])
+@pytest.mark.parametrize("behind", [0, 1, 2])
+def test_a_promise_below_the_log_s_epochs_makes_it_another_node(sync: str, power: bool, behind: int) -> None:
+    files = SimFiles(Random(1))
+    store, first = open_store(files, sync=sync, promised=True)
+    older = []
+    for epoch in (1, 2, 3):
+        store.write_meta(replace(first.meta, promised=epoch, voted_epoch=epoch, voted_for=epoch))
+        older.append(files.contents(META))
+        store.append(a_log(1, epoch=epoch, after=all_frames(store)[-1] if epoch > 1 else None))
+        store.sync()
+    files.replace(META, older[-1 - behind])
+    if power:
+        files.crash()
+    else:
+        files.kill()
+    again, recovered = open_store(files, sync=sync, promised=True)
+    if not behind:
+        assert (recovered.meta.storage_id, again.last_seq) == (first.meta.storage_id, 3)
+        return
+    assert recovered.meta.storage_id != first.meta.storage_id
+    assert again.last_seq == 0 and again.set_aside == ("journal.damaged-1",)
+    assert f"meta.json is older than the journal: it promises epoch {3 - behind}" in again.findings[0]
+
+
 @pytest.mark.parametrize("loss", ["gone", "empty", "zeros", "one slot", "another node's"])
 def test_without_a_whole_watermark_it_is_a_suspect(loss: str) -> None:
     files = SimFiles(Random(1))

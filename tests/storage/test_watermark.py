@@ -49,6 +49,15 @@ def test_there_is_none_at_first_and_then_what_was_written_last() -> None:
     assert load_watermark(files, "/d").watermark == at(8)
 
 
+def test_a_write_leaves_the_one_before_as_it_was() -> None:
+    files = a_disk()
+    file = open_watermark(files, "/d", at(1))
+    for seq in range(2, 7):
+        file.write(at(seq))
+        slots = [files.contents(PATH)[place * SLOT_BYTES :][:80] for place in (0, 1)]
+        assert sorted(decode_slot_untrusted(slot)[1].seq for slot in slots) == [seq - 1, seq]
+
+
 def test_the_bytes_are_what_the_page_says() -> None:
     files = a_disk()
     open_watermark(files, "/d", at(1)).replace(at(9))
