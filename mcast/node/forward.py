@@ -1,8 +1,9 @@
 """The way of commands to the sequencer: into this node's own protocol when it rules, else over TCP to the ruler.
 
 The connection to the ruler's node is kept open even when nothing is forwarded: it is the fast witness of its death.
-When it closes, a new one is opened at once. If nobody listens there any more, or another incarnation answers, the one
-that ruled is dead, and the protocol is told; the same incarnation proves life; no answer proves nothing.
+When it closes, or nothing has come back over it for some seconds, a new one is opened at once. If nobody listens there
+any more, or another incarnation answers, the one that ruled is dead, and the protocol is told; the same incarnation
+proves life; no answer proves nothing.
 
 Nothing is kept here. Groups that find no way are simply not sent: their gateway keeps every unanswered group, and hears
 through `resend` whenever a way opens, or earlier sendings may have been lost (another epoch, another connection).
@@ -21,12 +22,14 @@ from mcast.errors import DecodeError
 from mcast.protocol.effects import EpochChanged, Notice, Ruling, SteppedDown
 from mcast.wire.envelope import name_hash
 from mcast.wire.groups import Group, pack_run
-from mcast.wire.stream import ForwardRefused, StreamKind, decode_stream_untrusted
+from mcast.wire.stream import ForwardRefused, Ping, StreamKind, decode_stream_untrusted, pack_message
 
 if TYPE_CHECKING:
     from mcast.node.shell import Shell
 
+SILENT_LOOKS: Final = 5  # in a row without an answer, before a connection is given up: the sequencer may be busy
 RETRY_S: Final = (0.01, 0.2)  # first and longest pause before a failed forward is tried again; doubles
+_PING: Final = pack_message(StreamKind.PING, Ping(0))
 
 
 class Forwarder:
@@ -49,6 +52,10 @@ class Forwarder:
         self._reign: tuple[int, int, bytes | None] | None = None
         """The epoch followed, its sequencer, and the incarnation that ruled when it began, if that is known."""
         self._opened_s = 0.0
+        self._heard = 0
+        self._silent = 0
+        """In how many looks in a row nothing came over the connection."""
+        self._trouble: str | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._pause_s = RETRY_S[0]
         self._stopped = False
@@ -67,6 +74,25 @@ class Forwarder:
     def linked(self) -> str | None:
         """The node that it has a connection to."""
         return None if self._link is None else self._link.node.id
+
+    def look(self) -> str | None:
+        """Once a second: ask whether the sequencer's node answers. Why what is sent does not get there, if that is so.
+
+        A connection whose way is blocked looks open for a quarter of an hour, and may hold back what was written for
+        two minutes after the way is open again. So it is given up, and dialled anew.
+        """
+        link = self._link
+        if link is None:
+            return self._trouble
+        self._silent = self._silent + 1 if link.heard == self._heard else 0
+        self._heard = link.heard
+        if self._silent >= SILENT_LOOKS:
+            self._silent = 0
+            self._trouble = f"{link.node.id} at {link.node.address}: no answer for {SILENT_LOOKS} s"
+            link.close("no answer")
+        else:
+            link.write([_PING])
+        return self._trouble
 
     def send(self, groups: Sequence[Group]) -> None:
         """Send groups on their way, if there is one now."""
@@ -155,13 +181,14 @@ class Forwarder:
             link = await self._dialer.open(node, self, ATTEMPT_S_MAX)  # behind a crowd's handshakes, if need be
         except Unreachable as error:
             self._dialing = None
+            self._trouble = str(error)
             if isinstance(error, NobodyListens):
                 self._dead = node.id
                 self._died(node)
             self._retry_later()
             return
-        self._dialing = self._dead = None
-        self._link = link
+        self._dialing = self._dead = self._trouble = None
+        self._link, self._heard, self._silent = link, link.heard, 0
         self._opened_s = asyncio.get_running_loop().time()
         if self._reign is not None and self._reign[2] not in (None, link.welcome.incarnation):
             self._died(node)
@@ -183,7 +210,7 @@ class Forwarder:
         if self._dialing is not None:
             self._dialing.cancel()
             self._dialing = None
-        link, self._link, self._target = self._link, None, None
+        link, self._link, self._target, self._trouble = self._link, None, None, None
         if link is not None:
             link.close("another node numbers now")
 

@@ -148,6 +148,7 @@ class Gateway:
         self._host = link.host if isinstance(link, UdpLink) else node.host
         self._listen(context)
         shell.on_moved = partial(self._move, context)
+        shell.on_look = self._forwarder.look
         shell.on_applied.append(self._applied)
         shell.on_notice.append(self._notice)
         shell.on_halted.append(self._halted)
@@ -196,7 +197,7 @@ class Gateway:
             self._shell.on_applied.remove(self._applied)
             self._shell.on_notice.remove(self._notice)
             self._shell.on_halted.remove(self._halted)
-            self._shell.on_catch_up = self._shell.on_relay = self._shell.on_moved = None
+            self._shell.on_catch_up = self._shell.on_relay = self._shell.on_moved = self._shell.on_look = None
         if self._timer is not None:
             self._timer.cancel()
         self._queries.stop()

@@ -107,6 +107,8 @@ class Shell:
         self.on_relay: Callable[[Relay], None] | None = None
         self.on_moved: Callable[[str], None] | None = None
         """Called with the own address when that, or another node's, is another one than before."""
+        self.on_look: Callable[[], str | None] | None = None
+        """Called once a second; why commands do not get from here to the sequencer, in words."""
         self.events: EventLog
         self.halted: str | None = None
         """Why the node stopped taking part; None while it does."""

@@ -65,11 +65,12 @@ class Watch:
         self.isolated = self._isolation(now) if replica.isolated(now) else None
         if was_isolated != (self.isolated is not None):
             _log.warning("node %s is %s", self._shell.node_id, self.isolated or "in touch with a majority again")
-        amiss = {} if self.isolated else self._amiss(replica.reception(now))
+        ways = {} if self.isolated else self._amiss(replica.reception(now))
+        amiss = ways | self._unforwarded()
         self._looks = {what: self._looks.get(what, 0) + 1 for what in amiss}
         lasting = {what: words for what, words in amiss.items() if self._looks[what] >= LASTS_LOOKS}
         lasting |= self.mending.findings() | self._strangers.look()
-        if not amiss and not self.isolated:
+        if not ways and not self.isolated:
             lasting |= self._narrow(replica.reception(now).carried)
         for what in lasting.keys() - self._told.keys():
             _log.warning("node %s: %s", self._shell.node_id, lasting[what])
@@ -77,7 +78,7 @@ class Watch:
             _log.warning("node %s: %s: no more", self._shell.node_id, what)
         self._told = lasting
         self.mending.look(
-            deaf=self.isolated is not None or any(what.startswith("no") for what in amiss),
+            deaf=self.isolated is not None or any(what.startswith("no") for what in ways),
             unreached=self.isolated is not None or bool(amiss) or bool(replica.statistics().sought),
         )
 
@@ -115,6 +116,16 @@ class Watch:
             what = f"nothing of {sequencer}'s stream arrives"
             return {what: f"{what}, which is repaired piece by piece: {self._ports()}"}
         return {}
+
+    def _unforwarded(self) -> dict[str, str]:
+        """That commands which come here do not get to the sequencer, though its stream may arrive."""
+        why = self._shell.on_look() if self._shell.on_look is not None else None
+        sequencer = self._names.get(self._shell.replica.sequencer or 0)
+        if why is None or sequencer is None or self.isolated or self._shell.replica.reigning:
+            return {}
+        what = f"commands that come to it do not get to {sequencer}"
+        host = next(node.address for node in self._shell.config.nodes if node.id == sequencer)
+        return {what: f"{what}: {why}; open TCP {host} for it in the firewalls between them, both ways"}
 
     def _narrow(self, carried: int | None) -> dict[str, str]:
         """That what its sequencer sends is too large for the path between them, or does not pass at all."""

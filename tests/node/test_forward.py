@@ -11,7 +11,7 @@ import pytest
 from mcast.client.link import Dialer
 from mcast.machine.kv import KeyValue
 from mcast.node.fake import FakeCluster, serving
-from mcast.node.forward import RETRY_S, Forwarder
+from mcast.node.forward import RETRY_S, SILENT_LOOKS, Forwarder
 from mcast.node.gateway import Gateway
 from mcast.protocol.effects import EpochChanged, Ruling, SteppedDown
 from mcast.wire.envelope import name_hash
@@ -241,3 +241,37 @@ async def test_another_incarnation_on_a_new_connection_witnesses_death(
     cluster.shells["n2"].heard[N1] = b"the one before--"
     forwarding.forwarder.notice(EpochChanged(1, N1))
     assert await seen_dead(cluster) == [N1]
+
+
+async def test_a_connection_over_which_nothing_comes_back_is_given_up_said_and_dialled_anew(
+    cluster: FakeCluster, forwarding: Forwarding, gateways: dict[str, Gateway]
+) -> None:
+    await linked(cluster, forwarding, gateways)
+    forwarder = forwarding.forwarder
+    for _ in range(2 * SILENT_LOOKS):  # it answers, though it has nothing to say
+        assert forwarder.look() is None
+        await asyncio.sleep(0.02)
+    (before,) = gateways["n1"]._connections
+    before.pause(True)
+    for _ in range(SILENT_LOOKS):
+        assert forwarder.look() is None
+    assert str(forwarder.look()).endswith(f"no answer for {SILENT_LOOKS} s")
+    while gateways["n1"]._connections in (set(), {before}) or forwarder.linked is None:
+        await asyncio.sleep(0.001)
+    assert forwarder.look() is None, "all is well again"
+    forwarding.send(group(1))
+    await submitted(cluster, n1=1)
+    assert cluster.shells["n2"].deaths == [], "silence bears no witness"
+
+
+async def test_why_a_sequencer_cannot_be_reached_is_said_until_another_rules(
+    cluster: FakeCluster, forwarding: Forwarding, gateways: dict[str, Gateway]
+) -> None:
+    await gateways["n1"].stop(drain_s=0)
+    forwarding.forwarder.notice(EpochChanged(1, N1))
+    while (told := forwarding.forwarder.look()) is None:
+        await asyncio.sleep(0.001)
+    assert told.startswith("n1 at 127.0.0.1") and told.endswith("connection refused (is it running?)")
+    cluster.sequencer = N3
+    forwarding.forwarder.notice(EpochChanged(2, N3))
+    assert forwarding.forwarder.look() is None

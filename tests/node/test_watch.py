@@ -27,6 +27,7 @@ class Lab:
         self.reception = FINE
         self.isolated = False
         self.reigning = False
+        self.unforwarded: str | None = None
         self.heard = {name_hash("n1"): 0.1, name_hash("n3"): NEVER}
         replica = SimpleNamespace(
             sequencer=name_hash("n1"), reception=lambda now: self.reception, isolated=lambda now: self.isolated,
@@ -35,6 +36,7 @@ class Lab:
         self.replica: Any = replica
         shell: Any = SimpleNamespace(
             config=SimpleNamespace(nodes=nodes, port=7700, group="239.1.2.3", mtu=1500), node=nodes[1], node_id="n2",
+            on_look=lambda: self.unforwarded,
             replica=replica, transport=SimpleNamespace(silences=lambda now: self.heard, link=None, refused=dict),
         )  # fmt: skip
         self.watch = Watch(shell)
@@ -90,6 +92,21 @@ def test_what_is_blocked_is_told_when_it_lasts_and_until_it_has_passed(
 def test_a_sequencer_hears_no_heartbeats_and_is_not_deaf(lab: Lab) -> None:
     lab.reigning = True
     assert lab.look(multicast_s=NEVER, unicast_s=NEVER) == []
+
+
+def test_commands_that_do_not_get_to_the_sequencer_are_told_beside_a_path_too_narrow(lab: Lab) -> None:
+    lab.unforwarded = "n1 at 10.0.0.1:7711: no answer within 10 s"
+    assert lab.look(LASTS_LOOKS - 1, carried=1_292)[1:] == [], "a moment is none"
+    told = sorted(lab.look(1))
+    assert told[0] == (
+        "commands that come to it do not get to n1: n1 at 10.0.0.1:7711: no answer within 10 s; open TCP 10.0.0.1:7711 "
+        "for it in the firewalls between them, both ways"
+    )
+    assert told[1].startswith("the path from n1 to n2 is too narrow")
+    lab.reigning = True
+    assert lab.look(1) == []
+    lab.reigning, lab.isolated = False, True
+    assert lab.look(LASTS_LOOKS) == [], "being isolated is the finding then"
 
 
 def test_isolation_says_what_is_heard_and_is_logged_once(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
