@@ -14,7 +14,7 @@ from mcast.sim import draw_plan, rules_without, run, swarm
 from mcast.sim.plan import DISK_KINDS, KINDS
 from mcast.sim.runs import run_plan
 
-SEEDS = 1_500
+SEEDS = 1_000
 ROOT = Path(__file__).parents[2]
 RARE = (
     "Ruling", "SteppedDown", "Truncated", "GapClosed", "transfer", "died in a disk call", "disk failed", "suspect",
