@@ -153,6 +153,10 @@ class Faults:
                 self._pass(self._overtaken.pop(0)[2], now, out)
         return out
 
+    def cuts(self, datagram: bytes) -> bool:
+        """Whether nothing comes through from its sender, over TCP either; other faults are for what UDP brings."""
+        return datagram[SENDER] in self._cut
+
     def next_due(self) -> float | None:
         """When `receive` should be called next even if nothing arrives; None: need not be."""
         dues = [heap[0][0] for heap in (self._delayed, self._overtaken) if heap]

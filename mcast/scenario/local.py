@@ -1,7 +1,7 @@
 """Real node processes on this machine as a backend: sockets, disks, signals, and the client library as it is.
 
-A partition is made of datagrams: every node drops what comes from across the cut. TCP between the two sides still
-works, as between machines whose switch has lost their multicast and UDP routes only.
+A partition is made of datagrams: every node drops those from across the cut, also what came over TCP in their stead.
+Other connections between the two sides still work: forwarding, catch-up, and the sign of a peer's death.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ def _notes(scenario: Scenario, backend: Backend) -> Iterator[str]:
     if backend == "sim" and scenario.cluster.sealed:
         yield "the simulator's datagrams carry checksums, no seal"
     if backend == "processes" and any(fault.kind == "partition" for fault in scenario.faults):
-        yield "a partition of local processes cuts datagrams only: TCP between them still works"
+        yield "a partition of local processes cuts datagrams only: forwarding and catch-up over TCP still work"
 
 
 def _invariants(

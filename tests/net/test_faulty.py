@@ -93,6 +93,8 @@ def test_nothing_comes_through_from_nodes_that_are_cut_off() -> None:
     buffer = bytearray(encode_envelope(envelope))
     assert severed.receive([memoryview(buffer), other, b"garbage"], 0.0) == [other, b"garbage"]
     assert notes == [("lost", INCARNATION, 1)]
+    assert [severed.cuts(one) for one in (bytes(buffer), other, b"")] == [True, False, False]
+    assert notes == [("lost", INCARNATION, 1)], "TCP loses nothing that the ledger counts"
 
 
 def test_corruption_flips_one_bit() -> None:

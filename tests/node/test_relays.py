@@ -54,6 +54,17 @@ async def test_a_datagram_over_tcp_reaches_the_protocol_as_one(monkeypatch: pyte
         assert [message.nonce for message, relayed in taken if relayed] == [1, 2, 3]
 
 
+async def test_a_cut_is_one_over_tcp_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with cluster(KeyValue, nodes=3) as lab:
+        taken = noting(lab.node("n2"), monkeypatch)
+        lab.node("n2").shell.fault("cut=n1")
+        relay(lab, "n1", "n2", 1)
+        await asyncio.sleep(0.1)
+        lab.node("n2").shell.fault("clear")
+        relay(lab, "n1", "n2", 2)
+        await until(lambda: [message.nonce for message, relayed in taken if relayed] == [2])
+
+
 async def test_the_way_that_one_side_dialled_serves_both(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where a firewall lets a node dial out, and nobody in."""
     async with cluster(KeyValue, nodes=3) as lab:

@@ -54,6 +54,7 @@ def test_while_there_is_no_sequencer_a_majority_answers() -> None:
     last = scene.number(first, 3)
     scene.until("all know that they committed", lambda: all(node.replica.commit_seq == last for node in scene.nodes))
     scene.drop(lambda _s, _t, datagram: datagram.kind == Kind.PRE_VOTE_REQUEST)
+    scene.network.tcp_open = False
     first.crash(power=False)
     scene.read(scene.node("n2"))
     scene.until("it is answered", lambda: scene.cluster.reader.answered == 1)
