@@ -104,7 +104,7 @@ class Transport:
         return self._seal(message, UNICAST, to)
 
     def relayed(self, datagram: bytes, now: float) -> list[Arrival]:
-        """What a datagram brings that came over TCP; nothing if it is refused, cut off, or its sender not proven yet."""
+        """What a datagram brings that came over TCP: nothing if refused, cut off, or its sender not proven yet."""
         if self._faults is not None and self._faults.cuts(datagram):
             return []
         arrivals = self._open([datagram], now)
