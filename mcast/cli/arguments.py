@@ -50,8 +50,7 @@ def parse_argument(word: str) -> Any:
     Ends the program at a number that would turn into infinity, at NaN or an infinity inside of JSON, and at bytes that
     are no UTF-8.
     """
-    if not word.isascii():
-        word = _utf8(word)
+    word = as_typed(word)
     try:
         return json.loads(word, parse_constant=refuse_constant, parse_float=finite)
     except OutOfRangeError as error:
@@ -71,8 +70,8 @@ def _holds_constant(word: str) -> bool:
     return True
 
 
-def _utf8(word: str) -> str:
-    """The word as it was typed, where the locale (POSIX) knows ASCII only: terminals send UTF-8."""
+def as_typed(word: str) -> str:
+    """The word as it was typed, where the locale (POSIX) knows ASCII only: terminals send UTF-8. Not for paths."""
     try:
         word.encode()
     except UnicodeEncodeError:

@@ -10,7 +10,9 @@ from typing import Annotated, Final
 
 import typer
 
+from mcast import limits
 from mcast.cli import options, output
+from mcast.cli.arguments import as_typed
 from mcast.cli.exits import Ended, ExitCode
 from mcast.config import DEFAULT_MACHINE, default_config, parse_config
 
@@ -58,7 +60,12 @@ def init(  # noqa: PLR0913 - one argument a flag
         options.refuse_unused(context, "where the file is printed", "--json")
     if hosts and nodes is not None:
         raise Ended(ExitCode.USAGE, "--nodes goes without --hosts, which has one node for each host")
+    name, machine, data_dir = as_typed(name), as_typed(machine), as_typed(data_dir)
     places = _places(hosts)
+    if (members := len(places) or nodes or NODES) > limits.MEMBERS_MAX:
+        which = f"{'--hosts' if places else '--nodes'} makes {members} members"
+        fix = 'name fewer, and add the others to the file, each with role = "observer"'
+        raise Ended(ExitCode.USAGE, f"{which}, of which a cluster has {limits.MEMBERS_MAX} at most; {fix}")
     folder = Path.cwd() if str(path) == "-" else path.resolve().parent
     key = folder / f"{name}.key" if sealed else None
 

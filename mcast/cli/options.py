@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -13,6 +13,7 @@ from mcast.config import load_config
 from mcast.errors import ConfigError
 
 DEFAULT_CONFIG = Path("lab.toml")
+_AGE_MS_MOST: Final = 10**15 - 1
 
 
 def complete_node_id(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -53,7 +54,18 @@ At = Annotated[
 
 
 def at_least_zero(value: Any) -> Any:
-    """Refuse a negative number where a count or a duration is wanted."""
-    if value is not None and value < 0:
-        raise typer.BadParameter(f"{value} is below zero")
+    """Refuse what is no number from zero on where a count or a duration is wanted."""
+    if value is not None:
+        if value < 0:
+            raise typer.BadParameter(f"{value} is below zero")
+        most = limits.SEQ_MAX if isinstance(value, int) else _AGE_MS_MOST
+        if not value <= most:
+            raise typer.BadParameter(f"{value} is no number up to {most:,}")
     return value
+
+
+def at_least_one(value: Any) -> Any:
+    """Refuse what is no number from one on where one of that many is wanted."""
+    if value is not None and value < 1:
+        raise typer.BadParameter(f"{value} is below one")
+    return at_least_zero(value)

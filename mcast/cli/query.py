@@ -9,7 +9,7 @@ import typer
 
 from mcast import limits
 from mcast.cli import options, output
-from mcast.cli.arguments import parse_argument
+from mcast.cli.arguments import as_typed, parse_argument
 from mcast.cli.caveats import caveats
 from mcast.cli.exits import Ended, ExitCode
 from mcast.cli.target import Target
@@ -66,7 +66,7 @@ def query(  # noqa: PLR0913 - one argument a flag
     words = [parse_argument(word) for word in arguments or ()]
     keywords = {"consistency": level, "min_seq": min_seq, "max_ms": max_ms, "max_lag": max_lag}
     try:
-        answer = asyncio.run(_ask(Target(config, at, timeout), (name, *words), keywords))
+        answer = asyncio.run(_ask(Target(config, at, timeout), (as_typed(name), *words), keywords))
     except (Refused, NotYet) as error:
         if json:
             output.print_json({"refused": str(error), "try_node": error.try_node})

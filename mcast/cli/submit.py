@@ -11,7 +11,7 @@ import typer
 
 from mcast import limits
 from mcast.cli import options, output
-from mcast.cli.arguments import parse_argument
+from mcast.cli.arguments import as_typed, parse_argument
 from mcast.cli.caveats import caveats
 from mcast.cli.exits import Ended, ExitCode
 from mcast.cli.source import CommandSource
@@ -52,7 +52,7 @@ def submit(  # noqa: PLR0913 - one argument a flag
         if source is None:
             assert name is not None
             words = [parse_argument(word) for word in arguments or ()]
-            receipt = asyncio.run(_submit_one(target, name, words))
+            receipt = asyncio.run(_submit_one(target, as_typed(name), words))
             _show_receipt(receipt, config, json)
             all_ok = receipt.outcome == "ok"
         else:

@@ -18,20 +18,15 @@ if TYPE_CHECKING:
     from mcast.machine.events import Event
 
 
-def _at_least_one(value: Any) -> Any:
-    if value is not None and value < 1:
-        raise typer.BadParameter(f"{value} is below one")
-    return value
-
-
 def tail(  # noqa: PLR0913 - one argument a flag
     config: options.ConfigFile = options.DEFAULT_CONFIG,
     at: options.At = None,
     first: Annotated[
-        int, typer.Option("--from", help="The first event wanted.", callback=_at_least_one, metavar="N")
+        int, typer.Option("--from", help="The first event wanted.", callback=options.at_least_one, metavar="N")
     ] = 1,
     count: Annotated[
-        int | None, typer.Option("--count", help="End after that many events.", callback=_at_least_one, metavar="N")
+        int | None, typer.Option("--count", help="End after that many events.", callback=options.at_least_one,
+                                 metavar="N")
     ] = None,
     timeout: options.Timeout = limits.TIMEOUT_S,
     json: options.Json = False,

@@ -81,10 +81,12 @@ def test_init_draws_group_and_port_for_each_file_unless_they_are_given() -> None
 
 
 def test_init_passes_over_ports_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        taken = held.getsockname()[1]
-        monkeypatch.setattr(init, "PORTS", range(taken - 12, taken + 89, 100))
-        assert {init.draw_port(2) for _ in range(5)} == {taken + 88}
+    ports = init.draw_port(2), init.draw_port(3)
+    while ports[0] == ports[1]:
+        ports = ports[0], init.draw_port(3)
+    monkeypatch.setattr(init, "PORTS", ports)
+    with socket.create_server(("127.0.0.1", ports[0] + 12)):
+        assert {init.draw_port(2) for _ in range(5)} == {ports[1]}
 
 
 def test_init_leaves_no_key_behind_where_the_config_exists_and_no_config_where_the_key_does(
@@ -332,3 +334,35 @@ def test_asking_for_help_imports_nothing_heavy() -> None:
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", program], env=environment, stdout=subprocess.DEVNULL, timeout=30, check=True)
+
+
+def test_init_names_what_to_do_about_too_many_members(capsys: pytest.CaptureFixture[str]) -> None:
+    hosts = ",".join(f"10.0.0.{number}" for number in range(1, 17))
+    for words in (["--nodes", "16"], ["--hosts", hosts]):
+        said = fails(capsys, 2, "init", *words)
+        assert f"{words[0]} makes 16 members, of which a cluster has 15 at most" in said and "observer" in said
+    assert main(["init", "--nodes", "15"]) == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["query get --max-ms nan", "query get --max-ms inf", "query get --min-seq 9223372036854775808",
+     "query get --max-lag 9223372036854775808", "tail --from 9223372036854775808", "tail --from 0"],
+)  # fmt: skip
+def test_numbers_that_are_none_or_too_large_are_usage(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words.split()) == 2
+    assert f"'{words.split()[-2]}'" in capsys.readouterr().err
+
+
+def test_names_are_taken_as_they_were_typed_where_the_locale_knows_ascii_only(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    typed = "käse".encode().decode("ascii", "surrogateescape")
+    assert main(["init", "--data-dir", f"./{typed}", "--machine", f"{typed}:Shop"]) == 0
+    config = load_config("lab.toml")
+    assert (config.data_dir.name, config.machine) == ("käse", "käse:Shop")
+    capsys.readouterr()
+    assert "no node" in fails(capsys, 3, "query", typed, "--timeout", "0.2")
+    bad = "\udcff"
+    for words in (["query", bad], ["submit", bad], ["init", "other.toml", "--name", bad]):
+        assert "is not UTF-8" in fails(capsys, 2, *words)
