@@ -72,12 +72,12 @@ def is_address(host: str) -> bool:
 
 
 def is_own(host: str) -> bool:
-    """Whether this machine has this IP address."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        try:
+    """Whether this machine has this IP address. What cannot be told for want of descriptors or memory is true."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.bind((host, 0))
-        except OSError:
-            return False
+    except OSError as error:
+        return error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
     return True
 
 

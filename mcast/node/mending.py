@@ -86,6 +86,12 @@ class Mending:
             task.result()
 
     async def _mend(self, link: UdpLink, deaf: bool) -> None:
+        try:
+            await self._find_place(link, deaf)
+        except OSError as error:  # for want of descriptors, say: it is looked at again
+            self.missing = f"its network cannot be looked at: {error.strerror or error}"
+
+    async def _find_place(self, link: UdpLink, deaf: bool) -> None:
         shell = self._shell
         try:
             place = await in_thread(partial(find_place, shell.config, shell.node))

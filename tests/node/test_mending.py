@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from types import SimpleNamespace
 from typing import Any
 
@@ -120,6 +121,9 @@ async def test_what_is_missing_is_told_until_it_is_there(lab: Lab) -> None:
     lab.link.fails = True
     assert "no room" in (await lab.look(deaf=True))["its network is not as it was"]
     lab.link.fails = False
+    lab.place = OSError(errno.EMFILE, "Too many open files")
+    assert "cannot be looked at: Too many open files" in (await lab.look())["its network is not as it was"]
+    lab.place = Place("127.0.0.1", LOOPBACK, "")
     assert await lab.look() == {}
 
 
