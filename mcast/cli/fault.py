@@ -42,7 +42,7 @@ def fault(
         raise Ended(ExitCode.USAGE, f"{at} refused: {error}") from None
     document = {"node": at, "fault": report["node"]["fault"]}
     if json:
-        output.print_json(document)
+        output.print_result(output.to_json(document))
     else:
         now = f"{at} receives with {document['fault']}" if spec != "clear" else f"{at} receives everything again"
         output.note(now + caveats(config))

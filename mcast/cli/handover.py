@@ -36,7 +36,7 @@ def handover(
             output.print_json({"refused": str(error)})
         raise Ended(ExitCode.FINDING, f"refused: {error}") from None
     if json:
-        output.print_json(document)
+        output.print_result(output.to_json(document))
     elif document["from"] == to:
         output.note(f"{to} rules already, in epoch {document['epoch']}{caveats(config)}")
     else:

@@ -12,7 +12,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _PIPE_WIDTH: Final = 200  # columns where no terminal sets them; a table is never cut for a pipe
+_SAID_MOST: Final = 1_000  # characters of a result on stderr
 _WIDEST: Final = 10_000  # columns; no table wants more
 
 
@@ -72,6 +73,27 @@ def print_line(text: str) -> None:
     sys.stdout.write(text + "\n")
 
 
+def print_result(text: str) -> None:
+    """A line of data about what was done, at once: where stdout does not take it, stderr says it, so that it is known.
+
+    Raises OSError: stdout is full or broken; not if only its reader has gone.
+    """
+    try:
+        print_line(text)
+        sys.stdout.flush()
+    except OSError as error:
+        write_no_more()
+        note(f"mcast: stdout takes nothing any more ({error.strerror}); to be said was: {text[:_SAID_MOST]}")
+        if not isinstance(error, BrokenPipeError):
+            raise
+
+
+def write_no_more() -> None:
+    """What stdout still holds, and whatever goes there from now on, is dropped."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def note(text: str) -> None:
     """A line for the person at the terminal, on stderr."""
     sys.stderr.write(text + "\n")
@@ -85,7 +107,7 @@ def cut_short() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        write_no_more()
 
 
 def print_table(

@@ -74,10 +74,11 @@ def query(  # noqa: PLR0913 - one argument a flag
         raise typer.Exit(ExitCode.FINDING) from None
     except QueryFailed as error:
         raise Ended(ExitCode.FINDING, f"query failed: {error}") from None
-    if json:
-        output.print_json(answer_document(answer))
-        return
-    output.print_line(output.to_json(answer.value))
+    with output.cut_short():
+        if json:
+            output.print_json(answer_document(answer))
+            return
+        output.print_line(output.to_json(answer.value))
     age = "age unknown" if answer.lag_ms is None else f"proven {answer.lag_ms:.1f} ms ago"
     output.note(
         f"at event {answer.seq}, epoch {answer.epoch}, {answer.lag_events} events behind, {age}; "

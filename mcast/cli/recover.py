@@ -47,7 +47,7 @@ def recover(
         asyncio.run(_refuse_while_others_run(checked, id))
         loss = recovering.recover(checked, id)
     if json:
-        output.print_json(asdict(loss))
+        output.print_result(output.to_json(asdict(loss)))
     if not loss.done:
         raise Ended(ExitCode.USAGE, _warning(loss))
     if not json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -76,10 +77,10 @@ def receipt_document(receipt: Receipt) -> dict[str, Any]:
 
 def _show_receipt(receipt: Receipt, config: Path, json: bool) -> None:
     if json:
-        output.print_json(receipt_document(receipt))
+        output.print_result(output.to_json(receipt_document(receipt)))
         return
     said = output.to_json(receipt.value) if receipt.outcome == "ok" else receipt.error
-    output.print_line(f"{receipt.outcome}: {said}")
+    output.print_result(f"{receipt.outcome}: {said}")
     output.note(f"event {receipt.seq}, epoch {receipt.epoch}{caveats(config)}")
 
 
@@ -96,8 +97,7 @@ async def _submit_all(target: Target, path: str, each: bool, json: bool) -> bool
                 nonlocal done
                 done = so_far
                 advance(so_far.known)
-                if printer.reader_gone:
-                    raise _ReaderGone
+                printer.check()
 
             async with target.connect() as client:
                 connected = True
@@ -106,6 +106,7 @@ async def _submit_all(target: Target, path: str, each: bool, json: bool) -> bool
                         await source.commands(), keep=False, on_progress=progress,
                         on_receipts=printer.show if each else None,
                     )  # fmt: skip
+                    printer.check()
                     problem = source.problem
                 except Refused as error:
                     problem = str(error) if error.index is None else f"{source.place(error.index)}: {error.reason}"
@@ -113,9 +114,9 @@ async def _submit_all(target: Target, path: str, each: bool, json: bool) -> bool
                     assert isinstance(error.receipts, Receipts)
                     done = error.receipts
                     raise Ended(ExitCode.SILENCE, f"{error}; {_which_known(done)}") from error
-    except _ReaderGone:
-        told = f"nobody reads the receipts any more: nothing more is sent; {_which_known(done)}"
-        raise Ended(ExitCode.FINDING, f"{told}; others that were sent may or may not happen") from None
+    except _ReaderGone as gone:
+        told = f"{gone}: nothing more is sent; {_which_known(done)}"
+        raise Ended(gone.code, f"{told}; others that were sent may or may not happen") from None
     except asyncio.CancelledError:
         output.note(f"mcast: interrupted: {_which_known(done)}; others that were sent may or may not happen")
         raise
@@ -136,32 +137,44 @@ def _which_known(done: Receipts) -> str:
 
 
 class _ReaderGone(Exception):  # noqa: N818 - a state
-    """Whoever reads stdout has seen enough, such as `head`."""
+    """Whoever reads stdout has seen enough, such as `head`; or what it goes to takes no more, such as a full disk."""
+
+    def __init__(self, error: OSError) -> None:
+        gone = isinstance(error, BrokenPipeError)
+        super().__init__("nobody reads the receipts any more" if gone else f"no receipt is written: {error.strerror}")
+        self.code = ExitCode.FINDING if gone else ExitCode.ENVIRONMENT
 
 
 class _Printer:
     """Prints receipts, and keeps it to itself when nobody reads them: what became of the commands is counted first."""
 
     def __init__(self) -> None:
-        self.reader_gone = False
+        self._failed: OSError | None = None
+
+    def check(self) -> None:
+        """Raise _ReaderGone if some receipt could not be printed."""
+        if self._failed is not None:
+            raise _ReaderGone(self._failed)
 
     def show(self, receipts: list[Receipt]) -> None:
         """A line each."""
-        if self.reader_gone:
+        if self._failed is not None:
             return
         try:
             for receipt in receipts:
                 output.print_json(receipt_document(receipt))
-        except BrokenPipeError:
-            self.reader_gone = True
+            sys.stdout.flush()
+        except OSError as error:
+            self._failed = error
+            output.write_no_more()
 
 
 def _show_summary(document: dict[str, Any], each: bool, json: bool) -> None:
     if json and not each:
-        output.print_json(document)
+        output.print_result(output.to_json(document))
     else:
         text = ", ".join(f"{key}: {output.to_json(value)}" for key, value in document.items())
-        (output.note if each else output.print_line)(text)
+        (output.note if each else output.print_result)(text)
 
 
 def summary_document(receipts: Receipts, seconds: float) -> dict[str, Any]:

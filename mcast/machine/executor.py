@@ -277,7 +277,10 @@ class Executor:
     def _halted(self, error: BaseException, name: object = None, command: Any = (), count: int = 1) -> Halted:
         called = f" of {described(name, command[1:])}" if isinstance(command, list) and command else ""
         more = f" and {count - 1} more in one run" if count > 1 else ""
-        return Halted(f"event {self.context.seq}: {type(error).__name__}{called}{more}; other replicas may differ")
+        return Halted(
+            f"event {self.context.seq}: {type(error).__name__}{called}{more}; other replicas may differ: "
+            "correct the handler on all nodes, then start this one again"
+        )
 
 
 def described(name: object, args: Sequence[Any]) -> str:

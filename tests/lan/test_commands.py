@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import socket
+import subprocess
+import sys
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -366,3 +369,31 @@ async def test_a_key_among_nodes_that_have_none_is_told_as_such(tmp_path: Path) 
         assert (await run(tmp_path, "keygen", "lab.key")).code == 0
         line = await fails(tmp_path, 2, "query", "size", "--timeout", "1")
         assert "it runs without a key file" in line
+
+
+async def test_what_was_done_is_told_on_stderr_where_stdout_takes_nothing() -> None:
+    async with Processes(nodes=1) as processes:
+        folder = processes.path.parent
+        commands = folder / "commands.jsonl"
+        commands.write_text('["incr", "k"]\n' * 5_000)
+        reader, gone = os.pipe()
+        os.close(reader)
+        with open("/dev/full", "wb") as full, open(gone, "wb") as left:
+            for stdout, code, few in ((full, 4, 4), (left, 0, 1)):
+                for words, told in (
+                    (("submit", "incr", "k"), "to be said was: ok: "),
+                    (("submit", "incr", "k", "--json"), 'to be said was: {"seq": '),
+                    (("submit", "--from", str(commands)), "to be said was: count: 5000, ok: 5000, "),
+                    (("submit", "--from", str(commands), "--receipts"), "nothing more is sent; known are the first"),
+                )[:few]:
+                    process = await asyncio.create_subprocess_exec(
+                        sys.executable, "-m", "mcast", *words, cwd=folder, stdout=stdout, stderr=subprocess.PIPE
+                    )
+                    err = (await process.communicate())[1].decode()
+                    assert told in err and "count: 0" not in err and "Traceback" not in err, err
+                    assert process.returncode == code, err
+                query = await asyncio.create_subprocess_exec(
+                    sys.executable, "-m", "mcast", "query", "get", "k", cwd=folder, stdout=stdout,
+                    stderr=subprocess.DEVNULL,
+                )  # fmt: skip
+                assert await query.wait() == code
