@@ -106,6 +106,8 @@ SURVEY_RETRY_S: Final = 0.050  # a read's survey that no majority answered
 SURVEY_AGAIN_S: Final = 0.200  # between two surveys of a read that must find the same
 SUSPECT_ASK_S: Final = 0.025  # a suspect repeats the question of its survey ...
 SUSPECT_ASKS: Final = 4  # ... so often, for every member's answer is needed; time to answer on busy machines too
+CAUTION_S: Final = 10.0  # after a start, for which a voter prefers the best log of those who answer ...
+CAUTION_ASK_S: Final = 0.100  # ... and between its questions: two of them before anybody's silence can end
 HANDOVER_S: Final = 1.0  # for the chosen successor to catch up; then the sequencer goes on
 STALE_INTERVAL_S: Final = 0.010  # between STALE answers to one sender
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Final
 
 from mcast.limits import ELECTION_RETRY_DOUBLINGS_MAX, ELECTION_RETRY_S, VOTE_CALLS_MAX, WITNESS_RANK_S
+from mcast.protocol.caution import Caution
 from mcast.protocol.climb import spent
 from mcast.protocol.core import Core
 from mcast.protocol.quorum import majority
@@ -28,16 +29,18 @@ _CALLABLE: Final = (Role.FOLLOWER, *ELECTING)
 class Election:
     """Calls and judges votes. `on_promise` runs when a higher epoch has been promised, `on_win` when a vote is won."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one class each
         self,
         core: Core,
         suspicion: Suspicion,
+        caution: Caution,
         now: float,
         on_promise: Callable[[float], None],
         on_win: Callable[[float], None],
     ) -> None:
         self.core = core
         self._suspicion = suspicion
+        self._caution = caution
         self._on_promise = on_promise
         self._on_win = on_win
         self._heard_at = now - core.settings.election_timeout_s[0]
@@ -238,10 +241,12 @@ class Election:
     def _electable(self) -> bool:
         core = self.core
         in_config = core.is_voter(core.me, core.meta.storage_id)
-        return core.promised > 0 and in_config and not core.suspect
+        allowed = self._caution.allows_vote(core.log.last_epoch, core.log.last_seq)
+        return core.promised > 0 and in_config and not core.suspect and allowed
 
     def _may_vote(self, last_epoch: int, last_seq: int) -> bool:
-        return self._up_to_date(last_epoch, last_seq) and self._suspicion.allows_vote(last_epoch, last_seq)
+        allowed = self._suspicion.allows_vote(last_epoch, last_seq) and self._caution.allows_vote(last_epoch, last_seq)
+        return allowed and self._up_to_date(last_epoch, last_seq)
 
     def _up_to_date(self, last_epoch: int, last_seq: int) -> bool:
         log = self.core.log

@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from mcast.limits import HELD_DATAGRAMS_MAX, STALE_INTERVAL_S
+from mcast.protocol.caution import Caution
 from mcast.protocol.climb import Climb, spent
 from mcast.protocol.core import Core, Settings
 from mcast.protocol.effects import Effect, Notice
@@ -67,7 +68,8 @@ class Replica:
         core.dated_at = now
         self._ledger = Ledger(settings.ledger_ranges_max)
         self._suspicion = Suspicion(core, now)
-        self._election = Election(core, self._suspicion, now, self._promised, self._won)
+        self._caution = Caution(core, now, lambda: self.high_seq)
+        self._election = Election(core, self._suspicion, self._caution, now, self._promised, self._won)
         self._following = Following(core, self._ledger, self._election.confirmed)
         self._sequencing = Sequencing(core, self._following.reading.index_given)
         self._repairing = Repairing(core, now)
@@ -222,6 +224,7 @@ class Replica:
         self._touch.tick(now)
         self._paths.tick(self._following.asking.stuck, now)
         self._suspicion.tick(now)
+        self._caution.tick(now)
         self._following.gaps.declare(now)
         self._following.reading.tick(now)
         if not self._core.reigning:
@@ -236,7 +239,7 @@ class Replica:
         if core.role is Role.HALTED:
             return float("inf")
         due = min(self._sequencing.deadline(), self._election.deadline(), self._following.reading.deadline())
-        due = min(due, self._touch.deadline(), self._paths.deadline())
+        due = min(due, self._touch.deadline(), self._paths.deadline(), self._caution.deadline())
         if not core.reigning:
             due = min(due, self._following.asking.deadline())
         if core.suspect:
@@ -442,6 +445,7 @@ class Replica:
     def _surveyed(self, envelope: Envelope, standing: Standing, now: float) -> None:
         self._following.reading.surveyed(envelope, standing, now)
         self._suspicion.reported(envelope, standing)
+        self._caution.reported(envelope, standing)
 
     def _heard(self, envelope: Envelope, message: Heard, now: float) -> None:
         core = self._core

@@ -53,3 +53,4 @@ class Rules:
     promise_ordered: bool = True
     epoch_jump_bounded: bool = True
     promise_held_against_log: bool = True
+    best_log_preferred: bool = True

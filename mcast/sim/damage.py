@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
 from random import Random
 from typing import TYPE_CHECKING, Final
 
@@ -70,6 +71,18 @@ def bring_back_meta(node: SimNode, data: bytes) -> None:
     node.files.replace(path, data)
     node.book.meta = node.book.writing = decode_meta_untrusted(data).meta
     node.world.checker.rotted(node.book)
+
+
+def bring_back_disk(node: SimNode, disk: Mapping[str, bytes]) -> None:
+    """A node's whole directory is that of an older moment, when all that it had was committed."""
+    assert not node.up
+    node.world.loop.say(f"{node.name} has the disk of an older moment")
+    for path, data in disk.items():
+        node.files.replace(path, data)
+    for path in set(node.files.paths()) - disk.keys():
+        node.files.unlink(path)
+    node.book.meta = decode_meta_untrusted(next(data for path, data in disk.items() if path.endswith(META_NAME))).meta
+    node.world.checker.went_back(node.book)
 
 
 def lose_tail(node: SimNode, share: float, *, zeroed: bool, watermark: bool = False) -> None:

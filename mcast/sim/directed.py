@@ -318,6 +318,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "vote_of_own_epoch": Scenario(guards.old_vote),
     "promise_ordered": Scenario(astray.gathered_completions),
     "epoch_jump_bounded": Scenario(forging.far_promise),
+    "best_log_preferred": Scenario(disklosses.older_disk),
     "promise_held_against_log": Scenario(disklosses.older_meta),
 }
 """Rule -> the scenario that needs it."""

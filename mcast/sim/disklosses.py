@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from mcast.sim.damage import bring_back_meta, lose_tail
+from mcast.sim.damage import bring_back_disk, bring_back_meta, lose_tail
 from mcast.sim.node import SimNode
 from mcast.sim.stage import Stage, has_committed_all
 from mcast.storage.meta import META_NAME
@@ -70,7 +70,22 @@ def older_meta(stage: Stage) -> None:
     stage.whole()
 
 
-def _acknowledged_by_two(stage: Stage) -> None:
+def older_disk(stage: Stage) -> None:
+    """A node that acknowledged comes back with its disk of an older moment; who acknowledged, too, is there."""
+    stage.founded()
+    second = stage.node("n2")
+    stage.run(1.0)
+    older = {path: second.files.contents(path) for path in second.files.paths()}
+    _acknowledged_by_two(stage, dies=False)
+    stage.run(3.0)
+    bring_back_disk(second, older)
+    stage.join()
+    second.start()
+    stage.run(5.0)
+    stage.whole()
+
+
+def _acknowledged_by_two(stage: Stage, *, dies: bool = True) -> None:
     first, second = stage.founded(), stage.node("n2")
     stage.cut("n3")
     for _ in range(10):
@@ -78,7 +93,8 @@ def _acknowledged_by_two(stage: Stage) -> None:
         stage.until("it has committed", partial(has_committed_all, first))
     stage.until("n2 has all on disk", lambda: second.book.durable == first.replica.last_seq)
     second.crash(power=False)
-    first.crash(power=False)
+    if dies:
+        first.crash(power=False)
 
 
 def _back_without_the_first(stage: Stage, second: SimNode) -> None:

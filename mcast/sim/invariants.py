@@ -188,6 +188,11 @@ class Checker:
         book.rotten = True
         book.trusted = False
 
+    def went_back(self, book: Book) -> None:
+        """A node's disk is that of an older moment: what it wrote since then is gone, and it cannot know."""
+        book.writing = None
+        book.durable = 0
+
     def cleared(self, book: Book, *, noted: bool = True) -> None:
         """A suspect holds its log for whole again; unless that is noted on its disk, it comes back as a suspect."""
         if book.owes and book.chains.get(book.owes) != self._chains[book.owes]:

@@ -21,6 +21,8 @@ KEY = {node: name_hash(node) for node in NODES}
 STORAGE = {node: node.encode().ljust(16, b".") for node in NODES}
 CONFIG = Config(1, tuple(Member(node, STORAGE[node], f"{node}:7711") for node in NODES))
 UUID = b"u" * 16
+SETTLED = Rules(best_log_preferred=False)
+"""As of a process whose first seconds are over."""
 
 
 def settings(node: str = "n1", rules: Rules | None = None, members: Sequence[str] = NODES) -> Settings:

@@ -8,7 +8,7 @@ from mcast.protocol.rules import Rules
 from mcast.protocol.states import Input
 from mcast.wire.messages import Handover, PeerState, PreVote, PreVoteRequest, Stale, Vote, VoteRequest
 
-from .bench import KEY, STORAGE, arrival, epoch_start, of, reign_log, replica, settle
+from .bench import KEY, SETTLED, STORAGE, arrival, epoch_start, of, reign_log, replica, settle
 from .test_following import beat
 
 LOG = reign_log([(1, "n3", 2)])
@@ -25,7 +25,7 @@ def canvass(node: Replica, now: float = 2.0) -> PreVoteRequest:
 
 
 def test_silence_leads_to_a_pre_vote_that_promises_nothing() -> None:
-    node = silent()
+    node = silent(rules=SETTLED)
     assert 0.5 <= node.next_deadline() <= 1.0
     request = canvass(node)
     assert (request.epoch, request.last_epoch, request.last_seq) == (2, 1, 4)
@@ -208,7 +208,7 @@ def test_a_higher_promise_is_durable_before_its_bearer_is_heard() -> None:
 
 
 def test_failed_canvasses_back_off() -> None:
-    node = silent()
+    node = silent(rules=SETTLED)
     now, waits = 2.0, []
     for _ in range(8):
         node.tick(now)

@@ -20,7 +20,7 @@ from mcast.wire.messages import (
     encode_message,
 )
 
-from .bench import CONFIG, KEY, STORAGE, arrival, of, replica, settle
+from .bench import CONFIG, KEY, SETTLED, STORAGE, arrival, of, replica, settle
 from .test_following import LOG, beat, follower, hear
 from .test_sequencing import ack, elected, ruling
 
@@ -307,7 +307,7 @@ def test_an_index_counts_only_of_this_epoch_and_its_sequencer(epoch: int, sender
 
 
 def test_one_survey_alone_answers_nothing() -> None:
-    node = replica("n3", LOG, 1)
+    node = replica("n3", LOG, 1, SETTLED)
     node.ask_read(0.1)
     now, answered = 0.1, 0
     found: list[ReadReady] = []

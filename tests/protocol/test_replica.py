@@ -4,7 +4,7 @@ from mcast.limits import FOUNDING_RETRY_S, READ_RETRY_S, SUSPECT_ASK_S
 from mcast.protocol.effects import Append, Promise, WriteMeta
 from mcast.wire.messages import Ack, Stale
 
-from .bench import arrival, frame_arrival, of, replica, settle
+from .bench import SETTLED, arrival, frame_arrival, of, replica, settle
 from .test_asking import LOG as STREAM
 from .test_following import LOG, follower, hear
 from .test_suspicion import suspect
@@ -37,7 +37,7 @@ def test_an_acknowledgement_is_said_before_the_promise_that_completes_with_it() 
 
 
 def test_who_waits_for_a_read_index_is_woken_to_ask_again() -> None:
-    reader = follower(LOG)
+    reader = follower(LOG, rules=SETTLED)
     hear(reader, LOG)
     reader.ask_read(0.1)
     settle(reader, 0.1)

@@ -7,7 +7,7 @@ from mcast.protocol.effects import ReadReady
 from mcast.protocol.replica import Replica
 from mcast.wire.messages import Stale, Standing, Survey
 
-from .bench import arrival, of, replica, settle
+from .bench import SETTLED, arrival, of, replica, settle
 from .test_following import LOG
 from .test_reading import ready, standing
 
@@ -35,7 +35,7 @@ def honest(survey: Survey) -> list[Standing]:
 
 
 def reader() -> Replica:
-    node = replica("n3", LOG, 1)
+    node = replica("n3", LOG, 1, SETTLED)
     node.ask_read(0.1)
     return node
 
