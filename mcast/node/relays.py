@@ -1,8 +1,9 @@
 """Datagrams over TCP: to peers that datagrams themselves do not reach, or of which none arrive.
 
-A connection is dialled when it is needed, and closed when it has not been needed for a while. A node whose port is
-closed to its peers can still dial them: what it sends then opens the way back. Nothing is kept for a peer that reads
-too slowly, or cannot be reached: what is sent so is repeated by whoever needs it.
+A connection is dialled when it is needed, and closed when it has not been needed for a while, or when it leads nowhere
+any more: what is written to one whose way was blocked is held back for up to two minutes after it is open again. A node
+whose port is closed to its peers can still dial them: what it sends then opens the way back. Nothing is kept for a peer
+that reads too slowly, or cannot be reached: what is sent so is repeated by whoever needs it.
 """
 
 from __future__ import annotations
@@ -18,14 +19,17 @@ from mcast.limits import RELAYED_BYTES_MAX
 from mcast.node.connection import Connection
 from mcast.protocol.effects import Relay
 from mcast.wire.envelope import name_hash
-from mcast.wire.stream import StreamKind, pack_raw
+from mcast.wire.stream import Ping, StreamKind, pack_message, pack_raw
 
 if TYPE_CHECKING:
     from mcast.node.shell import Shell
 
 RETRY_S: Final = (0.1, 2.0)  # first and longest pause between dials of a peer that cannot be reached; doubles
+PING_S: Final = 1.0  # between two PINGs on a connection that is in use
+SILENT_PINGS: Final = 5  # in a row without an answer, before a connection is given up
 IDLE_S: Final = 10.0  # a connection that nothing was sent on for so long is closed
 WAITING_MAX: Final = 16  # datagrams kept while a connection is dialled: the newest
+_PING: Final = pack_message(StreamKind.PING, Ping(0))
 
 
 class _Way:
@@ -40,6 +44,10 @@ class _Way:
         self.pause_s = RETRY_S[0]
         self.dial_due = 0.0
         self.used = 0.0
+        self.ping_due = 0.0
+        self.heard = 0
+        self.silent = 0
+        """PINGs in a row without an answer."""
 
 
 class Relays:
@@ -59,7 +67,7 @@ class Relays:
             return
         message = pack_raw(StreamKind.DATAGRAM, self._shell.transport.sealed(effect.to, effect.message))
         way.used = asyncio.get_running_loop().time()
-        if way.link is not None:
+        if way.link is not None and self._answers(way, way.link):
             if way.link.writable:
                 way.link.write([message])
             return
@@ -68,6 +76,20 @@ class Relays:
         else:
             way.waiting.append(message)
         self._dial(way)
+
+    def _answers(self, way: _Way, link: Link) -> bool:
+        """Ask now and then; one that has not answered for too long is given up."""
+        if way.used < way.ping_due:
+            return True
+        way.ping_due = way.used + PING_S
+        way.silent = way.silent + 1 if link.heard == way.heard else 0
+        way.heard = link.heard
+        if way.silent >= SILENT_PINGS:
+            way.link = None
+            link.close("no answer")
+            return False
+        link.write([_PING])
+        return True
 
     def received(self, connection: Connection, datagram: bytes) -> None:
         """A peer that dialled this node sent a datagram. Raises DecodeError for one that is too long."""
@@ -105,7 +127,9 @@ class Relays:
                 way.link.close()
 
     def link_message(self, link: Link, kind: int, payload: bytes) -> None:
-        """The peer sends datagrams back, and nothing else."""
+        """The peer sends datagrams back, and answers PINGs."""
+        if kind == StreamKind.PONG:
+            return
         if kind != StreamKind.DATAGRAM:
             raise DecodeError("unexpected message", str(kind))
         self._take(self._ways[name_hash(link.node.id)], payload)
@@ -142,6 +166,7 @@ class Relays:
         finally:
             way.dialling = None
         way.link, way.pause_s = link, RETRY_S[0]
+        way.heard, way.silent = -1, 0
         self._shell.proven(name_hash(way.node.id), link.welcome.incarnation)
         link.write([*way.waiting])
         way.waiting.clear()

@@ -80,7 +80,7 @@ def status(shell: Shell) -> dict[str, Any]:
     object_["sync"] = shell.config.sync
     object_["persisted_seq"] = statistics.persisted_seq
     object_["in_touch_ms"] = round(shell.replica.in_touch_s(monotonic_s()) * 1e3, 3)
-    object_["isolated"] = shell.watch.isolated
+    object_["isolated"] = shell.watch.isolation(monotonic_s())
     object_["refused"] = {**shell.transport.refused(), **statistics.counts}
     object_["kernel_drops"] = link.kernel_drops
     object_["sends_lost"] = sum(link.sends_lost.values())

@@ -29,7 +29,7 @@ _log: Final = logging.getLogger("mcast.node")
 
 
 class Watch:
-    """One node's. `isolated` is what `status` says of it, in words; None while it is in touch."""
+    """One node's. `isolated` is the newest look's `isolation`."""
 
     def __init__(self, shell: Shell) -> None:
         self.isolated: str | None = None
@@ -62,7 +62,7 @@ class Watch:
         self.start()
         now, replica = monotonic_s(), self._shell.replica
         was_isolated = self.isolated is not None
-        self.isolated = self._isolation(now) if replica.isolated(now) else None
+        self.isolated = self.isolation(now)
         if was_isolated != (self.isolated is not None):
             _log.warning("node %s is %s", self._shell.node_id, self.isolated or "in touch with a majority again")
         ways = {} if self.isolated else self._amiss(replica.reception(now))
@@ -82,9 +82,11 @@ class Watch:
             unreached=self.isolated is not None or bool(amiss) or bool(replica.statistics().sought),
         )
 
-    def _isolation(self, now: float) -> str:
-        """Since when, what is heard at all, and what to do."""
+    def isolation(self, now: float) -> str | None:
+        """Since when it is isolated, what is heard at all, and what to do; None while it is in touch."""
         shell = self._shell
+        if not shell.replica.isolated(now):
+            return None
         alone_s = shell.replica.in_touch_s(now)
         heard = [self._names[node] for node, s in shell.transport.silences(now).items() if s < alone_s and s < DEAF_S]
         others = [node.id for node in shell.config.nodes if node.id != shell.node_id]

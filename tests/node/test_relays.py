@@ -10,6 +10,7 @@ import pytest
 from mcast.errors import DecodeError
 from mcast.limits import RELAYED_BYTES_MAX
 from mcast.machine.kv import KeyValue
+from mcast.node import relays
 from mcast.node.node import Node
 from mcast.protocol.effects import Relay
 from mcast.testing import cluster
@@ -69,10 +70,10 @@ async def test_the_way_that_one_side_dialled_serves_both(monkeypatch: pytest.Mon
     """As where a firewall lets a node dial out, and nobody in."""
     async with cluster(KeyValue, nodes=3) as lab:
         relay(lab, "n1", "n2", 1)
-        relays = lab.node("n2").gateway._relays
-        way = relays._ways[name_hash("n1")]
+        theirs = lab.node("n2").gateway._relays
+        way = theirs._ways[name_hash("n1")]
         await until(lambda: way.inbound is not None)
-        monkeypatch.setattr(relays, "_dial", lambda way: None)
+        monkeypatch.setattr(theirs, "_dial", lambda way: None)
         taken = noting(lab.node("n1"), monkeypatch)
         relay(lab, "n2", "n1", 7)
         await until(lambda: (Knock(7), True) in taken)
@@ -81,16 +82,16 @@ async def test_the_way_that_one_side_dialled_serves_both(monkeypatch: pytest.Mon
 async def test_a_peer_that_is_down_is_dialled_seldom_and_nothing_piles_up(monkeypatch: pytest.MonkeyPatch) -> None:
     async with cluster(KeyValue, nodes=3) as lab:
         await lab.kill("n3")
-        relays = lab.node("n1").gateway._relays
-        way, dials = relays._ways[name_hash("n3")], 0
-        dial = relays._dialer.open
+        theirs = lab.node("n1").gateway._relays
+        way, dials = theirs._ways[name_hash("n3")], 0
+        dial = theirs._dialer.open
 
         async def counting(*how: Any) -> Any:
             nonlocal dials
             dials += 1
             return await dial(*how)
 
-        monkeypatch.setattr(relays._dialer, "open", counting)
+        monkeypatch.setattr(theirs._dialer, "open", counting)
         for nonce in range(100):
             relay(lab, "n1", "n3", nonce)
             assert len(way.waiting) <= 16
@@ -100,6 +101,29 @@ async def test_a_peer_that_is_down_is_dialled_seldom_and_nothing_piles_up(monkey
 
 async def test_a_datagram_that_is_too_long_is_refused() -> None:
     async with cluster(KeyValue, nodes=2) as lab:
-        relays = lab.node("n1").gateway._relays
+        theirs = lab.node("n1").gateway._relays
         with pytest.raises(DecodeError, match="message too long"):
-            relays._take(relays._ways[name_hash("n2")], bytes(RELAYED_BYTES_MAX + 1))
+            theirs._take(theirs._ways[name_hash("n2")], bytes(RELAYED_BYTES_MAX + 1))
+
+
+async def test_a_connection_over_which_nothing_comes_back_is_given_up_and_dialled_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(relays, "PING_S", 0.0)
+    async with cluster(KeyValue, nodes=3) as lab:
+        way = lab.node("n1").gateway._relays._ways[name_hash("n2")]
+        relay(lab, "n1", "n2", 1)
+        await until(lambda: way.link is not None)
+        before = way.link
+        for nonce in range(2 * relays.SILENT_PINGS):  # it answers, though it has nothing to say
+            relay(lab, "n1", "n2", nonce)
+            await asyncio.sleep(0.05)
+        assert way.link is before
+        for connection in list(lab.node("n2").gateway._connections):
+            connection.pause(True)
+        taken = noting(lab.node("n2"), monkeypatch)
+        for nonce in range(100, 103 + relays.SILENT_PINGS):
+            relay(lab, "n1", "n2", nonce)
+            await asyncio.sleep(0.05)
+        await until(lambda: (Knock(nonce), True) in taken)
+        assert way.link not in (None, before)

@@ -33,6 +33,16 @@ async def test_status_has_the_contracts_fields_first_and_in_order(shell: Shell) 
     assert (status["reachable"], status["votes"]) == (True, False)
 
 
+async def test_isolation_is_told_as_it_is_at_that_moment(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not as it was at the watch's newest look: a row that says isolated never lacks the finding."""
+    isolated = True
+    monkeypatch.setattr(shell.replica, "isolated", lambda now: isolated)
+    assert str(shell.status()["isolated"]).startswith("isolated: for ")
+    shell.watch._look()
+    isolated = False
+    assert shell.status()["isolated"] is None
+
+
 async def test_gaps_has_the_contracts_fields(shell: Shell) -> None:
     assert shell.gaps() == {
         "id": "n2", "open": [], "closed": [], "lost": 0, "repaired": 0, "superseded": 0, "transferred": 0,
