@@ -24,6 +24,7 @@ LOOK_S: Final = 1.0  # between two looks
 DEAF_S: Final = 1.0  # without a heartbeat by one way, while they come by another
 LASTS_LOOKS: Final = 3  # in a row, before something that may pass by itself is told
 STREAM_UNHEARD: Final = 32  # DATA datagrams in a row that did not arrive
+STREAM_LATELY_S: Final = 10.0  # since the newest of these: whether the next one would arrive, nobody knows
 
 _log: Final = logging.getLogger("mcast.node")
 
@@ -40,6 +41,8 @@ class Watch:
         self._timer: asyncio.TimerHandle | None = None
         self._looks: dict[str, int] = {}
         """In how many looks in a row something was amiss."""
+        self._unheard, self._unheard_s = 0, 0.0
+        """DATA datagrams that did not arrive, and when they became more."""
         self._told: dict[str, str] = {}
         """What lasts, in words."""
 
@@ -65,7 +68,7 @@ class Watch:
         self.isolated = self.isolation(now)
         if was_isolated != (self.isolated is not None):
             _log.warning("node %s is %s", self._shell.node_id, self.isolated or "in touch with a majority again")
-        ways = {} if self.isolated else self._amiss(replica.reception(now))
+        ways = {} if self.isolated else self._amiss(replica.reception(now), now)
         amiss = ways | self._unforwarded()
         self._looks = {what: self._looks.get(what, 0) + 1 for what in amiss}
         lasting = {what: words for what, words in amiss.items() if self._looks[what] >= LASTS_LOOKS}
@@ -96,7 +99,7 @@ class Watch:
             f"{', '.join(others)} that do not run; else look for what blocks the network between them: {self._ports()}"
         )
 
-    def _amiss(self, reception: Reception) -> dict[str, str]:
+    def _amiss(self, reception: Reception, now: float) -> dict[str, str]:
         """What blocks a way between this node and its sequencer, if anything does."""
         shell, replica = self._shell, self._shell.replica
         sequencer = self._names.get(replica.sequencer or 0)
@@ -114,7 +117,9 @@ class Watch:
             what = f"its datagrams do not arrive at {sequencer}"
             host = next(node.address for node in shell.config.nodes if node.id == sequencer)
             return {what: f"{what}, and it answers over TCP: open UDP {host} for it in the firewalls between them"}
-        if multicast and reception.unheard >= STREAM_UNHEARD:
+        if reception.unheard != self._unheard:
+            self._unheard, self._unheard_s = reception.unheard, now
+        if multicast and reception.unheard >= STREAM_UNHEARD and now < self._unheard_s + STREAM_LATELY_S:
             what = f"nothing of {sequencer}'s stream arrives"
             return {what: f"{what}, which is repaired piece by piece: {self._ports()}"}
         return {}

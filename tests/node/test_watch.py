@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mcast.node import watch
-from mcast.node.watch import LASTS_LOOKS, STREAM_UNHEARD, Watch
+from mcast.node.watch import LASTS_LOOKS, STREAM_LATELY_S, STREAM_UNHEARD, Watch
 from mcast.protocol.ways import Reception
 from mcast.wire.envelope import name_hash
 
@@ -107,6 +107,17 @@ def test_commands_that_do_not_get_to_the_sequencer_are_told_beside_a_path_too_na
     assert lab.look(1) == []
     lab.reigning, lab.isolated = False, True
     assert lab.look(LASTS_LOOKS) == [], "being isolated is the finding then"
+
+
+def test_a_stream_that_nothing_was_sent_on_lately_is_not_said_to_be_blocked(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(watch, "monotonic_s", lambda: now)
+    assert len(lab.look(unheard=STREAM_UNHEARD)) == 1
+    now += STREAM_LATELY_S
+    assert lab.look(1) == [], "the way may be open again, and nothing shows it"
+    assert len(lab.look(unheard=STREAM_UNHEARD + 1)) == 1
 
 
 def test_isolation_says_what_is_heard_and_is_logged_once(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
