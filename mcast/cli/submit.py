@@ -14,6 +14,7 @@ from mcast import limits
 from mcast.cli import options, output
 from mcast.cli.arguments import as_typed, parse_argument
 from mcast.cli.caveats import caveats
+from mcast.cli.ending import until_told
 from mcast.cli.exits import Ended, ExitCode
 from mcast.cli.source import CommandSource
 from mcast.cli.target import Target
@@ -57,9 +58,11 @@ def submit(  # noqa: PLR0913 - one argument a flag
             _show_receipt(receipt, config, json)
             all_ok = receipt.outcome == "ok"
         else:
-            all_ok = asyncio.run(_submit_all(target, source, receipts, json))
+            all_ok = asyncio.run(until_told(_submit_all(target, source, receipts, json)))
     except Refused as error:
         raise Ended(ExitCode.USAGE, str(error)) from None
+    except asyncio.CancelledError:  # by SIGTERM
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
     if not all_ok:
         raise typer.Exit(ExitCode.FINDING)
 

@@ -153,9 +153,10 @@ async def streaming(processes: Processes, *words: str) -> AsyncIterator[Process]
         yield process
 
 
-async def test_an_interrupted_stream_says_how_far_it_came() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_an_interrupted_stream_says_how_far_it_came(number: signal.Signals) -> None:
     async with Processes() as processes, streaming(processes) as process:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         out, err = await process.communicate()
     assert process.returncode == 130
     assert (json.loads(out)["count"], json.loads(out)["ok"]) == (1, 1)
