@@ -111,6 +111,9 @@ def _open(config: Config, node_id: str, files: Files | None) -> tuple[Store, Rec
         raise EnvironmentProblem(error.what, "stop that node first") from None
     if not store.last_seq:
         store.close()
+        lost = [*store.findings, *(f"{name} was set aside" for name in store.set_aside)]
+        if lost:  # by this start, or an earlier one
+            raise EnvironmentProblem("; ".join((empty.what, *lost)), empty.remedy)
         raise empty
     return store, found
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from mcast.node.recover import Loss, examine, recover
 from mcast.protocol.lineage import succeeds
 from mcast.storage.files import RealFiles
 from mcast.storage.meta import load_meta, store_meta
+from mcast.storage.segment import HEADER_BYTES
 from mcast.testing.cluster import Cluster, cluster
 
 
@@ -199,3 +201,15 @@ async def test_looking_changes_nothing() -> None:
         done = recover(c.config, "n1")
         end = loss.last_seq + 1
         assert done == Loss("n1", loss.epoch + 1, end, end, ("n1",), ("n2", "n3"), done=True)
+
+
+async def test_what_became_of_a_log_that_was_set_aside_is_told() -> None:
+    async with cluster(KeyValue) as c:
+        await losing_all(c)
+        segment = next((c.config.data_dir / "n1" / "journal").glob("*.segment"))
+        written = len(segment.read_bytes().rstrip(b"\0"))
+        os.truncate(segment, (HEADER_BYTES + written) // 2)
+        with pytest.raises(EnvironmentProblem, match=r"holds no log; .* the log ends before .*new storage id"):
+            examine(c.config, "n1")
+        with pytest.raises(EnvironmentProblem, match=r"holds no log; journal\.damaged-1 was set aside"):
+            recover(c.config, "n1")

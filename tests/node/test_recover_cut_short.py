@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -39,6 +40,7 @@ class Node:
             noop = encode_record(RecordKind.NOOP, 1, 1, 1, 1, b"")
             last = self.log[-1]
             self.log.append(make_frame(3, last.last + 1, 1, last.last, 2_000, last.chain, noop))
+        store.write_meta(replace(found.meta, promised=3))
         store.append(self.log)
         store.sync()
         self.files.kill()
