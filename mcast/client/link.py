@@ -228,7 +228,8 @@ class Dialer:
         except ConnectionRefusedError:
             raise NobodyListens(f"{where}: connection refused (is it running?)") from None
         except NetworkMissing as missing:
-            raise Unreachable(f"{where}: {missing.what.removeprefix(f'{node.address}: ')}") from None
+            what = missing.what.removeprefix(f"{node.address}: ")
+            raise Unreachable(f"{where}: {what}: {missing.remedy}") from None
         except OSError as error:
             link.close()
             raise Unreachable(f"{where}: {_explain(error)}") from None

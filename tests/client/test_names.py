@@ -55,7 +55,8 @@ def test_names_that_nobody_answers_for_hold_up_neither_reports_nor_the_end(tmp_p
         for _ in range(2):
             told = silences_of(config.nodes, await ask_each(Dialer(config, "client"), StreamKind.STATUS, 0.3))
             assert told["n1"] == told["n12"] == "no answer within 0.3 s"
-            assert told["n13"] == "the name cannot be resolved (Name or service not known)"
+            why = "the name cannot be resolved (Name or service not known)"
+            assert told["n13"] == f"{why}: write its IP address, or add it to /etc/hosts"
             assert told["n14"] == "connection refused (is it running?)"
 
     asyncio.run(ask())
