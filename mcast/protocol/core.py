@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     import random as random_module
 
 
+WALL_MAX_NS: Final = 2**62  # of 2**63 that a frame holds
 FABRICS_OWN: Final = int(RecordKind.GENESIS)  # the kinds from here on; a member of an enum is slow to look up
 
 
@@ -176,8 +177,8 @@ class Core:
         return known is not None and (known == storage_id or not self.rules.storage_id_checked)
 
     def wall_ns(self, now: float) -> int:
-        """What the wall clock shows, in ns since 1970; one that is before that counts as just begun."""
-        return max(int(now * 1e9) + self.wall_offset_ns, 0)
+        """What the wall clock shows, in ns from 1970 to 2116; one beyond that counts as there, and the log has room."""
+        return min(max(int(now * 1e9) + self.wall_offset_ns, 0), WALL_MAX_NS)
 
     def move(self, event: Input) -> None:
         """Take one step of the table of roles."""

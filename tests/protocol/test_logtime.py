@@ -11,7 +11,7 @@ from mcast.limits import SESSION_IDLE_S
 from mcast.machine.sessions import Kept, SessionTable
 from mcast.protocol.core import Core
 from mcast.protocol.logtime import LogTime
-from mcast.wire.frame import make_frame
+from mcast.wire.frame import TIME_MAX_NS, make_frame
 
 from .bench import command_record, core, genesis
 
@@ -46,6 +46,13 @@ def test_under_a_log_that_is_a_year_ahead_it_moves_at_half_the_pace() -> None:
     begun = time.read(10.0)
     assert begun == NOON + YEAR + S // 2, "the second before the epoch counts"
     assert time.read(11.0) == begun + S // 2 and time.read(111.0) == begun + 101 * S // 2
+
+
+@pytest.mark.parametrize("offset_ns", [2**63, 2**70, -(2**70)])
+def test_no_clock_dates_events_where_the_log_has_no_room(offset_ns: int) -> None:
+    _, time = ruler(offset_ns=offset_ns)
+    first, second = time.read(11.0), time.read(12.0)
+    assert 0 <= first < second < TIME_MAX_NS // 2 + YEAR
 
 
 def test_it_meets_the_clock_again() -> None:
