@@ -49,7 +49,7 @@ class Book:
 
     __slots__ = (
         "applied", "bit", "chains", "commit", "configs", "cutting", "durable", "forgetful", "meta", "name", "owes",
-        "rotten", "spoken", "trusted", "writing",
+        "rotten", "spoken", "trusted", "votes", "writing",
     )  # fmt: skip
 
     def __init__(self, name: str) -> None:
@@ -66,6 +66,8 @@ class Book:
         """The durable meta."""
         self.writing: Meta | None = None
         """The meta being written: until that is done, a crash may leave either."""
+        self.votes: dict[int, int] = {}
+        """Epoch -> whom it voted for, of every meta that was durable since it started: one leaves after the next too."""
         self.rotten = False
         """Its files were damaged: it must either notice, and be another one, or have lost nothing."""
         self.forgetful = False
@@ -156,6 +158,7 @@ class Checker:
         if not may_lack and (last < book.durable or book.chains.get(book.durable) != known[book.durable]):
             raise Violation(f"{book.name} recovered events to {last}, having durably written {book.durable}")
         book.meta = meta
+        book.votes = {meta.voted_epoch: meta.voted_for}
         book.writing = None
         book.durable = last
         for chain in book.chains.values():
@@ -309,6 +312,7 @@ class Checker:
         if meta.voted_epoch == old.voted_epoch and meta.voted_for != old.voted_for:
             raise Violation(f"{book.name} voted twice in epoch {meta.voted_epoch}")
         book.meta = meta
+        book.votes[meta.voted_epoch] = meta.voted_for
         book.writing = None
 
     def said(self, book: Book, message: Message, to: int, promised: int | None = None) -> None:
@@ -326,7 +330,7 @@ class Checker:
         if type(message) is Ack:
             self._acked(book, message)
         elif type(message) is Vote:
-            if message.granted and (meta.voted_epoch, meta.voted_for) != (message.epoch, to):
+            if message.granted and book.votes.get(message.epoch) != to:
                 raise Violation(f"{book.name} sent a vote in epoch {message.epoch} that is not on its disk")
         elif type(message) is Confirm:
             if not self._holders.get(message.chain, 0) & book.bit:
