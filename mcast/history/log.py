@@ -29,7 +29,7 @@ class Event(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """One log from event 1 on. `epochs` and `chains` name frame ends: an event number that ends a frame -> its ..."""
+    """One log from event 1 on. `epochs` by event number; `chains` by those that end a frame."""
 
     events: Mapping[int, Event]
     epochs: Mapping[int, int]
@@ -88,7 +88,8 @@ class _Reader:
         if seq != frame.first + frame.count:
             raise DecodeError("bad frame", f"event {frame.first}: {frame.count} events claimed, not held")
         self.last, self._epoch, self._chain, self._time = frame.last, frame.epoch, frame.chain, frame.time
-        self.epochs[self.last], self.chains[self.last] = frame.epoch, frame.chain
+        self.epochs.update(dict.fromkeys(range(frame.first, seq), frame.epoch))
+        self.chains[self.last] = frame.chain
 
     def _record(self, record: Record, seq: int, epoch: int) -> None:
         if record.kind != RecordKind.FRAGMENT:

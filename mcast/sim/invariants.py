@@ -67,7 +67,7 @@ class Book:
         self.writing: Meta | None = None
         """The meta being written: until that is done, a crash may leave either."""
         self.votes: dict[int, int] = {}
-        """Epoch -> whom it voted for, of every meta that was durable since it started: one leaves after the next too."""
+        """Epoch -> whom it voted for, of every meta that was durable since it started: one may leave after the next."""
         self.rotten = False
         """Its files were damaged: it must either notice, and be another one, or have lost nothing."""
         self.forgetful = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from mcast.history.calls import Call
 from mcast.history.verdict import Judgement, judge
-from mcast.wire.frame import Frame
+from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
 from mcast.wire.levels import Level
 from tests.history.honest import MS, STEP_NS, Entry, Service, changed
 
@@ -56,6 +57,28 @@ def test_an_honest_history_is_accepted() -> None:
     assert (judgement.executed, judgement.epochs, judgement.undecided) == (7, 2, ())
     assert judgement.counts["submit ok"] == 5
     assert judgement.counts["submit unknown"] == 2
+
+
+def in_large_frames(frames: list[Frame]) -> list[Frame]:
+    """The same events, those of one epoch in one frame."""
+    large: list[Frame] = []
+    for epoch, members in groupby(frames, key=lambda frame: frame.epoch):
+        first, *others = parts = list(members)
+        last = (others or [first])[-1]
+        body, chain = b"".join(bytes(part.body) for part in parts), large[-1].chain if large else CHAIN_ZERO
+        count = sum(part.count for part in parts)
+        large.append(make_frame(epoch, first.first, count, last.commit, last.time, chain, body))
+    return large
+
+
+def test_an_answer_may_hold_at_any_event_of_a_frame_and_is_judged_there() -> None:
+    calls, frames = ordinary().history()
+    large = in_large_frames(frames)
+    assert len(large) == 2
+    assert checked((calls, large)).findings == ()
+    at = next(at for at, call in enumerate(calls) if call.kind == "query" and call.acknowledged)
+    for wrong in ({"value": "another"}, {"epoch": (calls[at].epoch or 0) + 1}):
+        assert told(([*calls[:at], changed(calls[at], **wrong), *calls[at + 1 :]], large)) == {"model"}
 
 
 def changing(which: Callable[[Call], bool], **fields: Any) -> Callable[[Service], History]:
