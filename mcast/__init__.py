@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mcast.client.client import Client, connect
     from mcast.client.questions import QueryAnswer
     from mcast.client.receipts import Receipt, Receipts
+    from mcast.client.subscription import Events
     from mcast.config import Config, NodeConfig, load_config
     from mcast.errors import (
         ConfigError,
@@ -39,6 +40,7 @@ _HOMES = {
     "mcast.client.client": ("Client", "connect"),
     "mcast.client.questions": ("QueryAnswer",),
     "mcast.client.receipts": ("Receipt", "Receipts"),
+    "mcast.client.subscription": ("Events",),
     "mcast.config": ("Config", "NodeConfig", "load_config"),
     "mcast.errors": (
         "ConfigError", "DecodeError", "EnvironmentProblem", "Error", "Gone", "Halted", "InUse", "NotSent", "NotYet",
@@ -53,8 +55,9 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Client", "Config", "ConfigError", "Context", "DecodeError", "Draws", "EnvironmentProblem", "Error", "Event",
-    "Gone", "Halted", "InUse", "Node", "NodeConfig", "NotSent", "NotYet", "QueryAnswer", "QueryFailed", "Receipt",
-    "Receipts", "Refused", "Rejected", "Run", "StateMachine", "Unknown", "command", "connect", "load_config", "query",
+    "Events", "Gone", "Halted", "InUse", "Node", "NodeConfig", "NotSent", "NotYet", "QueryAnswer", "QueryFailed",
+    "Receipt", "Receipts", "Refused", "Rejected", "Run", "StateMachine", "Unknown", "command", "connect",
+    "load_config", "query",
 ]  # fmt: skip
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
+import warnings
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from mcast.client.calls import BatchCall, Deadlines, SingleCall
 from mcast.client.detour import Detour
@@ -24,7 +25,7 @@ from mcast.client.packing import Command, check_name
 from mcast.client.questions import QueryAnswer
 from mcast.client.receipts import Receipt, Receipts
 from mcast.client.reports import ask_all, ask_each, ask_node, gaps_document, silences_of, status_document
-from mcast.client.subscription import Subscription
+from mcast.client.subscription import NOW, Events, Subscription
 from mcast.config import Config, load_config
 from mcast.errors import ConfigError, Error, NotSent, NotYet, Refused, Unknown
 from mcast.limits import SEQ_MAX, TIMEOUT_MAX_S, TIMEOUT_S
@@ -41,7 +42,10 @@ REPORT_S_MAX: Final = 2.0  # seconds one node gets to report: a dead one must no
 def connect(
     source: Config | Path | str, at: str | None = None, timeout: float = TIMEOUT_S, *, strict: bool = False
 ) -> Client:
-    """A client of the cluster that `source` (a config or its path) describes: an async context manager.
+    """A client of the cluster that `source` (a config or its path) describes.
+
+    `async with mcast.connect(...) as client` opens it and closes it; or `client = await mcast.connect(...)`, and
+    `await client.close()` when it is not needed any more.
 
     `at` is the node to prefer as gateway; with `strict` no other will do. `timeout` is the default deadline of each
     call, in seconds; it and any call's own are at most TIMEOUT_MAX_S, a day.
@@ -60,17 +64,18 @@ def connect(
 class Client:
     """Submits commands and asks queries; any number of tasks may share one. Calls are numbered as they are made.
 
-    Entering raises NotSent if no node answers before the timeout, naming who was asked on which address; ConfigError if
+    Opening raises NotSent if no node answers before the timeout, naming who was asked on which address; ConfigError if
     that is because their keys differ. Before it, and after leaving, submissions and queries are Refused.
     `subscribe`, `status`, `gaps`, `fault` and `handover` use connections of their own and work without entering, too.
     """
 
-    def __init__(self, config: Config, at: str | None, timeout_s: float, *, strict: bool = False) -> None:
+    def __init__(self, config: Config, at: str | None, timeout: float, *, strict: bool = False) -> None:
         nodes = config.nodes if at is None else (config.node(at),)
         if not (strict and at is not None):
             nodes = preferred(config.nodes, at, random.shuffle)
         self.config = config
-        self.timeout_s = timeout_s
+        self.timeout = timeout
+        """Seconds a call takes at most that names no `timeout` of its own."""
         self._dialer = Dialer(config, "client")
         self._nodes = nodes
         self._exchange = Exchange(self._dialer, nodes)
@@ -80,31 +85,52 @@ class Client:
         self._detour = Detour(self._dialer)
         self._subscriptions: set[Subscription] = set()
         self._deadlines = Deadlines(self._keeper.tried)
+        self._opening = asyncio.Lock()
 
     def leave_to_parent(self) -> tuple[int, ...]:
         """See forks.Owner."""
         self._exchange.disown()
         return ()  # its links have the sockets
 
+    def __await__(self) -> Generator[Any, None, Client]:
+        return self._open().__await__()
+
     async def __aenter__(self) -> Client:
+        return await self._open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _open(self) -> Client:
+        """Connect; nothing happens to a client that is open."""
+        async with self._opening:
+            self._exchange.check_own()
+            if not self._exchange.ready.is_set():
+                await self._connect()
+        return self
+
+    async def _connect(self) -> None:
         keep_from_children(self)
         self._keeper.start()
         try:
-            async with asyncio.timeout(self.timeout_s):
+            async with asyncio.timeout(self.timeout):
                 await self._exchange.ready.wait()
         except TimeoutError:
             await self._keeper.stop()
             if self._keeper.mismatch is not None:
                 raise key_problem(self.config, self._keeper.mismatch) from None
-            raise NotSent(f"no node answered within {self.timeout_s:g} s; asked {self._keeper.tried()}") from None
+            raise NotSent(f"no node answered within {self.timeout:g} s; asked {self._keeper.tried()}") from None
         except BaseException:
             await self._keeper.stop()
             raise
-        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def close(self) -> None:
+        """End the session, the connections and the subscriptions; nothing happens to a client that is closed.
+
+        Whoever still waits for an answer learns nothing more: end such tasks before.
+        """
         if self._exchange.disowned:
             return
         for subscription in list(self._subscriptions):
@@ -126,7 +152,7 @@ class Client:
             NotSent: no node took it before the deadline. It did not happen.
             Unknown: it was sent, and no answer came before the deadline; `resolve` asks again.
         """
-        timeout_s = self.timeout_s if timeout is None else _checked_s(timeout)
+        timeout_s = self._limit_s(timeout)
         call = SingleCall(self._exchange.packer.pack_one((name, *args)))
         self._exchange.submit(call.entry)
         self._deadlines.set(call, timeout_s)
@@ -193,7 +219,7 @@ class Client:
         call = error.handle
         if not isinstance(call, SingleCall | BatchCall):
             raise error
-        timeout_s = self.timeout_s if timeout is None else _checked_s(timeout)
+        timeout_s = self._limit_s(timeout)
         self._exchange.flush_soon()  # whose silence is watched from now on
         return await call.resolve(timeout_s, self._keeper.tried)
 
@@ -215,7 +241,7 @@ class Client:
             NotYet: the replica has not reached `min_seq`, or this client's last event.
             NotSent: nobody answered before the deadline.
         """
-        timeout_s = self.timeout_s if timeout is None else _checked_s(timeout)
+        timeout_s = self._limit_s(timeout)
         deadline = asyncio.get_running_loop().time() + timeout_s
         query = self._query_of(consistency, min_seq, max_ms, max_lag, timeout_s)((name, *args))
         number, future, message = self._questions.ask(query, timeout_s)
@@ -273,7 +299,7 @@ class Client:
         max_ms: float | None = None, max_lag: int | None = None, timeout: float | None = None,
     ) -> list[QueryAnswer]:  # fmt: skip
         """The answers to many queries, each `[name, arg, ...]`, pipelined. Raises what the first that fails raises."""
-        timeout_s = self.timeout_s if timeout is None else _checked_s(timeout)
+        timeout_s = self._limit_s(timeout)
         deadline = asyncio.get_running_loop().time() + timeout_s
         query_of = self._query_of(consistency, min_seq, max_ms, max_lag, timeout_s)
         asked = [query_of(query) for query in queries]
@@ -307,60 +333,73 @@ class Client:
                 task.cancel()
             await asyncio.gather(*again.values(), return_exceptions=True)
 
-    async def subscribe(self, from_seq: int = 1) -> AsyncGenerator[Event, None]:
+    def subscribe(self, from_seq: int | Literal["now"] = 1, *, timeout: float | None = None) -> Events:
         """Every client event from number `from_seq` on, as it is applied, without end: in order, once, none missing.
 
-        Numbers are skipped where an event is internal, a fragment, or a repetition without effect. Runs over a
-        connection of its own; when its gateway dies it goes on at another node after the last event given. Whoever
-        takes events slowly costs nobody else anything. To resume later, subscribe from the last `seq` + 1.
+        `async for event in client.subscribe()`. Numbers are skipped where an event is internal, a fragment, or a
+        repetition without effect. Runs over a connection of its own; when its gateway dies it goes on at another node
+        after the last event given. Whoever takes events slowly costs nobody else anything. To resume later, subscribe
+        from the last `seq` + 1. `timeout` is how long it looks for a node that serves it.
+
+        "now" leaves out what happened before: this client's own events so far, and all that a live node has committed.
+        It is the moment at which the first event is asked for; `events = await client.subscribe(from_seq="now")`, and
+        `async with`, return when it is fixed, so that nothing submitted afterwards is missed.
 
         Raises:
             Refused: `from_seq` is no event number. Gone: it is older than what any node in reach still keeps; or the
                 cluster was recovered, so that numbers may mean other events: what was built of them is void.
-            NotSent: no node took the subscription for as long as the client's timeout. ConfigError: keys differ.
+            NotSent: no node took the subscription before the timeout. ConfigError: keys differ.
             DecodeError: several gateways in a row sent events that cannot be read.
         """
-        if not _is_seq(from_seq, 1):
-            raise Refused(f"from_seq = {from_seq}: an event number is from 1 to {SEQ_MAX}")
-        subscription = Subscription(self._dialer, self._nodes, from_seq, self.timeout_s, self._exchange.founded)
+        if from_seq != "now" and not _is_seq(from_seq, 1):
+            raise Refused(f"from_seq = {from_seq}: an event number is from 1 to {SEQ_MAX}, or 'now'")
+        return Events(self._batches(NOW if from_seq == "now" else from_seq, self._limit_s(timeout)))
+
+    async def _batches(self, first: int, timeout_s: float) -> AsyncGenerator[list[Event], None]:
+        """An empty list once its first number is fixed, then events without end."""
+        subscription = Subscription(self._dialer, self._nodes, first, timeout_s, self._exchange.founded)
+        subscription.after = self._session.last_seq
         self._subscriptions.add(subscription)
         subscription.start()
         try:
+            await subscription.placed()
+            yield []
             while True:
-                for event in await subscription.next():
-                    yield event
+                yield await subscription.next()
         finally:
             self._subscriptions.discard(subscription)
             await subscription.stop()
 
-    async def status(self) -> dict[str, Any]:
+    async def status(self, *, timeout: float | None = None) -> dict[str, Any]:
         """The contract's status document: every configured node asked at once; null fields where none answered.
+
+        A node that does not answer within REPORT_S_MAX seconds, or a shorter `timeout`, counts as silent.
 
         Its `findings` say what is amiss, each with its reason and remedy; all is well where there is none.
 
         Raises:
             ConfigError: none answered, for their keys differ.
         """
-        given = await ask_each(self._dialer, StreamKind.STATUS, min(self.timeout_s, REPORT_S_MAX))
+        given = await ask_each(self._dialer, StreamKind.STATUS, self._report_s(timeout))
         nodes, silences = self.config.nodes, silences_of(self.config.nodes, given)
         return status_document(
             self.config.name, nodes, [each if isinstance(each, dict) else None for each in given], silences
         )
 
-    async def gaps(self) -> dict[str, Any]:
-        """The contract's gaps document. Raises as `status`."""
-        reports = await ask_all(self._dialer, StreamKind.GAPS, min(self.timeout_s, REPORT_S_MAX))
+    async def gaps(self, *, timeout: float | None = None) -> dict[str, Any]:
+        """The contract's gaps document. `timeout` and errors as of `status`."""
+        reports = await ask_all(self._dialer, StreamKind.GAPS, self._report_s(timeout))
         return gaps_document(self.config.nodes, reports)
 
-    async def fault(self, node: str, spec: str) -> dict[str, Any]:
+    async def fault(self, node: str, spec: str, *, timeout: float | None = None) -> dict[str, Any]:
         """Inject faults at a running node ("loss=5%,seed=7"), or end them ("clear"); what the node now does.
 
         Raises:
             ConfigError: no such node in the config. NotSent: it did not answer. Refused: it may not or can not.
         """
         try:
-            target = self.config.node(node)
-            answer = await ask_node(self._dialer, target, StreamKind.FAULT, Fault(1, spec), self.timeout_s)
+            target, timeout_s = self.config.node(node), self._limit_s(timeout)
+            answer = await ask_node(self._dialer, target, StreamKind.FAULT, Fault(1, spec), timeout_s)
         except KeyMismatch as error:
             raise key_problem(self.config, str(error)) from None
         except Unreachable as error:
@@ -370,7 +409,7 @@ class Client:
         report: dict[str, Any] = answer.report
         return report
 
-    async def handover(self, to: str) -> dict[str, Any]:
+    async def handover(self, to: str, *, timeout: float | None = None) -> dict[str, Any]:
         """Give the sequencer's role to node `to`; returns once it rules: {"from", "to", "epoch", "ms"}.
 
         Raises:
@@ -378,7 +417,8 @@ class Client:
                 keeps its role; says why. Unknown: it did not say in time.
         """
         self.config.node(to)
-        status = await self.status()
+        timeout_s = self._limit_s(timeout)
+        status = await self.status(timeout=timeout)
         if not any(node["reachable"] for node in status["nodes"]):
             asked = ", ".join(f"{node.id} at {node.address}" for node in self.config.nodes)
             raise NotSent(f"no node answered; asked {asked}; run mcast up or mcast node")
@@ -387,7 +427,7 @@ class Client:
         ruler = self.config.node(status["sequencer"])
         ask = Handover(1, to)
         try:
-            answer = await ask_node(self._dialer, ruler, StreamKind.HANDOVER, ask, self.timeout_s)
+            answer = await ask_node(self._dialer, ruler, StreamKind.HANDOVER, ask, timeout_s)
         except Unreachable as error:
             raise Unknown(f"whether {to} took over is not known: {error}; see mcast status") from None
         if isinstance(answer, Failure):
@@ -395,20 +435,31 @@ class Client:
         report = answer.report
         return {"from": ruler.id, "to": to, "epoch": report["epoch"], "ms": report["node"]["ms"]}
 
+    @property
+    def timeout_s(self) -> float:
+        """The former name of `timeout`."""
+        warnings.warn("Client.timeout_s is called Client.timeout now", DeprecationWarning, stacklevel=2)
+        return self.timeout
+
+    def _limit_s(self, timeout: float | None) -> float:
+        """What a call may take, in seconds. Raises Refused: its own is beyond TIMEOUT_MAX_S, or no number."""
+        if timeout is None:
+            return self.timeout
+        if not timeout <= TIMEOUT_MAX_S:
+            raise Refused(f"timeout = {timeout}: at most {TIMEOUT_MAX_S:,.0f} seconds")
+        return timeout
+
+    def _report_s(self, timeout: float | None) -> float:
+        """The same for a report of one of many nodes."""
+        return min(self._limit_s(timeout), REPORT_S_MAX)
+
     async def _wait(self, call: BatchCall, backlog: Callable[[], bool], timeout: float | None) -> None:
         try:
-            await call.wait(backlog, self.timeout_s if timeout is None else _checked_s(timeout), self._keeper.tried)
+            await call.wait(backlog, self._limit_s(timeout), self._keeper.tried)
         except BaseException:
             call.give_up()
             self._exchange.flush_soon()  # what was given up before it was numbered leaves the queue
             raise
-
-
-def _checked_s(timeout: float) -> float:
-    """A call's own timeout. Raises Refused for one beyond TIMEOUT_MAX_S, or that is no number."""
-    if not timeout <= TIMEOUT_MAX_S:
-        raise Refused(f"timeout = {timeout}: at most {TIMEOUT_MAX_S:,.0f} seconds")
-    return timeout
 
 
 def _is_seq(value: object, least: int) -> bool:

@@ -26,13 +26,13 @@ class _Absent:
     """Stands for what only an open client has: whatever is asked of it is Refused."""
 
     def __init__(self, why: str) -> None:
-        self._why = why
+        self.why = why
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise Refused(self._why)
+        raise Refused(self.why)
 
 
-_UNOPENED: Any = _Absent("this client is not open; use `async with mcast.connect(...) as client`")
+_UNOPENED: Any = _Absent("this client is not open; use `async with mcast.connect(...) as client`, or `await` it")
 _FORKED: Any = _Absent("this client is the parent process's; connect another one")
 _CLOSED: Any = _Absent("this client is closed; connect another one")
 
@@ -63,12 +63,19 @@ class Exchange:
         """For a forked child: the session and the link are the parent's. Calls from now on are Refused."""
         self.welcome = self.packer = _FORKED
 
+    def check_own(self) -> None:
+        """Raise Refused in a forked child."""
+        if self.disowned:
+            raise Refused(_FORKED.why)
+
     async def close(self) -> None:
-        """Close the session and the link. Calls from now on are Refused."""
+        """Close the session and the link; idempotent. Calls from now on are Refused."""
         self.welcome = self.packer = _CLOSED
         self.ready.clear()
         if self.keeper.link is not None:
             self.keeper.link.write(pack_run(StreamKind.SUBMIT, self.session.close_group()))
+        if not self.session.pending:
+            self.session.renew()  # whoever opens it again begins anew
         await self.keeper.stop()
 
     def submit(self, entry: Entry) -> None:

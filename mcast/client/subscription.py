@@ -4,18 +4,72 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Final
+from collections.abc import AsyncGenerator, Generator
+from types import TracebackType
+from typing import Any, Final
 
 from mcast.client.keeper import ALONE_MS, Keeper
 from mcast.client.link import Dialer, Link, key_problem
 from mcast.config import NodeConfig
 from mcast.errors import DecodeError, Error, Gone, NotSent
-from mcast.limits import EVENTS_UNREAD_BYTES
+from mcast.limits import EVENTS_UNREAD_BYTES, SEQ_MAX
 from mcast.machine.events import Event, EventReader
 from mcast.wire.events import decode_events_untrusted
-from mcast.wire.stream import UNFOUNDED, StreamKind, Subscribe, decode_stream_untrusted, pack_message
+from mcast.wire.stream import UNFOUNDED, Ask, StreamKind, Subscribe, decode_stream_untrusted, pack_message
 
 BAD_STREAMS_MAX: Final = 3  # gateways in a row whose events could not be read before the subscription gives up
+NOW: Final = 0  # the first number wanted, where that is the one after all that has happened
+
+
+class Events(AsyncGenerator[Event, None]):
+    """What `Client.subscribe` gives: an asynchronous generator of events; to await and to enter, too.
+
+    Both return once it is fixed with which number it begins; leaving closes it.
+    """
+
+    def __init__(self, batches: AsyncGenerator[list[Event], None]) -> None:
+        self._batches = batches
+        self._begun = False
+        self._unread: deque[Event] = deque()
+
+    def __await__(self) -> Generator[Any, None, Events]:
+        return self._begin().__await__()
+
+    async def __aenter__(self) -> Events:
+        return await self._begin()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _begin(self) -> Events:
+        if not self._begun:
+            self._begun = True
+            self._unread += await anext(self._batches)
+        return self
+
+    async def __anext__(self) -> Event:
+        unread = self._unread
+        while not unread:
+            self._begun = True
+            unread += await anext(self._batches)
+        return unread.popleft()
+
+    async def asend(self, value: None) -> Event:
+        """The next event."""
+        return await anext(self)
+
+    async def athrow(self, typ: Any, val: Any = None, tb: Any = None) -> Event:
+        """End the stream with this exception."""
+        self._unread.clear()
+        self._unread += await self._batches.athrow(typ, val, tb)
+        return await anext(self)
+
+    async def aclose(self) -> None:
+        """End the stream and its connection."""
+        self._unread.clear()
+        await self._batches.aclose()
 
 
 class Subscription:
@@ -25,6 +79,8 @@ class Subscription:
         self, dialer: Dialer, nodes: tuple[NodeConfig, ...], first: int, timeout_s: float, founded: bytes = UNFOUNDED
     ) -> None:
         self._reader = EventReader(first)
+        self.after = 0
+        """An event that is known to have happened: NOW is not before it."""
         self._dialer = dialer
         self._count = len(nodes)
         self._keeper = Keeper(dialer, nodes, self)
@@ -54,6 +110,13 @@ class Subscription:
         self._end(Error("the client was closed"))
         await self._keeper.stop()
 
+    async def placed(self) -> None:
+        """Until the first number wanted is known. Raises as `next`."""
+        while self._reader.next == NOW:
+            if self._error is not None:
+                raise self._error
+            await self._wait()
+
     async def next(self) -> list[Event]:
         """The next events, at least one.
 
@@ -73,13 +136,12 @@ class Subscription:
     async def _wait(self) -> None:
         """Until something changes; without a gateway, not for ever."""
         self._changed.clear()
+        served = self._keeper.link is not None and self._reader.next != NOW
         try:
-            async with asyncio.timeout_at(
-                None if self._keeper.link is not None else self._without_link_s + self._timeout_s
-            ):
+            async with asyncio.timeout_at(None if served else self._without_link_s + self._timeout_s):
                 await self._changed.wait()
         except TimeoutError:
-            if self._keeper.link is None:
+            if self._keeper.link is None or self._reader.next == NOW:
                 self._end(
                     NotSent(f"no node took the subscription within {self._timeout_s:g} s: {self._keeper.tried()}")
                     if self._keeper.mismatch is None
@@ -130,7 +192,10 @@ class Subscription:
         self._greeted = self._answers
         self._forget_unread()
         self._reader.restart()
-        link.write([pack_message(StreamKind.SUBSCRIBE, Subscribe(self._reader.next))])
+        if self._reader.next == NOW:
+            link.write([pack_message(StreamKind.STATUS, Ask(0))])
+        else:
+            link.write([pack_message(StreamKind.SUBSCRIBE, Subscribe(self._reader.next))])
         self._keeper.watch()
         self._changed.set()
 
@@ -151,6 +216,8 @@ class Subscription:
         if kind == StreamKind.PONG:
             self._keeper.touch(message)
             self._fresh += message.alone_ms < ALONE_MS
+        elif kind == StreamKind.REPORT and self._reader.next == NOW:
+            self._place(link, message.report)
         elif kind == StreamKind.GONE:
             self._gone[link.node.id] = message.low_water
             if len(self._gone) == self._count:
@@ -161,6 +228,17 @@ class Subscription:
             link.close(message.text)
         else:
             raise DecodeError("unexpected message", str(kind))
+
+    def _place(self, link: Link, report: dict[str, Any]) -> None:
+        """What is now, a node says that is live: another one's past may be long."""
+        row = report.get("node")
+        state, commit = (row.get("state"), row.get("commit_seq")) if isinstance(row, dict) else (None, None)
+        if state != "live" or type(commit) is not int or not 0 <= commit < SEQ_MAX:
+            link.close(f"{link.node.id} is {state}: it does not know what has happened by now")
+            return
+        self._reader = EventReader(max(commit, self.after) + 1)
+        link.write([pack_message(StreamKind.SUBSCRIBE, Subscribe(self._reader.next))])
+        self._changed.set()
 
     def _other_cluster(self, link: Link) -> None:
         """The numbers so far are another cluster's; but a node that has no log yet says nothing about that."""
@@ -180,7 +258,7 @@ class Subscription:
 
     def link_lost(self, link: Link, reason: str) -> None:
         """Another gateway is looked for at once."""
-        if self._answers != self._greeted:  # else it took the connection only to end it
+        if self._answers != self._greeted and self._reader.next != NOW:  # else it took the connection only to end it
             self._without_link_s = asyncio.get_running_loop().time()
         self._keeper.link_lost(link, reason)
         self._changed.set()

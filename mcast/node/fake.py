@@ -161,6 +161,8 @@ class FakeShell:
         self.on_halted: list[Callable[[], None]] = []
         self.on_catch_up: Callable[[CatchUp | FetchHistory], None] | None = None
         self.halted: str | None = None
+        self.state = "live"
+        """What it says of itself."""
         self.proofs: list[tuple[int, bytes]] = []
         self.deaths: list[int] = []
         self.heard: dict[int, bytes] = {}
@@ -222,7 +224,8 @@ class FakeShell:
     def status(self) -> dict[str, Any]:
         """A few of the contract's fields."""
         engine = self.engine
-        return {"id": self.node_id, "role": "member", "state": "live", "applied_seq": engine.applied_seq}
+        seq = engine.applied_seq
+        return {"id": self.node_id, "role": "member", "state": self.state, "applied_seq": seq, "commit_seq": seq}
 
     def gaps(self) -> dict[str, Any]:
         """No gaps here."""

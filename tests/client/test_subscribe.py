@@ -332,3 +332,51 @@ async def test_a_node_that_sends_nonsense_is_left_and_not_for_ever_tried(
         monkeypatch.setattr(shell.events, "read", lambda first, told: bad)
     with pytest.raises(DecodeError):
         await anext(client.subscribe())
+
+
+async def test_now_leaves_out_what_happened_before_and_nothing_after(cluster: FakeCluster, client: Client) -> None:
+    await client.submit_many([("incr", "k")] * 20)
+    events = await client.subscribe(from_seq="now")
+    await client.submit("incr", "k")
+    assert [event.value for event in await take(events, 1)] == [21]
+    await events.aclose()
+    with pytest.raises(StopAsyncIteration):
+        await anext(events)
+    async with client.subscribe("now") as entered:
+        await client.submit("incr", "k")
+        async for event in entered:
+            assert event.value == 22
+            break
+    assert not client._subscriptions
+
+
+async def test_now_is_not_before_an_event_of_ones_own_nor_asked_of_a_node_that_is_behind(
+    cluster: FakeCluster, gateways: dict[str, Gateway], client: Client
+) -> None:
+    await client.submit_many([("incr", "k")] * 3)
+    cluster.shells["n2"].state = "catching-up"
+    for shell in cluster.shells.values():
+        known = shell.status()
+        shell.status = lambda known=known: {**known, "commit_seq": 1}  # type: ignore[method-assign, misc]
+    async with client.subscribe("now") as events:
+        (one,) = client._subscriptions
+        assert one._keeper.link is not None and one._keeper.link.node.id != "n2"
+        await client.submit("incr", "k")
+        assert (await take(events, 1))[0].value == 4
+
+
+async def test_where_no_node_knows_what_is_now_the_subscription_ends_in_time(
+    cluster: FakeCluster, client: Client
+) -> None:
+    for shell in cluster.shells.values():
+        shell.state = "isolated"
+    with pytest.raises(NotSent, match=r"within 0\.3 s.*n3 is isolated: it does not know"):
+        await client.subscribe("now", timeout=0.3)
+    assert not client._subscriptions
+
+
+async def test_now_with_a_node_that_lies_is_never_a_crash(cluster: FakeCluster, client: Client) -> None:
+    for shell in cluster.shells.values():
+        shell.status = lambda: {"state": "live", "commit_seq": "x"}  # type: ignore[method-assign]
+    with pytest.raises(NotSent):
+        await client.subscribe("now", timeout=0.2)
