@@ -2,7 +2,8 @@
 
 The serving side reads the journal in chunks with a turn of the event loop between them, and waits while the other side
 reads slowly: a node that serves a catch-up goes on applying and answering. The fetching side asks for a bounded window
-at a time from where its log ends, so it resumes where it stopped, at whichever peer it is.
+at a time from where its log ends, so it resumes where it stopped, at whichever peer it is. Its connection stays open
+for a while: where datagrams do not arrive, every command is fetched, and a connection is much dearer than a fetch.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ FETCHES_MAX: Final = 4  # served at a time by one node; a fifth waits its turn
 FETCH_STALL_S: Final = 10.0  # one that reads nothing for this long gives its place to others
 APPLYING_POLL_S: Final = 0.01  # between looks whether enough has been applied to fetch more
 ANSWER_S: Final = 2.0  # without a byte from the peer, another one is tried
+KEPT_S: Final = 10.0  # a connection that nothing was fetched over for so long is closed
 
 
 class FetchServer:
@@ -132,6 +134,9 @@ class Fetcher:
         self._request: CatchUp | None = None
         self._from: str | None = None
         self._task: asyncio.Task[None] | None = None
+        self._kept: tuple[int, Link, Answers] | None = None
+        """The connection that was fetched over last, and whose it is; while it is open, nobody waits for an answer."""
+        self._closing: asyncio.TimerHandle | None = None
 
     def asked(self, request: CatchUp) -> None:
         """Fetch what is asked for, unless a fetch under way already gets there."""
@@ -146,46 +151,86 @@ class Fetcher:
             return None
         return {"from": self._from, "next": self._shell.replica.last_seq + 1, "until": self._request.until}
 
+    def moved(self) -> None:
+        """Somebody has another address: the connection may lead nowhere, and the next fetch dials anew."""
+        self._close_kept()
+
     async def stop(self) -> None:
         """End the fetch under way."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        self._close_kept()
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._task = self._from = None
-        if not task.cancelled():
-            task.result()
+        request, self._request = self._request, None
+        if task.cancelled():
+            return
+        task.result()
+        if request is not None:  # it came when the fetch was over, and nobody had seen that yet
+            self.asked(request)
 
     async def _run(self) -> None:
         """Ask one peer after the other until the log reaches `until`, or all have failed."""
         request = self._request
         tried: set[int] = set()
         while request is not None and self._shell.replica.last_seq < request.until:
-            peers = [peer for peer in (*request.peers, *self._nodes) if peer in self._nodes and peer not in tried]
-            if not peers:
-                return
-            tried.add(peers[0])
-            if not await self._fetch_from(peers[0]):
-                self._shell.transfer_failed(peers[0])
+            if (peer := self._next_peer(request, tried)) is None:
+                break
+            tried.add(peer)
+            if not await self._fetch_from(peer):
+                self._shell.transfer_failed(peer)
             if self._request is not request:
                 request, tried = self._request, set()
+        self._request = None
+
+    def _next_peer(self, request: CatchUp, tried: set[int]) -> int | None:
+        """Who is asked next: whoever has it and is connected already, whoever has it, and then all the others."""
+        peers = [peer for peer in (*request.peers, *self._nodes) if peer in self._nodes and peer not in tried]
+        if self._kept is not None and self._kept[0] in peers and (not request.peers or self._kept[0] in request.peers):
+            return self._kept[0]
+        return peers[0] if peers else None
 
     async def _fetch_from(self, peer: int) -> bool:
         """Fetch from one peer as long as that helps; whether it did not fail."""
-        node = self._nodes[peer]
-        self._from = node.id
-        stream = Answers()
+        self._from = self._nodes[peer].id
+        link: Link | None = None
+        helped = False
         try:
-            link = await self._dialer.open(node, stream)
-        except Unreachable:
-            return False
-        try:
-            return await self._fetch_windows(link, stream, peer)
+            link, stream = await self._line(peer)
+            helped = await self._fetch_windows(link, stream, peer)
         except (TimeoutError, DecodeError, Unreachable, Gone):
-            return False
+            pass
         finally:
-            link.close()
+            if link is not None and helped and not link.lost:
+                self._keep(peer, link, stream)
+            elif link is not None:
+                link.close()
+        return helped
+
+    async def _line(self, peer: int) -> tuple[Link, Answers]:
+        """The connection to a peer that is kept, or a new one. Raises Unreachable."""
+        kept, self._kept = self._kept, None
+        if kept is not None and kept[0] == peer and not kept[1].lost:
+            return kept[1], kept[2]
+        if kept is not None:
+            kept[1].close()
+        stream = Answers()
+        return await self._dialer.open(self._nodes[peer], stream), stream
+
+    def _keep(self, peer: int, link: Link, stream: Answers) -> None:
+        self._kept = peer, link, stream
+        if self._closing is not None:
+            self._closing.cancel()
+        self._closing = asyncio.get_running_loop().call_later(KEPT_S, self._close_kept)
+
+    def _close_kept(self) -> None:
+        if self._closing is not None:
+            self._closing.cancel()
+        kept, self._kept, self._closing = self._kept, None, None
+        if kept is not None:
+            kept[1].close()
 
     async def _fetch_windows(self, link: Link, stream: Answers, peer: int) -> bool:
         replica = self._shell.replica

@@ -172,6 +172,7 @@ class Gateway:
         self._places.know(self._shell.transport.peers)
         self._forwarder.moved()
         self._relays.moved()
+        self._fetcher.moved()
         if host not in (self._host, self._shell.node.host):
             self._host, before = host, self._door
             with contextlib.suppress(EnvironmentProblem):  # it is in use: nobody else listens there for long

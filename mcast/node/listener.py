@@ -132,7 +132,8 @@ def open_listener(
     """Bound, not listening yet. Raises OSError: the address is in use, or not this machine's."""
     address = resolve(host, port)
     family = socket.AF_INET6 if len(address) == 4 else socket.AF_INET
-    listener = Listener(family, socket.SOCK_STREAM)
+    # named as TCP, else no event loop turns Nagle's delay off for who is accepted: 40 ms for each second small write
+    listener = Listener(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from mcast.client.link import Dialer, Link
+from mcast.config import NodeConfig
 from mcast.machine.kv import KeyValue
 from mcast.node import catchup as catchup_module
 from mcast.node.catchup import Fetcher, FetchServer
@@ -167,9 +169,84 @@ async def test_when_all_fail_it_stops_and_a_new_request_begins_anew(
     await caught_up(behind)
 
 
-async def test_progress_shows_while_it_lasts_and_only_then(cluster: FakeCluster, gateways: dict[str, Gateway]) -> None:
-    from mcast.client.link import Dialer
+@pytest.fixture
+def dialled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Whom connections were opened to."""
+    opened: list[str] = []
+    dial = Dialer.open
 
+    async def counted(self: Dialer, node: NodeConfig, *args: Any) -> Link:
+        opened.append(node.id)
+        return await dial(self, node, *args)
+
+    monkeypatch.setattr(Dialer, "open", counted)
+    return opened
+
+
+async def fetched(behind: FakeShell, fetcher: Fetcher, *peers: int, until: int) -> None:
+    fetcher.asked(CatchUp(behind.replica.last_seq + 1, until, peers))
+    async with asyncio.timeout(5):
+        while fetcher.progress() is not None or behind.replica.last_seq < until:
+            await asyncio.sleep(0.001)
+
+
+def one_more(fake: FakeCluster) -> int:
+    """The number of one more event, in a frame of its own."""
+    fake.take([(encode_record(RecordKind.OPEN, 1, 0, 0, 0, bytes(16)),)])
+    fake.pump()
+    return fake.shells["n1"].replica.last_seq
+
+
+async def test_one_connection_serves_as_long_as_it_is_used(
+    tmp_path: Path, dialled: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where datagrams do not arrive, each command is a fetch."""
+    monkeypatch.setattr(catchup_module, "KEPT_S", 0.3)
+    fake = FakeCluster(tmp_path, KeyValue)
+    behind = fake.shells.pop("n3")
+
+    one_more(fake)
+    async with serving(fake) as gateways:
+        fetcher = Fetcher(behind, Dialer(fake.config, "peer", "n3", behind.incarnation))  # type: ignore[arg-type]
+        for peers in ((N1, N2), (N2, N1), (), (N2, N1)):
+            await fetched(behind, fetcher, *peers, until=one_more(fake))
+        assert dialled == ["n1"], "whoever is connected goes on serving"
+        await fetched(behind, fetcher, N2, until=one_more(fake))
+        assert dialled == ["n1", "n2"], "unless it has not got that"
+        for connection in list(gateways["n2"]._connections):
+            connection.abort()
+        await asyncio.sleep(0.05)
+        await fetched(behind, fetcher, N2, until=one_more(fake))
+        assert dialled == ["n1", "n2", "n2"], "an ended one is replaced"
+        fetcher.moved()
+        await fetched(behind, fetcher, N2, until=one_more(fake))
+        assert dialled == ["n1", "n2", "n2", "n2"], "one to where a node no longer is, too"
+        assert behind.failed == []
+        async with asyncio.timeout(5):
+            while gateways["n1"]._connections or gateways["n2"]._connections:
+                await asyncio.sleep(0.01)
+        await fetcher.stop()
+
+
+async def test_what_is_asked_for_as_a_fetch_ends_is_not_forgotten(tmp_path: Path) -> None:
+    fake = FakeCluster(tmp_path, KeyValue)
+    behind = fake.shells.pop("n3")
+    one_more(fake)
+    async with serving(fake):
+        fetcher = Fetcher(behind, Dialer(fake.config, "peer", "n3", behind.incarnation))  # type: ignore[arg-type]
+        fetcher.asked(CatchUp(1, 1, (N1,)))
+        task = fetcher._task
+        assert task is not None
+        task.remove_done_callback(fetcher._done)
+        await task
+        fetcher.asked(CatchUp(2, one_more(fake), (N1,)))
+        fetcher._done(task)
+        async with asyncio.timeout(5):
+            await caught_up(behind, until=2)
+        await fetcher.stop()
+
+
+async def test_progress_shows_while_it_lasts_and_only_then(cluster: FakeCluster, gateways: dict[str, Gateway]) -> None:
     shell: FakeShell = cluster.shells["n3"]
     fetcher = Fetcher(shell, Dialer(cluster.config, "peer", "n3", shell.incarnation))  # type: ignore[arg-type]
     assert fetcher.progress() is None

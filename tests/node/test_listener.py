@@ -68,6 +68,28 @@ def test_beyond_its_bound_it_says_so_and_counts() -> None:
         assert (late.recv(100), late.recv(100), away) == (b"full", b"", [TOO_MANY])
 
 
+class Asked(asyncio.Protocol):
+    """Says whether the kernel may hold back what is written in small pieces."""
+
+    def __init__(self, delays: list[int]) -> None:
+        self._delays = delays
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._delays.append(not transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+
+async def test_nothing_that_is_written_to_who_was_let_in_is_held_back() -> None:
+    delays: list[int] = []
+    with listening(lambda: False, list[str]().append) as (listener, dial):
+        door = Door(listener, lambda: Asked(delays), lambda: False)
+        dial()
+        async with asyncio.timeout(5):
+            while not delays:
+                await asyncio.sleep(0.001)
+        await door.close()
+    assert delays == [False]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="limits are Linux's here")
 @pytest.mark.parametrize(("limit", "room"), [(64, (12, 4)), (256, (120, 40)), (1_024, (512, 128)), (40, (6, 2))])
 def test_what_a_node_itself_opens_has_its_room_first(limit: int, room: tuple[int, int]) -> None:
