@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mcast.client.questions import QueryAnswer
     from mcast.client.receipts import Receipt, Receipts
     from mcast.client.subscription import Events
+    from mcast.client.synchronous import SyncClient, SyncEvents, connect_sync
     from mcast.config import Config, NodeConfig, load_config
     from mcast.errors import (
         ConfigError,
@@ -41,6 +42,7 @@ _HOMES = {
     "mcast.client.questions": ("QueryAnswer",),
     "mcast.client.receipts": ("Receipt", "Receipts"),
     "mcast.client.subscription": ("Events",),
+    "mcast.client.synchronous": ("SyncClient", "SyncEvents", "connect_sync"),
     "mcast.config": ("Config", "NodeConfig", "load_config"),
     "mcast.errors": (
         "ConfigError", "DecodeError", "EnvironmentProblem", "Error", "Gone", "Halted", "InUse", "NotSent", "NotYet",
@@ -56,8 +58,8 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "Client", "Config", "ConfigError", "Context", "DecodeError", "Draws", "EnvironmentProblem", "Error", "Event",
     "Events", "Gone", "Halted", "InUse", "Node", "NodeConfig", "NotSent", "NotYet", "QueryAnswer", "QueryFailed",
-    "Receipt", "Receipts", "Refused", "Rejected", "Run", "StateMachine", "Unknown", "command", "connect",
-    "load_config", "query",
+    "Receipt", "Receipts", "Refused", "Rejected", "Run", "StateMachine", "SyncClient", "SyncEvents", "Unknown",
+    "command", "connect", "connect_sync", "load_config", "query",
 ]  # fmt: skip
 
 

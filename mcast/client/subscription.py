@@ -56,6 +56,18 @@ class Events(AsyncGenerator[Event, None]):
             unread += await anext(self._batches)
         return unread.popleft()
 
+    async def batch(self) -> list[Event]:
+        """The next events, at least one; none at the end of the stream."""
+        while not self._unread:
+            self._begun = True
+            try:
+                self._unread += await anext(self._batches)
+            except StopAsyncIteration:
+                return []
+        batch = list(self._unread)
+        self._unread.clear()
+        return batch
+
     async def asend(self, value: None) -> Event:
         """The next event."""
         return await anext(self)
