@@ -12,6 +12,7 @@ from typing import Final, Protocol
 from mcast.storage.descriptors import keep, open_own
 from mcast.storage.kernelsync import KernelSync, open_kernel_sync
 
+NEW: Final = ".new"  # what a file's name ends in while it is not yet whole
 IOV_MAX: Final = 1_024  # buffers of one pwritev; Linux and macOS both stop there
 
 
@@ -232,3 +233,20 @@ def write_all(files: Files, fd: int, buffers: Sequence[bytes], offset: int) -> i
                 written += files.pwritev(fd, [rest[written:]], offset + written)
         offset += size
     return offset
+
+
+def replace_file(files: Files, directory: str, name: str, data: bytes) -> None:
+    """Replace a small file whole: written beside, synced, renamed over, the directory synced; durable on return.
+
+    Raises:
+        OSError: with the old one still in place, or the new.
+    """
+    beside = f"{directory}/{name}{NEW}"
+    fd = files.open(beside, create=True)
+    try:
+        write_all(files, fd, [data], 0)
+        files.fdatasync(fd)
+    finally:
+        files.close(fd)
+    files.rename(beside, f"{directory}/{name}")
+    files.fsync_dir(directory)

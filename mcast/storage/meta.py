@@ -17,14 +17,13 @@ from typing import Any, Final
 from mcast.errors import DecodeError, NewerFormat
 from mcast.limits import EPOCH_MAX, SEQ_MAX
 from mcast.protocol.effects import Meta
-from mcast.storage.files import Files, write_all
+from mcast.storage.files import Files, replace_file
 
 META_NAME: Final = "meta.json"
 META_BYTES_MAX: Final = 4_096  # bytes; ours are a few hundred
 FORMAT: Final = 2
 FORMAT_UNMARKED: Final = 1  # the same fields, in a directory from before there were watermarks
 STORAGE_ID_BYTES: Final = 16
-_NEW: Final = META_NAME + ".new"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,15 +84,7 @@ def load_meta(files: Files, directory: str) -> DirectoryMeta | None:
 
 def store_meta(files: Files, directory: str, meta: DirectoryMeta) -> None:
     """Replace the directory's meta; durable on return. Raises OSError, with the old one still in place or the new."""
-    path = f"{directory}/{META_NAME}"
-    fd = files.open(f"{directory}/{_NEW}", create=True)
-    try:
-        write_all(files, fd, [encode_meta(meta)], 0)
-        files.fdatasync(fd)
-    finally:
-        files.close(fd)
-    files.rename(f"{directory}/{_NEW}", path)
-    files.fsync_dir(directory)
+    replace_file(files, directory, META_NAME, encode_meta(meta))
 
 
 def encode_meta(meta: DirectoryMeta) -> bytes:

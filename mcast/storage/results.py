@@ -13,12 +13,11 @@ from typing import Any, Final
 
 from mcast.errors import DecodeError
 from mcast.limits import SEQ_MAX
-from mcast.storage.files import Files, write_all
+from mcast.storage.files import Files, replace_file
 
 RESULTS_NAME: Final = "results.json"
 RESULTS_BYTES_MAX: Final = 64 << 10  # bytes; ours are some thousand
 FORMAT: Final = 1
-_NEW: Final = RESULTS_NAME + ".new"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +42,7 @@ def load_results(files: Files, directory: str) -> KeptResults | None:
 
 def store_results(files: Files, directory: str, kept: KeptResults) -> None:
     """Replace what is kept; durable on return. Raises OSError, with the old file still in place or the new."""
-    fd = files.open(f"{directory}/{_NEW}", create=True)
-    try:
-        write_all(files, fd, [encode_results(kept)], 0)
-        files.fdatasync(fd)
-    finally:
-        files.close(fd)
-    files.rename(f"{directory}/{_NEW}", f"{directory}/{RESULTS_NAME}")
-    files.fsync_dir(directory)
+    replace_file(files, directory, RESULTS_NAME, encode_results(kept))
 
 
 def encode_results(kept: KeptResults) -> bytes:

@@ -27,13 +27,12 @@ from typing import Final, NamedTuple
 
 from mcast.errors import DecodeError, NewerFormat
 from mcast.limits import EPOCH_MAX, SEQ_MAX
-from mcast.storage.files import Files, write_all
+from mcast.storage.files import NEW, Files, write_all
 from mcast.wire.frame import CHAIN_ZERO
 
 WATERMARK_NAME: Final = "watermark"
 FORMAT: Final = 1
 SLOT_BYTES: Final = 4_096
-_NEW: Final = ".new"
 _MAGIC: Final = b"mcwm"
 _SLOT: Final = struct.Struct("!4sIQ16sQQ16s")
 _CHECKSUM_BYTES: Final = 16
@@ -135,12 +134,12 @@ def open_watermark(files: Files, directory: str, watermark: Watermark) -> Waterm
             raise
         return opened
     turn = found.turn + 2 + found.turn % 2  # even, and beyond the other: a slot that was not whole might be newer
-    fd = files.open(path + _NEW, create=True)
+    fd = files.open(path + NEW, create=True)
     try:
         for place in (0, 1):
             write_all(files, fd, [_encode(watermark, turn + place).ljust(SLOT_BYTES, b"\0")], place * SLOT_BYTES)
         files.fdatasync(fd)
-        files.rename(path + _NEW, path)
+        files.rename(path + NEW, path)
         files.fsync_dir(directory)
     except OSError:
         files.close(fd)
