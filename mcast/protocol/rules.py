@@ -53,4 +53,5 @@ class Rules:
     promise_ordered: bool = True
     epoch_jump_bounded: bool = True
     promise_held_against_log: bool = True
+    meta_held_against_watermark: bool = True
     best_log_preferred: bool = True

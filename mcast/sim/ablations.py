@@ -58,6 +58,7 @@ MEANINGS: Final[dict[str, str]] = {
     "promise_ordered": "what was said under one promise does not leave under the next",
     "epoch_jump_bounded": "the words of others raise a promise by a bounded step at a time",
     "best_log_preferred": "a voter that has just started prefers the best log of those who answer",
+    "meta_held_against_watermark": "a meta older than the watermark knows it is a lost promise, or vote",
     "promise_held_against_log": "a promise below the log's epochs is a lost one: its node is another one from then on",
 }
 """What each rule of `Rules` says."""

@@ -63,13 +63,14 @@ def rot(node: SimNode) -> None:
     node.world.checker.rotted(node.book)
 
 
-def bring_back_meta(node: SimNode, data: bytes) -> None:
-    """A node's meta is that of an older moment, as after a rename that the disk reported and lost."""
+def bring_back(node: SimNode, older: Mapping[str, bytes]) -> None:
+    """Files of a node, its meta among them, are those of an older moment: the disk reported a write, and lost it."""
     assert not node.up
-    node.world.loop.say(f"{node.name} has an older meta")
-    path = next(path for path in node.files.paths() if path.endswith(META_NAME))
-    node.files.replace(path, data)
-    node.book.meta = node.book.writing = decode_meta_untrusted(data).meta
+    node.world.loop.say(f"{node.name} has an older {' and '.join(sorted(older))}")
+    for path, data in older.items():
+        node.files.replace(path, data)
+        if path.endswith(META_NAME):
+            node.book.meta = node.book.writing = decode_meta_untrusted(data).meta
     node.world.checker.rotted(node.book)
 
 

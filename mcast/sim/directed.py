@@ -320,6 +320,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "epoch_jump_bounded": Scenario(forging.far_promise),
     "best_log_preferred": Scenario(disklosses.older_disk),
     "promise_held_against_log": Scenario(disklosses.older_meta),
+    "meta_held_against_watermark": Scenario(disklosses.older_vote),
 }
 """Rule -> the scenario that needs it."""
 

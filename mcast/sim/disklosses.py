@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from functools import partial
 
-from mcast.sim.damage import bring_back_disk, bring_back_meta, lose_tail
+from mcast.sim.damage import bring_back, bring_back_disk, lose_tail
 from mcast.sim.node import SimNode
 from mcast.sim.stage import Stage, has_committed_all
 from mcast.storage.meta import META_NAME
 from mcast.storage.watermark import WATERMARK_NAME
+from mcast.wire.messages import FRAME_KINDS, Kind
 
 
 def lost_tail(stage: Stage) -> None:
@@ -52,22 +53,50 @@ def cut_before_lowered(stage: Stage) -> None:
 
 
 def older_meta(stage: Stage) -> None:
-    """A node comes back with the meta of an older moment: it must not rule, or vote, in an epoch that it was in."""
+    """A node's meta and watermark are of an older moment: it must not rule, or vote, in an epoch that it was in."""
     first, second = stage.founded(), stage.node("n2")
-    path = next(path for path in second.files.paths() if path.endswith(META_NAME))
-    older = second.files.contents(path)
+    older = _files(second, META_NAME, WATERMARK_NAME)
     stage.say("n1 dies, and another reign begins")
     first.crash(power=False)
     ruler = stage.ruled(("n2", "n3"))
     stage.until("n2 has its first event on disk", lambda: second.book.durable == ruler.replica.last_seq)
     stage.say("n2 dies, and comes back with n1 and an older meta")
     second.crash(power=False)
-    bring_back_meta(second, older)
+    bring_back(second, older)
     stage.cut("n3")
     first.start()
     second.start()
     stage.run(5.0)
     stage.whole()
+
+
+def older_vote(stage: Stage) -> None:
+    """A node comes back with the meta from before its last vote, and nothing of that epoch ever came to its log."""
+    first, second, third = stage.founded(), stage.node("n2"), stage.node("n3")
+    older = _files(second, META_NAME)
+    stage.cut("n1")
+    stage.drop(
+        lambda source, _target, datagram: (
+            (source == "n2" and datagram.kind in (Kind.PRE_VOTE_REQUEST, Kind.VOTE_REQUEST))
+            or (source == "n3" and datagram.kind in FRAME_KINDS)
+        )
+    )
+    stage.see_death(first, ("n2", "n3"))
+    stage.until("n3 has been elected", lambda: third.replica.statistics().role == "assuming")
+    stage.say("n2, which voted for n3, comes back with an older meta, and hears n1 only")
+    second.crash(power=False)
+    bring_back(second, older)
+    stage.join()
+    stage.cut("n3")
+    stage.run(0.5)
+    second.start()
+    stage.run(5.0)
+    stage.whole()
+
+
+def _files(node: SimNode, *names: str) -> dict[str, bytes]:
+    """A node's files of these names, as they are now."""
+    return {path: node.files.contents(path) for path in node.files.paths() if path.endswith(names)}
 
 
 def older_disk(stage: Stage) -> None:

@@ -21,8 +21,9 @@ from mcast.storage.files import Files, replace_file
 
 META_NAME: Final = "meta.json"
 META_BYTES_MAX: Final = 4_096  # bytes; ours are a few hundred
-FORMAT: Final = 2
-FORMAT_UNMARKED: Final = 1  # the same fields, in a directory from before there were watermarks
+FORMAT: Final = 3
+FORMAT_NO_TURN: Final = 2  # the same fields but for the turn
+FORMAT_UNMARKED: Final = 1  # as 2, in a directory from before there were watermarks
 STORAGE_ID_BYTES: Final = 16
 
 
@@ -45,6 +46,8 @@ class DirectoryMeta:
     """Acknowledged events may be missing, and the log has not been known whole since."""
     watermarked: bool = True
     """A watermark stands beside this file; False in a directory that an earlier version wrote last."""
+    turn: int = 0
+    """Counts how often this was replaced. The watermark knows it, too: an older file that is put back is told by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,7 @@ class _Stored:
     clean: bool
     synced_seq: int
     suspect: bool
+    turn: int
 
 
 def load_meta(files: Files, directory: str) -> DirectoryMeta | None:
@@ -92,9 +96,11 @@ def encode_meta(meta: DirectoryMeta) -> bytes:
     version = FORMAT if meta.watermarked else FORMAT_UNMARKED
     stored = _Stored(
         version, meta.cluster, meta.node, meta.meta.storage_id.hex(), meta.meta.promised, meta.meta.voted_epoch,
-        meta.meta.voted_for, meta.boot_id, meta.sync, meta.clean, meta.synced_seq, meta.suspect,
+        meta.meta.voted_for, meta.boot_id, meta.sync, meta.clean, meta.synced_seq, meta.suspect, meta.turn,
     )  # fmt: skip
     values = asdict(stored)
+    if not meta.watermarked:
+        del values["turn"]
     return json.dumps({"meta": values, "blake2b": _checksum(values)}, indent=1, sort_keys=True).encode() + b"\n"
 
 
@@ -117,9 +123,9 @@ def decode_meta_untrusted(data: bytes) -> DirectoryMeta:
     version = values.get("format") if isinstance(values, dict) else None
     if type(version) is int and version > FORMAT:
         raise NewerFormat("meta of a later format", f"{version}")
-    if version not in (FORMAT, FORMAT_UNMARKED):
+    if version not in (FORMAT, FORMAT_NO_TURN, FORMAT_UNMARKED):
         raise DecodeError("meta of another format")
-    return _checked(values)
+    return _checked(values if version == FORMAT else {"turn": 0, **values})
 
 
 def _checked(values: dict[str, Any]) -> DirectoryMeta:
@@ -139,6 +145,7 @@ def _checked(values: dict[str, Any]) -> DirectoryMeta:
         and 0 <= stored.voted_epoch <= EPOCH_MAX
         and 0 <= stored.voted_for < 1 << 64
         and 0 <= stored.synced_seq <= SEQ_MAX
+        and 0 <= stored.turn < 1 << 64
         and stored.sync in ("always", "os")
     )
     if not sane:
@@ -153,6 +160,7 @@ def _checked(values: dict[str, Any]) -> DirectoryMeta:
         synced_seq=stored.synced_seq,
         suspect=stored.suspect,
         watermarked=stored.format != FORMAT_UNMARKED,
+        turn=stored.turn,
     )
 
 

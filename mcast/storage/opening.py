@@ -61,6 +61,8 @@ class Opening:
         )  # fmt: skip
         self.state = self._fresh
         self.findings: list[str] = []
+        self._marked: Watermark | None = None
+        """What the watermark said."""
 
     def run(self, segment_bytes: int, cache_bytes: int) -> tuple[Journal, WatermarkFile, Recovery]:
         """Mend what may be mended, set aside what may not; on return all is durable, and `state` is what was stored.
@@ -101,6 +103,7 @@ class Opening:
             found = load_watermark(self._files, self._path)
         except NewerFormat as error:
             raise EnvironmentProblem(f"{self._path}/{WATERMARK_NAME}: {error}", NEWER_REMEDY) from None
+        self._marked = found.watermark
         if found.watermark is not None:
             doubtful = not found.whole or found.watermark.storage_id != before.meta.storage_id
         else:  # in a directory from before there were any, the end of a process that closed it is as good
@@ -118,13 +121,25 @@ class Opening:
     def _loss(self, before: DirectoryMeta, recovery: Recovery) -> str:
         """What the disk lost that was acknowledged or promised; nothing where it did not.
 
-        Each event's epoch was promised, durably, before the event was written. A log beyond the promise tells that the
-        meta went back: what was promised and voted since then is forgotten, and could be given to another now.
+        The watermark knows which meta was written last, and each event's epoch was promised, durably, before the event
+        was written. Either may tell that the meta went back: what was promised and voted since then is forgotten, and
+        could be given to another now.
         """
         if recovery.verdict is Verdict.CORRUPT:
             return recovery.detail
+        if recovery.verdict is Verdict.FOREIGN:
+            return ""
+        marked = self._marked
+        if (
+            marked is not None and marked.storage_id == before.meta.storage_id and marked.meta_turn > before.turn
+            and self._rules.meta_held_against_watermark
+        ):  # fmt: skip
+            return (
+                f"{META_NAME} is an older one, put back, or the disk lost a newer one: it is number {before.turn}, and "
+                f"number {marked.meta_turn} was written"
+            )
         promised, epoch = before.meta.promised, recovery.last_epoch
-        if recovery.verdict is Verdict.FOREIGN or epoch <= promised or not self._rules.promise_held_against_log:
+        if epoch <= promised or not self._rules.promise_held_against_log:
             return ""
         return f"{META_NAME} is older than the journal: it promises epoch {promised}, which ends in epoch {epoch}"
 
@@ -154,6 +169,7 @@ class Opening:
                     f"{self._path}: belongs to {what} {found!r}, not {wanted!r}",
                     f"set data_dir to another directory, or move {self._path} away",
                 )
+        self.state = replace(self._fresh, turn=meta.turn)
         return meta
 
     def _doubt(self, before: DirectoryMeta, recovery: Recovery) -> None:
@@ -177,11 +193,12 @@ class Opening:
 
     def _settle(self, journal: Journal, state: DirectoryMeta) -> WatermarkFile:
         """All that the journal holds may be acknowledged from now on: first the watermark, then the meta say so."""
-        storage_id = state.meta.storage_id
-        end = Watermark(storage_id, journal.last_epoch, journal.last_seq, journal.last_chain)
+        storage_id, turn = state.meta.storage_id, self.state.turn
+        end = Watermark(storage_id, journal.last_epoch, journal.last_seq, journal.last_chain, turn)
         try:
             watermark = open_watermark(self._files, self._path, end)
             self._store(state)
+            watermark.replace(end._replace(meta_turn=self.state.turn))
         except BaseException:
             journal.close()
             raise
@@ -213,6 +230,8 @@ class Opening:
         raise EnvironmentProblem(f"{self._path}: {_DAMAGED_MAX} sets of damaged data", "move them away")
 
     def _store(self, state: DirectoryMeta) -> None:
+        known = max(self.state.turn, 0 if self._marked is None else self._marked.meta_turn)
+        state = replace(state, turn=known + 1 if state.watermarked else 0)
         store_meta(self._files, self._path, state)
         self.state = state
 

@@ -224,7 +224,7 @@ class _Scan:
     def _words(self, mark: Mark) -> str:
         if self._watermark is None:
             return mark.value if mark is Mark.UNKNOWN else "no watermark to judge by"
-        _, epoch, seq, _ = self._watermark
+        epoch, seq = self._watermark.epoch, self._watermark.seq
         return f"acknowledged up to event {seq} of epoch {epoch}: {mark.value}"
 
     def _walk(self) -> tuple[Fault, tuple[int, int]]:

@@ -270,7 +270,7 @@ class Store:
         if written.seq >= mark.seq and written.storage_id == storage_id:
             return self._covered < mark.seq
         try:
-            self._watermark.write(Watermark(storage_id, mark.epoch, mark.seq, mark.chain))
+            self._watermark.write(Watermark(storage_id, mark.epoch, mark.seq, mark.chain, self._state.turn))
         except OSError as error:
             if error.errno in FULL:
                 return False
@@ -289,23 +289,29 @@ class Store:
         if last >= self._watermark.written.seq:
             return None
         chain, epoch = self._journal.ending_at(last)
-        return Watermark(self._state.meta.storage_id, epoch, last, chain)
+        return Watermark(self._state.meta.storage_id, epoch, last, chain, self._state.turn)
 
     def _lower(self, watermark: Watermark | None) -> None:
         """Durably take the watermark back. Raises DiskFull (again later), DiskFailed."""
-        if watermark is None or self._watermark.written == watermark:
+        written = self._watermark.written
+        if watermark is None or written[:-1] == watermark[:-1]:  # all but the meta's turn
             return
+        self._write_watermark(watermark)
+        self._sync_watermark()
+
+    def _write_watermark(self, watermark: Watermark, *, retriable: bool = True) -> None:
+        """Raises DiskFull (again later; where that is of no use, never), DiskFailed."""
         try:
             self._watermark.write(watermark)
         except OSError as error:
-            if error.errno in FULL:
+            if retriable and error.errno in FULL:
                 raise DiskFull(f"{self._directory}/{WATERMARK_NAME}: {error.strerror}", "free some space") from error
             raise self._fail(WATERMARK_NAME, error) from error
-        self._sync_watermark()
 
     def _write(self, *, retriable: bool = False, **changes: object) -> None:
+        """Replace the meta, then let the watermark know of it: else an older one could be put back, unnoticed."""
         self._check_usable()
-        state = replace(self._state, **changes)  # type: ignore[arg-type]
+        state = replace(self._state, turn=self._state.turn + 1, **changes)  # type: ignore[arg-type]
         try:
             store_meta(self._files, self._directory, state)
         except OSError as error:
@@ -313,6 +319,9 @@ class Store:
                 raise DiskFull(f"{self._directory}/{META_NAME}: {error.strerror}", "free some space") from error
             raise self._fail(META_NAME, error) from error
         self._state = state
+        self._write_watermark(self._watermark.written._replace(meta_turn=state.turn), retriable=retriable)
+        if state.sync == "always":
+            self._sync_watermark()
 
     def _check_usable(self) -> None:
         """After a sync that failed, another would say that all is well: nothing more is written, nor synced."""

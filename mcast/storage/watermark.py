@@ -6,16 +6,18 @@ of them, and a truncation takes it back first. Two slots are written in turn, so
 
     offset  size  field
          0     4  magic "mcwm"
-         4     4  format, 1
+         4     4  format, 2
          8     8  turn: counts the writes; the higher one is the newer
         16    16  storage id
         32     8  epoch of the event
         40     8  seq of the last event that may have been acknowledged
         48    16  chain there
-        64    16  BLAKE2b-128 of bytes 0..63
+        64     8  turn of the meta file: a meta whose own is lower is an older one, put back
+        72    16  BLAKE2b-128 of bytes 0..71
 
-All integers are in network order. The slots are SLOT_BYTES apart: no disk writes both at once. A process is never
-killed within so short a write, and a disk writes it whole or not at all: a slot that is not whole is damage.
+Format 1 is without the meta's turn; its checksum stands at byte 64. All integers are in network order. The slots are
+SLOT_BYTES apart: no disk writes both at once. A process is never killed within so short a write, and a disk writes it
+whole or not at all: a slot that is not whole is damage.
 """
 
 from __future__ import annotations
@@ -31,10 +33,13 @@ from mcast.storage.files import NEW, Files, write_all
 from mcast.wire.frame import CHAIN_ZERO
 
 WATERMARK_NAME: Final = "watermark"
-FORMAT: Final = 1
+FORMAT: Final = 2
+FORMAT_NO_TURN: Final = 1  # as they were when the meta file had no turn
 SLOT_BYTES: Final = 4_096
 _MAGIC: Final = b"mcwm"
-_SLOT: Final = struct.Struct("!4sIQ16sQQ16s")
+_HEAD: Final = struct.Struct("!4sI")
+_SLOT: Final = struct.Struct("!4sIQ16sQQ16sQ")
+_SLOT_NO_TURN: Final = struct.Struct("!4sIQ16sQQ16s")
 _CHECKSUM_BYTES: Final = 16
 
 
@@ -45,6 +50,8 @@ class Watermark(NamedTuple):
     epoch: int = 0
     seq: int = 0
     chain: bytes = CHAIN_ZERO
+    meta_turn: int = 0
+    """The meta file's, when this was written: what was promised and voted last stands in that one, or a later one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,18 +160,19 @@ def decode_slot_untrusted(data: bytes) -> tuple[int, Watermark]:
     Raises:
         DecodeError: not what is written here. NewerFormat: but what a later version writes.
     """
-    fields, checksum = data[: _SLOT.size], data[_SLOT.size : _SLOT.size + _CHECKSUM_BYTES]
+    layout = _SLOT_NO_TURN if data[: _HEAD.size] == _HEAD.pack(_MAGIC, FORMAT_NO_TURN) else _SLOT
+    fields, checksum = data[: layout.size], data[layout.size : layout.size + _CHECKSUM_BYTES]
     if len(checksum) < _CHECKSUM_BYTES or blake2b(fields, digest_size=_CHECKSUM_BYTES).digest() != checksum:
         raise DecodeError("damaged watermark")
-    magic, version, turn, storage_id, epoch, seq, chain = _SLOT.unpack(fields)
+    magic, version, turn, storage_id, epoch, seq, chain, *meta_turn = layout.unpack(fields)
     if magic == _MAGIC and version > FORMAT:
         raise NewerFormat("watermark of a later format", f"{version}")
-    if magic != _MAGIC or version != FORMAT or epoch > EPOCH_MAX or seq > SEQ_MAX:
+    known = version == (FORMAT if layout is _SLOT else FORMAT_NO_TURN)
+    if magic != _MAGIC or not known or epoch > EPOCH_MAX or seq > SEQ_MAX:
         raise DecodeError("unknown watermark", f"{magic!r} {version}")
-    return turn, Watermark(storage_id, epoch, seq, chain)
+    return turn, Watermark(storage_id, epoch, seq, chain, *meta_turn)
 
 
 def _encode(watermark: Watermark, turn: int) -> bytes:
-    storage_id, epoch, seq, chain = watermark
-    fields = _SLOT.pack(_MAGIC, FORMAT, turn, storage_id, epoch, seq, chain)
+    fields = _SLOT.pack(_MAGIC, FORMAT, turn, *watermark)
     return fields + blake2b(fields, digest_size=_CHECKSUM_BYTES).digest()

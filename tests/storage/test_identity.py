@@ -12,7 +12,7 @@ import pytest
 
 from mcast.errors import DiskFailed, DiskFull, EnvironmentProblem
 from mcast.sim.disk import SimFiles, Stopped
-from mcast.storage.files import RealFiles
+from mcast.storage.files import NEW, RealFiles
 from mcast.storage.meta import META_NAME, load_meta, store_meta
 from mcast.storage.segment import HEADER_BYTES, segment_name
 from mcast.storage.store import Store
@@ -73,10 +73,11 @@ def test_a_promise_below_the_log_s_epochs_makes_it_another_node(sync: str, power
     older = []
     for epoch in (1, 2, 3):
         store.write_meta(replace(first.meta, promised=epoch, voted_epoch=epoch, voted_for=epoch))
-        older.append(files.contents(META))
+        older.append({path: files.contents(path) for path in (META, WATERMARK)})
         store.append(a_log(1, epoch=epoch, after=all_frames(store)[-1] if epoch > 1 else None))
         store.sync()
-    files.replace(META, older[-1 - behind])
+    for path, data in older[-1 - behind].items():
+        files.replace(path, data)
     if power:
         files.crash()
     else:
@@ -88,6 +89,71 @@ def test_a_promise_below_the_log_s_epochs_makes_it_another_node(sync: str, power
     assert recovered.meta.storage_id != first.meta.storage_id
     assert again.last_seq == 0 and again.set_aside == ("journal.damaged-1",)
     assert f"meta.json is older than the journal: it promises epoch {3 - behind}" in again.findings[0]
+
+
+@pytest.mark.parametrize("sync", ["always", "os"])
+@pytest.mark.parametrize("power", [False, True])
+@pytest.mark.parametrize("what", ["a promise", "a vote", "a doubt", "a start", "nothing"])
+def test_an_older_meta_makes_it_another_node_whatever_its_log_says(sync: str, power: bool, what: str) -> None:
+    files = SimFiles(Random(1))
+    store, first = open_store(files, sync=sync, promised=True)
+    promised = replace(first.meta, promised=1)
+    store.write_meta(promised)
+    store.append(a_log(3))
+    store.sync()
+    files.kill()
+    if what == "a doubt":
+        files.corrupt(WATERMARK, 50)
+        older = files.contents(META)
+        assert open_store(files, sync=sync, promised=True)[1].suspect
+    else:
+        before = files.contents(META)
+        store, _ = open_store(files, sync=sync, promised=True)
+        older = before if what == "a start" else files.contents(META)
+        if what in ("a promise", "a vote"):
+            voted = replace(promised, voted_epoch=1, voted_for=7)
+            store.write_meta(voted if what == "a vote" else replace(promised, promised=2))
+    files.write_back()
+    files.replace(META, older)
+    if power:
+        files.crash()
+    else:
+        files.kill()
+    again, recovered = open_store(files, sync=sync, promised=True)
+    if what == "nothing":
+        assert (recovered.meta, again.last_seq) == (promised, 3)
+        return
+    assert recovered.meta.storage_id != first.meta.storage_id
+    assert again.last_seq == 0 and again.set_aside == ("journal.damaged-1",)
+    assert "meta.json is an older one, put back, or the disk lost a newer one: it is number" in again.findings[0]
+    files.kill()
+    assert open_store(files, sync=sync, promised=True)[1].meta == recovered.meta
+
+
+def test_a_directory_whose_meta_and_watermark_have_no_turn_is_taken_over() -> None:
+    files = SimFiles(Random(1))
+    before = acknowledged(files)
+    values = json.loads(files.contents(META))["meta"] | {"format": 2}
+    del values["turn"]
+    canonical = json.dumps(values, sort_keys=True, separators=(",", ":")).encode()
+    digest = blake2b(canonical, digest_size=16).hexdigest()
+    files.replace(META, json.dumps({"meta": values, "blake2b": digest}).encode())
+    slots = files.contents(WATERMARK)
+    as_they_were = [slots[at : at + 4] + b"\0\0\0\1" + slots[at + 8 : at + 64] for at in (0, SLOT_BYTES)]
+    sealed = [slot + blake2b(slot, digest_size=16).digest() for slot in as_they_were]
+    files.replace(WATERMARK, b"".join(slot.ljust(SLOT_BYTES, b"\0") for slot in sealed))
+    old = {path: files.contents(path) for path in (META, WATERMARK)}
+    for stop in range(12):  # cut short anywhere, too
+        again = files.copy(Random(stop))
+        again.stop_after(stop)
+        with suppress(Stopped):
+            open_store(again)
+        again.kill()
+        store, recovered = open_store(again)
+        assert (recovered.meta.storage_id, recovered.suspect, store.last_seq) == (before, False, 20)
+        again.kill()
+        again.replace(META, old[META])
+        assert open_store(again)[1].meta.storage_id != before, "from now on an older one is told"
 
 
 @pytest.mark.parametrize("loss", ["gone", "empty", "zeros", "one slot", "another node's"])
@@ -208,12 +274,12 @@ def test_what_a_later_version_wrote_is_refused_and_stays(name: str) -> None:
     acknowledged(files)
     data = bytearray(files.contents(name))
     if name == META:
-        values = json.loads(data)["meta"] | {"format": 3, "new": "field"}
+        values = json.loads(data)["meta"] | {"format": 4, "new": "field"}
         canonical = json.dumps(values, sort_keys=True, separators=(",", ":")).encode()
         data[:] = json.dumps({"meta": values, "blake2b": blake2b(canonical, digest_size=16).hexdigest()}).encode()
     else:
         data[7 if name == WATERMARK else 11] = 9
-        size = 64 if name == WATERMARK else 72
+        size = 72
         data[size : size + 16] = blake2b(data[:size], digest_size=16).digest()
     files.replace(name, bytes(data))
     with pytest.raises(EnvironmentProblem, match="later") as caught:
@@ -280,6 +346,9 @@ def test_the_watermark_of_real_files_is_synced_behind_the_journal(
     assert store.sync() == 2 and synced == [segment_name(1), WATERMARK_NAME]
     store.truncate(1)
     assert synced[2] == WATERMARK_NAME and segment_name(1) in synced[3:]
+    del synced[:]
+    store.write_meta(replace(store.meta, promised=9))
+    assert synced == [META_NAME + NEW, WATERMARK_NAME]
     monkeypatch.undo()
     store.close()
 

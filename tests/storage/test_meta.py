@@ -30,6 +30,7 @@ def a_meta(promised: int = 5) -> DirectoryMeta:
         clean=True,
         synced_seq=99,
         suspect=False,
+        turn=7,
     )
 
 
@@ -67,7 +68,7 @@ def test_it_decodes_or_raises_decode_error(data: bytes) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("format", 0), ("format", 3), ("storage_id", "00"), ("storage_id", "x" * 32), ("promised", -1),
+        ("format", 0), ("format", 4), ("storage_id", "00"), ("storage_id", "x" * 32), ("promised", -1),
         ("promised", 1 << 63), ("promised", True), ("voted_epoch", "1"), ("voted_for", 1 << 64), ("synced_seq", -1),
         ("sync", "never"), ("clean", 1), ("cluster", None), ("extra", 1),
     ],

@@ -23,7 +23,7 @@ ID = bytes(range(16))
 
 
 def at(seq: int) -> Watermark:
-    return Watermark(ID, 3, seq, bytes([seq]) * 16)
+    return Watermark(ID, 3, seq, bytes([seq]) * 16, 40 + seq)
 
 
 def a_disk(seed: int = 1) -> SimFiles:
@@ -54,7 +54,7 @@ def test_a_write_leaves_the_one_before_as_it_was() -> None:
     file = open_watermark(files, "/d", at(1))
     for seq in range(2, 7):
         file.write(at(seq))
-        slots = [files.contents(PATH)[place * SLOT_BYTES :][:80] for place in (0, 1)]
+        slots = [files.contents(PATH)[place * SLOT_BYTES :][:88] for place in (0, 1)]
         assert sorted(decode_slot_untrusted(slot)[1].seq for slot in slots) == [seq - 1, seq]
 
 
@@ -65,8 +65,9 @@ def test_the_bytes_are_what_the_page_says() -> None:
     assert len(data) == 2 * SLOT_BYTES
     slot = data[: data.index(bytes(100))]
     turn = slot[8:16]
-    assert slot[:64] == b"mcwm\0\0\0\1" + turn + ID + (3).to_bytes(8, "big") + (9).to_bytes(8, "big") + b"\x09" * 16
-    assert slot[64:80] == blake2b(slot[:64], digest_size=16).digest()
+    numbers = [number.to_bytes(8, "big") for number in (3, 9, 49)]
+    assert slot[:72] == b"mcwm\0\0\0\2" + turn + ID + numbers[0] + numbers[1] + b"\x09" * 16 + numbers[2]
+    assert slot[72:88] == blake2b(slot[:72], digest_size=16).digest()
     assert data[SLOT_BYTES : SLOT_BYTES + 4] == b"mcwm"
 
 
@@ -121,14 +122,14 @@ def test_a_write_that_failed_is_repeated_in_its_place() -> None:
                 file.replace(at(seq))
             assert file.written == at(seq - 1)
         files.mend()
-        slots = [files.contents(PATH)[place * SLOT_BYTES :][:80] for place in (0, 1)]
+        slots = [files.contents(PATH)[place * SLOT_BYTES :][:88] for place in (0, 1)]
         assert at(seq - 1) in [decode_slot_untrusted(slot)[1] for slot in slots], "the one before was overwritten"
         file.replace(at(seq))
         assert load_watermark(files, "/d").watermark == at(seq)
 
 
 @pytest.mark.parametrize("place", [0, 1])
-@pytest.mark.parametrize("offset", [0, 5, 15, 20, 35, 44, 50, 79])
+@pytest.mark.parametrize("offset", [0, 5, 15, 20, 35, 44, 50, 70, 87])
 def test_a_slot_that_is_not_whole_is_told(place: int, offset: int) -> None:
     files = a_disk()
     file = open_watermark(files, "/d", at(5))
@@ -146,11 +147,11 @@ def test_it_decodes_or_raises_decode_error(data: bytes) -> None:
         decode_slot_untrusted(data)
 
 
-@pytest.mark.parametrize(("offset", "value", "later"), [(7, 2, True), (7, 0, False), (0, 9, False), (40, 0xFF, False)])
+@pytest.mark.parametrize(("offset", "value", "later"), [(7, 3, True), (7, 0, False), (0, 9, False), (40, 0xFF, False)])
 def test_what_is_sound_but_not_ours_is_refused(offset: int, value: int, later: bool) -> None:
     files = a_disk()
     open_watermark(files, "/d", at(1))
-    slot = bytearray(files.contents(PATH)[:64])
+    slot = bytearray(files.contents(PATH)[:72])
     slot[offset] = value
     data = bytes(slot) + blake2b(slot, digest_size=16).digest()
     with pytest.raises(NewerFormat if later else DecodeError):
