@@ -8,8 +8,8 @@ from __future__ import annotations
 import inspect
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
-from itertools import accumulate, compress, count, islice, pairwise
+from collections.abc import Callable, Generator, Iterator, Sequence
+from itertools import accumulate, chain, compress, count, islice, pairwise
 from operator import itemgetter, ne
 from reprlib import Repr
 from typing import Any, Final, Protocol
@@ -36,7 +36,7 @@ from mcast.machine.runs import Alike, Run
 _SEQUENCES: Final = (list, tuple)
 _NAME: Final = itemgetter(0)
 RUN_MIN: Final = 16  # commands; for fewer, taking them all at once costs more than it saves
-RUN_MAX: Final = 256  # commands of one run; a run is never interrupted. Part of what a log means: see `_pieces`
+RUN_MAX: Final = 256  # commands of one run: part of what a log means, see `_pieces`
 SLOW_S: Final = 0.1  # a handler that takes longer is reported
 DESCRIBED_ARGS_MAX: Final = 4  # arguments shown of a command that halted a node ...
 DESCRIBED_CHARS_MAX: Final = 200  # ... and characters in all
@@ -71,16 +71,34 @@ class Unwatched:
         """Nothing."""
 
 
+class _Begun:
+    """A run whose handler yields outcomes, which come in `outcomes`; the first is that of event `seq`."""
+
+    __slots__ = ("at", "commands", "name", "outcomes", "seq", "steps")
+
+    def __init__(self, steps: Generator[Any, None, Any], commands: list[Any], name: str, seq: int, at: int) -> None:
+        self.steps = steps
+        self.outcomes: Iterator[Any] | None = None
+        """None: nothing of it has run."""
+        self.commands = commands
+        self.name = name
+        self.seq = seq
+        self.at = at
+        """Where its first outcome stands among those of the record."""
+
+
 class _Work:
     """A record that was put off: what came of its commands so far, and the rest of them, what comes next last."""
 
-    __slots__ = ("errors", "seq", "todo", "values")
+    __slots__ = ("begun", "errors", "seq", "todo", "values")
 
     def __init__(self, seq: int, todo: list[tuple[list[Any], int]], values: list[Any], errors: Errors) -> None:
         self.seq = seq
         self.todo = todo
         self.values = values
         self.errors = errors
+        self.begun: _Begun | None = None
+        """To be ended before anything that is to do."""
 
 
 _PIECE, _STRETCH, _REST = range(3)
@@ -160,24 +178,28 @@ class Executor:
         return self._work is not None
 
     def _go_on(self, work: _Work) -> bool:
-        """Execute what is to be done, at once what has one name and a handler for that; False: time is over."""
-        todo, values, errors = work.todo, work.values, work.errors
-        while todo:
-            commands, seen = todo.pop()
-            seq = work.seq + len(values)
-            if seen != _REST and len(commands) >= RUN_MIN and self._runs:
-                if self._run_at_once(commands, seq, values, errors):
-                    if todo and self.clock() >= self.until:
-                        return False
-                    continue
-                if seen == _PIECE and len(stretches := _stretches(commands)) > 1:
-                    todo += [(stretch, _STRETCH) for stretch in reversed(stretches)]
-                    continue
-            done = self._run_each(commands, seq, values, errors)
-            if done < len(commands):
-                todo.append((commands[done:], _REST))
-                return False
-            if todo and self.clock() >= self.until:
+        """Execute what is to be done, together what has one name and a handler for that; False: time is over."""
+        todo, values = work.todo, work.values
+        while todo or work.begun is not None:
+            before = len(values)
+            if work.begun is not None:
+                if not self._go_on_with_run(work, work.begun):
+                    return False
+            else:
+                commands, seen = todo.pop()
+                if seen != _REST and len(commands) >= RUN_MIN and self._runs:
+                    if self._run_together(commands, work):
+                        if len(values) > before and todo and self.clock() >= self.until:
+                            return False
+                        continue
+                    if seen == _PIECE and len(stretches := _stretches(commands)) > 1:
+                        todo += [(stretch, _STRETCH) for stretch in reversed(stretches)]
+                        continue
+                done = self._run_each(commands, work.seq + before, values, work.errors)
+                if done < len(commands):
+                    todo.append((commands[done:], _REST))
+                    return False
+            if len(values) > before and todo and self.clock() >= self.until:
                 return False
         return True
 
@@ -216,31 +238,30 @@ class Executor:
                 break
         return len(values) - before
 
-    def _run_at_once(self, commands: list[Any], seq: int, values: list[Any], errors: Errors) -> bool:
-        """As `_run_each`, through a run handler; False, and nothing done, where there is none or it declines."""
-        if len(commands) < RUN_MIN or (columns := _columns(commands)) is None:
+    def _run_together(self, commands: list[Any], work: _Work) -> bool:
+        """Execute commands through a run handler, or begin to; False, and nothing done, where there is none for them.
+
+        One that yields is `begun`; one that does not is done, or has declined, which is False as well.
+        """
+        if (columns := _columns(commands)) is None or (found := self._runs.get(columns[0][0])) is None:
             return False
-        found = self._runs.get(columns[0][0])
-        if found is None:
-            return False
-        handler, fewest, most, defaults = found
+        handler, yields, fewest, most, defaults = found
         given, count = len(columns) - 1, len(commands)
         if not fewest <= given <= most:
             return False
         columns += [(default,) * count for default in defaults[given - most :] if given < most]
-        context = self.context
-        context.seq = seq
+        name, at, context = columns[0][0], len(work.values), self.context
+        context.seq = seq = work.seq + at
         returned: Any
         try:
             returned = handler(Run(seq, context.time, count), *columns[1:])
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt) and not on_purpose(error):
-                raise
-            if isinstance(error, MemoryError | RecursionError):
-                raise self._halted(error, columns[0][0], commands[0], count) from error
-            returned = [error] * count
+            returned = self._raised(error, name, commands)
+        if yields:
+            work.begun = _Begun(returned, commands, name, seq, at)
+            return True
         if (late_s := self.clock() - self.until) >= SLOW_S:
-            self.observer.slow(seq, columns[0][0], count, late_s)
+            self.observer.slow(seq, name, count, late_s)
         if returned is NotImplemented:
             return False
         if returned is None:
@@ -249,16 +270,67 @@ class Executor:
             returned = [returned.value] * count
         elif not isinstance(returned, _SEQUENCES) or len(returned) != count:
             returned = [WrongRunOutcomes()] * count
+        self._keep_all(returned, name, seq, work)
+        return True
+
+    def _go_on_with_run(self, work: _Work, begun: _Begun) -> bool:
+        """Execute what is left of a run whose handler yields, at least one command; False: time is over."""
+        values, append = work.values, work.values.append
+        clock, until = self.clock, self.until
+        count = len(begun.commands)
+        try:
+            if begun.outcomes is None:
+                try:
+                    first = next(begun.steps)
+                except StopIteration as end:
+                    work.begun = None
+                    if end.value is NotImplemented:
+                        work.todo.append((begun.commands, _REST))
+                    else:
+                        self._keep_all([WrongRunOutcomes()] * count, begun.name, begun.seq, work)
+                    return True
+                begun.outcomes = chain((first,), begun.steps)
+            for value in islice(begun.outcomes, count - (len(values) - begun.at)):
+                if value.__class__ in ATOMS:
+                    append(value)
+                else:
+                    self._keep_all((value,), begun.name, work.seq + len(values), work)
+                if (now := clock()) >= until:
+                    if now - until >= SLOW_S:
+                        self.observer.slow(work.seq + len(values) - 1, begun.name, 1, now - until)
+                    return False
+            wrong = len(values) - begun.at < count or next(begun.steps, begun) is not begun
+            begun.steps.close()
+        except BaseException as error:
+            failed = self._raised(error, begun.name, begun.commands)
+        else:
+            failed = [WrongRunOutcomes()] * count if wrong else []
+        work.begun = None
+        if failed:
+            del values[begun.at :]
+            self._keep_all(failed, begun.name, begun.seq, work)
+        return True
+
+    def _raised(self, error: BaseException, name: str, commands: list[Any]) -> list[BaseException]:
+        """What came of each command of a run whose handler raised."""
+        if isinstance(error, KeyboardInterrupt) and not on_purpose(error):
+            raise error
+        if isinstance(error, MemoryError | RecursionError):
+            raise self._halted(error, name, commands[0], len(commands)) from error
+        return [error] * len(commands)
+
+    def _keep_all(self, returned: Sequence[Any], name: str, seq: int, work: _Work) -> None:
+        """Settle what came of commands of a run, the first of which is event `seq`."""
+        values = work.values
         if ATOMS.issuperset(map(type, returned)):
             values += returned
-        else:
-            told = None
-            for at, value in enumerate(returned, seq):
-                if isinstance(value, BaseException) and value is not told and not isinstance(value, Rejected):
-                    told = value  # one that stands for all of them is told once
-                    self.observer.failed(at, columns[0][0], value)
-                values.append(value if value.__class__ in ATOMS else _settle_of_run(value, len(values), errors))
-        return True
+            return
+        told = None
+        for at, value in enumerate(returned, seq):
+            if isinstance(value, BaseException) and value is not told and not isinstance(value, Rejected):
+                told = value  # one that stands for all of them is told once
+                self.observer.failed(at, name, value)
+            values.append(value if value.__class__ in ATOMS else _settle_of_run(value, len(values), work.errors))
 
     def _why(self, error: BaseException, name: Any, command: Any) -> str:
         if isinstance(error, MemoryError | RecursionError):
@@ -297,18 +369,19 @@ def described(name: object, args: Sequence[Any]) -> str:
 
 
 class WrongRunOutcomes(Exception):  # noqa: N818 - its name is what clients are told
-    """A run handler returned something else than an outcome for each command: all of them failed with this name."""
+    """A run handler gave something else than an outcome for each command: all of them failed with this name."""
 
 
-_RunHandler = tuple[Callable[..., Any], int, int, tuple[Any, ...]]  # fewest and most arguments, the last ones' defaults
+_RunHandler = tuple[Callable[..., Any], bool, int, int, tuple[Any, ...]]
+"""Whether it yields, its fewest and most arguments, the last ones' defaults."""
 
 
 def _run_handlers(machine: StateMachine) -> dict[str, _RunHandler]:
     """By the names of their commands."""
     commands = machine.commands()
     return {
-        name: (getattr(machine, run), *commands[name], _defaults(getattr(machine, name)))
-        for name, run in machine.runs().items()
+        name: (handler, inspect.isgeneratorfunction(handler), *commands[name], _defaults(getattr(machine, name)))
+        for name, handler in ((name, getattr(machine, run)) for name, run in machine.runs().items())
     }
 
 

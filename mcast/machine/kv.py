@@ -8,6 +8,7 @@ from typing import Any, Final
 from sortedcontainers import SortedList
 
 from mcast.machine.api import Context, Rejected, Run, StateMachine, command, query
+from mcast.machine.runs import at_once
 
 INTEGER_MAX: Final = 2**63 - 1
 _LEAST: Final = -INTEGER_MAX
@@ -34,7 +35,7 @@ class KeyValue(StateMachine):
             self._add(key)
         self._items[key] = value
 
-    @set.run
+    @at_once(set)
     def set_all(self, run: Run, keys: tuple[str, ...], values: tuple[Any, ...]) -> Any:
         """As `set`, many at once."""
         if not _TEXT.issuperset(map(type, keys)):
@@ -65,7 +66,7 @@ class KeyValue(StateMachine):
         """
         return self._incr(key, by)
 
-    @incr.run
+    @at_once(incr)
     def incr_all(self, run: Run, keys: tuple[str, ...], amounts: tuple[int, ...]) -> Any:
         """As `incr`, many at once."""
         items = self._items

@@ -1,9 +1,15 @@
-"""Run handlers: a command's second handler, which takes consecutive commands of its kind all at once, for speed."""
+"""Run handlers: a command's second handler, which takes consecutive commands of its kind together, for speed.
+
+An author's is a generator: it yields what came of one command after the other, and between two of them the node may do
+something else. So however long it takes, it holds nothing up for longer than one command does, and nothing of the
+outcome hangs on where it was left waiting.
+"""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, NamedTuple, ParamSpec, Protocol, TypeVar, overload
 
 Handler = Callable[..., Any]
@@ -17,7 +23,7 @@ _MARK: Final = "__mcast_run_of__"
 
 
 class Alike(NamedTuple):
-    """Every command of a run came to the same; `Run.alike` makes it."""
+    """Every command of a run came to the same: what a handler that was registered by `at_once` may return."""
 
     value: Any
 
@@ -35,10 +41,6 @@ class Run:
         self.count: Final = count
         """How many commands there are: the length of every column."""
 
-    def alike(self, value: Any) -> Alike:
-        """To be returned when every command returns this value."""
-        return Alike(value)
-
 
 class CommandMethod(Protocol[_M_contra, _P, _R_co]):
     """A command's handler: the method as it was written, and a decorator `run`."""
@@ -51,28 +53,42 @@ class CommandMethod(Protocol[_M_contra, _P, _R_co]):
     def __get__(self, machine: object, cls: type, /) -> Callable[_P, _R_co]: ...
 
     def run(self, handler: _H, /) -> _H:
-        """Register a method `(self, run, *columns)` that takes consecutive commands of this name all at once.
+        """Register a generator method `(self, run, *columns)` that takes consecutive commands of this name together.
 
-        A column is a tuple with one argument of each command, defaults filled in. `run` is a `Run`. It must do and
-        return just what the commands one after the other would, and returns:
-
-        * a list, an item for each command: its value, or in its place the exception that it would have raised;
-        * None: each returned None; `run.alike(value)`: each returned that;
-        * NotImplemented, before it changed anything: they are run one at a time.
+        A column is a tuple with one argument of each command, defaults filled in. `run` is a `Run`. It must do just
+        what the commands one after the other would, and yields what came of each, in order: its value, or in its place
+        the exception that it would have raised. What a command does is done before its outcome is yielded, for other
+        things may be done at the node then. `return NotImplemented`, before it changed or yielded anything, has them
+        run one at a time.
 
         Raising fails (or rejects) all of them alike. Whether commands come in a run is not the author's to know.
 
         Raises:
-            TypeError: not a plain method of another name with a column for each argument; or * arguments.
+            TypeError: not a generator method of another name with a column for each argument; or * arguments.
         """
+
+
+def at_once(of: Handler) -> Callable[[_H], _H]:
+    """As `CommandMethod.run`, for a plain method that nothing interrupts: for built-in machines alone.
+
+    RUN_MAX of its commands take no longer than one slow command of somebody else's may, whatever their arguments. It
+    returns a list with an outcome for each, None or `Alike` for outcomes that are the same, or NotImplemented.
+    """
+    return partial(_register, of)
 
 
 def mark_run(of: Handler, handler: _H) -> _H:
     """What `CommandMethod.run` does, for the command `of`."""
+    if not inspect.isgeneratorfunction(handler):
+        raise TypeError(
+            f"@{of.__name__}.run decorates a generator method, not {handler!r}: it yields what came of each command"
+        )
+    return _register(of, handler)
+
+
+def _register(of: Handler, handler: _H) -> _H:
     name = getattr(handler, "__name__", None)
-    if name is None or not inspect.isfunction(handler) or any(is_kind(handler) for is_kind in NOT_PLAIN):
-        raise TypeError(f"@{of.__name__}.run decorates a plain method, not {handler!r}")
-    where = f"@{of.__name__}.run {handler.__qualname__}"
+    where = f"@{of.__name__}.run {getattr(handler, '__qualname__', name)}"
     if name == of.__name__:
         raise TypeError(f"{where}: needs a name of its own")
     wanted = list(inspect.signature(of).parameters.values())

@@ -32,6 +32,15 @@ class Odd(mcast.StateMachine):
         self.count += 1
         return self.count
 
+    @mcast.command
+    def doze(self, ctx, seconds):
+        return self.dawdle(ctx, seconds)
+
+    @doze.run
+    def doze_all(self, run, seconds):
+        for each in seconds:
+            yield self.dawdle(None, each)
+
     @mcast.query
     def counted(self):
         return self.count
@@ -90,9 +99,10 @@ async def test_nodes_with_slow_handlers_answer_and_nobody_is_taken_for_dead(tmp_
         async with contextlib.AsyncExitStack() as stack:
             client = await stack.enter_async_context(processes.connect())
             asked = [await stack.enter_async_context(processes.connect(each, strict=True)) for each in processes.ids]
-            await client.submit_many([("dawdle", 0)] * 1_000)
+            await client.submit_many([("dawdle", 0)] * 1_000 + [("doze", 0)] * 1_000)
             asking = [asyncio.create_task(ask(each)) for each in asked]
-            receipts = await client.submit_many([("dawdle", 0.02)] * 150, timeout=20)
+            slow = [("dawdle", 0.02)] * 75 + [("doze", 0)] * 500 + [("doze", 0.049)] * 40
+            receipts = await client.submit_many(slow, timeout=20)
             for task in asking:
                 task.cancel()
         assert all(receipt is not None and receipt.outcome == "ok" for receipt in receipts)

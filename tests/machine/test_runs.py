@@ -1,6 +1,8 @@
 """Run handlers: registered beside their command, and never to be told from it by what they come to."""
 
 import functools
+from collections.abc import Iterator
+from itertools import repeat
 from typing import Any
 
 import msgpack
@@ -14,8 +16,19 @@ from mcast.machine.canonical import digest
 from mcast.machine.executor import RUN_MAX, RUN_MIN, Executor
 from mcast.machine.kv import INTEGER_MAX, KeyValue
 from mcast.machine.outcomes import UNPACKABLE, Outcome
+from mcast.machine.runs import Alike, at_once
 from tests.machine.conftest import whole
 from tests.machine.test_executor import Heard
+
+ERRORS: dict[str, type[BaseException]] = {
+    "key": KeyError, "reject": Rejected, "memory": MemoryError, "exit": SystemExit,
+}  # fmt: skip
+
+
+def outcome_of(what: Any) -> Any:
+    if what == "late":
+        raise ERRORS["key"]("late")
+    return {"no": Rejected("no"), "bad": ValueError("at 0x7f"), "odd": {1}}.get(what, what)
 
 
 class Counter(StateMachine):
@@ -23,6 +36,7 @@ class Counter(StateMachine):
 
     def __init__(self) -> None:
         self.calls: list[Any] = []
+        self.many = 0
 
     @command
     def add(self, ctx: Context, what: Any, by: int = 7) -> int:
@@ -31,20 +45,34 @@ class Counter(StateMachine):
 
     @add.run
     def add_all(self, run: Run, whats: tuple[Any, ...], amounts: tuple[int, ...]) -> Any:
-        what = whats[0]
-        if what == "decline":
+        if whats[0] == "decline":
             return NotImplemented
+        self.begin(run, whats, amounts)
+        yield from map(outcome_of, whats) if whats[1] != "yield" else repeat(Rejected("again"), self.many)
+        self.calls.append("ended")
+        return "of no interest"
+
+    def begin(self, run: Run, whats: tuple[Any, ...], amounts: tuple[int, ...]) -> None:
         self.calls.append([run.seq, run.time, run.count, list(whats), list(amounts)])
-        if what == "raise":
-            raise {"key": KeyError, "reject": Rejected, "memory": MemoryError, "exit": SystemExit}[whats[1]]("why")
-        if what == "return":
-            return whats[1]
-        if what == "alike":
-            return run.alike(whats[1])
-        return [{"no": Rejected("no"), "bad": ValueError("at 0x7f"), "odd": {1}}.get(one, one) for one in whats]
+        if whats[0] == "raise":
+            raise ERRORS[whats[1]]("why")
 
     @command
     def other(self, ctx: Context) -> None: ...
+
+
+class AtOnce(Counter):
+    """As a built-in machine, whose run handlers are plain methods."""
+
+    @at_once(Counter.add)
+    def add_all(self, run: Run, whats: tuple[Any, ...], amounts: tuple[int, ...]) -> Any:
+        if whats[0] == "decline":
+            return NotImplemented
+        self.begin(run, whats, amounts)
+        return list(map(outcome_of, whats))
+
+
+BOTH = pytest.mark.parametrize("of", [Counter, AtOnce])
 
 
 def outcomes_of(machine: StateMachine, *commands: Any, runs: bool = True) -> list[Outcome]:
@@ -57,39 +85,64 @@ def run_of(*whats: Any) -> list[list[Any]]:
     return [["add", what] for what in [*whats, *range(RUN_MIN - len(whats))]]
 
 
-def test_a_run_comes_as_columns_with_defaults_filled_in() -> None:
-    machine = Counter()
+@BOTH
+def test_a_run_comes_as_columns_with_defaults_filled_in(of: type[Counter]) -> None:
+    machine = of()
     assert outcomes_of(machine, *run_of()) == [Outcome("ok", number, None) for number in range(RUN_MIN)]
-    assert machine.calls == [[40, 55, RUN_MIN, list(range(RUN_MIN)), [7] * RUN_MIN]]
+    assert machine.calls[0] == [40, 55, RUN_MIN, list(range(RUN_MIN)), [7] * RUN_MIN]
     outcomes_of(machine, *[["add", 1, 2]] * RUN_MIN)
-    assert machine.calls[1][-1] == [2] * RUN_MIN
+    assert [call[-1] for call in machine.calls if call != "ended"][1] == [2] * RUN_MIN
 
 
-def test_who_declines_gets_the_commands_one_at_a_time() -> None:
-    machine = Counter()
+@BOTH
+def test_who_declines_gets_the_commands_one_at_a_time(of: type[Counter]) -> None:
+    machine = of()
     values = [outcome.value for outcome in outcomes_of(machine, *run_of("decline"))]
     assert values == list(range(40, 40 + RUN_MIN)) and len(machine.calls) == RUN_MIN
 
 
-def test_outcomes_of_a_run_are_of_every_kind() -> None:
-    first, second, third, *rest = outcomes_of(Counter(), *run_of("no", "bad", "odd"))
+@BOTH
+def test_outcomes_of_a_run_are_of_every_kind(of: type[Counter]) -> None:
+    first, second, third, *rest = outcomes_of(of(), *run_of("no", "bad", "odd"))
     assert (first, second) == (Outcome("rejected", None, "no"), Outcome("failed", None, "ValueError"))
     assert third == Outcome("failed", None, UNPACKABLE)
     assert [outcome.value for outcome in rest] == list(range(RUN_MIN - 3))
 
 
+class Answering(Counter):
+    """Its plain run handler returns what it was made with."""
+
+    def __init__(self, returned: Any = None) -> None:
+        self.returned = returned
+
+    @at_once(Counter.add)
+    def add_all(self, run: Run, whats: tuple[Any, ...], amounts: tuple[int, ...]) -> Any:
+        return self.returned
+
+
 @pytest.mark.parametrize("value", [None, 1, "text", [1, {"b": 1, "a": 2}]])
 def test_all_alike(value: Any) -> None:
-    assert outcomes_of(Counter(), *run_of("alike", value)) == [Outcome("ok", value, None)] * RUN_MIN
+    assert outcomes_of(Answering(Alike(value)), *run_of()) == [Outcome("ok", value, None)] * RUN_MIN
 
 
 def test_returning_nothing_is_none_for_each() -> None:
-    assert outcomes_of(Counter(), *run_of("return", None)) == [Outcome("ok", None, None)] * RUN_MIN
+    assert outcomes_of(Answering(None), *run_of()) == [Outcome("ok", None, None)] * RUN_MIN
+
+
+WRONG = Outcome("failed", None, "WrongRunOutcomes")
 
 
 @pytest.mark.parametrize("returned", [[], [1] * (RUN_MIN + 1), 7, "x" * RUN_MIN, {str(n): n for n in range(RUN_MIN)}])
 def test_anything_but_an_outcome_each_fails_all_of_them(returned: Any) -> None:
-    assert set(outcomes_of(Counter(), *run_of("return", returned))) == {Outcome("failed", None, "WrongRunOutcomes")}
+    assert set(outcomes_of(Answering(returned), *run_of())) == {WRONG}
+
+
+@pytest.mark.parametrize("outcomes", [0, 1, RUN_MIN - 1, RUN_MIN + 1, 10**12])
+def test_yielding_too_few_outcomes_or_too_many_fails_all_of_them(outcomes: int) -> None:
+    machine = Counter()
+    machine.many = outcomes
+    assert outcomes_of(machine, *run_of("no", "yield")) == [WRONG] * RUN_MIN
+    assert (machine.calls[-1] == "ended") == (outcomes <= RUN_MIN)
 
 
 @pytest.mark.parametrize(
@@ -99,13 +152,15 @@ def test_anything_but_an_outcome_each_fails_all_of_them(returned: Any) -> None:
         ("reject", Outcome("rejected", None, "why")),
     ],
 )  # fmt: skip
-def test_raising_fails_all_of_them_alike(how: str, outcome: Outcome) -> None:
-    assert outcomes_of(Counter(), *run_of("raise", how)) == [outcome] * RUN_MIN
+@BOTH
+def test_raising_fails_all_of_them_alike(of: type[Counter], how: str, outcome: Outcome) -> None:
+    assert outcomes_of(of(), *run_of("raise", how)) == [outcome] * RUN_MIN
 
 
-def test_memory_halts() -> None:
-    with pytest.raises(Halted, match="event 40: MemoryError"):
-        outcomes_of(Counter(), *run_of("raise", "memory"))
+@BOTH
+def test_memory_halts(of: type[Counter]) -> None:
+    with pytest.raises(Halted, match="event 40: MemoryError of add"):
+        outcomes_of(of(), *run_of("raise", "memory"))
 
 
 @pytest.mark.parametrize(
@@ -124,8 +179,7 @@ def test_a_record_that_is_not_of_one_kind_is_cut_or_run_one_at_a_time(stranger: 
 def test_long_stretches_of_a_mixed_record_are_taken_at_once() -> None:
     machine = Counter()
     outcomes_of(machine, *run_of(), ["other"], *run_of(), *run_of(), ["other"])
-    assert [call[0] for call in machine.calls] == [40, 40 + RUN_MIN + 1]
-    assert [call[2] for call in machine.calls] == [RUN_MIN, 2 * RUN_MIN]
+    assert [call[:3:2] for call in machine.calls if call != "ended"] == [[40, RUN_MIN], [40 + RUN_MIN + 1, 2 * RUN_MIN]]
 
 
 def test_a_subclass_with_another_command_has_no_run_handler_for_it() -> None:
@@ -136,25 +190,39 @@ def test_a_subclass_with_another_command_has_no_run_handler_for_it() -> None:
 
     class Third(Counter):
         @Counter.add.run
-        def add_all(self, run: Run, whats: tuple[Any, ...], amounts: tuple[int, ...]) -> Any:
-            return run.alike(-3)
+        def add_all(self, run: Run, whats: tuple[Any, ...], amounts: tuple[int, ...]) -> Iterator[int]:
+            yield from [-3] * run.count
 
     assert (Counter.runs(), Other.runs(), Third.runs()) == ({"add": "add_all"}, {}, {"add": "add_all"})
     assert {outcome.value for outcome in outcomes_of(Other(), *run_of())} == {-1}
     assert {outcome.value for outcome in outcomes_of(Third(), *run_of())} == {-3}
 
 
-def _too_few(self: object, run: Run, whats: object) -> None: ...
-def _keyword(self: object, run: Run, whats: object, *, amounts: object) -> None: ...
+def _too_few(self: object, run: Run, whats: object) -> Iterator[int]:
+    yield 1
+
+
+def _keyword(self: object, run: Run, whats: object, *, amounts: object) -> Iterator[int]:
+    yield 1
+
+
+def _many(self: object, run: Run, *columns: object) -> Iterator[int]:
+    yield 1
+
+
+def _plain(self: object, run: Run, whats: object, amounts: object) -> list[int]:
+    return [1]
+
+
 async def _coroutine(self: object, run: Run, whats: object, amounts: object) -> None: ...
-def _many(self: object, run: Run, *columns: object) -> None: ...
 
 
 @pytest.mark.parametrize(
     ("handler", "words"),
     [
         (_too_few, "takes (self, run) and 2 columns"), (_keyword, "takes (self, run) and 2 columns"),
-        (_many, "takes (self, run) and 2 columns"), (_coroutine, "plain method"), (len, "plain method"),
+        (_many, "takes (self, run) and 2 columns"), (_plain, "a generator method"), (_coroutine, "a generator method"),
+        (len, "a generator method"),
     ],
 )  # fmt: skip
 def test_a_method_that_no_run_can_call_is_refused(handler: Any, words: str) -> None:
@@ -164,9 +232,15 @@ def test_a_method_that_no_run_can_call_is_refused(handler: Any, words: str) -> N
 
 
 def test_names_and_owners_are_checked_when_the_class_is_defined() -> None:
-    def add(self: object, run: Run, whats: object, amounts: object) -> None: ...
-    def one(self: object, run: Run, whats: object, amounts: object) -> None: ...
-    def two(self: object, run: Run, whats: object, amounts: object) -> None: ...
+    def add(self: object, run: Run, whats: object, amounts: object) -> Iterator[int]:
+        yield 1
+
+    def one(self: object, run: Run, whats: object, amounts: object) -> Iterator[int]:
+        yield 1
+
+    def two(self: object, run: Run, whats: object, amounts: object) -> Iterator[int]:
+        yield 1
+
     @command
     def spread(self: object, ctx: Context, *words: str) -> None: ...
 
@@ -263,8 +337,9 @@ def test_a_wrapped_commands_defaults_are_those_that_its_arity_counts() -> None:
             return self.total
 
         @add.run
-        def add_all(self, run: Run, names: Any, amounts: Any) -> list[int]:
-            return [self.add(run, name, by) for name, by in zip(names, amounts, strict=True)]
+        def add_all(self, run: Run, names: Any, amounts: Any) -> Iterator[int]:
+            for name, by in zip(names, amounts, strict=True):
+                yield self.add(run, name, by)
 
         def snapshot(self) -> int:
             return self.total
@@ -277,9 +352,9 @@ def test_a_wrapped_commands_defaults_are_those_that_its_arity_counts() -> None:
     assert at_once.run(payload, RUN_MIN, 5) == singly.run(payload, RUN_MIN, 5)
 
 
-def test_a_long_record_is_several_runs_and_time_ends_between_them() -> None:
-    """A run is never interrupted, so it is no longer than RUN_MAX, whatever a datagram carries."""
-    machine, commands = Counter(), run_of(*range(2 * RUN_MAX + RUN_MIN + 1))
+def test_a_run_of_a_built_in_machine_is_short_and_time_ends_behind_it() -> None:
+    """Nothing interrupts it, so it is no longer than RUN_MAX, whatever a datagram carries."""
+    machine, commands = AtOnce(), run_of(*range(2 * RUN_MAX + RUN_MIN + 1))
     payload = b"".join(map(msgpack.packb, commands))
     executor = Executor(machine, clock=lambda: 1.0)
     executor.until = 0.99
@@ -288,7 +363,63 @@ def test_a_long_record_is_several_runs_and_time_ends_between_them() -> None:
         reached.append(executor.reached)
     assert reached == [40 + RUN_MAX - 1, 40 + 2 * RUN_MAX - 1]
     assert [call[2] for call in machine.calls] == [RUN_MAX, RUN_MAX, RUN_MIN + 1]
-    assert outcomes == Executor(Counter()).run(payload, len(commands), 40)
+    assert outcomes == Executor(AtOnce()).run(payload, len(commands), 40)
+
+
+SPLIT = [
+    run_of(*range(RUN_MAX + RUN_MIN)), run_of("no", "yield"), run_of("raise", "key"), run_of("decline"),
+    [*run_of("no", "bad", "odd", "late"), *run_of("odd", "no"), ["other"], *run_of(7)],
+    [*run_of("no", *range(RUN_MAX - 2), "late"), *run_of("bad", "late", *range(RUN_MAX)), ["other"], ["add", "odd"]],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("commands", SPLIT)
+@pytest.mark.parametrize("every", [1, 2, 7])
+def test_a_run_waits_behind_any_of_its_commands_and_nothing_hangs_on_where(commands: list[Any], every: int) -> None:
+    """An outcome that hung on it would differ between replicas, which put it off where each likes."""
+    machine, told, ticks = Counter(), Heard(), iter(range(10**6))
+    payload = b"".join(map(msgpack.packb, commands))
+    executor = Executor(machine, clock=lambda: float(next(ticks) % every == every - 1))
+    executor.observer = told
+    executor.until = 1.0
+    executor.context.enter(1, 55)
+    reached = []
+    while (outcomes := executor.run(payload, len(commands), 40)) is None:
+        reached.append(executor.reached)
+    assert reached == sorted(reached) and len(reached) <= len(commands)
+    assert len(reached) > 10 or every > 1 or commands[0][1] in ("raise", "no")
+    at_once, heard = Executor(other := Counter()), Heard()
+    at_once.observer = heard
+    at_once.context.enter(1, 55)
+    assert outcomes == at_once.run(payload, len(commands), 40)
+    assert (machine.calls, told.told) == (other.calls, heard.told)
+
+
+def test_a_run_that_is_given_up_is_closed_whatever_it_does_then() -> None:
+    class Stubborn(Counter):
+        @Counter.add.run
+        def add_all(self, run: Run, whats: tuple[Any, ...], amounts: tuple[int, ...]) -> Iterator[int]:
+            try:
+                yield from repeat(1)
+            finally:
+                self.calls.append("closed")
+                if whats[0] == "raise":
+                    raise KeyError
+
+    for what, error in ((1, "WrongRunOutcomes"), ("raise", "KeyError")):
+        machine = Stubborn()
+        assert outcomes_of(machine, *run_of(what)) == [Outcome("failed", None, error)] * RUN_MIN
+        assert machine.calls == ["closed"]
+
+
+def test_slow_steps_of_a_run_are_told_by_their_numbers() -> None:
+    ticks = iter([0.0, 0.05, 0.5, *[1.0] * 100])
+    executor, heard = Executor(Counter(), clock=lambda: next(ticks)), Heard()
+    executor.observer = heard
+    executor.until = 0.1
+    commands = run_of()
+    assert executor.run(b"".join(map(msgpack.packb, commands)), RUN_MIN, 40) is None
+    assert heard.told == [(42, "add", 1, 0.4)]
 
 
 def test_a_run_handler_that_raises_is_told_once() -> None:

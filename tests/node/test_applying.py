@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 
 import pytest
@@ -9,7 +9,6 @@ from mcast.errors import Halted
 from mcast.machine.api import Context, Run, StateMachine, command
 from mcast.machine.commands import encode_command
 from mcast.machine.engine import Applied, Engine
-from mcast.machine.executor import RUN_MAX
 from mcast.machine.kv import KeyValue
 from mcast.node import applying
 from mcast.node.applying import ApplyQueue, replay
@@ -52,8 +51,9 @@ class Slow(StateMachine):
         return self.work(ctx, ms)
 
     @many.run
-    def many_at_once(self, run: Run, ms: tuple[float, ...]) -> list[float]:
-        return [self.many(Context(), one) for one in ms]
+    def many_in_a_run(self, run: Run, ms: tuple[float, ...]) -> Iterator[float]:
+        for one in ms:
+            yield self.many(Context(), one)
 
 
 def slow_log(machine: Slow, records: Sequence[Sequence[tuple[str, float]]]) -> tuple[list[Frame], Engine]:
@@ -71,6 +71,7 @@ def slow_log(machine: Slow, records: Sequence[Sequence[tuple[str, float]]]) -> t
 
 
 FAST, WORK, MANY = ("work", 0.001), ("work", 9.0), ("many", 0.1)
+QUICK, SLOW = ("many", 0.001), ("many", 49.0)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,8 @@ FAST, WORK, MANY = ("work", 0.001), ("work", 9.0), ("many", 0.1)
     [
         ([[WORK]] * 100, 9.0), ([[WORK] * 100], 9.0), ([[WORK] * 15] * 10, 9.0),
         ([[FAST] * 15] * 500 + [[WORK] * 15] * 10, 9.0), ([[FAST] * 200] * 20 + [[WORK] * 200], 9.0),
-        ([[MANY] * 3_000], 0.1 * RUN_MAX), ([[MANY] * 20] * 30, 2.0), ([[WORK, WORK, *[MANY] * 40] * 3], 9.0),
+        ([[MANY] * 3_000], 0.1), ([[MANY] * 20] * 30, 0.1), ([[WORK, WORK, *[MANY] * 40] * 3], 9.0),
+        ([[QUICK] * 2_000 + [SLOW] * 60], 49.0), ([[QUICK] * 200] * 10 + [[SLOW] * 60, [QUICK, SLOW] * 20], 49.0),
     ],
 )  # fmt: skip
 def test_a_slice_ends_with_the_handler_that_is_running(

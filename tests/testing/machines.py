@@ -1,5 +1,6 @@
 """Machines for the tests of `mcast.testing`: honest ones, one that depends on hashing, one with a wrong run handler."""
 
+from collections.abc import Generator
 from typing import Any
 
 from mcast.machine.api import Context, Rejected, Run, StateMachine, command, query
@@ -58,25 +59,22 @@ class Poll(StateMachine):
         return self.votes[name]
 
     @vote.run
-    def vote_all(self, run: Run, names: tuple[str, ...], numbers: tuple[int, ...]) -> Any:
+    def vote_all(self, run: Run, names: tuple[str, ...], numbers: tuple[int, ...]) -> Generator[int, None, Any]:
         if "odd" in names:
             return NotImplemented
-        sums = []
         for name, number in zip(names, numbers, strict=True):
             self.votes[name] = self.votes.get(name, 0) + number
-            sums.append(self.votes[name])
-        return sums
+            yield self.votes[name]
+        return None
 
 
 class Hasty(Poll):
     @Poll.vote.run
-    def vote_all(self, run: Run, names: tuple[str, ...], numbers: tuple[int, ...]) -> Any:
+    def vote_all(self, run: Run, names: tuple[str, ...], numbers: tuple[int, ...]) -> Generator[int, None, Any]:
         """Takes odd votes too."""
-        sums = []
         for name, number in zip(names, numbers, strict=True):
             self.votes[name] = self.votes.get(name, 0) + number
-            sums.append(self.votes[name])
-        return sums
+            yield self.votes[name]
 
 
 class Typo(StateMachine):

@@ -1,5 +1,6 @@
 """A run handler that does something else than its handler is found, whatever the difference is."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -27,8 +28,8 @@ def test_another_outcome_is_found_with_its_command() -> None:
 def test_another_state_is_found_where_outcomes_agree() -> None:
     class Silent(KeyValue):
         @KeyValue.set.run
-        def set_all(self, run: Run, keys: tuple[str, ...], values: tuple[Any, ...]) -> Any:
-            return None
+        def set_all(self, run: Run, keys: tuple[str, ...], values: tuple[Any, ...]) -> Iterator[None]:
+            yield from [None] * run.count
 
     with pytest.raises(RunHandlerError, match="states differ after commands 0 to 63 in runs and alone"):
         same_in_runs(Silent, [("set", "k", number) for number in range(100)])
