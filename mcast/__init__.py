@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from mcast.machine.draws import Draws
     from mcast.machine.events import Event
     from mcast.node.node import Node
+    from mcast.node.notices import NodeNotice
 
     __version__: str
 
@@ -52,14 +53,15 @@ _HOMES = {
     "mcast.machine.draws": ("Draws",),
     "mcast.machine.events": ("Event",),
     "mcast.node.node": ("Node",),
+    "mcast.node.notices": ("NodeNotice",),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Client", "Config", "ConfigError", "Context", "DecodeError", "Draws", "EnvironmentProblem", "Error", "Event",
-    "Events", "Gone", "Halted", "InUse", "Node", "NodeConfig", "NotSent", "NotYet", "QueryAnswer", "QueryFailed",
-    "Receipt", "Receipts", "Refused", "Rejected", "Run", "StateMachine", "SyncClient", "SyncEvents", "Unknown",
-    "command", "connect", "connect_sync", "load_config", "query",
+    "Events", "Gone", "Halted", "InUse", "Node", "NodeConfig", "NodeNotice", "NotSent", "NotYet", "QueryAnswer",
+    "QueryFailed", "Receipt", "Receipts", "Refused", "Rejected", "Run", "StateMachine", "SyncClient", "SyncEvents",
+    "Unknown", "command", "connect", "connect_sync", "load_config", "query",
 ]  # fmt: skip
 
 

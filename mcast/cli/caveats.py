@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Final
 
 from mcast.config import Config, load_config
+from mcast.config.model import NOT_SYNCED
 
 UNSEALED: Final = "unsealed"
-NOT_SYNCED: Final = 'sync = "os" survives kill -9, not power loss'
 
 
 def caveats(config: Config | Path) -> str:

@@ -15,16 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from mcast.cli import options, output
-from mcast.cli.caveats import NOT_SYNCED
 from mcast.cli.exits import Ended, ExitCode
 from mcast.config import Config, load_config
 from mcast.errors import ConfigError, EnvironmentProblem, InUse
-from mcast.wire.envelope import name_hash
 
 if TYPE_CHECKING:
     from mcast.node.node import Node
     from mcast.node.shell import Shell
-    from mcast.protocol.effects import Notice
 
 KEY_CHECK_S: Final = 1.0  # seconds without a reign, and for the others' answer, before their keys are compared
 
@@ -112,7 +109,6 @@ async def _run(config: Config, wanted: str | None, fault: str | None, *, json: b
     waiting = Waiting(lambda line: _log.info("%s", line), stopped, patient=wait)
     while (found := await waiting.found(config, wanted)) is not None:
         _log_to(found.node_id, json)
-        _log.info("%s", found.place.told(config, config.node(found.node_id)))
         running = Node(config, id=found.node_id, fault=fault)
         try:
             return await _serve(running, stopped)
@@ -147,41 +143,16 @@ def _signals() -> asyncio.Future[int]:
 
 
 async def _serve(running: Node, stopped: asyncio.Future[int]) -> int:
-    """Start the node, log what happens to it until a signal comes; the exit code."""
-    from mcast.cli.noticelog import GAPS_INTERVAL_S, NoticeLog
+    """Start the node, which logs what happens to it, until a signal comes; the exit code."""
     from mcast.node import collector
-    from mcast.protocol.effects import GapClosed, GapOpened
 
-    loop, config, shell = asyncio.get_running_loop(), running.config, running.shell
-    log = NoticeLog({name_hash(each.id): each.id for each in config.nodes})
-    telling: asyncio.TimerHandle | None = None
-
-    def say(line: str | None) -> None:
-        if line is not None:
-            _log.info("%s", line)
-
-    def tell_gaps() -> None:
-        nonlocal telling
-        telling = None
-        say(log.gaps(shell.replica.statistics().gaps_open))
-
-    def notice(happened: Notice) -> None:
-        nonlocal telling
-        say(log.line(happened))
-        if isinstance(happened, GapOpened | GapClosed) and telling is None:
-            telling = loop.call_later(GAPS_INTERVAL_S, tell_gaps)
-
+    shell = running.shell
     collector.collect_rarely()
-    shell.on_notice.append(notice)
     async with running:
         collector.set_aside()
-        say(f"serves {config.name} on {config.node(running.id).address}" + _caveats(config))
-        number = await _until_stopped(stopped, _refuse_other_keys(config, running.id, shell))
-        if telling is not None:
-            telling.cancel()
-        tell_gaps()
+        number = await _until_stopped(stopped, _refuse_other_keys(running.config, running.id, shell))
         ends = "drains and ends" if shell.halted is None else f"ends; it had halted: {shell.halted}"
-        say(f"{signal.Signals(number).name}: {ends}")
+        _log.info("%s", f"{signal.Signals(number).name}: {ends}")
     return ExitCode.FINDING if shell.halted is not None and number == signal.SIGTERM else _code(number)
 
 
@@ -224,11 +195,6 @@ async def _refuse_other_keys(config: Config, node_id: str, shell: Shell) -> None
             if suspected:
                 raise
             suspected = True
-
-
-def _caveats(config: Config) -> str:
-    sealed = "" if config.key_file else ", unsealed: anyone on this network may join in (see key_file)"
-    return sealed + (f"; {NOT_SYNCED}" if config.sync == "os" else "")
 
 
 def die_with(parent: int) -> None:

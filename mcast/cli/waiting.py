@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 from mcast.clock import monotonic_s
 from mcast.config import Config
 from mcast.errors import NetworkMissing
 from mcast.net.names import in_thread
-from mcast.node.place import Place, find_place, infer_id
+from mcast.node.place import Found, look
 
 LOOK_S: Final = 0.5  # between two looks whether it is there
 TOLD_S: Final = 60.0  # between two lines about the same
 TOLD_ANEW_S: Final = 5.0  # between two lines about something else: what flaps must not fill a log
-
-
-class Found(NamedTuple):
-    """Which node of the config this is, and where it stands."""
-
-    node_id: str
-    place: Place
 
 
 class Waiting:
@@ -67,13 +60,3 @@ class Waiting:
             self._say(f"waits for its network{waited}: {what}")
             self._told, self._told_s = what, now_s
         await asyncio.wait((self._stopped,), timeout=LOOK_S)
-
-
-def look(config: Config, node_id: str | None) -> Found:
-    """As things are now. Raises as `Waiting.found`. May keep its thread for as long as a resolver takes."""
-    if node_id is None:
-        from mcast.net.interfaces import list_interfaces
-
-        addresses = {address for interface in list_interfaces() for address in interface.addresses}
-        node_id = infer_id(config, addresses)
-    return Found(node_id, find_place(config, config.node(node_id)))

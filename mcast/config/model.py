@@ -12,6 +12,7 @@ from mcast import limits
 from mcast.errors import ConfigError
 
 DEFAULT_MACHINE: Final = "mcast.machine.kv:KeyValue"
+NOT_SYNCED: Final = 'sync = "os" survives kill -9, not power loss'
 
 Role = Literal["member", "observer"]
 Sync = Literal["always", "os"]

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Sequence
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mcast.client.client import connect
 from mcast.config import Config, load_config
+from mcast.config.model import NOT_SYNCED
 from mcast.limits import TIMEOUT_S
 from mcast.machine.api import StateMachine
 from mcast.net.forks import keep_from_children
+from mcast.net.names import in_thread
 from mcast.node.gateway import Gateway
+from mcast.node.notices import NodeNotice, Notices, log_of
+from mcast.node.place import look
 from mcast.node.shell import Shell
 from mcast.storage.files import RealFiles
 
@@ -21,13 +26,16 @@ if TYPE_CHECKING:
     from mcast.client.client import Client
     from mcast.client.questions import QueryAnswer
     from mcast.client.receipts import Receipt, Receipts
+    from mcast.client.subscription import Events
     from mcast.net.memory import Hub
 
 
 class Node:
     """One node of a cluster: `async with mcast.Node("lab.toml", id="n1") as node`.
 
-    Signals, logging and the event loop stay the host's. A child that the host forks has no part in the node.
+    Without `id` it is the node with an address of this machine, as for `mcast node`; found on starting, and `id`,
+    `shell` and `gateway` are there from then on. It logs what `mcast node` logs, below the logger `mcast`; handlers and
+    levels, signals and the event loop stay the host's. A child that the host forks has no part in the node.
     `fault` as in `mcast node --fault`. `machine`, `hub` are for tests: a machine's instance instead of the config's
     class, an in-process network instead of UDP.
 
@@ -35,18 +43,29 @@ class Node:
         ConfigError, EnvironmentProblem: the message names the fix.
     """
 
+    id: str
+    shell: Shell
+    gateway: Gateway
+
     def __init__(
-        self, source: Config | Path | str, id: str, *, fault: str | None = None, machine: StateMachine | None = None,
-        hub: Hub | None = None,
+        self, source: Config | Path | str, id: str | None = None, *, fault: str | None = None,
+        machine: StateMachine | None = None, hub: Hub | None = None,
     ) -> None:  # fmt: skip
         self.config = source if isinstance(source, Config) else load_config(source)
-        self.id = id
         self._files = RealFiles()
         self._forked = False
-        self.shell = Shell(self.config, id, fault=fault, machine=machine, hub=hub, files=self._files)
-        self.gateway = Gateway(self.shell)
+        self._listeners: list[Callable[[NodeNotice], object]] = []
+        self._make_shell = partial(Shell, self.config, fault=fault, machine=machine, hub=hub, files=self._files)
         self._client: Client | None = None
-        self._stack = contextlib.AsyncExitStack()
+        if id is not None:
+            self._be(id)
+
+    def _be(self, id: str) -> None:
+        """This is the node with that id."""
+        self.id = id
+        self.shell = self._make_shell(id)
+        self.gateway = Gateway(self.shell)
+        self._notices = Notices(self.shell, self._told)
 
     def leave_to_parent(self) -> set[int]:
         """See forks.Owner."""
@@ -55,7 +74,18 @@ class Node:
 
     async def start(self) -> None:
         """Recover, listen, compare with the others, take part. What fails leaves nothing open."""
+        if not hasattr(self, "shell"):
+            self._be((await in_thread(partial(look, self.config, None))).node_id)
         keep_from_children(self)
+        self._notices.start()
+        try:
+            await self._start()
+        except BaseException:
+            self._notices.stop()
+            raise
+        log_of(self.id).info("%s", _serves(self.config, self.id))
+
+    async def _start(self) -> None:
         await self.shell.open()
         try:
             await self.gateway.start()
@@ -75,14 +105,16 @@ class Node:
         A sequencer gives its role to another member first, if one is there to take it: users then hardly notice.
         In a forked child there is nothing to stop: the node is the parent's.
         """
-        if self._forked:
+        if self._forked or not hasattr(self, "shell"):
             return
-        await self._stack.aclose()
-        self._client = None
+        if self._client is not None:
+            client, self._client = self._client, None
+            await client.close()
         if hand_over and self.shell.joined and not self.shell.stopped.is_set():
             await self.gateway.retire()
         await self.gateway.stop()
         await self.shell.stop()
+        self._notices.stop()
 
     async def __aenter__(self) -> Node:
         await self.start()
@@ -93,12 +125,37 @@ class Node:
     ) -> None:
         await self.stop()
 
+    def on_notice(self, listener: Callable[[NodeNotice], object]) -> Callable[[], None]:
+        """Call `listener` whenever something happens to the node that it logs; what is returned ends that.
+
+        In the event loop, soon after; what it raises is the loop's exception handler's to report. To be called before
+        the node has started, or at any time after.
+        """
+        self._listeners.append(listener)
+
+        def end() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return end
+
+    def _told(self, notice: NodeNotice) -> None:
+        """The shell is in the middle of its own: what listeners raise must not halt it."""
+        for listener in self._listeners:
+            asyncio.get_running_loop().call_soon(self._pass_on, listener, notice)
+
+    def _pass_on(self, listener: Callable[[NodeNotice], object], notice: NodeNotice) -> None:
+        if listener in self._listeners:
+            listener(notice)
+
+    def _own_client(self) -> Client:
+        if self._client is None:
+            self._client = connect(self.config, self.id, strict=True)
+        return self._client
+
     async def client(self) -> Client:
         """A client connected to this very node; opened by the first call, closed with the node."""
-        if self._client is None:
-            client = connect(self.config, self.id, strict=True)
-            self._client = await self._stack.enter_async_context(client)
-        return self._client
+        return await self._own_client()
 
     async def submit(self, name: str, *args: Any, timeout: float = TIMEOUT_S) -> Receipt:
         """As the client's `submit`, at this node."""
@@ -117,6 +174,10 @@ class Node:
             name, *args, consistency=consistency, min_seq=min_seq, max_ms=max_ms, max_lag=max_lag, timeout=timeout
         )
 
+    def subscribe(self, from_seq: int | Literal["now"] = 1, *, timeout: float | None = None) -> Events:
+        """As the client's `subscribe`, at this node."""
+        return self._own_client().subscribe(from_seq, timeout=timeout)
+
     def status(self) -> dict[str, Any]:
         """This node's object of `mcast status --json`."""
         return self.gateway.status()
@@ -124,3 +185,9 @@ class Node:
     def gaps(self) -> dict[str, Any]:
         """This node's object of `mcast gaps --json`."""
         return self.shell.gaps()
+
+
+def _serves(config: Config, node_id: str) -> str:
+    unsealed = "" if config.key_file else ", unsealed: anyone on this network may join in (see key_file)"
+    unsynced = f"; {NOT_SYNCED}" if config.sync == "os" else ""
+    return f"serves {config.name} on {config.node(node_id).address}{unsealed}{unsynced}"

@@ -10,7 +10,7 @@ import asyncio
 import ipaddress
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from mcast.config import Config, NodeConfig
 from mcast.errors import ConfigError, NetworkMissing
@@ -41,6 +41,13 @@ class Place:
             f"multicasts to {config.group}, ports {config.port} and {config.port + 1}, on {card}; takes TCP and UDP on "
             f"{where}:{node.port}: {self.why}{only}"
         )
+
+
+class Found(NamedTuple):
+    """Which node of the config this is, and where it stands."""
+
+    node_id: str
+    place: Place
 
 
 def find_place(config: Config, node: NodeConfig, interfaces: Sequence[Interface] | None = None) -> Place:
@@ -95,12 +102,30 @@ def infer_id(config: Config, addresses: Collection[str]) -> str:
     if len(found) == 1:
         return found[0]
     if found:
-        raise ConfigError("--id", None, f"{', '.join(found)} all have an address of this machine", "name one with --id")
+        raise ConfigError(
+            "--id",
+            None,
+            f"{', '.join(found)} all have an address of this machine",
+            "name one with --id, or id= in a program",
+        )
     hosts = ", ".join(f"{node.id} at {node.host}" for node in config.nodes)
     unknown_too = f"; the names of {', '.join(unknown)} cannot be resolved" if unknown else ""
     raise NetworkMissing(
         f"no node has an address of this machine ({hosts}){unknown_too}", "run it on one of those hosts, or give --id"
     )
+
+
+def look(config: Config, node_id: str | None) -> Found:
+    """Which node of the config this is, where `node_id` is None, and its place, as things are now.
+
+    Not to be called where a loop runs; may keep its thread for as long as a resolver takes.
+
+    Raises:
+        NetworkMissing: it is not there, and may come. ConfigError: it does not fit together.
+    """
+    if node_id is None:
+        node_id = infer_id(config, {address for interface in list_interfaces() for address in interface.addresses})
+    return Found(node_id, find_place(config, config.node(node_id)))
 
 
 def _others_elsewhere(config: Config, node: NodeConfig) -> bool:

@@ -20,6 +20,7 @@ from mcast.net.memory import Hub
 from mcast.net.names import in_thread, look_up
 from mcast.net.udp import UdpLink
 from mcast.node.eventlog import EventLog
+from mcast.node.notices import log_of
 from mcast.node.place import find_place
 from mcast.node.transport import Transport
 from mcast.node.versions import OtherVersions
@@ -101,6 +102,7 @@ async def open_link(config: Config, node: NodeConfig, incarnation: bytes, *, hub
     if hub is not None:
         return hub.link((node.host, node.port))
     place = await in_thread(partial(find_place, config, node))
+    log_of(node.id).info("%s", place.told(config, node))
     interface = place.interface
     if config.mtu > interface.mtu:
         problem = f"{interface.name} carries packets of {interface.mtu} bytes at most"

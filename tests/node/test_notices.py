@@ -1,6 +1,6 @@
 """The lines a node logs."""
 
-from mcast.cli.noticelog import NoticeLog
+from mcast.node.notices import NoticeLog
 from mcast.protocol.effects import (
     EpochChanged,
     GapClosed,
