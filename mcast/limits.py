@@ -31,7 +31,9 @@ RECEIVE_BUFFER_BYTES: Final = 16 << 20  # bytes asked of SO_RCVBUF; absorbs a sc
 # Commands
 COMMAND_BYTES_MAX: Final = 4 << 20  # bytes of one packed command; larger ones are the application's to split
 ARITY_MAX: Final = 32  # arguments of one command
-COMMAND_VALUES_MAX: Final = 65_536  # values of a command or query that gateways take; unpacked they are 5 MiB
+COMMAND_VALUES_MAX: Final = 65_536  # values of a command that gateways take, or as configured; unpacked 5 MiB
+COMMAND_VALUES_MIN: Final = 1_024  # configured at least: a machine's ordinary commands must pass
+QUERY_VALUES_MAX: Final = 65_536  # values in a query's arguments, and of a machine's names and arities
 VALUES_MAX: Final = 1 << 20  # ... that replicas unpack, all alike, and of an answer; part of the format
 COMMAND_DEPTH_MAX: Final = 64  # levels of nesting; deeper ones could exhaust the stack of every replica at once
 OUTCOMES_BYTES_MAX: Final = COMMAND_BYTES_MAX  # bytes of one record's packed outcomes; values beyond are "failed"
@@ -197,7 +199,7 @@ assert CONNECTIONS_MAX <= ADDRESS_SESSIONS_MAX <= SESSIONS_MAX // 8, "all client
 assert SESSION_PENDING_RECORDS_MAX * 1_024 < SESSION_KEPT_BYTES_MAX
 assert WINDOW_BYTES < REORDER_BYTES_MAX <= CACHE_BYTES_MAX * 3 // 4, "what fits behind a gap is in others' memory"
 assert MTU_MAX < FRAME_BODY_BYTES_MAX
-assert FRAME_BODY_BYTES_MAX < COMMAND_VALUES_MAX <= VALUES_MAX, "a record's bytes are too few for too many values"
+assert COMMAND_VALUES_MIN < FRAME_BODY_BYTES_MAX < COMMAND_VALUES_MAX <= VALUES_MAX, "few values, few bytes"
 assert COMMAND_BYTES_MAX < TCP_MESSAGE_BYTES_MAX
 assert EVENTS_CHUNK_BYTES <= EVENTS_PIECE_BYTES < EVENTS_RECENT_BYTES, "what is not on disk yet is in memory"
 assert GATEWAY_WRITE_BYTES > 2 * TCP_MESSAGE_BYTES_MAX, "one whole answer must fit while another leaves"

@@ -115,6 +115,8 @@ def test_an_unknown_node_is_refused_with_the_known_ones() -> None:
         ('"always"', '"never"', "cluster.sync", "never", "invalid enum value"),
         ("mtu = 1500", "mtu = 500", "cluster.mtu", 500, "576 to 61440"),
         ("mtu = 1500", "mtu = 1500.0", "cluster.mtu", 1500.0, "expected `int`"),
+        ("mtu = 1500", "command_values_max = 1023", "cluster.command_values_max", 1023, "from 1024 to 1048576"),
+        ("mtu = 1500", "command_values_max = 1048577", "cluster.command_values_max", 1048577, "from 1024 to 1048576"),
         ('"default"', '"slow"', "cluster.profile", "slow", '"default" or "fast"'),
         ("allow_faults = false", "allow_faults = 0", "cluster.allow_faults", 0, "expected `bool`"),
         ("mtu = 1500", 'key_file = "none.key"', "cluster.key_file", "none.key", "mcast keygen"),

@@ -136,7 +136,7 @@ class Exchange:
             self.founded = link.welcome.cluster_uuid
         self.welcome = link.welcome
         self.session.record_max = link.welcome.record_max
-        self.packer = CommandPacker(link.welcome.commands, link.welcome.record_max)
+        self.packer = CommandPacker(link.welcome.commands, link.welcome.record_max, link.welcome.values_max)
         self.ready.set()
         self._outbox = []
         link.write(pack_run(StreamKind.SUBMIT, self.session.resend()) + self.questions.resend())

@@ -67,11 +67,15 @@ class _Filling:
 
 
 class CommandPacker:
-    """Packs commands for a machine with these `arities` into parcels; with its header, one takes `record_max` bytes."""
+    """Packs commands for a machine with these `arities` into parcels; with its header, one takes `record_max` bytes.
 
-    def __init__(self, arities: Arities, record_max: int) -> None:
+    A command holds at most `values_max` values, those inside others among them.
+    """
+
+    def __init__(self, arities: Arities, record_max: int, values_max: int = COMMAND_VALUES_MAX) -> None:
         self._arities = arities
         self._room = record_max - RECORD_HEADER_BYTES
+        self._values_max = values_max
         self._pack = msgpack.Packer().pack
         self._known: set[tuple[Any, int]] = set()
         self._usual = (1, 64)
@@ -194,7 +198,7 @@ class CommandPacker:
             raise Refused(f"an argument cannot be sent: {error}") from None
         if len(packed) > COMMAND_BYTES_MAX:
             raise Refused(f"a command packs to {len(packed)} bytes; at most {COMMAND_BYTES_MAX}")
-        _check_values(packed)
+        _check_values(packed, self._values_max)
         if not ATOMS.issuperset(map(type, command)):
             _check_decodable(packed, 1)
         return packed
@@ -208,7 +212,7 @@ class CommandPacker:
         if max(map(len, packed), default=0) > COMMAND_BYTES_MAX:
             raise Refused(f"a command packs to more than {COMMAND_BYTES_MAX} bytes")
         for one in packed:
-            _check_values(one)
+            _check_values(one, self._values_max)
         if not ATOMS.issuperset(map(type, chain.from_iterable(commands))):
             if sum(map(len, packed)) <= COMMAND_BYTES_MAX:
                 _check_decodable(b"".join(packed), len(packed))
@@ -223,7 +227,7 @@ class CommandPacker:
             packed: bytes = self._pack(commands)[1 if len(commands) <= FIXARRAY_MAX else 3 :]
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise Refused(f"an argument cannot be sent: {error}") from None
-        if len(packed) > COMMAND_VALUES_MAX:
+        if len(packed) > self._values_max:
             for command in commands:
                 self._pack_single(command)
         elif not _all_plain(commands, packed):
@@ -248,13 +252,13 @@ class CommandPacker:
         return fitting, size
 
 
-def _check_values(packed: bytes) -> None:
+def _check_values(packed: bytes, values_max: int) -> None:
     """Raise Refused if this command holds more values than its gateway would take."""
-    if len(packed) > COMMAND_VALUES_MAX:
+    if len(packed) > values_max:
         try:
-            bound_values_untrusted(packed, COMMAND_VALUES_MAX)
+            bound_values_untrusted(packed, values_max)
         except DecodeError:
-            raise Refused(f"a command holds more than {COMMAND_VALUES_MAX} values") from None
+            raise Refused(f"a command holds more than {values_max} values") from None
 
 
 def _all_plain(commands: list[Command], packed: bytes) -> bool:

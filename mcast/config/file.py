@@ -36,6 +36,7 @@ class _ClusterTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     profile: Profile = "default"
     allow_faults: bool = False
     allow_mixed: bool = False
+    command_values_max: int = limits.COMMAND_VALUES_MAX
 
 
 class _NodeTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -65,6 +66,7 @@ _FIXES: Final = {
     "cluster.profile": 'use "default" or "fast"',
     "cluster.allow_faults": "use true or false",
     "cluster.allow_mixed": "use true or false",
+    "cluster.command_values_max": f"give a whole number from {limits.COMMAND_VALUES_MIN} to {limits.VALUES_MAX}",
     "node.id": "give letters, digits, '.', '_' or '-', beginning with a letter or digit",
     "node.address": 'give "host:port", such as "10.77.0.11:7711", an IPv6 host in brackets',
     "node.role": 'use "member" (votes) or "observer" (does not)',
@@ -131,6 +133,7 @@ def _checked(document: dict[str, Any], file: Path) -> Config:
         profile=cluster.profile,
         allow_faults=cluster.allow_faults,
         allow_mixed=cluster.allow_mixed,
+        command_values_max=cluster.command_values_max,
     )
 
 
@@ -149,6 +152,8 @@ def _check_cluster(cluster: _ClusterTable) -> None:
         _check("cluster.key_file", cluster.key_file, _path_problem(cluster.key_file))
     if not limits.MTU_MIN <= cluster.mtu <= limits.MTU_MAX:
         _check("cluster.mtu", cluster.mtu, f"outside {limits.MTU_MIN} to {limits.MTU_MAX}")
+    if not limits.COMMAND_VALUES_MIN <= (values := cluster.command_values_max) <= limits.VALUES_MAX:
+        _check("cluster.command_values_max", values, f"outside {limits.COMMAND_VALUES_MIN} to {limits.VALUES_MAX}")
 
 
 def _check_nodes(nodes: Sequence[_NodeTable]) -> None:

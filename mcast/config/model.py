@@ -77,6 +77,8 @@ class Config(Profiled):
     allow_faults: bool = False
     allow_mixed: bool = False
     """Go on beside nodes that run another machine, Python or format."""
+    command_values_max: int = limits.COMMAND_VALUES_MAX
+    """Values of one command, with those inside others, that this node takes from clients."""
 
     @property
     def members(self) -> tuple[NodeConfig, ...]:

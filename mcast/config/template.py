@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from mcast.config.model import DEFAULT_MACHINE
+from mcast.limits import COMMAND_VALUES_MAX
 
 _COMMENT_COLUMN: Final = 40
 
@@ -52,6 +53,7 @@ def default_config(  # noqa: PLR0913 - one argument a flag of `mcast init`
         _line(key_line, "seals all traffic; `mcast keygen` makes it, every host has a copy"),
         _line("mtu = 1500", "bytes of one datagram with its headers; 9000 where the LAN has jumbo frames"),
         _line('profile = "default"', '"fast": failover in a third of the time, for quiet machines and networks'),
+        _line(f"# command_values_max = {COMMAND_VALUES_MAX}", "values in one command, those in its lists too"),
         _line(f"allow_faults = {faults}", "whether `mcast fault` may make running nodes lose datagrams"),
         "\n# A node's address takes TCP from clients and peers, and UDP for acknowledgements and repairs.\n",
         "# Members vote (an odd number, 3 or 5, is best); observers are replicas that don't.\n",

@@ -39,8 +39,7 @@ from mcast.node.subscriptions import Subscriptions
 from mcast.node.turns import Turns
 from mcast.protocol.effects import CatchUp, FetchHistory, Notice, ReadReady
 from mcast.wire.envelope import name_hash
-from mcast.wire.groups import Group, Submitted, decode_groups_untrusted
-from mcast.wire.records import RECORD_HEADER_BYTES
+from mcast.wire.groups import Group
 from mcast.wire.stream import (
     UNFOUNDED,
     VERSION,
@@ -272,7 +271,7 @@ class Gateway:
         commands, queries = dict(shell.engine.commands), dict(shell.engine.queries)
         welcome = Welcome(
             shell.node_id, shell.config.name, shell.record_max, commands, queries, shell.incarnation,
-            shell.engine.cluster_uuid or UNFOUNDED,
+            shell.engine.cluster_uuid or UNFOUNDED, shell.config.command_values_max,
         )  # fmt: skip
         return pack_message(StreamKind.WELCOME, welcome)
 
@@ -296,7 +295,7 @@ class Gateway:
                     if peer and self.alike.refused and kind in _FOR_THE_ALIKE:
                         self.alike.admit(connection.hello.node)
                     if kind == commands:
-                        groups += self._groups(connection, payload, peer)
+                        groups += self._submissions.decode(connection, payload, peer)
                     elif kind in self._handlers:
                         self._handlers[kind](connection, decode_stream_untrusted(kind, payload))
                     elif kind == StreamKind.DATAGRAM and peer:
@@ -313,14 +312,6 @@ class Gateway:
             if groups:
                 self._take(connection, peer, groups)
         return at
-
-    def _groups(self, connection: Connection, payload: bytes, peer: bool) -> list[Group]:
-        """The groups of a SUBMIT or FORWARD; a client's are kept until they come back applied."""
-        submitted: Sequence[Submitted] = decode_groups_untrusted(payload, self._shell.record_max - RECORD_HEADER_BYTES)
-        submitted = self._submissions.admit(connection, submitted)
-        if not peer:
-            self._submissions.keep(connection, submitted)
-        return [one.group for one in submitted]
 
     def caught_up(self, connection: Connection) -> None:
         """All that it has sent is handled: read on, unless too much waits."""

@@ -14,13 +14,13 @@ from struct import Struct
 from typing import TYPE_CHECKING, Final
 
 from mcast.errors import DecodeError
-from mcast.limits import CONNECTION_SESSIONS_MAX
+from mcast.limits import CONNECTION_SESSIONS_MAX, VALUES_MAX
 from mcast.machine.outcomes import nothing_returned
 from mcast.machine.sessions import Mark, mark_number, mark_of
 from mcast.node.admission import Openings
 from mcast.node.connection import Connection
 from mcast.node.served import Served, ServedSessions
-from mcast.wire.groups import Group, Submitted, encode_results, pack_run
+from mcast.wire.groups import Group, Submitted, decode_groups_untrusted, encode_results, pack_run
 from mcast.wire.records import FRAGMENT_HEADER_BYTES, RECORD_HEADER_BYTES, RecordKind
 from mcast.wire.stream import Opened, Status, StreamKind, pack_message
 
@@ -54,6 +54,21 @@ class Submissions:
     def size(self) -> int:
         """Bytes of all unanswered groups."""
         return self._served.size
+
+    def decode(self, connection: Connection, payload: bytes, peer: bool) -> list[Group]:
+        """The groups of a SUBMIT or FORWARD that are to be passed on; a client's are kept until they come back applied.
+
+        Raises:
+            DecodeError: as `decode_groups_untrusted`, or more sessions than one connection may have.
+        """
+        shell = self._shell
+        proven = connection.trusted and shell.config.key_file is not None  # a node, which may be configured otherwise
+        most = VALUES_MAX if proven else shell.config.command_values_max
+        submitted: Sequence[Submitted] = decode_groups_untrusted(payload, shell.record_max - RECORD_HEADER_BYTES, most)
+        submitted = self.admit(connection, submitted)
+        if not peer:
+            self.keep(connection, submitted)
+        return [one.group for one in submitted]
 
     def admit(self, connection: Connection, submitted: Sequence[Submitted]) -> Sequence[Submitted]:
         """Those to be passed on: all but the OPENs that are too many from this connection's address.

@@ -20,9 +20,11 @@ reads it is not kept from its first part for long. A larger one is alone in its 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Final, NamedTuple
+
+import msgpack
 
 from mcast.errors import DecodeError
 from mcast.limits import ALIKE_EVENTS_MAX, COMMAND_VALUES_MAX, EPOCH_MAX, MTU_MIN, RUN_BYTES_MAX, SEQ_MAX
@@ -102,33 +104,34 @@ def pack_run(kind: StreamKind, items: Sequence[bytes]) -> list[bytes]:
     return [*parts, pack_head(kind, size), *items[first:]]
 
 
-def decode_groups_untrusted(payload: bytes, payload_max: int) -> list[Submitted]:
+def decode_groups_untrusted(payload: bytes, payload_max: int, values_max: int = COMMAND_VALUES_MAX) -> list[Submitted]:
     """The groups of one SUBMIT or FORWARD.
 
     Raises:
         DecodeError: bad records, a kind no client may write, a record's payload beyond `payload_max`, an incomplete
-            command, one of more than COMMAND_VALUES_MAX values, no group, or several beyond RUN_BYTES_MAX.
+            command, one of more than `values_max` values, no group, or several beyond RUN_BYTES_MAX.
     """
     submitted: list[Submitted] = []
     at, end = 0, len(payload)
     if end > RUN_BYTES_MAX:
         _check_single(payload)
-        submitted = _decode_any(payload, payload_max)
+        submitted = _decode_any(payload, payload_max, values_max)
         if len(submitted) > 1:
             raise DecodeError("bad group", f"{len(submitted)} groups in {end} bytes")
         return submitted
+    usual_max = min(payload_max, values_max)  # so few bytes hold no more values
     while at < end - RECORD_HEADER_BYTES:
         word, count, session, request, lowest, length = unpack_record_head(payload, at)
         after = at + RECORD_HEADER_BYTES + length
         if not (
-            word == COMMANDS_WORD and 0 < count <= length <= payload_max and after <= end
+            word == COMMANDS_WORD and 0 < count <= length <= usual_max and after <= end
             and 0 < session <= SEQ_MAX and 0 < request <= SEQ_MAX - count and lowest <= request
         ):  # fmt: skip
             break
         submitted.append(_submitted((_COMMANDS, session, request, (payload[at:after],))))
         at = after
     # Commands that fit a record are the rule. Whatever holds something else is judged anew, as a whole.
-    return submitted if at == end and submitted else _decode_any(payload, payload_max)
+    return submitted if at == end and submitted else _decode_any(payload, payload_max, values_max)
 
 
 def _check_single(payload: bytes) -> None:
@@ -142,7 +145,7 @@ def _check_single(payload: bytes) -> None:
         raise DecodeError("bad group", f"several groups in {end} bytes")
 
 
-def _decode_any(payload: bytes, payload_max: int) -> list[Submitted]:
+def _decode_any(payload: bytes, payload_max: int, values_max: int) -> list[Submitted]:
     records = list_records_untrusted(payload)
     if not records:
         raise DecodeError("empty group")
@@ -153,6 +156,7 @@ def _decode_any(payload: bytes, payload_max: int) -> list[Submitted]:
         total = decode_fragment_untrusted(first.payload)[1] if first.kind == _FRAGMENT else 1
         command = records[index : index + total]
         _check_group(command, total, payload_max)
+        _check_values(command, values_max)
         group = []
         for record in command:
             after = at + RECORD_HEADER_BYTES + len(record.payload)
@@ -179,14 +183,41 @@ def _check_group(records: list[Record], total: int, payload_max: int) -> None:
                 raise DecodeError("bad group", f"fragment {number} of {of} at {index} of {total}")
     if len(records) != total:
         raise DecodeError("bad group", f"{len(records)} of {total} fragments")
-    if first.kind == _FRAGMENT and sum([len(record.payload) for record in records]) > COMMAND_VALUES_MAX:
-        command = b"".join([record.payload[FRAGMENT_HEADER_BYTES:] for record in records])
-        bound_values_untrusted(command, COMMAND_VALUES_MAX)
     if first.kind == RecordKind.OPEN:
         if first.session or first.request or len(first.payload) != NONCE_BYTES:
             raise DecodeError("bad group", "OPEN has no session, no request and a 16-byte nonce")
     elif not first.session or not first.request or first.session > SEQ_MAX or first.lowest > first.request:
         raise DecodeError("bad group", f"session {first.session}, request {first.request}, lowest {first.lowest}")
+
+
+def _check_values(records: list[Record], values_max: int) -> None:
+    """Raise DecodeError if a command of this group holds more values; whether it unpacks is not checked."""
+    first = records[0]
+    if sum([len(record.payload) for record in records]) <= values_max:
+        return
+    if first.kind == _FRAGMENT:
+        bound_values_untrusted(b"".join([record.payload[FRAGMENT_HEADER_BYTES:] for record in records]), values_max)
+    elif first.kind == _COMMANDS:
+        packed = bytes(first.payload)
+        try:
+            bound_values_untrusted(packed, values_max)
+        except DecodeError:
+            for command in _each_command(packed, first.count):
+                bound_values_untrusted(command, values_max)
+
+
+def _each_command(packed: bytes, count: int) -> Iterator[bytes]:
+    """The bytes of each command of a record; what is no value stands as one with all behind it."""
+    unpacker, at = msgpack.Unpacker(max_buffer_size=len(packed)), 0
+    unpacker.feed(packed)
+    for _ in range(count - 1):
+        try:
+            unpacker.skip()
+        except (ValueError, msgpack.UnpackException):
+            break
+        yield packed[at : unpacker.tell()]
+        at = unpacker.tell()
+    yield packed[at:]
 
 
 def encode_result(  # noqa: PLR0913 - one argument a field

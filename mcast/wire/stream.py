@@ -22,9 +22,9 @@ import msgpack
 from mcast.errors import DecodeError
 from mcast.limits import (
     ARITY_MAX,
-    COMMAND_VALUES_MAX,
     EPOCH_MAX,
     NAME_BYTES_MAX,
+    QUERY_VALUES_MAX,
     SEQ_MAX,
     TCP_MESSAGE_BYTES_MAX,
     VALUES_MAX,
@@ -105,7 +105,8 @@ class Hello(NamedTuple):
 class Welcome(NamedTuple):
     """Answers HELLO. `commands` and `queries` map a name to its least and greatest number of arguments.
 
-    `cluster_uuid` is GENESIS' random name of the cluster, UNFOUNDED before that is known.
+    `cluster_uuid` is GENESIS' random name of the cluster, UNFOUNDED before that is known. A command holds at most
+    `values_max` values.
     """
 
     node: str
@@ -115,6 +116,7 @@ class Welcome(NamedTuple):
     queries: dict[str, tuple[int, int]]
     incarnation: bytes
     cluster_uuid: bytes
+    values_max: int
 
 
 class Opened(NamedTuple):
@@ -455,7 +457,7 @@ _PAYLOAD_BYTES_MAX: Final[dict[int, int]] = {
 
 _FIELDS_MAX: Final = 16
 _VALUES_MAX: Final[dict[int, int]] = {
-    StreamKind.WELCOME: COMMAND_VALUES_MAX, StreamKind.QUERY: COMMAND_VALUES_MAX, StreamKind.ANSWER: VALUES_MAX,
+    StreamKind.WELCOME: QUERY_VALUES_MAX, StreamKind.QUERY: QUERY_VALUES_MAX, StreamKind.ANSWER: VALUES_MAX,
     StreamKind.REPORT: VALUES_MAX,
 }  # fmt: skip
 """Of those whose fields hold others: of a few bytes room for very many values is made if these are announced."""
@@ -463,7 +465,7 @@ _VALUES_MAX: Final[dict[int, int]] = {
 _CHECKS: Final[dict[int, tuple[Any, tuple[_Check, ...]]]] = {
     StreamKind.HELLO: (Hello, (_COUNT, _NAME, lambda value: value in ("client", "peer"), _NAME, _BYTES16)),
     StreamKind.WELCOME: (
-        Welcome, (_NAME, _NAME, _integer(1 << 20), _is_arity_table, _is_arity_table, _BYTES16, _BYTES16),
+        Welcome, (_NAME, _NAME, _integer(1 << 20), _is_arity_table, _is_arity_table, _BYTES16, _BYTES16, _COUNT),
     ),
     StreamKind.OPENED: (Opened, (_BYTES16, _SEQ, _EPOCH)),
     StreamKind.QUERY: (

@@ -210,7 +210,8 @@ def test_the_limits_are_the_codes() -> None:
     bounds: list[tuple[str, list[int]]] = [
         ("nodes in a cluster", [limits.NODES_MAX, limits.MEMBERS_MAX]),
         ("one command, packed", [limits.COMMAND_BYTES_MAX >> 20, limits.ARITY_MAX, limits.COMMAND_DEPTH_MAX]),
-        ("values in one command, or in a query's arguments", [limits.COMMAND_VALUES_MAX]),
+        ("values in one command (`command_values_max` sets another), or in a query's arguments",
+         [limits.COMMAND_VALUES_MAX]),
         ("outcomes of one record of commands", [limits.OUTCOMES_BYTES_MAX >> 20]),
         ("text of a rejection", [limits.REJECTION_CHARS_MAX]),
         ("sessions (clients) in the cluster", [limits.SESSIONS_MAX, int(limits.SESSION_IDLE_S),

@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 import random
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,23 @@ async def test_a_command_of_too_many_values_is_refused_before_it_is_numbered(
     asking = await Raw.open(cluster, "n1", hello())
     asking.send(pack_message(StreamKind.QUERY, Query(1, "get", [[[]] * 65_536], "any", 0, None, None, 5e3)))
     assert "too many values" in await asking.ended()
+
+
+async def test_values_of_a_command_are_bounded_as_configured_and_clients_are_told(tmp_path: Path) -> None:
+    cluster = FakeCluster(tmp_path, KeyValue)
+    for shell in cluster.shells.values():
+        shell.config = replace(shell.config, command_values_max=1_024)
+    async with serving(cluster) as gateways, connect(cluster.config, at="n1") as client:
+        assert (await client.submit("set", "k", [[]] * 1_020)).outcome == "ok"
+        with pytest.raises(Refused, match="more than 1024 values"):
+            await client.submit("set", "k", [[]] * 1_030)
+        receipts = await client.submit_many([("set", "k", [1, 2])] * 2_000)
+        assert all(receipt is not None and receipt.outcome == "ok" for receipt in receipts)
+        assert not gateways["n1"].statistics().hostile
+        raw = await Raw.open(cluster, "n1", hello())
+        record = encode_record(RecordKind.COMMANDS, 1, 5, 1, 1, encode_command("set", "k", [[]] * 1_030))
+        raw.send(pack_raw(StreamKind.SUBMIT, record))
+        assert "too many values" in await raw.ended()
 
 
 async def test_garbage_of_all_kinds_harms_nobody(cluster: FakeCluster, gateways: dict[str, Gateway]) -> None:

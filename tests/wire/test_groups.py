@@ -7,6 +7,7 @@ import struct
 from itertools import pairwise
 from typing import Any
 
+import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -61,6 +62,24 @@ def test_a_group_is_one_record_or_one_whole_command() -> None:
         Submitted(RecordKind.COMMANDS, 5, 10, (commands(10),)),
         Submitted(RecordKind.CLOSE, 5, 12, (close,)),
     ]
+
+
+@pytest.mark.parametrize("name", [b"set", b"\xdd\xde"])
+def test_no_command_of_a_record_holds_too_many_values(name: bytes) -> None:
+    """A record may hold more than one command may."""
+
+    def decoded(*held: int, cut: int = 0) -> list[Submitted]:
+        payload = b"".join(msgpack.packb([name, [[]] * many]) for many in held)
+        payload = payload[: len(payload) - cut]
+        return decode_groups_untrusted(encode_record(RecordKind.COMMANDS, len(held), 5, 1, 1, payload), 60_000, 1_024)
+
+    assert len(decoded(1_000, 1_000, 3, 1_022)) == 1
+    for held in ((1_030,), (1_000, 1_030), (1_030, 3, 3), (3, 3, 1_030, 3)):
+        with pytest.raises(DecodeError, match="too many values"):
+            decoded(*held)
+    assert len(decoded(1_000, 1_000, cut=5)) == 1, "whether it can be unpacked is judged by replicas"
+    with pytest.raises(DecodeError, match="too many values"):
+        decoded(1_000, 5_000, cut=5)
 
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(3, 60)), min_size=1, max_size=20))

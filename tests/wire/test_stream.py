@@ -55,7 +55,7 @@ RAW_KINDS = {
 WRONG: list[Any] = [-1, 2**64 - 1, True, [[]], "x" * 5_000]
 MESSAGES: list[tuple[StreamKind, StreamMessage]] = [
     (StreamKind.HELLO, Hello(VERSION, "lab", "peer", "n1", NONCE)),
-    (StreamKind.WELCOME, Welcome("n1", "lab", 1_300, {"set": (2, 2)}, {"get": (1, 1)}, NONCE, NONCE)),
+    (StreamKind.WELCOME, Welcome("n1", "lab", 1_300, {"set": (2, 2)}, {"get": (1, 1)}, NONCE, NONCE, 65_536)),
     (StreamKind.OPENED, Opened(NONCE, 5, 2)),
     (StreamKind.QUERY, Query(1, "get", ["k", None, 1.5], "session", 10, None, 3, 5_000.0)),
     (StreamKind.ANSWER, Answer(1, {"a": [1]}, 10, 2, 0, 1.5, "n1", "any")),
