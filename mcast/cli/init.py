@@ -86,8 +86,8 @@ def init(  # noqa: PLR0913 - one argument a flag
         return
     _write_new(path, text(None if key is None else key.name), key)
     if json:
-        output.print_json({"config": str(path), "key_file": None if key is None else str(key),
-                           "nodes": [node.id for node in config.nodes]})  # fmt: skip
+        written = {"config": str(path), "key_file": None if key is None else str(key)}
+        output.print_result(output.to_json({**written, "nodes": [node.id for node in config.nodes]}))
         return
     _tell_next(path, key, len(config.nodes), hosted=bool(places))
 

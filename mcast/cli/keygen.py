@@ -24,6 +24,6 @@ def keygen(
 
     generate_key_file(path)
     if json:
-        output.print_json({"key_file": str(path)})
+        output.print_result(output.to_json({"key_file": str(path)}))
     else:
         output.note(f'wrote {path}; next: key_file = "{path.name}" in the config, and a copy on every host (mode 0600)')

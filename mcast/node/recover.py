@@ -23,7 +23,8 @@ from mcast.protocol.core import Core
 from mcast.protocol.effects import Meta
 from mcast.protocol.lineage import RECOVERIES_MAX, recovered
 from mcast.protocol.recovered import Recovered
-from mcast.storage.files import Files
+from mcast.storage.files import Files, RealFiles
+from mcast.storage.looking import Unwritten
 from mcast.storage.store import Store, draw_storage_id
 from mcast.wire.envelope import name_hash
 from mcast.wire.frame import Frame, make_frame
@@ -52,12 +53,12 @@ class Loss:
 
 
 def examine(config: Config, node_id: str, files: Files | None = None) -> Loss:
-    """What `recover` would keep and give up; the log is opened and closed as at a start.
+    """What `recover` would keep and give up: the log is opened as at a start, and nothing of that is written.
 
     Raises:
         ConfigError: no such member. EnvironmentProblem: the node runs, or its directory holds no log.
     """
-    store, found = _open(config, node_id, files)
+    store, found = _open(config, node_id, files, look=True)
     try:
         return _loss(config, _core(config, node_id, found), node_id)
     finally:
@@ -68,7 +69,7 @@ def recover(config: Config, node_id: str, files: Files | None = None) -> Loss:
     """Go on with this node's log under a new cluster uuid, with this node as its only member.
 
     Raises:
-        ConfigError, EnvironmentProblem: as `examine`; nothing was changed.
+        ConfigError, EnvironmentProblem: as `examine`.
     """
     store, found = _open(config, node_id, files)
     try:
@@ -97,23 +98,24 @@ def _epoch_above(core: Core) -> int:
     return core.log.last_epoch + 1 if spent(epoch) else epoch
 
 
-def _open(config: Config, node_id: str, files: Files | None) -> tuple[Store, Recovered]:
+def _open(config: Config, node_id: str, files: Files | None, *, look: bool = False) -> tuple[Store, Recovered]:
     node = config.node(node_id)
     if node.role != "member":
         raise ConfigError("role", node.role, f"{node_id} is no member", "recover on a member, or make it one first")
-    directory = config.data_dir / node_id
+    directory, base = config.data_dir / node_id, files or RealFiles()
     empty = EnvironmentProblem(f"{directory} holds no log", "recover on the node whose log reaches furthest")
     if files is None and not directory.exists():
         raise empty
     try:
-        store, found = open_store(config, node_id, files)
+        store, found = open_store(config, node_id, Unwritten(base, str(directory)) if look else base)
     except InUse as error:
         raise EnvironmentProblem(error.what, "stop that node first") from None
     if not store.last_seq:
         store.close()
-        lost = [*store.findings, *(f"{name} was set aside" for name in store.set_aside)]
-        if lost:  # by this start, or an earlier one
-            raise EnvironmentProblem("; ".join((empty.what, *lost)), empty.remedy)
+        aside = [f"{name} was set aside" for name in store.set_aside if base.exists(f"{directory}/{name}")]
+        lost = [f"at a start: {finding}" if look else finding for finding in store.findings]
+        if lost or aside:  # by this start, or an earlier one
+            raise EnvironmentProblem("; ".join((empty.what, *lost, *aside)), empty.remedy)
         raise empty
     return store, found
 

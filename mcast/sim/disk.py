@@ -286,7 +286,7 @@ class SimFiles:
         """See Files.size."""
         return self._handle(fd).size
 
-    def lock(self, path: str, owner: str) -> int:
+    def lock(self, path: str, owner: str | None) -> int:
         """See Files.lock."""
         self._maybe_fail("lock")
         for held, holder in self._locks.values():
@@ -294,7 +294,7 @@ class SimFiles:
                 raise Locked(holder)
         fd = self._next_fd
         self._next_fd += 1
-        self._locks[fd] = (path, owner)
+        self._locks[fd] = (path, owner or "")
         return fd
 
     # Inside

@@ -91,8 +91,11 @@ class Files(Protocol):
         """Bytes in the file."""
         ...
 
-    def lock(self, path: str, owner: str) -> int:
-        """Hold this file's lock until `close`, leaving `owner` in it. Raises Locked."""
+    def lock(self, path: str, owner: str | None) -> int:
+        """Hold this file's lock until `close`, leaving `owner` in it; None only looks, and writes nothing.
+
+        Raises Locked.
+        """
         ...
 
 
@@ -198,14 +201,15 @@ class RealFiles:
         """See Files.size."""
         return os.fstat(fd).st_size
 
-    def lock(self, path: str, owner: str) -> int:
+    def lock(self, path: str, owner: str | None) -> int:
         """See Files.lock. The lock belongs to the open file: it ends with the process, however that ends."""
         keep()
-        fd = open_own(path, os.O_RDWR | os.O_CREAT, 0o600)
+        fd = open_own(path, os.O_RDONLY if owner is None else os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, owner.encode(), 0)
+            fcntl.flock(fd, (fcntl.LOCK_SH if owner is None else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            if owner is not None:
+                os.ftruncate(fd, 0)
+                os.pwrite(fd, owner.encode(), 0)
         except BlockingIOError:
             holder = os.pread(fd, 64, 0).decode(errors="replace").strip()
             os.close(fd)

@@ -169,6 +169,17 @@ def test_keygen_writes_for_its_owner_only_and_never_overwrites(capsys: pytest.Ca
     assert Path("lab.key").read_bytes() == key
 
 
+@pytest.mark.parametrize("command", [["keygen", "lab.key"], ["init", "lab.toml"]])
+def test_what_was_written_is_said_where_stdout_takes_nothing(command: list[str], tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "mcast", *command, "--json"], stdout=full, stderr=subprocess.PIPE, text=True,
+            cwd=tmp_path, timeout=30, check=False,
+        )  # fmt: skip
+    assert "to be said was: {" in done.stderr and command[1] in done.stderr
+    assert (tmp_path / command[1]).exists() and done.returncode not in (0, 70)
+
+
 def bad_config(before: str, after: str) -> None:
     assert main(PLAIN) == 0
     text = Path("lab.toml").read_text()

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import os
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from mcast.errors import ConfigError, EnvironmentProblem, Unknown
 from mcast.limits import EPOCH_MAX
 from mcast.machine.kv import KeyValue
 from mcast.node.recover import Loss, examine, recover
+from mcast.node.setup import open_store
 from mcast.protocol.lineage import succeeds
 from mcast.storage.files import RealFiles
 from mcast.storage.meta import load_meta, store_meta
@@ -192,6 +195,70 @@ async def test_it_is_refused_while_the_node_runs_and_where_there_is_no_log(tmp_p
         recover(config, "o1")
 
 
+def everything(folder: Path) -> dict[Path, tuple[int, bytes]]:
+    """What stands there: of each file and folder when it was changed, and what it holds."""
+    return {path: (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"") for path in folder.rglob("*")}
+
+
+def cut(folder: Path) -> None:
+    segment = next((folder / "journal").glob("*.segment"))
+    written = len(segment.read_bytes().rstrip(b"\0"))
+    os.truncate(segment, written - 3)
+
+
+def flip(name: str, offset: int) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        path = next(folder.glob(name))
+        data = bytearray(path.read_bytes())
+        data[offset] ^= 0xFF
+        path.write_bytes(data)
+
+    return damage
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "none": lambda folder: None, "tail": cut, "meta": flip("meta.json", 5), "slot": flip("watermark", 9),
+    "watermark": lambda folder: (folder / "watermark").unlink(), "header": flip("journal/*.segment", 3),
+    "no meta": lambda folder: (folder / "meta.json").unlink(), "lock": lambda folder: (folder / "lock").unlink(),
+    "journal": lambda folder: shutil.rmtree(folder / "journal"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+async def test_looking_writes_nothing_whatever_a_start_would_mend_and_tells_what_a_start_would_find(
+    damage: str,
+) -> None:
+    async with cluster(KeyValue) as c:
+        await losing_all(c)
+        folder = c.config.data_dir / "n1"
+        DAMAGES[damage](folder)
+        before = everything(c.config.data_dir)
+        try:
+            told: Loss | str = examine(c.config, "n1")
+        except EnvironmentProblem as problem:
+            told = str(problem)
+        assert everything(c.config.data_dir) == before
+        store, _ = open_store(c.config, "n1", None)
+        found = store.last_seq, tuple(f"at a start: {finding}" for finding in store.findings)
+        store.close()
+        assert everything(c.config.data_dir) != before, "a start does write"
+        if isinstance(told, Loss):
+            assert (told.last_seq, told.done) == (found[0], False)
+        else:
+            assert found[0] == 0 and all(finding in told for finding in found[1])
+
+
+async def test_looking_at_a_node_that_runs_is_refused_and_leaves_its_lock_alone() -> None:
+    async with cluster(KeyValue) as c:
+        lock = c.config.data_dir / "n1" / "lock"
+        owner = lock.read_bytes()
+        with pytest.raises(EnvironmentProblem, match="stop that node first"):
+            examine(c.config, "n1")
+        assert lock.read_bytes() == owner
+        await c.submit("set", "k", 1)
+        await c.converged()
+
+
 async def test_looking_changes_nothing() -> None:
     async with cluster(KeyValue) as c:
         await losing_all(c)
@@ -211,5 +278,7 @@ async def test_what_became_of_a_log_that_was_set_aside_is_told() -> None:
         os.truncate(segment, (HEADER_BYTES + written) // 2)
         with pytest.raises(EnvironmentProblem, match=r"holds no log; .* the log ends before .*new storage id"):
             examine(c.config, "n1")
-        with pytest.raises(EnvironmentProblem, match=r"holds no log; journal\.damaged-1 was set aside"):
+        with pytest.raises(EnvironmentProblem, match=r"holds no log; .* the log ends before .*damaged-1 was set aside"):
             recover(c.config, "n1")
+        with pytest.raises(EnvironmentProblem, match=r"holds no log; journal\.damaged-1 was set aside"):
+            examine(c.config, "n1")
