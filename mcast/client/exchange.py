@@ -153,6 +153,9 @@ class Exchange:
         if kind == StreamKind.PONG:
             self.keeper.touch(message)
             return
+        if kind == StreamKind.HINDERED:
+            self.keeper.hindered(message.text)
+            return
         if kind == StreamKind.ERROR:
             link.close(message.text)
             return

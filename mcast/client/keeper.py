@@ -17,7 +17,7 @@ WATCH_INTERVAL_S: Final = 0.25  # between looks at a link whose answers are awai
 SILENT_LOOKS_PING: Final = 2  # looks without a byte before a PING ...
 SILENT_LOOKS_LOST: Final = 4  # ... and before the node counts as dead: about 1 s
 STALLED_LOOKS: Final = 8  # looks without progress, though it answers pings, before another gateway is tried: 2 s ...
-ALONE_LOOKS: Final = 4  # ... and if it has lost touch with the cluster: 1 s
+ALONE_LOOKS: Final = 4  # ... and if it has lost touch with the cluster, or with who numbers: 1 s
 IN_VAIN_MAX: Final = 3  # doublings of these times while no gateway brings progress: 8 and 16 s
 ALONE_MS: Final = 1_000  # since it was in touch: longer than most elections, which are no reason to leave
 RETRY_S: Final = (0.05, 0.5)  # first and longest pause after every node was tried in vain; doubles
@@ -63,6 +63,8 @@ class Keeper:
         self._timer: asyncio.TimerHandle | None = None
         self._silent = self._stalled = self._heard = self._seen = self._in_vain = 0
         self._alone = False
+        self._hindrance = ""
+        """What the gateway says keeps it from serving."""
         self._greeted = 0
         """The owner's progress when the link came up."""
 
@@ -98,6 +100,11 @@ class Keeper:
     def touch(self, pong: Pong) -> None:
         """The gateway said when it was last in touch with the cluster."""
         self._alone = pong.alone_ms >= ALONE_MS
+        self._hindrance = ""
+
+    def hindered(self, why: str) -> None:
+        """Behind its PONG the gateway said why what is waited for may not come by it."""
+        self._hindrance = why
 
     def tried(self) -> str:
         """Whom was asked on which address, and what came of it."""
@@ -105,7 +112,10 @@ class Keeper:
             self.failures.pop(self.link.node.id, None)
         parts = list(self.failures.values())
         if self.link is not None and self.link.node.id not in self.failures:
-            parts.append(f"{self.link.node.id} at {self.link.node.address} took the connection and has not answered")
+            why = f": {self._hindrance}" if self._hindrance else ""
+            parts.append(
+                f"{self.link.node.id} at {self.link.node.address} took the connection and has not answered{why}"
+            )
         if not parts:
             parts = [f"{node.id} at {node.address}: no answer" for node in self._nodes]
         return "; ".join(parts)
@@ -131,10 +141,12 @@ class Keeper:
         if self._silent >= SILENT_LOOKS_LOST:
             link.close(f"silent for {self._silent * WATCH_INTERVAL_S:g} s")
             return
-        patience = (ALONE_LOOKS if self._alone else STALLED_LOOKS) << self._in_vain
+        patience = (ALONE_LOOKS if self._alone or self._hindrance else STALLED_LOOKS) << self._in_vain
         if self._stalled >= patience and len(self._nodes) > 1:
             self._in_vain = min(self._in_vain + 1, IN_VAIN_MAX)
-            why = ", out of touch with the cluster" if self._alone else ""
+            why = (
+                f": {self._hindrance}" if self._hindrance else ", out of touch with the cluster" if self._alone else ""
+            )
             link.close(f"no progress for {self._stalled * WATCH_INTERVAL_S:g} s{why}")
             return
         if max(self._silent, self._stalled) >= SILENT_LOOKS_PING:
@@ -209,7 +221,7 @@ class Keeper:
             return False
         self._mismatches.clear()
         self.link = link
-        self._alone = False
+        self._alone, self._hindrance = False, ""
         if self._timer is not None:  # it watched the link before
             self._timer.cancel()
             self._timer = None

@@ -152,7 +152,7 @@ def _node_status(node: NodeConfig, report: dict[str, Any] | None) -> dict[str, A
     status: dict[str, Any] = {"id": node.id, "role": node.role, **dict.fromkeys(NODE_FIELDS)}
     if report is not None:
         status.update(report["node"])
-    return {**status, "id": node.id, "role": node.role, "reachable": report is not None}
+    return {**status, "id": node.id, "role": node.role, "reachable": report is not None, "address": node.address}
 
 
 def _tell_lags(rows: Sequence[dict[str, Any]]) -> None:

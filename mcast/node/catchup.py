@@ -40,6 +40,9 @@ FETCHES_MAX: Final = 4  # served at a time by one node; a fifth waits its turn
 FETCH_STALL_S: Final = 10.0  # one that reads nothing for this long gives its place to others
 APPLYING_POLL_S: Final = 0.01  # between looks whether enough has been applied to fetch more
 ANSWER_S: Final = 2.0  # without a byte from the peer, another one is tried
+FAILED_S: Final = (
+    10.0  # for which one that failed is asked after all others: the next request begins at the front again
+)
 KEPT_S: Final = 10.0  # a connection that nothing was fetched over for so long is closed
 
 
@@ -137,6 +140,8 @@ class Fetcher:
         self._kept: tuple[int, Link, Answers] | None = None
         """The connection that was fetched over last, and whose it is; while it is open, nobody waits for an answer."""
         self._closing: asyncio.TimerHandle | None = None
+        self._failed: dict[int, float] = {}
+        """Until when a peer counts as one that lately failed."""
 
     def asked(self, request: CatchUp) -> None:
         """Fetch what is asked for, unless a fetch under way already gets there."""
@@ -179,15 +184,22 @@ class Fetcher:
             if (peer := self._next_peer(request, tried)) is None:
                 break
             tried.add(peer)
-            if not await self._fetch_from(peer):
+            if await self._fetch_from(peer):
+                self._failed.pop(peer, None)
+            else:
+                self._failed[peer] = asyncio.get_running_loop().time() + FAILED_S
                 self._shell.transfer_failed(peer)
             if self._request is not request:
                 request, tried = self._request, set()
         self._request = None
 
     def _next_peer(self, request: CatchUp, tried: set[int]) -> int | None:
-        """Who is asked next: whoever has it and is connected already, whoever has it, and then all the others."""
+        """Who is asked next: whoever has it and is connected already, whoever has it, then all others; none first that
+        lately failed, for a request is repeated sooner than one who does not answer is given up.
+        """
         peers = [peer for peer in (*request.peers, *self._nodes) if peer in self._nodes and peer not in tried]
+        now = asyncio.get_running_loop().time()
+        peers.sort(key=lambda peer: self._failed.get(peer, 0.0) > now)
         if self._kept is not None and self._kept[0] in peers and (not request.peers or self._kept[0] in request.peers):
             return self._kept[0]
         return peers[0] if peers else None

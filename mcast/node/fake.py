@@ -138,6 +138,17 @@ class FakeTransport:
     link: None = None
 
 
+class FakeWatch:
+    """Knows what keeps a node from serving its clients, since it was told."""
+
+    def __init__(self) -> None:
+        self.blocked: str | None = None
+
+    def hindrance(self) -> str | None:
+        """As Watch's."""
+        return self.blocked
+
+
 class FakeShell:
     """One node of a FakeCluster, with a shell's surface. While `deaf`, it applies but tells its gateway nothing."""
 
@@ -160,6 +171,7 @@ class FakeShell:
         self.on_notice: list[Callable[[Notice], None]] = []
         self.on_halted: list[Callable[[], None]] = []
         self.on_catch_up: Callable[[CatchUp | FetchHistory], None] | None = None
+        self.watch = FakeWatch()
         self.halted: str | None = None
         self.state = "live"
         """What it says of itself."""

@@ -27,7 +27,8 @@ from mcast.wire.stream import ForwardRefused, Ping, StreamKind, decode_stream_un
 if TYPE_CHECKING:
     from mcast.node.shell import Shell
 
-SILENT_LOOKS: Final = 5  # in a row without an answer, before a connection is given up: the sequencer may be busy
+SILENT_LOOKS: Final = 5  # in a row without an answer, before a connection is given up: the sequencer may be busy ...
+SILENT_LOOKS_TOLD: Final = 2  # ... and before it is told
 RETRY_S: Final = (0.01, 0.2)  # first and longest pause before a failed forward is tried again; doubles
 _PING: Final = pack_message(StreamKind.PING, Ping(0))
 
@@ -83,16 +84,20 @@ class Forwarder:
         """
         link = self._link
         if link is None:
+            self._silent = self._silent + 1 if self._dialing is not None else 0
+            target = self._nodes.get(self._target or 0)
+            if self._trouble is None and target is not None and self._silent >= SILENT_LOOKS_TOLD:
+                return f"{target.id} at {target.address}: no answer for {self._silent} s"
             return self._trouble
         self._silent = self._silent + 1 if link.heard == self._heard else 0
         self._heard = link.heard
-        if self._silent >= SILENT_LOOKS:
-            self._silent = 0
-            self._trouble = f"{link.node.id} at {link.node.address}: no answer for {SILENT_LOOKS} s"
-            link.close("no answer")
-        else:
+        told = f"{link.node.id} at {link.node.address}: no answer for {self._silent} s"
+        if self._silent < SILENT_LOOKS:
             link.write([_PING])
-        return self._trouble
+            return told if self._silent >= SILENT_LOOKS_TOLD else None
+        self._silent, self._trouble = 0, told
+        link.close("no answer")
+        return told
 
     def send(self, groups: Sequence[Group]) -> None:
         """Send groups on their way, if there is one now."""
@@ -211,6 +216,7 @@ class Forwarder:
             self._dialing.cancel()
             self._dialing = None
         link, self._link, self._target, self._trouble = self._link, None, None, None
+        self._silent = 0
         if link is not None:
             link.close("another node numbers now")
 

@@ -37,6 +37,7 @@ from mcast.node.reporting import Reports
 from mcast.node.submissions import Submissions
 from mcast.node.subscriptions import Subscriptions
 from mcast.node.turns import Turns
+from mcast.node.watch import hindered
 from mcast.protocol.effects import CatchUp, FetchHistory, Notice, ReadReady
 from mcast.wire.envelope import name_hash
 from mcast.wire.groups import Group
@@ -62,9 +63,7 @@ BACKLOG_POLL_S: Final = 0.01  # between looks whether paused clients may go on, 
 KEEPALIVE_S: Final = 0.25  # between two PONGs that paused clients hear; a busy node looks late, but it looks
 DRAIN_S: Final = 1.0  # a stopping gateway waits this long for its clients' answers
 FLUSH_S: Final = 0.5  # ... and this long for what was written to leave
-_FOR_THE_ALIKE: Final = frozenset(
-    {StreamKind.FORWARD, StreamKind.FETCH}
-)  # what a node of another machine is not served
+_FOR_THE_ALIKE: Final = frozenset({StreamKind.FORWARD, StreamKind.FETCH})  # not served to a node of another machine
 _TRY_ANOTHER: Final = "that is as many as it may; try another node"
 
 
@@ -124,7 +123,9 @@ class Gateway:
         self._started_s = monotonic_s()
         self._changed = asyncio.Event()
         self._handlers: dict[int, Callable[[Connection, Any], None]] = {
-            StreamKind.PING: lambda connection, ping: connection.post(self._pong(ping.id)),
+            StreamKind.PING: lambda connection, ping: connection.post(
+                self._pong(ping.id), *hindered(shell, connection, ping.id)
+            ),
             StreamKind.STATUS: partial(self._answer, StreamKind.STATUS),
             StreamKind.GAPS: partial(self._answer, StreamKind.GAPS),
             StreamKind.FAULT: self._fault,

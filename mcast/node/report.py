@@ -104,7 +104,7 @@ def status(shell: Shell) -> dict[str, Any]:
     elif statistics.suspect:
         object_["reason"] = (
             "events acknowledged here before the restart may be missing: it neither votes nor acknowledges until its "
-            "log is known whole again"
+            "log is known whole again, which the others tell it: start those that do not run"
         ) + (_GONE_FOR_GOOD.format(" and ".join(waits_for)) if waits_for else "")
     elif shell.disk_full:
         object_["reason"] = why_full()

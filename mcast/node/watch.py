@@ -15,8 +15,10 @@ from mcast.limits import IP_UDP_BYTES
 from mcast.node.mending import Mending
 from mcast.node.strangers import Strangers
 from mcast.wire.envelope import name_hash
+from mcast.wire.stream import Failure, StreamKind, pack_message
 
 if TYPE_CHECKING:
+    from mcast.node.connection import Connection
     from mcast.node.shell import Shell
     from mcast.protocol.ways import Reception
 
@@ -24,6 +26,7 @@ LOOK_S: Final = 1.0  # between two looks
 DEAF_S: Final = 1.0  # without a heartbeat by one way, while they come by another
 LASTS_LOOKS: Final = 3  # in a row, before something that may pass by itself is told
 STREAM_UNHEARD: Final = 32  # DATA datagrams in a row that did not arrive
+WORDS_MAX: Final = 1_000  # characters of what a client is told
 STREAM_LATELY_S: Final = 10.0  # since the newest of these: whether the next one would arrive, nobody knows
 
 _log: Final = logging.getLogger("mcast.node")
@@ -45,6 +48,8 @@ class Watch:
         """DATA datagrams that did not arrive, and when they became more."""
         self._told: dict[str, str] = {}
         """What lasts, in words."""
+        self._blocked: str | None = None
+        """Why commands that come here do not get to the sequencer, as of the newest look."""
 
     def start(self) -> None:
         """Look from now on."""
@@ -61,6 +66,11 @@ class Watch:
         """What lasts: which ways are blocked, each with the reason that is likely and what to do."""
         return list(self._told.values())
 
+    def hindrance(self) -> str | None:
+        """Why what clients wait for may not come by this node, and what to do; None: nothing is known."""
+        isolated = self.isolation(monotonic_s())
+        return f"{self._shell.node_id} is {isolated}" if isolated is not None else self._blocked
+
     def _look(self) -> None:
         self.start()
         now, replica = monotonic_s(), self._shell.replica
@@ -69,7 +79,9 @@ class Watch:
         if was_isolated != (self.isolated is not None):
             _log.warning("node %s is %s", self._shell.node_id, self.isolated or "in touch with a majority again")
         ways = {} if self.isolated else self._amiss(replica.reception(now), now)
-        amiss = ways | self._unforwarded()
+        unforwarded = self._unforwarded()
+        self._blocked = next(iter(unforwarded.values()), None)
+        amiss = ways | unforwarded
         self._looks = {what: self._looks.get(what, 0) + 1 for what in amiss}
         lasting = {what: words for what, words in amiss.items() if self._looks[what] >= LASTS_LOOKS}
         lasting |= self.mending.findings() | self._strangers.look()
@@ -91,12 +103,16 @@ class Watch:
         if not shell.replica.isolated(now):
             return None
         alone_s = shell.replica.in_touch_s(now)
-        heard = [self._names[node] for node, s in shell.transport.silences(now).items() if s < alone_s and s < DEAF_S]
-        others = [node.id for node in shell.config.nodes if node.id != shell.node_id]
+        silences = shell.transport.silences(now).items()
+        heard = [self._names[node] for node, s in silences if s < alone_s and s < DEAF_S and node in self._names]
+        mute = [node.id for node in shell.config.nodes if node.id not in (shell.node_id, *heard)]
         what = f"it hears {' and '.join(heard)}" if heard else "it hears no other node"
+        if heard and mute:
+            what += f", and nothing of {' and '.join(mute)}"
         return (
             f"isolated: for {alone_s:.0f} s no majority has confirmed to it what is committed; {what}. Start those of "
-            f"{', '.join(others)} that do not run; else look for what blocks the network between them: {self._ports()}"
+            f"{', '.join(mute or heard)} that do not run; else look for what blocks the network between them and "
+            f"{shell.node_id}: {self._ports()}"
         )
 
     def _amiss(self, reception: Reception, now: float) -> dict[str, str]:
@@ -160,3 +176,10 @@ class Watch:
 
     def _alike(self) -> str:
         return "and compare group, port and interface in the cluster files of the two"
+
+
+def hindered(shell: Shell, connection: Connection, number: int) -> list[bytes]:
+    """For a client that waits and asked by PING `number`: what keeps this node from serving it, if anything does."""
+    if connection.hello is None or connection.hello.role != "client" or (why := shell.watch.hindrance()) is None:
+        return []
+    return [pack_message(StreamKind.HINDERED, Failure(number, why[:WORDS_MAX]))]

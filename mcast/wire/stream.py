@@ -74,6 +74,7 @@ class StreamKind(IntEnum):
     DATAGRAM = 25
     FETCH_HISTORY = 26
     HISTORY = 27
+    HINDERED = 28
 
 
 class Status(IntEnum):
@@ -193,7 +194,7 @@ class Report(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """ERROR: request `id` failed; 0 means the connection itself, which is closed after it."""
+    """ERROR: request `id` failed; 0 means the connection itself, which is closed after it. HINDERED: after a PONG."""
 
     id: int
     text: str
@@ -488,6 +489,7 @@ _CHECKS: Final[dict[int, tuple[Any, tuple[_Check, ...]]]] = {
     StreamKind.GONE: (FetchGone, (_SEQ,)),
     StreamKind.PING: (Ping, (_ID,)),
     StreamKind.PONG: (Pong, (_ID, _integer(SEQ_MAX))),
+    StreamKind.HINDERED: (Failure, (_ID, _WORDS)),
     StreamKind.HANDOVER: (Handover, (_ID, _NAME)),
     StreamKind.SUBSCRIBE: (Subscribe, (_SEQ,)),
     StreamKind.FETCH_HISTORY: (FetchHistory, (_EPOCH, _SEQ, _BYTES16)),

@@ -29,7 +29,24 @@ def status_node(**changes: Any) -> dict[str, Any]:
     ],
 )
 def test_status_findings(changes: dict[str, Any], expected: list[str]) -> None:
-    assert status_findings({"nodes": [status_node(**changes)]}) == expected
+    told = status_findings({"nodes": [status_node(**changes)]})
+    assert [finding.partition("; ")[0] for finding in told] == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "why", "remedy"),
+    [
+        ({"reachable": False, "gaps_open": None}, "connection refused", "start it on its machine: mcast node -c FILE"),
+        ({"reachable": False, "gaps_open": None, "address": "n1:7"}, "no answer", "TCP n1:7 passes the firewalls"),
+        ({"reachable": False, "gaps_open": None}, None, "see that it runs on its machine (mcast node -c FILE --id n1)"),
+        ({"state": "halted", "reason": "a bug"}, None, "start it again: mcast node -c FILE --id n1"),
+        ({"gaps_open": 2}, None, "see mcast gaps"),
+    ],
+)
+def test_each_of_them_says_what_to_do(changes: dict[str, Any], why: str | None, remedy: str) -> None:
+    silences = {} if why is None else {"n1": why}
+    (told,) = status_findings({"nodes": [status_node(**changes)]}, silences)
+    assert remedy in told
 
 
 @pytest.mark.parametrize(("sequencer", "expected"), [("n2", ["n1 is isolated: for 9 s"]), (None, [])])
@@ -42,7 +59,8 @@ def test_isolation_is_told_of_each_node_but_not_where_no_majority_can_be_had(
 
 def test_an_unreachable_nodes_reason_is_told() -> None:
     document = {"nodes": [status_node(reachable=False, state=None, gaps_open=None)]}
-    assert status_findings(document, {"n1": "connection refused"}) == ["n1 is unreachable: connection refused"]
+    (told,) = status_findings(document, {"n1": "connection refused"})
+    assert told.startswith("n1 is unreachable: connection refused; ")
 
 
 def member(node_id: str, **changes: Any) -> dict[str, Any]:
@@ -59,6 +77,9 @@ AWAY: dict[str, Any] = {"votes": None, "state": None, "reachable": False}
         ("n1", [{}, LOST, LOST], None),
         (None, [{}, {}, AWAY], "wait a moment"),
         (None, [LOST, LOST, LOST], "wait a moment"),
+        (None, [{"isolated": "isolated: it hears nobody"}, {}, AWAY], "2 of 3 members answer here, but no majority"),
+        (None, [{"isolated": "isolated: it hears nobody"}, {}, AWAY], "n1 is isolated: it hears nobody"),
+        (None, [{"isolated": "isolated: it hears nobody"}, AWAY, AWAY], "no majority, for 1 of 3"),
         (None, [{"state": "starting", "waits_for": ["n3"]}, LOST, AWAY], "n3 must answer first"),
         (None, [{}, LOST, LOST], "no majority, for 1 of 3 members answer and vote"),
         (None, [{}, AWAY, AWAY], "if that is lost for ever, see mcast recover"),
@@ -86,4 +107,6 @@ def test_gap_findings(counts: tuple[int, int, int, int], open_: list[list[int]],
     node = {"id": "n1", "open": open_, "closed": [], "lost": lost, "repaired": repaired, "superseded": superseded,
             "transferred": transferred, "duplicates": 0,
             "injected": {"lost": 0, "duplicates": 0, "reordered": 0, "corrupted": 0}}  # fmt: skip
-    assert gap_findings({"nodes": [node]}) == expected
+    told = gap_findings({"nodes": [node]})
+    assert [finding.partition("; ")[0] for finding in told] == expected
+    assert all("mcast gaps" in finding or "mcast status" in finding for finding in told)

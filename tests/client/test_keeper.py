@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from mcast.client import keeper as keeper_module
-from mcast.client.keeper import SILENT_LOOKS_PING, STALLED_LOOKS, Keeper
+from mcast.client.keeper import ALONE_LOOKS, SILENT_LOOKS_PING, STALLED_LOOKS, Keeper
 from mcast.client.link import Unreachable
 from mcast.config.model import NodeConfig
+from mcast.wire.stream import Pong
 
 NODES = tuple(NodeConfig(id=f"n{n}", address=f"127.0.0.1:{7710 + n}") for n in (1, 2))
 
@@ -168,5 +169,23 @@ async def test_of_two_that_answer_at_once_one_is_used_and_the_other_hung_up_on(s
     await asyncio.sleep(0.01)
     assert owner.ready == [links["n1"]]
     assert links["n1"].closed == [] and links["n2"].closed == ["another node was quicker"]
+    keeper.link = None
+    await keeper.stop()
+
+
+async def test_a_gateway_that_says_what_keeps_it_from_serving_is_left_early_and_quoted() -> None:
+    link = FakeLink()
+    keeper = make(Owner(), link)
+    assert await keeper._connect_any()
+    keeper.touch(Pong(0, 0))
+    keeper.hindered("commands do not get to n2")
+    assert keeper.tried().endswith("has not answered: commands do not get to n2")
+    keeper.watch()
+    for _ in range(ALONE_LOOKS):
+        assert not link.closed
+        keeper._look()
+    assert link.closed == ["no progress for 1 s: commands do not get to n2"]
+    keeper.touch(Pong(0, 0))
+    assert keeper.tried().endswith("has not answered"), "its next PONG came alone"
     keeper.link = None
     await keeper.stop()

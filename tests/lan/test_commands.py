@@ -227,7 +227,8 @@ async def test_gaps_names_a_dead_node_and_leaves_the_finding_to_status() -> None
         assert (gaps.code, gaps.err) == (0, f"mcast: n3 did not answer: {WHY}\n")
         assert gaps.document["nodes"][2] == {"id": "n3"}
         status = await run(folder, "status")
-        assert (status.code, status.err) == (1, f"mcast: n3 is unreachable: {WHY}\n")
+        start = "start it on its machine: mcast node -c FILE --id n3"
+        assert (status.code, status.err) == (1, f"mcast: n3 is unreachable: {WHY}; {start}\n")
 
 
 async def test_at_is_strict_on_the_command_line_and_a_preference_in_a_program() -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from mcast.client.client import Client
+from mcast.errors import NotSent, Unknown
 from mcast.testing.bridged import CARD, Bridged
 from mcast.testing.firewall import drop
 from mcast.testing.lan import NETWORK, Lan, lan_problem, own_namespace
@@ -27,6 +28,7 @@ ROOT = Path(__file__).parents[2]
 NODES = ("n1", "n2", "n3")
 SERVED_S = 2.0  # for the first command once datagrams are dropped; measured: 0.5 s
 HEALED_S = 20.0  # until all is as before; measured: 1 to 3 s
+TOLD_S = 5.0  # for a client to hear why it waits; measured: 3 s
 BEATS_A_SECOND = 20
 EACH_S = 0.5  # for each after that; measured: 4 ms over TCP alone
 QUICK_S = 0.03  # for the quickest of these: a delay in TCP itself would be 40 ms
@@ -238,12 +240,66 @@ async def renumbered() -> None:
                     await served(processes, node)
 
 
+async def unforwarded() -> None:
+    """Its stream arrives at a follower, and no connection to the sequencer opens: clients there hear why."""
+    async with (
+        Lan(NODES) as lan,
+        Processes(hosts=lan.hosts, interface=NETWORK, wrap=lan.wrap, sealed=True) as processes,
+    ):
+        ruler = (await processes.live())["sequencer"]
+        follower = next(node for node in NODES if node != ruler)
+        await drop(lan.wrap[ruler], f"ip saddr {processes.config.node(follower).host} meta l4proto tcp")
+        where = processes.config.node(ruler).address
+        async with processes.connect(follower, strict=True) as client:
+            with pytest.raises((NotSent, Unknown), match=f"do not get to {ruler}: .* open TCP {where}"):
+                await client.submit("incr", "n", timeout=TOLD_S)
+        async with processes.connect(follower) as client:
+            began = time.monotonic()
+            await client.submit("incr", "n", timeout=TOLD_S)
+            assert time.monotonic() < began + SERVED_S and client.node != follower, "another node takes it"
+        await told(processes, f"{follower}: commands that come to it do not get to {ruler}")
+        await drop(lan.wrap[ruler])
+        await whole(processes)
+        await served(processes, follower)
+
+
+async def apart() -> None:
+    """Nothing passes between the sequencer and a follower; the third node hears both, and relays for none."""
+    async with (
+        Lan(NODES) as lan,
+        Processes(hosts=lan.hosts, interface=NETWORK, wrap=lan.wrap, sealed=True) as processes,
+    ):
+        ruler = (await processes.live())["sequencer"]
+        lost, third = (node for node in NODES if node != ruler)
+        await lan.rule({(ruler, lost): 1.0, (lost, ruler): 1.0})
+        await told(processes, f"{lost} is isolated", f"it hears {third}, and nothing of {ruler}")
+        for node in (ruler, third):
+            await served(processes, node)
+        async with processes.connect(ruler) as client, processes.connect(lost, strict=True) as alone:
+            receipt = await client.submit("incr", "n", timeout=EACH_S)
+            async with asyncio.timeout(HEALED_S):  # it has from the third what the sequencer cannot send it
+                while (await alone.query("get", "n", consistency="any")).value != receipt.value:
+                    await asyncio.sleep(0.1)
+            with pytest.raises(NotSent, match=f"nothing of {ruler}"):
+                await alone.submit("incr", "n", timeout=SERVED_S)
+        assert (await processes.status())["epoch"] == 1, "whoever hears the sequencer elects no other"
+        await processes.kill(third)
+        await told(processes, "2 of 3 members answer here, but no majority hears another", f"{lost} is isolated")
+        await processes.start(third)
+        await lan.rule({})
+        await whole(processes)
+        for node in NODES:
+            await served(processes, node)
+
+
 STORIES: dict[str, Callable[[], Awaitable[None]]] = {
     "a deaf sequencer": lambda: deaf("the sequencer"),
     "a deaf follower": lambda: deaf("the follower"),
     "cards made anew": remade,
     "a path too narrow": narrow,
     "a member on another group": astray,
+    "two that cannot reach each other": apart,
+    "commands that are not forwarded": unforwarded,
     "a name that means another address": renumbered,
 }
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mcast.client.link import Dialer, Link
+from mcast.client.link import Dialer, Link, Unreachable
 from mcast.config import NodeConfig
 from mcast.machine.kv import KeyValue
 from mcast.node import catchup as catchup_module
@@ -244,6 +244,31 @@ async def test_what_is_asked_for_as_a_fetch_ends_is_not_forgotten(tmp_path: Path
         async with asyncio.timeout(5):
             await caught_up(behind, until=2)
         await fetcher.stop()
+
+
+async def test_who_does_not_answer_keeps_no_repeated_request_from_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who falls behind asks anew once a second, and a connection that is blocked fails after a second."""
+    fake = FakeCluster(tmp_path, KeyValue)
+    behind = fake.shells.pop("n3")
+    dial = Dialer.open
+
+    async def blocked(self: Dialer, node: NodeConfig, *args: Any) -> Link:
+        if node.id == "n1":
+            await asyncio.sleep(0.05)
+            raise Unreachable("no answer")
+        return await dial(self, node, *args)
+
+    monkeypatch.setattr(Dialer, "open", blocked)
+    async with serving(fake), asyncio.timeout(5):
+        fetcher = Fetcher(behind, Dialer(fake.config, "peer", "n3", behind.incarnation))  # type: ignore[arg-type]
+        until = one_more(fake)
+        while behind.replica.last_seq < until:
+            fetcher.asked(CatchUp(1, until, ()))
+            await asyncio.sleep(0.02)
+        await fetcher.stop()
+    assert behind.failed == [N1]
 
 
 async def test_progress_shows_while_it_lasts_and_only_then(cluster: FakeCluster, gateways: dict[str, Gateway]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from mcast.client.link import Dialer
 from mcast.machine.kv import KeyValue
 from mcast.node.fake import FakeCluster, serving
-from mcast.node.forward import RETRY_S, SILENT_LOOKS, Forwarder
+from mcast.node.forward import RETRY_S, SILENT_LOOKS, SILENT_LOOKS_TOLD, Forwarder
 from mcast.node.gateway import Gateway
 from mcast.protocol.effects import EpochChanged, Ruling, SteppedDown
 from mcast.wire.envelope import name_hash
@@ -253,8 +253,9 @@ async def test_a_connection_over_which_nothing_comes_back_is_given_up_said_and_d
         await asyncio.sleep(0.02)
     (before,) = gateways["n1"]._connections
     before.pause(True)
-    for _ in range(SILENT_LOOKS):
-        assert forwarder.look() is None
+    for look in range(SILENT_LOOKS):
+        told = forwarder.look()
+        assert told is None if look < SILENT_LOOKS_TOLD else str(told).endswith(f"no answer for {look} s")
     assert str(forwarder.look()).endswith(f"no answer for {SILENT_LOOKS} s")
     while gateways["n1"]._connections in (set(), {before}) or forwarder.linked is None:
         await asyncio.sleep(0.001)
@@ -264,12 +265,26 @@ async def test_a_connection_over_which_nothing_comes_back_is_given_up_said_and_d
     assert cluster.shells["n2"].deaths == [], "silence bears no witness"
 
 
+async def test_a_sequencer_that_does_not_take_the_connection_is_named_soon(
+    cluster: FakeCluster, forwarding: Forwarding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def blocked(*_: object) -> None:
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(Dialer, "open", blocked)
+    forwarding.forwarder.notice(EpochChanged(1, N1))
+    assert [forwarding.forwarder.look() for _ in range(SILENT_LOOKS_TOLD - 1)] == [None]
+    assert str(forwarding.forwarder.look()).startswith("n1 at 127.0.0.1")
+    forwarding.forwarder.notice(EpochChanged(2, None))
+    assert forwarding.forwarder.look() is None
+
+
 async def test_why_a_sequencer_cannot_be_reached_is_said_until_another_rules(
     cluster: FakeCluster, forwarding: Forwarding, gateways: dict[str, Gateway]
 ) -> None:
     await gateways["n1"].stop(drain_s=0)
     forwarding.forwarder.notice(EpochChanged(1, N1))
-    while (told := forwarding.forwarder.look()) is None:
+    while (told := forwarding.forwarder.look()) is None or "no answer" in told:
         await asyncio.sleep(0.001)
     assert told.startswith("n1 at 127.0.0.1") and told.endswith("connection refused (is it running?)")
     cluster.sequencer = N3

@@ -350,6 +350,22 @@ async def test_a_pong_says_how_long_ago_the_node_was_in_touch(
     assert (await raw.message())[1].alone_ms >= 60_000, "it never was, since it started"
 
 
+@pytest.mark.parametrize("role", ["client", "peer"])
+async def test_behind_a_pong_clients_hear_what_keeps_the_node_from_serving_them(
+    cluster: FakeCluster, gateways: dict[str, Gateway], role: str
+) -> None:
+    cluster.shells["n2"].watch.blocked = "commands do not get to n1" * 100
+    raw = await Raw.open(cluster, "n2", hello()._replace(role=role, node="n3" if role == "peer" else ""))
+    raw.send(b"".join(pack_message(StreamKind.PING, Ping(number)) for number in (5, 6, 7)))
+    kinds = [await raw.message() for _ in range(3)]
+    told = [message.text for kind, message in kinds if kind == StreamKind.HINDERED]
+    if role == "client":
+        assert [kind for kind, _ in kinds] == [StreamKind.PONG, StreamKind.HINDERED, StreamKind.PONG]
+        assert told == [("commands do not get to n1" * 100)[:1_000]]
+    else:
+        assert told == []
+
+
 async def test_a_clients_unanswered_bytes_are_bounded(
     cluster: FakeCluster, gateways: dict[str, Gateway], monkeypatch: pytest.MonkeyPatch
 ) -> None:

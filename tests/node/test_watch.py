@@ -109,6 +109,20 @@ def test_commands_that_do_not_get_to_the_sequencer_are_told_beside_a_path_too_na
     assert lab.look(LASTS_LOOKS) == [], "being isolated is the finding then"
 
 
+def test_what_hinders_is_known_with_the_look_that_finds_it(lab: Lab) -> None:
+    assert lab.look(1) == [] and lab.watch.hindrance() is None
+    lab.unforwarded = "n1 at 10.0.0.1:7711: no answer for 2 s"
+    assert lab.look(1) == []
+    assert str(lab.watch.hindrance()).startswith(
+        "commands that come to it do not get to n1: n1 at 10.0.0.1:7711: no an"
+    )
+    lab.isolated = True
+    assert str(lab.watch.hindrance()).startswith("n2 is isolated: for 7 s")
+    lab.isolated, lab.unforwarded = False, None
+    lab.look(1)
+    assert lab.watch.hindrance() is None
+
+
 def test_a_stream_that_nothing_was_sent_on_lately_is_not_said_to_be_blocked(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,7 +138,8 @@ def test_isolation_says_what_is_heard_and_is_logged_once(lab: Lab, caplog: pytes
     lab.isolated = True
     assert lab.look(multicast_s=NEVER) == [], "it is told apart"
     told = str(lab.watch.isolated)
-    assert "for 7 s no majority has confirmed to it what is committed; it hears n1. Start those of n1, n3" in told
+    assert "for 7 s no majority has confirmed to it what is committed; it hears n1, and nothing of n3. Start " in told
+    assert "Start those of n3 that do not run; else look for what blocks the network between them and n2: UDP" in told
     lab.isolated = False
     lab.look()
     assert str(lab.watch.isolated) == "None"

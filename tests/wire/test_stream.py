@@ -74,6 +74,7 @@ MESSAGES: list[tuple[StreamKind, StreamMessage]] = [
     (StreamKind.HANDOVER, Handover(1, "n2")),
     (StreamKind.SUBSCRIBE, Subscribe(1)),
     (StreamKind.FETCH_HISTORY, FetchHistory(3, 9, NONCE)),
+    (StreamKind.HINDERED, Failure(1, "n2 cannot reach n1")),
     (StreamKind.HANDOVER, Handover(1, "n2")),
 ]
 
