@@ -39,8 +39,7 @@ class Touchy(StateMachine):
     @query
     def broken(self) -> int:
         """Raise KeyError."""
-        empty: dict[str, int] = {}
-        return empty["x"]
+        return dict[str, int]()["x"]
 
     def snapshot(self) -> int:
         """The count."""
