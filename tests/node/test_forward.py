@@ -257,8 +257,9 @@ async def test_a_connection_over_which_nothing_comes_back_is_given_up_said_and_d
         told = forwarder.look()
         assert told is None if look < SILENT_LOOKS_TOLD else str(told).endswith(f"no answer for {look} s")
     assert str(forwarder.look()).endswith(f"no answer for {SILENT_LOOKS} s")
-    while gateways["n1"]._connections in (set(), {before}) or forwarder.linked is None:
-        await asyncio.sleep(0.001)
+    async with asyncio.timeout(5):
+        while gateways["n1"]._connections in (set(), {before}) or forwarder.linked is None:
+            await asyncio.sleep(0.001)
     assert forwarder.look() is None, "all is well again"
     forwarding.send(group(1))
     await submitted(cluster, n1=1)
