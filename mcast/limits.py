@@ -47,7 +47,8 @@ SESSION_KEPT_BYTES_MAX: Final = 8 << 20  # bytes of kept outcomes per session; t
 SESSIONS_MAX: Final = 100_000  # sessions in the replicated table; then OPEN is refused
 SESSIONS_KEPT_BYTES_MAX: Final = 256 << 20  # bytes of kept outcomes of all sessions; beyond, each gets its equal share
 SESSIONS_CONTENT_BYTES_MAX: Final = 16 << 20  # bytes of records that sessions refer to before they are marked
-ADDRESS_SESSIONS_MAX: Final = 12_500  # of them that one node lets one address open: an eighth
+ADDRESS_SESSIONS_MAX: Final = 12_500  # of them that one node lets one address open, or its share of those left ...
+ADDRESS_SESSIONS_MIN: Final = 16  # ... but as many as this always: the table itself judges those
 SESSION_UNUSED_S: Final = 10.0  # seconds of sequencer time after which one without a command makes room for others
 SESSION_IDLE_S: Final = 600.0  # seconds of sequencer time after which a session may be evicted
 

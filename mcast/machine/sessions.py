@@ -18,6 +18,7 @@ from bisect import bisect_left
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from hashlib import sha256
+from itertools import takewhile
 from operator import itemgetter
 from struct import Struct
 from typing import Any, Final, NamedTuple
@@ -146,6 +147,19 @@ class SessionTable:
         self._unused[seq] = None
         self._nonces[nonce] = seq
         return seq
+
+    def room(self) -> int:
+        """How many more sessions could be opened as of the newest activity: those to be forgotten then make room."""
+        room = self._sessions_max - len(self._sessions)
+        if self._sessions:
+            now = self._sessions[next(reversed(self._sessions))].time
+            idle = takewhile(lambda session: now - session.time >= _IDLE_NS, self._sessions.values())
+            unused = takewhile(
+                lambda session: now - session.time >= _UNUSED_NS, map(self._sessions.__getitem__, self._unused)
+            )
+            room += sum(1 for _ in idle)
+            room += sum(now - session.time < _IDLE_NS for session in unused)
+        return room
 
     def _make_room(self, time: int) -> bool:
         """Forget a session, if there is one to be forgotten: an OPEN travels with a first command, and who sent none...

@@ -13,7 +13,7 @@ from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING, Final
 
 from mcast.clock import monotonic_s
-from mcast.limits import ADDRESS_SESSIONS_MAX
+from mcast.limits import ADDRESS_SESSIONS_MAX, ADDRESS_SESSIONS_MIN
 from mcast.wire.envelope import name_hash
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 PEER_CONNECTIONS: Final = 4  # of one node beside the clients: to forward, to fetch and to relay by, and one that closes
 ADDRESSES_MAX: Final = 4_096  # told apart; beyond, those that are new count as one
-PRUNE_S: Final = 1.0  # between two looks for sessions of an address that have ended
+PRUNE_S: Final = 1.0  # between two looks for sessions of an address that have ended, or for room
 OPENING_S: Final = 60.0  # after which an OPEN that was never applied is forgotten
 _OTHERS: Final = "others"
 
@@ -71,12 +71,21 @@ class Places:
 class Openings:
     """The sessions that were opened through this node and are still known, by the address they came from.
 
-    `alive` says whether a session is in the cluster's table.
+    `alive` says whether a session is in the cluster's table, `room` how many more that takes. Through each of so many
+    `nodes` an address gets its share of what is left: so through all of them together it leaves a third of that to
+    others, however many nodes there are.
     """
 
-    def __init__(self, alive: Callable[[int], bool], clock: Callable[[], float] = monotonic_s) -> None:
+    def __init__(
+        self, alive: Callable[[int], bool], room: Callable[[], int], nodes: int,
+        clock: Callable[[], float] = monotonic_s,
+    ) -> None:  # fmt: skip
         self.refused = 0
         """OPENs that were not passed on."""
+        self._find_room = room
+        self._nodes = nodes
+        self._room = 0
+        self._looked_s = -PRUNE_S
         self._alive = alive
         self._clock = clock
         self._opening: dict[bytes, tuple[str, float]] = {}
@@ -91,12 +100,13 @@ class Openings:
             return True
         address = self._known(host)
         held = self._of.setdefault(address, set())
-        if len(held) >= ADDRESS_SESSIONS_MAX:
+        if len(held) >= (most := self._most()):
             self._prune(address)
-            if len(held) >= ADDRESS_SESSIONS_MAX:
+            if len(held) >= most:
                 self.refused += 1
                 return False
         held.add(nonce)
+        self._room -= 1
         self._opening[nonce] = address, self._clock()
         return True
 
@@ -108,6 +118,13 @@ class Openings:
             held.discard(nonce)
             if session:
                 held.add(session)
+
+    def _most(self) -> int:
+        """How many sessions one address may hold now."""
+        now_s = self._clock()
+        if now_s - self._looked_s >= PRUNE_S:
+            self._looked_s, self._room = now_s, self._find_room()
+        return min(ADDRESS_SESSIONS_MAX, max(ADDRESS_SESSIONS_MIN, self._room // self._nodes))
 
     def _known(self, host: str) -> str:
         """The address as it is counted: of IPv6 the network, in which a machine may have any number."""

@@ -46,7 +46,10 @@ class Submissions:
         self._shell = shell
         self._send = send
         self._served = ServedSessions()
-        self.openings = Openings(lambda session: session in shell.engine.sessions)
+        self.openings = Openings(
+            lambda session: session in shell.engine.sessions, lambda: shell.engine.sessions.room(),
+            len(shell.config.nodes),
+        )  # fmt: skip
         self.reused = 0
         """Records refused because their request number had been used for something else."""
 

@@ -159,6 +159,22 @@ def test_a_full_table_evicts_who_opened_a_session_and_sent_no_command() -> None:
         one._check()
 
 
+def test_room_is_what_is_free_and_what_can_be_forgotten() -> None:
+    table = SessionTable(sessions_max=9)
+    assert table.room() == 9
+    for number in range(1, 5):
+        session = opened(table, number, time=number)
+        if number % 2:
+            table.keep(session, kept(1))
+    assert table.room() == 9 - 4
+    opened(table, 5, time=UNUSED_NS + 2)
+    assert table.room() == 9 - 5 + 1, "session 2 has sent nothing for long enough, 4 not yet"
+    table.close(5)
+    opened(table, 6, time=IDLE_NS + 3)
+    assert table.room() == 9 - 5 + 4, "1, 2 and 3 are idle, 4 has sent nothing: each counts once"
+    assert table.open(nonce(7), 7, IDLE_NS + 3) and len(table) == 6
+
+
 def test_nobody_is_evicted_while_there_is_room() -> None:
     table = SessionTable(sessions_max=3)
     for number in (1, 2, 3):

@@ -11,6 +11,7 @@ import pytest
 
 from mcast.client.client import connect
 from mcast.errors import Refused
+from mcast.limits import ADDRESS_SESSIONS_MIN
 from mcast.machine.kv import KeyValue
 from mcast.node import admission
 from mcast.node.admission import OPENING_S, PEER_CONNECTIONS, PRUNE_S, Openings
@@ -45,10 +46,10 @@ async def gateways(cluster: FakeCluster) -> AsyncIterator[dict[str, Gateway]]:
 class Table:
     """Sessions that are known, and a clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: int = 100_000, nodes: int = 3) -> None:
         self.known: set[int] = set()
         self.now_s = 0.0
-        self.openings = Openings(self.known.__contains__, lambda: self.now_s)
+        self.openings = Openings(self.known.__contains__, lambda: room - len(self.known), nodes, lambda: self.now_s)
         self._next = 1
 
     def open(self, host: str = "10.0.0.1", lost: bool = False) -> bool:
@@ -72,6 +73,33 @@ def test_one_address_opens_so_many_and_more_when_some_have_ended() -> None:
     table.known.clear()
     assert [table.open() for _ in range(MOST + 1)] == [True] * MOST + [False]
     assert table.openings.refused == 2
+
+
+@pytest.mark.parametrize("nodes", [3, 8, 64])
+def test_no_address_fills_the_table_through_however_many_nodes(monkeypatch: pytest.MonkeyPatch, nodes: int) -> None:
+    monkeypatch.setattr(admission, "ADDRESS_SESSIONS_MAX", 1_250)
+    most, known, now_s = 10_000, set[int](), 0.0
+    gateways = [Openings(known.__contains__, lambda: most - len(known), nodes, lambda: now_s) for _ in range(nodes)]
+
+    def open_all(address: str) -> int:
+        before = len(known)
+        for gateway in gateways:
+            while gateway.begin(address, nonce := len(known).to_bytes(16, "big")):
+                known.add(len(known) + 1)
+                gateway.opened(nonce, len(known))
+        return len(known) - before
+
+    first = open_all("10.0.0.1")
+    assert min(1_250 * nodes, 0.6 * most) <= first <= 0.65 * most, "one machine of many clients is served all the same"
+    now_s += PRUNE_S
+    second = open_all("10.0.0.2")
+    assert second <= 0.68 * (most - first), "and whoever comes next leaves as much of what is left"
+
+
+def test_an_address_may_always_open_some_for_the_table_itself_may_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "ADDRESS_SESSIONS_MAX", 12_500)
+    table = Table(room=0)
+    assert [table.open() for _ in range(ADDRESS_SESSIONS_MIN + 1)] == [True] * ADDRESS_SESSIONS_MIN + [False]
 
 
 def test_an_open_that_was_lost_is_forgotten_after_a_while() -> None:
