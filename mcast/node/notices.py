@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from mcast.protocol.effects import (
+    Contradicted,
     EpochChanged,
     GapClosed,
     GapOpened,
@@ -28,11 +29,11 @@ if TYPE_CHECKING:
 GAPS_INTERVAL_S: Final = 1.0  # seconds between two lines about gaps; under loss there are thousands a second
 
 NoticeKind = Literal[
-    "epoch", "sequences", "stepped-down", "truncated", "members", "log-recovered", "gaps", "halted"
+    "epoch", "sequences", "stepped-down", "truncated", "members", "log-recovered", "gaps", "halted", "contradicted"
 ]  # fmt: skip
 _KINDS: Final[dict[type, NoticeKind]] = {
     EpochChanged: "epoch", Ruling: "sequences", SteppedDown: "stepped-down", Truncated: "truncated",
-    MembersChanged: "members", SuspicionCleared: "log-recovered",
+    MembersChanged: "members", SuspicionCleared: "log-recovered", Contradicted: "contradicted",
 }  # fmt: skip
 
 
@@ -42,7 +43,8 @@ class NodeNotice(NamedTuple):
     "epoch": another epoch, or another node known to sequence in it, or none. "sequences", "stepped-down": this node,
     from now on. "truncated": events that were never committed were cut off. "members": who votes. "log-recovered":
     this node votes again after a doubt about its log. "gaps": those of the last second, summed up. "halted": a safety
-    rule was found broken, or a bug; the node takes no further part, and says why.
+    rule was found broken, or a bug; the node takes no further part, and says why. "contradicted": somebody says what
+    can't be, as one who forges datagrams would; it was not obeyed.
     """
 
     kind: NoticeKind
@@ -152,6 +154,8 @@ class NoticeLog:
             return f"cut an uncommitted tail behind event {notice.last}"
         if isinstance(notice, HaltRequired):
             return f"HALTED: {notice.reason}"
+        if isinstance(notice, Contradicted):
+            return f"not obeyed: {notice.words}"
         if isinstance(notice, MembersChanged):
             return f"configuration {notice.number}: {', '.join(notice.members)} vote"
         if isinstance(notice, SuspicionCleared):

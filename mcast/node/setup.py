@@ -136,7 +136,7 @@ def make_transport(  # noqa: PLR0913 - all of them
         link,
         Sealer(ring, config.name, node_id, incarnation),
         Opener(ring, config.name, every, own),
-        Incarnations(own, every, os.urandom),
+        Incarnations(own, every, os.urandom, sealed=ring is not None),
         peers,
         promised,
         Twins(incarnation, os.urandom, votes),

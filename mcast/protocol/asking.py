@@ -62,6 +62,12 @@ class Asking:
             self._core.learned_due = 0.0
         self._draw_nonce()
 
+    def lower(self, last: int) -> None:
+        """Nothing beyond event `last` exists after all."""
+        self._until, self._gone_below = min(self._until, last), min(self._gone_below, last + 1)
+        for node, acked in self.peers.items():
+            self.peers[node] = min(acked, last)
+
     def judge(self, now: float) -> None:
         """Go over to TCP when the gap is deep, and back when it is bridged."""
         log = self._core.log

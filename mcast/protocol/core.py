@@ -25,6 +25,7 @@ from mcast.limits import (
 from mcast.protocol.configs import Configs
 from mcast.protocol.effects import (
     Apply,
+    Contradicted,
     Effect,
     HaltRequired,
     MembersChanged,
@@ -190,6 +191,10 @@ class Core:
         if self.role is not Role.HALTED:
             self.move(Input.BREAK)
             self.notices.append(HaltRequired(reason))
+
+    def contradicted(self, words: str) -> None:
+        """Tell of what somebody says, and was not obeyed."""
+        self.notices.append(Contradicted(words))
 
     def send(self, to: int, message: Message) -> None:
         """One datagram to one node; over TCP where that is how it was heard."""

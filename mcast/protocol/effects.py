@@ -198,6 +198,13 @@ class HaltRequired:
 
 
 @dataclass(frozen=True, slots=True)
+class Contradicted:
+    """Somebody says what can't be while all goes by the rules: forged, or a rule is broken. It was not obeyed."""
+
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReadReady:
     """All that was committed when these reads were asked for is committed up to `commit`: apply it, then answer."""
 
@@ -226,6 +233,7 @@ Notice = (
     | GapClosed
     | Truncated
     | HaltRequired
+    | Contradicted
     | ReadReady
     | MembersChanged
     | SuspicionCleared

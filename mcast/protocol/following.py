@@ -15,21 +15,23 @@ from typing import Final
 
 from mcast.protocol.asking import Asking
 from mcast.protocol.backfill import Backfill
-from mcast.protocol.core import FABRICS_OWN, Core
+from mcast.protocol.belief import Beliefs
+from mcast.protocol.core import Core
 from mcast.protocol.effects import Append, EpochChanged, GapClosed, GapOpened, Truncate, Truncated
+from mcast.protocol.endings import Endings
 from mcast.protocol.gaps import Gaps, Loss
 from mcast.protocol.history import History
 from mcast.protocol.ledger import Fate, Ledger
-from mcast.protocol.lineage import succeeds
 from mcast.protocol.reading import Reading
 from mcast.protocol.reorder import Reorder
+from mcast.protocol.runs import chained, continuous
 from mcast.protocol.staleness import Staleness
 from mcast.protocol.states import ELECTING, Input, Role
 from mcast.protocol.ways import MULTICAST, TCP, UNICAST, Hearing
 from mcast.wire.envelope import UNICAST as _UNICAST
 from mcast.wire.envelope import Envelope
 from mcast.wire.epochs import Epochs
-from mcast.wire.frame import Frame, Run, chain_after, follows
+from mcast.wire.frame import Frame, Run, follows
 from mcast.wire.messages import Ack, Commit, Heartbeat, Kind, News, Reign
 
 _DATA: Final = int(Kind.DATA)  # a member of an enum is slow to look up
@@ -37,9 +39,14 @@ RUN_FRAMES_MAX: Final = 64  # taken at once; some that can't be are tried again 
 
 
 class Following:
-    """The receiving half of a replica. `on_confirmed` runs when a heartbeat proves a majority hears the sequencer."""
+    """The receiving half of a replica. `on_confirmed` runs when a heartbeat proves a majority hears the sequencer.
 
-    def __init__(self, core: Core, ledger: Ledger, on_confirmed: Callable[[float], None]) -> None:
+    `on_rival` runs when another node speaks as the sequencer of the reign that this one leads.
+    """
+
+    def __init__(
+        self, core: Core, ledger: Ledger, on_confirmed: Callable[[float], None], on_rival: Callable[[int, float], None]
+    ) -> None:
         self.core = core
         self.ledger = ledger
         self.gaps = Gaps(core.log.last_seq, core.random.uniform)
@@ -51,17 +58,17 @@ class Following:
         self.reading = Reading(core)
         self.history: History | None = None
         self._on_confirmed = on_confirmed
-        self._round = 0
-        self._confirmed = 0
+        self._on_rival = on_rival
+        self.beliefs = Beliefs(core.settings.heartbeat_max_s, doubting=core.rules.lone_word_doubted)
+        self._endings = Endings(core)
         self._claim: tuple[int, bytes] = (0, b"")
-        self._high = 0
         self._appended: list[Frame] = []
 
     def new_epoch(self) -> None:
         """A higher epoch was promised: nothing is known of its reign yet."""
         self.core.reconciled = False
         self.history = None
-        self._round = self._confirmed = self._high = 0
+        self.beliefs.reset()
         self._claim = (0, b"")
         self.asking.peers.clear()
         self.staleness.reset()
@@ -72,6 +79,7 @@ class Following:
     def rule(self, history: History) -> None:
         """This node's own reign begins: its log is the law."""
         self.history = history
+        self.beliefs.take_history(())
         self.core.reconciled = True
         self._rebase(self.core.log.last_seq, 0.0)
         self.ledger.entered(history.epoch)
@@ -82,35 +90,29 @@ class Following:
         if beat.epoch != core.promised:
             core.counts["heartbeat of another epoch"] += 1
             return
-        if any(core.cluster_uuid) and not self._belongs(beat.cluster_uuid):
+        if beat.confirmed >= beat.round or beat.commit > beat.high:
+            core.counts["impossible heartbeat"] += 1
+            return
+        if any(core.cluster_uuid) and not self._endings.belongs(envelope.sender, beat.cluster_uuid, now):
             core.counts["foreign cluster"] += 1
             return
         if core.reigning:
             if envelope.sender != core.me:
-                core.halt(f"two sequencers rule epoch {beat.epoch}")
+                self._on_rival(envelope.sender, now)
             return
-        if self.history is None or self.history.epoch != beat.epoch:
-            newest = Epochs(beat.history)
-            if not newest.rises:
-                core.counts["heartbeat without a history"] += 1
-                return
-            self.backfill.begin(newest)
-            self.history = History(beat.epoch, newest)
+        if not self._is_told_history(beat):
+            return
         if core.sequencer != envelope.sender:
             self._adopt(envelope.sender)
             self.hearing.reset()
         self.hearing.heartbeat(TCP if core.relaying else UNICAST if envelope.channel == _UNICAST else MULTICAST, now)
         self.asking.peers.update({peer.node: peer.acked for peer in beat.peers})
         self.asking.peers[envelope.sender] = beat.high
-        self._high = max(self._high, beat.high)
         if not core.reconciled:
             self._reconcile(now)
-        if beat.confirmed > self._confirmed:
-            core.in_touch = now
-        if beat.confirmed > self._confirmed or not self._round:
-            self._confirmed = max(beat.confirmed, self._confirmed)
-            self._on_confirmed(now)
-        self._round = max(self._round, beat.round)
+            if self.history is None:
+                return
+        self._believe(beat, now)
         self.staleness.heard(beat, core.me)
         self.reading.confirmed(beat.confirmed, now)
         sent = (beat.stream_base, beat.stream_sent, beat.high)
@@ -125,9 +127,10 @@ class Following:
     def commit(self, envelope: Envelope, message: Commit, now: float) -> None:
         """Commit, or the confirmed round, moved on without data."""
         if message.epoch == self.core.promised and envelope.sender == self.core.sequencer:
-            self.staleness.confirmed(message.confirmed)
+            confirmed = min(message.confirmed, self.beliefs.round)  # none is confirmed here that was not heard of
+            self.staleness.confirmed(confirmed)
             self._adopt_commit(message.commit, message.commit_chain)
-            self.reading.confirmed(message.confirmed, now)
+            self.reading.confirmed(confirmed, now)
 
     def news(self, envelope: Envelope, news: News, now: float) -> None:
         """What another node knows, perhaps not the sequencer: what is committed is committed."""
@@ -139,7 +142,7 @@ class Following:
     @property
     def high_seq(self) -> int:
         """The highest event heard of: in this epoch's frames and heartbeats, whether they can be judged yet or not."""
-        return max(self.gaps.frontier, self._high)
+        return max(self.gaps.frontier, self.beliefs.high)
 
     @property
     def history_wanted(self) -> Reign | None:
@@ -160,9 +163,9 @@ class Following:
         if isinstance(arrived, Frame):
             self.frame(envelope, arrived, now)
             return
-        at = 0
+        at, is_its = 0, self._is_of_sequencer(envelope)
         while at < len(arrived):
-            taken = self._take(arrived[at : at + RUN_FRAMES_MAX], envelope.counter + at, now)
+            taken = self._take(arrived[at : at + RUN_FRAMES_MAX], envelope.counter + at, now) if is_its else 0
             if not taken:
                 self.frame(envelope._replace(counter=envelope.counter + at), arrived[at], now)
             at += taken or 1
@@ -173,6 +176,9 @@ class Following:
         original = envelope.kind == _DATA
         if original and frame.epoch != core.promised:
             core.counts["data of another epoch"] += 1  # only a repair brings what an older reign numbered
+            return
+        if original and not self._is_of_sequencer(envelope):
+            core.counts["data of another sequencer"] += 1
             return
         if original:
             fate = self.ledger.data(frame, envelope.incarnation, envelope.counter, core.log.last_seq)
@@ -215,7 +221,7 @@ class Following:
                 break
             held = self.reorder.pop(frame.first)
             if held is not None and held.chain != frame.chain:  # none of this log's: what it covers is missing
-                self.ledger.unkept(held)
+                self.ledger.disproved(held)
                 self._opened(self.gaps.reopen(held.first, held.last, now))
                 held = None
             if held is None:
@@ -266,27 +272,57 @@ class Following:
         stamp = int(now * 1e9)
         self.staleness.sent(stamp)
         persisted, window = (core.persisted, core.persisted_chain), core.settings.receive_window
-        ack = Ack(core.promised, core.meta.storage_id, *persisted, self._round, stamp, window)
+        ack = Ack(core.promised, core.meta.storage_id, *persisted, self.beliefs.round, stamp, window)
         core.send(core.sequencer, ack)
 
-    def _belongs(self, uuid: bytes) -> bool:
-        """Whether this log may go on in cluster `uuid`: its own, or a recovery of it, if this node had no vote before.
+    def _is_of_sequencer(self, envelope: Envelope) -> bool:
+        """Whether the sender is the sequencer, or nobody is known to be."""
+        return self.core.sequencer in (None, envelope.sender)
 
-        A voter may have acknowledged what the recovery lost; so it halts, rather than pass its log off as the same.
-        """
-        core = self.core
-        if uuid == core.cluster_uuid:
-            return True
-        if not succeeds(uuid, core.cluster_uuid):
+    def _is_told_history(self, beat: Heartbeat) -> bool:
+        """Whether a heartbeat tells this epoch's history as it is known here; the first one does, whatever it tells."""
+        core, history = self.core, self.history
+        if history is not None and history.epoch == beat.epoch:
+            if self.beliefs.tells_history(beat):
+                return True
+            core.counts["heartbeat of another history"] += 1
+            if not self.beliefs.is_disputed:
+                return False
+            core.reconciled = False
+        newest = Epochs(beat.history)
+        if not newest.rises:
+            core.counts["heartbeat without a history"] += 1
             return False
-        if core.is_voter(core.me, core.meta.storage_id):
-            core.halt(
-                "the cluster was recovered on another node without this one (mcast recover --accept-loss): move this "
-                "node's data directory away and start it again, empty; it then rejoins by itself; if that recovery was "
-                "a mistake, move the other node's away instead, and start this one again as it is"
-            )
-            return False
+        self.beliefs.take_history(beat.history)
+        self.backfill.begin(newest)
+        self.history = History(beat.epoch, newest)
         return True
+
+    def _believe(self, beat: Heartbeat, now: float) -> None:
+        """A round that was confirmed lately is life; what the sequencer no longer says of its numbers is taken back."""
+        core = self.core
+        known = max(self.high_seq, core.learned), self.ledger.highest(beat.epoch)
+        is_alive, is_newer, too_high, too_many = self.beliefs.hear(beat, *known, now)
+        if is_newer:
+            core.in_touch = now
+        if is_alive:
+            self._on_confirmed(now)
+        if too_high or too_many:
+            self.ledger.lower(beat.epoch, beat.stream_sent, beat.high)
+        if too_high:
+            self._lower(max(beat.high, core.log.last_seq), now)
+
+    def _lower(self, high: int, now: float) -> None:
+        """The sequencer knows of nothing beyond event `high`, whoever spoke of more."""
+        core = self.core
+        core.counts["high water taken back"] += 1
+        core.learned = min(core.learned, high)
+        for frame in self.reorder.drop_unless(lambda frame: frame.last <= high):
+            self.ledger.disproved(frame)
+            if frame.first <= high:
+                self._opened(self.gaps.reopen(frame.first, high, now))
+        self.gaps.lower(high)
+        self.asking.lower(high)
 
     def _adopt(self, sequencer: int) -> None:
         core = self.core
@@ -309,7 +345,9 @@ class Following:
         assert point is not None
         if point < core.log.last_seq:
             if point < core.commit:
-                core.halt(f"epoch {core.promised} would cut committed event {core.commit} back to {point}")
+                reason = f"epoch {core.promised} would cut committed event {core.commit} back to {point}"
+                self._endings.end((core.sequencer, core.promised, point), reason, now)
+                self.history = None
                 return
             for frame in core.log.between(point + 1, core.log.last_seq, core.log.last_seq):
                 self.ledger.unkept(frame)
@@ -350,7 +388,7 @@ class Following:
         if self.gaps.lacks(first, last):
             return
         for frame in self.reorder.drop_unless(lambda frame: frame.first > last):
-            self.ledger.unkept(frame)
+            self.ledger.disproved(frame)
             if frame.last > last:
                 self._opened(self.gaps.reopen(last + 1, frame.last, now))
 
@@ -360,7 +398,7 @@ class Following:
         while (frame := self.reorder.pop(core.log.last_seq + 1)) is not None:
             if core.rules.log_matching and not follows(frame, core.log.last_chain):
                 core.counts["chain"] += 1
-                self.ledger.unkept(frame)
+                self.ledger.disproved(frame)
                 self._opened(self.gaps.reopen(frame.first, frame.last, now))
                 return
             self._accept(frame)
@@ -378,9 +416,9 @@ class Following:
         run = run[: self.ledger.expected(epoch, counter, len(run))]
         joins = first == log.last_seq + 1
         if joins:
-            run = _chained(run, epoch, first + room, log.last_chain) if epoch == log.last_epoch else []
+            run = chained(run, epoch, first + room, log.last_chain) if epoch == log.last_epoch else []
         else:
-            run = _continuous(run, epoch, first + room)
+            run = continuous(run, epoch, first + room)
             if run and not self.reorder.offer(run):
                 return 0
         if not run:
@@ -457,32 +495,3 @@ class Following:
     def _persisted(self, last: Frame, now: float) -> None:
         self.core.persist(last.last, last.chain)
         self.acknowledge(now)
-
-
-def singly(envelope: Envelope, run: Run) -> list[tuple[Envelope, Frame]]:
-    """The datagrams of a run, each with its own envelope."""
-    counter = envelope.counter
-    return [(envelope._replace(counter=counter + index), frame) for index, frame in enumerate(run)]
-
-
-def _chained(run: Run, epoch: int, end: int, chain: bytes) -> Run:
-    """As `_continuous`, of those whose chains follow from `chain` on."""
-    expected = run[0].first if run else 0
-    for taken, (reign, first, count, _, _, claimed, body, head) in enumerate(run):
-        chain = chain_after(chain, head, body)
-        after = first + count
-        if chain != claimed or first != expected or reign != epoch or after > end or body[0] >= FABRICS_OWN:
-            return run[:taken]
-        expected = after
-    return run
-
-
-def _continuous(run: Run, epoch: int, end: int) -> Run:
-    """The frames of this epoch's commands that follow one another, from the first on, none reaching event `end`."""
-    expected = run[0].first if run else 0
-    for taken, frame in enumerate(run):
-        after = frame.first + frame.count
-        if frame.first != expected or frame.epoch != epoch or after > end or frame.body[0] >= FABRICS_OWN:
-            return run[:taken]
-        expected = after
-    return run

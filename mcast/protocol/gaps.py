@@ -166,6 +166,19 @@ class Gaps:
         self._undeclared = []
         self.frontier = last
 
+    def lower(self, last: int) -> None:
+        """Nothing beyond event `last` exists after all, and nothing beyond it is held."""
+        for gap in reversed(list(self._gaps.values())):
+            if gap.last <= last:
+                break
+            gap.loss.missing -= gap.last - max(gap.first - 1, last)
+            gap.loss.last = min(gap.loss.last, last)
+            if gap.first > last:
+                del self._gaps[gap.first]
+            else:
+                gap.last = last
+        self.frontier = min(self.frontier, last)
+
     def original_was_late(self) -> None:
         """An original arrived after it was NAKed: the first delay is too short here."""
         self.delay_s = min(self.delay_s * 2, NAK_DELAY_MAX_S)

@@ -26,6 +26,7 @@ from enum import Enum
 from typing import Final
 
 from mcast.limits import COUNTER_JUMP_MAX, LEDGER_CLOSED_MAX, LEDGER_RANGES_MAX, SEQ_MAX
+from mcast.protocol.belief import CONTRADICTIONS
 from mcast.protocol.gaps import Loss
 from mcast.protocol.ranges import Ranges
 from mcast.wire.frame import Frame
@@ -95,6 +96,10 @@ class _Reign:
     """The same of transfers."""
     final: int = 0
     """Repairs and transfers of events up to here are not taken back: they are forgotten."""
+    announced: bool = False
+    """Whether a heartbeat has spoken of it."""
+    strangers: int = 0
+    """Heartbeats in a row of another process."""
     duplicates: int = 0
     repaired: int = 0
     transferred: int = 0
@@ -193,15 +198,38 @@ class Ledger:
     ) -> None:
         """A heartbeat said how many DATA datagrams were sent, and the last event in them; see `data` for `log_end`."""
         reign = self._reigns.get(epoch)
+        if reign is not None and reign.incarnation != incarnation:
+            reign.strangers += 1
+            if reign.announced and reign.strangers < CONTRADICTIONS:
+                return
+            del self._reigns[epoch]  # another process than its sequencer's began it: nothing of that was lost here
+            reign = None
+        if reign is not None and reign.base < stream_base:
+            reign.base = stream_base
+            reign.missing.discard(1, stream_base)
         if reign is None:
             known = self._heard(incarnation)
             if high < log_end and not known:
                 return
             base = stream_base if known else stream_sent
             reign = self._begin(epoch, incarnation, base, 0 if known else high)
+        reign.announced, reign.strangers = True, 0
         if stream_sent > reign.highest:
             self._miss(reign, stream_sent)
             reign.highest = stream_sent
+
+    def highest(self, epoch: int) -> int:
+        """The highest counter heard of in a reign; 0 where nothing was."""
+        reign = self._reigns.get(epoch)
+        return 0 if reign is None else reign.highest
+
+    def lower(self, epoch: int, stream_sent: int, high: int) -> None:
+        """Whoever said that more datagrams than these were sent, or spoke of events beyond `high`, did not know."""
+        reign = self._reigns.get(epoch)
+        if reign is not None:
+            reign.missing.discard(stream_sent + 1, max(reign.highest, stream_sent + 1))
+            reign.highest, reign.base = min(reign.highest, stream_sent), min(reign.base, stream_sent)
+            reign.counted_from = min(reign.counted_from, high)
 
     def repaired(self, frame: Frame) -> None:
         """A REPAIR datagram brought a frame that was missing."""
@@ -241,6 +269,16 @@ class Ledger:
             reign.unkept.add(frame.first, frame.last)
         else:
             reign.folded += 1  # no room to remember it, so its repair will heal a loss
+
+    def disproved(self, frame: Frame) -> None:
+        """A frame that was held proved to be none of this log's: if a repair brought it, that one healed no loss."""
+        reign = self._counting(frame)
+        if reign is not None and frame.first in reign.repairs:
+            reign.repairs.discard(frame.first, frame.last)
+            reign.repaired -= 1
+            self._bound(reign)
+        else:
+            self.unkept(frame)
 
     def promised(self, epoch: int) -> None:
         """No original of an older reign is heard any more."""

@@ -83,13 +83,13 @@ class Reading:
     def index_given(self, index: ReadIndex, now: float) -> None:
         """An index for the request that is out; a later one for the same request would serve no better."""
         named = index.nonce == self._nonce or not self.core.rules.answers_named
-        if named and self.out and self._index is None:
+        if named and self.out and (self._index is None or index.round < self._index.round):
             self._index = index
             self.confirmed(self._confirmed, now)
 
     def confirmed(self, round_number: int, now: float) -> None:
         """A majority has answered all rounds of this epoch up to this one."""
-        self._confirmed = max(self._confirmed, round_number)
+        self._confirmed = round_number  # the last word: a lower one is late, and costs a heartbeat
         index = self._index
         if index is None:
             return

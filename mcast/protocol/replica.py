@@ -21,13 +21,14 @@ from mcast.protocol.climb import Climb, spent
 from mcast.protocol.core import Core, Settings
 from mcast.protocol.effects import Effect, Notice
 from mcast.protocol.election import Election
-from mcast.protocol.following import Following, singly
+from mcast.protocol.following import Following
 from mcast.protocol.founding import Founding
 from mcast.protocol.ledger import Ledger, LedgerReport
 from mcast.protocol.paths import Paths
 from mcast.protocol.reading import answer_survey
 from mcast.protocol.recovered import Recovered
 from mcast.protocol.repairing import Repairing
+from mcast.protocol.runs import singly
 from mcast.protocol.sequencing import Sequencing
 from mcast.protocol.states import ELECTING, Input, Role
 from mcast.protocol.statistics import Statistics
@@ -70,7 +71,7 @@ class Replica:
         self._suspicion = Suspicion(core, now)
         self._caution = Caution(core, now, lambda: self.high_seq)
         self._election = Election(core, self._suspicion, self._caution, now, self._promised, self._won)
-        self._following = Following(core, self._ledger, self._election.confirmed)
+        self._following = Following(core, self._ledger, self._election.confirmed, self._rivalled)
         self._sequencing = Sequencing(core, self._following.reading.index_given)
         self._repairing = Repairing(core, now)
         self._founding = Founding(core, now, self._election.call)
@@ -441,6 +442,24 @@ class Replica:
     def _appointed(self, envelope: Envelope, handover: Handover, now: float) -> None:
         if envelope.sender == self._core.sequencer and handover.epoch == self._core.promised:
             self._election.appointed(now)
+
+    def _rivalled(self, rival: int, now: float) -> None:
+        """Another node speaks as the sequencer of this one's epoch: one of the two is false, so the epoch is over.
+
+        Nothing is numbered under it any more, here. A vote for the next one says whose log goes on; should both have
+        numbered, the chains tell their events apart.
+        """
+        core = self._core
+        core.counts["heartbeat of a rival"] += 1
+        words = f"two sequencers rule epoch {core.promised}"
+        if not core.rules.lone_word_halts_nobody:
+            core.halt(words)
+            return
+        core.contradicted(f"{words}: another one is {rival:016x}; this node stands for the next")
+        self._sequencing.stop(now)
+        core.move(Input.RETREAT)
+        core.sequencer = None
+        self._election.appointed(now)
 
     def _surveyed(self, envelope: Envelope, standing: Standing, now: float) -> None:
         self._following.reading.surveyed(envelope, standing, now)

@@ -55,3 +55,6 @@ class Rules:
     promise_held_against_log: bool = True
     meta_held_against_watermark: bool = True
     best_log_preferred: bool = True
+    ack_of_begun_round: bool = True
+    lone_word_doubted: bool = True
+    lone_word_halts_nobody: bool = True

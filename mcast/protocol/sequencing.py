@@ -199,6 +199,9 @@ class Sequencing:
         if not core.reigning or (ack.epoch != core.promised and core.rules.ack_of_own_epoch):
             core.counts["ack of another epoch"] += 1
             return
+        if ack.round > self._round and core.rules.ack_of_begun_round:
+            core.counts["ack of a round never begun"] += 1
+            return
         standing = self.standings.get(envelope.sender)
         if standing is None or standing.storage_id != ack.storage_id:
             # what a lost disk acknowledged does not count for its successor
@@ -208,7 +211,7 @@ class Sequencing:
         standing.stamp = ack.stamp
         standing.window = ack.window
         if ack.round > standing.round:
-            standing.round = min(ack.round, self._round)
+            standing.round = ack.round
             self.seeking.answered(envelope.sender, now)
         if not standing.counted:
             self.membership.heard(envelope.sender, ack)

@@ -64,7 +64,6 @@ class Staleness:
         self.proofs = proofs if proofs is not None else Proofs()
         self._proven = proven
         self._open: deque[tuple[int, int, int]] = deque(maxlen=_ROUNDS_MAX)
-        self._confirmed = 0
         self._sent: dict[int, None] = {}
 
     def sent(self, stamp: int) -> None:
@@ -76,7 +75,6 @@ class Staleness:
     def reset(self) -> None:
         """A new epoch: its rounds are other rounds."""
         self._open.clear()
-        self._confirmed = 0
 
     def heard(self, beat: Heartbeat, me: int) -> None:
         """A heartbeat opened a round, and says which rounds are confirmed."""
@@ -88,13 +86,14 @@ class Staleness:
             self.proofs.add(beat.commit, own)
             return
         if own and begun:
+            while self._open and self._open[-1][0] >= beat.round:  # late, or never begun: nothing may wait behind it
+                self._open.pop()
             self._open.append((beat.round, own, beat.commit))
         self.confirmed(beat.confirmed)
 
     def confirmed(self, round_number: int) -> None:
         """A majority has answered all rounds up to this one."""
-        self._confirmed = max(self._confirmed, round_number)
-        while self._open and self._open[0][0] <= self._confirmed:
+        while self._open and self._open[0][0] <= round_number:
             _, stamp, commit = self._open.popleft()
             self.proofs.add(commit, stamp)
 

@@ -49,6 +49,7 @@ REASONS: Final = frozenset({
 _FOREVER: Final = float("inf")
 _LONG_AGO: Final = float("-inf")
 _MASK: Final = (1 << REPLAY_WINDOW) - 1
+_FOLLOWED: Final = 4  # counters near each other, far from those before: that many were lost, and nobody forged
 
 
 class Arrival(NamedTuple):
@@ -71,6 +72,10 @@ class ReplayWindow:
         self._seen = 0
         """Bit n: counter `_top - n` was taken."""
 
+    def is_near(self, counter: int) -> bool:
+        """Whether this counter could be the next ones', with few lost between."""
+        return abs(counter - self._top) < REPLAY_WINDOW
+
     def take(self, counter: int) -> bool:
         """Whether this counter is taken for the first time."""
         ahead = counter - self._top
@@ -85,6 +90,34 @@ class ReplayWindow:
             return False
         self._seen |= bit
         return True
+
+
+class WaryWindow(ReplayWindow):
+    """Where nothing is sealed, one forged counter must not make all true ones old: a far one is taken, no more.
+
+    The window moves there only when others follow, as they do where many were lost. It finds duplicates; against replay
+    it is no help, but nothing is where anybody can forge.
+    """
+
+    __slots__ = ("_far", "_followed")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._far = ReplayWindow()
+        self._followed = 0
+
+    def take(self, counter: int) -> bool:
+        """Whether this counter is taken for the first time."""
+        if not self._top or self.is_near(counter):
+            return super().take(counter)
+        if not self._far.is_near(counter):
+            self._far, self._followed = ReplayWindow(), 0
+        is_new = self._far.take(counter)
+        self._followed += is_new
+        if self._followed >= _FOLLOWED:
+            self._top, self._seen = self._far._top, self._far._seen
+            self._far, self._followed = ReplayWindow(), 0
+        return is_new
 
 
 @dataclass(slots=True)
@@ -132,12 +165,16 @@ class IncarnationStatistics:
 class Incarnations:
     """One node's knowledge of who is alive. Sans-I/O: time is passed in, what to send is taken out.
 
-    `own` and `senders` are name hashes; `random(n)` gives n fresh unpredictable bytes. After every call the owner sends
+    `own` and `senders` are name hashes; `random(n)` gives n fresh unpredictable bytes. Where datagrams are not `sealed`
+    no counter is believed for being high. After every call the owner sends
     what `outgoing()` gives and re-arms a timer at `next_deadline()`.
     """
 
-    def __init__(self, own: int, senders: Collection[int], random: Callable[[int], bytes]) -> None:
+    def __init__(
+        self, own: int, senders: Collection[int], random: Callable[[int], bytes], *, sealed: bool = True
+    ) -> None:
         self._own = own
+        self._window = ReplayWindow if sealed else WaryWindow
         self._senders = {sender: _Sender() for sender in senders if sender != own}
         self._waiting: set[int] = set()
         """Senders with candidates."""
@@ -279,7 +316,7 @@ class Incarnations:
             self._replaced += 1
             sender.retired = [*sender.retired, sender.live][-INCARNATIONS_RETIRED_MAX:]
         sender.live, sender.heard = incarnation, now
-        sender.windows = {CONTROL: ReplayWindow(), UNICAST: ReplayWindow()}
+        sender.windows = {CONTROL: self._window(), UNICAST: self._window()}
         released = [arrival for arrival in sender.held if arrival.envelope.incarnation == incarnation]
         self._forgotten -= len(released)
         self._forget_candidates(node, sender)

@@ -59,6 +59,9 @@ MEANINGS: Final[dict[str, str]] = {
     "epoch_jump_bounded": "the words of others raise a promise by a bounded step at a time",
     "best_log_preferred": "a voter that has just started prefers the best log of those who answer",
     "meta_held_against_watermark": "a meta older than the watermark knows it is a lost promise, or vote",
+    "ack_of_begun_round": "an acknowledgement counts only for rounds that were begun",
+    "lone_word_doubted": "what a sequencer does not repeat of its numbers, and of its history, is taken back",
+    "lone_word_halts_nobody": "a word that would end a node is obeyed only when it is repeated",
     "promise_held_against_log": "a promise below the log's epochs is a lost one: its node is another one from then on",
 }
 """What each rule of `Rules` says."""

@@ -1,13 +1,18 @@
-"""Directed scenarios of forged promises."""
+"""Directed scenarios of forged promises, and of forged heartbeats."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
 from mcast.limits import EPOCH_JUMP_S
 from mcast.sim.forger import forge
+from mcast.sim.guards import heard
+from mcast.sim.invariants import Violation
 from mcast.sim.stage import Stage, has_committed_all
+from mcast.sim.tampering import unwell
+from mcast.wire.messages import Heartbeat
 
 FORGED_STEPS: Final = 20  # that others are pushed up while one is away
 REJOINED_S: Final = FORGED_STEPS * EPOCH_JUMP_S + 1.0  # it takes no longer than the forger did, and a moment
@@ -41,4 +46,52 @@ def pushed_up(stage: Stage) -> None:
     stage.until("they commit", partial(has_committed_all, ruler))
     stage.join()
     stage.until("n3 follows them", lambda: away.replica.promised == ruler.replica.promised, REJOINED_S)
+    stage.whole()
+
+
+def far_heartbeat(stage: Stage) -> None:
+    """One heartbeat tells of events that no log can hold: nobody may fetch them, or lag behind them, for ever."""
+    beat = _last_beat(stage)
+    for name in ("n2", "n3"):
+        stage.inject("n1", name, replace(beat, high=2**63 - 1))
+    stage.run(0.001)
+    _recovers(stage)
+
+
+def rival_heartbeat(stage: Stage) -> None:
+    """One heartbeat of the sequencer's own epoch comes in the name of another member."""
+    beat = _last_beat(stage)
+    stage.inject("n2", "n1", beat)
+    stage.inject("n2", "n3", beat)
+    stage.run(0.005)
+    if stage.node("n1").replica.ruling:
+        raise Violation("n1 goes on in an epoch that another one claims")
+    _recovers(stage)
+
+
+def recovered_elsewhere(stage: Stage) -> None:
+    """One heartbeat tells every member that the cluster was recovered without it."""
+    beat = _last_beat(stage)
+    uuid = beat.cluster_uuid[:15] + bytes([beat.cluster_uuid[15] + 1])
+    for name in ("n2", "n3"):
+        stage.inject("n1", name, replace(beat, cluster_uuid=uuid))
+    stage.inject("n2", "n1", replace(beat, cluster_uuid=uuid))
+    stage.run(0.005)
+    _recovers(stage)
+
+
+def _last_beat(stage: Stage) -> Heartbeat:
+    """What n1 said last, ruling; from now on somebody forges."""
+    stage.cluster.world.lies = True
+    first, beats = stage.founded(), heard(stage, "n1")
+    stage.number(first, 3)
+    stage.run(0.1)
+    stage.network.gate = None
+    return beats[-1]
+
+
+def _recovers(stage: Stage) -> None:
+    stage.until("nothing is left of it", lambda: not unwell(stage), 2.0)
+    stage.number(stage.ruled([node.name for node in stage.nodes]), 3)
+    stage.until("they commit everywhere", lambda: not unwell(stage), 0.5)
     stage.whole()

@@ -18,6 +18,7 @@ from mcast.protocol.effects import (
     Append,
     Apply,
     CatchUp,
+    Contradicted,
     Effect,
     FetchHistory,
     HaltRequired,
@@ -413,6 +414,8 @@ class SimNode:
         self.world.marks[type(notice).__name__] += 1
         if isinstance(notice, HaltRequired):
             raise Violation(f"{self.name} halts: {notice.reason}")
+        if isinstance(notice, Contradicted) and not self.world.lies:
+            raise Violation(f"{self.name} does not obey: {notice.words}")
         if isinstance(notice, SuspicionCleared):
             self.world.checker.cleared(self.book, noted=self._worker.clear_suspect())
         elif isinstance(notice, ReadReady):

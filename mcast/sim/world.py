@@ -47,6 +47,8 @@ class World:
         self.marks: Counter[str] = Counter()
         """How often rare things happened; a swarm must reach them all."""
         self.words = Words({name_hash(name): name for name in names})
+        self.lies = False
+        """Whether somebody forges what no node of the group says."""
         self.machine: Callable[[], StateMachine] | None = None
         """Makes what the nodes run; None: a Witness."""
 

@@ -24,6 +24,7 @@ from mcast.client.reports import NODE_FIELDS
 from mcast.config import Config, NodeConfig, default_config, file, parse_config
 from mcast.node.notices import NoticeLog
 from mcast.protocol.effects import (
+    Contradicted,
     EpochChanged,
     GapClosed,
     GapOpened,
@@ -280,7 +281,10 @@ def test_every_line_that_a_node_logs_is_explained() -> None:
     lines = [
         log.line(EpochChanged(4, 1)), log.line(EpochChanged(4, None)), log.line(Ruling(4)), log.line(SteppedDown(4)),
         log.line(Truncated(812)), log.line(HaltRequired("...")), log.line(MembersChanged(3, ("n1", "n2"))),
-        log.line(SuspicionCleared()),
+        log.line(SuspicionCleared()), log.line(Contradicted("a heartbeat that means: ...")),
+        log.line(
+            Contradicted("two sequencers rule epoch 4: another one is ...; this node stands for the next")
+        ),
     ]  # fmt: skip
     assert log.line(GapOpened(1, 2)) is None and log.line(GapClosed(1, 2, 0.0649)) is None
     lines.append(log.gaps(0))

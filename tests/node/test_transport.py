@@ -1,13 +1,17 @@
+from pathlib import Path
+
+from mcast.config import Config, NodeConfig
 from mcast.limits import UNPROVEN_S
 from mcast.net.faulty import Faults, FaultSpec
 from mcast.net.memory import Hub, MemoryLink
+from mcast.node.setup import make_transport
 from mcast.node.transport import Transport, ordered_by_reign
 from mcast.seal.datagram import Opener, Sealer
 from mcast.seal.incarnations import Arrival, Incarnations
 from mcast.seal.keys import KeyRing
 from mcast.wire.envelope import CONTROL, STREAM, Envelope, name_hash
 from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
-from mcast.wire.messages import Busy, Kind, Stale
+from mcast.wire.messages import Busy, Kind, Stale, encode_message
 
 ADDRESSES = {"a": ("a", 1), "b": ("b", 2)}
 FRAMES = [make_frame(1, 1, 1, 0, 0, CHAIN_ZERO, b"first"), make_frame(1, 2, 1, 0, 0, CHAIN_ZERO, b"second")]
@@ -138,3 +142,24 @@ def test_a_new_reigns_messages_go_before_its_frames_and_older_ones_before_both()
 def test_a_voter_that_has_not_heard_its_new_sequencer_judges_messages_first() -> None:
     arrivals = [arrival(4, FRAMES[0]), arrival(4, Busy(4, 0))]
     assert ordered_by_reign(arrivals, 4, reign_known=False) == arrivals[::-1]
+
+
+def test_a_node_without_a_key_believes_no_counter_for_being_high(tmp_path: Path) -> None:
+    hub, incarnations = Hub(), {"a": bytes(15) + b"\1", "b": bytes(15) + b"\2"}
+    nodes = tuple(NodeConfig(id=name, address=f"127.0.0.1:{at}") for at, name in enumerate(ADDRESSES, 7_001))
+    config = Config(name="lab", nodes=nodes, folder=tmp_path, data_dir=tmp_path)
+    peers = {name_hash(name): address for name, address in ADDRESSES.items()}
+    a, b = (
+        make_transport(config, name, incarnations[name], hub.link(ADDRESSES[name]), peers, 5, lambda: True)
+        for name in ADDRESSES
+    )
+    for _ in range(4):
+        a.multicast(Busy(1, 0))
+        b.multicast(Busy(1, 0))
+        a.receive(0.0)
+        b.receive(0.0)
+    forger = Sealer(None, "lab", "b", incarnations["b"])
+    forger._sent[CONTROL] = 2**40
+    b.link.send(CONTROL, [forger.seal(Kind.BUSY, CONTROL, 5, b"", encode_message(Busy(2, 0)))])
+    b.multicast(Busy(3, 0))
+    assert messages(a.receive(0.1)) == [Busy(2, 0), Busy(3, 0)]

@@ -5,12 +5,24 @@ from typing import Any
 
 import pytest
 
-from mcast.protocol.effects import Append, Apply, Effect, GapClosed, HaltRequired, Truncate, WriteMeta
+from mcast.protocol.effects import (
+    Append,
+    Apply,
+    Contradicted,
+    Effect,
+    GapClosed,
+    HaltRequired,
+    Notice,
+    SteppedDown,
+    Truncate,
+    WriteMeta,
+)
+from mcast.protocol.endings import INSISTED_S, INSISTED_TIMES
 from mcast.protocol.log import Log
 from mcast.protocol.replica import Replica
 from mcast.protocol.rules import Rules
 from mcast.wire.frame import Frame, make_frame
-from mcast.wire.messages import Ack, Commit, Heartbeat, Reign
+from mcast.wire.messages import Ack, Commit, Heartbeat, Reign, VoteRequest
 
 from .bench import (
     KEY,
@@ -47,8 +59,10 @@ def follower(frames: Sequence[Frame], promised: int = 1, rules: Rules | None = N
     return replica("n2", frames, promised, rules)
 
 
-def hear(node: Replica, frames: list[Frame], epoch: int = 1, now: float = 0.01, **how: Any) -> list[Effect]:
-    node.receive([arrival("n1", beat(frames, epoch, **how), promised=epoch)], now)
+def hear(
+    node: Replica, frames: list[Frame], epoch: int = 1, now: float = 0.01, sender: str = "n1", **how: Any
+) -> list[Effect]:
+    node.receive([arrival(sender, beat(frames, epoch, **how), promised=epoch)], now)
     return settle(node, now)
 
 
@@ -161,10 +175,30 @@ def test_a_cut_below_commit_halts(kept: int) -> None:
     winner = [*LOG[:kept], epoch_start(2, "n3", LOG[kept - 1])]
     node = follower(committed, promised=2)
     assert node.commit_seq == 5
-    hear(node, winner, epoch=2)
-    (halt,) = [notice for notice in node.take_notices() if isinstance(notice, HaltRequired)]
-    assert "committed" in halt.reason
+    notices: list[Notice] = []
+    for beats in range(1, 30):
+        assert of(Ack, hear(node, winner, epoch=2, now=0.05 * beats, round=beats)) == []
+        notices += node.take_notices()
+        if halts := [notice for notice in notices if isinstance(notice, HaltRequired)]:
+            break
+    assert "committed" in halts[0].reason
+    assert 0.05 * beats == pytest.approx(INSISTED_S + 0.05), "one word alone is no reason: it may be forged"
+    (told,) = [notice for notice in notices if isinstance(notice, Contradicted)]
+    assert "committed" in told.words
     assert node.last_seq == 7
+
+
+def test_a_cut_below_commit_that_nobody_insists_on_leaves_the_node_as_it_is() -> None:
+    committed = extended(LOG, 1, commit=5)
+    node = follower(committed, promised=2)
+    forged = [*LOG[:3], epoch_start(2, "n3", LOG[2])]
+    for _ in range(INSISTED_TIMES - 1):
+        hear(node, forged, epoch=2, sender="n3")
+    longer = [*committed, epoch_start(2, "n3", committed[-1])]
+    acks = of(Ack, hear(node, longer, epoch=2, now=5.0, sender="n3"))
+    assert [one.seq for one in acks] == [7]
+    hear(node, longer, epoch=2, now=5.1, round=2, confirmed=1, sender="n3")
+    assert not any(isinstance(notice, HaltRequired) for notice in node.take_notices())
 
 
 def test_an_append_from_before_a_truncation_proves_nothing() -> None:
@@ -192,7 +226,7 @@ def test_what_one_reign_cut_and_the_next_brings_again_was_not_lost(by: str) -> N
     hear(node, first[:2])
     node.receive([frame_arrival("n1", frame, counter=index) for index, frame in enumerate(first[2:], 1)], 0.02)
     settle(node, 0.02)
-    hear(node, shorter, 2, 0.1)
+    hear(node, shorter, 2, 0.1, sender="n3")
     node.receive([frame_arrival("n3", shorter[-1])], 0.11)
     settle(node, 0.11)
     assert node.last_seq == shorter[-1].last
@@ -255,11 +289,19 @@ def test_a_frame_proves_the_commit_it_carries() -> None:
     assert node.commit_seq == 5
 
 
-def test_a_second_sequencer_of_one_epoch_halts_the_first() -> None:
-    node = replica("n1", LOG, 1, Rules(reign_begins_with_vote=False))
+def test_a_second_sequencer_of_one_epoch_makes_the_first_stand_for_the_next() -> None:
+    node = replica("n1", LOG, 1, Rules(reign_begins_with_vote=False, best_log_preferred=False))
     assert node.ruling
     node.receive([arrival("n2", beat(LOG, 1), promised=1)], 0.1)
-    assert any(isinstance(notice, HaltRequired) for notice in node.take_notices())
+    statistics = node.statistics()
+    assert (statistics.role, statistics.counts["heartbeat of a rival"]) == ("candidate", 1)
+    notices = node.take_notices()
+    assert SteppedDown(1) in notices and not any(isinstance(notice, HaltRequired) for notice in notices)
+    assert [notice.words for notice in notices if isinstance(notice, Contradicted)]
+    (call,) = of(VoteRequest, settle(node, 0.1))
+    assert (call.epoch, call.last_seq) == (2, LOG[-1].last)
+    node.receive([arrival("n2", beat(LOG, 1, round=2), promised=1)], 0.2)
+    assert node.sequencer is None, "the epoch is over for who led it"
 
 
 def test_a_heartbeat_of_a_foreign_cluster_is_ignored() -> None:

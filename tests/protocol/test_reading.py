@@ -39,7 +39,7 @@ def confirming(round_number: int) -> Arrival:
 
 def test_a_read_waits_for_its_round_to_be_confirmed() -> None:
     node = follower(LOG)
-    hear(node, LOG)
+    hear(node, LOG, round=10)
     token = node.ask_read(0.1)
     (asked,) = of(Read, settle(node, 0.1))
     node.receive([arrival("n1", index(asked, 7), promised=1)], 0.11)
@@ -52,7 +52,7 @@ def test_a_read_waits_for_its_round_to_be_confirmed() -> None:
 
 def test_without_the_confirmation_a_deposed_sequencer_would_answer() -> None:
     node = follower(LOG, rules=Rules(read_index_confirmed=False))
-    hear(node, LOG)
+    hear(node, LOG, round=10)
     node.ask_read(0.1)
     (asked,) = of(Read, settle(node, 0.1))
     node.receive([arrival("n1", index(asked, 7), promised=1)], 0.11)
@@ -61,7 +61,7 @@ def test_without_the_confirmation_a_deposed_sequencer_would_answer() -> None:
 
 def test_reads_that_come_later_share_the_next_request_and_never_the_one_that_is_out() -> None:
     node = follower(LOG)
-    hear(node, LOG)
+    hear(node, LOG, round=10)
     first = node.ask_read(0.1)
     (asked,) = of(Read, settle(node, 0.1))
     later = [node.ask_read(0.101) for _ in range(5)]
@@ -79,7 +79,7 @@ def test_reads_that_come_later_share_the_next_request_and_never_the_one_that_is_
 
 def test_a_lost_answer_is_asked_for_again() -> None:
     node = follower(LOG)
-    hear(node, LOG)
+    hear(node, LOG, round=10)
     node.ask_read(0.1)
     (asked,) = of(Read, settle(node, 0.1))
     node.tick(0.2)
@@ -93,7 +93,7 @@ def test_a_lost_answer_is_asked_for_again() -> None:
 
 def test_a_read_that_comes_while_another_is_asked_again_waits_for_a_request_of_its_own() -> None:
     node = follower(LOG)
-    hear(node, LOG)
+    hear(node, LOG, round=10)
     first = node.ask_read(0.1)
     (asked,) = of(Read, settle(node, 0.1))
     late = node.ask_read(0.15)
@@ -130,8 +130,6 @@ def test_no_read_index_before_an_own_epoch_commit() -> None:
 
 def test_the_sequencer_reads_by_the_same_rule() -> None:
     node = ruling()
-    node.receive([ack("n2", 5, node.last_chain, round_number=10_000)], 2.05)
-    settle(node, 2.05)
     token = node.ask_read(2.1)
     beats = of(Heartbeat, settle(node, 2.1))
     node.receive([], 2.105)
@@ -191,10 +189,10 @@ def test_an_answer_to_somebody_elses_survey_proves_nothing() -> None:
 
 def test_a_new_reign_asks_its_sequencer_anew() -> None:
     node = follower(LOG)
-    hear(node, LOG)
+    hear(node, LOG, round=10)
     token = node.ask_read(0.1)
     settle(node, 0.1)
-    node.receive([arrival("n3", beat(LOG, 2), promised=2)], 0.2)
+    node.receive([arrival("n3", beat(LOG, 2, round=10), promised=2)], 0.2)
     settle(node, 0.2)
     node.tick(0.3)
     effects = [effect for effect in settle(node, 0.3)]
@@ -288,7 +286,7 @@ def test_who_has_no_vote_confirms_no_round() -> None:
 
 def test_an_index_that_comes_again_does_not_put_the_read_off() -> None:
     node = follower(LOG)
-    hear(node, LOG)
+    hear(node, LOG, round=10)
     token = node.ask_read(0.1)
     (asked,) = of(Read, settle(node, 0.1))
     node.receive([arrival("n1", index(asked, 7), promised=1)], 0.11)
@@ -299,7 +297,7 @@ def test_an_index_that_comes_again_does_not_put_the_read_off() -> None:
 @pytest.mark.parametrize(("epoch", "sender"), [(0, "n1"), (2, "n1"), (1, "n3")])
 def test_an_index_counts_only_of_this_epoch_and_its_sequencer(epoch: int, sender: str) -> None:
     node = follower(LOG)
-    hear(node, LOG)
+    hear(node, LOG, round=10)
     node.ask_read(0.1)
     (asked,) = of(Read, settle(node, 0.1))
     node.receive([arrival(sender, ReadIndex(epoch, asked.nonce, 3, 4, 6), promised=1), confirming(9)], 0.11)
@@ -324,7 +322,7 @@ def test_one_survey_alone_answers_nothing() -> None:
 
 def test_a_heartbeat_confirms_a_read_too() -> None:
     node = follower(LOG)
-    hear(node, LOG)
+    hear(node, LOG, round=10)
     token = node.ask_read(0.1)
     (asked,) = of(Read, settle(node, 0.1))
     node.receive([arrival("n1", index(asked, 7), promised=1)], 0.11)

@@ -173,7 +173,7 @@ def test_who_was_not_heard_lately_does_not_succeed() -> None:
     node = ruling()
     node.receive([ack("n3", 5, node.last_chain)], 2.05)
     assert node.successor(2.05) is not None
-    node.receive([ack("n2", 5, node.last_chain, round_number=10_000)], 2.6)
+    node.receive([ack("n2", 5, node.last_chain)], 2.6)
     assert node.successor(2.6) == KEY["n2"]
     assert node.hand_over(KEY["n3"], 2.6) == "the successor was not heard lately"
 

@@ -1,11 +1,12 @@
 import itertools
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from mcast.limits import READ_RETRY_S
-from mcast.protocol.effects import Append, Apply, MembersChanged, Multicast, Ruling, SteppedDown, Stream
+from mcast.protocol.effects import Append, Apply, Effect, MembersChanged, Multicast, Ruling, SteppedDown, Stream
 from mcast.protocol.replica import Arrival, Replica
 from mcast.protocol.rules import Rules
 from mcast.wire.envelope import Envelope, name_hash
@@ -62,6 +63,11 @@ def ack(
     return arrival(sender, message, promised=epoch)
 
 
+def newest(effects: Sequence[Effect], before: int) -> int:
+    """The newest round that heartbeats among the effects have begun; the one `before` where there are none."""
+    return max([before, *(beat.round for beat in of(Heartbeat, effects))])
+
+
 def ruling(rules: Rules | None = None) -> Replica:
     node = elected(rules)
     settle(node, 2.0)
@@ -115,6 +121,18 @@ def test_the_own_acknowledgement_needs_the_own_disk() -> None:
     assert node.commit_seq == 5
 
 
+def test_an_acknowledgement_of_a_round_never_begun_counts_for_nothing() -> None:
+    node = ruling()
+    node.submit([(command_record(),)], 2.02)
+    settle(node, 2.02)
+    for never in (2, 2**64 - 1):
+        node.receive([ack("n2", node.last_seq, node.last_chain, round_number=never)], 2.03)
+    assert node.commit_seq == 5
+    assert node.statistics().counts["ack of a round never begun"] == 2
+    node.receive([ack("n2", node.last_seq, node.last_chain)], 2.04)
+    assert node.commit_seq == 6, "it counts again as soon as it says what can be"
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -136,10 +154,10 @@ def test_an_acknowledgement_too_old_to_be_checked_counts_for_nothing_and_is_nobo
     core = node._core
     held = core.log.last_seq, core.log.last_chain
     core.log._cache_bytes_max = 2_000
-    for round_number in range(2, 40):
+    for _ in range(40):
         node.submit([(command_record(size=200),)], 2.02)
         settle(node, 2.02)
-        node.receive([ack("n2", core.log.last_seq, core.log.last_chain, round_number=round_number)], 2.02)
+        node.receive([ack("n2", core.log.last_seq, core.log.last_chain)], 2.02)
     settle(node, 2.02)
     assert core.log.low_water > held[0] + 1
     node.receive([ack("n3", *held)], 2.03)
@@ -223,12 +241,14 @@ def test_heartbeats_decay_after_data_to_the_longest_interval() -> None:
     node = ruling()
     node.submit([(command_record(),)], 3.0)
     settle(node, 3.0)
-    beats, now = [], 3.0
+    beats, now, answered = [], 3.0, 1
     while now < 3.4:
         now = node.next_deadline()
         node.tick(now)
-        node.receive([ack("n2", 5, LOG[-1].chain, round_number=10_000)], now)
-        if of(Heartbeat, settle(node, now)):
+        effects = settle(node, now)
+        answered = newest(effects, answered)
+        node.receive([ack("n2", 5, LOG[-1].chain, round_number=answered)], now)
+        if of(Heartbeat, effects):
             beats.append(now)
     gaps = [round(b - a, 4) for a, b in itertools.pairwise(beats)]
     assert gaps[:3] == pytest.approx([0.001, 0.002, 0.004])
@@ -238,13 +258,15 @@ def test_heartbeats_decay_after_data_to_the_longest_interval() -> None:
 
 def test_heartbeats_go_on_while_data_flows() -> None:
     node = ruling()
-    beats, now = 0, 3.0
+    beats, now, answered = 0, 3.0, 1
     while now < 3.5:
         now += 0.0005
         node.submit([(command_record(),)], now)
         node.tick(now)
-        beats += len(of(Heartbeat, settle(node, now)))
-        node.receive([ack("n2", node.last_seq, node.last_chain, round_number=10_000)], now)
+        effects = settle(node, now)
+        beats += len(of(Heartbeat, effects))
+        answered = newest(effects, answered)
+        node.receive([ack("n2", node.last_seq, node.last_chain, round_number=answered)], now)
     assert 8 <= beats <= 20
 
 
@@ -266,12 +288,12 @@ def test_a_sequencer_that_no_majority_answers_steps_down_and_falls_silent() -> N
 
 def test_rounds_alone_keep_a_reign_alive() -> None:
     node = ruling()
-    now = 2.01
+    now, answered = 2.01, 1
     while now < 5.0:
         now = node.next_deadline()
         node.tick(now)
-        settle(node, now)
-        node.receive([ack("n3", 4, LOG[-1].chain, round_number=10_000)], now)
+        answered = newest(settle(node, now), answered)
+        node.receive([ack("n3", 4, LOG[-1].chain, round_number=answered)], now)
     assert node.ruling
 
 
@@ -310,10 +332,11 @@ def test_a_successor_that_does_not_take_over_is_given_up() -> None:
     node.hand_over(KEY["n3"], 2.1)
     node.submit([(command_record(),)], 2.11)
     assert node.last_seq == 5
+    answered = 1
     for step in range(30):
-        node.receive([ack("n2", 5, node.last_chain, round_number=10_000)], 2.1 + step / 20)
+        node.receive([ack("n2", 5, node.last_chain, round_number=answered)], 2.1 + step / 20)
         node.tick(2.1 + step / 20)
-        settle(node, 2.1 + step / 20)
+        answered = newest(settle(node, 2.1 + step / 20), answered)
     assert node.last_seq == 6
 
 

@@ -94,3 +94,11 @@ def test_a_commit_of_the_reign_before_is_none_of_its_own() -> None:
         staleness.heard(replace(beat(1, 0, commit, 10**9), epoch=2, history=reigns), ME)
         staleness.confirmed(1)
         assert (staleness.age_s(3.0, 20) is not None) is proven
+
+
+def test_no_proof_waits_behind_a_round_that_never_began() -> None:
+    staleness = listening()
+    staleness.heard(beat(2**64 - 1, 0, 5, 10**9), ME)
+    staleness.heard(beat(2, 1, 6, 2 * 10**9), ME)
+    staleness.confirmed(2)
+    assert staleness.age_s(3.0, 6) == 1.0

@@ -56,7 +56,7 @@ def test_the_ablation_votes() -> None:
 
 def test_a_round_begun_after_the_restart_clears_it_at_that_rounds_high_water() -> None:
     node = suspect()
-    hear(node, LOG)
+    hear(node, LOG, round=5)
     (asked,) = of(Read, settle(node, 0.02)) or of(Read, tick(node, 0.03))
     end = LOG[-1].last
     node.receive([arrival("n1", ReadIndex(1, asked.nonce, 4, 2, end), promised=1)], 0.04)
@@ -211,7 +211,7 @@ def test_answers_to_different_surveys_prove_nothing_together() -> None:
 
 def test_an_index_that_the_next_reigns_rounds_would_confirm_clears_nothing() -> None:
     node = suspect()
-    hear(node, LOG)
+    hear(node, LOG, round=5)
     (asked,) = of(Read, settle(node, 0.02)) or of(Read, tick(node, 0.03))
     node.receive([arrival("n1", ReadIndex(1, asked.nonce, 4, 2, LOG[-1].last), promised=1)], 0.04)
     longer = [*LOG, epoch_start(2, "n3", LOG[-1])]
@@ -222,7 +222,7 @@ def test_an_index_that_the_next_reigns_rounds_would_confirm_clears_nothing() -> 
 
 def test_a_log_is_whole_once_it_reaches_what_was_known_not_what_was_committed() -> None:
     node = suspect()
-    hear(node, LOG)
+    hear(node, LOG, round=5)
     (asked,) = of(Read, settle(node, 0.02)) or of(Read, tick(node, 0.03))
     longer = extended(LOG, 2)
     answers = ReadIndex(1, asked.nonce, 4, LOG[-1].last, longer[-1].last), Commit(1, 2, LOG[1].chain, 4)
@@ -235,7 +235,7 @@ def test_a_log_is_whole_once_it_reaches_what_was_known_not_what_was_committed() 
 def test_a_log_that_is_not_reconciled_is_not_whole_however_long() -> None:
     frames = reign_log([(epoch, "n1", 1) for epoch in range(1, 30)])
     node = Replica(settings("n2"), replace(recovered("n2", frames[:9], 29), suspect=True), random.Random(1), 0.0)
-    hear(node, frames, epoch=29)
+    hear(node, frames, epoch=29, round=5)
     (asked,) = of(Read, tick(node, 0.2))
     answers = ReadIndex(29, asked.nonce, 4, 5, 5), Commit(29, 5, frames[4].chain, 4)
     node.receive([arrival("n1", answer, promised=29) for answer in answers], 0.21)

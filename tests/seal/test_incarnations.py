@@ -17,7 +17,7 @@ from mcast.limits import (
     UNPROVEN_DATAGRAMS_MAX,
     UNPROVEN_S,
 )
-from mcast.seal.incarnations import REASONS, Incarnations, ReplayWindow
+from mcast.seal.incarnations import REASONS, Incarnations, ReplayWindow, WaryWindow
 from mcast.wire.envelope import CONTROL, STREAM, UNICAST, Envelope, name_hash
 from mcast.wire.frame import CHAIN_ZERO, make_frame
 from mcast.wire.messages import Challenge, Kind, Proof, Stale
@@ -160,6 +160,37 @@ def test_nothing_waits_before_anything_came() -> None:
     assert incarnations.next_deadline() == float("inf")
     incarnations.tick(1.0)
     assert incarnations.outgoing() == []
+
+
+@pytest.mark.parametrize("window", [ReplayWindow, WaryWindow])
+def test_a_window_takes_each_counter_once(window: type[ReplayWindow]) -> None:
+    taken = window()
+    order = [1, 3, 2, 5, 4, 9, 7]
+    assert all(taken.take(counter) for counter in order)
+    assert not any(taken.take(counter) for counter in order)
+
+
+@pytest.mark.parametrize("far", [2**64 - 1, 2**32, 5_000])
+def test_without_a_key_one_forged_counter_makes_no_true_one_old(far: int) -> None:
+    sealed, wary = ReplayWindow(), WaryWindow()
+    for window in (sealed, wary):
+        assert all(window.take(counter) for counter in range(1, 50)) and window.take(far)
+    assert not sealed.take(50), "nobody forges what is sealed"
+    assert all(wary.take(counter) for counter in range(50, 200))
+    assert not wary.take(60) and not wary.take(far)
+
+
+def test_without_a_key_the_window_follows_where_many_were_lost() -> None:
+    wary = WaryWindow()
+    assert all(wary.take(counter) for counter in (*range(1, 50), *range(900_000, 900_020)))
+    assert not any(wary.take(counter) for counter in range(900_000, 900_020))
+
+
+def test_without_a_key_a_forged_first_counter_is_forgotten() -> None:
+    wary = WaryWindow()
+    assert wary.take(2**64 - 1)
+    assert all(wary.take(counter) for counter in range(1, 50))
+    assert not wary.take(49)
 
 
 def test_replayed_old_datagrams_never_displace_the_live_one() -> None:

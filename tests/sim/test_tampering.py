@@ -1,0 +1,195 @@
+"""One forged datagram, of every kind, with every extreme value in every field: a moment later nothing is left of it.
+
+What cannot be mended without a key is not made here: an event with the right chain, a vote or an acknowledgement that
+is right in every field, and answers to questions that only who listens can give (see OPERATIONS.md, "Keys").
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+from typing import Any, Final
+
+import pytest
+
+from mcast.protocol.rules import Rules
+from mcast.sim.node import SimNode
+from mcast.sim.stage import Stage
+from mcast.sim.tampering import Forgery, Tap, deliver, forgeries, unwell
+from mcast.wire.envelope import CONTROL, STREAM, Envelope, address, name_hash
+from mcast.wire.frame import Frame, make_frame
+from mcast.wire.messages import (
+    Ack,
+    Busy,
+    Challenge,
+    Commit,
+    Confirm,
+    Found,
+    GenesisOffer,
+    Gone,
+    Handover,
+    Heard,
+    Heartbeat,
+    Kind,
+    Knock,
+    Message,
+    Nak,
+    News,
+    PathProbe,
+    PathRequest,
+    PreVote,
+    PreVoteRequest,
+    Proof,
+    Range,
+    Read,
+    ReadIndex,
+    Reign,
+    Stale,
+    Standing,
+    Survey,
+    Twin,
+    Virgin,
+    Vote,
+    VoteRequest,
+    kind_of,
+    type_of,
+)
+from mcast.wire.records import RecordKind, encode_record
+
+WELL_S: Final = 3.0  # that a cluster may take to get over one datagram: an election, at most
+NEVER_CHAINED: Final = b"no chain of any "
+
+
+class Scene:
+    """A calm cluster of three that goes on from forgery to forgery, as it must."""
+
+    def __init__(self) -> None:
+        self.stage = Stage(Rules(), None, members=3, delay_s=0.000_5)
+        self.stage.cluster.world.lies = True
+        self.tap = Tap(self.stage)
+        first = self.stage.founded()
+        self.stage.number(first, 3)
+        self.stage.run(0.1)
+
+    @property
+    def ruler(self) -> SimNode:
+        return next(node for node in self.stage.nodes if node.replica.ruling)
+
+    @property
+    def followers(self) -> tuple[SimNode, SimNode]:
+        one, other = (node for node in self.stage.nodes if not node.replica.ruling)
+        return one, other
+
+    def envelope(self, sender: SimNode, kind: Kind) -> Envelope:
+        """As the sender's next one would be."""
+        said = Kind.HEARTBEAT if sender is self.ruler else Kind.ACK
+        envelope, _ = self.tap.newest[said, sender.name]
+        channel, to = STREAM if kind == Kind.DATA else CONTROL, address(name_hash(sender.settings.cluster))
+        return envelope._replace(kind=kind, channel=channel, to=to, promised=self.ruler.replica.promised)
+
+    def suffers(self, forgery: Forgery, targets: tuple[SimNode, ...], *, load: bool) -> None:
+        """It arrives; soon everything goes on, and every node is right about itself."""
+        stage = self.stage
+        if load:
+            stage.number(self.ruler, 2)
+            stage.run(0.000_3)
+        deliver(forgery, *targets)
+        stage.run(0.002)
+        stage.until(f"all is well after {forgery.what}", lambda: not unwell(stage), WELL_S)
+        stage.number(self.ruler, 1)
+        stage.until(f"all commit after {forgery.what}", lambda: not unwell(stage), WELL_S)
+
+    def directions(self) -> list[tuple[SimNode, tuple[SimNode, ...]]]:
+        """In whose name, and to whom."""
+        ruler, (one, other) = self.ruler, self.followers
+        return [
+            (ruler, (other,)), (ruler, (one, other)), (one, (ruler,)), (one, (other,)), (one, (ruler, other)),
+        ]  # fmt: skip
+
+
+def present(scene: Scene) -> dict[str, Frame | Message]:
+    """What might be said just now: a message of each kind; frames, new and old."""
+    ruler, (one, other) = scene.ruler, scene.followers
+    replica, (_, beat), (_, ack) = (
+        ruler.replica,
+        scene.tap.newest[Kind.HEARTBEAT, ruler.name],
+        scene.tap.newest[Kind.ACK, one.name],
+    )
+    epoch, last, chain, disk = replica.promised, replica.last_seq, replica.last_chain, ack.storage_id
+    (newest,) = ruler.store.read(last, 1)
+    record = encode_record(RecordKind.NOOP, 1, 1 << 40, 9, 9, b"abc")
+    next_one, far_one = (make_frame(epoch, last + by, 1, last, newest.time, NEVER_CHAINED, record) for by in (1, 3))
+    messages: list[Message] = [
+        beat, ack, Commit(epoch, beat.commit, beat.commit_chain, beat.confirmed),
+        Nak(epoch, (Range(last, last), Range(last + 1, last + 1)), 5), Busy(1_000, 5), Gone(last, 0, 5), Stale(epoch),
+        PreVoteRequest(epoch + 1, epoch, last, 5), PreVote(epoch + 1, disk, True, 5, other.hash),
+        VoteRequest(epoch, epoch, last), Vote(epoch, disk, True, other.hash), Found(bytes(16), bytes(16)),
+        Virgin(bytes(16), disk, bytes(16)), GenesisOffer(newest.head + newest.body), Confirm(chain, disk),
+        Challenge(bytes(16)), Proof(bytes(16)), Read(epoch, 5), ReadIndex(epoch, 5, beat.round, last, last),
+        Handover(epoch), Survey(5), Standing(5, disk, epoch, last, 1, False, 0, bytes(16), other.hash),
+        Twin(bytes(16), False, True, 5), Heard(epoch, True), Knock(5),
+        News(5, beat.cluster_uuid, ruler.hash, last, chain), PathRequest(5, 100, 1_000), PathProbe(5, bytes(4)),
+    ]  # fmt: skip
+    frames = {"old frame": newest, "next frame": next_one, "far frame": far_one}
+    return {type(message).__name__: message for message in messages} | frames
+
+
+FRAMES: Final = ("old frame", "next frame", "far frame")
+NAMES: Final = (*(message.__name__ for message in type_of.values()), *FRAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_whatever_one_datagram_says_is_over_soon(name: str) -> None:
+    scene, random = Scene(), Random(name)
+    kinds = (Kind.DATA, Kind.REPAIR) if name in FRAMES else (None,)
+    for which in kinds:
+        at = made = 0
+        while at == 0 or at < made:
+            sender, targets = random.choice(scene.directions())
+            said = present(scene)[name]
+            kind = which or kind_of[type(said)]
+            every = list(forgeries(scene.envelope(sender, kind), said))
+            made = len(every)
+            if at < made:
+                scene.suffers(every[at], targets, load=random.random() < 0.5)
+            at += 1
+    scene.stage.whole()
+
+
+def claimed(message: Any, epoch: int, *, begun: bool) -> Any:
+    """A message of the next epoch; a heartbeat may say that it has begun."""
+    changed = replace(message, epoch=epoch)
+    if begun:
+        changed = replace(changed, history=(*message.history, Reign(epoch, message.high + 1, message.high_chain)))
+    return changed
+
+
+@pytest.mark.parametrize("begun", [True, False])
+@pytest.mark.parametrize("name", ["Heartbeat", "next frame", "Ack"])
+def test_an_epoch_that_never_began_is_over_soon(name: str, begun: bool) -> None:
+    scene, random = Scene(), Random(name)
+    at = made = 0
+    while at == 0 or at < made:
+        sender, targets = random.choice(scene.directions())
+        said, epoch = present(scene)[name], scene.ruler.replica.promised + 1
+        if isinstance(said, Frame):
+            said = make_frame(epoch, said.first, 1, said.commit, said.time, NEVER_CHAINED, said.body)
+            kind = Kind.DATA if begun else Kind.REPAIR
+        else:
+            kind = kind_of[type(said)]
+            said = claimed(said, epoch, begun=begun and isinstance(said, Heartbeat))
+        every = list(forgeries(scene.envelope(sender, kind)._replace(promised=epoch), said))
+        made = len(every)
+        if at < made:
+            scene.suffers(every[at], targets, load=random.random() < 0.5)
+        at += 1
+    scene.stage.whole()
+
+
+def test_every_value_that_is_forged_is_another_one() -> None:
+    scene = Scene()
+    said = present(scene)["Ack"]
+    assert isinstance(said, Ack)
+    words = [forgery.what for forgery in forgeries(scene.envelope(scene.followers[0], Kind.ACK), said)]
+    assert f"ACK round {2**64 - 1}" in words and "ACK seq 0" in words
+    assert len(words) == len(set(words)) or len(words) - len(set(words)) <= 2
