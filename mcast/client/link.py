@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 from mcast.config import Config, NodeConfig
 from mcast.errors import ConfigError, DecodeError, Error, NetworkMissing
 from mcast.net.forks import keep_from_children
+from mcast.net.link import Peer
 from mcast.net.names import addresses
 from mcast.net.secured import Secured
 from mcast.wire.stream import (
@@ -241,13 +242,18 @@ class Dialer:
 
 async def _connect(protocol: asyncio.BaseProtocol, node: NodeConfig) -> None:
     """To the first of the node's addresses that answers. Raises OSError, NetworkMissing."""
-    *others, last = [peer[0] for peer in await addresses(node.host, node.port)]
+    *others, last = [_scoped(peer) for peer in await addresses(node.host, node.port)]
     loop = asyncio.get_running_loop()
     for host in others:
         with contextlib.suppress(OSError):
             await loop.create_connection(lambda: protocol, host, node.port)
             return
     await loop.create_connection(lambda: protocol, last, node.port)
+
+
+def _scoped(peer: Peer) -> str:
+    """The IP address of a socket address; a link-local one with the interface that it is on."""
+    return f"{peer[0]}%{peer[3]}" if len(peer) == 4 and peer[3] else peer[0]
 
 
 _contexts: Final[dict[tuple[tuple[bytes, ...], str], ssl.SSLContext]] = {}

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from mcast.config import Config, NodeConfig
 from mcast.errors import ConfigError, NetworkMissing
 from mcast.net.interfaces import Interface, carrying, choose_interface, list_interfaces
+from mcast.net.link import Peer
 from mcast.net.names import look_up
 from mcast.net.sockets import is_address, resolve
 
@@ -24,7 +25,10 @@ _LOCALHOST: Final = ("localhost", "ip6-localhost", "ip6-loopback")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """`host` is the own address as the machine has it: an IP address, whatever the config calls it."""
+    """`host` is the own address as the machine has it: an IP address, whatever the config calls it.
+
+    A link-local one with its interface: fe80::1%eth0.
+    """
 
     host: str
     interface: Interface
@@ -57,7 +61,7 @@ def find_place(config: Config, node: NodeConfig, interfaces: Sequence[Interface]
         NetworkMissing: something is not there, and may come. ConfigError: what is there does not fit together.
     """
     every = list_interfaces() if interfaces is None else interfaces
-    host = str(resolve(node.host, node.port)[0]).partition("%")[0]
+    host, scope = _unscoped(resolve(node.host, node.port))
     own = ipaddress.ip_address(host)
     named = not is_address(node.host)
     means = f"{node.host} means {host}" if named else host
@@ -66,19 +70,30 @@ def find_place(config: Config, node: NodeConfig, interfaces: Sequence[Interface]
             f"on this machine {means}, where no other machine reaches it: Debian writes such a line into /etc/hosts",
             f"put the address of its network card before {node.host} in that line, or write it into the config",
         )
-    carriers = carrying(every, host)
+    carriers = [each for each in carrying(every, host) if scope in (0, each.index)]
     if not carriers and not own.is_unspecified:
         what = f"this machine has no address {host}" + (f", which {node.host} means" if named else "")
         remedy = f"run {node.id} on its own machine, or correct its address; this one has: "
         raise NetworkMissing(what, remedy + (", ".join(_addresses(every)) or "none yet"))
+    if own.version == 6 and own.is_link_local and not scope:
+        names = ", ".join(each.name for each in carriers)
+        problem = "a link-local address means nothing without the interface that it is on"
+        raise ConfigError(
+            "address", node.address, problem, f"write [{host}%{carriers[0].name}], or another of: {names}"
+        )
     spec = config.interface_of(node.id)
-    chosen = choose_interface(spec, config.group, near=host, interfaces=every)
+    elsewhere = [each for each in carrying(every, host) if each not in carriers]  # other cards' own fe80::1, say
+    chosen = choose_interface(
+        spec, config.group, near=host, interfaces=[each for each in every if each not in elsewhere or each.name == spec]
+    )
     if own.is_loopback and not chosen.loopback:
         problem = f"{node.id}'s own address {means} is on loopback, where {chosen.name} leads nowhere"
         fix = f'set interface = "auto" to keep to loopback, or give {node.id} an address of {chosen.name}'
         raise ConfigError("interface", spec, problem, fix)
     of_config = f'interface = "{spec}"' if spec != "auto" else f"{chosen.name} carries the own address"
-    return Place(host, chosen, of_config + (f", and {means}" if named else ""))
+    return Place(
+        f"{host}%{carriers[0].name}" if scope else host, chosen, of_config + (f", and {means}" if named else "")
+    )
 
 
 def infer_id(config: Config, addresses: Collection[str]) -> str:
@@ -126,6 +141,11 @@ def look(config: Config, node_id: str | None) -> Found:
     if node_id is None:
         node_id = infer_id(config, {address for interface in list_interfaces() for address in interface.addresses})
     return Found(node_id, find_place(config, config.node(node_id)))
+
+
+def _unscoped(peer: Peer) -> tuple[str, int]:
+    """An IP address, and the index of the interface that it is on where that belongs to it, else 0."""
+    return peer[0].partition("%")[0], peer[3] if len(peer) == 4 else 0
 
 
 def _others_elsewhere(config: Config, node: NodeConfig) -> bool:
