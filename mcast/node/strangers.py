@@ -30,7 +30,11 @@ class Strangers:
             return {}
         config = self._shell.config
         what = "another cluster uses this one's group and port"
-        return {what: f"{what}: datagrams of one not named {config.name!r} come on {place(config)}; {change()}"}
+        return {
+            what: f"{what}: datagrams of one not named {config.name!r} come on {place(config)}; its name is not in "
+            f"them, but `tcpdump -n dst host {config.group} and udp port {config.port + 1}` shows its machines "
+            f"beside this cluster's; {change()}"
+        }
 
 
 def place(config: Config) -> str:
