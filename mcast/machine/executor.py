@@ -135,19 +135,31 @@ class Executor:
             Halted: a handler ran out of memory or stack, which need not happen on every replica alike.
         """
         work, self._work = self._work, None
-        if work is None:
-            try:
-                commands = decode_commands_untrusted(payload, count)
-            except DecodeError:
-                return encode_failures(count, DecodeError.__name__)
-            work = _Work(seq, _pieces(commands), [], {})
         try:
+            if work is None:
+                try:
+                    commands = decode_commands_untrusted(payload, count)
+                except DecodeError:
+                    return encode_failures(count, DecodeError.__name__)
+                if count < RUN_MIN:
+                    return self._run_few(commands, seq)
+                work = _Work(seq, _pieces(commands), [], {})
             if not self._go_on(work):
                 self._work = work
                 return None
             return encode_outcomes(work.values, work.errors)
         except (MemoryError, RecursionError) as error:
             raise self._halted(error) from error
+
+    def _run_few(self, commands: list[Any], seq: int) -> bytes | None:
+        """As `run`, where there is nothing to be looked for that could be done together."""
+        values: list[Any] = []
+        errors: Errors = {}
+        done = self._run_each(commands, seq, values, errors)
+        if done < len(commands):
+            self._work = _Work(seq, [(commands[done:], _REST)], values, errors)
+            return None
+        return encode_outcomes(values, errors)
 
     def run_small_records(self, commands: list[Any], counts: Sequence[int], seq: int) -> list[bytes]:
         """Execute consecutive records of fewer than RUN_MIN decoded commands each; each one's outcomes, as `run` packs.

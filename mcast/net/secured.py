@@ -147,7 +147,8 @@ class Secured(asyncio.BufferedProtocol, asyncio.Transport):
         with suppress(ssl.SSLError):
             self._tls.unwrap()
         self._raw.write(self._outgoing.read())
-        self._raw.write_eof()
+        with suppress(OSError):  # the other side reset the connection, and nobody has read that yet
+            self._raw.write_eof()
         self._raw.resume_reading()  # to see its end, unread
         self._goodbye = asyncio.get_running_loop().call_later(GOODBYE_S, self._raw.abort)
 

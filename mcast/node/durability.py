@@ -196,7 +196,8 @@ class GroupCommit:
         `patient` says that this may wait for it, QUICK_S at most, if it should be quick.
         """
         if self._syncer is None:
-            self._cover()
+            if self._written:
+                self._cover()
         elif self._syncer.idle():
             self._collect()
             if self._written and not self._uncovered:

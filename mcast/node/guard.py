@@ -27,9 +27,11 @@ class Guard:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
+        if error is None:
+            return False
         if isinstance(error, KeyboardInterrupt | SystemExit):  # the host's business, but it came in the middle of ours
             self._halt(f"interrupted by {type(error).__name__}", None)
-        if error is None or not isinstance(error, Exception):
+        if not isinstance(error, Exception):
             return False
         if isinstance(error, Halted):
             self._halt(str(error), error.__cause__)

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 SLICE_S: Final = 0.005  # of one turn of the loop
 SHARE_S: Final = 0.0005  # of one connection, before others who wait
-_TOLD_S: Final = 0.0005  # spent before a turn is told from the next: to tell each would cost every request something
+_TOLD_S: Final = SLICE_S / 2  # spent before a turn is told from the next: to tell each costs every request something
 
 
 class Unfinished(Protocol):

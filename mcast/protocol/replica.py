@@ -239,8 +239,10 @@ class Replica:
         core = self._core
         if core.role is Role.HALTED:
             return float("inf")
-        due = min(self._sequencing.deadline(), self._election.deadline(), self._following.reading.deadline())
-        due = min(due, self._touch.deadline(), self._paths.deadline(), self._caution.deadline())
+        due = min(
+            self._sequencing.deadline(), self._election.deadline(), self._following.reading.deadline(),
+            self._touch.deadline(), self._paths.deadline(), self._caution.deadline(),
+        )  # fmt: skip
         if not core.reigning:
             due = min(due, self._following.asking.deadline())
         if core.suspect:

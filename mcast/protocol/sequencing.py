@@ -228,6 +228,8 @@ class Sequencing:
             return
         if self._rounds or core.commit < core.log.last_seq:
             self._count(now)
+            if self._may_skip_beat():
+                self._skip_beat()
         if self._pending or self.membership.applicants:
             self.number(now)
         if self.reads.waiting:
@@ -277,8 +279,8 @@ class Sequencing:
             core.move(Input.RETREAT)
             core.sequencer = None
         self._hand_over(now)
-        if now >= self._beat_due and self._may_skip_beat(now):
-            self._put_off_beat(now)
+        if now >= self._beat_due and self._may_skip_beat():
+            self._skip_beat()
         if now >= self._beat_due or (core.reigning and self._unproven and now >= self._last_beat + READ_RETRY_S):
             self.beat(now)
         elif core.reigning and now >= self._tell_due:
@@ -353,11 +355,16 @@ class Sequencing:
         self._beat_due = now + min(self._beat_interval, self.core.settings.heartbeat_max_s)
         self._beat_interval *= 2
 
-    def _may_skip_beat(self, now: float) -> bool:
+    def _skip_beat(self) -> None:
+        """Wait for the next one after data. Known as soon as all have acknowledged: a timer less for each command."""
+        self._beat_due += self._beat_interval
+        self._beat_interval *= 2
+
+    def _may_skip_beat(self) -> bool:
         """Whether this is the first after data, and every replica heard of has the log's end: no tail is lost."""
         return (
             self._beat_interval == HEARTBEAT_MIN_S
-            and now + HEARTBEAT_MIN_S < self._last_beat + self.core.settings.heartbeat_max_s
+            and self._beat_due + HEARTBEAT_MIN_S <= self._last_beat + self.core.settings.heartbeat_max_s
             and all(standing.seq == self.core.log.last_seq for standing in self.standings.values())
         )
 

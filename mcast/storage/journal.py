@@ -175,14 +175,13 @@ class Journal:
 
     def sync_begin(self) -> SyncMark:
         """Note what is written now; `sync_finish` makes that durable, and claims nothing appended later."""
-        return self._mark(*self._segments.unsynced())
-
-    def mark(self) -> SyncMark:
-        """What is written now, for who does not sync it."""
-        return self._mark((), 0)
-
-    def _mark(self, segments: tuple[Segment, ...], names: int) -> SyncMark:
+        segments, names = self._segments.unsynced()
         return SyncMark(self._last_seq, self._generation, segments, names, self._last_epoch, self._last_chain)
+
+    @property
+    def end(self) -> tuple[int, int, bytes]:
+        """The last event written, its epoch and the chain behind it."""
+        return self._last_seq, self._last_epoch, self._last_chain
 
     def sync_finish(self, mark: SyncMark) -> int:
         """Make durable what `mark` covers; returns the seq up to which the journal is now known durable.

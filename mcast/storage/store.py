@@ -173,7 +173,7 @@ class Store:
         """See Journal.sync_finish. The watermark follows the journal; whether it could, `covers` tells."""
         self._check_usable()
         synced = self._journal.sync_finish(mark)
-        if self._raise_watermark(mark):
+        if self._raise_to(mark):
             self._sync_watermark()
         return synced
 
@@ -181,7 +181,7 @@ class Store:
         """See Journal.sync_steps; as `sync_finish`."""
         self._check_usable()
         yield from self._journal.sync_steps(mark)
-        if self._raise_watermark(mark):
+        if self._raise_to(mark):
             try:
                 yield self._watermark.fd
             except OSError as error:
@@ -194,10 +194,10 @@ class Store:
         Raises DiskFull (not yet: to be called again when there is room), DiskFailed (stop).
         """
         self._check_usable()
-        mark = self._journal.mark()
-        if self._raise_watermark(mark):
-            self._covered = mark.seq
-        if not self.covers(mark):
+        seq, epoch, chain = self._journal.end
+        if self._raise_watermark(seq, epoch, chain):
+            self._covered = seq
+        elif self._covered < seq and self._rules.watermark_before_ack:
             raise DiskFull(f"{self._directory}/{WATERMARK_NAME}: no room", "free some space")
 
     def covers(self, mark: SyncMark) -> bool:
@@ -251,7 +251,7 @@ class Store:
         try:
             self._check_usable()
             synced = self._journal.sync()
-            self._raise_watermark(self._journal.mark())
+            self._raise_watermark(*self._journal.end)
             self._sync_watermark()
             self._write(clean=True, synced_seq=synced)
         finally:
@@ -259,18 +259,24 @@ class Store:
             self._watermark.close()
             self._files.close(self._lock)
 
-    def _raise_watermark(self, mark: SyncMark) -> bool:
-        """Write that what the mark covers may be acknowledged. False: nothing new, or no room: `covers` tells which.
+    def _raise_to(self, mark: SyncMark) -> bool:
+        """Write that what the mark covers may be acknowledged, unless a truncation has voided it since."""
+        if mark.generation != self._journal.generation:
+            return False
+        return self._raise_watermark(mark.seq, mark.epoch, mark.chain)
+
+    def _raise_watermark(self, seq: int, epoch: int, chain: bytes) -> bool:
+        """Write that events up to `seq` may be acknowledged. False: nothing new, or no room: `_covered` tells which.
 
         Raises DiskFailed (stop).
         """
         written, storage_id = self._watermark.written, self._state.meta.storage_id
-        if mark.generation != self._journal.generation or not self._rules.watermark_before_ack:
+        if not self._rules.watermark_before_ack:
             return False
-        if written.seq >= mark.seq and written.storage_id == storage_id:
-            return self._covered < mark.seq
+        if written.seq >= seq and written.storage_id == storage_id:
+            return self._covered < seq
         try:
-            self._watermark.write(Watermark(storage_id, mark.epoch, mark.seq, mark.chain, self._state.turn))
+            self._watermark.write(Watermark(storage_id, epoch, seq, chain, self._state.turn))
         except OSError as error:
             if error.errno in FULL:
                 return False

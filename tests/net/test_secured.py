@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import select
+import socket
 import ssl
+import struct
 import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -180,6 +183,18 @@ async def test_who_does_not_say_goodbye_is_not_waited_for_long(monkeypatch: pyte
     async with connected(ours, b"hello") as (near, far):
         await far.hears(5)
         far.transport.pause_reading()
+        near.transport.close()
+        await near.ends()
+
+
+async def test_an_end_whose_peer_reset_the_connection_unread_closes_in_silence() -> None:
+    async with connected(ours, says=b"hello") as (near, far):
+        await far.hears(5)
+        carrier = near.transport.get_extra_info("socket")
+        far.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        far.transport.abort()
+        while select.select([carrier], [], [], 0)[0] == []:
+            await asyncio.sleep(0)
         near.transport.close()
         await near.ends()
 

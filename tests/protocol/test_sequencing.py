@@ -237,6 +237,16 @@ def test_the_first_heartbeat_after_data_is_skipped_only_where_nobody_needs_it(no
     assert due <= now + 0.001 and of(Heartbeat, settle(node, due))
 
 
+def test_no_timer_is_set_for_a_heartbeat_that_the_acknowledgements_made_needless() -> None:
+    node = ruling()
+    node.submit([(command_record(),)], 2.02)
+    settle(node, 2.02)
+    assert node.next_deadline() == pytest.approx(2.021)
+    node.receive([ack("n2", 6, node.last_chain)], 2.0203)
+    settle(node, 2.0203)
+    assert node.next_deadline() == pytest.approx(2.0213), "the others are told of the commit then"
+
+
 def test_heartbeats_decay_after_data_to_the_longest_interval() -> None:
     node = ruling()
     node.submit([(command_record(),)], 3.0)
