@@ -93,11 +93,14 @@ class Stage:
         self.until("its followers have its log", lambda: self._equal(nodes))
         return ruler
 
-    def number(self, node: SimNode, events: int) -> int:
-        """Have a ruler number events of no consequence, each in a frame of its own; returns its log's end."""
+    def number(self, node: SimNode, events: int, size: int = 0) -> int:
+        """Have a ruler number events of no consequence, each in a frame of its own; returns its log's end.
+
+        `size` is that of each, in bytes, beyond what there must be.
+        """
         for _ in range(events):
             self._numbered += 1
-            record = encode_record(RecordKind.NOOP, 1, 1 << 40, self._numbered, self._numbered, b"")
+            record = encode_record(RecordKind.NOOP, 1, 1 << 40, self._numbered, self._numbered, bytes(size))
             if not node.submit([(record,)]):
                 raise Violation(f"{node.name} was to number an event, but does not rule")
         return node.replica.last_seq
