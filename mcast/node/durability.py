@@ -18,7 +18,7 @@ from typing import Final, Protocol
 from mcast.clock import monotonic_s
 from mcast.errors import DiskFailed, DiskFull
 from mcast.node.syncing import SyncedStore, Syncer, open_syncer
-from mcast.protocol.effects import Meta
+from mcast.protocol.effects import Meta, NoteDoubt, Truncate, WriteMeta
 from mcast.storage.journal import SyncMark
 from mcast.wire.frame import Frame, frames_bytes
 
@@ -47,6 +47,9 @@ class DurableStore(SyncedStore, Protocol):
 
     def write_meta(self, meta: Meta) -> None:
         """Durably replace the meta."""
+
+    def note_suspect(self) -> None:
+        """Durably note that the log may lack what was acknowledged."""
 
     def clear_suspect(self) -> None:
         """Durably note that the log is known whole again."""
@@ -91,6 +94,8 @@ class GroupCommit:
         """Metas that a full disk refused."""
         self._uncut: tuple[list[int], int] | None = None
         """Truncations that a full disk refused: their tickets, and the least event they cut behind."""
+        self._undoubted: list[int] = []
+        """Tickets of doubts about the log that a full disk refused."""
         self._unclear = False
         """Whether it is yet to be noted that the log is known whole: a full disk refused that, or a part of the log."""
         self._syncer: Syncer | None = syncer(store, wake) if always else None
@@ -103,11 +108,13 @@ class GroupCommit:
     @property
     def full(self) -> bool:
         """Whether the disk is full: this node acknowledges nothing more until there is room."""
-        return bool(self._unwritten or self._unpromised or self._uncut or self._unclear or self._uncovered)
+        return bool(
+            self._unwritten or self._unpromised or self._uncut or self._undoubted or self._unclear or self._uncovered
+        )
 
     def append(self, ticket: int, frames: Sequence[Frame]) -> None:
         """Write frames behind the journal's end; complete the ticket once they are as durable as the mode says."""
-        if self._unwritten or self._uncut:
+        if self._unwritten or self._uncut or self._undoubted:
             self._keep_unwritten(ticket, frames)
             return
         try:
@@ -138,6 +145,22 @@ class GroupCommit:
         self._unpromised.append((ticket, meta))
         self._promise()
 
+    def note_suspect(self, ticket: int) -> None:
+        """Durably note that the log may lack what was acknowledged; on a full disk it waits for room."""
+        self._wait()
+        self._unclear = False
+        self._undoubted.append(ticket)
+        self._doubt()
+
+    def order(self, effect: Truncate | WriteMeta | NoteDoubt) -> None:
+        """Carry out one of the rare effects."""
+        if isinstance(effect, Truncate):
+            self.truncate(effect.ticket, effect.last)
+        elif isinstance(effect, WriteMeta):
+            self.write_meta(effect.ticket, effect.meta)
+        else:
+            self.note_suspect(effect.ticket)
+
     def clear_suspect(self) -> None:
         """Durably note that the log is known whole again, once all of it lies on disk; a start before finds it anew.
 
@@ -151,9 +174,10 @@ class GroupCommit:
         """Do what a full disk refused, if there is room by now."""
         self._uncovered = False
         self._wait()
+        self._doubt()
         self._promise()
         self._cut()
-        while self._unwritten and not self._uncut:
+        while self._unwritten and not self._uncut and not self._undoubted:
             ticket, frames = self._unwritten[0]
             try:
                 self._store.append(frames)
@@ -165,6 +189,13 @@ class GroupCommit:
         if self._unclear:
             self._settle()
             self._clear()
+
+    def _doubt(self) -> None:
+        if self._undoubted:
+            with suppress(DiskFull):
+                self._store.note_suspect()
+                self._completed += self._undoubted
+                self._undoubted = []
 
     def _cut(self) -> None:
         if self._uncut is not None:

@@ -13,6 +13,7 @@ from mcast.protocol.effects import (
     GapClosed,
     GapOpened,
     HaltRequired,
+    LogDoubted,
     MembersChanged,
     Notice,
     ReadReady,
@@ -88,7 +89,7 @@ class Notices:
     def _notice(self, happened: Notice) -> None:
         line = self._lines.line(happened)
         if line is not None:
-            self._log.info("%s", line)
+            self._log.log(logging.WARNING if type(happened) is LogDoubted else logging.INFO, "%s", line)
             if type(happened) in _KINDS:  # a halt is told by `_halted`, whatever the reason
                 self._tell(_KINDS[type(happened)], line)
         if isinstance(happened, GapOpened | GapClosed) and self._telling is None:
@@ -158,6 +159,12 @@ class NoticeLog:
             return f"not obeyed: {notice.words}"
         if isinstance(notice, MembersChanged):
             return f"configuration {notice.number}: {', '.join(notice.members)} vote"
+        if isinstance(notice, LogDoubted):
+            return (
+                f"{self._name(notice.by)} heard this node acknowledge event {notice.seq} of epoch {notice.epoch}, and "
+                f"its log ended at event {notice.last} when it started: its data directory is an older one; it neither "
+                "votes nor acknowledges until its log is known whole again"
+            )
         if isinstance(notice, SuspicionCleared):
             return "the log is known whole again: this node votes and acknowledges"
         return str(notice)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from mcast.clock import monotonic_s
@@ -102,16 +102,29 @@ def status(shell: Shell) -> dict[str, Any]:
     if shell.halted is not None:
         object_["reason"] = shell.halted
     elif statistics.suspect:
+        rest = _GONE_FOR_GOOD.format(" and ".join(waits_for)) if waits_for else ""
         object_["reason"] = (
-            "events acknowledged here before the restart may be missing: it neither votes nor acknowledges until its "
-            "log is known whole again, which the others tell it: start those that do not run"
-        ) + (_GONE_FOR_GOOD.format(" and ".join(waits_for)) if waits_for else "")
+            f"{_doubt(statistics, names)}: it neither votes nor acknowledges until its log is known whole again, which "
+            f"the others tell it: start those that do not run{rest}"
+        )
     elif shell.disk_full:
         object_["reason"] = why_full()
     if statistics.history_wanted is not None:
         object_["awaits"] = f"{_history_words(statistics)}: they are being fetched, and no event can be judged before"
     object_["findings"] = findings(shell, statistics)
     return object_
+
+
+def _doubt(statistics: Statistics, names: Mapping[int, str]) -> str:
+    """Why the log may lack something, and what to do about that."""
+    told = statistics.doubted
+    if told is None:
+        return "events acknowledged here before the restart may be missing"
+    return (
+        f"{names.get(told.by, 'another node')} heard it acknowledge event {told.seq} of epoch {told.epoch}, and its "
+        f"log ended at event {told.last} when it started: its data directory is an older one, put back, or its disk "
+        "lost what it had written (never put one node's directory back, start it empty; else look at the disk)"
+    )
 
 
 def marks(shell: Shell) -> list[list[Any]]:

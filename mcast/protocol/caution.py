@@ -6,9 +6,14 @@ log reaches further. So a process that has just begun asks the other voters wher
 log that ends before the best of them, nor stands with one, as long as that one goes on answering: who has it is to be
 elected. A log that is only longer, and holds nothing acknowledged, does no harm: it is elected like any other.
 
+Who heard this node itself acknowledge knows more: that its log lacks what it acknowledged, or its promise what it once
+obeyed. A log is never cut below what was acknowledged in the same epoch, nor does a promise go back; so that proves the
+directory an older one. It says so in its answer, and this node is a suspect from then on (see `suspicion`), across
+restarts too, until its log is known whole.
+
 This ends when the log has reached all that the present reign is known to hold, and after CAUTION_S at the latest:
 whoever answers may be unable to rule. It refuses votes and gives none, so it is no danger; where nobody answers it
-changes nothing.
+changes nothing. But a suspect remains one.
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ from typing import Final
 
 from mcast.limits import CAUTION_ASK_S, CAUTION_S
 from mcast.protocol.core import Core
+from mcast.protocol.effects import LogDoubted
 from mcast.protocol.reading import is_answer
 from mcast.wire.envelope import Envelope
 from mcast.wire.messages import Standing, Survey
@@ -28,9 +34,13 @@ _ABSENT_S: Final = 2 * CAUTION_ASK_S  # after a start, whoever has not answered 
 class Caution:
     """A process's first seconds. `high_seq` tells the highest event known to exist."""
 
-    def __init__(self, core: Core, now: float, high_seq: Callable[[], int]) -> None:
+    def __init__(
+        self, core: Core, now: float, high_seq: Callable[[], int], on_doubt: Callable[[LogDoubted, float], None]
+    ) -> None:
         self._core = core
         self._high_seq = high_seq
+        self._on_doubt = on_doubt
+        self._began = core.promised, core.log.last_seq
         self._until = now + CAUTION_S
         self._due = now if core.rules.best_log_preferred and core.log.last_seq and core.promised else float("inf")
         self._nonce = 0
@@ -65,10 +75,16 @@ class Caution:
         """When `tick` has work next."""
         return self._due
 
-    def reported(self, envelope: Envelope, standing: Standing) -> None:
+    def reported(self, envelope: Envelope, standing: Standing, now: float) -> None:
         """A node says where its log ends; a suspect can't be elected, so no vote waits for it."""
         core, sender = self._core, envelope.sender
-        if is_answer(core, standing, self._nonce) and self._asks and core.is_voter(sender, standing.storage_id):
+        if not self._asks or not is_answer(core, standing, self._nonce):
+            return
+        heard = standing.heard_epoch, standing.heard_seq
+        lacks = heard > max(self._began, core.acknowledged) and standing.heard_id == core.meta.storage_id
+        if lacks and core.rules.doubt_when_told and not core.suspect:
+            self._on_doubt(LogDoubted(sender, *heard, self._began[1]), now)
+        if core.is_voter(sender, standing.storage_id):
             if standing.suspect:
                 self._ends[sender] = (0, 0)
             else:

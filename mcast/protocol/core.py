@@ -28,9 +28,11 @@ from mcast.protocol.effects import (
     Contradicted,
     Effect,
     HaltRequired,
+    LogDoubted,
     MembersChanged,
     Meta,
     Multicast,
+    NoteDoubt,
     Notice,
     Promise,
     Relay,
@@ -48,6 +50,7 @@ from mcast.wire.frame import Frame
 from mcast.wire.messages import (
     Config,
     EpochStart,
+    Heartbeat,
     Message,
     decode_config_untrusted,
     decode_epoch_start_untrusted,
@@ -121,6 +124,14 @@ class Core:
         """Whether the log has been cut to what the promised epoch's history allows."""
         self.suspect = recovered.suspect and settings.rules.suspect_abstains
         """Events acknowledged here before a restart may be missing: no vote, no acknowledgement, no survey's answer."""
+        self.doubted: LogDoubted | None = None
+        """Why it is suspect, if another node told it; until it is known whole."""
+        self._noting = False
+        """Whether a doubt is being noted; what was not noted is not taken back."""
+        self.heard: dict[int, tuple[int, int, bytes]] = {}
+        """Voter -> the newest epoch in which it was heard to acknowledge or to rule, how far, and its storage id."""
+        self.acknowledged = 0, 0
+        """The epoch and the end of this process's newest acknowledgement."""
         self.proofs = Proofs()
         self.known: dict[int, tuple[str, str]] = {}
         """Hash -> (id, address) of every node that ever was a member in this log."""
@@ -298,10 +309,29 @@ class Core:
         if config is not None and config != before:
             self.notices.append(MembersChanged(config.number, tuple(member.node for member in config.members)))
 
+    def note_heard(self, ruler: int, beat: Heartbeat) -> None:
+        """Remember how far others acknowledged, to tell them after a restart: see `caution`."""
+        voters = self.voters()
+        for node, acked in ((ruler, 0), *((peer.node, peer.acked) for peer in beat.peers)):
+            if (storage_id := voters.get(node)) is not None:
+                self.heard[node] = beat.epoch, acked, storage_id
+
+    def doubt(self, told: LogDoubted, now: float) -> None:
+        """Another node knows that this log lacks what it acknowledged: noted before anything is done about it."""
+
+        def noted(_: float) -> None:
+            self._noting = False
+
+        self.suspect = self._noting = True
+        self.doubted = told
+        self.effects.append(NoteDoubt(self.ticket(noted)))
+        self.notices.append(told)
+
     def trust(self) -> None:
         """This log is known to hold all that was acknowledged."""
-        if self.suspect:
+        if self.suspect and not self._noting:
             self.suspect = False
+            self.doubted = None
             self.notices.append(SuspicionCleared())
 
     def forget_configs(self, last: int) -> None:

@@ -99,6 +99,16 @@ class WriteMeta:
 
 
 @dataclass(frozen=True, slots=True)
+class NoteDoubt:
+    """Durably note that the log may lack what was acknowledged, before any later effect; then complete the ticket.
+
+    The next start finds it, and SuspicionCleared takes it back.
+    """
+
+    ticket: int
+
+
+@dataclass(frozen=True, slots=True)
 class Apply:
     """These frames are committed; apply their events, in order."""
 
@@ -138,6 +148,7 @@ Effect = (
     | Append
     | Truncate
     | WriteMeta
+    | NoteDoubt
     | Apply
     | CatchUp
     | FetchHistory
@@ -221,6 +232,19 @@ class MembersChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class LogDoubted:
+    """Node `by` heard this one acknowledge event `seq` in `epoch`, and its log ended at `last` when it started.
+
+    Its data directory is an older one. It neither votes nor acknowledges until SuspicionCleared.
+    """
+
+    by: int
+    epoch: int
+    seq: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
 class SuspicionCleared:
     """This node's log is known to hold all that was acknowledged: it votes and acknowledges again."""
 
@@ -236,5 +260,6 @@ Notice = (
     | Contradicted
     | ReadReady
     | MembersChanged
+    | LogDoubted
     | SuspicionCleared
 )

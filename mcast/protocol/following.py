@@ -108,6 +108,7 @@ class Following:
         self.hearing.heartbeat(TCP if core.relaying else UNICAST if envelope.channel == _UNICAST else MULTICAST, now)
         self.asking.peers.update({peer.node: peer.acked for peer in beat.peers})
         self.asking.peers[envelope.sender] = beat.high
+        core.note_heard(envelope.sender, beat)
         if not core.reconciled:
             self._reconcile(now)
             if self.history is None:
@@ -273,6 +274,7 @@ class Following:
         self.staleness.sent(stamp)
         persisted, window = (core.persisted, core.persisted_chain), core.settings.receive_window
         ack = Ack(core.promised, core.meta.storage_id, *persisted, self.beliefs.round, stamp, window)
+        core.acknowledged = core.promised, core.persisted
         core.send(core.sequencer, ack)
 
     def _is_of_sequencer(self, envelope: Envelope) -> bool:

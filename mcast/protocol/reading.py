@@ -75,6 +75,11 @@ class Reading:
         self._confirmed = 0
         self._survey_end = None
 
+    def doubted(self) -> None:
+        """The own log is a suspect from now on: only a round that begins after this, without this node, proves it."""
+        self.new_epoch()
+        self._proven_high = None
+
     def answered(self, envelope: Envelope, index: ReadIndex, now: float) -> None:
         """The sequencer named a commit and the round that will prove it."""
         if envelope.sender == self.core.sequencer and index.epoch == self.core.promised:
@@ -201,7 +206,7 @@ def answer_survey(core: Core, envelope: Envelope, survey: Survey) -> None:
         envelope.sender,
         Standing(
             survey.nonce, core.meta.storage_id, log.last_epoch, log.last_seq, config.number, core.suspect,
-            config.epoch, config.digest, asker=envelope.sender,
+            config.epoch, config.digest, envelope.sender, *core.heard.get(envelope.sender, ()),
         ),
     )  # fmt: skip
 

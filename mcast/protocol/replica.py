@@ -19,6 +19,7 @@ from mcast.limits import HELD_DATAGRAMS_MAX, STALE_INTERVAL_S
 from mcast.protocol.caution import Caution
 from mcast.protocol.climb import Climb, spent
 from mcast.protocol.core import Core, Settings
+from mcast.protocol.doubt import step_aside
 from mcast.protocol.effects import Effect, Notice
 from mcast.protocol.election import Election
 from mcast.protocol.following import Following
@@ -69,7 +70,10 @@ class Replica:
         core.dated_at = now
         self._ledger = Ledger(settings.ledger_ranges_max)
         self._suspicion = Suspicion(core, now)
-        self._caution = Caution(core, now, lambda: self.high_seq)
+        self._caution = Caution(
+            core, now, lambda: self.high_seq,
+            lambda told, now: step_aside(core, self._following.reading, self._sequencing, self._election, told, now),
+        )  # fmt: skip
         self._election = Election(core, self._suspicion, self._caution, now, self._promised, self._won)
         self._following = Following(core, self._ledger, self._election.confirmed, self._rivalled)
         self._sequencing = Sequencing(core, self._following.reading.index_given)
@@ -366,6 +370,7 @@ class Replica:
             role=core.role.value,
             votes=self.votes,
             suspect=core.suspect,
+            doubted=core.doubted,
             config_number=core.config.number if core.config else 0,
             epoch=core.promised,
             last_seq=core.log.last_seq,
@@ -466,7 +471,7 @@ class Replica:
     def _surveyed(self, envelope: Envelope, standing: Standing, now: float) -> None:
         self._following.reading.surveyed(envelope, standing, now)
         self._suspicion.reported(envelope, standing)
-        self._caution.reported(envelope, standing)
+        self._caution.reported(envelope, standing, now)
 
     def _heard(self, envelope: Envelope, message: Heard, now: float) -> None:
         core = self._core

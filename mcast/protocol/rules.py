@@ -58,3 +58,4 @@ class Rules:
     ack_of_begun_round: bool = True
     lone_word_doubted: bool = True
     lone_word_halts_nobody: bool = True
+    doubt_when_told: bool = True

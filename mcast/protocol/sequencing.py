@@ -218,6 +218,8 @@ class Sequencing:
         if ack.seq > standing.seq:
             if core.log.chain_at(ack.seq) == ack.chain or not core.rules.ack_chain_checked:
                 standing.seq = min(ack.seq, core.log.last_seq)
+                if standing.counted:
+                    core.heard[envelope.sender] = core.promised, standing.seq, ack.storage_id
             elif ack.seq >= core.log.low_water - 1:  # an older one can't be judged; more will be acknowledged
                 core.counts["ack of another chain"] += 1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mcast.protocol.effects import LogDoubted
 from mcast.wire.messages import Reign
 
 
@@ -15,6 +16,8 @@ class Statistics:
     role: str
     votes: bool
     suspect: bool
+    doubted: LogDoubted | None
+    """Why, if another node told it."""
     config_number: int
     epoch: int
     last_seq: int

@@ -57,6 +57,7 @@ MEANINGS: Final[dict[str, str]] = {
     "vote_of_own_epoch": "a candidate counts no vote of another epoch",
     "promise_ordered": "what was said under one promise does not leave under the next",
     "epoch_jump_bounded": "the words of others raise a promise by a bounded step at a time",
+    "doubt_when_told": "who was heard to acknowledge what its log does not hold is a suspect, durably",
     "best_log_preferred": "a voter that has just started prefers the best log of those who answer",
     "meta_held_against_watermark": "a meta older than the watermark knows it is a lost promise, or vote",
     "ack_of_begun_round": "an acknowledgement counts only for rounds that were begun",

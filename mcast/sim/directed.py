@@ -322,6 +322,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "lone_word_doubted": Scenario(forging.far_heartbeat),
     "lone_word_halts_nobody": Scenario(forging.rival_heartbeat),
     "best_log_preferred": Scenario(disklosses.older_disk),
+    "doubt_when_told": Scenario(disklosses.told_and_forgotten),
     "promise_held_against_log": Scenario(disklosses.older_meta),
     "meta_held_against_watermark": Scenario(disklosses.older_vote),
 }

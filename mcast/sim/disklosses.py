@@ -114,6 +114,27 @@ def older_disk(stage: Stage) -> None:
     stage.whole()
 
 
+def told_and_forgotten(stage: Stage) -> None:
+    """A node comes back with its disk of an older moment, and who knows tells it; that one dies, and it starts anew."""
+    first, second = stage.founded(), stage.node("n2")
+    stage.run(1.0)
+    older = {path: second.files.contents(path) for path in second.files.paths()}
+    _acknowledged_by_two(stage, dies=False)
+    bring_back_disk(second, older)
+    second.start()
+    stage.run(0.000_1 + 2 * stage.network.weather.delay_s)
+    stage.say("n1 has told it; n1 dies, and n2 starts anew, and hears n3 only")
+    first.crash(power=False)
+    stage.run(0.01)
+    second.crash(power=False)
+    stage.join()
+    second.start()
+    stage.run(5.0)
+    stage.say("n1, which has it all, is back, too")
+    first.start()
+    stage.whole()
+
+
 def _acknowledged_by_two(stage: Stage, *, dies: bool = True) -> None:
     first, second = stage.founded(), stage.node("n2")
     stage.cut("n3")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from mcast.errors import DiskFailed
 from mcast.node.durability import GroupCommit
 from mcast.node.syncing import SyncedStore
-from mcast.protocol.effects import Append, Meta, Truncate
+from mcast.protocol.effects import Append, Meta
 from mcast.sim.disk import Stopped
 from mcast.sim.worker import HELD_S, Job
 from mcast.storage.journal import SyncMark
@@ -42,10 +42,8 @@ class GroupWorker:
         self._jobs[job.ticket] = job
         if isinstance(job, Append):
             self._do(self._commit.append, job.ticket, job.frames)
-        elif isinstance(job, Truncate):
-            self._do(self._commit.truncate, job.ticket, job.last)
         else:
-            self._do(self._commit.write_meta, job.ticket, job.meta)
+            self._do(self._commit.order, job)
         self.go_on()
 
     def clear_suspect(self) -> bool:
@@ -139,6 +137,9 @@ class _Told:
         book.writing = meta
         self._store.write_meta(meta)
         self._node.world.checker.meta_written(book, meta)
+
+    def note_suspect(self) -> None:
+        self._store.note_suspect()
 
     def clear_suspect(self) -> None:
         self._store.clear_suspect()

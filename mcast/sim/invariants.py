@@ -48,8 +48,8 @@ class Book:
     """One node's disk and memory as the checker knows them; survives the node's crashes, as a disk does."""
 
     __slots__ = (
-        "applied", "bit", "chains", "commit", "configs", "cutting", "durable", "forgetful", "meta", "name", "owes",
-        "rotten", "spoken", "trusted", "votes", "writing",
+        "aged", "applied", "bit", "chains", "commit", "configs", "cutting", "durable", "forgetful", "meta", "name",
+        "owes", "rotten", "spoken", "trusted", "votes", "writing",
     )  # fmt: skip
 
     def __init__(self, name: str) -> None:
@@ -72,6 +72,8 @@ class Book:
         """Its files were damaged: it must either notice, and be another one, or have lost nothing."""
         self.forgetful = False
         """Its machine lost power before what it wrote was synced: it may lack that, if it then says so."""
+        self.aged = False
+        """Its disk was replaced by one of an older moment."""
         self.trusted = True
         """Whether the log is known to hold all that was acknowledged from it."""
         self.owes = 0
@@ -195,6 +197,14 @@ class Checker:
         """A node's disk is that of an older moment: what it wrote since then is gone, and it cannot know."""
         book.writing = None
         book.durable = 0
+        book.aged = True
+
+    def doubted(self, book: Book, *, lied_to: bool = False) -> None:
+        """A node was told that its disk is that of an older moment; who is honest tells it of no other."""
+        if not book.aged and not lied_to:
+            raise Violation(f"{book.name} doubts its log, which lacks nothing that it acknowledged")
+        book.trusted = False
+        book.owes = self.last
 
     def cleared(self, book: Book, *, noted: bool = True) -> None:
         """A suspect holds its log for whole again; unless that is noted on its disk, it comes back as a suspect."""

@@ -22,7 +22,9 @@ from mcast.protocol.effects import (
     Effect,
     FetchHistory,
     HaltRequired,
+    LogDoubted,
     Multicast,
+    NoteDoubt,
     Notice,
     Promise,
     ReadReady,
@@ -397,7 +399,7 @@ class SimNode:
         elif isinstance(effect, Relay):
             self.world.checker.said(self.book, effect.message, effect.to, voice.promised)
             self._relay(effect)
-        elif isinstance(effect, Append | Truncate | WriteMeta):
+        elif isinstance(effect, Append | Truncate | WriteMeta | NoteDoubt):
             self._order(effect)
         elif isinstance(effect, Apply):
             self._apply(effect.frames)
@@ -416,7 +418,9 @@ class SimNode:
             raise Violation(f"{self.name} halts: {notice.reason}")
         if isinstance(notice, Contradicted) and not self.world.lies:
             raise Violation(f"{self.name} does not obey: {notice.words}")
-        if isinstance(notice, SuspicionCleared):
+        if isinstance(notice, LogDoubted):
+            self.world.checker.doubted(self.book, lied_to=self.world.lies)
+        elif isinstance(notice, SuspicionCleared):
             self.world.checker.cleared(self.book, noted=self._worker.clear_suspect())
         elif isinstance(notice, ReadReady):
             self.on_ready(self, notice)
@@ -471,7 +475,7 @@ class SimNode:
         else:
             self._arm()
 
-    def _order(self, effect: Append | Truncate | WriteMeta) -> None:
+    def _order(self, effect: Job) -> None:
         if isinstance(effect, Append):
             self.world.checker.appended(self.book, effect.frames)
         elif isinstance(effect, Truncate):

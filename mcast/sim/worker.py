@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from mcast.errors import DiskFailed
-from mcast.protocol.effects import Append, Truncate, WriteMeta
+from mcast.protocol.effects import Append, NoteDoubt, Truncate, WriteMeta
 from mcast.sim.disk import Stopped
 
 if TYPE_CHECKING:
     from mcast.sim.node import SimNode
 
-Job = Append | Truncate | WriteMeta
+Job = Append | Truncate | WriteMeta | NoteDoubt
 WRITE_S: Final = 1e-5  # a write that nobody waits to be synced
 HELD_S: Final = 0.001  # between two looks at whether a disk is still held
 
@@ -80,6 +80,9 @@ class DiskWorker:
             if not self._do(node.store.write_meta, first.meta):
                 return
             checker.meta_written(book, first.meta)
+        elif isinstance(first, NoteDoubt):
+            if not self._do(node.store.note_suspect):
+                return
         else:
             if not self._do(node.store.sync if self._syncs else node.store.cover):
                 return

@@ -230,6 +230,11 @@ class Store:
         """
         self._write(retriable=True, meta=meta, synced_seq=self._journal.synced_seq)
 
+    def note_suspect(self) -> None:
+        """The log may lack what was acknowledged; durable on return. Raises as `write_meta`."""
+        if not self._state.suspect:
+            self._write(retriable=True, suspect=True)
+
     def clear_suspect(self) -> None:
         """The log is known whole again; durable on return. Raises as `write_meta`."""
         if self._state.suspect:

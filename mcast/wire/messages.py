@@ -297,6 +297,12 @@ class Standing:
     config_hash: Bytes16
     """BLAKE2b-128 of that configuration: an epoch that only repeats one does not make another of it."""
     asker: U64
+    heard_epoch: Epoch = 0
+    """The newest epoch in which the asker was heard to acknowledge, or to rule; 0: none."""
+    heard_seq: Seq = 0
+    """How far it was heard to acknowledge in that epoch."""
+    heard_id: Bytes16 = bytes(16)
+    """The storage id under which."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 import pytest
 
 from mcast.limits import CAUTION_ASK_S, CAUTION_S
+from mcast.protocol.effects import Effect, LogDoubted, NoteDoubt
 from mcast.protocol.replica import Replica
 from mcast.protocol.rules import Rules
-from mcast.wire.messages import PreVote, PreVoteRequest, Standing, Survey
+from mcast.wire.messages import Ack, PeerState, PreVote, PreVoteRequest, Read, ReadIndex, Standing, Survey
 
-from .bench import KEY, STORAGE, arrival, of, replica, settle
+from .bench import KEY, STORAGE, arrival, extended, frame_arrival, of, replica, settle
 from .test_following import LOG, hear
 
 END = (1, LOG[-1].last)
@@ -100,3 +101,97 @@ def test_the_ablation_asks_nobody() -> None:
     node = started(Rules(best_log_preferred=False))
     assert asked(node, {"n1": FURTHER}, 0.001) == 0
     assert favours(node, END, 0.01)
+
+
+def told(node: Replica, heard: tuple[int, int], now: float = 0.001, *, as_of: str = "n2") -> list[Effect]:
+    """Let it ask, and n3 answer that it heard this node acknowledge so much; returns what it wants done."""
+    node.tick(now)
+    (survey,) = of(Survey, settle(node, now))
+    answer = Standing(survey.nonce, STORAGE["n3"], *END, 1, False, 0, bytes(16), KEY[as_of], *heard, STORAGE["n2"])
+    node.receive([arrival("n3", answer, promised=1)], now)
+    return node.take_effects()
+
+
+@pytest.mark.parametrize("heard", [(1, END[1] + 1), (2, 0), (2, 1)])
+def test_who_was_heard_to_acknowledge_more_than_it_holds_doubts_itself(heard: tuple[int, int]) -> None:
+    node = started()
+    effects = told(node, heard)
+    assert [type(effect) for effect in effects] == [NoteDoubt], "noted before anything else"
+    assert [notice for notice in node.take_notices() if isinstance(notice, LogDoubted)] == [
+        LogDoubted(KEY["n3"], *heard, END[1])
+    ]
+    assert node.statistics().suspect
+    assert not favours(node, FURTHER, 0.5)
+
+
+@pytest.mark.parametrize("heard", [(0, 0), (0, 99), END, (1, END[1] - 1), (1, 0)])
+def test_what_it_holds_it_may_have_acknowledged(heard: tuple[int, int]) -> None:
+    node = started()
+    assert not of(NoteDoubt, told(node, heard))
+    assert not node.statistics().suspect
+
+
+def test_what_this_process_acknowledged_is_no_doubt() -> None:
+    log = extended(LOG, 3, commit=1)
+    node = started()
+    hear(node, log, now=0.0001, high=log[-1].last + 5)
+    node.receive([frame_arrival("n1", frame, counter=1 + at) for at, frame in enumerate(log[len(LOG) :])], 0.0002)
+    assert of(Ack, settle(node, 0.0003))[-1].seq == log[-1].last
+    assert not of(NoteDoubt, told(node, (1, log[-1].last)))
+    assert of(NoteDoubt, told(node, (1, log[-1].last + 1), 0.2))
+
+
+def test_what_a_disk_acknowledged_that_was_lost_since_is_not_about_this_one() -> None:
+    node = started()
+    node.tick(0.001)
+    (survey,) = of(Survey, settle(node, 0.001))
+    answer = Standing(survey.nonce, STORAGE["n3"], *END, 1, False, 0, bytes(16), KEY["n2"], 2, 9, STORAGE["n1"])
+    node.receive([arrival("n3", answer, promised=1)], 0.002)
+    assert not node.take_effects()
+
+
+def test_an_answer_for_another_or_to_another_question_tells_nothing() -> None:
+    assert not of(NoteDoubt, told(started(), (2, 9), as_of="n1"))
+    node = started()
+    node.receive(
+        [arrival("n3", Standing(7, STORAGE["n3"], *END, 1, False, 0, bytes(16), KEY["n2"], 2, 9, STORAGE["n2"]), 1)],
+        0.0001,
+    )
+    assert not of(NoteDoubt, settle(node, 0.001))
+
+
+def test_the_doubt_is_not_taken_back_before_it_was_noted() -> None:
+    node = started()
+    (effect,) = told(node, (1, END[1] + 1))
+    core = node._core
+    core.trust()
+    assert node.statistics().suspect
+    node.completed(effect.ticket, 0.002)  # type: ignore[union-attr]
+    core.trust()
+    assert (node.statistics().suspect, node.statistics().doubted) == (False, None)
+
+
+def test_a_sequencer_tells_what_it_heard_and_so_does_who_heard_its_heartbeats() -> None:
+    node = replica("n3", LOG, 1)
+    peers = (PeerState(KEY["n1"], 3, 0), PeerState(KEY["n2"], END[1], 0), PeerState(99, 7, 0))
+    hear(node, LOG, peers=peers)
+    for asker, heard in (("n2", END), ("n1", (1, 3))):
+        node.receive([arrival(asker, Survey(5), promised=1)], 0.02)
+        (answer,) = of(Standing, settle(node, 0.02))
+        assert (answer.heard_epoch, answer.heard_seq, answer.heard_id) == (*heard, STORAGE[asker])
+    assert 99 not in node._core.heard
+
+
+def test_a_proof_from_before_the_doubt_does_not_end_it() -> None:
+    node = started()
+    hear(node, LOG, now=0.0001, high=END[1] + 1)
+    node.ask_read(0.0001)
+    (read,) = of(Read, settle(node, 0.0001))
+    index = ReadIndex(1, read.nonce, 2, END[1], END[1])
+    node.receive([arrival("n1", index, promised=1)], 0.0002)
+    (doubt,) = of(NoteDoubt, told(node, (1, END[1] + 1), 0.001))
+    node.completed(doubt.ticket, 0.001)
+    settle(node, 0.001)
+    hear(node, LOG, now=0.002, high=END[1] + 1, round=2, confirmed=2)
+    node.tick(0.003)
+    assert node.statistics().suspect, "this node itself may have confirmed that round"

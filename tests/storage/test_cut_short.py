@@ -197,6 +197,32 @@ def test_a_doubt_noted_after_the_mending_would_be_forgotten(power: bool) -> None
 
 
 @pytest.mark.parametrize("power", [True, False])
+@pytest.mark.parametrize("sync", ["always", "os"])
+def test_a_doubt_that_was_told_outlives_every_start_cut_short(sync: str, power: bool) -> None:
+    node = Node(sync, "close")
+    for stop in range(30):
+        files = node.files.copy(Random(stop))
+        store, _ = open_store(files, sync=sync)
+        files.stop_after(stop)
+        noted = False
+        try:
+            store.note_suspect()
+            noted = True
+        except Stopped:
+            pass
+        if power:
+            files.crash()
+        else:
+            files.kill()
+        if noted:
+            assert stop > 4 and all(ended.suspect for ended in every_cut(node, files, power=power))
+            return
+        ended = node.start(files)
+        assert not ended.renamed and ended.held == len(node.log)
+    raise AssertionError("a doubt that is never noted")
+
+
+@pytest.mark.parametrize("power", [True, False])
 def test_a_truncation_cut_short_anywhere_is_no_loss(power: bool) -> None:
     for stop in range(30):
         files = SimFiles(Random(stop))

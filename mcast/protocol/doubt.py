@@ -1,0 +1,24 @@
+"""What a replica does when another node tells it that its log lacks what it acknowledged (see `caution`)."""
+
+from __future__ import annotations
+
+from mcast.protocol.core import Core
+from mcast.protocol.effects import LogDoubted
+from mcast.protocol.election import Election
+from mcast.protocol.reading import Reading
+from mcast.protocol.sequencing import Sequencing
+from mcast.protocol.states import ELECTING, Input
+
+
+def step_aside(  # noqa: PLR0913 - the parts that decide something
+    core: Core, reading: Reading, sequencing: Sequencing, election: Election, told: LogDoubted, now: float
+) -> None:
+    """Be a suspect from now on, durably: neither rule nor stand, and take no proof from before this."""
+    core.doubt(told, now)
+    reading.doubted()
+    if core.reigning:
+        sequencing.stop(now)
+        core.sequencer = None
+    if core.reigning or core.role in ELECTING:
+        core.move(Input.RETREAT)
+        election.grace(now)
