@@ -50,8 +50,10 @@ def test_a_resent_record_gives_the_kept_outcome_and_no_second_effect(log: Log, n
     session = log.open()
     first = log.send(session, 1, ("note", "a"))
     log.send(session, 2, ("note", "b"))
+    numbered = log.engine.applied_seq
     again = log.send(session, 1, ("note", "a"))
-    assert again == first._replace(expected=3)
+    assert again == first._replace(expected=3), "and the number of its first time"
+    assert log.engine.applied_seq == numbered + 1
     assert notebook.notes == ["a", "b"]
 
 
