@@ -9,12 +9,29 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mcast import analysis as analysis
+    from mcast import machine as machine
+    from mcast import sim as sim
+    from mcast import testing as testing
     from mcast.client.client import Client, connect
     from mcast.client.questions import QueryAnswer
     from mcast.client.receipts import Receipt, Receipts
     from mcast.client.subscription import Events
     from mcast.client.synchronous import SyncClient, SyncEvents, connect_sync
     from mcast.config import Config, NodeConfig, load_config
+    from mcast.documents import (
+        ArgumentDescription,
+        ClosedGap,
+        FaultDocument,
+        GapsDocument,
+        HandlerDescription,
+        HandoverDocument,
+        InjectedFaults,
+        MachineDescription,
+        NodeGaps,
+        NodeStatus,
+        StatusDocument,
+    )
     from mcast.errors import (
         ConfigError,
         DecodeError,
@@ -35,6 +52,7 @@ if TYPE_CHECKING:
     from mcast.machine.events import Event
     from mcast.node.node import Node
     from mcast.node.notices import NodeNotice
+    from mcast.wire.levels import Consistency
 
     __version__: str
 
@@ -54,31 +72,40 @@ _HOMES = {
     "mcast.machine.events": ("Event",),
     "mcast.node.node": ("Node",),
     "mcast.node.notices": ("NodeNotice",),
+    "mcast.documents": (
+        "ArgumentDescription", "ClosedGap", "FaultDocument", "GapsDocument", "HandlerDescription", "HandoverDocument",
+        "InjectedFaults", "MachineDescription", "NodeGaps", "NodeStatus", "StatusDocument",
+    ),
+    "mcast.wire.levels": ("Consistency",),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Client", "Config", "ConfigError", "Context", "DecodeError", "Draws", "EnvironmentProblem", "Error", "Event",
-    "Events", "Gone", "Halted", "InUse", "Node", "NodeConfig", "NodeNotice", "NotSent", "NotYet", "QueryAnswer",
-    "QueryFailed", "Receipt", "Receipts", "Refused", "Rejected", "Run", "StateMachine", "SyncClient", "SyncEvents",
+    "ArgumentDescription", "Client", "ClosedGap", "Config", "ConfigError", "Consistency", "Context", "DecodeError",
+    "Draws", "EnvironmentProblem", "Error", "Event", "Events", "FaultDocument", "GapsDocument", "Gone", "Halted",
+    "HandlerDescription", "HandoverDocument", "InUse", "InjectedFaults", "MachineDescription", "Node", "NodeConfig",
+    "NodeGaps", "NodeNotice", "NodeStatus", "NotSent", "NotYet", "QueryAnswer", "QueryFailed", "Receipt",
+    "Receipts", "Refused", "Rejected", "Run", "StateMachine", "StatusDocument", "SyncClient", "SyncEvents",
     "Unknown", "command", "connect", "connect_sync", "load_config", "query",
 ]  # fmt: skip
 
 
-def __getattr__(name: str) -> Any:
-    """Import what is asked for by name; submodules too, so that `mcast.testing` works after `import mcast`."""
-    if name == "__version__":
-        from importlib.metadata import version
+if not TYPE_CHECKING:  # else any name would do, a misspelt one too
 
-        return version("mcast-fabric")
-    home = _HOME_OF.get(name)
-    if home is None:
-        if name.startswith("_") or name not in _SUBMODULES:
-            raise AttributeError(f"module 'mcast' has no attribute {name!r}")
-        return import_module(f"mcast.{name}")
-    value = getattr(import_module(home), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        """Import what is asked for by name; submodules too, so that `mcast.testing` works after `import mcast`."""
+        if name == "__version__":
+            from importlib.metadata import version
+
+            return version("mcast-fabric")
+        home = _HOME_OF.get(name)
+        if home is None:
+            if name.startswith("_") or name not in _SUBMODULES:
+                raise AttributeError(f"module 'mcast' has no attribute {name!r}")
+            return import_module(f"mcast.{name}")
+        value = getattr(import_module(home), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

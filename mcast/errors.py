@@ -7,6 +7,10 @@ happened, why it is likely, and what to do about it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mcast.client.receipts import Receipt
 
 
 class Error(Exception):
@@ -76,7 +80,7 @@ class Unknown(Error):
     the same request numbers, by `handle`; that is None when nobody can tell any more.
     """
 
-    def __init__(self, message: str, receipts: Sequence[object] = (), handle: object | None = None) -> None:
+    def __init__(self, message: str, receipts: Sequence[Receipt | None] = (), handle: object | None = None) -> None:
         super().__init__(message)
         self.receipts = receipts
         self.handle = handle

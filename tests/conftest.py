@@ -19,7 +19,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # Tests of what runs inside programs of users, and so on event loops of their choice.
 ON_EVERY_LOOP = frozenset({
-    "client/test_client.py", "client/test_failover.py", "client/test_subscribe.py", "net/test_secured.py",
+    "client/test_client.py", "client/test_failover.py", "client/test_opening.py", "client/test_subscribe.py",
+    "net/test_secured.py",
     "node/test_embedding.py", "node/test_exceptions.py", "node/test_gateway.py", "node/test_gateway_sealed.py",
     "node/test_node.py", "testing/test_cluster.py",
 })  # fmt: skip

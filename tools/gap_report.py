@@ -59,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of tables")
     options = parser.parse_args(arguments)
     silences: Mapping[str, str] = {}
+    document: Mapping[str, Any]
     try:
         if options.config:
             document, silences = asyncio.run(ask(options.config, options.timeout))

@@ -21,6 +21,7 @@ from mcast.cli.exits import ExitCode, exit_code_of, line_of
 from mcast.cli.output import note, print_json, print_table
 from mcast.client.client import connect
 from mcast.config import Config, load_config
+from mcast.documents import NodeStatus
 from mcast.errors import Error, NotSent
 from mcast.testing.hostile import Hostile, assail_tcp, flood, loopback, record
 
@@ -79,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return ExitCode.OK if all(node["state"] == "live" for node in result["nodes"]) else ExitCode.FINDING
 
 
-def _told(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+def _told(before: NodeStatus, after: NodeStatus) -> dict[str, Any]:
     refused = Counter(after.get("refused") or {})
     refused.subtract(before.get("refused") or {})
     return {

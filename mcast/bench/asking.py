@@ -15,12 +15,13 @@ from mcast.bench.load import TELL_S, commands, connect_all
 from mcast.bench.percentiles import summary_us
 from mcast.bench.usage import usage_after, usage_before, used
 from mcast.client.client import Client
+from mcast.wire.levels import Consistency
 
 WARMUP_S_MAX: Final = 0.5
 
 
 def ask(  # noqa: PLR0913 - a workload's parts
-    tell: Tell, *, config: str, at: str, level: str, clients: int, depth: int, seconds: float, size: int,
+    tell: Tell, *, config: str, at: str, level: Consistency, clients: int, depth: int, seconds: float, size: int,
     pids: Mapping[str, int],
 ) -> Any:  # fmt: skip
     """Ask the node `at` for values for `seconds`: `clients` connections with `depth` queries each, pipelined.
@@ -32,7 +33,7 @@ def ask(  # noqa: PLR0913 - a workload's parts
 
 
 async def _ask(  # noqa: PLR0913 - as ask
-    tell: Tell, config: str, at: str, level: str, clients: int, depth: int, seconds: float, size: int,
+    tell: Tell, config: str, at: str, level: Consistency, clients: int, depth: int, seconds: float, size: int,
     pids: Mapping[str, int],
 ) -> dict[str, Any]:  # fmt: skip
     keys = [("get", command[1]) for command in commands(size)]
@@ -76,7 +77,9 @@ async def _read_all(readers: Sequence[_Reader], until_s: float, tell: Tell) -> N
 class _Reader:
     """One client that asks over and over: one query, or `depth` at once, and the next when all are answered."""
 
-    def __init__(self, client: Client, at: str, queries: Iterator[tuple[str, str]], level: str, depth: int) -> None:
+    def __init__(
+        self, client: Client, at: str, queries: Iterator[tuple[str, str]], level: Consistency, depth: int
+    ) -> None:
         self.answers = 0
         self.took: array[float] = array("d")
         self.ended_s = 0.0

@@ -20,6 +20,7 @@ from mcast.bench.measure import (
 )
 from mcast.bench.usage import others_busy
 from mcast.testing.processes import Processes
+from mcast.wire.levels import Consistency
 
 TARGETS: Final = ("sequencer", "follower", "all")
 
@@ -28,7 +29,7 @@ TARGETS: Final = ("sequencer", "follower", "all")
 class Workload:
     """What is asked, and whom."""
 
-    level: str = "any"
+    level: Consistency = "any"
     clients: int = 4
     """Connections to each replica asked."""
     depth: int = 64

@@ -13,6 +13,7 @@ import typer
 from mcast.cli import (
     bench,
     demo,
+    describe,
     fault,
     gaps,
     handover,
@@ -69,6 +70,7 @@ app.command("node")(node.node)
 app.command("submit", cls=WordsCommand, context_settings=COMMAND_CONTEXT)(submit.submit)
 app.command("query", cls=WordsCommand, context_settings=COMMAND_CONTEXT)(query.query)
 app.command("status")(status.status)
+app.command("describe")(describe.describe)
 app.command("tail")(tail.tail)
 app.command("gaps")(gaps.gaps)
 app.command("fault")(fault.fault)

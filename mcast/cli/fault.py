@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -12,6 +12,7 @@ from mcast import limits
 from mcast.cli import options, output
 from mcast.cli.caveats import caveats
 from mcast.cli.exits import Ended, ExitCode
+from mcast.documents import FaultDocument
 from mcast.errors import Refused
 
 _SPEC_HELP = (
@@ -48,7 +49,7 @@ def fault(
         output.note(now + caveats(config))
 
 
-async def _inject(config: Path, at: str, spec: str, timeout: float) -> dict[str, Any]:
+async def _inject(config: Path, at: str, spec: str, timeout: float) -> FaultDocument:
     from mcast.client.client import connect
 
     return await connect(config, timeout=timeout).fault(at, spec)

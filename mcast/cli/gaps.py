@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -14,6 +14,7 @@ from mcast.cli import options, output, render
 from mcast.cli.asking import ask_nodes
 from mcast.cli.caveats import caveats
 from mcast.cli.status import tell
+from mcast.documents import GapsDocument
 
 
 def gaps(
@@ -42,7 +43,7 @@ def gaps(
     tell(gap_findings(document))
 
 
-async def ask(path: Path, timeout: float) -> tuple[dict[str, Any], dict[str, str]]:
+async def ask(path: Path, timeout: float) -> tuple[GapsDocument, dict[str, str]]:
     """The cluster's gaps document, and why those that did not answer did not. Ends the program if nobody answers."""
     from mcast.client.reports import gaps_document
     from mcast.wire.stream import StreamKind

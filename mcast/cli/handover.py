@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -12,6 +12,7 @@ from mcast import limits
 from mcast.cli import options, output
 from mcast.cli.caveats import caveats
 from mcast.cli.exits import Ended, ExitCode
+from mcast.documents import HandoverDocument
 from mcast.errors import Refused
 
 
@@ -44,7 +45,7 @@ def handover(
         output.note(f"{to} rules, in epoch {document['epoch']}; {gave_way}{caveats(config)}")
 
 
-async def _ask(config: Path, to: str, timeout: float) -> dict[str, Any]:
+async def _ask(config: Path, to: str, timeout: float) -> HandoverDocument:
     from mcast.client.client import connect
 
     return await connect(config, timeout=timeout).handover(to)

@@ -111,14 +111,15 @@ def cut_short() -> Iterator[None]:
 
 
 def print_table(
-    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], spare: Sequence[str] = ()
-) -> None:
-    """A table on stdout: first column left, the rest right; None shows as a dash.
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], spare: Sequence[str] = (), *,
+    right: bool = True,
+) -> None:  # fmt: skip
+    """A table on stdout: first column left, the rest right, or left where they are words; None shows as a dash.
 
     On a terminal that is too narrow the columns in `spare` are left out, from the first on; a line on stderr says so.
     """
     place, lines, kept = console(), [list(row) for row in rows], list(columns)
-    table, left_out = make_table(title, kept, lines), 0
+    table, left_out = make_table(title, kept, lines, right=right), 0
     for column in spare if place.is_terminal else ():
         if _width(place, table) <= place.width:
             break
@@ -126,7 +127,7 @@ def print_table(
         del kept[at]
         for line in lines:
             del line[at]
-        table, left_out = make_table(title, kept, lines), left_out + 1
+        table, left_out = make_table(title, kept, lines, right=right), left_out + 1
     with place.capture() as drawn:  # rich would end the program where the reader has gone
         place.print(table)
     sys.stdout.write(drawn.get())
@@ -141,7 +142,7 @@ def _width(place: Console, table: Table) -> int:
     return Measurement.get(place, place.options.update_width(_WIDEST), table).maximum
 
 
-def make_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+def make_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: bool = True) -> Table:
     """The table `print_table` prints, for views that redraw it."""
     from rich import box
     from rich.table import Table
@@ -149,7 +150,7 @@ def make_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[objec
 
     table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=index == 0, overflow="fold")
+        table.add_column(column, justify="right" if index and right else "left", no_wrap=index == 0, overflow="fold")
     for row in rows:
         table.add_row(*[Text(cell(value)) for value in row])
     return table

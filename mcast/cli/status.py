@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import typer
 
@@ -14,6 +13,7 @@ from mcast.cli import options, output, render
 from mcast.cli.asking import ask_nodes
 from mcast.cli.caveats import caveats
 from mcast.cli.exits import ExitCode
+from mcast.documents import StatusDocument
 
 
 def status(
@@ -43,7 +43,7 @@ def status(
     tell(document["findings"])
 
 
-async def _ask(path: Path, timeout: float) -> dict[str, Any]:
+async def _ask(path: Path, timeout: float) -> StatusDocument:
     """The cluster's status document."""
     from mcast.client.reports import status_document
     from mcast.wire.stream import StreamKind

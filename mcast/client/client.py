@@ -20,19 +20,27 @@ from mcast.client.detour import Detour
 from mcast.client.exchange import Exchange
 from mcast.client.feed import parcels_of
 from mcast.client.keeper import preferred
-from mcast.client.link import Dialer, KeyMismatch, Unreachable, key_problem
+from mcast.client.link import Dialer, Unreachable, key_problem
+from mcast.client.operations import describe_any, hand_over, inject
 from mcast.client.packing import Command, check_name
 from mcast.client.questions import QueryAnswer
 from mcast.client.receipts import Receipt, Receipts
-from mcast.client.reports import ask_all, ask_each, ask_node, gaps_document, silences_of, status_document
+from mcast.client.reports import (
+    ask_all,
+    ask_each,
+    gaps_document,
+    silences_of,
+    status_document,
+)
 from mcast.client.subscription import NOW, Events, Subscription
 from mcast.config import Config, load_config
+from mcast.documents import FaultDocument, GapsDocument, HandoverDocument, MachineDescription, StatusDocument
 from mcast.errors import ConfigError, Error, NotSent, NotYet, Refused, Unknown
 from mcast.limits import SEQ_MAX, TIMEOUT_MAX_S, TIMEOUT_S
 from mcast.machine.events import Event
 from mcast.net.forks import keep_from_children
-from mcast.wire.levels import LEVELS
-from mcast.wire.stream import NUMBER_END, Failure, Fault, Handover, Query, StreamKind
+from mcast.wire.levels import LEVELS, Consistency
+from mcast.wire.stream import NUMBER_END, Query, StreamKind
 
 STREAM_QUEUE_BYTES: Final = 256 << 10  # bytes a stream packs ahead of what may be sent
 QUERIES_A_WRITE: Final = 512  # of many queries: the node answers the first while the next are packed
@@ -224,8 +232,8 @@ class Client:
         return await call.resolve(timeout_s, self._keeper.tried)
 
     async def query(  # noqa: PLR0913 - the contract's keywords
-        self, name: str, *args: Any, consistency: str | None = None, min_seq: int = 0, max_ms: float | None = None,
-        max_lag: int | None = None, timeout: float | None = None,
+        self, name: str, *args: Any, consistency: Consistency | None = None, min_seq: int = 0,
+        max_ms: float | None = None, max_lag: int | None = None, timeout: float | None = None,
     ) -> QueryAnswer:  # fmt: skip
         """A query's answer, at the consistency level asked for or a stronger one, never a weaker.
 
@@ -256,7 +264,7 @@ class Client:
         return answer
 
     def _query_of(
-        self, consistency: str | None, min_seq: int, max_ms: float | None, max_lag: int | None, timeout_s: float
+        self, consistency: Consistency | None, min_seq: int, max_ms: float | None, max_lag: int | None, timeout_s: float
     ) -> Callable[[Sequence[Any]], Query]:
         """Makes a query of `[name, arg, ...]`. Raises Refused, and so may what is returned."""
         if not _is_seq(min_seq, 0):
@@ -295,7 +303,7 @@ class Client:
             raise refused from None
 
     async def query_many(  # noqa: PLR0913 - as query
-        self, queries: Iterable[Sequence[Any]], *, consistency: str | None = None, min_seq: int = 0,
+        self, queries: Iterable[Sequence[Any]], *, consistency: Consistency | None = None, min_seq: int = 0,
         max_ms: float | None = None, max_lag: int | None = None, timeout: float | None = None,
     ) -> list[QueryAnswer]:  # fmt: skip
         """The answers to many queries, each `[name, arg, ...]`, pipelined. Raises what the first that fails raises."""
@@ -370,7 +378,7 @@ class Client:
             self._subscriptions.discard(subscription)
             await subscription.stop()
 
-    async def status(self, *, timeout: float | None = None) -> dict[str, Any]:
+    async def status(self, *, timeout: float | None = None) -> StatusDocument:
         """The contract's status document: every configured node asked at once; null fields where none answered.
 
         A node that does not answer within REPORT_S_MAX seconds, or a shorter `timeout`, counts as silent.
@@ -386,30 +394,29 @@ class Client:
             self.config.name, nodes, [each if isinstance(each, dict) else None for each in given], silences
         )
 
-    async def gaps(self, *, timeout: float | None = None) -> dict[str, Any]:
+    async def gaps(self, *, timeout: float | None = None) -> GapsDocument:
         """The contract's gaps document. `timeout` and errors as of `status`."""
         reports = await ask_all(self._dialer, StreamKind.GAPS, self._report_s(timeout))
         return gaps_document(self.config.nodes, reports)
 
-    async def fault(self, node: str, spec: str, *, timeout: float | None = None) -> dict[str, Any]:
+    async def describe(self, *, timeout: float | None = None) -> MachineDescription:
+        """The machine's commands and queries, with their arguments and docstrings: of the first node that answers.
+
+        Raises:
+            NotSent: no node answered. ConfigError: for their keys differ. Refused: the node cannot say.
+            DecodeError: what it says is no description.
+        """
+        return await describe_any(self._dialer, self._nodes, self._report_s(timeout))
+
+    async def fault(self, node: str, spec: str, *, timeout: float | None = None) -> FaultDocument:
         """Inject faults at a running node ("loss=5%,seed=7"), or end them ("clear"); what the node now does.
 
         Raises:
             ConfigError: no such node in the config. NotSent: it did not answer. Refused: it may not or can not.
         """
-        try:
-            target, timeout_s = self.config.node(node), self._limit_s(timeout)
-            answer = await ask_node(self._dialer, target, StreamKind.FAULT, Fault(1, spec), timeout_s)
-        except KeyMismatch as error:
-            raise key_problem(self.config, str(error)) from None
-        except Unreachable as error:
-            raise NotSent(f"no answer; asked {error}") from None
-        if isinstance(answer, Failure):
-            raise Refused(answer.text)
-        report: dict[str, Any] = answer.report
-        return report
+        return await inject(self._dialer, node, spec, self._limit_s(timeout))
 
-    async def handover(self, to: str, *, timeout: float | None = None) -> dict[str, Any]:
+    async def handover(self, to: str, *, timeout: float | None = None) -> HandoverDocument:
         """Give the sequencer's role to node `to`; returns once it rules: {"from", "to", "epoch", "ms"}.
 
         Raises:
@@ -417,23 +424,7 @@ class Client:
                 keeps its role; says why. Unknown: it did not say in time.
         """
         self.config.node(to)
-        timeout_s = self._limit_s(timeout)
-        status = await self.status(timeout=timeout)
-        if not any(node["reachable"] for node in status["nodes"]):
-            asked = ", ".join(f"{node.id} at {node.address}" for node in self.config.nodes)
-            raise NotSent(f"no node answered; asked {asked}; run mcast up or mcast node")
-        if status["sequencer"] is None:
-            raise Refused("nobody is known to sequence just now: nothing can be handed over")
-        ruler = self.config.node(status["sequencer"])
-        ask = Handover(1, to)
-        try:
-            answer = await ask_node(self._dialer, ruler, StreamKind.HANDOVER, ask, timeout_s)
-        except Unreachable as error:
-            raise Unknown(f"whether {to} took over is not known: {error}; see mcast status") from None
-        if isinstance(answer, Failure):
-            raise Refused(f"{ruler.id} keeps its role: {answer.text}")
-        report = answer.report
-        return {"from": ruler.id, "to": to, "epoch": report["epoch"], "ms": report["node"]["ms"]}
+        return await hand_over(self._dialer, await self.status(timeout=timeout), to, self._limit_s(timeout))
 
     @property
     def timeout_s(self) -> float:

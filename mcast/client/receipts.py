@@ -20,6 +20,7 @@ from mcast.machine.outcomes import (
 NO_OUTCOMES: Final = b""
 SMALL_BYTES: Final = 4_096  # of outcomes; so few are unpacked at once sooner than an Unpacker is made to skip them
 _NO_ERRORS: Final = (0, 0)
+_UNKNOWN: Final[Any] = None
 
 
 class Receipt(NamedTuple):
@@ -81,8 +82,11 @@ _COUNTED: Final = RecordResult(0, 0, 0, NO_OUTCOMES)
 """Stands where a record was counted and nothing else is kept of it."""
 
 
-class Receipts(Sequence[Receipt | None]):
-    """List-like: one receipt a command, in input order; None where it is not known.
+class Receipts(Sequence[Receipt]):
+    """List-like: one receipt a command, in input order. What a call returns has them all.
+
+    Those of an Unknown, and those that are told while a stream is on its way, hold None where nothing is known yet: its
+    type is `Sequence[Receipt | None]` there.
 
     Counts cost a look at each record, once. With `keep` false the values are dropped as soon as they are counted, and
     only the counts, the first and last number and the epoch may be asked for. `on_receipts` is called with each
@@ -210,10 +214,10 @@ class Receipts(Sequence[Receipt | None]):
         return self._size
 
     @overload
-    def __getitem__(self, index: int) -> Receipt | None: ...
+    def __getitem__(self, index: int) -> Receipt: ...
     @overload
-    def __getitem__(self, index: slice) -> list[Receipt | None]: ...
-    def __getitem__(self, index: int | slice) -> Receipt | list[Receipt | None] | None:
+    def __getitem__(self, index: slice) -> list[Receipt]: ...
+    def __getitem__(self, index: int | slice) -> Receipt | list[Receipt]:
         if isinstance(index, slice):
             return [self[at] for at in range(*index.indices(self._size))]
         at = index + self._size if index < 0 else index
@@ -223,9 +227,9 @@ class Receipts(Sequence[Receipt | None]):
             self._ends = list(accumulate(self._sizes))
         slot = bisect_right(self._ends, at)
         result = self._results[slot]
-        return None if result is None else result.receipt(at - (self._ends[slot] - self._sizes[slot]))
+        return _UNKNOWN if result is None else result.receipt(at - (self._ends[slot] - self._sizes[slot]))
 
-    def __iter__(self) -> Iterator[Receipt | None]:
+    def __iter__(self) -> Iterator[Receipt]:
         for result, size in zip(self._results, self._sizes, strict=True):
             for index in range(size):
-                yield None if result is None else result.receipt(index)
+                yield _UNKNOWN if result is None else result.receipt(index)

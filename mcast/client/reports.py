@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from mcast.analysis import document_findings
 from mcast.client.link import Dialer, KeyMismatch, Link, Unreachable, key_problem
 from mcast.clock import monotonic_s, wall_offset_ns
 from mcast.config import NodeConfig
+from mcast.documents import GapsDocument, NodeStatus, StatusDocument
 from mcast.errors import DecodeError
 from mcast.wire.stream import Ask, Fault, Handover, StreamKind, decode_stream_untrusted, pack_message
 
@@ -122,7 +123,7 @@ def status_document(
     nodes: Sequence[NodeConfig],
     reports: Sequence[dict[str, Any] | None],
     silences: Mapping[str, str] = MappingProxyType({}),
-) -> dict[str, Any]:
+) -> StatusDocument:
     """The contract's status: what each node says of itself, and what of all that is amiss.
 
     Null fields for those that did not answer; `silences` says by node id why, where that is known.
@@ -130,32 +131,33 @@ def status_document(
     newest = max((report for report in reports if report is not None), key=_epoch, default=None)
     rows = [_node_status(node, report) for node, report in zip(nodes, reports, strict=True)]
     _tell_lags(rows)
-    document: dict[str, Any] = {
+    document: StatusDocument = {
         "cluster": name,
         "epoch": None if newest is None else newest.get("epoch"),
         "sequencer": None if newest is None else _ruler(newest, nodes, reports),
         "nodes": rows,
+        "findings": [],
     }
-    return {**document, "findings": document_findings(document, silences)}
+    document["findings"] = document_findings(document, silences)
+    return document
 
 
-def gaps_document(nodes: Sequence[NodeConfig], reports: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
+def gaps_document(nodes: Sequence[NodeConfig], reports: Sequence[dict[str, Any] | None]) -> GapsDocument:
     """The contract's gaps: the ledger of each node that answered; only an id for the others."""
-    return {
-        "nodes": [
-            {**(report["node"] if report else {}), "id": node.id} for node, report in zip(nodes, reports, strict=True)
-        ]
-    }
+    rows: list[Any] = [
+        {**(report["node"] if report else {}), "id": node.id} for node, report in zip(nodes, reports, strict=True)
+    ]
+    return {"nodes": rows}
 
 
-def _node_status(node: NodeConfig, report: dict[str, Any] | None) -> dict[str, Any]:
-    status: dict[str, Any] = {"id": node.id, "role": node.role, **dict.fromkeys(NODE_FIELDS)}
-    if report is not None:
-        status.update(report["node"])
-    return {**status, "id": node.id, "role": node.role, "reachable": report is not None, "address": node.address}
+def _node_status(node: NodeConfig, report: dict[str, Any] | None) -> NodeStatus:
+    said: Any = {} if report is None else report["node"]
+    own = {"id": node.id, "role": node.role}
+    found = {"reachable": report is not None, "address": node.address}
+    return cast("NodeStatus", {**own, **dict.fromkeys(NODE_FIELDS), **said, **own, **found})
 
 
-def _tell_lags(rows: Sequence[dict[str, Any]]) -> None:
+def _tell_lags(rows: Sequence[NodeStatus]) -> None:
     """Count each node's lag against the newest commit that any of them knows: a deaf one knows of none."""
     newest = max([row["commit_seq"] for row in rows if isinstance(row["commit_seq"], int)], default=0)
     for row in rows:

@@ -21,9 +21,11 @@ from mcast.client.questions import QueryAnswer
 from mcast.client.receipts import Receipt, Receipts
 from mcast.client.subscription import Events
 from mcast.config import Config
+from mcast.documents import FaultDocument, GapsDocument, HandoverDocument, MachineDescription, StatusDocument
 from mcast.errors import Error, Unknown
 from mcast.limits import TIMEOUT_S
 from mcast.machine.events import Event
+from mcast.wire.levels import Consistency
 
 _T = TypeVar("_T")
 
@@ -114,8 +116,8 @@ class SyncClient:
         return self._command(lambda: self._client.resolve(error, timeout))
 
     def query(  # noqa: PLR0913 - the contract's keywords
-        self, name: str, *args: Any, consistency: str | None = None, min_seq: int = 0, max_ms: float | None = None,
-        max_lag: int | None = None, timeout: float | None = None,
+        self, name: str, *args: Any, consistency: Consistency | None = None, min_seq: int = 0,
+        max_ms: float | None = None, max_lag: int | None = None, timeout: float | None = None,
     ) -> QueryAnswer:  # fmt: skip
         """As `Client.query`."""
         return self._ask(
@@ -125,7 +127,7 @@ class SyncClient:
         )
 
     def query_many(  # noqa: PLR0913 - as query
-        self, queries: Iterable[Sequence[Any]], *, consistency: str | None = None, min_seq: int = 0,
+        self, queries: Iterable[Sequence[Any]], *, consistency: Consistency | None = None, min_seq: int = 0,
         max_ms: float | None = None, max_lag: int | None = None, timeout: float | None = None,
     ) -> list[QueryAnswer]:  # fmt: skip
         """As `Client.query_many`."""
@@ -149,19 +151,23 @@ class SyncClient:
 
         return SyncEvents(self._thread, self._ask(begin))
 
-    def status(self, *, timeout: float | None = None) -> dict[str, Any]:
+    def status(self, *, timeout: float | None = None) -> StatusDocument:
         """As `Client.status`."""
         return self._ask(lambda: self._client.status(timeout=timeout))
 
-    def gaps(self, *, timeout: float | None = None) -> dict[str, Any]:
+    def gaps(self, *, timeout: float | None = None) -> GapsDocument:
         """As `Client.gaps`."""
         return self._ask(lambda: self._client.gaps(timeout=timeout))
 
-    def fault(self, node: str, spec: str, *, timeout: float | None = None) -> dict[str, Any]:
+    def describe(self, *, timeout: float | None = None) -> MachineDescription:
+        """As `Client.describe`."""
+        return self._ask(lambda: self._client.describe(timeout=timeout))
+
+    def fault(self, node: str, spec: str, *, timeout: float | None = None) -> FaultDocument:
         """As `Client.fault`."""
         return self._ask(lambda: self._client.fault(node, spec, timeout=timeout))
 
-    def handover(self, to: str, *, timeout: float | None = None) -> dict[str, Any]:
+    def handover(self, to: str, *, timeout: float | None = None) -> HandoverDocument:
         """As `Client.handover`."""
         return self._command(lambda: self._client.handover(to, timeout=timeout))
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from mcast.errors import DecodeError
-from mcast.wire.levels import Level
+from mcast.wire.levels import Consistency
 
 LINE_BYTES_MAX: Final = 16 << 20  # more than any command and its outcome take as JSON
 
@@ -45,7 +45,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     node: str | None = None
     batch: int | None = None
     place: int = 0
-    level: Level | None = None
+    level: Consistency | None = None
     served: str | None = None
     min_seq: int = 0
     max_ms: float | None = None

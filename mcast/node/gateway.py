@@ -20,6 +20,7 @@ from mcast.limits import (
     GATEWAY_CLIENT_BYTES,
     PENDING_BYTES_MAX,
 )
+from mcast.machine.describe import describe
 from mcast.net.handshakes import Handshakes
 from mcast.net.secured import Secured
 from mcast.net.udp import UdpLink
@@ -96,6 +97,7 @@ class Gateway:
         self._reports = Reports({
             StreamKind.STATUS: lambda: self._reported(self.status()),
             StreamKind.GAPS: lambda: self._reported(shell.gaps()),
+            StreamKind.DESCRIBE: lambda: self._reported({**describe(type(shell.engine.machine), shell.config.machine)}),
         })  # fmt: skip
         self._handovers = Handovers(shell, self._report)
         self._fetcher = Fetcher(shell, dialer)
@@ -126,8 +128,7 @@ class Gateway:
             StreamKind.PING: lambda connection, ping: connection.post(
                 self._pong(ping.id), *hindered(shell, connection, ping.id)
             ),
-            StreamKind.STATUS: partial(self._answer, StreamKind.STATUS),
-            StreamKind.GAPS: partial(self._answer, StreamKind.GAPS),
+            **{kind: partial(self._answer, kind) for kind in (StreamKind.STATUS, StreamKind.GAPS, StreamKind.DESCRIBE)},
             StreamKind.FAULT: self._fault,
             StreamKind.HANDOVER: self._handovers.asked,
             StreamKind.SUBSCRIBE: self._subscriptions.subscribe,

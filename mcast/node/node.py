@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from mcast.client.client import connect
 from mcast.config import Config, load_config
 from mcast.config.model import NOT_SYNCED
+from mcast.documents import NodeGaps, NodeStatus
 from mcast.limits import TIMEOUT_S
 from mcast.machine.api import StateMachine
 from mcast.net.forks import keep_from_children
@@ -21,6 +22,7 @@ from mcast.node.notices import NodeNotice, Notices, log_of
 from mcast.node.place import look
 from mcast.node.shell import Shell
 from mcast.storage.files import RealFiles
+from mcast.wire.levels import Consistency
 
 if TYPE_CHECKING:
     from mcast.client.client import Client
@@ -166,8 +168,8 @@ class Node:
         return await (await self.client()).submit_many(commands, timeout=timeout)
 
     async def query(  # noqa: PLR0913 - the contract's keywords
-        self, name: str, *args: Any, consistency: str | None = None, min_seq: int = 0, max_ms: float | None = None,
-        max_lag: int | None = None, timeout: float | None = None,
+        self, name: str, *args: Any, consistency: Consistency | None = None, min_seq: int = 0,
+        max_ms: float | None = None, max_lag: int | None = None, timeout: float | None = None,
     ) -> QueryAnswer:  # fmt: skip
         """As the client's `query`, answered by this node."""
         return await (await self.client()).query(
@@ -178,13 +180,13 @@ class Node:
         """As the client's `subscribe`, at this node."""
         return self._own_client().subscribe(from_seq, timeout=timeout)
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> NodeStatus:
         """This node's object of `mcast status --json`."""
-        return self.gateway.status()
+        return cast("NodeStatus", self.gateway.status())
 
-    def gaps(self) -> dict[str, Any]:
+    def gaps(self) -> NodeGaps:
         """This node's object of `mcast gaps --json`."""
-        return self.shell.gaps()
+        return cast("NodeGaps", self.shell.gaps())
 
 
 def _serves(config: Config, node_id: str) -> str:

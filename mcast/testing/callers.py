@@ -12,7 +12,7 @@ from mcast.client.client import Client
 from mcast.clock import monotonic_s
 from mcast.errors import NotSent, NotYet, QueryFailed, Refused, Unknown
 from mcast.history.calls import Call, Outcome
-from mcast.wire.levels import LEVELS, Level
+from mcast.wire.levels import LEVELS, Consistency
 
 SUBMITS_S: Final = (0.2, 1.0, 4.0)  # patience: some calls end as unknown in every election, some outlast it
 QUERY_S: Final = 2.0
@@ -131,7 +131,7 @@ class Callers:
                 )
             )  # fmt: skip
 
-    async def _query(self, name: str, client: Client, level: Level, query: list[Any], draw: random.Random) -> Any:
+    async def _query(self, name: str, client: Client, level: Consistency, query: list[Any], draw: random.Random) -> Any:
         bounds: dict[str, Any] = {}
         if level == "bounded":
             bounds = draw.choice([{"max_ms": draw.choice([20, 100, 500])}, {"max_lag": draw.choice([0, 10])}, {}])

@@ -38,6 +38,7 @@ from mcast.storage.files import RealFiles
 from mcast.storage.meta import load_meta, store_meta
 from mcast.testing.processes import free_ports
 from mcast.wire.envelope import name_hash
+from mcast.wire.levels import Consistency
 
 MTU: Final = 1_500  # bytes of one datagram, as on a LAN
 POLL_S: Final = 0.01  # between two looks at whether all nodes are equal
@@ -117,8 +118,8 @@ class Cluster:
         return await self.client.submit_many(commands, timeout=timeout)
 
     async def query(  # noqa: PLR0913 - the keywords of the client's
-        self, name: str, *args: Any, consistency: str | None = None, min_seq: int = 0, max_ms: float | None = None,
-        max_lag: int | None = None, timeout: float = TIMEOUT_S,
+        self, name: str, *args: Any, consistency: Consistency | None = None, min_seq: int = 0,
+        max_ms: float | None = None, max_lag: int | None = None, timeout: float = TIMEOUT_S,
     ) -> QueryAnswer:  # fmt: skip
         """Ask any node; the keywords are those of `Client.query`."""
         return await self.client.query(

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from typing import Final, Literal, get_args
 
-Level = Literal["any", "session", "bounded", "linearizable"]
-LEVELS: Final[tuple[Level, ...]] = get_args(Level)
+Consistency = Literal["any", "session", "bounded", "linearizable"]
+LEVELS: Final[tuple[Consistency, ...]] = get_args(Consistency)
 """Every level, the weakest first."""

@@ -75,6 +75,7 @@ class StreamKind(IntEnum):
     FETCH_HISTORY = 26
     HISTORY = 27
     HINDERED = 28
+    DESCRIBE = 29
 
 
 class Status(IntEnum):
@@ -167,7 +168,7 @@ class QueryRefused(NamedTuple):
 
 
 class Ask(NamedTuple):
-    """STATUS and GAPS."""
+    """STATUS, GAPS and DESCRIBE."""
 
     id: int
 
@@ -187,7 +188,7 @@ class Handover(NamedTuple):
 
 
 class Report(NamedTuple):
-    """The answer to STATUS, GAPS, FAULT and HANDOVER."""
+    """The answer to STATUS, GAPS, DESCRIBE, FAULT and HANDOVER."""
 
     id: int
     report: dict[str, Any]
@@ -480,6 +481,7 @@ _CHECKS: Final[dict[int, tuple[Any, tuple[_Check, ...]]]] = {
     StreamKind.QUERY_REFUSED: (QueryRefused, (_ID, _WORDS, _optional(_NAME), _NAME)),
     StreamKind.STATUS: (Ask, (_ID,)),
     StreamKind.GAPS: (Ask, (_ID,)),
+    StreamKind.DESCRIBE: (Ask, (_ID,)),
     StreamKind.FAULT: (Fault, (_ID, _WORDS)),
     StreamKind.REPORT: (Report, (_ID, lambda value: type(value) is dict)),
     StreamKind.ERROR: (Failure, (_ID, _WORDS)),

@@ -2,6 +2,7 @@ import pytest
 
 from mcast.bench import query
 from mcast.bench.query import Workload
+from mcast.wire.levels import Consistency
 from tests.bench.overload import PATIENCE, unless_overloaded
 
 pytestmark = PATIENCE
@@ -21,7 +22,7 @@ REPLICA = {
 
 
 @pytest.mark.parametrize("level", ["session", "linearizable"])
-async def test_queries_that_must_wait_are_answered_at_a_follower(level: str) -> None:
+async def test_queries_that_must_wait_are_answered_at_a_follower(level: Consistency) -> None:
     workload = Workload(level=level, clients=3, depth=1, seconds=0.1, nodes=2, sealed=False)
     document = await unless_overloaded(lambda: query.measure(workload, 1, lambda what, share: None))
     assert set(document) == DOCUMENT

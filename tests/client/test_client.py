@@ -285,7 +285,7 @@ async def test_query_errors(client: Client) -> None:
     with pytest.raises(Refused, match="below zero"):
         await client.query("get", "k", consistency="bounded", max_ms=-1)
     with pytest.raises(Refused, match="unknown"):
-        await client.query("get", "k", consistency="fresh")
+        await client.query("get", "k", consistency="fresh")  # type: ignore[arg-type]
     with pytest.raises(Refused, match="min_seq"):
         await client.query("get", "k", min_seq=-1)
     with pytest.raises(Refused, match="cannot be sent"):
@@ -432,69 +432,3 @@ async def test_a_node_that_ends_every_connection_unheard_may_have_another_key(tm
         with pytest.raises(ConfigError, match="keys differ"):
             async with connect(config, at=node.id, timeout=0.5, strict=True):
                 raise AssertionError("connected")
-
-
-async def test_a_client_is_awaited_and_closed_as_well_as_entered(cluster: FakeCluster) -> None:
-    client = await connect(cluster.config)
-    assert (await client.submit("incr", "k")).value == 1
-    assert await client is client, "once is enough"
-    events = client.subscribe()
-    assert (await anext(events)).value == 1
-    await client.close()
-    await client.close()
-    with pytest.raises(Refused, match="this client is closed; connect another one"):
-        await client.submit("incr", "k")
-    async with await connect(cluster.config) as entered:
-        assert (await entered.query("get", "k", consistency="any")).value == 1
-
-
-async def test_a_closed_client_that_is_opened_again_begins_a_session_of_its_own(cluster: FakeCluster) -> None:
-    client = connect(cluster.config)
-    for count in (1, 2, 3):
-        async with client:
-            assert (await client.submit("incr", "k")).value == count
-            assert len(await client.submit_many([("append", "l", count)] * 3)) == 3
-
-
-async def test_a_client_that_found_nobody_may_try_again(cluster: FakeCluster, tmp_path: Path) -> None:
-    other = FakeCluster(tmp_path / "other", KeyValue)
-    client = connect(other.config, timeout=0.1)
-    with pytest.raises(NotSent, match="no node answered within"):
-        await client
-    async with serving(other):
-        await client
-        assert (await client.submit("incr", "k")).value == 1
-        await client.close()
-
-
-async def test_a_client_that_was_never_opened_can_be_closed(cluster: FakeCluster) -> None:
-    client = connect(cluster.config)
-    await client.close()
-    with pytest.raises(Refused, match="closed"):
-        await client.submit("incr", "k")
-
-
-async def test_every_call_takes_a_timeout(cluster: FakeCluster, client: Client) -> None:
-    calls: list[Any] = [
-        lambda timeout: client.submit("incr", "k", timeout=timeout),
-        lambda timeout: client.submit_many([("incr", "k")], timeout=timeout),
-        lambda timeout: client.submit_stream([("incr", "k")], timeout=timeout),
-        lambda timeout: client.query("get", "k", timeout=timeout),
-        lambda timeout: client.query_many([("get", "k")], timeout=timeout),
-        lambda timeout: anext(client.subscribe(timeout=timeout)),
-        lambda timeout: client.status(timeout=timeout),
-        lambda timeout: client.gaps(timeout=timeout),
-    ]
-    for call in calls:
-        await call(5)
-        with pytest.raises(Refused, match="at most 86,400 seconds"):
-            await call(float("nan"))
-    with pytest.raises(Refused, match="at most 86,400 seconds"):
-        await client.handover("n1", timeout=1e9)
-    with pytest.raises(Refused, match="at most 86,400 seconds"):
-        await client.fault("n1", "clear", timeout=1e9)
-
-
-async def test_the_former_name_of_the_timeout_warns(client: Client) -> None:
-    with pytest.warns(DeprecationWarning, match=r"Client\.timeout"):
-        assert client.timeout_s == client.timeout == 5

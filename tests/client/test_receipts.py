@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgpack
@@ -37,7 +38,8 @@ def test_index_slice_and_iteration_agree() -> None:
     ]
     assert list(receipts) == expected
     assert [receipts[index] for index in range(6)] == expected
-    assert receipts[-1] is None and receipts[-6] == expected[0]
+    known: Sequence[Receipt | None] = receipts
+    assert known[-1] is None and receipts[-6] == expected[0]
     assert receipts[1:4] == expected[1:4] and receipts[::-2] == expected[::-2]
     for index in (6, -7):
         with pytest.raises(IndexError):

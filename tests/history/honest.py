@@ -11,7 +11,7 @@ import msgpack
 from mcast.history.calls import Call
 from mcast.history.model import KeyValueModel
 from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
-from mcast.wire.levels import Level
+from mcast.wire.levels import Consistency
 from mcast.wire.records import RecordKind, encode_record, split_fragments
 
 MS = 1_000_000  # ns
@@ -81,7 +81,7 @@ class Service:
         self._enter(Entry(client, list(command), resent=True))
 
     def query(  # what a call may say, each by name
-        self, client: str, *query: Any, level: Level = "session", early: int = 1, late: int = 1, back: int = 0,
+        self, client: str, *query: Any, level: Consistency = "session", early: int = 1, late: int = 1, back: int = 0,
         **more: Any,
     ) -> None:  # fmt: skip
         """An answer from the state `back` entries ago, saying honestly how old that is."""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mcast.history.calls import Call
 from mcast.history.verdict import Judgement, judge
 from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
-from mcast.wire.levels import Level
+from mcast.wire.levels import Consistency
 from tests.history.honest import MS, STEP_NS, Entry, Service, changed
 
 History = tuple[list[Call], list[Frame]]
@@ -206,7 +206,7 @@ def services(draw: st.DrawFn) -> Service:
         elif what == "reign":
             service.reign()
         else:
-            level: Level = draw(st.sampled_from(["any", "session", "bounded", "linearizable"]))
+            level: Consistency = draw(st.sampled_from(["any", "session", "bounded", "linearizable"]))
             back = draw(st.integers(0, 3)) if level in ("any", "bounded") else 0
             service.query(draw(CLIENT), *draw(QUERIES), level=level, back=back, max_ms=1_000.0, **window)
     return service

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import pytest
 from mcast.errors import NotSent, Refused, Unknown
 from mcast.testing.lan import CLIENTS, NETWORK, Lan, lan_problem, own_namespace
 from mcast.testing.processes import Processes
+from mcast.wire.levels import Consistency
 
 ROOT = Path(__file__).parents[2]
 NODES = ("n1", "n2", "n3")
@@ -42,12 +43,12 @@ def cut(inside: str, outside: tuple[str, ...]) -> Links:
     return dict.fromkeys([(inside, one) for one in outside] + [(one, inside) for one in outside], 1.0)
 
 
-def roles(status: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
+def roles(status: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
     """The sequencer and the others."""
     return status["sequencer"], tuple(node for node in NODES if node != status["sequencer"])
 
 
-async def ruled_by_another(processes: Processes, old: str) -> dict[str, Any]:
+async def ruled_by_another(processes: Processes, old: str) -> Mapping[str, Any]:
     """The status once another one rules, as the others say."""
     async with asyncio.timeout(TAKEOVER_S):
         while True:
@@ -73,11 +74,13 @@ async def the_minority(which: str) -> None:
             with pytest.raises(Refused, match="no majority has confirmed"):
                 await client.query("get", "k", consistency="linearizable", timeout=1.0)
             await asyncio.sleep(0.5)
-            for level in ("linearizable", "bounded"):
+            refusing: tuple[Consistency, ...] = ("linearizable", "bounded")
+            for level in refusing:
                 with pytest.raises(Refused, match=f"{alone} is isolated") as refused:
                     await client.query("get", "k", consistency=level)
                 assert refused.value.try_node in others
-            for level in ("any", "session"):
+            answering: tuple[Consistency, ...] = ("any", "session")
+            for level in answering:
                 answer = await client.query("get", "k", consistency=level, min_seq=first.seq)
                 assert (answer.value, answer.level, answer.node) == ("before", level, alone)
                 assert answer.lag_ms is None, "nobody knows how old it is"

@@ -1,7 +1,6 @@
 """Replicas that compute different results, or run different machines: said in status, on nodes that are real."""
 
 from itertools import count
-from typing import Any
 
 from mcast.machine.api import Context, StateMachine, command
 from mcast.testing import cluster
@@ -34,10 +33,10 @@ async def test_status_names_who_computed_something_else_and_since_when() -> None
         assert (await c.client.status())["findings"] == []
         wrong = await c.submit("differ", 0)
         assert equal is not None
-        document: dict[str, Any] = {"findings": []}
-        while not document["findings"]:
-            document = await c.client.status()
-        [finding] = document["findings"]
+        findings: list[str] = []
+        while not findings:
+            findings = (await c.client.status())["findings"]
+        [finding] = findings
         assert finding.startswith("DIVERGED: the results of n3 from n1, n2: equal up to event ")
         between = [int(word.strip(",;")) for word in finding.split() if word.strip(",;").isdigit()]
         assert equal.seq <= between[0] < wrong.seq <= between[1]

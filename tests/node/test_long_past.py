@@ -8,7 +8,6 @@ import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 from mcast.config import Config, NodeConfig
 from mcast.node.node import Node
@@ -56,8 +55,8 @@ async def test_who_is_a_hundred_epochs_behind_and_who_is_empty_become_whole(tmp_
         nodes = [await stack.enter_async_context(Node(config, node.id)) for node in config.nodes]
 
         def whole() -> bool:
-            said: list[dict[str, Any]] = [node.status() for node in nodes]
-            states.update((one["state"], "epochs before" in one.get("awaits", "")) for one in said[1:])
+            said = [node.status() for node in nodes]
+            states.update((str(one["state"]), "epochs before" in one.get("awaits", "")) for one in said[1:])
             return {one["state"] for one in said} == {"live"} and len({one["applied_seq"] for one in said}) == 1
 
         await until(whole)

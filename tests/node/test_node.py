@@ -193,4 +193,4 @@ def test_every_public_name_can_be_had() -> None:
         assert getattr(mcast, name).__name__ == name
     assert set(mcast.__all__) <= set(dir(mcast))
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        _ = mcast.nonsense
+        _ = mcast.nonsense  # type: ignore[attr-defined]

@@ -15,9 +15,10 @@ from mcast.client.client import Client, connect
 from mcast.errors import NotSent, Refused
 from mcast.machine.kv import KeyValue
 from mcast.testing.cluster import Cluster, cluster
+from mcast.wire.levels import LEVELS
 from mcast.wire.messages import Heartbeat, Read
 
-LADDER = ("any", "session", "bounded", "linearizable")
+LADDER = LEVELS
 
 
 @pytest.fixture

@@ -62,6 +62,7 @@ MESSAGES: list[tuple[StreamKind, StreamMessage]] = [
     (StreamKind.QUERY_REFUSED, QueryRefused(1, "why", None, "not yet")),
     (StreamKind.STATUS, Ask(1)),
     (StreamKind.GAPS, Ask(2)),
+    (StreamKind.DESCRIBE, Ask(3)),
     (StreamKind.FAULT, Fault(1, "loss=5%")),
     (StreamKind.REPORT, Report(1, {"id": "n1"})),
     (StreamKind.ERROR, Failure(0, "why")),

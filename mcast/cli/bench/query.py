@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, cast
 
 import typer
 
 from mcast.cli import options, output
 from mcast.cli.bench import flags
 from mcast.cli.bench.running import SPREAD, Wanted, cluster_words, run, spread_row
-from mcast.wire.levels import LEVELS
+from mcast.wire.levels import LEVELS, Consistency
 
 CLIENTS_MAX: Final = 4_000
 DEPTH_MAX: Final = 8_192
@@ -54,8 +54,8 @@ def query(  # noqa: PLR0913 - one argument a flag
     flags.check_number("--rounds", rounds, 1, flags.ROUNDS_MAX)
     flags.check_cluster(nodes, sync, observers=observers)
     workload = bench.Workload(
-        level=level, clients=clients, depth=depth, at=at, seconds=seconds, nodes=nodes, observers=observers, sync=sync,
-        sealed=key,
+        level=cast("Consistency", level), clients=clients, depth=depth, at=at, seconds=seconds, nodes=nodes,
+        observers=observers, sync=sync, sealed=key,
     )  # fmt: skip
     run(lambda progress: bench.measure(workload, rounds, progress), show, Wanted(json, csv, plot))
 
