@@ -125,7 +125,7 @@ class Replica:
         if core.relayed:
             forget_relayed(core, now)
         if relayed:
-            note_relayed(core, [envelope.sender for envelope, _ in arrivals], now)
+            note_relayed(core, [envelope for envelope, _ in arrivals], now)
         core.relaying = relayed
         for envelope, message in arrivals:
             if core.role is Role.HALTED:

@@ -16,13 +16,15 @@ from typing import Final
 from mcast.limits import RELAY_S, SEEK_EVERY_S, SEEK_LATELY_S, SEEK_TCP_HEARTBEATS, SEEK_UNICAST_HEARTBEATS
 from mcast.protocol.core import Core
 from mcast.protocol.effects import Relay, Send
-from mcast.wire.envelope import name_hash
-from mcast.wire.messages import Commit, Heard, Heartbeat
+from mcast.wire.envelope import Envelope, name_hash
+from mcast.wire.messages import Commit, Heard, Heartbeat, Kind
 
 MULTICAST: Final = 0
 UNICAST: Final = 1
 TCP: Final = 2
 _NEVER: Final = float("-inf")
+_ANSWERS: Final = frozenset({Kind.READ_INDEX, Kind.BUSY, Kind.GONE, Kind.NEWS, Kind.STALE})
+"""... that a node may send again and again; not ACK and VOTE, by which a new sequencer knows at once whom to seek."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,10 +176,15 @@ class Hearing:
         return self._heard[TCP] >= since > max(self._heard[MULTICAST], self._heard[UNICAST])
 
 
-def note_relayed(core: Core, senders: Collection[int], now: float) -> None:
-    """Datagrams of these nodes came over TCP: what they are sent goes over TCP for a while."""
-    for sender in senders:
-        core.relayed[sender] = now + RELAY_S
+def note_relayed(core: Core, envelopes: Collection[Envelope], now: float) -> None:
+    """Datagrams of these nodes came over TCP: what they are sent goes over TCP for a while.
+
+    An answer tells nothing: it came so because its question did. Two nodes that ask and answer often would else keep
+    each other on TCP for good, long after datagrams arrive again.
+    """
+    for envelope in envelopes:
+        if envelope.kind not in _ANSWERS:
+            core.relayed[envelope.sender] = now + RELAY_S
 
 
 def forget_relayed(core: Core, now: float) -> None:

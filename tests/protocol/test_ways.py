@@ -6,7 +6,7 @@ from mcast.protocol.effects import Effect, Multicast, Relay, Send
 from mcast.protocol.replica import Replica
 from mcast.protocol.rules import Rules
 from mcast.wire.envelope import CONTROL, Envelope
-from mcast.wire.messages import Ack, Commit, Heard, Heartbeat, Read
+from mcast.wire.messages import Ack, Commit, Heard, Heartbeat, Read, ReadIndex
 
 from .bench import KEY, arrival, command_record, envelope, of, settle
 from .test_following import LOG, beat, follower, hear
@@ -147,6 +147,18 @@ def test_a_read_that_is_not_answered_goes_over_tcp() -> None:
         asked.append(ways(settle(node, 0.1 + step * 0.005), Read))
     assert {("Send", "n1")} in asked and {("Send", "n1"), ("Relay", "n1")} in asked
     assert asked.index({("Send", "n1"), ("Relay", "n1")}) > 8
+
+
+def test_answers_over_tcp_do_not_keep_who_gets_them_on_tcp() -> None:
+    node = follower(LOG[:2])
+    node.receive([arrival("n1", beat(LOG[:2], 1, round=1), promised=1)], 0.0, relayed=True)
+    said = []
+    for step in range(1, 13):
+        now = step * 0.1
+        node.receive([arrival("n1", ReadIndex(1, step, step, 1, 1), promised=1)], now, relayed=True)
+        node.receive([(beat_envelope(step, CONTROL), beat(LOG[:2], 1, round=step + 1))], now)
+        said.append(ways(settle(node, now), Ack))
+    assert said[0] == {("Relay", "n1")} and said[-1] == {("Send", "n1")}
 
 
 def beat_envelope(counter: int, channel: int) -> Envelope:
