@@ -230,7 +230,7 @@ class Sequencing:
             return
         if self._rounds or core.commit < core.log.last_seq:
             self._count(now)
-            if self._may_skip_beat():
+            if core.commit == core.log.last_seq and self._may_skip_beat():
                 self._skip_beat()
         if self._pending or self.membership.applicants:
             self.number(now)
