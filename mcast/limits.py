@@ -10,7 +10,7 @@ from typing import Final
 
 # Numbers and names
 SEQ_MAX: Final = 2**63 - 1  # events; u64 on the wire, but never wraps: a century at 10^9/s
-EPOCH_MAX: Final = 2**62  # reigns; a hostile epoch must leave room for honest ones above it
+EPOCH_MAX: Final = 2**62  # epochs; a hostile epoch must leave room for honest ones above it
 EPOCH_JUMP_MAX: Final = 1 << 16  # epochs that others' words raise a promise by at once: forged ones may be far ahead
 EPOCH_JUMP_S: Final = 0.1  # seconds until they may do so again: then no forger gets near the last one in any lifetime
 NAME_BYTES_MAX: Final = 64  # a node id, cluster name or host name, in UTF-8
@@ -98,9 +98,9 @@ ELECTION_RETRY_S: Final = (0.010, 0.030)  # times 2^k after a failed round
 ELECTION_RETRY_DOUBLINGS_MAX: Final = 5  # then it is about an election timeout
 VOTE_CALLS_MAX: Final = 3  # times a candidate asks for votes in one epoch, before it canvasses for the next
 FOUNDING_RETRY_S: Final = 0.100  # between the founder's calls
-HISTORY_ENTRIES_MAX: Final = 4_096  # reigns in one heartbeat; a datagram holds fewer
-HISTORY_PAGE_ENTRIES: Final = 8_192  # reigns in one page fetched over TCP: 256 KiB, and some ms to pack
-HEARTBEAT_HISTORY: Final = 8  # newest reigns carried by each heartbeat
+HISTORY_ENTRIES_MAX: Final = 4_096  # epochs in one heartbeat; a datagram holds fewer
+HISTORY_PAGE_ENTRIES: Final = 8_192  # epochs in one page fetched over TCP: 256 KiB, and some ms to pack
+HEARTBEAT_HISTORY: Final = 8  # newest epochs carried by each heartbeat
 HELD_DATAGRAMS_MAX: Final = 1_024  # held while a higher promise becomes durable
 WITNESS_RANK_S: Final = 0.005  # a candidate by witness waits this long for each better one
 READ_RETRY_S: Final = 0.005  # a read index, or the round that proves it, is asked for anew after this long

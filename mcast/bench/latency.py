@@ -12,7 +12,7 @@ from mcast.bench.measure import (
     Document,
     Progress,
     gateway,
-    in_one_reign,
+    in_one_epoch,
     machine,
     offload,
     spread,
@@ -62,7 +62,7 @@ async def measure(workload: Workload, rounds: int, beside: bool, progress: Progr
                 for number in range(1, rounds + 1)
             ]
 
-        rounds_done, status, _ = await while_alive(lab, in_one_reign(lab, work))
+        rounds_done, status, _ = await while_alive(lab, in_one_epoch(lab, work))
     fine = all(one["held"] for one in rounds_done)
     return {
         "bench": "latency",

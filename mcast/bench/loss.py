@@ -12,7 +12,7 @@ from mcast.analysis import reconcile, repair_latency
 from mcast.bench.bottleneck import held, held_back_by
 from mcast.bench.job import BrokenRun, Tell, run_job
 from mcast.bench.load import event_bytes
-from mcast.bench.measure import Document, Progress, in_one_reign, machine, offload, while_alive
+from mcast.bench.measure import Document, Progress, in_one_epoch, machine, offload, while_alive
 from mcast.errors import ConfigError
 from mcast.testing.processes import Processes
 
@@ -86,7 +86,7 @@ async def _run(workload: Workload, share: float, progress: Progress) -> Document
         nodes=workload.nodes, sync=workload.sync, mtu=workload.mtu, sealed=workload.sealed, faults={"*": fault}
     ) as lab:
         tell = partial(progress, f"losing {share * 100:g}%")
-        load, status, gaps = await while_alive(lab, in_one_reign(lab, partial(_load, lab, workload, tell)))
+        load, status, gaps = await while_alive(lab, in_one_epoch(lab, partial(_load, lab, workload, tell)))
     rate = round(load["submitted"] / load["seconds"])
     why = None if held(rate, workload.rate) else held_back_by(load["used"], status["sequencer"], workload.sync)
     told = {"rate": rate, "held_back_by": why, "gso": offload(status), **load["used"]}

@@ -52,7 +52,7 @@ async def while_alive(lab: Processes, work: Coroutine[Any, Any, _T]) -> _T:
             await task
 
 
-async def in_one_reign(
+async def in_one_epoch(
     lab: Processes, work: Callable[[Document], Coroutine[Any, Any, _T]]
 ) -> tuple[_T, Document, Document]:
     """What `work` returns, given a live cluster's status; and the status and the gaps once it has settled again.
@@ -63,7 +63,7 @@ async def in_one_reign(
     before = await lab.live()
     result = await work(before)
     status, gaps = await settled(lab)
-    check_one_reign(before, status)
+    check_one_epoch(before, status)
     return result, status, gaps
 
 
@@ -99,7 +99,7 @@ async def settled(lab: Processes) -> tuple[Document, Document]:
         await asyncio.sleep(LOOK_S)
 
 
-def check_one_reign(before: Document, after: Document) -> None:
+def check_one_epoch(before: Document, after: Document) -> None:
     """Raise BrokenRun if the sequencer changed between two status documents: that measured a failover as well."""
     if before["epoch"] != after["epoch"]:
         raise BrokenRun(

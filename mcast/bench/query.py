@@ -11,7 +11,7 @@ from mcast.bench.measure import (
     Document,
     Progress,
     gateway,
-    in_one_reign,
+    in_one_epoch,
     machine,
     offload,
     spread,
@@ -63,7 +63,7 @@ async def measure(workload: Workload, rounds: int, progress: Progress) -> Docume
                 for number in range(1, rounds + 1)
             ]
 
-        done, status, _ = await while_alive(lab, in_one_reign(lab, work))
+        done, status, _ = await while_alive(lab, in_one_epoch(lab, work))
     asked = done[0]["replicas"]
     return {
         "bench": "query",

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from mcast.bench.job import BrokenRun, Tell, run_job
 from mcast.bench.load import KEYS, event_bytes
-from mcast.bench.measure import Document, Progress, in_one_reign, machine, offload, spread, while_alive
+from mcast.bench.measure import Document, Progress, in_one_epoch, machine, offload, spread, while_alive
 from mcast.bench.memory import take_memory
 from mcast.testing.processes import Processes
 
@@ -91,7 +91,7 @@ async def flooded(lab: Processes, workload: Workload, tell: Tell) -> Document:
         }  # fmt: skip
         return await run_job("flood", job, tell)
 
-    result, status, gaps = await in_one_reign(lab, flood)
+    result, status, gaps = await in_one_epoch(lab, flood)
     per_event = result["used"]["per_event"]
     return {
         "events": workload.events,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mcast.node.node import Node
     from mcast.node.shell import Shell
 
-KEY_CHECK_S: Final = 1.0  # seconds without a reign, and for the others' answer, before their keys are compared
+KEY_CHECK_S: Final = 1.0  # seconds without an epoch, and for the others' answer, before their keys are compared
 
 _log: Final = logging.getLogger("mcast.cli")
 
@@ -169,7 +169,7 @@ async def _until_stopped(stopped: asyncio.Future[int], check: Coroutine[Any, Any
 
 
 async def _refuse_other_keys(config: Config, node_id: str, shell: Shell) -> None:
-    """Until a reign is known here: ask the other nodes over TCP whether they hold the same key.
+    """Until an epoch is known here: ask the other nodes over TCP whether they hold the same key.
 
     A node whose key differs hears nobody, and would wait for ever without a word.
 

@@ -173,6 +173,6 @@ def _ruler(newest: dict[str, Any], nodes: Sequence[NodeConfig], reports: Sequenc
 
 
 def _epoch(report: dict[str, Any]) -> tuple[int, bool]:
-    """Newest reign first; among equals, one that knows who rules."""
+    """Newest epoch first; among equals, one that knows who rules."""
     epoch = report.get("epoch")
     return epoch if isinstance(epoch, int) else -1, report.get("sequencer") is not None

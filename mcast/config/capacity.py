@@ -1,4 +1,4 @@
-"""What one datagram must carry at least: a reign begins with a frame that names every member."""
+"""What one datagram must carry at least: an epoch begins with a frame that names every member."""
 
 from __future__ import annotations
 

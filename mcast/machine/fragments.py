@@ -8,7 +8,7 @@ from mcast.wire.records import Record, RecordKind, decode_fragment_untrusted
 
 
 class Assembly:
-    """The partial command, if any. `cut` is the safety rule that a new reign discards it."""
+    """The partial command, if any. `cut` is the safety rule that a new epoch discards it."""
 
     def __init__(self, *, cut: bool = True) -> None:
         self.partial = False

@@ -42,14 +42,14 @@ def streak_of(frames: Sequence[Frame], at: int = 0) -> Streak | None:
         return None
     streak = Streak(session, [], [], [], [], [], [])
     _, firsts, counts, requests, lowests, records, payloads = streak
-    for reign, first, events, _, then, _, body, _ in frames[at:]:
+    for entry_epoch, first, events, _, then, _, body, _ in frames[at:]:
         if len(body) < RECORD_HEADER_BYTES:
             break
         word, count, number, request, lowest, length = unpack_record_head(body)
         if not (
             word == COMMANDS_WORD and 0 < count == events < RUN_MIN
             and count <= length == len(body) - RECORD_HEADER_BYTES
-            and number == session and request == expected and first == seq and then == time and reign == epoch
+            and number == session and request == expected and first == seq and then == time and entry_epoch == epoch
             and lowest <= request <= SEQ_MAX - count
         ):  # fmt: skip
             break

@@ -19,7 +19,7 @@ from mcast.limits import FETCH_CHUNK_BYTES, FETCH_WINDOW_BYTES, HISTORY_PAGE_ENT
 from mcast.node.connection import Connection
 from mcast.protocol.effects import CatchUp
 from mcast.wire.envelope import name_hash
-from mcast.wire.messages import Reign
+from mcast.wire.messages import EpochEntry
 from mcast.wire.stream import (
     Fetch,
     FetchEnd,
@@ -62,7 +62,7 @@ class FetchServer:
         self._begin(connection, partial(self._send_frames, connection, fetch))
 
     def history(self, connection: Connection, wanted: FetchHistory) -> None:
-        """Send the page of the epoch history that precedes a reign, empty where it is not known. Raises as `fetch`."""
+        """Send the page of the epoch history that precedes an epoch, empty where it is not known. Raises as `fetch`."""
         self._begin(connection, partial(self._history_page, wanted))
 
     def _begin(self, connection: Connection, serve: Callable[[], Awaitable[bytes]]) -> None:
@@ -107,7 +107,7 @@ class FetchServer:
         connection.send([end])
 
     async def _history_page(self, wanted: FetchHistory) -> bytes:
-        page = self._shell.replica.history_before(Reign(*wanted), HISTORY_PAGE_ENTRIES)
+        page = self._shell.replica.history_before(EpochEntry(*wanted), HISTORY_PAGE_ENTRIES)
         return pack_raw(StreamKind.HISTORY, page.packed() if page is not None else b"")
 
     async def _send_frames(self, connection: Connection, fetch: Fetch) -> bytes:

@@ -1,7 +1,7 @@
 """A cluster in one process without network, disk or elections: what gateways and clients need of shells, and no more.
 
 For tests of everything on the TCP side. Numbering and applying are real (`make_frame`, `Engine`); who rules, what is
-lost in a change of reign and what is applied twice is up to the test.
+lost in a change of epoch and what is applied twice is up to the test.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from mcast.storage.outcomes import OutcomeLog
 from mcast.wire.envelope import name_hash
 from mcast.wire.epochs import Epochs
 from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
-from mcast.wire.messages import Reign
+from mcast.wire.messages import EpochEntry
 from mcast.wire.records import decode_records_untrusted
 
 RECORD_MAX: Final = 1_300
@@ -48,7 +48,7 @@ class FakeReplica:
         self.proven: tuple[int, float] | None = None
         self.epochs = Epochs()
         """The epoch history here, for others."""
-        self.wants: Reign | None = None
+        self.wants: EpochEntry | None = None
         self.pages: list[Epochs] = []
         self.histories_failed = 0
         self._cluster = cluster
@@ -65,7 +65,7 @@ class FakeReplica:
 
     @property
     def promised(self) -> int:
-        """The reigns so far."""
+        """The epochs so far."""
         return self._cluster.epoch
 
     @property
@@ -74,15 +74,15 @@ class FakeReplica:
         return self._cluster.last_seq
 
     @property
-    def history_wanted(self) -> Reign | None:
+    def history_wanted(self) -> EpochEntry | None:
         """What precedes `wants` in the epoch history, until it reaches event 1."""
         return self.wants if self.wants is not None and self.wants.first > 1 else None
 
-    def history_before(self, reign: Reign, most: int) -> Epochs | None:
+    def history_before(self, entry: EpochEntry, most: int) -> Epochs | None:
         """A page of `epochs`."""
-        return self.epochs.before(reign, most)
+        return self.epochs.before(entry, most)
 
-    def history_fetched(self, before: Reign, page: Epochs, now: float) -> None:
+    def history_fetched(self, before: EpochEntry, page: Epochs, now: float) -> None:
         """Remember the page, if there is anything in it."""
         if len(page):
             self.pages.append(page)
@@ -330,7 +330,7 @@ class FakeCluster:
         lost, self._taken = len(self._taken), []
         return lost
 
-    def reign(self, node_id: str | None) -> None:
+    def elect(self, node_id: str | None) -> None:
         """Another epoch under this sequencer, or under none."""
         before, self.sequencer = self.sequencer, None if node_id is None else name_hash(node_id)
         self.epoch += 1

@@ -50,7 +50,7 @@ class Forwarder:
         self._dead: str | None = None
         self._dialing: asyncio.Task[None] | None = None
         self._target: int | None = None
-        self._reign: tuple[int, int, bytes | None] | None = None
+        self._followed: tuple[int, int, bytes | None] | None = None
         """The epoch followed, its sequencer, and the incarnation that ruled when it began, if that is known."""
         self._opened_s = 0.0
         self._heard = 0
@@ -115,13 +115,13 @@ class Forwarder:
                 self._open(sequencer)
 
     def notice(self, notice: Notice) -> None:
-        """Follow the reigns: what an older one had not committed may be gone, so all is sent anew."""
+        """Follow the epochs: what an older one had not committed may be gone, so all is sent anew."""
         if isinstance(notice, Ruling):
             self._drop_link()
             self._way_open()
         elif isinstance(notice, EpochChanged):
             if notice.sequencer is not None:
-                self._reign = notice.epoch, notice.sequencer, self._shell.incarnation_of(notice.sequencer)
+                self._followed = notice.epoch, notice.sequencer, self._shell.incarnation_of(notice.sequencer)
             if notice.sequencer is None or notice.sequencer == self._me:
                 self._drop_link()
             elif self._link is not None and self._target == notice.sequencer:
@@ -195,7 +195,7 @@ class Forwarder:
         self._dialing = self._dead = self._trouble = None
         self._link, self._heard, self._silent = link, link.heard, 0
         self._opened_s = asyncio.get_running_loop().time()
-        if self._reign is not None and self._reign[2] not in (None, link.welcome.incarnation):
+        if self._followed is not None and self._followed[2] not in (None, link.welcome.incarnation):
             self._died(node)
         if self._shell.config.key_file is not None:
             self._shell.proven(name_hash(node.id), link.welcome.incarnation)
@@ -203,9 +203,9 @@ class Forwarder:
         self._way_open()
 
     def _died(self, node: NodeConfig) -> None:
-        """Bear witness, once a reign: should that be wrong, its heartbeats go on, and only silence counts from then."""
-        if self._reign is not None and self._reign[1] == name_hash(node.id):
-            self._reign = None
+        """Say that it died, once an epoch: should that be wrong, its heartbeats go on, and only silence counts from then."""
+        if self._followed is not None and self._followed[1] == name_hash(node.id):
+            self._followed = None
             self._shell.witnessed(name_hash(node.id))
 
     def _drop_link(self) -> None:

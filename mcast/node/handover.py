@@ -22,7 +22,7 @@ SLACK_S: Final = 0.5  # beyond HANDOVER_S: for the successor's election, and its
 
 
 class Handovers:
-    """Gives the role away, and waits until the successor rules: its reign's first event is committed and applied here.
+    """Gives the role away, and waits until the successor rules: its epoch's first event is committed and applied here.
 
     `report(connection, id, node)` answers whoever asked.
     """

@@ -13,7 +13,7 @@ from mcast.node.report import HISTORIES_FAILED_TOLD
 from mcast.protocol.effects import FetchHistory
 from mcast.wire.envelope import name_hash
 from mcast.wire.epochs import Epochs, decode_epochs_untrusted
-from mcast.wire.messages import Reign
+from mcast.wire.messages import EpochEntry
 from mcast.wire.stream import FetchHistory as FetchPage
 from mcast.wire.stream import StreamKind, pack_message
 
@@ -60,7 +60,7 @@ class HistoryFetcher:
         if not task.cancelled():
             task.result()
 
-    def _wanted(self) -> Reign | None:
+    def _wanted(self) -> EpochEntry | None:
         return self._shell.replica.history_wanted
 
     async def _run(self, request: FetchHistory) -> None:
@@ -105,7 +105,7 @@ class HistoryFetcher:
             if self._wanted() == before:
                 return
 
-    def _take(self, before: Reign, page: Epochs) -> None:
+    def _take(self, before: EpochEntry, page: Epochs) -> None:
         if len(page):
             self._failed = 0
         self._shell.tell(lambda now: self._shell.replica.history_fetched(before, page, now))

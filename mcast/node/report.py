@@ -37,7 +37,7 @@ DISK_FULL: Final = (
 
 
 def state(shell: Shell) -> str:
-    """One of the contract's states: "starting" until a reign is known here, "catching-up" while it fetches.
+    """One of the contract's states: "starting" until an epoch is known here, "catching-up" while it fetches.
 
     "isolated" when nothing has shown for a while that this node is in touch with a majority.
     """

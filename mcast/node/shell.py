@@ -32,7 +32,7 @@ from mcast.node.handlerlog import HandlerLog, trace_of
 from mcast.node.recomputing import Recomputing
 from mcast.node.replaying import Results, replay_journal
 from mcast.node.runs import runs_of
-from mcast.node.transport import Transport, ordered_by_reign
+from mcast.node.transport import Transport, ordered_by_epoch
 from mcast.node.twinwatch import TwinWatch
 from mcast.node.wallclock import WallClock
 from mcast.node.watch import Watch
@@ -114,7 +114,7 @@ class Shell:
         self.halted: str | None = None
         """Why the node stopped taking part; None while it does."""
         self.joined = self.was_live = False
-        """`was_live`: whether a reign has been known here since the start."""
+        """`was_live`: whether an epoch has been known here since the start."""
         self.stopped = asyncio.Event()
         """Set when the node has halted or was stopped."""
         self.wall = WallClock(node_id)
@@ -236,7 +236,7 @@ class Shell:
 
         Where nothing is on its way, and nothing was a moment ago, that is done before this returns. Else they go with
         all that is submitted until the end of this turn of the loop.
-        What was taken may still fall to a lost reign: SteppedDown says so, and it must be sent anew.
+        What was taken may still fall to a lost epoch: SteppedDown says so, and it must be sent anew.
         """
         if self.halted is not None or not self.replica.ruling:
             return False
@@ -397,7 +397,7 @@ class Shell:
     def _receive(self, arrivals: list[Arrival]) -> None:
         replica = self.replica
         if len(arrivals) > 1:
-            arrivals = ordered_by_reign(arrivals, replica.promised, reign_known=replica.sequencer is not None)
+            arrivals = ordered_by_epoch(arrivals, replica.promised, sequencer_known=replica.sequencer is not None)
         if arrivals:
             replica.receive(arrivals, monotonic_s())
 
@@ -410,7 +410,7 @@ class Shell:
         if self._submitted:
             groups, self._submitted = self._submitted, []
             replica.submit(groups, monotonic_s())
-        patient = not replica.reigning  # all wait for a follower's acknowledgement, and nobody for a follower else
+        patient = not replica.leads_epoch  # all wait for a follower's acknowledgement, and nobody for a follower else
         while True:
             effects = replica.take_effects()
             for effect in effects:

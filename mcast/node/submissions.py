@@ -1,6 +1,6 @@
 """From a client's SUBMIT to its RESULT: what is unanswered here, and what the applied events answer.
 
-Groups are handed to the forwarder as they come, and all of them again when a reign or a connection has changed. What
+Groups are handed to the forwarder as they come, and all of them again when an epoch or a connection has changed. What
 replicas do with a record submitted twice is the session table's business, so no state here has to survive anything.
 """
 

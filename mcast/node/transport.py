@@ -22,15 +22,15 @@ _FOREVER: Final = float("inf")
 _DATA, _TWIN = int(Kind.DATA), int(Kind.TWIN)  # a member of an enum is slow to look up
 
 
-def ordered_by_reign(arrivals: list[Arrival], promised: int, *, reign_known: bool) -> list[Arrival]:
-    """The same arrivals; of a reign not known yet, messages before frames.
+def ordered_by_epoch(arrivals: list[Arrival], promised: int, *, sequencer_known: bool) -> list[Arrival]:
+    """The same arrivals; of an epoch not known yet, messages before frames.
 
-    A link hands out the stream first. But a new reign begins with a heartbeat, on another socket, and without it none
+    A link hands out the stream first. But a new epoch begins with a heartbeat, on another socket, and without it none
     of its frames can be judged.
     """
-    if reign_known and max([envelope.promised for envelope, _ in arrivals]) <= promised:
+    if sequencer_known and max([envelope.promised for envelope, _ in arrivals]) <= promised:
         return arrivals
-    known = promised if reign_known else promised - 1
+    known = promised if sequencer_known else promised - 1
     return sorted(arrivals, key=lambda arrival: _rank(arrival, known))
 
 

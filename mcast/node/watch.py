@@ -119,7 +119,7 @@ class Watch:
         """What blocks a way between this node and its sequencer, if anything does."""
         shell, replica = self._shell, self._shell.replica
         sequencer = self._names.get(replica.sequencer or 0)
-        if replica.reigning or sequencer is None:
+        if replica.leads_epoch or sequencer is None:
             return {}
         multicast, unicast, tcp = (
             age_s < DEAF_S for age_s in (reception.multicast_s, reception.unicast_s, reception.tcp_s)
@@ -144,7 +144,7 @@ class Watch:
         """That commands which come here do not get to the sequencer, though its stream may arrive."""
         why = self._shell.on_look() if self._shell.on_look is not None else None
         sequencer = self._names.get(self._shell.replica.sequencer or 0)
-        if why is None or sequencer is None or self.isolated or self._shell.replica.reigning:
+        if why is None or sequencer is None or self.isolated or self._shell.replica.leads_epoch:
             return {}
         what = f"commands that come to it do not get to {sequencer}"
         host = next(node.address for node in self._shell.config.nodes if node.id == sequencer)
@@ -154,7 +154,7 @@ class Watch:
         """That what its sequencer sends is too large for the path between them, or does not pass at all."""
         shell = self._shell
         sequencer = self._names.get(shell.replica.sequencer or 0)
-        if carried is None or sequencer is None or shell.replica.reigning:
+        if carried is None or sequencer is None or shell.replica.leads_epoch:
             return {}
         if not carried:
             what = f"no datagram of {sequencer} to this node's own address arrives"

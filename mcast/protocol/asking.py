@@ -55,7 +55,7 @@ class Asking:
         self._draw_nonce()
 
     def stop(self) -> None:
-        """Another reign, perhaps this node's own: what was to be reached in the last one may never have been kept."""
+        """Another epoch, perhaps this node's own: what was to be reached in the last one may never have been kept."""
         self.catching_up = False
         self._until = self._gone_below = 0
         if self._core.learned > self._core.log.last_seq:
@@ -139,7 +139,7 @@ class Asking:
         return min(max(self._gaps.deadline(), self._busy_until), self._stuck_due(), learned_due)
 
     def _is_answer(self, answer: Busy | Gone) -> bool:
-        """Whether it answers a NAK of this node's, of this reign."""
+        """Whether it answers a NAK of this node's, of this epoch."""
         return answer.nonce == self._nonce or not self._core.rules.answers_named
 
     def _draw_nonce(self) -> None:

@@ -1,9 +1,9 @@
 """The epoch history beyond what a heartbeat carries, fetched over TCP page by page, from the newest to the oldest.
 
-A heartbeat tells the newest reigns, each with the chain before it. That chain covers all of the log before it, so
-whoever has the same reign in its log, begun at the same event on the same chain, has the same older ones, too: any
+A heartbeat tells the newest epochs, each with the chain before it. That chain covers all of the log before it, so
+whoever has the same epoch in its log, begun at the same event on the same chain, has the same older ones, too: any
 replica can give the page that precedes it, and nothing that it gives can belong to another log. So pages prove
-themselves from the heartbeat down, and what was fetched in one epoch still holds in the next, as soon as one reign is
+themselves from the heartbeat down, and what was fetched in one epoch still holds in the next, as soon as one epoch is
 found that stands in both.
 """
 
@@ -15,7 +15,7 @@ from typing import Final
 from mcast.protocol.core import Core
 from mcast.protocol.effects import FetchHistory
 from mcast.wire.epochs import Epochs
-from mcast.wire.messages import Reign
+from mcast.wire.messages import EpochEntry
 
 _RETRY_S: Final = 1.0  # a fetch without progress is asked for anew after this long ...
 _FAILED_RETRY_S: Final = 0.05  # ... and one that all peers failed after this long
@@ -44,7 +44,7 @@ class Backfill:
         self.failures = 0
 
     @property
-    def reigns(self) -> Epochs:
+    def epochs(self) -> Epochs:
         """All that is known, as one list."""
         if len(self._pages) > 1:
             joined = Epochs()
@@ -54,7 +54,7 @@ class Backfill:
         return self._pages[0]
 
     @property
-    def oldest(self) -> Reign:
+    def oldest(self) -> EpochEntry:
         """The oldest one known: a page that precedes it is wanted."""
         return self._pages[-1][0]
 
@@ -75,7 +75,7 @@ class Backfill:
         core.random.shuffle(peers)
         core.effects.append(FetchHistory(tuple(peers)))
 
-    def take(self, before: Reign, page: Epochs, now: float) -> bool:
+    def take(self, before: EpochEntry, page: Epochs, now: float) -> bool:
         """A page came that precedes `before`; False when it is of no use: not the one that is wanted now."""
         if before != self.oldest or not len(page):
             return False
@@ -94,10 +94,10 @@ class Backfill:
 
     def _meets(self) -> bool:
         oldest = self._pages[-1]
-        return oldest.firsts[0] == 1 or self._core.log.reigns.last_shared(oldest) is not None
+        return oldest.firsts[0] == 1 or self._core.log.epochs.last_shared(oldest) is not None
 
     def _recall(self) -> bool:
-        """Go on with what an earlier epoch's sequencer told, if it has a reign in common with the oldest page."""
+        """Go on with what an earlier epoch's sequencer told, if it has an epoch in common with the oldest page."""
         shared = self._earlier.last_shared(self._pages[-1])
         if shared is None:
             return False
@@ -110,5 +110,5 @@ class Backfill:
 
     def _keep(self) -> None:
         """The epoch is over: what was fetched in it may save the next one from fetching it again."""
-        if self._pages and len(self.reigns) >= len(self._earlier):
-            self._earlier = self.reigns
+        if self._pages and len(self.epochs) >= len(self._earlier):
+            self._earlier = self.epochs

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from mcast.wire.messages import Heartbeat, Reign
+from mcast.wire.messages import EpochEntry, Heartbeat
 
 CONTRADICTIONS: Final = 3  # heartbeats in a row that say less than is believed: one or two may only be late
 
@@ -71,8 +71,8 @@ class Beliefs:
         """As the last heartbeat says: a higher one may never have begun."""
         self.high = 0
         """The highest event told of."""
-        self.history: tuple[Reign, ...] = ()
-        """The newest reigns, as the epoch's heartbeats tell; none while this node leads it."""
+        self.history: tuple[EpochEntry, ...] = ()
+        """The newest epochs, as the epoch's heartbeats tell; none while this node leads it."""
         self._disputes = 0
         self._newest = 0
         """The highest round told of."""
@@ -91,7 +91,7 @@ class Beliefs:
         self._disputes += 1
         return False
 
-    def take_history(self, history: tuple[Reign, ...]) -> None:
+    def take_history(self, history: tuple[EpochEntry, ...]) -> None:
         """This one is the epoch's from now on."""
         self.history, self._disputes = history, 0
 

@@ -11,7 +11,7 @@ obeyed. A log is never cut below what was acknowledged in the same epoch, nor do
 directory an older one. It says so in its answer, and this node is a suspect from then on (see `suspicion`), across
 restarts too, until its log is known whole.
 
-This ends when the log has reached all that the present reign is known to hold, and after CAUTION_S at the latest:
+This ends when the log has reached all that the present epoch is known to hold, and after CAUTION_S at the latest:
 whoever answers may be unable to rule. It refuses votes and gives none, so it is no danger; where nobody answers it
 changes nothing. But a suspect remains one.
 """
@@ -59,7 +59,7 @@ class Caution:
         if now < self._due:
             return
         caught_up = core.reconciled and core.log.last_seq >= self._high_seq()
-        if core.reigning or core.suspect or caught_up or now >= self._until:
+        if core.leads_epoch or core.suspect or caught_up or now >= self._until:
             self._due = float("inf")
             self._asks, self._patient = 0, False
             self._ends = self._earlier = {}

@@ -1,7 +1,7 @@
 """How far the words of others may raise a promise: a bounded step at a time.
 
 A promise can't be taken back, and the numbers end. So one datagram that promises the last epoch, believed as it stands,
-would end all reigns for ever: nobody could stand for one above it. No election raises a promise by more than one, and
+would end all epochs for ever: nobody could stand for one above it. No election raises a promise by more than one, and
 no cluster holds thousands of elections a second; a jump beyond that is forged, or it is what a node finds that was away
 while a forger pushed the others far up. Nothing tells the two apart, and nothing need: a far promise is approached by
 steps, each of EPOCH_JUMP_MAX at most, and one in EPOCH_JUMP_S. Any higher promise is a safe one, and whoever is really
@@ -16,7 +16,7 @@ from typing import Final
 from mcast.limits import EPOCH_JUMP_MAX, EPOCH_JUMP_S, EPOCH_MAX
 
 EPOCH_SPENT: Final = EPOCH_MAX - EPOCH_JUMP_MAX
-"""A promise from here on leaves too little room for reigns above it."""
+"""A promise from here on leaves too little room for epochs above it."""
 _FULL: Final = float(EPOCH_JUMP_MAX)
 _REFILLED_PER_S: Final = _FULL / EPOCH_JUMP_S
 
@@ -49,7 +49,7 @@ def spent(epoch: int) -> str:
     if epoch < EPOCH_SPENT:
         return ""
     return (
-        f"its promise, epoch {epoch}, leaves no room for reigns above it: a forged datagram raised it, for elections "
+        f"its promise, epoch {epoch}, leaves no room for epochs above it: a forged datagram raised it, for elections "
         "cannot; if a majority of the others works, move this node's data directory away and start it again, empty: it "
         "rejoins by itself; else stop all nodes and run `mcast recover --accept-loss` on the one whose log reaches "
         "furthest: it keeps the log and resets the promise"

@@ -44,7 +44,7 @@ from mcast.protocol.log import Log
 from mcast.protocol.recovered import Recovered
 from mcast.protocol.rules import Rules
 from mcast.protocol.staleness import Proofs
-from mcast.protocol.states import REIGNING, Input, Role, move
+from mcast.protocol.states import LEADS_EPOCH, Input, Role, move
 from mcast.wire.envelope import name_hash
 from mcast.wire.frame import Frame
 from mcast.wire.messages import (
@@ -92,10 +92,10 @@ class Settings:
     """Behind by more than so many datagrams, a replica fetches over TCP."""
     reorder_frames_max: int = REORDER_FRAMES_MAX
     """Kept while what precedes them is missing."""
-    heartbeat_reigns: int = HEARTBEAT_HISTORY
-    """The newest reigns that each heartbeat tells."""
+    heartbeat_epochs: int = HEARTBEAT_HISTORY
+    """The newest epochs that each heartbeat tells."""
     ledger_ranges_max: int = LEDGER_RANGES_MAX
-    """Ranges of each kind that the ledger remembers of a reign."""
+    """Ranges of each kind that the ledger remembers of an epoch."""
     rules: Rules = field(default_factory=Rules)
 
 
@@ -112,7 +112,7 @@ class Core:
         self.promised = recovered.meta.promised
         """The durable promise: no datagram of a lower epoch is obeyed."""
         self.role = Role.EMPTY
-        self.reigning = False
+        self.leads_epoch = False
         """Whether this node's epoch is under way here."""
         self.sequencer: int | None = None
         self.commit = 0
@@ -137,7 +137,7 @@ class Core:
         """Hash -> (id, address) of every node that ever was a member in this log."""
         self.cluster_uuid = bytes(16)
         self.ruler = ""
-        """Who began the newest reign in the log."""
+        """Who began the newest epoch in the log."""
         self.relayed: dict[int, float] = {}
         """Nodes of whom datagrams came over TCP: until when they are sent theirs over TCP."""
         self.relaying = False
@@ -195,7 +195,7 @@ class Core:
     def move(self, event: Input) -> None:
         """Take one step of the table of roles."""
         self.role = move(self.role, event)
-        self.reigning = self.role in REIGNING
+        self.leads_epoch = self.role in LEADS_EPOCH
 
     def halt(self, reason: str) -> None:
         """Stop: a safety rule is broken."""

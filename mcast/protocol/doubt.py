@@ -16,9 +16,9 @@ def step_aside(  # noqa: PLR0913 - the parts that decide something
     """Be a suspect from now on, durably: neither rule nor stand, and take no proof from before this."""
     core.doubt(told, now)
     reading.doubted()
-    if core.reigning:
+    if core.leads_epoch:
         sequencing.stop(now)
         core.sequencer = None
-    if core.reigning or core.role in ELECTING:
+    if core.leads_epoch or core.role in ELECTING:
         core.move(Input.RETREAT)
         election.grace(now)

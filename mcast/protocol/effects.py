@@ -157,7 +157,7 @@ Effect = (
 
 @dataclass(frozen=True, slots=True)
 class EpochChanged:
-    """A reign is known here: `sequencer` numbers from now on (None: nobody is known to)."""
+    """An epoch is known here: `sequencer` numbers from now on (None: nobody is known to)."""
 
     epoch: int
     sequencer: int | None
@@ -196,7 +196,7 @@ class GapClosed:
 
 @dataclass(frozen=True, slots=True)
 class Truncated:
-    """An uncommitted tail behind event `last` was cut away, for a new reign."""
+    """An uncommitted tail behind event `last` was cut away, for a new epoch."""
 
     last: int
 

@@ -18,7 +18,7 @@ from mcast.protocol.caution import Caution
 from mcast.protocol.climb import spent
 from mcast.protocol.core import Core
 from mcast.protocol.quorum import majority
-from mcast.protocol.states import ELECTING, REIGNING, Input, Role
+from mcast.protocol.states import ELECTING, LEADS_EPOCH, Input, Role
 from mcast.protocol.suspicion import Suspicion
 from mcast.wire.envelope import Envelope
 from mcast.wire.messages import PreVote, PreVoteRequest, Vote, VoteRequest
@@ -118,7 +118,7 @@ class Election:
         core = self.core
         silent = self._witnessed or now >= self._heard_at + core.settings.election_timeout_s[0]
         granted = (
-            silent and core.role not in REIGNING and request.epoch > core.planned.promised
+            silent and core.role not in LEADS_EPOCH and request.epoch > core.planned.promised
             and self._may_vote(request.last_epoch, request.last_seq) and not self._stands_before(envelope, request)
         )  # fmt: skip
         if granted:

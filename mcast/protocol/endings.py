@@ -1,6 +1,6 @@
 """Words that would end a node, and why they are obeyed only when they are repeated.
 
-A log that another cluster's recovery has left behind, or a committed event that a reign would cut, must stop its node.
+A log that another cluster's recovery has left behind, or a committed event that an epoch would cut, must stop its node.
 But a heartbeat that says so may be forged, or damaged where a checksum cannot see it; a true one is repeated every few
 milliseconds. So a node goes on until whoever says so has insisted on it. It takes nothing from that sender meanwhile.
 """

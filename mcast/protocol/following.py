@@ -1,6 +1,6 @@
 """Following the stream: frames in, a contiguous log, acknowledgements out.
 
-A frame joins the log when the current epoch's history assigns its whole range to the reign that numbered it, and its
+A frame joins the log when the current epoch's history assigns its whole range to the epoch that numbered it, and its
 chain follows from the log's own end: then it is intact, and the log equals the sequencer's up to here. What arrives
 early waits in the reorder buffer; what is missing is the business of `Asking`.
 
@@ -32,7 +32,7 @@ from mcast.wire.envelope import UNICAST as _UNICAST
 from mcast.wire.envelope import Envelope
 from mcast.wire.epochs import Epochs
 from mcast.wire.frame import Frame, Run, follows
-from mcast.wire.messages import Ack, Commit, Heartbeat, Kind, News, Reign
+from mcast.wire.messages import Ack, Commit, EpochEntry, Heartbeat, Kind, News
 
 _DATA: Final = int(Kind.DATA)  # a member of an enum is slow to look up
 RUN_FRAMES_MAX: Final = 64  # taken at once; some that can't be are tried again one frame later
@@ -41,7 +41,7 @@ RUN_FRAMES_MAX: Final = 64  # taken at once; some that can't be are tried again 
 class Following:
     """The receiving half of a replica. `on_confirmed` runs when a heartbeat proves a majority hears the sequencer.
 
-    `on_rival` runs when another node speaks as the sequencer of the reign that this one leads.
+    `on_rival` runs when another node speaks as the sequencer of the epoch that this one leads.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Following:
         self._appended: list[Frame] = []
 
     def new_epoch(self) -> None:
-        """A higher epoch was promised: nothing is known of its reign yet."""
+        """A higher epoch was promised: nothing is known of it yet."""
         self.core.reconciled = False
         self.history = None
         self.beliefs.reset()
@@ -77,7 +77,7 @@ class Following:
         self.ledger.promised(self.core.promised)
 
     def rule(self, history: History) -> None:
-        """This node's own reign begins: its log is the law."""
+        """This node's own epoch begins: its log is the law."""
         self.history = history
         self.beliefs.take_history(())
         self.core.reconciled = True
@@ -85,7 +85,7 @@ class Following:
         self.ledger.entered(history.epoch)
 
     def heartbeat(self, envelope: Envelope, beat: Heartbeat, now: float) -> None:
-        """The sequencer speaks for its reign."""
+        """The sequencer speaks for its epoch."""
         core = self.core
         if beat.epoch != core.promised:
             core.counts["heartbeat of another epoch"] += 1
@@ -96,7 +96,7 @@ class Following:
         if any(core.cluster_uuid) and not self._endings.belongs(envelope.sender, beat.cluster_uuid, now):
             core.counts["foreign cluster"] += 1
             return
-        if core.reigning:
+        if core.leads_epoch:
             if envelope.sender != core.me:
                 self._on_rival(envelope.sender, now)
             return
@@ -146,15 +146,15 @@ class Following:
         return max(self.gaps.frontier, self.beliefs.high)
 
     @property
-    def history_wanted(self) -> Reign | None:
-        """The reign whose predecessors must be fetched before this log can be reconciled."""
+    def history_wanted(self) -> EpochEntry | None:
+        """The epoch whose predecessors must be fetched before this log can be reconciled."""
         core = self.core
-        if core.reconciled or core.reigning or self.history is None or core.role is Role.HALTED:
+        if core.reconciled or core.leads_epoch or self.history is None or core.role is Role.HALTED:
             return None
         return self.backfill.oldest
 
-    def history_fetched(self, before: Reign, page: Epochs, now: float) -> None:
-        """The reigns that precede `before` came over TCP."""
+    def history_fetched(self, before: EpochEntry, page: Epochs, now: float) -> None:
+        """The epochs that precede `before` came over TCP."""
         if self.history_wanted is not None and self.backfill.take(before, page, now):
             self._reconcile(now)
 
@@ -176,7 +176,7 @@ class Following:
         core = self.core
         original = envelope.kind == _DATA
         if original and frame.epoch != core.promised:
-            core.counts["data of another epoch"] += 1  # only a repair brings what an older reign numbered
+            core.counts["data of another epoch"] += 1  # only a repair brings what an older epoch numbered
             return
         if original and not self._is_of_sequencer(envelope):
             core.counts["data of another sequencer"] += 1
@@ -342,8 +342,8 @@ class Following:
         if not self.backfill.suffices():
             self.backfill.want(now)
             return
-        history = self.history = History(history.epoch, self.backfill.reigns)
-        point = history.common_point(core.log.reigns, core.log.last_seq)
+        history = self.history = History(history.epoch, self.backfill.epochs)
+        point = history.common_point(core.log.epochs, core.log.last_seq)
         assert point is not None
         if point < core.log.last_seq:
             if point < core.commit:

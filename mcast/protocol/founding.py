@@ -71,9 +71,9 @@ class Founding:
 
     @property
     def virgin(self) -> bool:
-        """Whether no reign can have begun with this node: it gave no vote, and holds at most a GENESIS that lists it.
+        """Whether no epoch can have begun with this node: it gave no vote, and holds at most a GENESIS that lists it.
 
-        What it has promised does not matter. A reign has the votes of a majority, so of another member than a founder
+        What it has promised does not matter. An epoch has the votes of a majority, so of another member than a founder
         that lost its disk; and a promise may be forged, which must not keep a cluster from ever being founded.
         """
         core, held = self.core, self.core.log.last_seq
@@ -144,7 +144,7 @@ class Founding:
             return
         if core.log.last_chain != frame.chain:
             if core.log.last_seq and core.planned.promised and envelope.incarnation != self._founder:
-                return  # a late word of another founding: a reign may have begun since
+                return  # a late word of another founding: an epoch may have begun since
             self._drop_genesis()
             self._store(frame, lambda _: self._confirm(envelope.sender, frame))
             if core.role is Role.EMPTY:

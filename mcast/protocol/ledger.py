@@ -2,14 +2,14 @@
 
 Two independent tallies, so that their agreement proves something. The sequencer counts its DATA datagrams, and
 nothing else, on the stream channel; a hole in that counter is a datagram that did not arrive when first sent
-(`lost`). The log counts frames: filled by a REPAIR (`repaired`), over TCP (`transferred`), or numbered by a reign
-whose tail nobody kept (`superseded`, settled once the log has passed into the next reign). In the end lost = repaired
+(`lost`). The log counts frames: filled by a REPAIR (`repaired`), over TCP (`transferred`), or numbered by an epoch
+whose tail nobody kept (`superseded`, settled once the log has passed into the next epoch). In the end lost = repaired
 + transferred + superseded.
 
 An original that only came late closes its hole and takes back the repair that overtook it. What was sent before this
-replica first heard of a reign is neither lost nor repaired: it is part of joining. So the first words of a sender are
+replica first heard of an epoch is neither lost nor repaired: it is part of joining. So the first words of a sender are
 passed over while they are older than the log's end, as after a restart: what came behind them is in the log already.
-Nor is anything lost of what a sequencer goes on to send when its reign is over here, as one does that was stopped and
+Nor is anything lost of what a sequencer goes on to send when its epoch is over here, as one does that was stopped and
 has yet to hear of its successor: nobody listens, and so a fault injected into it counts for nothing. The same holds for
 what one that died had sent last, behind all that was heard of its counter, unless its frames turn up after all.
 
@@ -31,10 +31,10 @@ from mcast.protocol.gaps import Loss
 from mcast.protocol.ranges import Ranges
 from mcast.wire.frame import Frame
 
-_EARLY_MAX: Final = 4_096  # injected faults remembered of a sender whose reign is not yet heard
+_EARLY_MAX: Final = 4_096  # injected faults remembered of a sender whose epoch is not yet heard
 _AHEAD_MAX: Final = 64  # runs of injected losses beyond the counter, before those that it has passed are forgotten
 _HARM: Final = ("lost", "corrupted")  # the injected faults that are losses
-_REIGNS_MAX: Final = 64  # reigns whose tallies are kept apart; older ones are added up
+_EPOCHS_MAX: Final = 64  # epochs whose tallies are kept apart; older ones are added up
 
 
 class Fate(Enum):
@@ -75,8 +75,8 @@ class LedgerReport:
 
 
 @dataclass(slots=True)
-class _Reign:
-    """One reign's stream as it arrived here."""
+class _EpochLosses:
+    """One epoch's stream as it arrived here."""
 
     incarnation: bytes
     base: int
@@ -141,10 +141,10 @@ class _Reign:
 
 
 class Ledger:
-    """Bounded: the newest closed gaps and reigns, at most `ranges_max` ranges of each kind, and totals."""
+    """Bounded: the newest closed gaps and epochs, at most `ranges_max` ranges of each kind, and totals."""
 
     def __init__(self, ranges_max: int = LEDGER_RANGES_MAX) -> None:
-        self._reigns: dict[int, _Reign] = {}
+        self._losses: dict[int, _EpochLosses] = {}
         self._past: Counter[str] = Counter()
         self._closed: deque[ClosedGap] = deque(maxlen=LEDGER_CLOSED_MAX)
         self._early: dict[bytes, list[tuple[str, int]]] = {}
@@ -153,149 +153,149 @@ class Ledger:
 
     def data(self, frame: Frame, incarnation: bytes, counter: int, log_end: int = 0) -> Fate:
         """A DATA datagram arrived; the log ends at event `log_end`."""
-        reign = self._reigns.get(frame.epoch)
-        if reign is None:
+        losses = self._losses.get(frame.epoch)
+        if losses is None:
             if frame.first <= log_end and not self._heard(incarnation):
                 return Fate.NEW
-            reign = self._begin(frame.epoch, incarnation, counter - 1, frame.first - 1)
-        if counter > reign.highest:
-            if counter > reign.highest + 1:
-                self._miss(reign, counter - 1)
-            reign.highest = counter
-            if frame.first > reign.final:
+            losses = self._begin(frame.epoch, incarnation, counter - 1, frame.first - 1)
+        if counter > losses.highest:
+            if counter > losses.highest + 1:
+                self._miss(losses, counter - 1)
+            losses.highest = counter
+            if frame.first > losses.final:
                 return Fate.NEW
-            reign.folded += 1  # what brought it first can't be taken back any more, so it healed a loss
+            losses.folded += 1  # what brought it first can't be taken back any more, so it healed a loss
             return Fate.DUPLICATE
-        if frame.first > reign.final and counter in reign.missing:
-            reign.missing.discard(counter, counter)
-            self._bound(reign)
+        if frame.first > losses.final and counter in losses.missing:
+            losses.missing.discard(counter, counter)
+            self._bound(losses)
             return Fate.LATE
-        if counter > reign.base:
-            reign.duplicates += 1
+        if counter > losses.base:
+            losses.duplicates += 1
             return Fate.DUPLICATE
         return Fate.NEW
 
     def expected(self, epoch: int, counter: int, datagrams: int) -> int:
         """How many of the next `datagrams`, from `counter` on, `data` would judge alike: all new, or all late."""
-        reign = self._reigns.get(epoch)
-        if reign is None:
+        losses = self._losses.get(epoch)
+        if losses is None:
             return 0
-        if counter == reign.highest + 1:
+        if counter == losses.highest + 1:
             return datagrams
-        return min(reign.missing.run(counter), datagrams)
+        return min(losses.missing.run(counter), datagrams)
 
     def streamed(self, epoch: int, counter: int, datagrams: int) -> None:
         """So many datagrams arrived that were `expected`."""
-        reign = self._reigns[epoch]
-        if counter > reign.highest:
-            reign.highest += datagrams
+        losses = self._losses[epoch]
+        if counter > losses.highest:
+            losses.highest += datagrams
         else:
-            reign.missing.discard(counter, counter + datagrams - 1)
-            self._bound(reign)
+            losses.missing.discard(counter, counter + datagrams - 1)
+            self._bound(losses)
 
     def announced(  # noqa: PLR0913 - what a heartbeat says, and what it is held against
         self, epoch: int, incarnation: bytes, stream_base: int, stream_sent: int, high: int, log_end: int = 0
     ) -> None:
         """A heartbeat said how many DATA datagrams were sent, and the last event in them; see `data` for `log_end`."""
-        reign = self._reigns.get(epoch)
-        if reign is not None and reign.incarnation != incarnation:
-            reign.strangers += 1
-            if reign.announced and reign.strangers < CONTRADICTIONS:
+        losses = self._losses.get(epoch)
+        if losses is not None and losses.incarnation != incarnation:
+            losses.strangers += 1
+            if losses.announced and losses.strangers < CONTRADICTIONS:
                 return
-            del self._reigns[epoch]  # another process than its sequencer's began it: nothing of that was lost here
-            reign = None
-        if reign is not None and reign.base < stream_base:
-            reign.base = stream_base
-            reign.missing.discard(1, stream_base)
-        if reign is None:
+            del self._losses[epoch]  # another process than its sequencer's began it: nothing of that was lost here
+            losses = None
+        if losses is not None and losses.base < stream_base:
+            losses.base = stream_base
+            losses.missing.discard(1, stream_base)
+        if losses is None:
             known = self._heard(incarnation)
             if high < log_end and not known:
                 return
             base = stream_base if known else stream_sent
-            reign = self._begin(epoch, incarnation, base, 0 if known else high)
-        reign.announced, reign.strangers = True, 0
-        if stream_sent > reign.highest:
-            self._miss(reign, stream_sent)
-            reign.highest = stream_sent
+            losses = self._begin(epoch, incarnation, base, 0 if known else high)
+        losses.announced, losses.strangers = True, 0
+        if stream_sent > losses.highest:
+            self._miss(losses, stream_sent)
+            losses.highest = stream_sent
 
     def highest(self, epoch: int) -> int:
-        """The highest counter heard of in a reign; 0 where nothing was."""
-        reign = self._reigns.get(epoch)
-        return 0 if reign is None else reign.highest
+        """The highest counter heard of in an epoch; 0 where nothing was."""
+        losses = self._losses.get(epoch)
+        return 0 if losses is None else losses.highest
 
     def lower(self, epoch: int, stream_sent: int, high: int) -> None:
         """Whoever said that more datagrams than these were sent, or spoke of events beyond `high`, did not know."""
-        reign = self._reigns.get(epoch)
-        if reign is not None:
-            reign.missing.discard(stream_sent + 1, max(reign.highest, stream_sent + 1))
-            reign.highest, reign.base = min(reign.highest, stream_sent), min(reign.base, stream_sent)
-            reign.counted_from = min(reign.counted_from, high)
+        losses = self._losses.get(epoch)
+        if losses is not None:
+            losses.missing.discard(stream_sent + 1, max(losses.highest, stream_sent + 1))
+            losses.highest, losses.base = min(losses.highest, stream_sent), min(losses.base, stream_sent)
+            losses.counted_from = min(losses.counted_from, high)
 
     def repaired(self, frame: Frame) -> None:
         """A REPAIR datagram brought a frame that was missing."""
-        reign = self._healing(frame)
-        if reign is not None:
-            reign.repaired += 1
-            reign.repairs.add(frame.first, frame.last)
-            self._bound(reign)
+        losses = self._healing(frame)
+        if losses is not None:
+            losses.repaired += 1
+            losses.repairs.add(frame.first, frame.last)
+            self._bound(losses)
 
     def transferred(self, frame: Frame) -> None:
         """A frame that was missing came over TCP."""
-        reign = self._healing(frame)
-        if reign is not None:
-            reign.transferred += 1
-            reign.transfers.add(frame.first, frame.last)
-            self._bound(reign)
+        losses = self._healing(frame)
+        if losses is not None:
+            losses.transferred += 1
+            losses.transfers.add(frame.first, frame.last)
+            self._bound(losses)
 
     def overtaken(self, frame: Frame) -> None:
         """The original of a frame came after its repair or transfer, if it had one: that one healed no loss."""
-        reign = self._counting(frame)
-        if reign is None:
+        losses = self._counting(frame)
+        if losses is None:
             return
-        if frame.first in reign.repairs:
-            reign.repairs.discard(frame.first, frame.last)
-            reign.repaired -= 1
-        elif frame.first in reign.transfers:
-            reign.transfers.discard(frame.first, frame.last)
-            reign.transferred -= 1
-        self._bound(reign)
+        if frame.first in losses.repairs:
+            losses.repairs.discard(frame.first, frame.last)
+            losses.repaired -= 1
+        elif frame.first in losses.transfers:
+            losses.transfers.discard(frame.first, frame.last)
+            losses.transferred -= 1
+        self._bound(losses)
 
     def unkept(self, frame: Frame) -> None:
         """A DATA datagram arrived but could not be kept: its later repair will heal no loss."""
-        reign = self._counting(frame)
-        if reign is None:
+        losses = self._counting(frame)
+        if losses is None:
             return
-        if len(reign.unkept) < self._ranges_max or reign.unkept.touches(frame.first, frame.last):
-            reign.unkept.add(frame.first, frame.last)
+        if len(losses.unkept) < self._ranges_max or losses.unkept.touches(frame.first, frame.last):
+            losses.unkept.add(frame.first, frame.last)
         else:
-            reign.folded += 1  # no room to remember it, so its repair will heal a loss
+            losses.folded += 1  # no room to remember it, so its repair will heal a loss
 
     def disproved(self, frame: Frame) -> None:
         """A frame that was held proved to be none of this log's: if a repair brought it, that one healed no loss."""
-        reign = self._counting(frame)
-        if reign is not None and frame.first in reign.repairs:
-            reign.repairs.discard(frame.first, frame.last)
-            reign.repaired -= 1
-            self._bound(reign)
+        losses = self._counting(frame)
+        if losses is not None and frame.first in losses.repairs:
+            losses.repairs.discard(frame.first, frame.last)
+            losses.repaired -= 1
+            self._bound(losses)
         else:
             self.unkept(frame)
 
     def promised(self, epoch: int) -> None:
-        """No original of an older reign is heard any more."""
-        for past, reign in self._reigns.items():
-            if past < epoch and not reign.ended:
-                reign.end()
-                self._injected -= reign.untold
+        """No original of an older epoch is heard any more."""
+        for past, losses in self._losses.items():
+            if past < epoch and not losses.ended:
+                losses.end()
+                self._injected -= losses.untold
 
     def entered(self, epoch: int) -> None:
-        """The log has passed into this reign: what older ones lost and nobody brought was superseded."""
-        for past, reign in self._reigns.items():
+        """The log has passed into this epoch: what older ones lost and nobody brought was superseded."""
+        for past, losses in self._losses.items():
             if past < epoch:
-                unsettled = reign.lost - reign.repaired - reign.transferred
-                reign.superseded = max(unsettled, 0)
+                unsettled = losses.lost - losses.repaired - losses.transferred
+                losses.superseded = max(unsettled, 0)
                 if unsettled < 0:  # its sequencer died before telling how far its counter had gone
-                    reign.folded -= unsettled
-                    self._injected += reign.told(-unsettled)
+                    losses.folded -= unsettled
+                    self._injected += losses.told(-unsettled)
 
     def closed(self, loss: Loss, now: float) -> None:
         """A gap's last event arrived. One that nobody was asked for was only reordering, and is not kept."""
@@ -306,29 +306,29 @@ class Ledger:
 
     def injected(self, fate: str, incarnation: bytes, counter: int) -> None:
         """The faulty transport did something to a first-sent DATA datagram."""
-        reigns = [reign for reign in self._reigns.values() if reign.incarnation == incarnation]
-        heeding = next((reign for reign in reversed(reigns) if reign.heeds(counter)), None)
+        each = [losses for losses in self._losses.values() if losses.incarnation == incarnation]
+        heeding = next((losses for losses in reversed(each) if losses.heeds(counter)), None)
         if heeding is not None:
             self._inject(heeding, fate, counter)
-        elif all(reign.ended for reign in reigns):
+        elif all(losses.ended for losses in each):
             early = self._early.setdefault(incarnation, [])
             if len(early) < _EARLY_MAX:
                 early.append((fate, counter))
-            if len(self._early) > _REIGNS_MAX:
+            if len(self._early) > _EPOCHS_MAX:
                 self._early.pop(next(iter(self._early)))
 
     def report(self, open_ranges: tuple[tuple[int, int], ...]) -> LedgerReport:
-        """Everything, summed over reigns."""
-        reigns = self._reigns.values()
+        """Everything, summed over epochs."""
+        each = self._losses.values()
         past = self._past
         return LedgerReport(
             open=open_ranges,
             closed=tuple(self._closed),
-            lost=past["lost"] + sum(reign.lost for reign in reigns),
-            repaired=past["repaired"] + sum(reign.repaired for reign in reigns),
-            superseded=past["superseded"] + sum(reign.superseded for reign in reigns),
-            transferred=past["transferred"] + sum(reign.transferred for reign in reigns),
-            duplicates=past["duplicates"] + sum(reign.duplicates for reign in reigns),
+            lost=past["lost"] + sum(losses.lost for losses in each),
+            repaired=past["repaired"] + sum(losses.repaired for losses in each),
+            superseded=past["superseded"] + sum(losses.superseded for losses in each),
+            transferred=past["transferred"] + sum(losses.transferred for losses in each),
+            duplicates=past["duplicates"] + sum(losses.duplicates for losses in each),
             injected_lost=self._injected["lost"],
             injected_duplicated=self._injected["duplicated"],
             injected_reordered=self._injected["reordered"],
@@ -336,59 +336,59 @@ class Ledger:
         )
 
     def _heard(self, incarnation: bytes) -> bool:
-        return any(reign.incarnation == incarnation for reign in self._reigns.values())
+        return any(losses.incarnation == incarnation for losses in self._losses.values())
 
-    def _begin(self, epoch: int, incarnation: bytes, base: int, counted_from: int) -> _Reign:
+    def _begin(self, epoch: int, incarnation: bytes, base: int, counted_from: int) -> _EpochLosses:
         self.promised(epoch)
-        reign = self._reigns[epoch] = _Reign(incarnation, base, counted_from, base)
+        losses = self._losses[epoch] = _EpochLosses(incarnation, base, counted_from, base)
         for fate, counter in self._early.pop(incarnation, ()):
             if counter > base:
-                self._inject(reign, fate, counter)
-        while len(self._reigns) > _REIGNS_MAX:
-            oldest = self._reigns.pop(next(iter(self._reigns)))
+                self._inject(losses, fate, counter)
+        while len(self._losses) > _EPOCHS_MAX:
+            oldest = self._losses.pop(next(iter(self._losses)))
             self._past.update(
                 lost=oldest.lost, repaired=oldest.repaired, superseded=oldest.superseded,
                 transferred=oldest.transferred, duplicates=oldest.duplicates,
             )  # fmt: skip
-        return reign
+        return losses
 
-    def _inject(self, reign: _Reign, fate: str, counter: int) -> None:
+    def _inject(self, losses: _EpochLosses, fate: str, counter: int) -> None:
         self._injected[fate] += 1
-        if counter > reign.highest and fate in reign.ahead:
-            ahead = reign.ahead[fate]
+        if counter > losses.highest and fate in losses.ahead:
+            ahead = losses.ahead[fate]
             ahead.add(counter, counter)
             if len(ahead) > _AHEAD_MAX:
-                ahead.discard(1, reign.highest)
+                ahead.discard(1, losses.highest)
             if len(ahead) > self._ranges_max:
                 ahead.pop()
 
-    def _miss(self, reign: _Reign, until: int) -> None:
-        if until - reign.highest > COUNTER_JUMP_MAX:
-            reign.base = until  # no group outruns a replica by so much: a hostile or restarted counter
+    def _miss(self, losses: _EpochLosses, until: int) -> None:
+        if until - losses.highest > COUNTER_JUMP_MAX:
+            losses.base = until  # no group outruns a replica by so much: a hostile or restarted counter
             return
-        reign.missing.add(reign.highest + 1, until)
-        self._bound(reign)
+        losses.missing.add(losses.highest + 1, until)
+        self._bound(losses)
 
-    def _bound(self, reign: _Reign) -> None:
+    def _bound(self, losses: _EpochLosses) -> None:
         """Forget the oldest ranges beyond the bound: from there on what was lost stays so, and what healed it too."""
-        while len(reign.missing) > self._ranges_max:
-            first, last = reign.missing.pop()
-            reign.folded += last - first + 1
-        for healed in (reign.repairs, reign.transfers):
+        while len(losses.missing) > self._ranges_max:
+            first, last = losses.missing.pop()
+            losses.folded += last - first + 1
+        for healed in (losses.repairs, losses.transfers):
             while len(healed) > self._ranges_max:
-                reign.final = max(reign.final, healed.pop()[1])
+                losses.final = max(losses.final, healed.pop()[1])
 
-    def _counting(self, frame: Frame) -> _Reign | None:
-        """The reign in whose tally a frame counts; None when it belongs to joining."""
-        reign = self._reigns.get(frame.epoch)
-        return reign if reign is not None and frame.first > reign.counted_from else None
+    def _counting(self, frame: Frame) -> _EpochLosses | None:
+        """The epoch in whose tally a frame counts; None when it belongs to joining."""
+        losses = self._losses.get(frame.epoch)
+        return losses if losses is not None and frame.first > losses.counted_from else None
 
-    def _healing(self, frame: Frame) -> _Reign | None:
-        """The reign in whose tally a frame that comes again heals a loss; None when it heals none."""
-        reign = self._counting(frame)
-        if reign is None or frame.first not in reign.unkept:
-            return reign
-        reign.unkept.discard(frame.first, frame.last)
-        if len(reign.unkept) > self._ranges_max:  # no room for a piece more; as it is there now, it may stay as it was
-            reign.unkept.add(frame.first, frame.last)
+    def _healing(self, frame: Frame) -> _EpochLosses | None:
+        """The epoch in whose tally a frame that comes again heals a loss; None when it heals none."""
+        losses = self._counting(frame)
+        if losses is None or frame.first not in losses.unkept:
+            return losses
+        losses.unkept.discard(frame.first, frame.last)
+        if len(losses.unkept) > self._ranges_max:  # no room for a piece more; as it is there now, it may stay as it was
+            losses.unkept.add(frame.first, frame.last)
         return None

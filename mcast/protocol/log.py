@@ -1,4 +1,4 @@
-"""The log as the protocol sees it: its end, its reigns, and its newest frames in memory.
+"""The log as the protocol sees it: its end, its epochs, and its newest frames in memory.
 
 Older frames live in the journal alone; the protocol never reads it. What is asked for below `low_water` is answered by
 GONE, and fetched over TCP.
@@ -26,7 +26,7 @@ class Log:
     def __init__(self, recovered: Recovered, cache_bytes_max: int = CACHE_BYTES_MAX) -> None:
         self.last_seq = recovered.base_seq
         self.last_chain = recovered.base_chain
-        self.reigns = recovered.history.part(0, bisect_right(recovered.history.firsts, recovered.base_seq))
+        self.epochs = recovered.history.part(0, bisect_right(recovered.history.firsts, recovered.base_seq))
         self.last_time = 0
         """The time of the last frame ever appended: no later one may be earlier."""
         self.bytes_cached = 0
@@ -45,7 +45,7 @@ class Log:
     @property
     def last_epoch(self) -> int:
         """The entry epoch of the last event; 0 for an empty log."""
-        return self.reigns.last_epoch
+        return self.epochs.last_epoch
 
     @property
     def events_per_frame(self) -> float:
@@ -56,8 +56,8 @@ class Log:
     def append(self, frame: Frame) -> None:
         """Add a frame that follows the end; the caller has proven its chain."""
         assert frame.first == self.last_seq + 1, f"frame {frame.first} does not follow {self.last_seq}"
-        if self.reigns.last_epoch != frame.epoch or not len(self.reigns):
-            self.reigns.add(frame.epoch, frame.first, self.last_chain)
+        if self.epochs.last_epoch != frame.epoch or not len(self.epochs):
+            self.epochs.add(frame.epoch, frame.first, self.last_chain)
         self._frames.append(frame)
         self._firsts.append(frame.first)
         self.last_seq = frame.last
@@ -66,7 +66,7 @@ class Log:
         self.bytes_cached += frame.size
 
     def extend(self, frames: Sequence[Frame]) -> None:
-        """Add frames of the log's last reign that follow its end and each other; the caller has proven their chain."""
+        """Add frames of the log's last epoch that follow its end and each other; the caller has proven their chain."""
         assert frames[0].first == self.last_seq + 1, f"frame {frames[0].first} does not follow {self.last_seq}"
         self._frames += frames
         self._firsts += map(_FIRST, frames)
@@ -83,7 +83,7 @@ class Log:
         del self._frames[keep:], self._firsts[keep:]
         self.last_seq, self.last_chain = (self._frames[-1].last, self._frames[-1].chain) if self._frames else self._base
         assert self.last_seq == last, f"truncation at {last} inside the frame ending at {self.last_seq}"
-        self.reigns.cut(last)
+        self.epochs.cut(last)
 
     def trim(self, keep_from: int) -> None:
         """Drop the oldest cached frames while too many bytes are held, but none from event `keep_from` on."""
@@ -131,4 +131,4 @@ class Log:
             at, chain = frame.last, frame.chain
         assert (at, chain) == (self.last_seq, self.last_chain)
         assert self.bytes_cached == sum(frame.size for frame in self._frames)
-        assert all(a.epoch < b.epoch and a.first < b.first for a, b in pairwise(self.reigns))
+        assert all(a.epoch < b.epoch and a.first < b.first for a, b in pairwise(self.epochs))

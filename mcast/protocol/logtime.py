@@ -24,7 +24,7 @@ class LogTime:
         self._read_at = 0.0
 
     def begin(self, now: float) -> None:
-        """The own reign begins: go on from the log's newest time, which joined it some time ago."""
+        """The own epoch begins: go on from the log's newest time, which joined it some time ago."""
         core = self._core
         time = max(self._time, core.log.last_time)
         passed = max(int((now - max(self._read_at, core.dated_at)) * 1e9), 0)

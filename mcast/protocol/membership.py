@@ -24,7 +24,7 @@ class Membership:
         """Nodes that wait for their votes, with their storage ids."""
 
     def reset(self) -> None:
-        """A reign begins: applicants apply again."""
+        """An epoch begins: applicants apply again."""
         self.applicants = {}
 
     def heard(self, node: int, ack: Ack) -> None:

@@ -50,7 +50,7 @@ class Paths:
         core = self._core
         if core.sequencer != self._peer:
             self._peer, self._sizes, self.carried, self._due = core.sequencer, None, None, float("inf")
-        if core.reigning or core.sequencer is None:
+        if core.leads_epoch or core.sequencer is None:
             self._stuck = stuck
         elif stuck != self._stuck and self._sizes is None and self.carried is None:
             self._stuck = stuck

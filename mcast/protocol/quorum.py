@@ -1,4 +1,4 @@
-"""What each replica has acknowledged in this reign, and what a majority of members has."""
+"""What each replica has acknowledged in this epoch, and what a majority of members has."""
 
 from __future__ import annotations
 

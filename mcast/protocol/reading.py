@@ -68,7 +68,7 @@ class Reading:
         return self._nonce if self._index is None else None
 
     def new_epoch(self) -> None:
-        """Another reign: what was asked is asked anew, of whoever rules."""
+        """Another epoch: what was asked is asked anew, of whoever rules."""
         self._waiting = [*self.out, *self._waiting]
         self.out = ()
         self._index = None
@@ -119,7 +119,7 @@ class Reading:
         if self.out and core.sequencer is not None and self._asked_epoch == core.promised:
             self._sent = now
             self._retry_s = min(2 * self._retry_s, SURVEY_RETRY_S)
-            if self._index is None and not core.reigning:
+            if self._index is None and not core.leads_epoch:
                 self._calls += 1
                 core.send(core.sequencer, Read(core.promised, self._nonce))
                 if self._calls > _CALLS_DATAGRAMS and core.sequencer not in core.relayed:
@@ -176,7 +176,7 @@ class Reading:
         self._nonce = core.random.getrandbits(63)
         self._calls = self._calls + 1 if core.sequencer is None else 0
         self._asked_epoch = core.promised if core.sequencer is not None else 0
-        if core.reigning:
+        if core.leads_epoch:
             return  # the sequencer's own half looks at `unanswered`
         if core.sequencer is not None:
             core.send(core.sequencer, Read(core.promised, self._nonce))
@@ -191,7 +191,7 @@ class Reading:
         self._calls = 0
         core = self.core
         core.in_touch = max(core.in_touch, self._sent)
-        if self._asked_epoch and not core.reigning:
+        if self._asked_epoch and not core.leads_epoch:
             core.learn(commit, now)  # a survey's end need not be committed
         if tokens:
             self.core.notices.append(ReadReady(tokens, commit))
@@ -232,7 +232,7 @@ class ReadAnswers:
         """The newest round that was begun for reads; 0 before the first."""
 
     def reset(self) -> None:
-        """A reign begins or ends."""
+        """An epoch begins or ends."""
         self.waiting = []
         self.proving = 0
 
@@ -242,7 +242,7 @@ class ReadAnswers:
             self.waiting.append((requester, nonce))
 
     def may_begin(self, confirmed: int, started: bool) -> bool:
-        """Whether a round may begin for reads that wait: none of theirs is out, the reign has a commit of its own."""
+        """Whether a round may begin for reads that wait: none of theirs is out, the epoch has a commit of its own."""
         may = started or not self.core.rules.read_index_own_epoch
         return may and confirmed >= self.proving
 

@@ -20,7 +20,7 @@ class Recovered:
     base_seq: int = 0
     base_chain: bytes = CHAIN_ZERO
     history: Epochs = field(default_factory=Epochs)
-    """Every reign in the journal, oldest first: one entry for each change of a frame's epoch, the first frame's too."""
+    """Every epoch in the journal, oldest first: one entry for each change of a frame's epoch, the first frame's too."""
     frames: tuple[Frame, ...] = ()
     """The newest frames, contiguous from base_seq + 1: at most CACHE_BYTES_MAX, but all after the last one's commit."""
     suspect: bool = False

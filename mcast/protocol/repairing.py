@@ -141,7 +141,7 @@ class Repairing:
     def _is_crybaby(self, requester: int, last: int) -> bool:
         core = self.core
         given = self._given_before[requester]
-        if not core.reigning or given <= _CRYBABY_SHARE * self._streamed_window or last > core.commit:
+        if not core.leads_epoch or given <= _CRYBABY_SHARE * self._streamed_window or last > core.commit:
             return False
         voters = core.voters()
         others = [node for node in voters if node != requester]

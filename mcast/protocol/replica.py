@@ -40,12 +40,12 @@ from mcast.wire.envelope import Envelope
 from mcast.wire.epochs import Epochs
 from mcast.wire.frame import Frame, Run
 from mcast.wire.messages import (
+    EpochEntry,
     Handover,
     Heard,
     Kind,
     Message,
     News,
-    Reign,
     Stale,
     Standing,
     VoteRequest,
@@ -116,7 +116,7 @@ class Replica:
         }
         if problem := spent(core.promised):
             core.halt(problem)
-        if not settings.rules.reign_begins_with_vote and core.log.last_epoch == core.promised > 0:
+        if not settings.rules.epoch_begins_with_vote and core.log.last_epoch == core.promised > 0:
             self._resume(now)
 
     def receive(self, arrivals: Sequence[Arrival], now: float, *, relayed: bool = False) -> None:
@@ -141,7 +141,7 @@ class Replica:
 
     def transferred(self, frames: Sequence[Frame], peer: int, now: float) -> None:
         """Take frames that were fetched over TCP, in order; they are judged like any other."""
-        if self._core.role is not Role.HALTED and not self._core.reigning:
+        if self._core.role is not Role.HALTED and not self._core.leads_epoch:
             self._following.transferred(frames, peer, now)
             self._after(now)
 
@@ -151,16 +151,16 @@ class Replica:
         self._following.asking.failed(now)
 
     @property
-    def history_wanted(self) -> Reign | None:
-        """The reign whose predecessors are wanted, before frames can be judged; None when all that matters is known."""
+    def history_wanted(self) -> EpochEntry | None:
+        """The epoch whose predecessors are wanted, before frames can be judged; None when all that matters is known."""
         return self._following.history_wanted
 
-    def history_before(self, reign: Reign, most: int) -> Epochs | None:
-        """The `most` reigns that precede this one in the own log, for another node; None unless it stands there."""
-        return self._core.log.reigns.before(reign, most)
+    def history_before(self, entry: EpochEntry, most: int) -> Epochs | None:
+        """The `most` epochs that precede this one in the own log, for another node; None unless it stands there."""
+        return self._core.log.epochs.before(entry, most)
 
-    def history_fetched(self, before: Reign, page: Epochs, now: float) -> None:
-        """Take a page of reigns that precede `before`; one that is not the page wanted now changes nothing."""
+    def history_fetched(self, before: EpochEntry, page: Epochs, now: float) -> None:
+        """Take a page of epochs that precede `before`; one that is not the page wanted now changes nothing."""
         self._following.history_fetched(before, page, now)
         self._after(now)
 
@@ -194,7 +194,7 @@ class Replica:
     def witnessed(self, node: int, now: float) -> None:
         """`node` is dead: its TCP connection closed, and a new one was refused or met another incarnation."""
         core = self._core
-        if node == core.sequencer and not core.reigning and core.role is not Role.HALTED:
+        if node == core.sequencer and not core.leads_epoch and core.role is not Role.HALTED:
             self._election.witness(self._following.rank(), now)
 
     def hand_over(self, to: int, now: float) -> str | None:
@@ -232,7 +232,7 @@ class Replica:
         self._caution.tick(now)
         self._following.gaps.declare(now)
         self._following.reading.tick(now)
-        if not self._core.reigning:
+        if not self._core.leads_epoch:
             self._following.asking.tick(now)
         self._election.tick(now)
         self._sequencing.tick(now)
@@ -247,7 +247,7 @@ class Replica:
             self._sequencing.deadline(), self._election.deadline(), self._following.reading.deadline(),
             self._touch.deadline(), self._paths.deadline(), self._caution.deadline(),
         )  # fmt: skip
-        if not core.reigning:
+        if not core.leads_epoch:
             due = min(due, self._following.asking.deadline())
         if core.suspect:
             due = min(due, self._suspicion.deadline())
@@ -269,7 +269,7 @@ class Replica:
 
     @property
     def promised(self) -> int:
-        """The newest epoch promised here, durably: of the reign this node follows or leads, once it knows one."""
+        """The newest epoch promised here, durably: the one this node follows or leads, once it knows a sequencer."""
         return self._core.promised
 
     @property
@@ -283,9 +283,9 @@ class Replica:
         return self._core.is_voter(self._core.me, self._core.meta.storage_id)
 
     @property
-    def reigning(self) -> bool:
+    def leads_epoch(self) -> bool:
         """Whether this node is the sequencer, or about to be."""
-        return self._core.reigning
+        return self._core.leads_epoch
 
     @property
     def ruling(self) -> bool:
@@ -320,7 +320,7 @@ class Replica:
     def high_seq(self) -> int:
         """The highest event known to exist."""
         core = self._core
-        return max(core.log.last_seq, core.learned, 0 if core.reigning else self._following.high_seq)
+        return max(core.log.last_seq, core.learned, 0 if core.leads_epoch else self._following.high_seq)
 
     def in_touch_s(self, now: float) -> float:
         """How long ago a round, a proof or a quorum's read last showed that this node is in touch with a majority."""
@@ -359,7 +359,7 @@ class Replica:
     def ledger_report(self) -> LedgerReport:
         """Every gap, and the reconciliation of what was lost."""
         return self._ledger.report(
-            tuple((gap.first, gap.last) for gap in self._following.gaps if not self._core.reigning)
+            tuple((gap.first, gap.last) for gap in self._following.gaps if not self._core.leads_epoch)
         )
 
     def statistics(self) -> Statistics:
@@ -377,7 +377,7 @@ class Replica:
             commit_seq=core.commit,
             persisted_seq=core.persisted,
             high_seq=self.high_seq,
-            gaps_open=0 if core.reigning else len(following.gaps),
+            gaps_open=0 if core.leads_epoch else len(following.gaps),
             catching_up=following.asking.catching_up,
             history_wanted=following.history_wanted,
             histories_failed=following.backfill.failures,
@@ -386,7 +386,7 @@ class Replica:
             repairs_received=report.repaired,
             survey_waits_for=self._suspicion.waits_for,
             founding_waits_for=self._founding.waiting_for if core.role is Role.FOUNDING else (),
-            sought=self._sequencing.seeking.sought if core.reigning else (),
+            sought=self._sequencing.seeking.sought if core.leads_epoch else (),
             counts=dict(core.counts),
         )
 
@@ -475,17 +475,17 @@ class Replica:
 
     def _heard(self, envelope: Envelope, message: Heard, now: float) -> None:
         core = self._core
-        if core.reigning and message.epoch == core.promised and not core.relaying:
+        if core.leads_epoch and message.epoch == core.promised and not core.relaying:
             self._sequencing.seeking.heard(envelope.sender, message, now)
 
     def _told(self, envelope: Envelope, news: News, now: float) -> None:
-        if self._touch.answers(news) and not self._core.reigning:
+        if self._touch.answers(news) and not self._core.leads_epoch:
             self._following.news(envelope, news, now)
 
     def _after(self, now: float) -> None:
         """Once per burst: what single datagrams only gathered."""
         reading = self._following.reading
-        if self._core.reigning:
+        if self._core.leads_epoch:
             if reading.out and (nonce := reading.unanswered) is not None:
                 self._sequencing.read_asked(self._core.me, nonce)
             self._sequencing.settle(now)

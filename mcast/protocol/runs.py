@@ -16,10 +16,10 @@ def singly(envelope: Envelope, run: Run) -> list[tuple[Envelope, Frame]]:
 def chained(run: Run, epoch: int, end: int, chain: bytes) -> Run:
     """As `continuous`, of those whose chains follow from `chain` on."""
     expected = run[0].first if run else 0
-    for taken, (reign, first, count, _, _, claimed, body, head) in enumerate(run):
+    for taken, (entry_epoch, first, count, _, _, claimed, body, head) in enumerate(run):
         chain = chain_after(chain, head, body)
         after = first + count
-        if chain != claimed or first != expected or reign != epoch or after > end or body[0] >= FABRICS_OWN:
+        if chain != claimed or first != expected or entry_epoch != epoch or after > end or body[0] >= FABRICS_OWN:
             return run[:taken]
         expected = after
     return run

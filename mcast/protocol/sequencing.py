@@ -1,6 +1,6 @@
 """The sequencer's half of a replica: number records, stream them, count acknowledgements, commit.
 
-A reign begins with a heartbeat (so that everybody can judge its frames) and EPOCH_START, alone in its frame. Until
+An epoch begins with a heartbeat (so that everybody can judge its frames) and EPOCH_START, alone in its frame. Until
 that has committed nothing else is numbered. Packing is natural: a burst holds what arrived while the last one was on
 its way, and at most `window` bytes are numbered beyond what a majority has acknowledged. A slow member beyond the
 majority never stalls it.
@@ -36,12 +36,12 @@ from mcast.wire.messages import (
     Ack,
     Commit,
     Config,
+    EpochEntry,
     EpochStart,
     Handover,
     Heartbeat,
     PeerState,
     ReadIndex,
-    Reign,
     encode_message,
 )
 from mcast.wire.records import RECORD_HEADER_BYTES, RecordKind, encode_record, record_count
@@ -52,7 +52,7 @@ _ELSEWHERE_S: Final = 1.0  # since other nodes' clients submitted; so long all c
 
 
 class Sequencing:
-    """Alive only while its node reigns; `stream_sent` counts DATA datagrams over the whole process."""
+    """Alive only while its node epochs; `stream_sent` counts DATA datagrams over the whole process."""
 
     def __init__(self, core: Core, on_own_index: Callable[[ReadIndex, float], None]) -> None:
         self.on_own_index = on_own_index
@@ -66,8 +66,8 @@ class Sequencing:
         self.seeking = Seeking(core)
         self._successor: tuple[int, float] | None = None
         self._epoch = 0
-        self._newest: tuple[Reign, ...] = ()
-        """Of the own log's reigns, this one the last: what heartbeats carry."""
+        self._newest: tuple[EpochEntry, ...] = ()
+        """Of the own log's epochs, this one the last: what heartbeats carry."""
         self._start_seq = 0
         self._pending: deque[bytes] = deque()
         self._in_flight: deque[tuple[int, int]] = deque()
@@ -87,32 +87,32 @@ class Sequencing:
         self._last_beat = 0.0
 
     def begin(self, now: float) -> History:
-        """The own reign begins: heartbeat first, then EPOCH_START."""
+        """The own epoch begins: heartbeat first, then EPOCH_START."""
         core = self.core
         config = core.config
         assert config is not None, "only a voter of a configuration in its log is elected"
         self._resume(now)
         epoch = core.promised
         self._start_seq = core.log.last_seq + 1
-        own = Reign(epoch, self._start_seq, core.log.last_chain)
-        self._epoch, self._newest = epoch, (*core.log.reigns.newest(core.settings.heartbeat_reigns - 1), own)
+        own = EpochEntry(epoch, self._start_seq, core.log.last_chain)
+        self._epoch, self._newest = epoch, (*core.log.epochs.newest(core.settings.heartbeat_epochs - 1), own)
         self.beat(now)
         start = self._internal(RecordKind.EPOCH_START, EpochStart(core.settings.node, config), now)
         self._emit([start], now)
-        return History(epoch, core.log.reigns)
+        return History(epoch, core.log.epochs)
 
     def resume(self, now: float) -> History:
-        """Go on with a reign from before a restart: the ablation of `reign_begins_with_vote`."""
+        """Go on with an epoch from before a restart: the ablation of `epoch_begins_with_vote`."""
         self._resume(now)
-        reigns = self.core.log.reigns
-        self._start_seq = reigns[-1].first
-        self._epoch, self._newest = self.core.promised, reigns.newest(self.core.settings.heartbeat_reigns)
-        return History(self._epoch, reigns)
+        epochs = self.core.log.epochs
+        self._start_seq = epochs[-1].first
+        self._epoch, self._newest = self.core.promised, epochs.newest(self.core.settings.heartbeat_epochs)
+        return History(self._epoch, epochs)
 
     def stop(self, now: float) -> None:
-        """The reign is over. What was taken and not numbered is dropped: its gateways send it to the next sequencer."""
+        """The epoch is over. What was taken and not numbered is dropped: its gateways send it to the next sequencer."""
         core = self.core
-        if core.reigning:
+        if core.leads_epoch:
             core.notices.append(SteppedDown(core.promised))
             core.notices.append(EpochChanged(core.promised, None))
         self._pending.clear()
@@ -120,7 +120,7 @@ class Sequencing:
         self.standings = {}
         self._successor = None
         self.reads.reset()
-        if core.rules.heartbeats_end_with_reign:
+        if core.rules.heartbeats_end_with_epoch:
             self._beat_due = float("inf")
 
     @property
@@ -130,7 +130,7 @@ class Sequencing:
 
     @property
     def confirmed(self) -> int:
-        """The highest round of this reign that a majority has answered."""
+        """The highest round of this epoch that a majority has answered."""
         return self._confirmed
 
     def submit(self, groups: Sequence[tuple[bytes, ...]], now: float) -> bool:
@@ -196,7 +196,7 @@ class Sequencing:
     def ack(self, envelope: Envelope, ack: Ack, now: float) -> None:
         """A replica says what it holds."""
         core = self.core
-        if not core.reigning or (ack.epoch != core.promised and core.rules.ack_of_own_epoch):
+        if not core.leads_epoch or (ack.epoch != core.promised and core.rules.ack_of_own_epoch):
             core.counts["ack of another epoch"] += 1
             return
         if ack.round > self._round and core.rules.ack_of_begun_round:
@@ -226,7 +226,7 @@ class Sequencing:
     def settle(self, now: float) -> None:
         """After a burst of acknowledgements: confirm rounds, commit, open the window, tell."""
         core = self.core
-        if not core.reigning:
+        if not core.leads_epoch:
             return
         if self._rounds or core.commit < core.log.last_seq:
             self._count(now)
@@ -273,9 +273,9 @@ class Sequencing:
                 self.core.proofs.add(commit, int(began * 1e9))
 
     def tick(self, now: float) -> None:
-        """Heartbeats; and the end of a reign that no majority confirms."""
+        """Heartbeats; and the end of an epoch that no majority confirms."""
         core = self.core
-        if core.reigning and now >= self._confirmed_at + core.settings.election_timeout_s[1]:
+        if core.leads_epoch and now >= self._confirmed_at + core.settings.election_timeout_s[1]:
             core.counts["quorum lost"] += 1
             self.stop(now)
             core.move(Input.RETREAT)
@@ -283,14 +283,14 @@ class Sequencing:
         self._hand_over(now)
         if now >= self._beat_due and self._may_skip_beat():
             self._skip_beat()
-        if now >= self._beat_due or (core.reigning and self._unproven and now >= self._last_beat + READ_RETRY_S):
+        if now >= self._beat_due or (core.leads_epoch and self._unproven and now >= self._last_beat + READ_RETRY_S):
             self.beat(now)
-        elif core.reigning and now >= self._tell_due:
+        elif core.leads_epoch and now >= self._tell_due:
             self._tell(now)
 
     def deadline(self) -> float:
         """When `tick` has work next."""
-        if not self.core.reigning:
+        if not self.core.leads_epoch:
             return self._beat_due
         due = min(self._beat_due, self._tell_due, self._confirmed_at + self.core.settings.election_timeout_s[1])
         if self._unproven:
@@ -299,7 +299,7 @@ class Sequencing:
 
     def read_asked(self, requester: int, nonce: int) -> None:
         """A node, perhaps this one, wants a read index; `settle` begins the round."""
-        if self.core.reigning:
+        if self.core.leads_epoch:
             self.reads.asked(requester, nonce)
 
     def hand_over(self, to: int, now: float) -> str | None:

@@ -1,7 +1,7 @@
 """How old can this replica's state be? Proofs that need no synchronised clocks.
 
 An ACK carries the replica's own stamp; a later heartbeat echoes it together with the commit C that the sequencer knew
-then. Once a majority has answered that heartbeat's round, no newer reign can have begun before it, so C was the
+then. Once a majority has answered that heartbeat's round, no newer epoch can have begun before it, so C was the
 cluster's commit after the stamp was taken: whoever has applied C holds a state no older than now - stamp. The sequencer
 proves the same to itself by the beginning of each round. One that has not yet committed an event of its own epoch may
 know less than its predecessor had committed, so its rounds prove nothing.

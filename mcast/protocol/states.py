@@ -5,7 +5,7 @@ it is virgin too, writes GENESIS, has it confirmed by all, and calls the first v
 with the first thing it stores or promises. A follower that is a member and hears no confirmed round for an election
 timeout goes CANVASSING: it asks, without promising anything, whether a majority would vote for it (pre-vote; Ongaro's
 thesis, 9.6). With that majority it makes the next epoch its own durable promise and vote and becomes a CANDIDATE.
-With a majority of votes it is ASSUMING: its reign has begun, its log is the law, but it numbers nothing except
+With a majority of votes it is ASSUMING: its epoch has begun, its log is the law, but it numbers nothing except
 EPOCH_START until that has committed (Raft, 5.4.2: only an own-epoch event commits by counting). Then it is RULING. A
 higher promise, or an election timeout without a confirmed round, makes a follower of it again.
 
@@ -69,7 +69,7 @@ TRANSITIONS: Final[dict[tuple[Role, Input], Role]] = {
 }
 
 # Tuples, which are searched by identity: a Role's hash is a call of Python's.
-REIGNING: Final = (Role.ASSUMING, Role.RULING)
+LEADS_EPOCH: Final = (Role.ASSUMING, Role.RULING)
 ELECTING: Final = (Role.CANVASSING, Role.CANDIDATE)
 
 

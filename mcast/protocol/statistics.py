@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mcast.protocol.effects import LogDoubted
-from mcast.wire.messages import Reign
+from mcast.wire.messages import EpochEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,8 @@ class Statistics:
     """The highest event known to exist."""
     gaps_open: int
     catching_up: bool
-    history_wanted: Reign | None
-    """What precedes this reign is being fetched; until it is known no frame can be judged."""
+    history_wanted: EpochEntry | None
+    """What precedes this epoch is being fetched; until it is known no frame can be judged."""
     histories_failed: int
     """How often nobody gave it, since the last that was had."""
     naks_sent: int

@@ -69,7 +69,7 @@ class Seeking:
         """Whom multicast alone does not reach."""
 
     def begin(self, now: float) -> None:
-        """A reign begins: whoever is heard over TCP here is told of it over TCP."""
+        """An epoch begins: whoever is heard over TCP here is told of it over TCP."""
         core = self._core
         self._ways = {}
         self.sought = ()

@@ -63,7 +63,7 @@ class ScenarioClient:
         self._session = Session(lambda: random.randbytes(NONCE_BYTES), record_max)
         self._gateway = index % len(world.nodes)
         self._way: object = None
-        """Through whom, and to which reign, everything unanswered was last sent."""
+        """Through whom, and to which epoch, everything unanswered was last sent."""
         self._heard_at = 0.0
         self._resent_at = float("-inf")
 

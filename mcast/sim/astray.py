@@ -65,7 +65,7 @@ def copied_handover(stage: Stage) -> None:
 
 
 def gathered_completions(stage: Stage) -> None:
-    """A shell takes two completions at once: of what it acknowledges for one reign, and of its promise of the next."""
+    """A shell takes two completions at once: of what it acknowledges for one epoch, and of its promise of the next."""
     first, second, third = stage.founded(), stage.node("n2"), stage.node("n3")
     stage.number(first, 3)
     stage.run(0.000_6)
@@ -78,8 +78,8 @@ def gathered_completions(stage: Stage) -> None:
     stage.whole()
 
 
-def two_reigns_config(stage: Stage) -> None:
-    """Two disks of four are lost and found again, and two reigns write two configurations of one number.
+def two_epochs_config(stage: Stage) -> None:
+    """Two disks of four are lost and found again, and two epochs write two configurations of one number.
 
     The one that was cut has a majority that the other one's does not meet: no read may be judged by it.
     """
@@ -128,7 +128,7 @@ def _write_without(stage: Stage, ruler: SimNode, away: SimNode, helper: SimNode)
         lambda source, target, datagram: (source, target, datagram.kind) == named and config_number(ruler) > number
     )
     away.start()
-    stage.until("the next reign has written another one", lambda: config_number(ruler) == number + 1)
+    stage.until("the next epoch has written another one", lambda: config_number(ruler) == number + 1)
     stage.until("on two disks", lambda: helper.book.durable == ruler.replica.last_seq)
     away.crash(power=False)
     ruler.crash(power=False)

@@ -70,7 +70,7 @@ class Cluster:
                 frame_body_max=plan.frame_body_max,
                 receive_window=RECEIVE_WINDOW_BYTES,
                 wall_offset_ns=int(self.random.random() * WALL_CLOCK_NS),
-                heartbeat_reigns=plan.heartbeat_reigns,
+                heartbeat_epochs=plan.heartbeat_epochs,
                 heartbeat_max_s=plan.heartbeat_max_s,
                 election_timeout_s=plan.election_timeout_s,
                 cache_bytes_max=plan.cache_bytes,

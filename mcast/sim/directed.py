@@ -22,7 +22,7 @@ from mcast.wire.records import NONCE_BYTES, RecordKind, encode_record, split_fra
 
 
 def figure_8(stage: Stage) -> None:
-    """An event of an older reign is on a majority, yet not committed: a newer log may still replace it."""
+    """An event of an older epoch is on a majority, yet not committed: a newer log may still replace it."""
     first = stage.founded()
     stage.drop_frames_of("n1", to=("n3", "n4", "n5"))
     stage.cut("n1", "n2")
@@ -35,7 +35,7 @@ def figure_8(stage: Stage) -> None:
     stage.say("n3, n4 and n5 elect one whose EPOCH_START stays on its own disk")
     three = [stage.node(name) for name in ("n3", "n4", "n5")]
     before = three[0].replica.last_seq
-    stage.until("one of three begins a reign", lambda: any(node.book.durable > before for node in three))
+    stage.until("one of three begins an epoch", lambda: any(node.book.durable > before for node in three))
     lone = next(node for node in three if node.book.durable > before)
     lone.crash(power=True)
     stage.run(0.01)
@@ -63,7 +63,7 @@ def long_absence(stage: Stage) -> None:
     first = stage.founded()
     stage.cut("n1")
     stage.number(first, 20)
-    stage.say("reign after reign begins among the others")
+    stage.say("epoch after epoch begins among the others")
     for _ in range(10):
         ruler = stage.ruled(("n2", "n3"))
         stage.number(ruler, 2)
@@ -140,7 +140,7 @@ def stale_bytes(stage: Stage) -> None:
     stage.whole()
 
 
-def resumed_reign(stage: Stage) -> None:
+def resumed_epoch(stage: Stage) -> None:
     """A sequencer restarts so fast that nobody has missed it: it may not go on where it stopped."""
     first = stage.founded()
     stage.number(first, 3)
@@ -167,7 +167,7 @@ def short_log(stage: Stage) -> None:
 
 
 def old_tail(stage: Stage) -> None:
-    """A frame of a reign that is over follows a log's end; the new reign's history gives its number to another."""
+    """A frame of an epoch that is over follows a log's end; the new epoch's history gives its number to another."""
     first = stage.founded()
     stage.cut("n1")
     begin = first.replica.last_seq + 1
@@ -176,7 +176,7 @@ def old_tail(stage: Stage) -> None:
     (frame, *_) = first.store.read(begin, 1)
     stage.drop_frames_of("n2", "n3")
     others = stage.node("n2"), stage.node("n3")
-    stage.until("a reign begins", lambda: any(node.replica.last_seq == begin for node in others))
+    stage.until("an epoch begins", lambda: any(node.replica.last_seq == begin for node in others))
     ruler, follower = others if others[0].replica.last_seq == begin else others[::-1]
     stage.run(0.05)
     stage.network.gate = None
@@ -232,7 +232,7 @@ def founded_twice(stage: Stage) -> None:
 
 
 def half_a_command(stage: Stage) -> None:
-    """The first half of a fragmented command ends one reign, its second half begins the next."""
+    """The first half of a fragmented command ends one epoch, its second half begins the next."""
     first = stage.founded()
     session = _open_session(stage, first)
     command = msgpack.packb(["witness", 99, 1, bytes(300)])
@@ -247,7 +247,7 @@ def half_a_command(stage: Stage) -> None:
     stage.whole()
     for node in stage.nodes:
         if 99 in node.witness.executed:
-            raise Violation(f"{node.name} executed a command made of two reigns' fragments")
+            raise Violation(f"{node.name} executed a command made of two epochs' fragments")
 
 
 def ghostly_heartbeats(stage: Stage) -> None:
@@ -287,7 +287,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "fencing": Scenario(stale_question),
     "assigned_frames_only": Scenario(old_tail),
     "vote_log_rule": Scenario(short_log),
-    "reign_begins_with_vote": Scenario(resumed_reign),
+    "epoch_begins_with_vote": Scenario(resumed_epoch),
     "storage_id_checked": Scenario(lost_disk),
     "dedupe_contiguous": Scenario(second_before_first),
     "commit_own_epoch_only": Scenario(figure_8, 5),
@@ -298,8 +298,8 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "ticket_named": Scenario(stale_ticket, 5),
     "truncation_durable": Scenario(stale_bytes, 5),
     "founding_by_all": Scenario(founded_twice),
-    "fragments_cut_by_reign": Scenario(half_a_command),
-    "heartbeats_end_with_reign": Scenario(ghostly_heartbeats, 3, 0.015),
+    "fragments_cut_by_epoch": Scenario(half_a_command),
+    "heartbeats_end_with_epoch": Scenario(ghostly_heartbeats, 3, 0.015),
     "repair_floor": Scenario(scenes.spent_budget),
     "read_index_own_epoch": Scenario(scenes.early_reader),
     "suspect_abstains": Scenario(scenes.unsynced_tail, sync="os"),
@@ -313,7 +313,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "deaf_are_sought": Scenario(deafness.deaf_voter),
     "answers_named": Scenario(guards.late_index),
     "receiver_checked": Scenario(astray.copied_handover),
-    "config_named_by_epoch": Scenario(astray.two_reigns_config, 4),
+    "config_named_by_epoch": Scenario(astray.two_epochs_config, 4),
     "ack_of_own_epoch": Scenario(guards.old_ack),
     "vote_of_own_epoch": Scenario(guards.old_vote),
     "promise_ordered": Scenario(astray.gathered_completions),

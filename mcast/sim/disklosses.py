@@ -36,7 +36,7 @@ def doubt_mended_away(stage: Stage) -> None:
 
 
 def cut_before_lowered(stage: Stage) -> None:
-    """A node dies when it has cut the tail of a reign that is over, and before it could do anything else."""
+    """A node dies when it has cut the tail of an epoch that is over, and before it could do anything else."""
     first, victim = stage.founded(), stage.node("n5")
     stage.drop_frames_of("n1", to=("n2", "n3", "n4"))
     stage.number(first, 12)
@@ -56,7 +56,7 @@ def older_meta(stage: Stage) -> None:
     """A node's meta and watermark are of an older moment: it must not rule, or vote, in an epoch that it was in."""
     first, second = stage.founded(), stage.node("n2")
     older = _files(second, META_NAME, WATERMARK_NAME)
-    stage.say("n1 dies, and another reign begins")
+    stage.say("n1 dies, and another epoch begins")
     first.crash(power=False)
     ruler = stage.ruled(("n2", "n3"))
     stage.until("n2 has its first event on disk", lambda: second.book.durable == ruler.replica.last_seq)

@@ -1,4 +1,4 @@
-"""What a simulated node fetches over TCP: frames of others' journals, and the epoch history that precedes a reign.
+"""What a simulated node fetches over TCP: frames of others' journals, and the epoch history that precedes an epoch.
 
 As `mcast.node.catchup` does it, piece by piece, each asked for when the one before it has been taken in.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mcast.sim.node import SimNode
 
 FETCH_BYTES_MAX: Final = 4_096  # small, so that a transfer takes several messages and can break in between
-PAGE_ENTRIES: Final = 4  # as small: most runs have some ten reigns
+PAGE_ENTRIES: Final = 4  # as small: most runs have some ten epochs
 NOTHING_S: Final = 0.01  # until a peer that gave nothing is held to have failed
 
 

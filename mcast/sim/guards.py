@@ -2,7 +2,7 @@
 
 Like those of `directed` each ends whole, but no rule can be switched off: the line is always there. That one of these
 breaks without it is shown by the table of mutants (`tests/mutants`). Most are about answers that come late: from a
-reign, a round or a request that is over.
+epoch, a round or a request that is over.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mcast.wire.messages import FRAME_KINDS, Ack, Heartbeat, Kind, Vote
 
 
 def transferred_old_tail(stage: Stage) -> None:
-    """As `old_tail`, but the dead reign's frame comes over TCP."""
+    """As `old_tail`, but the dead epoch's frame comes over TCP."""
     first = stage.founded()
     stage.cut("n1")
     begin = first.replica.last_seq + 1
@@ -28,7 +28,7 @@ def transferred_old_tail(stage: Stage) -> None:
     (frame, *_) = first.store.read(begin, 1)
     stage.drop_frames_of("n2", "n3")
     others = stage.node("n2"), stage.node("n3")
-    stage.until("a reign begins", lambda: any(node.replica.last_seq == begin for node in others))
+    stage.until("an epoch begins", lambda: any(node.replica.last_seq == begin for node in others))
     follower = others[1] if others[0].replica.last_seq == begin else others[0]
     stage.run(0.05)
     follower.replica.transferred([frame], name_hash("n1"), follower.now)
@@ -39,7 +39,7 @@ def transferred_old_tail(stage: Stage) -> None:
 
 
 def truncated_config(stage: Stage) -> None:
-    """A configuration is cut with its reign's tail; who held it rules next, by the one before."""
+    """A configuration is cut with its epoch's tail; who held it rules next, by the one before."""
     first, lost = stage.founded(), stage.node("n5")
     lost.crash(power=True)
     lost.wipe()
@@ -50,7 +50,7 @@ def truncated_config(stage: Stage) -> None:
     stage.cut("n1", "n5")
     stage.network.gate = None
     ruler, end = stage.ruled(("n2", "n3", "n4")), first.replica.last_seq
-    stage.say("n1 hears of the new reign, and of its EPOCH_START only later")
+    stage.say("n1 hears of the new epoch, and of its EPOCH_START only later")
     stage.join()
     stage.cut("n5")
     stage.drop_frames_of("n2", "n3", "n4", to=("n1",))
@@ -58,7 +58,7 @@ def truncated_config(stage: Stage) -> None:
     if _config_number(first) != number:
         raise Violation("n1 goes by a configuration that it has cut")
     stage.network.gate = None
-    stage.until("n1 has the new reign's log", lambda: first.replica.last_seq == ruler.replica.last_seq)
+    stage.until("n1 has the new epoch's log", lambda: first.replica.last_seq == ruler.replica.last_seq)
     ruler.hand_over(first)
     stage.until("n1 rules again", lambda: first.replica.ruling)
     stage.number(first, 2)
@@ -106,9 +106,9 @@ def late_index(stage: Stage) -> None:
 
 
 def late_ack(stage: Stage) -> None:
-    """An acknowledgement arrives after its reign is over, when a read of the deposed sequencer waits for its round."""
+    """An acknowledgement arrives after its epoch is over, when a read of the deposed sequencer waits for its round."""
     first, second = stage.founded(), stage.node("n2")
-    stage.run(3.0)  # the first reign's rounds get far ahead of what the next one's can be
+    stage.run(3.0)  # the first epoch's rounds get far ahead of what the next one's can be
     first.hand_over(second)
     stage.until("n2 rules", lambda: second.replica.ruling)
     late: list[Datagram] = []
@@ -131,7 +131,7 @@ def late_ack(stage: Stage) -> None:
 
 
 def old_ack(stage: Stage) -> None:
-    """An acknowledgement of the reign before, sent when its sender had promised this one."""
+    """An acknowledgement of the epoch before, sent when its sender had promised this one."""
     first, second, third = stage.founded(), stage.node("n2"), stage.node("n3")
     stage.run(3.0)
     old = first.replica.promised
@@ -144,7 +144,7 @@ def old_ack(stage: Stage) -> None:
     stage.read(second)
     stage.run(0.003)
     stage.network.blocked.clear()
-    for later in range(100):  # the old reign had them all; one of them n2 has begun for the read
+    for later in range(100):  # the old epoch had them all; one of them n2 has begun for the read
         ack = Ack(old, _storage_id(third), 1, _genesis_chain(second), told + later, 1, 1 << 20)
         stage.inject("n3", "n2", ack, promised=mine)
     stage.cut("n2")
@@ -170,7 +170,7 @@ def old_vote(stage: Stage) -> None:
 
 
 def follower_of_the_deposed(stage: Stage) -> None:
-    """Who reads through a sequencer that was cut off with it, having seen many rounds of the reign before."""
+    """Who reads through a sequencer that was cut off with it, having seen many rounds of the epoch before."""
     follower = _followers_of_the_deposed(stage)
     stage.read(follower)
     stage.run(0.05)
@@ -234,7 +234,7 @@ def acknowledged_before_the_loss(stage: Stage) -> None:
 
 
 def _followers_of_the_deposed(stage: Stage) -> SimNode:
-    """n2 rules after many rounds of n1's reign, and is cut off with n5, which is returned; the others rule on."""
+    """n2 rules after many rounds of n1's epoch, and is cut off with n5, which is returned; the others rule on."""
     first, second, follower = stage.founded(), stage.node("n2"), stage.node("n5")
     stage.run(3.0)
     first.hand_over(second)

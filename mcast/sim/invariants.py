@@ -126,7 +126,7 @@ class Checker:
         self._committed: dict[int, tuple[int, bytes]] = {}
         self._chains: dict[int, bytes] = {}
         self._committed_in: dict[int, int] = {}
-        """Epoch of the reign that committed -> the last event it did."""
+        """Epoch that committed -> the last event it did."""
         self._results: dict[int, bytes] = {}
         self._holders: dict[bytes, int] = {}
         self._numbered: dict[tuple[int, int], bytes] = {}
@@ -221,7 +221,7 @@ class Checker:
         """All are back: the best log is the cluster's, and what is not in it never was."""
         self._dark = None
         best = max(self.books, key=lambda book: (self._epochs.get(book.chains[book.durable], 0), book.durable))
-        # Its end may be an older reign's, in the place of what a newer one committed there and no disk holds any more.
+        # Its end may be an older epoch's, in the place of what a newer one committed there and no disk holds any more.
         end = max((seq for seq, chain in self._chains.items() if best.chains.get(seq) == chain), default=0)
         for seq in [seq for seq in self._chains if seq > end]:
             del self._chains[seq]
@@ -361,7 +361,7 @@ class Checker:
         book.commit = commit
 
     def applied(self, book: Book, frames: Sequence[Frame], epoch: int) -> None:
-        """A node that obeys the reign of `epoch` applies frames."""
+        """A node that obeys `epoch` applies frames."""
         for frame in frames:
             if frame.first != book.applied + 1:
                 raise Violation(f"{book.name} applied event {frame.first} after {book.applied}")
@@ -434,7 +434,7 @@ class Checker:
         if wrong := differ(older, config):
             raise Violation(wrong)
         begun = self._begun.get(frame.epoch, frame.first)
-        for needed, what in ((seq, "the one before"), (begun, "its reign's beginning")):
+        for needed, what in ((seq, "the one before"), (begun, "its epoch's beginning")):
             if needed > self.last or self._chains.get(needed) != book.chains.get(needed):
                 raise Violation(f"configuration {config.number} is written before {what} has committed")
 
@@ -445,17 +445,17 @@ class Checker:
             raise Violation(f"{book.name} acknowledged event {ack.seq}, its disk holding {book.durable}")
         law = self._laws.get(ack.epoch)
         if law is not None and law.get(ack.seq) != ack.chain:
-            raise Violation(f"{book.name} acknowledged event {ack.seq}, which is not the reign's of epoch {ack.epoch}")
+            raise Violation(f"{book.name} acknowledged event {ack.seq}, which is not of epoch {ack.epoch}")
 
     def _follow_law(self, book: Book, frame: Frame) -> None:
         if self._numbered.setdefault((frame.epoch, frame.first), frame.chain) != frame.chain:
             raise Violation(f"event {frame.first} has two contents in epoch {frame.epoch}")
         if frame.epoch not in self._laws:
-            self._begin_reign(book, frame)
+            self._begin_epoch(book, frame)
         self._laws[frame.epoch][frame.last] = frame.chain
 
-    def _begin_reign(self, book: Book, frame: Frame) -> None:
-        # A reign that was voted for long ago may begin late; it need not know what newer ones have committed.
+    def _begin_epoch(self, book: Book, frame: Frame) -> None:
+        # An epoch that was voted for long ago may begin late; it need not know what newer ones have committed.
         must_hold = max((last for epoch, last in self._committed_in.items() if epoch < frame.epoch), default=0)
         if must_hold and book.chains.get(must_hold) != self._chains[must_hold]:
             raise Violation(f"the log of {book.name} lacks committed events as epoch {frame.epoch} begins")

@@ -151,7 +151,7 @@ class SimNode:
         self.world.checker.started(self.book, recovered.meta, recovered.frames, base, suspect=recovered.suspect)
         self.witness = Witness()
         machine = self.witness if self.world.machine is None else self.world.machine()
-        self.engine = Engine(machine, contiguous=rules.dedupe_contiguous, cut=rules.fragments_cut_by_reign)
+        self.engine = Engine(machine, contiguous=rules.dedupe_contiguous, cut=rules.fragments_cut_by_epoch)
         sealer = Sealer(None, self.settings.cluster, self.name, random.randbytes(16))
         self._voice = Voice(sealer, recovered.meta.promised)
         self.replica = Replica(self.settings, recovered, Random(random.getrandbits(64)), self.now)

@@ -62,8 +62,8 @@ class Plan:
     """Kept beyond a gap; few, so that a node that slept finds no room for some."""
     ledger_ranges_max: int
     """Few, so that the ledger has to forget some of what it would remember."""
-    heartbeat_reigns: int
-    """How many of the newest reigns a heartbeat tells; few, so that older ones must be fetched."""
+    heartbeat_epochs: int
+    """How many of the newest epochs a heartbeat tells; few, so that older ones must be fetched."""
     heartbeat_max_s: float
     election_timeout_s: tuple[float, float]
     weather: Weather
@@ -120,7 +120,7 @@ def draw_plan(seed: int) -> Plan:
         deep_gap_frames=random.choice((4, 30, DEEP_GAP_FRAMES)),
         reorder_frames_max=reorder_frames_max,
         ledger_ranges_max=bounds.choice((1, 8, LEDGER_RANGES_MAX, LEDGER_RANGES_MAX)),
-        heartbeat_reigns=bounds.choice((1, 2, HEARTBEAT_HISTORY)),
+        heartbeat_epochs=bounds.choice((1, 2, HEARTBEAT_HISTORY)),
         heartbeat_max_s=heartbeat_s,
         election_timeout_s=(election_s, 2 * election_s),
         weather=weather,

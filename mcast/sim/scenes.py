@@ -14,7 +14,7 @@ from mcast.sim.network import Datagram
 from mcast.sim.node import SimNode
 from mcast.sim.stage import Stage, has_committed_all
 from mcast.wire.epochs import Epochs
-from mcast.wire.messages import Kind, Reign
+from mcast.wire.messages import EpochEntry, Kind
 
 DEAF_S: Final = 0.6  # to replace a sequencer that hears nobody: two election timeouts and a vote
 REPAIRED_S: Final = 0.3  # to repair what is lost; without an answer to a NAK it is fetched over TCP after a second
@@ -197,7 +197,7 @@ def handed_over(stage: Stage) -> None:
 
 
 def paged_history(stage: Stage) -> None:
-    """A member returns after more reigns than it is told at once; pages of the history come twice, and out of order."""
+    """A member returns after more epochs than it is told at once; pages of the history come twice, and out of order."""
     first, absent = stage.founded(), stage.node("n1")
     stage.cut("n1")
     stage.number(first, 20)
@@ -210,11 +210,11 @@ def paged_history(stage: Stage) -> None:
     stage.join()
     stage.network.tcp_open = False
     stage.until("n1 wants history", lambda: absent.replica.history_wanted is not None)
-    pages: list[tuple[Reign, Epochs]] = []
+    pages: list[tuple[EpochEntry, Epochs]] = []
     while (before := absent.replica.history_wanted) is not None:
         page = ruler.replica.history_before(before, 7)
         if page is None:
-            raise Violation(f"{ruler.name} has not the reign that its own heartbeats told")
+            raise Violation(f"{ruler.name} has not the epoch that its own heartbeats told")
         pages.append((before, page))
         for asked, answer in (pages[0], pages[-1], pages[-1]):
             absent.replica.history_fetched(asked, answer, absent.now)

@@ -38,7 +38,7 @@ class Stage:
             observers=0,
             sync=sync,
             frame_body_max=1_300,
-            heartbeat_reigns=HEARTBEAT_HISTORY,
+            heartbeat_epochs=HEARTBEAT_HISTORY,
             heartbeat_max_s=0.02,
             election_timeout_s=(0.12, 0.24),
             weather=Weather(delay_s=delay_s, jitter_s=0.0),

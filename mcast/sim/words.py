@@ -20,7 +20,7 @@ from mcast.protocol.effects import (
     Stream,
 )
 from mcast.wire.frame import Frame
-from mcast.wire.messages import Heartbeat, Kind, Nak, Reign
+from mcast.wire.messages import EpochEntry, Heartbeat, Kind, Nak
 
 _NODES: Final = frozenset({"to", "sequencer", "voted_for"})
 _DULL: Final = frozenset({"stamp", "window", "cluster_uuid"})
@@ -69,7 +69,7 @@ class Words:
     def _value(self, value: object) -> str:
         if isinstance(value, bytes):
             return value[:3].hex()
-        if isinstance(value, Reign):
+        if isinstance(value, EpochEntry):
             return f"{value.epoch}@{value.first}"
         if isinstance(value, tuple):
             return "[" + " ".join(map(self._value, value)) + "]"

@@ -298,9 +298,9 @@ class Journal:
         limit, due = self._segment_bytes, state.due
         seq, epoch = (frames[at - 1].last, frames[at - 1].epoch) if at else (self._last_seq, self._last_epoch)
         run, founding = 0, False
-        for reign, first, count, _, _, _, body, _ in frames[at:] if at else frames:
-            if first != seq + 1 or reign < epoch:
-                raise ValueError(f"event {first} of epoch {reign} cannot follow {seq} of epoch {epoch}")
+        for entry_epoch, first, count, _, _, _, body, _ in frames[at:] if at else frames:
+            if first != seq + 1 or entry_epoch < epoch:
+                raise ValueError(f"event {first} of epoch {entry_epoch} cannot follow {seq} of epoch {epoch}")
             behind = offset + ENTRY_EXTRA_BYTES + len(body)
             if behind > limit:
                 break
@@ -309,7 +309,7 @@ class Journal:
                 due = state.due
             if body[0] >= _FOUNDING_MIN:
                 founding = True
-            seq, epoch, offset = seq + count, reign, behind
+            seq, epoch, offset = seq + count, entry_epoch, behind
             run += 1
         if not run:
             self._roll(frames[at].first, frames[at - 1].chain if at else self._last_chain)

@@ -414,7 +414,7 @@ class _Scan:
         return found
 
     def _keep_uncommitted(self) -> None:
-        """Fetch back frames dropped for room while an older reign's commit stood higher than the newest frame's."""
+        """Fetch back frames dropped for room while an older epoch's commit stood higher than the newest frame's."""
         if self._frames and self._base[0] > self._frames[-1].commit:
             again = _Scan(self._files, self._directory, 0, keep_behind=self._frames[-1].commit)
             again._walk()

@@ -164,13 +164,13 @@ def sound_entry(data: bytes, at: int, seed: int, after: int, epoch: int, chain: 
     body = at + ENTRY_HEAD_BYTES
     if len(data) <= body:
         return None
-    magic, crc, synced, reign, first, count, length, commit, time, chain_then = _ENTRY.unpack_from(data, at)
+    magic, crc, synced, entry_epoch, first, count, length, commit, time, chain_then = _ENTRY.unpack_from(data, at)
     behind = body + length
     if not (
         magic == ENTRY_MAGIC
         and synced <= after
         and first == after + 1
-        and epoch <= reign <= EPOCH_MAX
+        and epoch <= entry_epoch <= EPOCH_MAX
         and 0 < count <= length <= FRAME_BODY_BYTES_MAX
         and commit < first <= SEQ_MAX - count
         and time <= TIME_MAX_NS
@@ -182,7 +182,7 @@ def sound_entry(data: bytes, at: int, seed: int, after: int, epoch: int, chain: 
     head, content = data[at + PREFIX_BYTES : body], data[body:behind]
     if chain_after(chain, head, content) != chain_then:
         return None
-    return Frame(reign, first, count, commit, time, chain_then, content, head), synced
+    return Frame(entry_epoch, first, count, commit, time, chain_then, content, head), synced
 
 
 def read_entries(data: bytes, at: int = 0) -> tuple[list[Frame], int]:

@@ -15,23 +15,23 @@ from typing import Final
 
 from mcast.errors import DecodeError
 from mcast.limits import EPOCH_MAX, HISTORY_PAGE_ENTRIES, SEQ_MAX
-from mcast.wire.messages import Reign
+from mcast.wire.messages import EpochEntry
 
 _ENTRY: Final = struct.Struct("!QQ16s")
 _CHAIN_BYTES: Final = 16
 
 
 class Epochs:
-    """Reigns, oldest first: epochs and first events both rise. `firsts` holds the latter, for searches."""
+    """Epochs, oldest first: epochs and first events both rise. `firsts` holds the latter, for searches."""
 
     __slots__ = ("_chains", "_epochs", "firsts")
 
-    def __init__(self, reigns: Iterable[Reign] = ()) -> None:
+    def __init__(self, entries: Iterable[EpochEntry] = ()) -> None:
         self.firsts = array("Q")
         self._epochs = array("Q")
         self._chains = bytearray()
-        for reign in reigns:
-            self.add(reign.epoch, reign.first, reign.chain_before)
+        for entry in entries:
+            self.add(entry.epoch, entry.first, entry.chain_before)
 
     def add(self, epoch: int, first: int, chain_before: bytes) -> None:
         """One more begins, behind the others."""
@@ -57,7 +57,7 @@ class Epochs:
         some._chains = self._chains[start * _CHAIN_BYTES : stop * _CHAIN_BYTES]
         return some
 
-    def newest(self, count: int) -> tuple[Reign, ...]:
+    def newest(self, count: int) -> tuple[EpochEntry, ...]:
         """The last `count`, or all."""
         return tuple(map(self.__getitem__, range(max(len(self) - count, 0), len(self))))
 
@@ -80,12 +80,12 @@ class Epochs:
             return None
         return self._epochs[index]
 
-    def before(self, reign: Reign, most: int) -> Epochs | None:
+    def before(self, entry: EpochEntry, most: int) -> Epochs | None:
         """The `most` entries that precede this one; None unless it stands here.
 
         Whoever has it has the same log before it, for the chain covers that: so all have the same entries, too.
         """
-        index = self._place(reign.first, reign.epoch, reign.chain_before)
+        index = self._place(entry.first, entry.epoch, entry.chain_before)
         return None if index is None else self.part(max(index - most, 0), index)
 
     def last_shared(self, other: Epochs) -> tuple[int, int] | None:
@@ -122,11 +122,11 @@ class Epochs:
     def __len__(self) -> int:
         return len(self.firsts)
 
-    def __getitem__(self, index: int) -> Reign:
+    def __getitem__(self, index: int) -> EpochEntry:
         index = range(len(self))[index]
-        return Reign(self._epochs[index], self.firsts[index], self._chain(index))
+        return EpochEntry(self._epochs[index], self.firsts[index], self._chain(index))
 
-    def __iter__(self) -> Iterator[Reign]:
+    def __iter__(self) -> Iterator[EpochEntry]:
         return map(self.__getitem__, range(len(self)))
 
     def __eq__(self, other: object) -> bool:

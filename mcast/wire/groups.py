@@ -233,12 +233,12 @@ def encode_results(results: Iterable[tuple[int, int, int, int, int, int, bytes]]
     alike: tuple[int, int, int, int, int] | None = None
     for session, request, events, seq, epoch, status, outcomes in results:
         if alike is not None:
-            of, first, count, at, reign = alike
+            of, first, count, at, entry_epoch = alike
             if (
                 status == _ALIKE and of == session and first + count == request and at + count == seq
-                and reign == epoch and count + events <= ALIKE_EVENTS_MAX
+                and entry_epoch == epoch and count + events <= ALIKE_EVENTS_MAX
             ):  # fmt: skip
-                alike = of, first, count + events, at, reign
+                alike = of, first, count + events, at, entry_epoch
                 continue
             packed.append(encode_result(*alike, _ALIKE, b""))
             alike = None

@@ -53,8 +53,8 @@ FRAME_KINDS: Final = frozenset({Kind.DATA, Kind.REPAIR})
 
 
 @dataclass(frozen=True, slots=True)
-class Reign:
-    """One entry of the epoch history: where a reign begins, and the chain before its first event."""
+class EpochEntry:
+    """One entry of the epoch history: where an epoch begins, and the chain before its first event."""
 
     epoch: Epoch
     first: Seq
@@ -85,11 +85,11 @@ class Heartbeat:
     confirmed: U64
     """The highest round a majority has answered."""
     stream_base: U64
-    """Stream counter before this reign's first DATA datagram."""
+    """Stream counter before this epoch's first DATA datagram."""
     stream_sent: U64
     """Stream counter of the newest DATA datagram sent."""
-    history: Annotated[tuple[Reign, ...], HISTORY_ENTRIES_MAX]
-    """The newest reigns, oldest first."""
+    history: Annotated[tuple[EpochEntry, ...], HISTORY_ENTRIES_MAX]
+    """The newest epochs, oldest first."""
     peers: Annotated[tuple[PeerState, ...], NODES_MAX]
 
 
@@ -131,7 +131,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Nak:
-    """These events are missing here; oldest first. `nonce` is the asker's for this reign; a refusal echoes it."""
+    """These events are missing here; oldest first. `nonce` is the asker's for this epoch; a refusal echoes it."""
 
     epoch: Epoch
     ranges: Annotated[tuple[Range, ...], NAK_RANGES_MAX]
@@ -388,7 +388,7 @@ class Genesis:
 
 @dataclass(frozen=True, slots=True)
 class EpochStart:
-    """Payload of a reign's first event: who rules. Repeats the config, never changes it."""
+    """Payload of an epoch's first event: who rules. Repeats the config, never changes it."""
 
     node: Text
     config: Config

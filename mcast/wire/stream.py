@@ -228,7 +228,7 @@ class FetchGone(NamedTuple):
 
 
 class FetchHistory(NamedTuple):
-    """Send the page of your epoch history that precedes this reign: epoch, first event, chain before it."""
+    """Send the page of your epoch history that precedes this epoch: epoch, first event, chain before it."""
 
     epoch: int
     first: int

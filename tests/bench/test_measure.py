@@ -5,7 +5,7 @@ from typing import Any, cast
 import pytest
 
 from mcast.bench.job import BrokenRun
-from mcast.bench.measure import check_one_reign, spread, while_alive
+from mcast.bench.measure import check_one_epoch, spread, while_alive
 from mcast.errors import NotSent
 from mcast.testing.processes import Processes
 
@@ -67,10 +67,10 @@ async def test_a_death_explains_an_error_better_than_the_error_does(tmp_path: Pa
         await while_alive(cast(Processes, lab), work())
 
 
-def test_a_run_with_two_reigns_is_broken() -> None:
-    check_one_reign({"epoch": 3}, {"epoch": 3})
+def test_a_run_with_two_epochs_is_broken() -> None:
+    check_one_epoch({"epoch": 3}, {"epoch": 3})
     with pytest.raises(BrokenRun, match="epoch 3 to 4"):
-        check_one_reign({"epoch": 3}, {"epoch": 4})
+        check_one_epoch({"epoch": 3}, {"epoch": 4})
 
 
 @pytest.mark.parametrize(

@@ -131,12 +131,12 @@ async def test_empty_batch(client: Client) -> None:
 
 
 async def test_no_sequencer_means_not_sent_and_nothing_happens_later(cluster: FakeCluster, client: Client) -> None:
-    cluster.reign(None)
+    cluster.elect(None)
     with pytest.raises(NotSent, match=r"n2 at 127\.0\.0\.1"):
         await client.submit("incr", "k", timeout=0.05)
     with pytest.raises(NotSent):
         await client.submit_many([("incr", "k")], timeout=0.05)
-    cluster.reign("n3")
+    cluster.elect("n3")
     assert (await client.submit("incr", "k")).value == 1
 
 
@@ -157,7 +157,7 @@ async def test_an_unknown_command_that_was_lost_never_happens(cluster: FakeClust
     with pytest.raises(Unknown):
         await client.submit("incr", "k", timeout=0.05)
     cluster.lose_taken()
-    cluster.reign("n3")
+    cluster.elect("n3")
     cluster.release()
     assert (await client.submit("incr", "k")).value == 2, "the NOOP won"
 

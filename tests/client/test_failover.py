@@ -76,14 +76,14 @@ async def test_what_a_dead_sequencer_had_taken_is_forwarded_again(
         while cluster.shells["n1"].submitted < 8:
             await asyncio.sleep(0)
         assert cluster.lose_taken()
-        cluster.reign(None)
+        cluster.elect(None)
         await gateways["n1"].stop(drain_s=0)
         cluster.held = False
         await asyncio.sleep(0.02)
         assert not batch.done()
-        cluster.reign("n3")
+        cluster.elect("n3")
         assert values(await batch) == list(range(2, 1_002))
-        cluster.reign("n2")
+        cluster.elect("n2")
         assert (await client.submit("incr", "k")).value == 1_002, "its own gateway rules now"
 
 
@@ -253,7 +253,7 @@ async def test_any_mix_of_losses_applies_each_command_once_and_in_order(
                 cluster.held = True
                 await asyncio.sleep(rng.random() * 0.005)
                 cluster.lose_taken()
-                cluster.reign(rng.choice([None, *alive]))
+                cluster.elect(rng.choice([None, *alive]))
             elif what < 0.75:
                 rng.choice(list(cluster.shells.values())).deaf = True
             elif len(alive) > 1:
@@ -265,7 +265,7 @@ async def test_any_mix_of_losses_applies_each_command_once_and_in_order(
                     shell.deaf = False
                     if len(alive) > 1 and (gateway := alive.pop(shell.node_id, None)):
                         await gateway.stop(drain_s=0)
-        cluster.reign(rng.choice(list(alive)))
+        cluster.elect(rng.choice(list(alive)))
 
     async with connect(cluster.config) as client:
         troubles = asyncio.create_task(trouble())

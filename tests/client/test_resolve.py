@@ -66,7 +66,7 @@ async def test_a_command_whose_number_was_filled_first_never_happens(cluster: Fa
     unknown = await doubt(client, "set", "k", "never")
     cluster.lose_taken()
     cluster.release()
-    cluster.reign("n3")
+    cluster.elect("n3")
     with pytest.raises(NotSent, match="never will"):
         await client.resolve(unknown)
     assert await value_of(client) == 0
@@ -149,7 +149,7 @@ async def test_deadlines_that_race_with_answers_leave_nothing_in_doubt(
             await asyncio.sleep(draw.random() * 0.012)
             if draw.random() < 0.3:
                 cluster.lose_taken()
-                cluster.reign(draw.choice(("n1", "n2", "n3")))
+                cluster.elect(draw.choice(("n1", "n2", "n3")))
             cluster.release()
 
     await asyncio.gather(trouble(), *(one(number) for number in range(150)))

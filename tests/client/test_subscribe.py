@@ -60,7 +60,7 @@ async def test_events_as_they_were_applied(cluster: FakeCluster, client: Client)
         assert (first.outcome, first.error, first.time > 10**18) == ("ok", None, True)
         assert (second.outcome, second.value, second.error) == ("rejected", None, "not a list")
         waiting = asyncio.ensure_future(anext(events))
-        cluster.reign("n3")
+        cluster.elect("n3")
         big = await client.submit("set", "big", "x" * 20_000)
         event = await waiting
         assert (event.seq, event.epoch, event.args[1]) == (big.seq, 2, "x" * 20_000)

@@ -12,12 +12,12 @@ class Cluster:
 
     def __init__(self, heir: str | None) -> None:
         self.did: list[str] = []
-        self._reigns = [("n1", 3), (None, 3), (heir, 5)]
+        self._epochs = [("n1", 3), (None, 3), (heir, 5)]
 
     async def status(self) -> dict[str, Any]:
-        sequencer, epoch = self._reigns[0]
-        if self.did and len(self._reigns) > 1:
-            self._reigns.pop(0)
+        sequencer, epoch = self._epochs[0]
+        if self.did and len(self._epochs) > 1:
+            self._epochs.pop(0)
         return {"sequencer": sequencer, "epoch": epoch}
 
     async def kill(self, node_id: str) -> None:

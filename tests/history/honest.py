@@ -20,7 +20,7 @@ STEP_NS = MS  # between the moments at which two calls take effect
 
 @dataclass(frozen=True)
 class Entry:
-    """One frame of a log: a client's command, cut into fragments or repeated without effect; None: a new reign."""
+    """One frame of a log: a client's command, cut into fragments or repeated without effect; None: a new epoch."""
 
     client: str
     command: list[Any] | None
@@ -72,7 +72,7 @@ class Service:
             )
         self.calls.append(copy.deepcopy(call))
 
-    def reign(self) -> None:
+    def begin_epoch(self) -> None:
         """A new sequencer."""
         self._enter(Entry("", None))
 

@@ -23,13 +23,13 @@ END_NS = 10_000 * MS
 
 
 def service() -> Service:
-    """Seven events, a fragmented one, a repetition and a new reign among them."""
+    """Seven events, a fragmented one, a repetition and a new epoch among them."""
     made = Service()
     made.submit("a", "set", "x", 1)
     made.submit("b", "append", "list", "b1")
     made.submit("a", "append", "list", "a1", fragments=3)
     made.submit("b", "incr", "list", 1)  # rejected
-    made.reign()
+    made.begin_epoch()
     made.resend("a", "append", "list", "a1")
     made.submit("c", "incr", "x", 5, fate="unknown")
     made.submit("a", "incr", "x", 2)

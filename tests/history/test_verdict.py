@@ -37,7 +37,7 @@ def ordinary() -> Service:
     service.submit("a", "incr", "x", 5)
     service.query("a", "get", "x", level="linearizable")
     service.submit("b", "incr", "list", 1)  # rejected
-    service.reign()
+    service.begin_epoch()
     service.submit("a", "append", "list", "a1", fragments=3)
     service.query("b", "get", "list", level="session")
     service.submit("c", "cas", "reg", None, 1, fate="unknown")
@@ -196,15 +196,15 @@ CLIENT = st.sampled_from("abc")
 def services(draw: st.DrawFn) -> Service:
     service = Service()
     for _ in range(draw(st.integers(1, 25))):
-        what = draw(st.sampled_from(["submit"] * 5 + ["query"] * 4 + ["reign"]))
+        what = draw(st.sampled_from(["submit"] * 5 + ["query"] * 4 + ["epoch"]))
         window = {"early": draw(WINDOW), "late": draw(WINDOW)}
         if what == "submit":
             fate = draw(st.sampled_from(["ok"] * 6 + ["unknown", "lost"]))
             service.submit(
                 draw(CLIENT), *draw(COMMANDS), fate=fate, fragments=draw(st.sampled_from([1, 1, 2])), **window
             )
-        elif what == "reign":
-            service.reign()
+        elif what == "epoch":
+            service.begin_epoch()
         else:
             level: Consistency = draw(st.sampled_from(["any", "session", "bounded", "linearizable"]))
             back = draw(st.integers(0, 3)) if level in ("any", "bounded") else 0

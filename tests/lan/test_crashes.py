@@ -32,7 +32,7 @@ def roles(status: dict[str, Any]) -> tuple[str, list[str]]:
 
 @pytest.mark.parametrize("sync", ["always", "os"])
 async def test_nodes_killed_under_load_lose_and_double_nothing(sync: str) -> None:
-    """In turn a follower, whose death costs no reign, and the sequencer, whose death begins one."""
+    """In turn a follower, whose death costs no epoch, and the sequencer, whose death begins one."""
     draw = random.Random(sync)
     async with Processes(sync=sync, faults=lossy(1)) as processes:
         before = await processes.live()
@@ -98,7 +98,7 @@ async def test_a_stopped_sequencer_is_replaced_and_fenced_when_it_goes_on(sealed
             await load.more(200)
         after = await settled(processes, load)
     assert after["epoch"] > before["epoch"]
-    assert {node["epoch"] for node in after["nodes"]} == {after["epoch"]}, "the old one follows the new reign"
+    assert {node["epoch"] for node in after["nodes"]} == {after["epoch"]}, "the old one follows the new epoch"
     assert after["sequencer"] != old
 
 
@@ -125,6 +125,6 @@ async def test_a_sequencer_stopped_for_5_seconds_loses_what_only_it_had_numbered
             await load.more(200)
         after = await settled(processes, load)
         its_words = processes.log(old).read_text()
-    assert {node["epoch"] for node in after["nodes"]} == {after["epoch"]}, "it follows the new reign"
+    assert {node["epoch"] for node in after["nodes"]} == {after["epoch"]}, "it follows the new epoch"
     assert (after["epoch"] > before["epoch"], after["sequencer"] != old) == (True, True)
     assert "cut an uncommitted tail behind event" in its_words

@@ -107,7 +107,7 @@ async def test_a_flood_at_every_port_costs_nothing_but_its_counting(sealed: bool
         await until_tcp_is_counted(processes, sealed)
         after, used = await accounts(processes), memory_bytes(processes)
     assert set(sent.ways) == set(WAYS)
-    assert status["epoch"] == 1, "no reign ended for it"
+    assert status["epoch"] == 1, "no epoch ended for it"
     for node_id in EVERYWHERE:
         assert used[node_id] - reserved[node_id] < GROWTH_BYTES_MAX
     check_each_is_counted(before, after, sent, incarnations(recorded))
@@ -141,7 +141,7 @@ async def test_the_words_of_dead_processes_are_not_believed(sealed: bool) -> Non
 
 
 def forged_votes(config: Config, ruler: str, to: str, own: bytes, key_file: Path) -> dict[str, bytes]:
-    """Votes for a new reign that nobody gave, sent to node `to`, each with the reason it must be counted under.
+    """Votes for a new epoch that nobody gave, sent to node `to`, each with the reason it must be counted under.
 
     `own` is the sequencer's incarnation, as anyone can read it; the key in `key_file` is not the cluster's.
     """

@@ -131,7 +131,7 @@ async def test_idle_clients_cost_a_node_little(sealed: bool) -> None:
     assert crowded < alone + BUSY_SHARE_MAX
 
 
-async def test_a_dead_gateways_clients_come_all_at_once_and_end_no_reign() -> None:
+async def test_a_dead_gateways_clients_come_all_at_once_and_end_no_epoch() -> None:
     """TLS costs the node a millisecond for each; its heartbeats go out between."""
     allow_files(CLIENTS)
     async with Processes(sealed=True) as processes:
@@ -208,7 +208,7 @@ async def test_a_crowd_comes_back_by_itself_while_others_work_on(struck: str) ->
     assert at.total() == CLIENTS
     assert dials <= CLIENTS * 1.5, "hardly any came twice"
     assert shaken.longest_s < PAUSE_S_MAX
-    assert spread or (after["epoch"], after["sequencer"]) == (status["epoch"], sequencer), "it ended no reign"
+    assert spread or (after["epoch"], after["sequencer"]) == (status["epoch"], sequencer), "it ended no epoch"
 
 
 async def test_a_node_that_may_open_few_files_says_so_and_turns_away_the_rest() -> None:

@@ -147,7 +147,7 @@ def test_a_fragmented_command_runs_at_its_last_fragment(log: Log, notebook: Note
     assert notebook.notes == ["x" * 500]
 
 
-def test_a_new_reign_voids_a_partial_command(log: Log, notebook: Notebook) -> None:
+def test_a_new_epoch_voids_a_partial_command(log: Log, notebook: Notebook) -> None:
     session = log.open()
     first, *rest = big_note(session, 1)
     log.add(first)
@@ -166,7 +166,7 @@ def test_anything_between_fragments_voids_the_command(log: Log, notebook: Notebo
     assert "x" * 500 not in notebook.notes
 
 
-def test_without_the_cut_a_partial_command_survives_a_reign(log_of: LogOf) -> None:
+def test_without_the_cut_a_partial_command_survives_an_epoch(log_of: LogOf) -> None:
     log = log_of(cut=False)
     session = log.open()
     first, *rest = big_note(session, 1)

@@ -114,7 +114,7 @@ def test_a_fragmented_command_has_its_last_fragments_number_wherever_reading_beg
         log.read(last - 1, start=3)
 
 
-def test_a_fragmented_command_cut_by_a_reign_is_read_when_it_was_sent_again(log: Log) -> None:
+def test_a_fragmented_command_cut_by_an_epoch_is_read_when_it_was_sent_again(log: Log) -> None:
     fragments = split_fragments(1, 1, 1, encode_command("size", "x" * 500), 200)
     log.add(*fragments[:2])
     log.add(encode_record(RecordKind.EPOCH_START, 1, 0, 0, 0, b"x"), epoch=2)

@@ -44,7 +44,7 @@ def test_any_other_record_in_between_voids_it(kind: RecordKind) -> None:
     assert not assembly.partial
 
 
-def test_without_the_rule_a_new_reign_does_not_void_it() -> None:
+def test_without_the_rule_a_new_epoch_does_not_void_it() -> None:
     assembly = Assembly(cut=False)
     first, *rest = fragments()
     assembly.add(first)

@@ -139,7 +139,7 @@ def test_a_streak_ends_before_whatever_is_not_like_the_rest(stranger: bytes, at:
     assert (len(streak.firsts) if streak else 1) == at
 
 
-def test_another_time_or_reign_ends_a_streak() -> None:
+def test_another_time_or_epoch_ends_a_streak() -> None:
     records = [record(1, request, ("note", request)) for request in range(1, 8)]
     for frames in (framed(records, [5, 5, 5, 6, 6, 6, 6]), framed(records, [5] * 7, [1, 1, 1, 2, 2, 2, 2])):
         streak = streak_of(frames)

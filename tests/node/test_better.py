@@ -24,7 +24,7 @@ async def test_no_dead_node_is_named(
     tmp_path: Path, ruling: str | None, alive: Names, dead: str | None, named: Names
 ) -> None:
     asked = Asked(tmp_path, nodes=3)
-    asked.cluster.reign(ruling)
+    asked.cluster.elect(ruling)
     asked.queries = Queries(asked.shell, lambda: alive, lambda: dead)  # type: ignore[arg-type]
     asked.shell.halt("the disk failed")
     for _ in range(4):
@@ -37,7 +37,7 @@ async def test_an_event_that_nobody_has_heard_of_is_told_as_such(
 ) -> None:
     monkeypatch.setattr(queries_module, "SESSION_READ_WAIT_S", 0.01)
     asked = Asked(tmp_path, nodes=3)
-    asked.cluster.reign("n1")
+    asked.cluster.elect("n1")
     asked.ask(min_seq=900)
     asked.queries._end_late(float("inf"))
     (refused,) = asked.replies

@@ -211,10 +211,10 @@ async def test_a_closed_connection_and_a_refused_one_witness_death(
     await gateways["n1"].stop(drain_s=0)
     assert await seen_dead(cluster) == [N1]
     await asyncio.sleep(0.05)
-    assert cluster.shells["n2"].deaths == [N1], "once a reign"
+    assert cluster.shells["n2"].deaths == [N1], "once an epoch"
 
 
-async def test_nobody_listening_when_the_reign_becomes_known_witnesses_death(
+async def test_nobody_listening_when_the_epoch_becomes_known_witnesses_death(
     cluster: FakeCluster, forwarding: Forwarding, gateways: dict[str, Gateway]
 ) -> None:
     await gateways["n1"].stop(drain_s=0)

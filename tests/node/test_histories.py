@@ -16,15 +16,17 @@ from mcast.node.gateway import Gateway
 from mcast.protocol.effects import FetchHistory
 from mcast.wire.envelope import name_hash
 from mcast.wire.epochs import Epochs
-from mcast.wire.messages import Reign
+from mcast.wire.messages import EpochEntry
 
 N1, N2 = (name_hash(f"n{number}") for number in (1, 2))
-LAW = Epochs([Reign(epoch, epoch + 1, epoch.to_bytes(16, "big")) for epoch in range(2 * HISTORY_PAGE_ENTRIES + 10)])
+LAW = Epochs(
+    [EpochEntry(epoch, epoch + 1, epoch.to_bytes(16, "big")) for epoch in range(2 * HISTORY_PAGE_ENTRIES + 10)]
+)
 
 
 @pytest.fixture
 async def cluster(tmp_path: Path) -> FakeCluster:
-    """n3 wants what precedes the newest reign; the others know it."""
+    """n3 wants what precedes the newest epoch; the others know it."""
     fake = FakeCluster(tmp_path, KeyValue)
     for node in ("n1", "n2"):
         fake.shells[node].replica.epochs = LAW
@@ -67,7 +69,7 @@ async def test_who_is_dead_silent_or_has_another_history_is_passed_over(
 ) -> None:
     monkeypatch.setattr(catchup_module, "ANSWER_S", 0.05)
     behind = cluster.shells["n3"]
-    cluster.shells["n1"].replica.epochs = Epochs([Reign(1, 1, b"?" * 16)])
+    cluster.shells["n1"].replica.epochs = Epochs([EpochEntry(1, 1, b"?" * 16)])
     ask(behind, N1)
     await all_of_it(behind)
     behind.replica.wants, behind.replica.pages = LAW[-1], []

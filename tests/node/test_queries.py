@@ -94,12 +94,12 @@ async def test_an_event_that_does_not_come_is_not_yet_but_perhaps_at_the_sequenc
 ) -> None:
     monkeypatch.setattr(queries_module, "SESSION_READ_WAIT_S", 0.01)
     asked = Asked(tmp_path, nodes=2)
-    asked.cluster.reign(ruling)
+    asked.cluster.elect(ruling)
     asked.ask(min_seq=1)
     await asyncio.sleep(0.02)
     (refused,) = asked.replies
     assert refused.kind == "not yet" and "not yet 1" in refused.reason and refused.try_node == better
-    asked.cluster.reign("n1")
+    asked.cluster.elect("n1")
     asked.event()
     assert len(asked.replies) == 1, "answered once"
 
@@ -159,7 +159,7 @@ async def test_a_halted_node_refuses_every_query_and_names_another(
     tmp_path: Path, ruling: str | None, better: tuple[str, ...]
 ) -> None:
     asked = Asked(tmp_path, nodes=3)
-    asked.cluster.reign(ruling)
+    asked.cluster.elect(ruling)
     asked.ask(min_seq=1)
     asked.shell.halt("the disk failed")
     asked.queries.halted()
@@ -225,7 +225,7 @@ async def test_a_linearizable_query_waits_until_its_index_is_applied(asked: Aske
 
 async def test_a_linearizable_query_without_an_index_is_refused_before_its_deadline(tmp_path: Path) -> None:
     asked = Asked(tmp_path, nodes=3)
-    asked.cluster.reign("n2")
+    asked.cluster.elect("n2")
     loop = asyncio.get_running_loop()
     began, refused_at = loop.time(), loop.create_future()
 
@@ -385,7 +385,7 @@ async def test_bounded_without_a_proof_is_refused_with_how_old_the_state_is(
 ) -> None:
     monkeypatch.setattr(queries_module, "SESSION_READ_WAIT_S", 0.01)
     asked = Asked(tmp_path, nodes=3)
-    asked.cluster.reign(None)
+    asked.cluster.elect(None)
     asked.ask(level="bounded")
     asked.prove(0, 10.0)
     asked.ask(level="any")

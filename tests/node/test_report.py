@@ -10,7 +10,7 @@ from mcast.node.report import HISTORIES_FAILED_TOLD
 from mcast.node.shell import Shell
 from mcast.protocol.ledger import ClosedGap
 from mcast.wire.envelope import Envelope, name_hash
-from mcast.wire.messages import Heartbeat, Kind, Reign
+from mcast.wire.messages import EpochEntry, Heartbeat, Kind
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ async def test_closed_gaps_name_their_repairer_and_the_time_of_day(shell: Shell)
 async def test_a_history_that_is_fetched_is_said_and_one_that_cannot_be_had_is_a_finding(shell: Shell) -> None:
     beat = Heartbeat(
         epoch=9, cluster_uuid=bytes(16), high=700, high_chain=bytes(16), commit=650, commit_chain=bytes(16), round=1,
-        confirmed=0, stream_base=0, stream_sent=0, history=(Reign(9, 600, b"c" * 16),), peers=(),
+        confirmed=0, stream_base=0, stream_sent=0, history=(EpochEntry(9, 600, b"c" * 16),), peers=(),
     )  # fmt: skip
     envelope = Envelope(Kind.HEARTBEAT, 2, 0, 1, name_hash("n1"), b"n1".ljust(16), 1, 9)
     shell.tell(lambda now: shell.replica.receive([(envelope, beat)], now))

@@ -5,7 +5,7 @@ from mcast.limits import UNPROVEN_S
 from mcast.net.faulty import Faults, FaultSpec
 from mcast.net.memory import Hub, MemoryLink
 from mcast.node.setup import make_transport
-from mcast.node.transport import Transport, ordered_by_reign
+from mcast.node.transport import Transport, ordered_by_epoch
 from mcast.seal.datagram import Opener, Sealer
 from mcast.seal.incarnations import Arrival, Incarnations
 from mcast.seal.keys import KeyRing
@@ -127,21 +127,21 @@ def arrival(promised: int, message: object) -> Arrival:
     return Arrival(Envelope(0, channel, 0, 0, 0, bytes(16), 1, promised), message)
 
 
-def test_a_known_reigns_frames_stay_before_its_messages() -> None:
+def test_a_known_epochs_frames_stay_before_its_messages() -> None:
     arrivals = [arrival(3, FRAMES[0]), arrival(3, Busy(1, 0))]
-    assert ordered_by_reign(arrivals, 3, reign_known=True) is arrivals
+    assert ordered_by_epoch(arrivals, 3, sequencer_known=True) is arrivals
 
 
-def test_a_new_reigns_messages_go_before_its_frames_and_older_ones_before_both() -> None:
+def test_a_new_epochs_messages_go_before_its_frames_and_older_ones_before_both() -> None:
     old = [arrival(3, FRAMES[0]), arrival(3, Busy(3, 0))]
     new = [arrival(4, FRAMES[1]), arrival(4, Busy(4, 0))]
-    ordered = ordered_by_reign([new[0], old[0], old[1], new[1]], 3, reign_known=True)
+    ordered = ordered_by_epoch([new[0], old[0], old[1], new[1]], 3, sequencer_known=True)
     assert ordered == [old[0], old[1], new[1], new[0]]
 
 
 def test_a_voter_that_has_not_heard_its_new_sequencer_judges_messages_first() -> None:
     arrivals = [arrival(4, FRAMES[0]), arrival(4, Busy(4, 0))]
-    assert ordered_by_reign(arrivals, 4, reign_known=False) == arrivals[::-1]
+    assert ordered_by_epoch(arrivals, 4, sequencer_known=False) == arrivals[::-1]
 
 
 def test_a_node_without_a_key_believes_no_counter_for_being_high(tmp_path: Path) -> None:

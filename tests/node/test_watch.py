@@ -26,7 +26,7 @@ class Lab:
         ]
         self.reception = FINE
         self.isolated = False
-        self.reigning = False
+        self.leads_epoch = False
         self.unforwarded: str | None = None
         self.heard = {name_hash("n1"): 0.1, name_hash("n3"): NEVER}
         replica = SimpleNamespace(
@@ -42,7 +42,7 @@ class Lab:
         self.watch = Watch(shell)
 
     def look(self, times: int = LASTS_LOOKS, **reception: Any) -> list[str]:
-        self.replica.reigning = self.reigning
+        self.replica.leads_epoch = self.leads_epoch
         if reception:
             self.reception = Reception(*{**{name: getattr(FINE, name) for name in FIELDS}, **reception}.values())
         for _ in range(times):
@@ -90,7 +90,7 @@ def test_what_is_blocked_is_told_when_it_lasts_and_until_it_has_passed(
 
 
 def test_a_sequencer_hears_no_heartbeats_and_is_not_deaf(lab: Lab) -> None:
-    lab.reigning = True
+    lab.leads_epoch = True
     assert lab.look(multicast_s=NEVER, unicast_s=NEVER) == []
 
 
@@ -103,9 +103,9 @@ def test_commands_that_do_not_get_to_the_sequencer_are_told_beside_a_path_too_na
         "for it in the firewalls between them, both ways"
     )
     assert told[1].startswith("the path from n1 to n2 is too narrow")
-    lab.reigning = True
+    lab.leads_epoch = True
     assert lab.look(1) == []
-    lab.reigning, lab.isolated = False, True
+    lab.leads_epoch, lab.isolated = False, True
     assert lab.look(LASTS_LOOKS) == [], "being isolated is the finding then"
 
 

@@ -62,8 +62,8 @@ def extended(frames: Sequence[Frame], how_many: int, **how: int) -> list[Frame]:
     return result
 
 
-def reign_log(epochs: Sequence[tuple[int, str, int]]) -> list[Frame]:
-    """GENESIS and then, for each (epoch, sequencer, commands), a reign of one EPOCH_START and so many commands."""
+def epoch_log(epochs: Sequence[tuple[int, str, int]]) -> list[Frame]:
+    """GENESIS and then, for each (epoch, sequencer, commands), an epoch of one EPOCH_START and so many commands."""
     frames = [genesis()]
     for epoch, node, commands in epochs:
         frames.append(epoch_start(epoch, node, frames[-1]))

@@ -8,10 +8,10 @@ from mcast.protocol.replica import Replica
 from mcast.protocol.rules import Rules
 from mcast.wire.messages import Busy, Gone, Nak, PeerState
 
-from .bench import KEY, arrival, extended, frame_arrival, of, reign_log, settle
+from .bench import KEY, arrival, epoch_log, extended, frame_arrival, of, settle
 from .test_following import beat, follower, hear
 
-LOG = reign_log([(1, "n1", 300)])
+LOG = epoch_log([(1, "n1", 300)])
 
 
 def run(node: Replica, until: float, now: float, step: float = 0.0005) -> list[tuple[float, int, Nak]]:

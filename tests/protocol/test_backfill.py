@@ -14,7 +14,7 @@ from mcast.protocol.recovered import Recovered
 from mcast.protocol.replica import Replica
 from mcast.wire.epochs import Epochs
 from mcast.wire.frame import Frame
-from mcast.wire.messages import Ack, Heartbeat, Reign
+from mcast.wire.messages import Ack, EpochEntry, Heartbeat
 
 from .bench import (
     CONFIG,
@@ -23,21 +23,21 @@ from .bench import (
     UUID,
     arrival,
     command_frame,
+    epoch_log,
     epoch_start,
     frame_arrival,
     genesis,
     of,
     recovered,
-    reign_log,
     replica,
     settings,
     settle,
 )  # fmt: skip
 
-FRAMES = reign_log([(epoch, "n1", 1) for epoch in range(1, 41)])
+FRAMES = epoch_log([(epoch, "n1", 1) for epoch in range(1, 41)])
 
 
-def beat(history: Sequence[Reign], epoch: int, high: int, **how: Any) -> Heartbeat:
+def beat(history: Sequence[EpochEntry], epoch: int, high: int, **how: Any) -> Heartbeat:
     fields: dict[str, Any] = {
         "epoch": epoch, "cluster_uuid": UUID, "high": high, "high_chain": bytes(16), "commit": 0,
         "commit_chain": bytes(16), "round": 1, "confirmed": 0, "stream_base": 0, "stream_sent": 0,
@@ -65,7 +65,7 @@ def give(node: Replica, law: Epochs, most: int = 10, now: float = 0.02) -> bool:
 
 
 def epochs_of(frames: Sequence[Frame]) -> Epochs:
-    return Log(recovered(frames=frames)).reigns
+    return Log(recovered(frames=frames)).epochs
 
 
 def follower(frames: Sequence[Frame], promised: int) -> Replica:
@@ -104,7 +104,7 @@ def test_an_empty_log_needs_all_of_it() -> None:
     while give(node, law, most=10):
         assert of(Ack, node.take_effects()) == [] or node._core.reconciled
     assert node._core.reconciled
-    assert node._following.history is not None and node._following.history.reigns == law
+    assert node._following.history is not None and node._following.history.epochs == law
 
 
 def test_a_page_that_answers_another_question_changes_nothing() -> None:
@@ -124,7 +124,7 @@ def test_a_page_that_answers_another_question_changes_nothing() -> None:
     assert node.history_wanted == wanted == page[0], "the same one again"
     while give(node, law):
         pass
-    assert node._following.history is not None and node._following.history.reigns == law
+    assert node._following.history is not None and node._following.history.epochs == law
 
 
 def test_a_page_must_lie_before_what_it_precedes() -> None:
@@ -153,7 +153,7 @@ def test_what_was_fetched_in_one_epoch_serves_the_next() -> None:
             law = epochs_of(frames)
             hear(node, law, 0.03 + pages, "n3" if epoch % 2 else "n1")
     assert pages <= 8, "each page brought it on, and none came twice"
-    assert node._following.history is not None and node._following.history.reigns == law
+    assert node._following.history is not None and node._following.history.epochs == law
 
 
 def test_so_it_does_when_more_epochs_have_passed_than_a_heartbeat_tells() -> None:
@@ -172,10 +172,10 @@ def test_so_it_does_when_more_epochs_have_passed_than_a_heartbeat_tells() -> Non
         assert node.history_wanted is not None and node.history_wanted.first >= known.first  # type: ignore[union-attr]
     while give(node, law, most=6, now=0.7):
         pass
-    assert node._following.history is not None and node._following.history.reigns == law
+    assert node._following.history is not None and node._following.history.epochs == law
 
 
-def test_of_a_reign_that_nobody_kept_nothing_is_carried_over() -> None:
+def test_of_an_epoch_that_nobody_kept_nothing_is_carried_over() -> None:
     dead = [*FRAMES, epoch_start(41, "n1", FRAMES[-1])]
     alive = [*FRAMES[:-1], epoch_start(42, "n3", FRAMES[-2])]
     node = follower([], 41)
@@ -185,13 +185,13 @@ def test_of_a_reign_that_nobody_kept_nothing_is_carried_over() -> None:
     hear(node, law, 0.5, "n3")
     while give(node, law, most=6, now=0.6):
         pass
-    assert node._following.history is not None and node._following.history.reigns == law
+    assert node._following.history is not None and node._following.history.epochs == law
 
 
 def test_random_logs_and_pages_come_to_what_a_whole_history_says() -> None:
     rng = random.Random(7)
     for _ in range(150):
-        trunk = reign_log([(epoch, "n1", 1) for epoch in range(1, rng.randint(2, 20))])
+        trunk = epoch_log([(epoch, "n1", 1) for epoch in range(1, rng.randint(2, 20))])
         own, theirs, epoch = list(trunk), list(trunk), trunk[-1].epoch
         for _ in range(rng.randint(0, 3)):
             epoch += 1
@@ -235,7 +235,7 @@ def test_those_that_have_it_are_asked() -> None:
 def test_a_heartbeat_whose_history_is_none_is_not_believed() -> None:
     law = epochs_of(FRAMES)
     node = follower([], 40)
-    for history in ((), tuple(reversed(law.newest(3))), (Reign(40, 0, bytes(16)),)):
+    for history in ((), tuple(reversed(law.newest(3))), (EpochEntry(40, 0, bytes(16)),)):
         node.receive([arrival("n1", beat(history, 40, 99), promised=40)], 0.01)
         assert node.sequencer is None
     assert node.statistics().counts["heartbeat without a history"] == 3
@@ -247,7 +247,7 @@ EPOCHS = 70_000
 
 
 def long_history(count: int = EPOCHS) -> Epochs:
-    epochs = Epochs([Reign(0, 1, bytes(16))])
+    epochs = Epochs([EpochEntry(0, 1, bytes(16))])
     for epoch in range(1, count):
         epochs.add(epoch, 1 + epoch, epoch.to_bytes(16, "big"))
     return epochs
@@ -285,7 +285,7 @@ def test_no_heartbeat_election_or_page_walks_the_history() -> None:
         history = ruler._sequencing.begin(0.01)
         core.log.truncate(999_000)
         ruler.take_effects()
-    assert history.reigns is core.log.reigns
+    assert history.epochs is core.log.epochs
     for at in range(200):
         hear(node, law, 0.02 + at / 1e3, round=at + 1)
     spent = time.process_time() - before

@@ -11,10 +11,10 @@ from mcast.protocol.replica import Replica
 from mcast.protocol.rules import Rules
 from mcast.wire.messages import Ack, Commit, Read, ReadIndex
 
-from .bench import KEY, arrival, command_frame, epoch_start, extended, frame_arrival, of, reign_log, settle
+from .bench import KEY, arrival, command_frame, epoch_log, epoch_start, extended, frame_arrival, of, settle
 from .test_following import beat, follower, hear
 
-LOG = reign_log([(1, "n1", 4)])
+LOG = epoch_log([(1, "n1", 4)])
 MAX = 2**63 - 1
 MAX_ROUND = 2**64 - 1
 

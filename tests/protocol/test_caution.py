@@ -89,7 +89,7 @@ def test_who_cannot_be_elected_does_not_count(storage_id: bytes, suspect: bool) 
     assert favours(node, END, 0.25)
 
 
-def test_it_is_over_once_the_log_has_all_that_a_reign_is_known_to_hold() -> None:
+def test_it_is_over_once_the_log_has_all_that_an_epoch_is_known_to_hold() -> None:
     node = started()
     assert asked(node, {"n1": FURTHER, "n3": END}, 0.001) == 1
     hear(node, LOG, now=0.05)

@@ -1,7 +1,7 @@
 from mcast.protocol.configs import UNNAMED, ConfigName, Configs, is_outdated
 from mcast.wire.messages import Config, Member
 
-from .bench import CONFIG, KEY, STORAGE, genesis, reign_log
+from .bench import CONFIG, KEY, STORAGE, epoch_log, genesis
 
 ONE, OTHER = b"1" * 16, b"2" * 16
 LESS = Config(2, CONFIG.members[:2])
@@ -9,7 +9,7 @@ MORE = Config(2, (*CONFIG.members[:2], Member("n4", b"4" * 16, "n4:7711")))
 
 
 def test_the_newest_is_effective_until_it_is_cut() -> None:
-    configs, log = Configs(), reign_log([(1, "n1", 3)])
+    configs, log = Configs(), epoch_log([(1, "n1", 3)])
     assert (configs.newest, configs.voters, configs.name, configs.seq) == (None, {}, UNNAMED, 0)
     configs.adopt(genesis(), CONFIG)
     configs.adopt(log[3], LESS)
@@ -20,7 +20,7 @@ def test_the_newest_is_effective_until_it_is_cut() -> None:
 
 
 def test_what_cannot_come_back_is_forgotten() -> None:
-    configs, log = Configs(), reign_log([(1, "n1", 8)])
+    configs, log = Configs(), epoch_log([(1, "n1", 8)])
     for frame in log[:6]:
         configs.adopt(frame, CONFIG)
     configs.trim(4)
@@ -33,7 +33,7 @@ def test_what_cannot_come_back_is_forgotten() -> None:
 def test_a_name_tells_apart_what_two_epochs_wrote_under_one_number() -> None:
     names = []
     for epoch, config in ((1, LESS), (2, MORE), (2, LESS)):
-        configs, log = Configs(), reign_log([(epoch, "n1", 1)])
+        configs, log = Configs(), epoch_log([(epoch, "n1", 1)])
         configs.adopt(log[1], config)
         names.append(configs.name)
     assert [(name.epoch, name.number) for name in names] == [(1, 2), (2, 2), (2, 2)]
@@ -45,9 +45,9 @@ def test_a_newer_and_other_one_makes_ours_outdated() -> None:
     assert not is_outdated(own, [])
     assert is_outdated(own, [ConfigName(3, 6, OTHER)])
     assert is_outdated(own, [ConfigName(4, 5, OTHER)])
-    assert is_outdated(own, [ConfigName(4, 4, OTHER)]), "the reign of epoch 4 had cut ours"
+    assert is_outdated(own, [ConfigName(4, 4, OTHER)]), "epoch 4 had cut ours"
     assert not is_outdated(own, [ConfigName(2, 9, OTHER)]), "and ours what it wrote"
-    assert not is_outdated(own, [ConfigName(4, 5, ONE)]), "repeated by a newer reign"
+    assert not is_outdated(own, [ConfigName(4, 5, ONE)]), "repeated by a newer epoch"
     assert not is_outdated(own, [ConfigName(4, 6, OTHER), ConfigName(5, 5, ONE)]), "and what was written between is cut"
 
 

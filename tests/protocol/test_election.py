@@ -8,10 +8,10 @@ from mcast.protocol.rules import Rules
 from mcast.protocol.states import Input
 from mcast.wire.messages import Handover, PeerState, PreVote, PreVoteRequest, Stale, Vote, VoteRequest
 
-from .bench import KEY, SETTLED, STORAGE, arrival, epoch_start, of, reign_log, replica, settle
+from .bench import KEY, SETTLED, STORAGE, arrival, epoch_log, epoch_start, of, replica, settle
 from .test_following import beat
 
-LOG = reign_log([(1, "n3", 2)])
+LOG = epoch_log([(1, "n3", 2)])
 
 
 def silent(node: str = "n1", rules: Rules | None = None, promised: int = 1) -> Replica:
@@ -312,7 +312,7 @@ def test_who_stands_favours_nobody_for_the_same_epoch() -> None:
     assert [answer.granted for answer in of(PreVote, node.take_effects())] == [False]
 
 
-def test_an_appointment_of_a_reign_that_is_over_is_none() -> None:
+def test_an_appointment_of_an_epoch_that_is_over_is_none() -> None:
     node = replica("n2", LOG, 2)
     node.receive([arrival("n3", beat([*LOG, epoch_start(2, "n3", LOG[-1])], 2), promised=2)], 2.0)
     settle(node, 2.0)
@@ -381,7 +381,7 @@ def test_a_refusal_is_no_vote() -> None:
     node.receive([arrival("n2", Vote(2, STORAGE["n2"], False, KEY["n1"]), promised=2)], 2.01)
     assert node.statistics().role == "candidate"
     node.receive([arrival("n2", Vote(2, STORAGE["n2"], True, KEY["n1"]), promised=2)], 2.02)
-    assert node.reigning
+    assert node.leads_epoch
 
 
 def test_who_votes_for_another_stands_no_longer() -> None:

@@ -22,20 +22,20 @@ from mcast.protocol.log import Log
 from mcast.protocol.replica import Replica
 from mcast.protocol.rules import Rules
 from mcast.wire.frame import Frame, make_frame
-from mcast.wire.messages import Ack, Commit, Heartbeat, Reign, VoteRequest
+from mcast.wire.messages import Ack, Commit, EpochEntry, Heartbeat, VoteRequest
 
 from .bench import (
     KEY,
     UUID,
     arrival,
     command_frame,
+    epoch_log,
     epoch_start,
     extended,
     frame_arrival,
     genesis,
     of,
     recovered,
-    reign_log,
     replica,
     settings,
     settle,
@@ -50,7 +50,7 @@ def beat(
     fields: dict[str, Any] = {
         "epoch": epoch, "cluster_uuid": UUID, "high": high or log.last_seq, "high_chain": log.last_chain,
         "commit": commit, "commit_chain": log.chain_at(commit) or bytes(16), "round": 1, "confirmed": 0,
-        "stream_base": 0, "stream_sent": 0, "history": log.reigns.newest(newest), "peers": (),
+        "stream_base": 0, "stream_sent": 0, "history": log.epochs.newest(newest), "peers": (),
     } | how  # fmt: skip
     return Heartbeat(**fields)
 
@@ -66,7 +66,7 @@ def hear(
     return settle(node, now)
 
 
-LOG = reign_log([(1, "n1", 4)])
+LOG = epoch_log([(1, "n1", 4)])
 
 
 def test_frames_in_order_are_journaled_in_one_append_and_acknowledged() -> None:
@@ -146,7 +146,7 @@ def test_a_buffered_frame_whose_chain_fails_reopens_its_gap() -> None:
     assert node.last_seq == 5
 
 
-def test_a_stale_frame_that_the_history_gives_to_another_reign_is_refused() -> None:
+def test_a_stale_frame_that_the_history_gives_to_another_epoch_is_refused() -> None:
     base = LOG[:3]
     winner = [*base, epoch_start(2, "n3", base[-1])]
     node = follower(base, promised=2)
@@ -157,7 +157,7 @@ def test_a_stale_frame_that_the_history_gives_to_another_reign_is_refused() -> N
     assert (counts["unassigned frame"], counts["data of another epoch"]) == (1, 1)
 
 
-def test_a_dead_reigns_tail_is_truncated_before_anything_is_acknowledged() -> None:
+def test_a_dead_epochs_tail_is_truncated_before_anything_is_acknowledged() -> None:
     winner = [*LOG[:3], epoch_start(2, "n3", LOG[2])]
     node = follower(LOG, promised=2)
     effects = hear(node, winner, epoch=2)
@@ -218,8 +218,8 @@ def test_an_append_from_before_a_truncation_proves_nothing() -> None:
 
 
 @pytest.mark.parametrize("by", ["repair", "transfer"])
-def test_what_one_reign_cut_and_the_next_brings_again_was_not_lost(by: str) -> None:
-    first = reign_log([(1, "n1", 8)])
+def test_what_one_epoch_cut_and_the_next_brings_again_was_not_lost(by: str) -> None:
+    first = epoch_log([(1, "n1", 8)])
     shorter = [*first[:6], epoch_start(2, "n3", first[5])]
     longer = [*first, epoch_start(3, "n1", first[-1])]
     node = follower(first[:2])
@@ -242,7 +242,7 @@ def test_what_one_reign_cut_and_the_next_brings_again_was_not_lost(by: str) -> N
     assert (node.last_seq, report.lost, report.superseded) == (longer[-1].last, 0, 0)
 
 
-def test_a_fault_counts_only_while_the_reign_it_befalls_is_followed() -> None:
+def test_a_fault_counts_only_while_the_epoch_it_befalls_is_followed() -> None:
     node = follower(LOG[:2])
     hear(node, LOG[:2])
     arrived = frame_arrival("n1", LOG[2], counter=2)
@@ -258,7 +258,7 @@ def test_a_fault_counts_only_while_the_reign_it_befalls_is_followed() -> None:
     node.receive([arrival("n3", beat([*LOG[:3], epoch_start(2, "n3", LOG[2])], 2), promised=2)], 0.03)
     settle(node, 0.03)
     assert node.ledger_report().injected_lost == 1, "nothing was heard of 5"
-    node.note_injected("lost", ruler, 6)  # it was stopped, and goes on in a reign that is over
+    node.note_injected("lost", ruler, 6)  # it was stopped, and goes on in an epoch that is over
     assert node.ledger_report().injected_lost == 1
 
 
@@ -290,7 +290,7 @@ def test_a_frame_proves_the_commit_it_carries() -> None:
 
 
 def test_a_second_sequencer_of_one_epoch_makes_the_first_stand_for_the_next() -> None:
-    node = replica("n1", LOG, 1, Rules(reign_begins_with_vote=False, best_log_preferred=False))
+    node = replica("n1", LOG, 1, Rules(epoch_begins_with_vote=False, best_log_preferred=False))
     assert node.ruling
     node.receive([arrival("n2", beat(LOG, 1), promised=1)], 0.1)
     statistics = node.statistics()
@@ -340,8 +340,8 @@ def test_each_rule_can_be_ablated(rule: str) -> None:
     assert node.commit_seq == (3 if rule == "commit_proven" else 0)
 
 
-def test_genesis_alone_has_its_own_reign() -> None:
-    assert list(Log(recovered(frames=[genesis()])).reigns) == [Reign(0, 1, bytes(16))]
+def test_genesis_alone_has_its_own_epoch() -> None:
+    assert list(Log(recovered(frames=[genesis()])).epochs) == [EpochEntry(0, 1, bytes(16))]
 
 
 def test_a_transfer_may_bring_more_than_was_known_to_exist() -> None:
@@ -362,7 +362,7 @@ def test_an_original_that_arrives_after_its_transfer_was_not_lost() -> None:
     assert (report.lost, report.transferred) == (0, 0)
 
 
-def test_a_catch_up_ends_with_the_reign_that_had_what_was_to_be_fetched() -> None:
+def test_a_catch_up_ends_with_the_epoch_that_had_what_was_to_be_fetched() -> None:
     far = LOG[-1].last + 5_000
     node = follower(LOG)
     hear(node, LOG, high=far)
@@ -387,7 +387,7 @@ def test_a_completion_after_a_halt_is_nothing() -> None:
 
 @pytest.mark.parametrize("covers", [1, 3])
 def test_a_forged_frame_that_a_transfer_disproves_hides_nothing(covers: int) -> None:
-    log = reign_log([(1, "n1", 10)])
+    log = epoch_log([(1, "n1", 10)])
     node = follower(log[:2])
     hear(node, log[:2], stream_sent=1)
     forged = make_frame(1, 4, covers, 2, 99, b"?" * 16, command_frame(log[2], count=covers).body)
@@ -401,7 +401,7 @@ def test_a_forged_frame_that_a_transfer_disproves_hides_nothing(covers: int) -> 
 
 
 def test_a_forged_frame_held_behind_a_gap_gives_way_to_what_the_chain_proves() -> None:
-    log = reign_log([(1, "n1", 12)])
+    log = epoch_log([(1, "n1", 12)])
     node = follower(log[:2])
     hear(node, log, high=2)
     forged = make_frame(1, 6, 6, 0, log[4].time, bytes(16), command_frame(log[3], count=6).body)

@@ -11,7 +11,7 @@ from mcast.wire.frame import Frame, make_frame
 from mcast.wire.messages import Config, encode_message
 from mcast.wire.records import RecordKind, encode_record
 
-from .bench import CONFIG, command_frame, extended, frame_arrival, of, reign_log, settle
+from .bench import CONFIG, command_frame, epoch_log, extended, frame_arrival, of, settle
 from .test_following import LOG, follower, hear
 
 
@@ -31,7 +31,7 @@ def in_runs(arrivals: list[Any], cut: random.Random) -> list[Any]:
 @pytest.mark.parametrize("seed", range(80))
 def test_runs_have_the_effects_of_their_datagrams_one_by_one(seed: int) -> None:
     draw = random.Random(seed)
-    log = reign_log([(1, "n1", 3), (2, "n1", 60)])
+    log = epoch_log([(1, "n1", 3), (2, "n1", 60)])
     if seed % 4 == 3:
         log = [*log[:40], command_frame(log[39], size=30), *log[41:]]  # its chain fits, and the next one's doesn't
     arrivals = [frame_arrival("n1", frame, counter=n) for n, frame in enumerate(log[5:], 1)]
@@ -71,7 +71,7 @@ def test_runs_have_the_effects_of_their_datagrams_one_by_one(seed: int) -> None:
 
 
 def test_a_long_run_goes_in_parts_and_one_that_finds_no_room_costs_no_more_than_its_frames() -> None:
-    log = reign_log([(1, "n1", 3 * RUN_FRAMES_MAX)])
+    log = epoch_log([(1, "n1", 3 * RUN_FRAMES_MAX)])
     node = follower(log[:2])
     hear(node, log, high=2)
     run = [frame_arrival("n1", frame, counter=n) for n, frame in enumerate(log[2:], 2)]
@@ -108,7 +108,7 @@ def test_a_run_ends_where_another_epoch_begins() -> None:
 
 
 def test_a_run_that_reaches_into_what_is_held_disproves_it() -> None:
-    log = reign_log([(1, "n1", 1)])
+    log = epoch_log([(1, "n1", 1)])
     node = follower(log)
     hear(node, log, stream_sent=2)
     end = log[-1].last
@@ -123,8 +123,8 @@ def test_a_run_that_reaches_into_what_is_held_disproves_it() -> None:
     node._following.gaps._check()
 
 
-def test_a_run_that_begins_a_reign_enters_it() -> None:
-    """Whatever its first frame is: a run only ever goes on with the log's last reign."""
+def test_a_run_that_begins_an_epoch_enters_it() -> None:
+    """Whatever its first frame is: a run only ever goes on with the log's last epoch."""
     log = LOG[:4]
     first = command_frame(log[-1], epoch=2)
     run = [first, command_frame(first)]
@@ -136,7 +136,7 @@ def test_a_run_that_begins_a_reign_enters_it() -> None:
     envelope, _ = frame_arrival("n1", run[0], counter=2)
     other.receive([(envelope, run)], 0.02)
     assert other.last_seq == 6
-    assert node._core.log.reigns == other._core.log.reigns
+    assert node._core.log.epochs == other._core.log.epochs
     assert other._core.log.last_epoch == 2
 
 

@@ -8,14 +8,14 @@ from mcast.protocol.gaps import Loss
 from mcast.protocol.ledger import Fate, Ledger
 from mcast.wire.frame import Frame
 
-from .bench import extended, genesis, reign_log
+from .bench import epoch_log, extended, genesis
 
 MINE, OTHER = b"a" * 16, b"b" * 16
 
 
 def stream(count: int, epoch: int = 1) -> list[Frame]:
-    """A reign's frames from seq 2 on, as DATA numbers 1, 2, 3 ..."""
-    return reign_log([(epoch, "n1", count)])[1:]
+    """An epoch's frames from seq 2 on, as DATA numbers 1, 2, 3 ..."""
+    return epoch_log([(epoch, "n1", count)])[1:]
 
 
 def tally(ledger: Ledger) -> tuple[int, int, int, int, int]:
@@ -53,7 +53,7 @@ def test_a_late_original_takes_a_transfer_back_too() -> None:
     assert tally(ledger) == (0, 0, 0, 0, 0)
 
 
-def test_an_original_of_a_reign_long_added_up_takes_nothing_back() -> None:
+def test_an_original_of_an_epoch_long_added_up_takes_nothing_back() -> None:
     ledger, frames = Ledger(), stream(5)
     ledger.data(frames[0], MINE, 1)
     ledger.data(frames[2], MINE, 3)
@@ -83,7 +83,7 @@ def test_what_was_sent_before_a_restart_and_comes_late_says_nothing_of_what_the_
     assert tally(ledger)[0] == 2
 
 
-def test_a_sender_known_from_its_last_reign_is_held_against_all_of_the_new_one() -> None:
+def test_a_sender_known_from_its_last_epoch_is_held_against_all_of_the_new_one() -> None:
     ledger, frames = Ledger(), stream(5)
     ledger.data(frames[0], MINE, 1)
     ledger.announced(2, MINE, 1, 3, 9, log_end=12)  # the log's tail is about to be cut
@@ -108,7 +108,7 @@ def test_what_was_sent_before_we_listened_is_joining_and_not_loss() -> None:
     assert tally(ledger) == (1, 1, 0, 0, 0)
 
 
-def test_what_a_dead_reign_lost_is_superseded_once_the_log_passes_it() -> None:
+def test_what_a_dead_epoch_lost_is_superseded_once_the_log_passes_it() -> None:
     ledger, frames = Ledger(), stream(5)
     ledger.data(frames[0], MINE, 1)
     ledger.data(frames[3], MINE, 4)
@@ -117,12 +117,12 @@ def test_what_a_dead_reign_lost_is_superseded_once_the_log_passes_it() -> None:
     assert tally(ledger) == (2, 1, 0, 1, 0)
 
 
-def test_a_second_reign_of_one_process_goes_on_counting() -> None:
+def test_a_second_epoch_of_one_process_goes_on_counting() -> None:
     ledger = Ledger()
     first = stream(3)
     ledger.data(first[0], MINE, 1)
     ledger.announced(3, MINE, 2, 4, 9)
-    assert tally(ledger)[0] == 2  # counters 3 and 4 of the new reign
+    assert tally(ledger)[0] == 2  # counters 3 and 4 of the new epoch
 
 
 def test_a_frame_we_could_not_keep_was_not_lost() -> None:
@@ -145,7 +145,7 @@ def test_injected_faults_count_from_where_we_listened() -> None:
     assert (report.injected_lost, report.injected_corrupted) == (1, 1)
 
 
-def test_a_fault_in_what_an_ended_reign_goes_on_to_send_is_not_counted() -> None:
+def test_a_fault_in_what_an_ended_epoch_goes_on_to_send_is_not_counted() -> None:
     ledger, frames = Ledger(), stream(5)
     ledger.data(frames[0], MINE, 1)
     ledger.injected("lost", MINE, 2)
@@ -184,18 +184,18 @@ def test_losses_ahead_of_the_counter_are_kept_as_few_runs() -> None:
     ledger.data(frames[0], MINE, 1)
     for counter in range(2, 1_000, 2):
         ledger.injected("lost", MINE, counter)
-    assert len(ledger._reigns[1].ahead["lost"]) <= 100
+    assert len(ledger._losses[1].ahead["lost"]) <= 100
     ledger.announced(1, MINE, 0, 1_000, 3)
     ledger.injected("lost", MINE, 1_002)
     ledger.promised(2)
     assert ledger.report(()).injected_lost == 499
 
 
-def test_a_fault_before_a_second_reign_of_one_process_is_heard_counts_if_that_reign_sent_the_datagram() -> None:
+def test_a_fault_before_a_second_epoch_of_one_process_is_heard_counts_if_that_epoch_sent_the_datagram() -> None:
     ledger = Ledger()
     ledger.data(stream(3)[0], MINE, 1)
     ledger.promised(2)
-    ledger.injected("lost", MINE, 2)  # still sent in its first reign
+    ledger.injected("lost", MINE, 2)  # still sent in its first epoch
     ledger.promised(3)
     ledger.injected("lost", MINE, 3)
     assert ledger.report(()).injected_lost == 0
@@ -254,7 +254,7 @@ def test_any_number_of_holes_can_still_be_closed_by_late_originals() -> None:
         ledger.streamed(1, counter, ledger.expected(1, counter, 50))
     assert tally(ledger) == (4_800_000, 0, 0, 0, 0)
     assert ledger.expected(1, 200_001, 64) == 0, "it has come"
-    assert len(ledger._reigns[1].missing) == 1
+    assert len(ledger._losses[1].missing) == 1
 
 
 FATES = st.lists(st.sampled_from(("arrives", "is unkept", "is lost")), min_size=1, max_size=60)
@@ -294,18 +294,18 @@ def test_it_reconciles_whatever_it_has_to_forget(fates: list[str], ranges_max: i
     assert lost >= fates.count("is lost")
     if ranges_max >= 100:
         assert lost == fates.count("is lost")
-    reign = ledger._reigns[1]
-    assert all(len(held) <= ranges_max for held in (reign.missing, reign.unkept, reign.repairs, reign.transfers))
+    losses = ledger._losses[1]
+    assert all(len(held) <= ranges_max for held in (losses.missing, losses.unkept, losses.repairs, losses.transfers))
 
 
-def test_a_reign_that_is_over_keeps_only_numbers() -> None:
+def test_an_epoch_that_is_over_keeps_only_numbers() -> None:
     ledger, frames = Ledger(), stream(5)
     ledger.data(frames[0], MINE, 1)
     ledger.data(frames[3], MINE, 4)
     ledger.repaired(frames[1])
     ledger.data(stream(3, 2)[0], OTHER, 1)
     assert tally(ledger) == (2, 1, 0, 0, 0)
-    assert not len(ledger._reigns[1].missing)
+    assert not len(ledger._losses[1].missing)
     ledger.transferred(frames[2])
     assert tally(ledger) == (2, 1, 1, 0, 0)
 
@@ -314,7 +314,7 @@ def test_what_was_superseded_and_came_back_after_all_is_no_longer() -> None:
     ledger, frames = Ledger(), stream(5)
     ledger.data(frames[0], MINE, 1)
     ledger.data(frames[3], MINE, 4)
-    ledger.entered(2)  # of a reign that began before the end of this one, and came to nothing
+    ledger.entered(2)  # of an epoch that began before the end of this one, and came to nothing
     assert tally(ledger) == (2, 0, 0, 2, 0)
     ledger.transferred(frames[1])
     ledger.entered(3)
@@ -328,7 +328,7 @@ def test_an_absurd_counter_is_no_loss_and_costs_no_memory() -> None:
     assert tally(ledger)[0] == 0
 
 
-def test_reigns_beyond_the_bound_are_added_up() -> None:
+def test_epochs_beyond_the_bound_are_added_up() -> None:
     ledger = Ledger()
     for epoch in range(1, 200):
         frames = extended([genesis()], 3, epoch=epoch)[1:]

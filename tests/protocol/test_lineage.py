@@ -12,11 +12,11 @@ from mcast.wire.frame import Frame, make_frame
 from mcast.wire.messages import Config, Member, Recovery, encode_message
 from mcast.wire.records import RecordKind, encode_record
 
-from .bench import KEY, arrival, core, reign_log, replica, settings, settle
+from .bench import KEY, arrival, core, epoch_log, replica, settings, settle
 from .bench import recovered as found
 from .test_following import beat
 
-LOG = reign_log([(1, "n3", 2)])
+LOG = epoch_log([(1, "n3", 2)])
 ALONE = Member("n1", b"another storage!", "10.0.0.1:1")
 
 

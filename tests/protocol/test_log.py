@@ -5,9 +5,9 @@ import pytest
 
 from mcast.protocol.log import Log
 from mcast.wire.frame import CHAIN_ZERO, Frame
-from mcast.wire.messages import Reign
+from mcast.wire.messages import EpochEntry
 
-from .bench import command_frame, extended, genesis, recovered, reign_log
+from .bench import command_frame, epoch_log, extended, genesis, recovered
 
 
 def log_of(frames: Sequence[Frame], **how: int) -> Log:
@@ -21,13 +21,13 @@ def test_an_empty_log_ends_at_zero_on_the_zero_chain() -> None:
     assert log.chain_at(0) == CHAIN_ZERO
 
 
-def test_reigns_are_read_off_the_frames() -> None:
-    frames = reign_log([(1, "n1", 3), (4, "n2", 2)])
+def test_epochs_are_read_off_the_frames() -> None:
+    frames = epoch_log([(1, "n1", 3), (4, "n2", 2)])
     log = log_of(frames)
-    assert list(log.reigns) == [
-        Reign(0, 1, CHAIN_ZERO),
-        Reign(1, 2, frames[0].chain),
-        Reign(4, 6, frames[4].chain),
+    assert list(log.epochs) == [
+        EpochEntry(0, 1, CHAIN_ZERO),
+        EpochEntry(1, 2, frames[0].chain),
+        EpochEntry(4, 6, frames[4].chain),
     ]
     log._check()
 
@@ -40,8 +40,8 @@ def test_chain_is_known_at_frame_ends_only() -> None:
     assert log.chain_at(99) is None
 
 
-def test_truncation_takes_frames_and_reigns_with_it() -> None:
-    frames = reign_log([(1, "n1", 3), (2, "n2", 2)])
+def test_truncation_takes_frames_and_epochs_with_it() -> None:
+    frames = epoch_log([(1, "n1", 3), (2, "n2", 2)])
     log = log_of(frames)
     log.truncate(4)
     log._check()
@@ -50,8 +50,8 @@ def test_truncation_takes_frames_and_reigns_with_it() -> None:
     log._check()
 
 
-def test_truncation_just_before_a_reign_takes_it_away() -> None:
-    log = log_of(reign_log([(1, "n1", 3), (2, "n2", 2)]))
+def test_truncation_just_before_an_epoch_takes_it_away() -> None:
+    log = log_of(epoch_log([(1, "n1", 3), (2, "n2", 2)]))
     log.truncate(5)
     assert (log.last_seq, log.last_epoch) == (5, 1)
 
@@ -98,7 +98,7 @@ def test_random_appends_and_truncations_keep_the_invariants() -> None:
 
 
 def test_frames_added_together_leave_their_time() -> None:
-    frames = reign_log([(1, "n1", 5)])
+    frames = epoch_log([(1, "n1", 5)])
     one, other = log_of(frames[:2]), log_of(frames[:2])
     other.extend(frames[2:])
     for frame in frames[2:]:

@@ -86,7 +86,7 @@ def test_one_that_learns_what_day_it_is_is_believed_at_once() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_whatever_clocks_do_it_moves_on_through_reigns(seed: int) -> None:
+def test_whatever_clocks_do_it_moves_on_through_epochs(seed: int) -> None:
     rng, last, now = random.Random(seed), NOON, 10.0
     for _ in range(20):
         its, time = ruler(last, NOON + int(rng.uniform(-1, 1) * rng.choice([S, 100 * S, YEAR])), now)

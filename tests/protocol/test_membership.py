@@ -4,9 +4,9 @@ from mcast.protocol.rules import Rules
 from mcast.wire.frame import Frame
 from mcast.wire.messages import Ack, Config
 
-from .bench import CONFIG, KEY, STORAGE, command_frame, core, reign_log
+from .bench import CONFIG, KEY, STORAGE, command_frame, core, epoch_log
 
-LOG = reign_log([(1, "n1", 5)])
+LOG = epoch_log([(1, "n1", 5)])
 FRESH = b"fresh".ljust(16)
 
 

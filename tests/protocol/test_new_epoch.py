@@ -4,12 +4,12 @@ from mcast.protocol.replica import Replica
 from mcast.wire.frame import Frame
 from mcast.wire.messages import Ack, Commit, PeerState, Stale
 
-from .bench import KEY, arrival, epoch_start, extended, frame_arrival, of, reign_log, replica, settle
+from .bench import KEY, arrival, epoch_log, epoch_start, extended, frame_arrival, of, replica, settle
 from .test_following import LOG, beat, follower, hear
 
 
 def test_what_waits_behind_a_gap_is_judged_anew() -> None:
-    """A dead reign's frame would follow the log's end, once the gap is filled; the new reign numbered otherwise."""
+    """A dead epoch's frame would follow the log's end, once the gap is filled; the new epoch numbered otherwise."""
     node = follower(LOG[:4])
     hear(node, LOG[:4], stream_sent=3)
     node.receive([frame_arrival("n1", LOG[5], counter=5)], 0.02)
@@ -28,7 +28,7 @@ def hear_n3(node: Replica, frames: list[Frame], now: float, **how: int) -> None:
     settle(node, now)
 
 
-def test_only_a_repair_brings_what_an_older_reign_numbered_in_a_run_too() -> None:
+def test_only_a_repair_brings_what_an_older_epoch_numbered_in_a_run_too() -> None:
     node = follower(LOG[:3])
     hear(node, LOG[:3], stream_sent=2)
     hear_n3(node, [*LOG, epoch_start(2, "n3", LOG[-1])], 0.03)
@@ -40,7 +40,7 @@ def test_only_a_repair_brings_what_an_older_reign_numbered_in_a_run_too() -> Non
     assert node.last_seq == 5
 
 
-def test_an_age_is_not_proven_by_the_next_reigns_rounds() -> None:
+def test_an_age_is_not_proven_by_the_next_epochs_rounds() -> None:
     node = follower(LOG)
     stamp = next(ack.stamp for ack in of(Ack, hear(node, LOG, commit=4)))
     hear(node, LOG, now=0.02, commit=4, round=2, peers=(PeerState(KEY["n2"], 6, stamp),))
@@ -77,8 +77,8 @@ def test_a_heartbeat_of_another_epoch_than_was_promised_is_nobodys() -> None:
         assert node.statistics().counts["heartbeat of another epoch"] == 1
 
 
-def test_an_empty_log_is_not_reconciled_by_the_newest_reigns_alone() -> None:
-    frames = reign_log([(epoch, "n1", 1) for epoch in range(1, 30)])
+def test_an_empty_log_is_not_reconciled_by_the_newest_epochs_alone() -> None:
+    frames = epoch_log([(epoch, "n1", 1) for epoch in range(1, 30)])
     node = replica("n2", [], 29)
     assert of(Ack, hear(node, frames, epoch=29)) == []
     assert not node._core.reconciled

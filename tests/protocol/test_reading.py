@@ -187,7 +187,7 @@ def test_an_answer_to_somebody_elses_survey_proves_nothing() -> None:
     assert surveyed(Rules(answers_named=False), asker=KEY["n1"])
 
 
-def test_a_new_reign_asks_its_sequencer_anew() -> None:
+def test_a_new_epoch_asks_its_sequencer_anew() -> None:
     node = follower(LOG)
     hear(node, LOG, round=10)
     token = node.ask_read(0.1)
@@ -254,14 +254,14 @@ def test_a_round_that_reads_wait_for_is_begun_again_soon_and_a_later_read_waits_
     assert (second.nonce, second.round) == (6, again.round + 1)
 
 
-def test_a_new_reign_begins_rounds_of_its_own_for_reads() -> None:
+def test_a_new_epoch_begins_rounds_of_its_own_for_reads() -> None:
     node = ruling()
-    for nonce in range(30):  # the old reign's rounds are far ahead
+    for nonce in range(30):  # the old epoch's rounds are far ahead
         (given,) = indexed(node, nonce, 2.1)
         node.receive([ack("n2", 5, node.last_chain, round_number=given.round)], 2.1)
     indexed(node, 99, 2.1)
     node.tick(3.5)
-    assert not node.reigning
+    assert not node.leads_epoch
     node.tick(5.0)
     (asked,) = of(PreVoteRequest, settle(node, 5.0))
     node.receive([arrival("n2", PreVote(asked.epoch, STORAGE["n2"], True, asked.nonce, KEY["n1"]), promised=2)], 5.0)

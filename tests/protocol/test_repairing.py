@@ -11,9 +11,9 @@ from mcast.protocol.rules import Rules
 from mcast.wire.frame import Frame
 from mcast.wire.messages import Busy, Gone, Nak, Range
 
-from .bench import KEY, core, envelope, extended, of, recovered, reign_log, settings
+from .bench import KEY, core, envelope, epoch_log, extended, of, recovered, settings
 
-LOG = reign_log([(1, "n1", 600)])
+LOG = epoch_log([(1, "n1", 600)])
 
 
 def repairer(
@@ -135,7 +135,7 @@ def test_who_cries_far_more_than_the_others_is_sent_to_tcp_until_a_clean_window(
     streamed: int, other: int, sent_away: bool
 ) -> None:
     shared, repairing = repairer()
-    shared.reigning = True
+    shared.leads_epoch = True
     for now, sender, count in ((1.0, "n2", 50), (2.0, "n2", 50), (3.0, "n2", 50), (4.0, "n3", other)):
         (repair,) = of(Repair, ask(shared, repairing, [(2, 1 + count)], now, sender)) if count else [None]
         assert repair is None or len(repair.frames) == count
@@ -149,8 +149,8 @@ def test_who_cries_far_more_than_the_others_is_sent_to_tcp_until_a_clean_window(
 
 def test_who_is_needed_is_served_however_much_it_cries() -> None:
     for needed in ("not committed yet", "no majority without it", "not the sequencer"):
-        shared, repairing = repairer(frames=reign_log([(1, "n1", 600)]), commit=400)
-        shared.reigning = needed != "not the sequencer"
+        shared, repairing = repairer(frames=epoch_log([(1, "n1", 600)]), commit=400)
+        shared.leads_epoch = needed != "not the sequencer"
         if needed == "no majority without it":
             shared.voters().pop(KEY["n3"])
         for now in (1.0, 2.0, 3.0):
@@ -164,7 +164,7 @@ def test_who_is_needed_is_served_however_much_it_cries() -> None:
 def repairer_of_a_crybaby() -> tuple[Core, Repairing]:
     """A sequencer from which n2 had 150 of 1,000 frames repaired, and n3 none."""
     shared, repairing = repairer()
-    shared.reigning = True
+    shared.leads_epoch = True
     for now in (1.0, 2.0, 3.0):
         ask(shared, repairing, [(2, 51)], now)
     window(repairing, 1_000, REPAIR_PEAK_WINDOW_S)

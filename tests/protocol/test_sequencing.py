@@ -30,17 +30,17 @@ from .bench import (
     STORAGE,
     arrival,
     command_record,
+    epoch_log,
     frame_arrival,
     genesis,
     of,
     recovered,
-    reign_log,
     replica,
     settings,
     settle,
 )
 
-LOG = reign_log([(1, "n3", 2)])
+LOG = epoch_log([(1, "n3", 2)])
 
 
 def elected(rules: Rules | None = None, now: float = 2.0) -> Replica:
@@ -77,12 +77,12 @@ def ruling(rules: Rules | None = None) -> Replica:
     return node
 
 
-def test_a_reign_begins_with_a_heartbeat_and_then_epoch_start() -> None:
+def test_an_epoch_begins_with_a_heartbeat_and_then_epoch_start() -> None:
     node = elected()
     effects = node.take_effects()
     first = next(effect for effect in effects if isinstance(effect, Multicast))
     assert isinstance(first.message, Heartbeat)
-    assert [reign.epoch for reign in first.message.history] == [0, 1, 2]
+    assert [entry.epoch for entry in first.message.history] == [0, 1, 2]
     (stream,) = of(Stream, effects)
     assert effects.index(first) < effects.index(stream)
     (start,) = stream.frames
@@ -296,7 +296,7 @@ def test_a_sequencer_that_no_majority_answers_steps_down_and_falls_silent() -> N
     assert of(Heartbeat, settle(node, now + 0.06)) == []
 
 
-def test_rounds_alone_keep_a_reign_alive() -> None:
+def test_rounds_alone_keep_an_epoch_alive() -> None:
     node = ruling()
     now, answered = 2.01, 1
     while now < 5.0:
@@ -307,7 +307,7 @@ def test_rounds_alone_keep_a_reign_alive() -> None:
     assert node.ruling
 
 
-def test_a_higher_promise_ends_the_reign() -> None:
+def test_a_higher_promise_ends_the_epoch() -> None:
     node = ruling()
     node.submit([(command_record(),)], 2.1)
     node.receive([frame_arrival("n2", LOG[-1], promised=3)], 2.2)
@@ -317,7 +317,7 @@ def test_a_higher_promise_ends_the_reign() -> None:
     assert node.backlog_bytes == 0
 
 
-def test_time_never_decreases_not_even_across_reigns() -> None:
+def test_time_never_decreases_not_even_across_epochs() -> None:
     node = ruling()
     node.submit([(command_record(),)], 2.5)
     (stream,) = of(Stream, node.take_effects())
@@ -465,13 +465,13 @@ def test_a_lost_disks_late_acknowledgement_commits_nothing_once_its_member_is_re
 
 
 def five_ruled_by_n1() -> Replica:
-    """n1 of five members goes on with its reign: without a vote, which is the rule switched off for it."""
+    """n1 of five members goes on with its epoch: without a vote, which is the rule switched off for it."""
     nodes = tuple(f"n{number}" for number in range(1, 6))
     config = Config(1, tuple(Member(node, node.encode().ljust(16, b"."), f"{node}:7711") for node in nodes))
     first = genesis(config)
     record = encode_record(RecordKind.EPOCH_START, 1, 0, 0, 0, encode_message(EpochStart("n1", config)))
     start = make_frame(1, 2, 1, 0, 2, first.chain, record)
-    rules = Rules(reign_begins_with_vote=False)
+    rules = Rules(epoch_begins_with_vote=False)
     kept = recovered("n1", [first, start], 1)
     return Replica(settings("n1", rules, nodes), kept, random.Random(1), 0.0)
 

@@ -1,15 +1,15 @@
 from dataclasses import replace
 
 from mcast.protocol.staleness import Proofs, Staleness
-from mcast.wire.messages import Heartbeat, PeerState, Reign
+from mcast.wire.messages import EpochEntry, Heartbeat, PeerState
 
 ME = 7
-REIGNS = (Reign(1, 3, bytes(16)),)
+EPOCHS = (EpochEntry(1, 3, bytes(16)),)
 
 
 def beat(round_number: int, confirmed: int, commit: int, stamp_ns: int) -> Heartbeat:
     peers = (PeerState(ME, 1, stamp_ns),) if stamp_ns else ()
-    return Heartbeat(1, bytes(16), 9, bytes(16), commit, bytes(16), round_number, confirmed, 0, 0, REIGNS, peers)
+    return Heartbeat(1, bytes(16), 9, bytes(16), commit, bytes(16), round_number, confirmed, 0, 0, EPOCHS, peers)
 
 
 def listening() -> Staleness:
@@ -87,11 +87,11 @@ def test_proofs_are_bounded_and_the_newest_is_always_kept() -> None:
     assert proofs.age_s(10.0, 9_900) is not None, "0.1 s behind is within reach"
 
 
-def test_a_commit_of_the_reign_before_is_none_of_its_own() -> None:
-    reigns = Reign(1, 3, bytes(16)), Reign(2, 9, bytes(16))
+def test_a_commit_of_the_epoch_before_is_none_of_its_own() -> None:
+    epochs = EpochEntry(1, 3, bytes(16)), EpochEntry(2, 9, bytes(16))
     for commit, proven in ((5, False), (9, True)):
         staleness = listening()
-        staleness.heard(replace(beat(1, 0, commit, 10**9), epoch=2, history=reigns), ME)
+        staleness.heard(replace(beat(1, 0, commit, 10**9), epoch=2, history=epochs), ME)
         staleness.confirmed(1)
         assert (staleness.age_s(3.0, 20) is not None) is proven
 

@@ -1,15 +1,17 @@
 import pytest
 
-from mcast.protocol.states import REIGNING, TRANSITIONS, Input, Role, move
+from mcast.protocol.states import LEADS_EPOCH, TRANSITIONS, Input, Role, move
 
 
 def test_a_halted_replica_never_moves_again() -> None:
     assert {role for (role, event) in TRANSITIONS if role is Role.HALTED and event is not Input.BREAK} == set()
 
 
-def test_only_a_won_vote_begins_a_reign() -> None:
+def test_only_a_won_vote_begins_an_epoch() -> None:
     entries = {
-        (role, event) for (role, event), after in TRANSITIONS.items() if after in REIGNING and role not in REIGNING
+        (role, event)
+        for (role, event), after in TRANSITIONS.items()
+        if after in LEADS_EPOCH and role not in LEADS_EPOCH
     }
     assert entries == {(Role.CANDIDATE, Input.VOTED)}
 

@@ -14,12 +14,12 @@ from .bench import (
     KEY,
     STORAGE,
     arrival,
+    epoch_log,
     epoch_start,
     extended,
     frame_arrival,
     of,
     recovered,
-    reign_log,
     settings,
     settle,
 )
@@ -106,7 +106,7 @@ def test_when_all_are_suspect_the_best_log_is_trusted() -> None:
 
 
 def test_a_lesser_suspect_votes_for_the_best_log_only() -> None:
-    longer = reign_log([(1, "n1", 6)])[-1].last
+    longer = epoch_log([(1, "n1", 6)])[-1].last
     for offered, granted in ((longer, True), (longer - 1, False)):
         node, survey = surveying()
         reports = [arrival(sender, report(survey, sender, longer), promised=1) for sender in ("n1", "n3")]
@@ -209,7 +209,7 @@ def test_answers_to_different_surveys_prove_nothing_together() -> None:
     assert [vote.granted for vote in ask_vote(node, "n3", 2, (1, 9))] == [True]
 
 
-def test_an_index_that_the_next_reigns_rounds_would_confirm_clears_nothing() -> None:
+def test_an_index_that_the_next_epochs_rounds_would_confirm_clears_nothing() -> None:
     node = suspect()
     hear(node, LOG, round=5)
     (asked,) = of(Read, settle(node, 0.02)) or of(Read, tick(node, 0.03))
@@ -233,7 +233,7 @@ def test_a_log_is_whole_once_it_reaches_what_was_known_not_what_was_committed() 
 
 
 def test_a_log_that_is_not_reconciled_is_not_whole_however_long() -> None:
-    frames = reign_log([(epoch, "n1", 1) for epoch in range(1, 30)])
+    frames = epoch_log([(epoch, "n1", 1) for epoch in range(1, 30)])
     node = Replica(settings("n2"), replace(recovered("n2", frames[:9], 29), suspect=True), random.Random(1), 0.0)
     hear(node, frames, epoch=29, round=5)
     (asked,) = of(Read, tick(node, 0.2))

@@ -7,11 +7,11 @@ from mcast.protocol.effects import CatchUp, Relay
 from mcast.protocol.replica import Replica
 from mcast.wire.messages import Knock, Nak, News, Read, ReadIndex
 
-from .bench import KEY, UUID, arrival, extended, frame_arrival, of, reign_log, settle
+from .bench import KEY, UUID, arrival, epoch_log, extended, frame_arrival, of, settle
 from .test_asking import run
 from .test_following import beat, follower, hear
 
-LOG = reign_log([(1, "n1", 4)])
+LOG = epoch_log([(1, "n1", 4)])
 LIMIT_S = 2.0  # two election timeouts of the tests' settings
 
 

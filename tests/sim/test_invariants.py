@@ -66,7 +66,7 @@ READDED = config_after(REMOVED, 1, 3, REPLACED)
 
 
 class Story:
-    """Three nodes that hold GENESIS and the first reign's beginning, all of it committed."""
+    """Three nodes that hold GENESIS and the first epoch's beginning, all of it committed."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -135,7 +135,7 @@ def a_frame_that_does_not_follow(story: Story) -> None:
     story.checker.appended(story.one, (FIRST._replace(chain=bytes(16)),))
 
 
-def a_reign_without_committed_events(story: Story) -> None:
+def an_epoch_without_committed_events(story: Story) -> None:
     story.checker.books[2].chains = {0: CHAIN_ZERO, 1: GENESIS.chain}
     story.checker.appended(story.checker.books[2], (after(GENESIS, 2),))
 
@@ -234,7 +234,7 @@ def a_configuration_before_the_last_has_committed(story: Story) -> None:
     story.store(story.one, REMOVED, READDED)
 
 
-def a_configuration_before_the_reign_has_begun(story: Story) -> None:
+def a_configuration_before_the_epoch_has_begun(story: Story) -> None:
     beginning = make_frame(
         2, 3, 1, 0, 2, START.chain,
         encode_record(RecordKind.EPOCH_START, 1, 0, 0, 0, encode_message(EpochStart("n2", CONFIG))),
@@ -242,7 +242,7 @@ def a_configuration_before_the_reign_has_begun(story: Story) -> None:
     story.store(story.two, beginning, config_after(beginning, 2, 2, WITHOUT_THREE))
 
 
-def a_reign_with_a_configuration_of_its_own(story: Story) -> None:
+def an_epoch_with_a_configuration_of_its_own(story: Story) -> None:
     other = Config(1, CONFIG.members[:2])
     start = encode_record(RecordKind.EPOCH_START, 1, 0, 0, 0, encode_message(EpochStart("n2", other)))
     story.store(story.two, make_frame(2, 3, 1, 0, 2, START.chain, start))
@@ -305,13 +305,13 @@ def restart(story: Story, book: Book, *frames: Frame) -> None:
     [
         applied_by_a_minority, applied_twice, applied_beyond_commit, two_contents_in_one_epoch, two_committed_contents,
         two_sequencers_in_one_epoch, a_sequencer_goes_on_after_its_restart, a_frame_that_does_not_follow,
-        a_reign_without_committed_events, a_committed_event_cut, a_cut_inside_a_frame, an_event_lost_by_a_restart,
+        an_epoch_without_committed_events, a_committed_event_cut, a_cut_inside_a_frame, an_event_lost_by_a_restart,
         a_cut_event_back_after_a_restart, a_promise_lost_by_a_restart, a_promise_taken_back, two_votes_in_one_epoch,
         a_vote_not_on_disk, a_call_before_the_own_vote, an_acknowledgement_before_the_disk,
         an_acknowledgement_below_the_promise, an_acknowledgement_of_another_tail, a_commit_taken_back,
         a_stale_datagram_obeyed, other_results, a_command_done_twice, told_before_it_committed, told_two_numbers,
         a_disk_replaced_in_one_step, a_configuration_number_left_out, a_configuration_before_the_last_has_committed,
-        a_configuration_before_the_reign_has_begun, a_reign_with_a_configuration_of_its_own, a_vote_of_a_removed_disk,
+        a_configuration_before_the_epoch_has_begun, an_epoch_with_a_configuration_of_its_own, a_vote_of_a_removed_disk,
         time_that_goes_back, a_state_said_to_be_younger_than_it_is, a_proof_of_less_than_had_committed,
         a_suspect_that_trusts_itself_too_soon, unsynced_events_gone_without_a_word, synced_events_gone_with_the_power,
     ],

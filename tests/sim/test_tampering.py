@@ -25,6 +25,7 @@ from mcast.wire.messages import (
     Challenge,
     Commit,
     Confirm,
+    EpochEntry,
     Found,
     GenesisOffer,
     Gone,
@@ -44,7 +45,6 @@ from mcast.wire.messages import (
     Range,
     Read,
     ReadIndex,
-    Reign,
     Stale,
     Standing,
     Survey,
@@ -161,7 +161,7 @@ def claimed(message: Any, epoch: int, *, begun: bool) -> Any:
     """A message of the next epoch; a heartbeat may say that it has begun."""
     changed = replace(message, epoch=epoch)
     if begun:
-        changed = replace(changed, history=(*message.history, Reign(epoch, message.high + 1, message.high_chain)))
+        changed = replace(changed, history=(*message.history, EpochEntry(epoch, message.high + 1, message.high_chain)))
     return changed
 
 

@@ -22,7 +22,7 @@ from mcast.storage.segment import (
 from mcast.storage.verdict import RECOVERY_TABLE, Fault, Mark, Past, Verdict
 from mcast.storage.watermark import Watermark
 from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
-from mcast.wire.messages import Reign
+from mcast.wire.messages import EpochEntry
 
 from .logs import JOURNAL, UUID, a_frame, a_log, genesis_frame
 
@@ -392,10 +392,10 @@ def test_the_first_segment_was_durable_before_its_first_event(loss: str, past: P
         disk.open(disk.recover(past=past))
 
 
-def test_history_names_every_reign() -> None:
+def test_history_names_every_epoch() -> None:
     disk = Disk()
     found = disk.recover()
-    assert tuple(found.history) == (Reign(0, 1, CHAIN_ZERO), Reign(3, 2, disk.log[0].chain))
+    assert tuple(found.history) == (EpochEntry(0, 1, CHAIN_ZERO), EpochEntry(3, 2, disk.log[0].chain))
     assert found.cluster_uuid == UUID
     assert (found.last_epoch, found.last_chain) == (3, disk.last.chain)
 

@@ -14,7 +14,7 @@ from mcast.storage.files import RealFiles
 from mcast.storage.segment import HEADER_BYTES, SEGMENT_BYTES_MIN, segment_name
 from mcast.storage.store import Store
 from mcast.wire.epochs import Epochs
-from mcast.wire.messages import Reign
+from mcast.wire.messages import EpochEntry
 
 from .logs import DATA, JOURNAL, UUID, a_log, all_frames, genesis_frame, open_store
 
@@ -48,7 +48,7 @@ def test_everything_durable_is_there_again(end: str) -> None:
     again, recovered = open_store(files)
     assert recovered.meta == meta
     assert recovered.frames == tuple(log)
-    assert tuple(recovered.history) == (Reign(0, 1, bytes(16)), Reign(2, 2, genesis.chain))
+    assert tuple(recovered.history) == (EpochEntry(0, 1, bytes(16)), EpochEntry(2, 2, genesis.chain))
     assert again.cluster_uuid == UUID
     assert not recovered.suspect and not again.findings
 

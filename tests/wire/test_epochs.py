@@ -12,15 +12,15 @@ import pytest
 from mcast.errors import DecodeError
 from mcast.limits import EPOCH_MAX, HISTORY_PAGE_ENTRIES, SEQ_MAX
 from mcast.wire.epochs import Epochs, decode_epochs_untrusted
-from mcast.wire.messages import Reign
+from mcast.wire.messages import EpochEntry
 
 
-def reigns(count: int, first: int = 1, epoch: int = 0, salt: bytes = b"") -> list[Reign]:
-    return [Reign(epoch + at, first + 3 * at, salt + at.to_bytes(16 - len(salt), "big")) for at in range(count)]
+def entries(count: int, first: int = 1, epoch: int = 0, salt: bytes = b"") -> list[EpochEntry]:
+    return [EpochEntry(epoch + at, first + 3 * at, salt + at.to_bytes(16 - len(salt), "big")) for at in range(count)]
 
 
 def test_it_is_the_list_it_was_made_of() -> None:
-    listed = reigns(5)
+    listed = entries(5)
     epochs = Epochs(listed)
     assert list(epochs) == listed and len(epochs) == 5
     assert (epochs[0], epochs[-1], epochs.newest(2)) == (listed[0], listed[-1], tuple(listed[3:]))
@@ -33,45 +33,46 @@ def test_it_is_the_list_it_was_made_of() -> None:
 
 
 def test_a_cut_forgets_what_begins_behind_it() -> None:
-    epochs = Epochs(reigns(5))
+    epochs = Epochs(entries(5))
     epochs.cut(7)
-    assert list(epochs) == reigns(3)
+    assert list(epochs) == entries(3)
     epochs.cut(6)
-    assert list(epochs) == reigns(2)
+    assert list(epochs) == entries(2)
     epochs.add(9, 8, b"x" * 16)
-    assert epochs[-1] == Reign(9, 8, b"x" * 16)
+    assert epochs[-1] == EpochEntry(9, 8, b"x" * 16)
 
 
 def test_a_range_belongs_to_one_epoch_or_to_none() -> None:
-    epochs = Epochs(reigns(3, first=4))  # from 4, 7 and 10
+    epochs = Epochs(entries(3, first=4))  # from 4, 7 and 10
     assert [epochs.epoch_of(at, at) for at in (3, 4, 6, 7, 9, 10, 99)] == [None, 0, 0, 1, 1, 2, 2]
     assert epochs.epoch_of(4, 6) == 0 and epochs.epoch_of(4, 7) is None and epochs.epoch_of(10, 10_000) == 2
 
 
-def test_the_page_before_a_reign_needs_that_very_reign() -> None:
-    listed = reigns(10)
+def test_the_page_before_an_epoch_needs_that_very_epoch() -> None:
+    listed = entries(10)
     epochs = Epochs(listed)
     page = epochs.before(listed[7], 3)
     assert page is not None and list(page) == listed[4:7]
     assert epochs.before(listed[0], 3) == Epochs()
-    for other in (Reign(7, 22, b"?" * 16), Reign(8, 22, listed[7].chain_before), Reign(7, 23, listed[7].chain_before)):
+    chain = listed[7].chain_before
+    for other in (EpochEntry(7, 22, b"?" * 16), EpochEntry(8, 22, chain), EpochEntry(7, 23, chain)):
         assert epochs.before(other, 3) is None
 
 
 def test_the_newest_shared_entry_is_found_wherever_lists_part() -> None:
     rng = random.Random(5)
     for _ in range(300):
-        trunk = reigns(rng.randint(0, 6))
+        trunk = entries(rng.randint(0, 6))
         first = trunk[-1].first + 3 if trunk else 1
-        mine = trunk + reigns(rng.randint(0, 4), first, len(trunk), b"m")
-        theirs = trunk + reigns(rng.randint(0, 4), first, len(trunk), b"t")
+        mine = trunk + entries(rng.randint(0, 4), first, len(trunk), b"m")
+        theirs = trunk + entries(rng.randint(0, 4), first, len(trunk), b"t")
         skipped = rng.randint(0, len(theirs))
         expected = (len(trunk) - 1, len(trunk) - 1 - skipped) if trunk and skipped < len(trunk) else None
         assert Epochs(mine).last_shared(Epochs(theirs[skipped:])) == expected
 
 
 def test_packed_it_comes_back() -> None:
-    epochs = Epochs(reigns(100))
+    epochs = Epochs(entries(100))
     assert decode_epochs_untrusted(epochs.packed()) == epochs
     assert decode_epochs_untrusted(b"") == Epochs()
 
@@ -89,9 +90,9 @@ def test_entries_that_no_log_has_are_refused(entries: list[tuple[int, int, bytes
 
 
 def test_a_part_of_an_entry_and_too_many_are_refused() -> None:
-    whole = Epochs(reigns(HISTORY_PAGE_ENTRIES)).packed()
+    whole = Epochs(entries(HISTORY_PAGE_ENTRIES)).packed()
     assert len(decode_epochs_untrusted(whole)) == HISTORY_PAGE_ENTRIES
-    for payload in (whole[:-1], whole + Epochs(reigns(1, SEQ_MAX - 5, EPOCH_MAX - 5)).packed()):
+    for payload in (whole[:-1], whole + Epochs(entries(1, SEQ_MAX - 5, EPOCH_MAX - 5)).packed()):
         with pytest.raises(DecodeError):
             decode_epochs_untrusted(payload)
 

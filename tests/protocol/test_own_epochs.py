@@ -1,4 +1,4 @@
-"""A reign leaves nothing behind, neither for the time after it nor for the next one of the same node."""
+"""An epoch leaves nothing behind, neither for the time after it nor for the next one of the same node."""
 
 import pytest
 
@@ -14,11 +14,11 @@ from .bench import (
     STORAGE,
     arrival,
     command_record,
+    epoch_log,
     epoch_start,
     extended,
     frame_arrival,
     of,
-    reign_log,
     replica,
     settle,
 )
@@ -32,14 +32,14 @@ def deposed(node: Replica, now: float = 2.2) -> list[Effect]:
 
 
 def elected_again(node: Replica, now: float = 4.0) -> list[Effect]:
-    """The effects with which it begins a reign in epoch 4."""
+    """The effects with which it begins a epoch 4."""
     node.tick(now)
     (asked,) = of(PreVoteRequest, settle(node, now))
     vote = PreVote(asked.epoch, STORAGE["n2"], True, asked.nonce, KEY["n1"])
     node.receive([arrival("n2", vote, promised=3)], now)
     settle(node, now)
     node.receive([arrival("n2", Vote(4, STORAGE["n2"], True, KEY["n1"]), promised=4)], now)
-    assert node.reigning
+    assert node.leads_epoch
     return settle(node, now)
 
 
@@ -68,7 +68,7 @@ def test_rounds_begin_anew_and_none_is_confirmed() -> None:
 
 
 def cut_back(node: Replica) -> None:
-    """n3's reign in epoch 3 goes on from what was committed: the rest of this node's log is cut."""
+    """n3's epoch 3 goes on from what was committed: the rest of this node's log is cut."""
     committed = list(node._core.log.between(1, node.commit_seq, 99))
     longer = [*committed, epoch_start(3, "n3", committed[-1])]
     deposed(node)
@@ -77,7 +77,7 @@ def cut_back(node: Replica) -> None:
     assert node.last_chain == longer[-1].chain
 
 
-def test_what_was_acknowledged_commits_nothing_in_the_next_reign() -> None:
+def test_what_was_acknowledged_commits_nothing_in_the_next_epoch() -> None:
     node = ruling()
     for _ in range(3):
         node.submit([(command_record(),)], 2.1)
@@ -139,7 +139,7 @@ def test_its_own_age_is_proven_by_its_own_rounds() -> None:
     assert age_s == pytest.approx(0.1)
 
 
-def test_reads_that_waited_are_not_answered_by_the_next_reign() -> None:
+def test_reads_that_waited_are_not_answered_by_the_next_epoch() -> None:
     node = ruling()
     node.receive([arrival("n3", Read(2, 77), promised=2)], 2.1)
     settle(node, 2.1)
@@ -162,7 +162,7 @@ def test_who_steps_down_knows_no_sequencer_and_appoints_nobody() -> None:
     for step in range(40):
         node.tick(2.5 + step / 20)
         effects += settle(node, 2.5 + step / 20)
-        if not node.reigning:
+        if not node.leads_epoch:
             break
     assert node.sequencer is None
     node.tick(4.6)
@@ -234,8 +234,8 @@ def test_only_what_follows_in_a_command_is_continued() -> None:
     assert not is_continued(command_record())
 
 
-def test_a_heartbeat_tells_of_the_newest_reigns() -> None:
-    log = reign_log([(epoch, "n3", 1) for epoch in range(1, 13)])
+def test_a_heartbeat_tells_of_the_newest_epochs() -> None:
+    log = epoch_log([(epoch, "n3", 1) for epoch in range(1, 13)])
     node = replica("n1", log, 12)
     node.tick(2.0)
     (asked,) = of(PreVoteRequest, settle(node, 2.0))
@@ -243,7 +243,7 @@ def test_a_heartbeat_tells_of_the_newest_reigns() -> None:
     node.receive([arrival("n2", vote, promised=12)], 2.0)
     settle(node, 2.0)
     node.receive([arrival("n2", Vote(13, STORAGE["n2"], True, KEY["n1"]), promised=13)], 2.0)
-    assert [reign.epoch for reign in of(Heartbeat, settle(node, 2.0))[0].history][-3:] == [11, 12, 13]
+    assert [entry_epoch.epoch for entry_epoch in of(Heartbeat, settle(node, 2.0))[0].history][-3:] == [11, 12, 13]
 
 
 def test_who_rules_helps_nobody_to_depose_it() -> None:
