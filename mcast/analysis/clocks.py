@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from mcast.limits import CLOCK_OFF_S
 
-_REMEDY: Final = "set by NTP (see timedatectl, chronyc tracking): handlers see the time of whoever rules"
+_REMEDY: Final = "set by NTP (see timedatectl, chronyc tracking): handlers see the time of whoever leads"
 
 
 def told_clocks(nodes: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -1,6 +1,6 @@
 """How long clients wait when the sequencer goes away: its process killed, stopped, or its datagrams cut off.
 
-Real processes under a steady load; each time the one that rules is struck, and comes back once another rules. What was
+Real processes under a steady load; each time the one that leads is struck, and comes back once another leads. What was
 acknowledged is looked for in every replica after each time and again at the end: a run that lost or doubled anything
 gives no number.
 """

@@ -58,7 +58,7 @@ async def in_one_epoch(
     """What `work` returns, given a live cluster's status; and the status and the gaps once it has settled again.
 
     Raises:
-        BrokenRun: as `settled`, or another sequencer rules then.
+        BrokenRun: as `settled`, or another sequencer leads then.
     """
     before = await lab.live()
     result = await work(before)

@@ -250,10 +250,10 @@ def _view(story: Story, watch: Watch, seconds: float) -> RenderableType:
     from rich.text import Text
 
     gaps = {node["id"]: node for node in answering(watch.gaps)}
-    ruler = watch.status.get("sequencer")
+    sequencer = watch.status.get("sequencer")
     rows = [
         [
-            f"{node['id']} (sequencer)" if node["id"] == ruler else node["id"], node["state"] or "down",
+            f"{node['id']} (sequencer)" if node["id"] == sequencer else node["id"], node["state"] or "down",
             node["applied_seq"], node["lag_events"], node["gaps_open"], gaps.get(node["id"], {}).get("lost"),
             node["naks_sent"], node["repairs_received"], node["repairs_sent"],
         ]

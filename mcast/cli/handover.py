@@ -18,7 +18,7 @@ from mcast.errors import Refused
 
 def handover(
     to: Annotated[
-        str, typer.Option("--to", help="Who is to rule.", metavar="ID", autocompletion=options.complete_node_id)
+        str, typer.Option("--to", help="Who is to lead.", metavar="ID", autocompletion=options.complete_node_id)
     ],
     config: options.ConfigFile = options.DEFAULT_CONFIG,
     timeout: options.Timeout = limits.TIMEOUT_S,
@@ -26,7 +26,7 @@ def handover(
 ) -> None:
     """Give the sequencer's role to another member.
 
-    Returns once that one rules. Before work on the sequencer's machine: users hardly notice. Exit 1: refused, says why.
+    Returns once that one leads. Before work on the sequencer's machine: users hardly notice. Exit 1: refused, says why.
 
     Examples: `mcast handover -c lab.toml --to n2` · `mcast handover -c lab.toml --to n2 --json`
     """
@@ -39,10 +39,10 @@ def handover(
     if json:
         output.print_result(output.to_json(document))
     elif document["from"] == to:
-        output.note(f"{to} rules already, in epoch {document['epoch']}{caveats(config)}")
+        output.note(f"{to} leads already, in epoch {document['epoch']}{caveats(config)}")
     else:
         gave_way = f"{document['from']} gave way within {document['ms']} ms"
-        output.note(f"{to} rules, in epoch {document['epoch']}; {gave_way}{caveats(config)}")
+        output.note(f"{to} leads, in epoch {document['epoch']}; {gave_way}{caveats(config)}")
 
 
 async def _ask(config: Path, to: str, timeout: float) -> HandoverDocument:

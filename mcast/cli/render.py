@@ -21,11 +21,11 @@ _GAPS_SPARE: Final = (
 
 def print_status(document: Document, caveats: str = "") -> None:
     """One row a node; positions are event numbers."""
-    ruler = document["sequencer"]
-    title = f"{document['cluster']}: epoch {document['epoch'] or '-'}, sequencer {ruler or 'none'}{caveats}"
+    sequencer = document["sequencer"]
+    title = f"{document['cluster']}: epoch {document['epoch'] or '-'}, sequencer {sequencer or 'none'}{caveats}"
     columns = ["node", "role", "state", "epoch", "last", "commit", "applied", "lag", "gaps", "NAKs", "got", "gave",
                "queries", "chain"]  # fmt: skip
-    print_table(title, columns, [_status_row(node, ruler) for node in document["nodes"]], _STATUS_SPARE)
+    print_table(title, columns, [_status_row(node, sequencer) for node in document["nodes"]], _STATUS_SPARE)
 
 
 def told_since(document: Document) -> str | None:
@@ -38,9 +38,9 @@ def told_since(document: Document) -> str | None:
     return f"NAKs, got, gave and queries count since each node's start: {told}"
 
 
-def _status_row(node: Mapping[str, Any], ruler: str | None) -> list[object]:
+def _status_row(node: Mapping[str, Any], sequencer: str | None) -> list[object]:
     state = node["state"] if node["reachable"] else "unreachable"
-    role = "sequencer" if node["id"] == ruler else node["role"]
+    role = "sequencer" if node["id"] == sequencer else node["role"]
     if node["reachable"] and node["role"] == "member" and not node["votes"]:
         role = f"{role} (no vote)"
     return [

@@ -417,7 +417,7 @@ class Client:
         return await inject(self._dialer, node, spec, self._limit_s(timeout))
 
     async def handover(self, to: str, *, timeout: float | None = None) -> HandoverDocument:
-        """Give the sequencer's role to node `to`; returns once it rules: {"from", "to", "epoch", "ms"}.
+        """Give the sequencer's role to node `to`; returns once it leads: {"from", "to", "epoch", "ms"}.
 
         Raises:
             ConfigError: no such node in the config. NotSent: no node answered. Refused: there is no sequencer, or it

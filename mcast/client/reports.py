@@ -134,7 +134,7 @@ def status_document(
     document: StatusDocument = {
         "cluster": name,
         "epoch": None if newest is None else newest.get("epoch"),
-        "sequencer": None if newest is None else _ruler(newest, nodes, reports),
+        "sequencer": None if newest is None else _sequencer(newest, nodes, reports),
         "nodes": rows,
         "findings": [],
     }
@@ -165,14 +165,16 @@ def _tell_lags(rows: Sequence[NodeStatus]) -> None:
             row["lag_events"] = max(row["lag_events"], newest - row["applied_seq"])
 
 
-def _ruler(newest: dict[str, Any], nodes: Sequence[NodeConfig], reports: Sequence[dict[str, Any] | None]) -> str | None:
-    """Whom the newest report names, unless that node itself says that it does not rule."""
+def _sequencer(
+    newest: dict[str, Any], nodes: Sequence[NodeConfig], reports: Sequence[dict[str, Any] | None]
+) -> str | None:
+    """Whom the newest report names, unless that node itself says that it is not the sequencer."""
     named: str | None = newest.get("sequencer")
     own = next((report for node, report in zip(nodes, reports, strict=True) if node.id == named), None)
     return named if own is None or own.get("sequencer") == named else None
 
 
 def _epoch(report: dict[str, Any]) -> tuple[int, bool]:
-    """Newest epoch first; among equals, one that knows who rules."""
+    """Newest epoch first; among equals, one that knows who leads."""
     epoch = report.get("epoch")
     return epoch if isinstance(epoch, int) else -1, report.get("sequencer") is not None

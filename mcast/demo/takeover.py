@@ -14,7 +14,7 @@ from mcast.testing.processes import Processes
 
 STRIKE_SHARE: Final = 0.4  # of the stream, after which the sequencer is killed
 HOLD_SHARE: Final = 0.6  # of the stream, which waits here for the kill: a short one must not be over by then
-TAKEOVER_S: Final = 30.0  # for another node to rule and to acknowledge
+TAKEOVER_S: Final = 30.0  # for another node to lead and to acknowledge
 LOOK_S: Final = 0.05
 
 Command = Sequence[Any]
@@ -34,7 +34,7 @@ class Takeover:
 
     @property
     def happened(self) -> bool:
-        """Whether another node rules and has acknowledged."""
+        """Whether another node leads and has acknowledged."""
         return self.outage_ms is not None and self.successor not in (None, self.killed)
 
 
@@ -93,7 +93,7 @@ class Killing:
     async def _run(self) -> None:
         try:
             async with asyncio.timeout(self._takeover_s):
-                killed, self._epoch = await self._ruler(None)
+                killed, self._epoch = await self._sequencer(None)
                 takeover = Takeover(killed, self._known)
                 self._struck_s = asyncio.get_running_loop().time()
                 await self._cluster.kill(killed)
@@ -101,7 +101,7 @@ class Killing:
                 self._tell(takeover)
                 await self._taken_over.wait()
                 takeover.outage_ms = round(longest_wait(self._beats, self._struck_s, self._epoch) * 1e3, 1)
-                takeover.successor, _ = await self._ruler(killed)
+                takeover.successor, _ = await self._sequencer(killed)
         except TimeoutError:
             raise NotYet(f"nobody took over within {self._takeover_s:g} s") from None
         self._tell(takeover)
@@ -109,8 +109,8 @@ class Killing:
         takeover.restarted = True
         self._tell(takeover)
 
-    async def _ruler(self, other_than: str | None) -> tuple[str, int]:
-        """Who rules, and in which epoch; waits until somebody does who is not `other_than`."""
+    async def _sequencer(self, other_than: str | None) -> tuple[str, int]:
+        """Who leads, and in which epoch; waits until somebody does who is not `other_than`."""
         while True:
             with contextlib.suppress(NotSent):
                 status = await self._cluster.status()

@@ -77,7 +77,7 @@ class Alike:
             self._ask(next(node for node in self._others if node.id == node_id), ASK_S)
 
     def notice(self, notice: Notice) -> None:
-        """A node that rules and was not heard is asked."""
+        """A node that leads and was not heard is asked."""
         if isinstance(notice, EpochChanged) and notice.sequencer is not None:
             name = self._names.get(notice.sequencer)
             if name is not None and name not in self._heard:
@@ -140,8 +140,8 @@ class Alike:
             if most != own:
                 self._halt([node_id for node_id, runs in self._heard.items() if _print(runs) == most])
             return
-        ruler = shell.replica.sequencer
-        sequencer = None if ruler is None else self._names.get(ruler)
+        sequencer_key = shell.replica.sequencer
+        sequencer = None if sequencer_key is None else self._names.get(sequencer_key)
         before = [node_id for node_id in self.refused if node_id in self._live]
         if starting and before:
             self._halt(before)

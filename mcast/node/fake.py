@@ -1,6 +1,6 @@
 """A cluster in one process without network, disk or elections: what gateways and clients need of shells, and no more.
 
-For tests of everything on the TCP side. Numbering and applying are real (`make_frame`, `Engine`); who rules, what is
+For tests of everything on the TCP side. Numbering and applying are real (`make_frame`, `Engine`); who leads, what is
 lost in a change of epoch and what is applied twice is up to the test.
 """
 
@@ -23,7 +23,7 @@ from mcast.node.eventlog import EventLog
 from mcast.node.gateway import Gateway
 from mcast.node.handlerlog import HandlerLog
 from mcast.node.runs import runs_of
-from mcast.protocol.effects import CatchUp, EpochChanged, FetchHistory, Notice, Relay, Ruling, SteppedDown
+from mcast.protocol.effects import CatchUp, EpochChanged, FetchHistory, Notice, Relay, SequencerReady, SteppedDown
 from mcast.storage.files import RealFiles
 from mcast.storage.outcomes import OutcomeLog
 from mcast.wire.envelope import name_hash
@@ -54,7 +54,7 @@ class FakeReplica:
         self._cluster = cluster
 
     @property
-    def ruling(self) -> bool:
+    def is_sequencer(self) -> bool:
         """Whether the test made this node the sequencer."""
         return self._cluster.sequencer == self.node
 
@@ -187,8 +187,8 @@ class FakeShell:
         self._cluster = cluster
 
     def submit(self, groups: Sequence[tuple[bytes, ...]], *, elsewhere: bool = False) -> bool:
-        """Number groups, if this node rules."""
-        if not self.replica.ruling or self.halted is not None:
+        """Number groups, if this node leads."""
+        if not self.replica.is_sequencer or self.halted is not None:
             return False
         self.submitted += len(groups)
         self._cluster.take(groups)
@@ -258,7 +258,7 @@ class FakeShell:
 
     def hand_over(self, to: int) -> str | None:
         """Fake nodes keep their roles."""
-        return "this node does not rule"
+        return "this node is not the sequencer"
 
     def fault(self, spec: str) -> None:
         """Remember the fault. Raises Refused if the config does not allow it, ValueError for one without meaning."""
@@ -338,8 +338,8 @@ class FakeCluster:
             if shell.replica.node == before:
                 shell.notify(SteppedDown(self.epoch - 1))
             shell.notify(EpochChanged(self.epoch, self.sequencer))
-            if shell.replica.ruling:
-                shell.notify(Ruling(self.epoch))
+            if shell.replica.is_sequencer:
+                shell.notify(SequencerReady(self.epoch))
 
     def _number(self, body: bytes) -> Frame:
         count = sum(record.count for record in decode_records_untrusted(body))

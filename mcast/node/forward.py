@@ -1,8 +1,8 @@
-"""The way of commands to the sequencer: into this node's own protocol when it rules, else over TCP to the ruler.
+"""The way of commands to the sequencer: into this node's own protocol when it leads, else over TCP to the sequencer.
 
-The connection to the ruler's node is kept open even when nothing is forwarded: it is the fast witness of its death.
+The connection to the sequencer's node is kept open even when nothing is forwarded: it is the fast witness of its death.
 When it closes, or nothing has come back over it for some seconds, a new one is opened at once. If nobody listens there
-any more, or another incarnation answers, the one that ruled is dead, and the protocol is told; the same incarnation
+any more, or another incarnation answers, the one that led is dead, and the protocol is told; the same incarnation
 proves life; no answer proves nothing.
 
 Nothing is kept here. Groups that find no way are simply not sent: their gateway keeps every unanswered group, and hears
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from mcast.client.link import ATTEMPT_S_MAX, Dialer, Link, NobodyListens, Unreachable
 from mcast.config import NodeConfig
 from mcast.errors import DecodeError
-from mcast.protocol.effects import EpochChanged, Notice, Ruling, SteppedDown
+from mcast.protocol.effects import EpochChanged, Notice, SequencerReady, SteppedDown
 from mcast.wire.envelope import name_hash
 from mcast.wire.groups import Group, pack_run
 from mcast.wire.stream import ForwardRefused, Ping, StreamKind, decode_stream_untrusted, pack_message
@@ -51,7 +51,7 @@ class Forwarder:
         self._dialing: asyncio.Task[None] | None = None
         self._target: int | None = None
         self._followed: tuple[int, int, bytes | None] | None = None
-        """The epoch followed, its sequencer, and the incarnation that ruled when it began, if that is known."""
+        """The epoch followed, its sequencer, and the incarnation that led when it began, if that is known."""
         self._opened_s = 0.0
         self._heard = 0
         self._silent = 0
@@ -104,7 +104,7 @@ class Forwarder:
         if not groups or self._stopped:
             return
         shell = self._shell
-        if shell.replica.ruling:
+        if shell.replica.is_sequencer:
             if not shell.submit(groups):
                 self._retry_later()
         elif self._retry is None:
@@ -116,7 +116,7 @@ class Forwarder:
 
     def notice(self, notice: Notice) -> None:
         """Follow the epochs: what an older one had not committed may be gone, so all is sent anew."""
-        if isinstance(notice, Ruling):
+        if isinstance(notice, SequencerReady):
             self._drop_link()
             self._way_open()
         elif isinstance(notice, EpochChanged):
@@ -203,7 +203,7 @@ class Forwarder:
         self._way_open()
 
     def _died(self, node: NodeConfig) -> None:
-        """Say that it died, once an epoch: should that be wrong, its heartbeats go on, and only silence counts from then."""
+        """Say once an epoch that it died: if that is wrong, its heartbeats go on, and only silence counts from then."""
         if self._followed is not None and self._followed[1] == name_hash(node.id):
             self._followed = None
             self._shell.witnessed(name_hash(node.id))
@@ -229,7 +229,7 @@ class Forwarder:
         self._retry = None
         if self._link is not None and not self._link.writable:
             self._retry_later()  # resending into a full buffer would only make it fuller
-        elif self._shell.replica.ruling or self._link is not None:
+        elif self._shell.replica.is_sequencer or self._link is not None:
             self._resend()
         else:
             self._open(self._shell.replica.sequencer)

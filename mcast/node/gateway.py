@@ -182,7 +182,7 @@ class Gateway:
                 self._moving = asyncio.get_running_loop().create_task(before.close())
 
     async def retire(self) -> None:
-        """Before an orderly stop: if this node rules, let the best other member do so first; bounded."""
+        """Before an orderly stop: if this node leads, let the best other member do so first; bounded."""
         await self._handovers.retire()
 
     async def stop(self, drain_s: float = DRAIN_S) -> None:

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from mcast.node.connection import Connection
     from mcast.node.shell import Shell
 
-RETIRE_S: Final = 0.5  # a stopping sequencer waits no longer for its successor to rule
+RETIRE_S: Final = 0.5  # a stopping sequencer waits no longer for its successor to lead
 SLACK_S: Final = 0.5  # beyond HANDOVER_S: for the successor's election, and its first event to be applied here
 
 
 class Handovers:
-    """Gives the role away, and waits until the successor rules: its epoch's first event is committed and applied here.
+    """Gives the role away, and waits until the successor leads: its epoch's first event is committed and applied here.
 
     `report(connection, id, node)` answers whoever asked.
     """
@@ -35,7 +35,7 @@ class Handovers:
         self._changed = asyncio.Event()
 
     def asked(self, connection: Connection, message: Handover) -> None:
-        """A connection wants the role moved to a node; REPORT when that rules, ERROR when it will not."""
+        """A connection wants the role moved to a node; REPORT when that leads, ERROR when it will not."""
         if self._tasks:
             connection.post(pack_message(StreamKind.ERROR, Failure(message.id, "a handover is under way here")))
             return
@@ -44,7 +44,7 @@ class Handovers:
         task.add_done_callback(self._tasks.discard)
 
     async def retire(self) -> None:
-        """Hand over to whoever is best placed, if this node rules and there is anybody; returns within RETIRE_S."""
+        """Hand over to whoever is best placed, if this node leads and there is anybody; returns within RETIRE_S."""
         replica = self._shell.replica
         successor = replica.successor(monotonic_s()) if self._shell.halted is None else None
         if successor is not None:
@@ -62,7 +62,7 @@ class Handovers:
         to = self._nodes.get(message.to)
         if to is None:
             problem: str | None = f"no node {message.to!r} in the config of {shell.node_id}"
-        elif shell.replica.ruling and to == name_hash(shell.node_id):
+        elif shell.replica.is_sequencer and to == name_hash(shell.node_id):
             problem = None
         else:
             problem = await self._give(to, HANDOVER_S + SLACK_S)
@@ -73,7 +73,7 @@ class Handovers:
         self._report(connection, message.id, {"id": shell.node_id, "to": message.to, "ms": ms})
 
     async def _give(self, to: int, timeout_s: float) -> str | None:
-        """Hand over to `to`; None when it rules, else why it does not."""
+        """Hand over to `to`; None when it leads, else why it does not."""
         shell = self._shell
         epoch = shell.replica.promised
         shell.on_applied.append(self._applied)

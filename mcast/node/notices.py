@@ -17,7 +17,7 @@ from mcast.protocol.effects import (
     MembersChanged,
     Notice,
     ReadReady,
-    Ruling,
+    SequencerReady,
     SteppedDown,
     SuspicionCleared,
     Truncated,
@@ -33,7 +33,7 @@ NoticeKind = Literal[
     "epoch", "sequences", "stepped-down", "truncated", "members", "log-recovered", "gaps", "halted", "contradicted"
 ]  # fmt: skip
 _KINDS: Final[dict[type, NoticeKind]] = {
-    EpochChanged: "epoch", Ruling: "sequences", SteppedDown: "stepped-down", Truncated: "truncated",
+    EpochChanged: "epoch", SequencerReady: "sequences", SteppedDown: "stepped-down", Truncated: "truncated",
     MembersChanged: "members", SuspicionCleared: "log-recovered", Contradicted: "contradicted",
 }  # fmt: skip
 
@@ -145,9 +145,9 @@ class NoticeLog:
 
     def _line(self, notice: Notice) -> str | None:
         if isinstance(notice, EpochChanged):
-            ruler = "nobody is known to sequence" if notice.sequencer is None else self._name(notice.sequencer)
-            return f"epoch {notice.epoch}: {ruler}{'' if notice.sequencer is None else ' is the sequencer'}"
-        if isinstance(notice, Ruling):
+            sequencer = "nobody is known to sequence" if notice.sequencer is None else self._name(notice.sequencer)
+            return f"epoch {notice.epoch}: {sequencer}{'' if notice.sequencer is None else ' is the sequencer'}"
+        if isinstance(notice, SequencerReady):
             return f"epoch {notice.epoch}: this node sequences from now on"
         if isinstance(notice, SteppedDown):
             return f"epoch {notice.epoch}: this node stepped down"

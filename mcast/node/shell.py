@@ -232,13 +232,13 @@ class Shell:
         self.stopped.set()
 
     def submit(self, groups: Sequence[tuple[bytes, ...]], *, elsewhere: bool = False) -> bool:
-        """Have groups of encoded records numbered; those of clients `elsewhere` too. False: this node does not rule.
+        """Have groups of encoded records numbered, also of clients `elsewhere`. False: this node is not the sequencer.
 
         Where nothing is on its way, and nothing was a moment ago, that is done before this returns. Else they go with
         all that is submitted until the end of this turn of the loop.
         What was taken may still fall to a lost epoch: SteppedDown says so, and it must be sent anew.
         """
-        if self.halted is not None or not self.replica.ruling:
+        if self.halted is not None or not self.replica.is_sequencer:
             return False
         self._submitted += groups
         if elsewhere:
@@ -278,7 +278,7 @@ class Shell:
         self.tell(lambda now: self._receive(self.transport.proven(node, incarnation, now)))
 
     def witnessed(self, node: int) -> None:
-        """The process that ruled as `node` is dead: nobody listens on its port, or another incarnation does."""
+        """The process that led as `node` is dead: nobody listens on its port, or another incarnation does."""
         self.tell(lambda now: self.replica.witnessed(node, now))
 
     def relayed(self, datagram: bytes) -> None:

@@ -53,7 +53,7 @@ class WallClock:
 def log_ahead_words(ahead_s: float) -> str:
     """What it means that the log's time is ahead of the own clock, and what to do."""
     return (
-        f"the log's time is {ahead_s:,.1f} s ahead of this machine's clock: a node whose clock was ahead has ruled, or "
+        f"the log's time is {ahead_s:,.1f} s ahead of this machine's clock: a node whose clock was ahead has led, or "
         "this clock is behind; set the clocks of all nodes right, by NTP; until both meet, time in the log goes on at "
         "half the pace"
     )

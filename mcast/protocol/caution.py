@@ -12,7 +12,7 @@ directory an older one. It says so in its answer, and this node is a suspect fro
 restarts too, until its log is known whole.
 
 This ends when the log has reached all that the present epoch is known to hold, and after CAUTION_S at the latest:
-whoever answers may be unable to rule. It refuses votes and gives none, so it is no danger; where nobody answers it
+whoever answers may be unable to lead. It refuses votes and gives none, so it is no danger; where nobody answers it
 changes nothing. But a suspect remains one.
 """
 

@@ -129,14 +129,14 @@ class Core:
         self._noting = False
         """Whether a doubt is being noted; what was not noted is not taken back."""
         self.heard: dict[int, tuple[int, int, bytes]] = {}
-        """Voter -> the newest epoch in which it was heard to acknowledge or to rule, how far, and its storage id."""
+        """Voter -> the newest epoch in which it was heard to acknowledge or to lead, how far, and its storage id."""
         self.acknowledged = 0, 0
         """The epoch and the end of this process's newest acknowledgement."""
         self.proofs = Proofs()
         self.known: dict[int, tuple[str, str]] = {}
         """Hash -> (id, address) of every node that ever was a member in this log."""
         self.cluster_uuid = bytes(16)
-        self.ruler = ""
+        self.log_sequencer = ""
         """Who began the newest epoch in the log."""
         self.relayed: dict[int, float] = {}
         """Nodes of whom datagrams came over TCP: until when they are sent theirs over TCP."""
@@ -293,7 +293,7 @@ class Core:
         if payload != self._start[0]:
             self._start = payload, decode_epoch_start_untrusted(payload)
         start = self._start[1]
-        self.ruler = start.node
+        self.log_sequencer = start.node
         self._adopt_config(frame, start.config)
 
     def _adopt_config(self, frame: Frame, config: Config) -> None:
@@ -309,10 +309,10 @@ class Core:
         if config is not None and config != before:
             self.notices.append(MembersChanged(config.number, tuple(member.node for member in config.members)))
 
-    def note_heard(self, ruler: int, beat: Heartbeat) -> None:
+    def note_heard(self, sequencer: int, beat: Heartbeat) -> None:
         """Remember how far others acknowledged, to tell them after a restart: see `caution`."""
         voters = self.voters()
-        for node, acked in ((ruler, 0), *((peer.node, peer.acked) for peer in beat.peers)):
+        for node, acked in ((sequencer, 0), *((peer.node, peer.acked) for peer in beat.peers)):
             if (storage_id := voters.get(node)) is not None:
                 self.heard[node] = beat.epoch, acked, storage_id
 

@@ -164,7 +164,7 @@ class EpochChanged:
 
 
 @dataclass(frozen=True, slots=True)
-class Ruling:
+class SequencerReady:
     """This node's own EPOCH_START has committed: it numbers commands from now on."""
 
     epoch: int
@@ -172,7 +172,7 @@ class Ruling:
 
 @dataclass(frozen=True, slots=True)
 class SteppedDown:
-    """This node no longer rules; commands it took but did not commit must be forwarded anew."""
+    """This node leads no longer; commands it took but did not commit must be forwarded anew."""
 
     epoch: int
 
@@ -251,7 +251,7 @@ class SuspicionCleared:
 
 Notice = (
     EpochChanged
-    | Ruling
+    | SequencerReady
     | SteppedDown
     | GapOpened
     | GapClosed

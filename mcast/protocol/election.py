@@ -76,7 +76,7 @@ class Election:
             self.call(now, Input.APPOINTED)
 
     def tick(self, now: float) -> None:
-        """Canvass when the silence has lasted long enough."""
+        """Ask for pre-votes when the silence has lasted long enough."""
         if now < self._silent_at or self.core.role not in _CALLABLE:
             return
         if self.core.role is Role.CANDIDATE and self._calls < VOTE_CALLS_MAX:
@@ -86,7 +86,7 @@ class Election:
             self._silent_at = now + self.core.settings.election_timeout_s[0]
             return
         self.core.sequencer = None
-        self._canvass(now)
+        self._ask_pre_votes(now)
 
     def deadline(self) -> float:
         """When `tick` has work next."""
@@ -126,19 +126,19 @@ class Election:
         core.send(envelope.sender, self._pre_vote(request, granted, envelope.sender))
 
     def _let_try(self, now: float) -> None:
-        """Another canvasses with this node's consent: two who stand at once would split the votes."""
-        if self.core.role is Role.CANVASSING:
+        """Another asks for pre-votes with this node's consent: two who stand at once would split the votes."""
+        if self.core.role is Role.PRE_CANDIDATE:
             self.core.move(Input.RETREAT)
         if self.core.role is Role.FOLLOWER or self._calls >= VOTE_CALLS_MAX:
             self._silent_at = max(self._silent_at, now + self.core.random.uniform(*ELECTION_RETRY_S))
 
     def _stands_before(self, envelope: Envelope, request: PreVoteRequest) -> bool:
-        """Whether this node has just canvassed too, and ranks better: two that favour each other would split the vote.
+        """Whether this node has just asked for pre-votes too, and ranks better: two that help each other split a vote.
 
-        Only the first canvass counts so: a better rank that cannot be heard must not keep the other from ruling.
+        Only the first call counts so: a better rank that cannot be heard must not keep the other from leading.
         """
         core = self.core
-        if core.role is not Role.CANVASSING or self._tries > 1:
+        if core.role is not Role.PRE_CANDIDATE or self._tries > 1:
             return False
         order = list(core.voters())
         own, other = (order.index(node) if node in order else len(order) for node in (core.me, envelope.sender))
@@ -146,10 +146,10 @@ class Election:
         return (request.last_epoch, request.last_seq, -other) < (log.last_epoch, log.last_seq, -own)
 
     def pre_vote_given(self, envelope: Envelope, answer: PreVote, now: float) -> None:
-        """An answer to this node's canvass."""
+        """An answer to this node's request for pre-votes."""
         core = self.core
         named = (answer.nonce, answer.candidate) == (self._nonce, core.me) or not core.rules.answers_named
-        if core.role is not Role.CANVASSING or not named or not answer.granted:
+        if core.role is not Role.PRE_CANDIDATE or not named or not answer.granted:
             return
         if core.is_voter(envelope.sender, answer.storage_id):
             self._in_favour.add(envelope.sender)
@@ -221,7 +221,7 @@ class Election:
                 core.move(Input.VOTED)
                 self._on_win(now)
 
-    def _canvass(self, now: float) -> None:
+    def _ask_pre_votes(self, now: float) -> None:
         core = self.core
         core.move(Input.SILENCE)
         self._in_favour = set()

@@ -76,7 +76,7 @@ class Following:
         self.reading.new_epoch()
         self.ledger.promised(self.core.promised)
 
-    def rule(self, history: History) -> None:
+    def lead(self, history: History) -> None:
         """This node's own epoch begins: its log is the law."""
         self.history = history
         self.beliefs.take_history(())

@@ -1,6 +1,6 @@
 """The time that a sequencer gives its events: its clock's, made to move on and never back.
 
-A log's time is replicated: sessions age by it, and handlers see it. So it never decreases, whoever rules, and it always
+A log's time is replicated: sessions age by it, and handlers see it. So it never decreases, whoever leads, and it always
 moves, or nothing would ever age again after one sequencer whose clock was ahead. It follows the sequencer's clock as
 the machine corrects that: slewed, at half the pace of real time at least, and twice at most. Only a clock that is far
 ahead of the log is taken at its word at once: that is a log that slept, or a machine that was told what day it is.

@@ -64,11 +64,11 @@ class Reading:
 
     @property
     def unanswered(self) -> int | None:
-        """The nonce of the request that is out, while no index has come for it; a ruling node gives its own."""
+        """The nonce of the request that is out, while no index has come for it; the sequencer gives its own."""
         return self._nonce if self._index is None else None
 
     def new_epoch(self) -> None:
-        """Another epoch: what was asked is asked anew, of whoever rules."""
+        """Another epoch: what was asked is asked anew, of whoever leads."""
         self._waiting = [*self.out, *self._waiting]
         self.out = ()
         self._index = None

@@ -178,7 +178,7 @@ class Replica:
         return (self._core.log.last_time - self._core.wall_ns(now)) / 1e9
 
     def submit(self, groups: Sequence[tuple[bytes, ...]], now: float) -> bool:
-        """Take encoded records to be numbered, each group contiguously. False: not ruling; nothing was taken."""
+        """Take encoded records to be numbered, each group contiguously. False: not the sequencer; nothing was taken."""
         return self._sequencing.submit(groups, now)
 
     def awaited_elsewhere(self, now: float) -> None:
@@ -204,8 +204,8 @@ class Replica:
         return refusal
 
     def successor(self, now: float) -> int | None:
-        """Whom this node, which rules, had best hand over to; None when no other voter was heard lately."""
-        return self._sequencing.successor(now) if self.ruling else None
+        """Whom this node, which leads, had best hand over to; None when no other voter was heard lately."""
+        return self._sequencing.successor(now) if self.is_sequencer else None
 
     def completed(self, ticket: int, now: float) -> None:
         """An effect with this ticket is durable."""
@@ -288,13 +288,13 @@ class Replica:
         return self._core.leads_epoch
 
     @property
-    def ruling(self) -> bool:
+    def is_sequencer(self) -> bool:
         """Whether this node numbers commands."""
-        return self._core.role is Role.RULING
+        return self._core.role is Role.SEQUENCER
 
     @property
     def idle(self) -> bool:
-        """Whether this node rules and what is submitted now need not wait for anything before it."""
+        """Whether this node leads and what is submitted now need not wait for anything before it."""
         return self._sequencing.idle
 
     @property
@@ -432,19 +432,19 @@ class Replica:
         self._election.grace(now)
         if core.role in ELECTING and own_call and core.planned.voted_epoch == core.promised:
             return
-        if core.role is not Role.FOUNDING:  # that one goes on until it hears that somebody rules
+        if core.role is not Role.FOUNDING:  # that one goes on until it hears that somebody leads
             core.move(Input.JOIN if core.role is Role.EMPTY else Input.RETREAT)
 
     def _won(self, now: float) -> None:
-        self._following.rule(self._sequencing.begin(now))
+        self._following.lead(self._sequencing.begin(now))
         self._sequencing.settle(now)
 
     def _resume(self, now: float) -> None:
         core = self._core
-        if core.ruler == core.settings.node:
+        if core.log_sequencer == core.settings.node:
             for event in (Input.SILENCE, Input.PRE_VOTED, Input.VOTED, Input.STARTED):
                 core.move(event)
-            self._following.rule(self._sequencing.resume(now))
+            self._following.lead(self._sequencing.resume(now))
 
     def _appointed(self, envelope: Envelope, handover: Handover, now: float) -> None:
         if envelope.sender == self._core.sequencer and handover.epoch == self._core.promised:
@@ -458,7 +458,7 @@ class Replica:
         """
         core = self._core
         core.counts["heartbeat of a rival"] += 1
-        words = f"two sequencers rule epoch {core.promised}"
+        words = f"two sequencers lead epoch {core.promised}"
         if not core.rules.lone_word_halts_nobody:
             core.halt(words)
             return

@@ -22,7 +22,7 @@ from mcast.limits import (
     WINDOW_BYTES_MIN,
 )
 from mcast.protocol.core import Core
-from mcast.protocol.effects import Append, EpochChanged, Ruling, SteppedDown, Stream
+from mcast.protocol.effects import Append, EpochChanged, SequencerReady, SteppedDown, Stream
 from mcast.protocol.history import History
 from mcast.protocol.logtime import LogTime
 from mcast.protocol.membership import Membership
@@ -125,8 +125,8 @@ class Sequencing:
 
     @property
     def idle(self) -> bool:
-        """Whether this node rules and nothing waits for a majority, or to be numbered."""
-        return self.core.role is Role.RULING and not self._in_flight and not self._pending
+        """Whether this node leads and nothing waits for a majority, or to be numbered."""
+        return self.core.role is Role.SEQUENCER and not self._in_flight and not self._pending
 
     @property
     def confirmed(self) -> int:
@@ -135,7 +135,7 @@ class Sequencing:
 
     def submit(self, groups: Sequence[tuple[bytes, ...]], now: float) -> bool:
         """Take groups of encoded records to be numbered, each group without anything in between."""
-        if self.core.role is not Role.RULING:
+        if self.core.role is not Role.SEQUENCER:
             return False
         records = list(chained.from_iterable(groups))
         self._pending += records
@@ -149,7 +149,7 @@ class Sequencing:
 
     def number(self, now: float) -> None:
         """Number what waits, as far as the window allows, and send it in one burst."""
-        if self.core.role is not Role.RULING or self._successor is not None:
+        if self.core.role is not Role.SEQUENCER or self._successor is not None:
             return
         applicants = self.membership.applicants
         if not self._pending and not applicants:
@@ -257,9 +257,9 @@ class Sequencing:
             self._in_flight_bytes -= self._in_flight.popleft()[1]
         if held > core.commit and (held >= self._start_seq or not core.rules.commit_own_epoch_only):
             core.advance_commit(held)
-            if core.role is Role.ASSUMING and core.commit >= self._start_seq:
+            if core.role is Role.SEQUENCER_ELECT and core.commit >= self._start_seq:
                 core.move(Input.STARTED)
-                core.notices.append(Ruling(core.promised))
+                core.notices.append(SequencerReady(core.promised))
 
     def _confirm(self, confirmed: int, now: float) -> None:
         """A majority has answered all rounds up to this one."""
@@ -305,8 +305,8 @@ class Sequencing:
     def hand_over(self, to: int, now: float) -> str | None:
         """Begin to hand the role to a voter; what stands in the way, or None."""
         core = self.core
-        if core.role is not Role.RULING:
-            return "this node does not rule"
+        if core.role is not Role.SEQUENCER:
+            return "this node is not the sequencer"
         if self._successor is not None:
             return "a handover is under way"
         standing = self.standings.get(to)

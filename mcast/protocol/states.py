@@ -1,12 +1,12 @@
 """The roles a replica plays, and the one table of moves between them.
 
-A node begins EMPTY, without a log. The first member of the config goes FOUNDING: it asks every other member whether
-it is virgin too, writes GENESIS, has it confirmed by all, and calls the first vote. Everybody else becomes a FOLLOWER
-with the first thing it stores or promises. A follower that is a member and hears no confirmed round for an election
-timeout goes CANVASSING: it asks, without promising anything, whether a majority would vote for it (pre-vote; Ongaro's
-thesis, 9.6). With that majority it makes the next epoch its own durable promise and vote and becomes a CANDIDATE.
-With a majority of votes it is ASSUMING: its epoch has begun, its log is the law, but it numbers nothing except
-EPOCH_START until that has committed (Raft, 5.4.2: only an own-epoch event commits by counting). Then it is RULING. A
+A node begins EMPTY, without a log. The first member of the config goes FOUNDING: it asks every other member whether it
+is virgin too, writes GENESIS, has it confirmed by all, and calls the first vote. Everybody else becomes a FOLLOWER with
+the first thing it stores or promises. A follower that is a member and hears no confirmed round for an election timeout
+becomes a PRE_CANDIDATE: it asks, without promising anything, whether a majority would vote for it (pre-vote; Ongaro's
+thesis, 9.6). With that majority it makes the next epoch its own durable promise and vote and becomes a CANDIDATE. With
+a majority of votes it is SEQUENCER_ELECT: its epoch has begun, its log is the law, but it numbers nothing except
+EPOCH_START until that has committed (Raft, 5.4.2: only an own-epoch event commits by counting). Then it is SEQUENCER. A
 higher promise, or an election timeout without a confirmed round, makes a follower of it again.
 
 HALTED is left only by a restart: a safety rule was found broken, or the disk failed.
@@ -26,10 +26,10 @@ class Role(Enum):
     EMPTY = "empty"
     FOUNDING = "founding"
     FOLLOWER = "follower"
-    CANVASSING = "canvassing"
+    PRE_CANDIDATE = "pre-candidate"
     CANDIDATE = "candidate"
-    ASSUMING = "assuming"
-    RULING = "ruling"
+    SEQUENCER_ELECT = "sequencer-elect"
+    SEQUENCER = "sequencer"
     HALTED = "halted"
 
 
@@ -53,24 +53,24 @@ TRANSITIONS: Final[dict[tuple[Role, Input], Role]] = {
     (Role.FOUNDING, Input.JOIN): Role.FOLLOWER,
     (Role.FOUNDING, Input.PRE_VOTED): Role.CANDIDATE,
     (Role.FOLLOWER, Input.JOIN): Role.FOLLOWER,
-    (Role.FOLLOWER, Input.SILENCE): Role.CANVASSING,
+    (Role.FOLLOWER, Input.SILENCE): Role.PRE_CANDIDATE,
     (Role.FOLLOWER, Input.RETREAT): Role.FOLLOWER,
     (Role.FOLLOWER, Input.APPOINTED): Role.CANDIDATE,
-    (Role.CANVASSING, Input.SILENCE): Role.CANVASSING,
-    (Role.CANVASSING, Input.PRE_VOTED): Role.CANDIDATE,
-    (Role.CANVASSING, Input.RETREAT): Role.FOLLOWER,
-    (Role.CANDIDATE, Input.SILENCE): Role.CANVASSING,
-    (Role.CANDIDATE, Input.VOTED): Role.ASSUMING,
+    (Role.PRE_CANDIDATE, Input.SILENCE): Role.PRE_CANDIDATE,
+    (Role.PRE_CANDIDATE, Input.PRE_VOTED): Role.CANDIDATE,
+    (Role.PRE_CANDIDATE, Input.RETREAT): Role.FOLLOWER,
+    (Role.CANDIDATE, Input.SILENCE): Role.PRE_CANDIDATE,
+    (Role.CANDIDATE, Input.VOTED): Role.SEQUENCER_ELECT,
     (Role.CANDIDATE, Input.RETREAT): Role.FOLLOWER,
-    (Role.ASSUMING, Input.STARTED): Role.RULING,
-    (Role.ASSUMING, Input.RETREAT): Role.FOLLOWER,
-    (Role.RULING, Input.RETREAT): Role.FOLLOWER,
+    (Role.SEQUENCER_ELECT, Input.STARTED): Role.SEQUENCER,
+    (Role.SEQUENCER_ELECT, Input.RETREAT): Role.FOLLOWER,
+    (Role.SEQUENCER, Input.RETREAT): Role.FOLLOWER,
     **{(role, Input.BREAK): Role.HALTED for role in Role},
 }
 
 # Tuples, which are searched by identity: a Role's hash is a call of Python's.
-LEADS_EPOCH: Final = (Role.ASSUMING, Role.RULING)
-ELECTING: Final = (Role.CANVASSING, Role.CANDIDATE)
+LEADS_EPOCH: Final = (Role.SEQUENCER_ELECT, Role.SEQUENCER)
+ELECTING: Final = (Role.PRE_CANDIDATE, Role.CANDIDATE)
 
 
 def move(role: Role, event: Input) -> Role:

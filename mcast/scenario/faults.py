@@ -36,11 +36,11 @@ def resolve(nodes: Sequence[str], ids: Sequence[str], alive: Collection[str], se
 
     "followers" are all others that live; without a sequencer ever known, the first node stands for it.
     """
-    ruler = sequencer or ids[0]
+    presumed = sequencer or ids[0]
     if nodes == (SEQUENCER,):
-        return (ruler,)
+        return (presumed,)
     if nodes == (FOLLOWERS,):
-        return tuple(node for node in ids if node in alive and node != ruler)
+        return tuple(node for node in ids if node in alive and node != presumed)
     return tuple(ids) if nodes == (ALL,) else tuple(nodes)
 
 

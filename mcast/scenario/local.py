@@ -27,7 +27,7 @@ from mcast.testing.processes import Processes
 from mcast.wire.frame import Frame
 
 INJECT_S: Final = 5.0  # for a node to take a fault: it may only just be starting
-ASK_S: Final = 0.5  # for nodes to say who rules: one that is stopped never does
+ASK_S: Final = 0.5  # for nodes to say who leads: one that is stopped never does
 
 
 async def run_local(scenario: Scenario, commands: Sequence[Command], seed: int, folder: Path) -> Run:
@@ -65,7 +65,7 @@ class _Session:
         self._schedule = Schedule(commands, scenario.workload.rate, scenario.workload.clients)
         self._board = Board(scenario.faults, processes.ids)
         self._happened: list[Happened] = []
-        self._ruler: str | None = None
+        self._sequencer: str | None = None
         self._changes = 0
         self._begun = 0.0
         self._calls: set[asyncio.Task[None]] = set()
@@ -74,7 +74,7 @@ class _Session:
     async def run(self) -> Run:
         """Work and suffer, heal, recover."""
         loop = asyncio.get_running_loop()
-        self._ruler = (await self._processes.equal())["sequencer"]
+        self._sequencer = (await self._processes.equal())["sequencer"]
         problem: str | None = None
         recovered_s: float | None = None
         status: dict[str, Any] = {"nodes": []}
@@ -165,8 +165,8 @@ class _Session:
         before = self._board.plights()
         if turn.begins:
             if fault.nodes[0] in GROUPS:
-                await self._find_ruler()
-            targets = resolve(fault.nodes, self._processes.ids, self._board.alive, self._ruler)
+                await self._find_sequencer()
+            targets = resolve(fault.nodes, self._processes.ids, self._board.alive, self._sequencer)
             self._board.begin(turn.fault, targets)
             self._happened.append(Happened(fault.at, fault.kind, targets, fault.for_s))
         else:
@@ -175,9 +175,9 @@ class _Session:
         after = self._board.plights()
         await asyncio.gather(*(self._befall(node, before[node], after[node]) for node in after))
 
-    async def _find_ruler(self) -> None:
+    async def _find_sequencer(self) -> None:
         with contextlib.suppress(NotSent):
-            self._ruler = (await self._processes.status(ASK_S))["sequencer"] or self._ruler
+            self._sequencer = (await self._processes.status(ASK_S))["sequencer"] or self._sequencer
 
     async def _befall(self, node: str, before: Plight, after: Plight) -> None:
         spec = after.spec((self._seed * 1_009 + self._changes) % 2**31)

@@ -1,6 +1,6 @@
 """A client in virtual time: the client library's own packing and session over simulated connections.
 
-In the place of the library's link: a gateway that hands groups to the ruler, all of them again whenever there is
+In the place of the library's link: a gateway that hands groups to the sequencer, all of them again whenever there is
 another one, and a client that leaves a gateway which is down or silent.
 """
 
@@ -23,7 +23,7 @@ from mcast.wire.records import NONCE_BYTES, RECORD_HEADER_BYTES, RecordKind
 from mcast.wire.stream import Opened
 
 LINK_S: Final = 0.000_3  # one way between a client and its gateway
-WATCH_S: Final = 0.010  # between two looks at whether there is another ruler
+WATCH_S: Final = 0.010  # between two looks at whether there is another sequencer
 SILENCE_S: Final = 0.250  # without an answer, after which another gateway is tried
 RESEND_S: Final = 0.020  # between two resends that a node asked for
 
@@ -130,7 +130,7 @@ class ScenarioClient:
         loop.after(WATCH_S, self._watch)
 
     def _route(self) -> object:
-        """What tells one way to the ruler from another; None without one."""
+        """What tells one way to the sequencer from another; None without one."""
         node = self._world.nodes[self._gateway]
         if not node.up or node.paused or node.replica.sequencer is None:
             return None

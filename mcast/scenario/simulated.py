@@ -85,7 +85,7 @@ class _Simulation:
         self._board = Board(scenario.faults, self._ids)
         self._plights = self._board.plights()
         self._happened: list[Happened] = []
-        self._ruler: str | None = None
+        self._last_sequencer: str | None = None
         self._begun = 0.0
 
     def run(self) -> Run:
@@ -234,10 +234,10 @@ class _Simulation:
             node.resume()
 
     def _sequencer(self) -> str | None:
-        ruling = [node for node in self._nodes if node.up and not node.paused and node.replica.ruling]
-        if ruling:
-            self._ruler = max(ruling, key=lambda node: node.replica.promised).name
-        return self._ruler
+        sequencers = [node for node in self._nodes if node.up and not node.paused and node.replica.is_sequencer]
+        if sequencers:
+            self._last_sequencer = max(sequencers, key=lambda node: node.replica.promised).name
+        return self._last_sequencer
 
     def _is_whole(self) -> bool:
         return not self._missing()
@@ -248,8 +248,8 @@ class _Simulation:
         last = self._checker.last
         if any(client.busy for client in self._clients) or not (self._schedule.done or self._begun == 0.0):
             return f"{self._receipts.count(None)} of {len(self._receipts)} commands are not answered"
-        if not any(node.up and node.replica.ruling for node in living):
-            return "nobody rules"
+        if not any(node.up and node.replica.is_sequencer for node in living):
+            return "nobody leads"
         for node in living:
             if not node.up:
                 return f"{node.name} is down"

@@ -59,7 +59,7 @@ def copied_handover(stage: Stage) -> None:
     stage.drop(diverts)
     first.hand_over(second)
     stage.run(0.1)
-    if not first.replica.ruling:
+    if not first.replica.is_sequencer:
         raise Violation("n3 follows an appointment that was meant for n2")
     stage.whole()
 
@@ -72,7 +72,7 @@ def gathered_completions(stage: Stage) -> None:
     third.held, third.gathered = True, 1.0  # its disk has begun to write them
     stage.until("they commit without n3", partial(has_committed_all, first))
     first.hand_over(second)
-    stage.until("n2 rules without n3", lambda: second.replica.ruling)
+    stage.until("n2 leads without n3", lambda: second.replica.is_sequencer)
     third.release()
     stage.run(0.02)
     stage.whole()
@@ -96,24 +96,24 @@ def two_epochs_config(stage: Stage) -> None:
     stage.cut("n1")
     stage.network.gate = None
     _find(fourth, lost)
-    ruler = stage.ruled(("n2", "n3", "n4"))
-    if ruler is fourth:
+    sequencer = stage.until_sequencer(("n2", "n3", "n4"))
+    if sequencer is fourth:
         fourth.hand_over(second)
-        stage.until("n2 rules", lambda: second.replica.ruling)
-        ruler = second
-    stage.until("its beginning commits", partial(has_committed_all, ruler))
+        stage.until("n2 leads", lambda: second.replica.is_sequencer)
+        sequencer = second
+    stage.until("its beginning commits", partial(has_committed_all, sequencer))
     stage.run(0.05)
-    away = third if ruler is not third else second
-    helper = next(node for node in (second, third, fourth) if node not in (away, ruler))
+    away = third if sequencer is not third else second
+    helper = next(node for node in (second, third, fourth) if node not in (away, sequencer))
     lost = _lose(away)
-    _write_without(stage, ruler, away, helper)
-    ruler = stage.ruled((ruler.name, helper.name))
-    stage.until("that one commits", partial(has_committed_all, ruler))
+    _write_without(stage, sequencer, away, helper)
+    sequencer = stage.until_sequencer((sequencer.name, helper.name))
+    stage.until("that one commits", partial(has_committed_all, sequencer))
     stage.cut(away.name)
     stage.network.blocked -= {(first.index, away.index), (away.index, first.index)}
     _find(away, lost)
-    stage.number(ruler, 3)
-    stage.until("two of three commit under it", partial(has_committed_all, ruler))
+    stage.number(sequencer, 3)
+    stage.until("two of three commit under it", partial(has_committed_all, sequencer))
     stage.run(0.3)
     stage.say("n1 and the disk that was found are a majority of what was cut")
     stage.read(first)
@@ -121,18 +121,18 @@ def two_epochs_config(stage: Stage) -> None:
     stage.whole()
 
 
-def _write_without(stage: Stage, ruler: SimNode, away: SimNode, helper: SimNode) -> None:
+def _write_without(stage: Stage, sequencer: SimNode, away: SimNode, helper: SimNode) -> None:
     """A configuration without `away` is on two disks, and not committed, when its sequencer dies."""
-    number, named = config_number(ruler), (helper.name, ruler.name, Kind.ACK)
+    number, named = config_number(sequencer), (helper.name, sequencer.name, Kind.ACK)
     stage.drop(
-        lambda source, target, datagram: (source, target, datagram.kind) == named and config_number(ruler) > number
+        lambda source, target, datagram: (source, target, datagram.kind) == named and config_number(sequencer) > number
     )
     away.start()
-    stage.until("the next epoch has written another one", lambda: config_number(ruler) == number + 1)
-    stage.until("on two disks", lambda: helper.book.durable == ruler.replica.last_seq)
+    stage.until("the next epoch has written another one", lambda: config_number(sequencer) == number + 1)
+    stage.until("on two disks", lambda: helper.book.durable == sequencer.replica.last_seq)
     away.crash(power=False)
-    ruler.crash(power=False)
-    ruler.start()
+    sequencer.crash(power=False)
+    sequencer.start()
     stage.network.gate = None
 
 

@@ -212,8 +212,8 @@ class Cluster:
         for node in self.nodes:
             if not node.up:
                 return f"{node.name} is down"
-        if not any(node.replica.ruling for node in self.nodes):
-            return "nobody rules"
+        if not any(node.replica.is_sequencer for node in self.nodes):
+            return "nobody leads"
         last = self.checker.last
         for node in self.nodes:
             if node.engine.applied_seq != last or node.replica.last_seq != last:
@@ -248,9 +248,9 @@ class Cluster:
             self.network.no_datagrams |= {(index, other) for other in others}
 
     def sequencer(self) -> int | None:
-        """The index of the node that rules in the highest epoch."""
-        ruling = [node for node in self.nodes if node.up and node.replica.ruling]
-        return max(ruling, key=lambda node: node.replica.promised).index if ruling else None
+        """The index of the node that leads in the highest epoch."""
+        sequencers = [node for node in self.nodes if node.up and node.replica.is_sequencer]
+        return max(sequencers, key=lambda node: node.replica.promised).index if sequencers else None
 
     def _results(self, node: SimNode, results: list[Applied]) -> None:
         for client in self.clients:

@@ -38,7 +38,7 @@ def mute_majority(stage: Stage) -> None:
         stage.number(first, 3)
         stage.until("they commit", partial(has_committed_all, first), SERVED_S)
     first.crash(power=False)
-    stage.until("another one rules", lambda: any(node.replica.ruling for node in others), SERVED_S)
+    stage.until("another one leads", lambda: any(node.replica.is_sequencer for node in others), SERVED_S)
     first.start()
     stage.whole()
 

@@ -54,7 +54,7 @@ def figure_8(stage: Stage) -> None:
         stage.node(name).crash(power=True)
     lone.start()
     stage.join()
-    stage.until("the newer log rules", lambda: lone.replica.ruling)
+    stage.until("the newer log leads", lambda: lone.replica.is_sequencer)
     stage.whole()
 
 
@@ -65,14 +65,14 @@ def long_absence(stage: Stage) -> None:
     stage.number(first, 20)
     stage.say("epoch after epoch begins among the others")
     for _ in range(10):
-        ruler = stage.ruled(("n2", "n3"))
-        stage.number(ruler, 2)
-        stage.until("they commit", partial(has_committed_all, ruler))
-        stage.cut(ruler.name)
-        stage.until("it steps down", partial(_is_deposed, ruler))
+        sequencer = stage.until_sequencer(("n2", "n3"))
+        stage.number(sequencer, 2)
+        stage.until("they commit", partial(has_committed_all, sequencer))
+        stage.cut(sequencer.name)
+        stage.until("it steps down", partial(_is_deposed, sequencer))
         stage.join()
         stage.cut("n1")
-    stage.ruled(("n2", "n3"))
+    stage.until_sequencer(("n2", "n3"))
     stage.say("history is hard to get, so n1 has to wait with its judgement")
     stage.join()
     stage.network.tcp_open = False
@@ -113,8 +113,8 @@ def stale_ticket(stage: Stage) -> None:
     stage.run(0.01)
     stage.cut("n1")
     stage.network.gate = None
-    ruler = stage.ruled(("n2", "n3", "n4"))
-    stage.number(ruler, 3)
+    sequencer = stage.until_sequencer(("n2", "n3", "n4"))
+    stage.number(sequencer, 3)
     stage.run(0.05)
     stage.say("n5 finds all of it in its socket at once")
     late.resume()
@@ -130,10 +130,10 @@ def stale_bytes(stage: Stage) -> None:
     stage.until("n5 has them on disk", lambda: victim.book.durable == first.replica.last_seq)
     stage.cut("n1", "n5")
     stage.network.gate = None
-    ruler = stage.ruled(("n2", "n3", "n4"))
+    sequencer = stage.until_sequencer(("n2", "n3", "n4"))
     stage.join()
     stage.drop_frames_of("n2", "n3", "n4", to=("n5",))
-    stage.until("n5 has cut its tail", lambda: victim.replica.last_seq < ruler.replica.last_seq)
+    stage.until("n5 has cut its tail", lambda: victim.replica.last_seq < sequencer.replica.last_seq)
     stage.run(0.01)
     victim.crash(power=True)
     victim.start()
@@ -147,7 +147,7 @@ def resumed_epoch(stage: Stage) -> None:
     stage.until("they commit", partial(has_committed_all, first))
     first.crash(power=True)
     first.start()
-    if first.replica.ruling:
+    if first.replica.is_sequencer:
         stage.number(first, 1)
     stage.whole()
 
@@ -177,10 +177,10 @@ def old_tail(stage: Stage) -> None:
     stage.drop_frames_of("n2", "n3")
     others = stage.node("n2"), stage.node("n3")
     stage.until("an epoch begins", lambda: any(node.replica.last_seq == begin for node in others))
-    ruler, follower = others if others[0].replica.last_seq == begin else others[::-1]
+    sequencer, follower = others if others[0].replica.last_seq == begin else others[::-1]
     stage.run(0.05)
     stage.network.gate = None
-    stage.inject(ruler.name, follower.name, frame)
+    stage.inject(sequencer.name, follower.name, frame)
     stage.run(0.05)
     stage.whole()
 
@@ -241,8 +241,8 @@ def half_a_command(stage: Stage) -> None:
     first.submit([tuple(fragments[:half])])
     stage.until("the first half has committed", partial(has_committed_all, first))
     stage.cut("n1")
-    ruler = stage.ruled(("n2", "n3"))
-    ruler.submit([tuple(fragments[half:])])
+    sequencer = stage.until_sequencer(("n2", "n3"))
+    sequencer.submit([tuple(fragments[half:])])
     stage.join()
     stage.whole()
     for node in stage.nodes:
@@ -251,19 +251,19 @@ def half_a_command(stage: Stage) -> None:
 
 
 def ghostly_heartbeats(stage: Stage) -> None:
-    """A sequencer that hears nobody steps down; if it went on beating, its heartbeats would break off every canvass."""
+    """A sequencer that hears nobody steps down; if it went on beating, its heartbeats would end every pre-vote."""
     stage.founded()
     stage.block("n2", "n1")
     stage.block("n3", "n1")
     others = stage.node("n2"), stage.node("n3")
-    stage.until("another one rules", lambda: any(node.replica.ruling for node in others))
+    stage.until("another one leads", lambda: any(node.replica.is_sequencer for node in others))
     stage.whole()
 
 
-def _open_session(stage: Stage, ruler: SimNode) -> int:
-    ruler.submit([(encode_record(RecordKind.OPEN, 1, 0, 0, 0, bytes(NONCE_BYTES)),)])
-    stage.until("the session is open", partial(has_committed_all, ruler))
-    return ruler.replica.last_seq
+def _open_session(stage: Stage, sequencer: SimNode) -> int:
+    sequencer.submit([(encode_record(RecordKind.OPEN, 1, 0, 0, 0, bytes(NONCE_BYTES)),)])
+    stage.until("the session is open", partial(has_committed_all, sequencer))
+    return sequencer.replica.last_seq
 
 
 def _durable(stage: Stage, name: str) -> int:
@@ -271,7 +271,7 @@ def _durable(stage: Stage, name: str) -> int:
 
 
 def _is_deposed(node: SimNode) -> bool:
-    return not node.replica.ruling
+    return not node.replica.is_sequencer
 
 
 def _storage_id(node: SimNode) -> bytes:

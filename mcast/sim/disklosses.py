@@ -43,7 +43,7 @@ def cut_before_lowered(stage: Stage) -> None:
     stage.until("n5 has them on disk", lambda: victim.book.durable == first.replica.last_seq)
     stage.cut("n1", "n5")
     stage.network.gate = None
-    stage.ruled(("n2", "n3", "n4"))
+    stage.until_sequencer(("n2", "n3", "n4"))
     stage.join()
     stage.drop_frames_of("n2", "n3", "n4", to=("n5",))
     victim.files.stop_at("allocate")
@@ -53,13 +53,13 @@ def cut_before_lowered(stage: Stage) -> None:
 
 
 def older_meta(stage: Stage) -> None:
-    """A node's meta and watermark are of an older moment: it must not rule, or vote, in an epoch that it was in."""
+    """A node's meta and watermark are of an older moment: it must not lead, or vote, in an epoch that it was in."""
     first, second = stage.founded(), stage.node("n2")
     older = _files(second, META_NAME, WATERMARK_NAME)
     stage.say("n1 dies, and another epoch begins")
     first.crash(power=False)
-    ruler = stage.ruled(("n2", "n3"))
-    stage.until("n2 has its first event on disk", lambda: second.book.durable == ruler.replica.last_seq)
+    sequencer = stage.until_sequencer(("n2", "n3"))
+    stage.until("n2 has its first event on disk", lambda: second.book.durable == sequencer.replica.last_seq)
     stage.say("n2 dies, and comes back with n1 and an older meta")
     second.crash(power=False)
     bring_back(second, older)
@@ -82,7 +82,7 @@ def older_vote(stage: Stage) -> None:
         )
     )
     stage.see_death(first, ("n2", "n3"))
-    stage.until("n3 has been elected", lambda: third.replica.statistics().role == "assuming")
+    stage.until("n3 has been elected", lambda: third.replica.statistics().role == "sequencer-elect")
     stage.say("n2, which voted for n3, comes back with an older meta, and hears n1 only")
     second.crash(power=False)
     bring_back(second, older)

@@ -26,9 +26,9 @@ def far_promise(stage: Stage) -> None:
     for node in stage.nodes:
         forge(node)
     stage.run(0.05)
-    ruler = stage.ruled([node.name for node in stage.nodes])
-    stage.number(ruler, 3)
-    stage.until("they commit", partial(has_committed_all, ruler))
+    sequencer = stage.until_sequencer([node.name for node in stage.nodes])
+    stage.number(sequencer, 3)
+    stage.until("they commit", partial(has_committed_all, sequencer))
     stage.whole()
 
 
@@ -41,11 +41,11 @@ def pushed_up(stage: Stage) -> None:
         for node in others:
             forge(node)
         stage.run(EPOCH_JUMP_S)
-    ruler = stage.ruled(("n1", "n2"))
-    stage.number(ruler, 3)
-    stage.until("they commit", partial(has_committed_all, ruler))
+    sequencer = stage.until_sequencer(("n1", "n2"))
+    stage.number(sequencer, 3)
+    stage.until("they commit", partial(has_committed_all, sequencer))
     stage.join()
-    stage.until("n3 follows them", lambda: away.replica.promised == ruler.replica.promised, REJOINED_S)
+    stage.until("n3 follows them", lambda: away.replica.promised == sequencer.replica.promised, REJOINED_S)
     stage.whole()
 
 
@@ -64,7 +64,7 @@ def rival_heartbeat(stage: Stage) -> None:
     stage.inject("n2", "n1", beat)
     stage.inject("n2", "n3", beat)
     stage.run(0.005)
-    if stage.node("n1").replica.ruling:
+    if stage.node("n1").replica.is_sequencer:
         raise Violation("n1 goes on in an epoch that another one claims")
     _recovers(stage)
 
@@ -81,7 +81,7 @@ def recovered_elsewhere(stage: Stage) -> None:
 
 
 def _last_beat(stage: Stage) -> Heartbeat:
-    """What n1 said last, ruling; from now on somebody forges."""
+    """What n1 said last, leading; from now on somebody forges."""
     stage.cluster.world.lies = True
     first, beats = stage.founded(), heard(stage, "n1")
     stage.number(first, 3)
@@ -92,6 +92,6 @@ def _last_beat(stage: Stage) -> Heartbeat:
 
 def _recovers(stage: Stage) -> None:
     stage.until("nothing is left of it", lambda: not unwell(stage), 2.0)
-    stage.number(stage.ruled([node.name for node in stage.nodes]), 3)
+    stage.number(stage.until_sequencer([node.name for node in stage.nodes]), 3)
     stage.until("they commit everywhere", lambda: not unwell(stage), 0.5)
     stage.whole()

@@ -39,7 +39,7 @@ def transferred_old_tail(stage: Stage) -> None:
 
 
 def truncated_config(stage: Stage) -> None:
-    """A configuration is cut with its epoch's tail; who held it rules next, by the one before."""
+    """A configuration is cut with its epoch's tail; who held it leads next, by the one before."""
     first, lost = stage.founded(), stage.node("n5")
     lost.crash(power=True)
     lost.wipe()
@@ -49,7 +49,7 @@ def truncated_config(stage: Stage) -> None:
     stage.until("n1 has written n5's removal", lambda: _config_number(first) == number + 1)
     stage.cut("n1", "n5")
     stage.network.gate = None
-    ruler, end = stage.ruled(("n2", "n3", "n4")), first.replica.last_seq
+    sequencer, end = stage.until_sequencer(("n2", "n3", "n4")), first.replica.last_seq
     stage.say("n1 hears of the new epoch, and of its EPOCH_START only later")
     stage.join()
     stage.cut("n5")
@@ -58,9 +58,9 @@ def truncated_config(stage: Stage) -> None:
     if _config_number(first) != number:
         raise Violation("n1 goes by a configuration that it has cut")
     stage.network.gate = None
-    stage.until("n1 has the new epoch's log", lambda: first.replica.last_seq == ruler.replica.last_seq)
-    ruler.hand_over(first)
-    stage.until("n1 rules again", lambda: first.replica.ruling)
+    stage.until("n1 has the new epoch's log", lambda: first.replica.last_seq == sequencer.replica.last_seq)
+    sequencer.hand_over(first)
+    stage.until("n1 leads again", lambda: first.replica.is_sequencer)
     stage.number(first, 2)
     stage.run(0.1)
     stage.whole()
@@ -110,7 +110,7 @@ def late_ack(stage: Stage) -> None:
     first, second = stage.founded(), stage.node("n2")
     stage.run(3.0)  # the first epoch's rounds get far ahead of what the next one's can be
     first.hand_over(second)
-    stage.until("n2 rules", lambda: second.replica.ruling)
+    stage.until("n2 leads", lambda: second.replica.is_sequencer)
     late: list[Datagram] = []
 
     def held(source: str, target: str, datagram: Datagram) -> bool:
@@ -136,7 +136,7 @@ def old_ack(stage: Stage) -> None:
     stage.run(3.0)
     old = first.replica.promised
     first.hand_over(second)
-    stage.until("n2 rules", lambda: second.replica.ruling and has_committed_all(second))
+    stage.until("n2 leads", lambda: second.replica.is_sequencer and has_committed_all(second))
     beats = heard(stage, "n2")
     stage.run(0.05)
     mine, told = second.replica.promised, beats[-1].round
@@ -163,9 +163,9 @@ def old_vote(stage: Stage) -> None:
     stage.inject("n2", "n3", Vote(epoch, _storage_id(second), True, third.hash), promised=third.replica.promised)
     stage.cut("n3")
     stage.run(1.0)
-    ruler = stage.ruled(("n1", "n2"))
-    stage.number(ruler, 3)
-    stage.until("they commit", partial(has_committed_all, ruler))
+    sequencer = stage.until_sequencer(("n1", "n2"))
+    stage.number(sequencer, 3)
+    stage.until("they commit", partial(has_committed_all, sequencer))
     stage.whole()
 
 
@@ -234,11 +234,11 @@ def acknowledged_before_the_loss(stage: Stage) -> None:
 
 
 def _followers_of_the_deposed(stage: Stage) -> SimNode:
-    """n2 rules after many rounds of n1's epoch, and is cut off with n5, which is returned; the others rule on."""
+    """n2 leads after many rounds of n1's epoch, and is cut off with n5, which is returned; the others go on."""
     first, second, follower = stage.founded(), stage.node("n2"), stage.node("n5")
     stage.run(3.0)
     first.hand_over(second)
-    stage.until("n2 rules", lambda: second.replica.ruling and has_committed_all(second))
+    stage.until("n2 leads", lambda: second.replica.is_sequencer and has_committed_all(second))
     stage.run(0.1)
     _replaced(stage, second, ("n1", "n3", "n4"), along="n5")
     return follower
@@ -274,15 +274,15 @@ def heard(stage: Stage, source: str) -> list[Heartbeat]:
     return beats
 
 
-def _replaced(stage: Stage, ruler: SimNode, by: tuple[str, ...], along: str = "") -> None:
-    """Cut a ruler off, with a follower perhaps; the others' new ruler commits what this one does not hear of."""
-    stage.cut(ruler.name, *filter(None, [along]))
-    stage.see_death(ruler, by)
-    successor = stage.ruled(by)
+def _replaced(stage: Stage, sequencer: SimNode, by: tuple[str, ...], along: str = "") -> None:
+    """Cut a sequencer off, with a follower perhaps; the others' new one commits what this one does not hear of."""
+    stage.cut(sequencer.name, *filter(None, [along]))
+    stage.see_death(sequencer, by)
+    successor = stage.until_sequencer(by)
     stage.number(successor, 3)
     stage.until("they commit", partial(has_committed_all, successor))
-    if not ruler.replica.ruling:
-        raise Violation(f"{ruler.name} has found out already that it was replaced")
+    if not sequencer.replica.is_sequencer:
+        raise Violation(f"{sequencer.name} has found out already that it was replaced")
 
 
 def _config_number(node: SimNode) -> int:

@@ -246,7 +246,7 @@ class SimNode:
             self.settle()
 
     def hand_over(self, to: SimNode) -> None:
-        """Ask this node, if it rules, to give its role to another."""
+        """Ask this node, if it leads, to give its role to another."""
         self.world.marks["handed over"] += self.replica.hand_over(name_hash(to.name), self.now) is None
         self.settle()
 
@@ -339,7 +339,7 @@ class SimNode:
         return rest
 
     def submit(self, groups: Sequence[tuple[bytes, ...]], *, elsewhere: bool = False) -> bool:
-        """Number groups of records here, of clients `elsewhere` too; False when this node does not rule."""
+        """Number groups of records here, of clients `elsewhere` too; False when this node is not the sequencer."""
         if elsewhere:
             self.replica.awaited_elsewhere(self.now)
         taken = self.replica.submit(groups, self.now)

@@ -22,13 +22,13 @@ TAKEN_OVER_S: Final = 0.1  # to replace one whose death was seen
 
 
 def deposed_reader(stage: Stage) -> None:
-    """A sequencer that was cut off does not know yet that another one rules: what it would answer is old."""
+    """A sequencer that was cut off does not know yet that another one leads: what it would answer is old."""
     first = stage.founded()
     stage.cut("n1")
     stage.see_death(first, ("n2", "n3"))
-    ruler = stage.ruled(("n2", "n3"))
-    stage.number(ruler, 3)
-    stage.until("they commit", partial(has_committed_all, ruler))
+    sequencer = stage.until_sequencer(("n2", "n3"))
+    stage.number(sequencer, 3)
+    stage.until("they commit", partial(has_committed_all, sequencer))
     stage.read(first)
     stage.run(0.05)
     stage.whole()
@@ -39,9 +39,9 @@ def deposed_proof(stage: Stage) -> None:
     first, follower = stage.founded(), stage.node("n5")
     stage.cut("n1", "n5")
     stage.see_death(first, ("n2", "n3", "n4"))
-    ruler = stage.ruled(("n2", "n3", "n4"))
-    stage.number(ruler, 3)
-    stage.until("they commit", partial(has_committed_all, ruler))
+    sequencer = stage.until_sequencer(("n2", "n3", "n4"))
+    stage.number(sequencer, 3)
+    stage.until("they commit", partial(has_committed_all, sequencer))
     for _ in range(20):
         stage.run(0.005)
         stage.look(follower)
@@ -60,7 +60,7 @@ def early_reader(stage: Stage) -> None:
     stage.until("n1 has committed it", lambda: first.replica.commit_seq == last)
     first.crash(power=False)
     stage.drop_frames_of("n2")
-    stage.until("n2 has been elected", lambda: second.replica.statistics().role == "assuming")
+    stage.until("n2 has been elected", lambda: second.replica.statistics().role == "sequencer-elect")
     stage.read(second)
     stage.run(0.05)
     stage.whole()
@@ -147,7 +147,7 @@ def deaf_sequencer(stage: Stage) -> None:
     stage.block("n2", "n1")
     stage.block("n3", "n1")
     others = stage.node("n2"), stage.node("n3")
-    stage.until("another one rules", lambda: any(node.replica.ruling for node in others), DEAF_S)
+    stage.until("another one leads", lambda: any(node.replica.is_sequencer for node in others), DEAF_S)
     stage.whole()
 
 
@@ -156,7 +156,7 @@ def seen_death(stage: Stage) -> None:
     first = stage.founded()
     first.crash(power=False)
     others = stage.node("n2"), stage.node("n3")
-    stage.until("another one rules", lambda: any(node.replica.ruling for node in others), TAKEN_OVER_S)
+    stage.until("another one leads", lambda: any(node.replica.is_sequencer for node in others), TAKEN_OVER_S)
     stage.whole()
 
 
@@ -191,7 +191,7 @@ def handed_over(stage: Stage) -> None:
     first, second = stage.founded(), stage.node("n2")
     stage.number(first, 5)
     first.hand_over(second)
-    stage.until("n2 rules", lambda: second.replica.ruling, TAKEN_OVER_S)
+    stage.until("n2 leads", lambda: second.replica.is_sequencer, TAKEN_OVER_S)
     stage.number(second, 3)
     stage.whole()
 
@@ -201,20 +201,20 @@ def paged_history(stage: Stage) -> None:
     first, absent = stage.founded(), stage.node("n1")
     stage.cut("n1")
     stage.number(first, 20)
-    ruler = stage.ruled(("n2", "n3"))
+    sequencer = stage.until_sequencer(("n2", "n3"))
     for _ in range(40):
-        other = stage.node("n3" if ruler.name == "n2" else "n2")
-        ruler.hand_over(other)
-        stage.until("handed over", lambda: other.replica.ruling and has_committed_all(other))  # noqa: B023
-        ruler = other
+        other = stage.node("n3" if sequencer.name == "n2" else "n2")
+        sequencer.hand_over(other)
+        stage.until("handed over", lambda: other.replica.is_sequencer and has_committed_all(other))  # noqa: B023
+        sequencer = other
     stage.join()
     stage.network.tcp_open = False
     stage.until("n1 wants history", lambda: absent.replica.history_wanted is not None)
     pages: list[tuple[EpochEntry, Epochs]] = []
     while (before := absent.replica.history_wanted) is not None:
-        page = ruler.replica.history_before(before, 7)
+        page = sequencer.replica.history_before(before, 7)
         if page is None:
-            raise Violation(f"{ruler.name} has not the epoch that its own heartbeats told")
+            raise Violation(f"{sequencer.name} has not the epoch that its own heartbeats told")
         pages.append((before, page))
         for asked, answer in (pages[0], pages[-1], pages[-1]):
             absent.replica.history_fetched(asked, answer, absent.now)

@@ -27,7 +27,7 @@ PATIENCE_S: Final = 5.0  # virtual seconds that an awaited state may take
 
 
 class Stage:
-    """Nodes n1, n2, ...; n1 founds and rules first. Every call raises Violation when a promise is broken in it."""
+    """Nodes n1, n2, ...; n1 founds and leads first. Every call raises Violation when a promise is broken in it."""
 
     def __init__(
         self, rules: Rules, lines: list[str] | None, *, members: int, delay_s: float, sync: str = "always"
@@ -79,22 +79,25 @@ class Stage:
         self.cluster.reader.look(node)
 
     def founded(self, by: str = "n1") -> SimNode:
-        """Wait until n1 rules and all others follow; returns n1."""
+        """Wait until n1 leads and all others follow; returns n1."""
         first = self.node(by)
-        self.until(f"{by} rules", lambda: first.up and first.replica.ruling)
+        self.until(f"{by} leads", lambda: first.up and first.replica.is_sequencer)
         self.until("all hold its first event", lambda: self._equal(self.nodes))
         return first
 
-    def ruled(self, among: Sequence[str]) -> SimNode:
-        """Wait until one of these rules, and its first event has reached the others of them; returns it."""
+    def until_sequencer(self, among: Sequence[str]) -> SimNode:
+        """Wait until one of these leads, and its first event has reached the others of them; returns it."""
         nodes = [self.node(name) for name in among]
-        self.until(f"one of {', '.join(among)} rules", lambda: any(node.up and node.replica.ruling for node in nodes))
-        ruler = max((node for node in nodes if node.up and node.replica.ruling), key=lambda node: node.replica.promised)
+        self.until(
+            f"one of {', '.join(among)} leads", lambda: any(node.up and node.replica.is_sequencer for node in nodes)
+        )
+        leading = [node for node in nodes if node.up and node.replica.is_sequencer]
+        sequencer = max(leading, key=lambda node: node.replica.promised)
         self.until("its followers have its log", lambda: self._equal(nodes))
-        return ruler
+        return sequencer
 
     def number(self, node: SimNode, events: int, size: int = 0) -> int:
-        """Have a ruler number events of no consequence, each in a frame of its own; returns its log's end.
+        """Have a sequencer number events of no consequence, each in a frame of its own; returns its log's end.
 
         `size` is that of each, in bytes, beyond what there must be.
         """
@@ -102,7 +105,7 @@ class Stage:
             self._numbered += 1
             record = encode_record(RecordKind.NOOP, 1, 1 << 40, self._numbered, self._numbered, bytes(size))
             if not node.submit([(record,)]):
-                raise Violation(f"{node.name} was to number an event, but does not rule")
+                raise Violation(f"{node.name} was to number an event, but is not the sequencer")
         return node.replica.last_seq
 
     def see_death(self, of: SimNode, names: Sequence[str]) -> None:

@@ -70,12 +70,12 @@ def unwell(stage: Stage) -> str:
     """What the cluster has not got over, in words; nothing when all is as it was, and every node says so."""
     if missing := stage.cluster.what_is_missing():
         return missing
-    (ruler, *others) = [node for node in stage.nodes if node.replica.ruling]
+    (sequencer, *others) = [node for node in stage.nodes if node.replica.is_sequencer]
     if others:
         return "more than one rules"
     for node in stage.nodes:
         replica, statistics = node.replica, node.replica.statistics()
-        if (replica.promised, replica.sequencer) != (ruler.replica.promised, ruler.hash):
+        if (replica.promised, replica.sequencer) != (sequencer.replica.promised, sequencer.hash):
             return f"{node.name} follows another one"
         if statistics.catching_up or statistics.history_wanted or statistics.suspect or statistics.gaps_open:
             return f"{node.name} is catching up"
@@ -83,8 +83,8 @@ def unwell(stage: Stage) -> str:
             return f"{node.name} has a lag: {replica.last_seq} of {replica.high_seq}, committed {replica.commit_seq}"
         if replica.in_touch_s(node.now) > 5 * node.settings.heartbeat_max_s:
             return f"{node.name} is out of touch"
-    if ruler.replica.statistics().sought:
-        return f"{ruler.name} looks for somebody"
+    if sequencer.replica.statistics().sought:
+        return f"{sequencer.name} looks for somebody"
     return ""
 
 

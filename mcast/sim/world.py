@@ -54,17 +54,17 @@ class World:
 
     def hand_in(self, node: SimNode, groups: Sequence[Group]) -> None:
         """Groups have reached their client's gateway: it numbers them, or sends them on to the sequencer it knows."""
-        if node.replica.ruling:
+        if node.replica.is_sequencer:
             node.submit(groups)
             return
         sequencer = node.replica.sequencer
         target = self.index.get(sequencer) if sequencer is not None else None
         if target is not None and target != node.index:
-            ruler = self.nodes[target]
+            taker = self.nodes[target]
 
             def forwarded() -> None:
-                if not ruler.paused and ruler.replica.ruling:
-                    ruler.submit(groups, elsewhere=True)
+                if not taker.paused and taker.replica.is_sequencer:
+                    taker.submit(groups, elsewhere=True)
 
             self.network.tcp(node.index, target, forwarded, lambda: None)
 

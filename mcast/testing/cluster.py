@@ -66,7 +66,7 @@ def cluster(  # noqa: PLR0913 - what tests choose, each by name
 
 
 class Cluster:
-    """Entered, it rules: a sequencer is elected. `nodes` are the living nodes' ids, `client` talks to any of them."""
+    """Entered, it leads: a sequencer is elected. `nodes` are the living nodes' ids, `client` talks to any of them."""
 
     def __init__(self, machine: Callable[[], StateMachine], nodes: int, fault: str, mtu: int = MTU) -> None:
         self.client: Client
@@ -90,7 +90,7 @@ class Cluster:
     @property
     def sequencer(self) -> str | None:
         """The node that numbers commands now; None while there is none."""
-        return next((node_id for node_id, node in self._running.items() if node.shell.replica.ruling), None)
+        return next((node_id for node_id, node in self._running.items() if node.shell.replica.is_sequencer), None)
 
     def node(self, node_id: str) -> Node:
         """A running node, for its `status()`, `gaps()` and `shell`."""

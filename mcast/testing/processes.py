@@ -157,7 +157,7 @@ class Processes:
             return dict(await client.gaps())
 
     async def live(self, timeout_s: float = READY_S) -> dict[str, Any]:
-        """Wait until every running node is live and a sequencer rules; the status document then.
+        """Wait until every running node is live and a sequencer leads; the status document then.
 
         Raises:
             NotYet: not in time. EnvironmentProblem: a node's process ended meanwhile; its last words.

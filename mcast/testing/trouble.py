@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 SEQUENCER: Final = "sequencer"
-"""As a target: whoever rules when the fault begins."""
+"""As a target: whoever leads when the fault begins."""
 KINDS: Final = (
     "kill",  # SIGKILL, started again afterwards
     "wipe",  # the same, with its data directory removed

@@ -298,7 +298,7 @@ class Standing:
     """BLAKE2b-128 of that configuration: an epoch that only repeats one does not make another of it."""
     asker: U64
     heard_epoch: Epoch = 0
-    """The newest epoch in which the asker was heard to acknowledge, or to rule; 0: none."""
+    """The newest epoch in which the asker was heard to acknowledge, or to lead; 0: none."""
     heard_seq: Seq = 0
     """How far it was heard to acknowledge in that epoch."""
     heard_id: Bytes16 = bytes(16)
@@ -335,7 +335,7 @@ class Knock:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """The answer to a Knock: who rules the epoch that the envelope promises (0: nobody known), what is committed."""
+    """The answer to a Knock: who leads the epoch that the envelope promises (0: nobody known), what is committed."""
 
     nonce: U64
     cluster_uuid: Bytes16
@@ -388,7 +388,7 @@ class Genesis:
 
 @dataclass(frozen=True, slots=True)
 class EpochStart:
-    """Payload of an epoch's first event: who rules. Repeats the config, never changes it."""
+    """Payload of an epoch's first event: who leads. Repeats the config, never changes it."""
 
     node: Text
     config: Config

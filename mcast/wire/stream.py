@@ -202,7 +202,7 @@ class Failure(NamedTuple):
 
 
 class ForwardRefused(NamedTuple):
-    """The node does not rule, so it took none of the groups sent since; `sequencer` is whom it follows, or ""."""
+    """The node is not the sequencer and took none of the groups sent since; `sequencer` is whom it follows, or ""."""
 
     epoch: int
     sequencer: str

@@ -8,7 +8,7 @@ import pytest
 
 from mcast.analysis.clocks import told_clocks
 
-REMEDY = ": have it set by NTP (see timedatectl, chronyc tracking): handlers see the time of whoever rules"
+REMEDY = ": have it set by NTP (see timedatectl, chronyc tracking): handlers see the time of whoever leads"
 
 
 def rows(*offs: float | None, unsure: float = 0.01) -> list[dict[str, Any]]:

@@ -101,17 +101,17 @@ async def test_a_hole_in_the_forwarded_requests_is_resent(cluster: FakeCluster, 
         assert values(await first) == list(range(2, 302))
 
 
-async def test_a_refusing_sequencer_is_asked_again_until_it_rules(
+async def test_a_refusing_sequencer_is_asked_again_until_it_leads(
     cluster: FakeCluster, gateways: dict[str, Gateway]
 ) -> None:
-    class NotRulingYet:
-        ruling = False
+    class NotSequencerYet:
+        is_sequencer = False
 
         def __getattr__(self, name: str) -> object:
             return getattr(real, name)
 
     real = cluster.shells["n1"].replica
-    cluster.shells["n1"].replica = NotRulingYet()  # type: ignore[assignment]
+    cluster.shells["n1"].replica = NotSequencerYet()  # type: ignore[assignment]
     async with connect(cluster.config, at="n2", strict=True) as client:
         task = asyncio.create_task(client.submit("incr", "k"))
         await asyncio.sleep(0.03)

@@ -8,7 +8,7 @@ from mcast.errors import NotYet
 
 
 class Cluster:
-    """Three nodes by name only; `dead` ends whoever rules, and `heir` rules after that, one look later."""
+    """Three nodes by name only; `dead` ends whoever leads, and `heir` leads after that, one look later."""
 
     def __init__(self, heir: str | None) -> None:
         self.did: list[str] = []
@@ -37,7 +37,7 @@ async def stream(killing: Killing, total: int) -> list[Any]:
     return taken
 
 
-async def test_the_ruler_is_killed_amid_the_stream_and_started_again() -> None:
+async def test_the_sequencer_is_killed_amid_the_stream_and_started_again() -> None:
     cluster, told = Cluster("n2"), []
     killing = Killing(cluster, lambda now: told.append((now.events, now.successor, now.restarted)))  # type: ignore[arg-type]
     assert await stream(killing, 10) == list(range(10))

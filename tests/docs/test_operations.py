@@ -30,7 +30,7 @@ from mcast.protocol.effects import (
     GapOpened,
     HaltRequired,
     MembersChanged,
-    Ruling,
+    SequencerReady,
     SteppedDown,
     SuspicionCleared,
     Truncated,
@@ -279,11 +279,12 @@ def test_the_messages_of_troubleshooting_are_the_programs_words() -> None:
 def test_every_line_that_a_node_logs_is_explained() -> None:
     log = NoticeLog({1: "n3"})
     lines = [
-        log.line(EpochChanged(4, 1)), log.line(EpochChanged(4, None)), log.line(Ruling(4)), log.line(SteppedDown(4)),
-        log.line(Truncated(812)), log.line(HaltRequired("...")), log.line(MembersChanged(3, ("n1", "n2"))),
+        log.line(EpochChanged(4, 1)), log.line(EpochChanged(4, None)), log.line(SequencerReady(4)),
+        log.line(SteppedDown(4)), log.line(Truncated(812)), log.line(HaltRequired("...")),
+        log.line(MembersChanged(3, ("n1", "n2"))),
         log.line(SuspicionCleared()), log.line(Contradicted("a heartbeat that means: ...")),
         log.line(
-            Contradicted("two sequencers rule epoch 4: another one is ...; this node stands for the next")
+            Contradicted("two sequencers lead epoch 4: another one is ...; this node stands for the next")
         ),
     ]  # fmt: skip
     assert log.line(GapOpened(1, 2)) is None and log.line(GapClosed(1, 2, 0.0649)) is None

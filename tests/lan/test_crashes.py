@@ -91,7 +91,7 @@ async def test_a_stopped_sequencer_is_replaced_and_fenced_when_it_goes_on(sealed
             await load.more(200)
             processes.signal(old, signal.SIGSTOP)
             try:
-                await load.more(200)  # the others rule, and the clients of the stopped one have moved
+                await load.more(200)  # the others go on, and the clients of the stopped one have moved
                 await asyncio.sleep(1.0)
             finally:
                 processes.signal(old, signal.SIGCONT)

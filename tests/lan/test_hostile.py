@@ -140,14 +140,14 @@ async def test_the_words_of_dead_processes_are_not_believed(sealed: bool) -> Non
     assert after["nodes"][1]["refused"]["old incarnation"] > 0
 
 
-def forged_votes(config: Config, ruler: str, to: str, own: bytes, key_file: Path) -> dict[str, bytes]:
+def forged_votes(config: Config, sequencer: str, to: str, own: bytes, key_file: Path) -> dict[str, bytes]:
     """Votes for a new epoch that nobody gave, sent to node `to`, each with the reason it must be counted under.
 
     `own` is the sequencer's incarnation, as anyone can read it; the key in `key_file` is not the cluster's.
     """
     other = load_keys(key_file)
 
-    def vote(name: str = config.name, node: str = ruler, ring: KeyRing | None = None) -> bytes:
+    def vote(name: str = config.name, node: str = sequencer, ring: KeyRing | None = None) -> bytes:
         message = encode_message(Vote(2, bytes(16), True, name_hash(to)))
         return Sealer(ring, name, node, own).seal(Kind.VOTE, UNICAST, 2, b"", message, name_hash(to))
 
@@ -168,12 +168,12 @@ async def test_forged_votes_are_counted_and_elect_nobody(sealed: bool, tmp_path:
     async with Processes(sealed=sealed) as processes:
         config, before = processes.config, await processes.live()
         async with Load(processes, EVERYWHERE, pause_s=0.02) as load:
-            ruler = before["sequencer"]
-            followers = [node_id for node_id in EVERYWHERE if node_id != ruler]
+            sequencer = before["sequencer"]
+            followers = [node_id for node_id in EVERYWHERE if node_id != sequencer]
             recorded = await asyncio.to_thread(record, config, 200, 5.0)
-            own = next(each[24:40] for each in recorded if each[16:24] == name_hash(ruler).to_bytes(8, "big"))
+            own = next(each[24:40] for each in recorded if each[16:24] == name_hash(sequencer).to_bytes(8, "big"))
             other = tmp_path / "other.key"
-            forged = {node_id: forged_votes(config, ruler, node_id, own, other) for node_id in followers}
+            forged = {node_id: forged_votes(config, sequencer, node_id, own, other) for node_id in followers}
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
                 for _ in range(50):
                     for node_id in followers:

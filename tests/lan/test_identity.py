@@ -36,24 +36,24 @@ async def put(processes: Processes, value: int, at: str | None = None) -> None:
 async def test_handover_by_the_command_line() -> None:
     async with Processes() as processes:
         status = await processes.live()
-        ruler = status["sequencer"]
-        to = next(node for node in processes.ids if node != ruler)
+        sequencer = status["sequencer"]
+        to = next(node for node in processes.ids if node != sequencer)
         folder = processes.path.parent
         done = await run(folder, "handover", "--to", to, "--json")
-        assert (done.code, done.document["from"], done.document["to"]) == (0, ruler, to), done.err
+        assert (done.code, done.document["from"], done.document["to"]) == (0, sequencer, to), done.err
         assert done.document["epoch"] == status["epoch"] + 1
         assert done.document["ms"] < 1_000
         assert (await processes.live())["sequencer"] == to
         again = await run(folder, "handover", "--to", to)
-        assert (again.code, f"{to} rules already" in again.err) == (0, True)
+        assert (again.code, f"{to} leads already" in again.err) == (0, True)
         unknown = await run(folder, "handover", "--to", "n9")
         assert unknown.code == 2
-        processes.signal(ruler, signal.SIGSTOP)
+        processes.signal(sequencer, signal.SIGSTOP)
         await asyncio.sleep(0.3)
-        refused = await run(folder, "handover", "--to", ruler, "--json")
+        refused = await run(folder, "handover", "--to", sequencer, "--json")
         why = f"{to} keeps its role: the successor was not heard lately"
         assert (refused.code, refused.document, refused.err) == (1, {"refused": why}, f"mcast: refused: {why}\n")
-        processes.signal(ruler, signal.SIGCONT)
+        processes.signal(sequencer, signal.SIGCONT)
         for node in processes.ids:
             await processes.kill(node)
         silent = await run(folder, "handover", "--to", to)
@@ -63,11 +63,11 @@ async def test_handover_by_the_command_line() -> None:
 async def test_a_sequencer_told_to_stop_hands_over_before_it_ends() -> None:
     async with Processes() as processes:
         status = await processes.live()
-        ruler = status["sequencer"]
-        assert await processes.stop(ruler) == 0
+        sequencer = status["sequencer"]
+        assert await processes.stop(sequencer) == 0
         after = await processes.live()
-        assert (after["sequencer"] != ruler, after["epoch"]) == (True, status["epoch"] + 1)
-        assert "stepped down" in processes.log(ruler).read_text()
+        assert (after["sequencer"] != sequencer, after["epoch"]) == (True, status["epoch"] + 1)
+        assert "stepped down" in processes.log(sequencer).read_text()
 
 
 @pytest.mark.parametrize("sealed", [False, True])

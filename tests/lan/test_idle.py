@@ -179,7 +179,7 @@ class Pauses:
 
 @pytest.mark.parametrize("struck", ["the only gateway", "the sequencer"])
 async def test_a_crowd_comes_back_by_itself_while_others_work_on(struck: str) -> None:
-    """All at one node that follows; or spread over three, of which the one that rules dies."""
+    """All at one node that follows; or spread over three, of which the one that leads dies."""
     allow_files(CLIENTS)
     async with Processes(sealed=True) as processes:
         status = await processes.live()

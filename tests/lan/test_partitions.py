@@ -1,4 +1,4 @@
-"""Real processes whose network is cut by a switch between them: what a minority may say, and who rules meanwhile.
+"""Real processes whose network is cut by a switch between them: what a minority may say, and who leads meanwhile.
 
 As root on Linux, where network namespaces and TAP devices can be made; each story runs in a namespace of its own.
 """
@@ -49,7 +49,7 @@ def roles(status: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
 
 
 async def ruled_by_another(processes: Processes, old: str) -> Mapping[str, Any]:
-    """The status once another one rules, as the others say."""
+    """The status once another one leads, as the others say."""
     async with asyncio.timeout(TAKEOVER_S):
         while True:
             status = await processes.connect().status()
@@ -60,8 +60,8 @@ async def ruled_by_another(processes: Processes, old: str) -> Mapping[str, Any]:
 
 async def the_minority(which: str) -> None:
     async with wired() as (lan, processes):
-        ruler, followers = roles(await processes.live())
-        alone = ruler if which == "the sequencer" else followers[0]
+        sequencer, followers = roles(await processes.live())
+        alone = sequencer if which == "the sequencer" else followers[0]
         others = tuple(node for node in NODES if node != alone)
         async with processes.connect(alone, strict=True) as client, processes.connect(alone) as free:
             first = await client.submit("set", "k", "before")

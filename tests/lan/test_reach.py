@@ -53,14 +53,14 @@ async def deaf(which: str) -> None:
         Lan(NODES) as lan,
         Processes(hosts=lan.hosts, interface=NETWORK, wrap=lan.wrap, sealed=True) as processes,
     ):
-        ruler = (await processes.live())["sequencer"]
-        follower, third = (node for node in NODES if node != ruler)
-        struck = ruler if which == "the sequencer" else follower
+        sequencer = (await processes.live())["sequencer"]
+        follower, third = (node for node in NODES if node != sequencer)
+        struck = sequencer if which == "the sequencer" else follower
         await processes.kill(third)
         for what, rule in rules(processes.config.port).items():
             await drop(lan.wrap[struck], rule)
             await asyncio.sleep(0.5)
-            async with processes.connect(ruler) as client:
+            async with processes.connect(sequencer) as client:
                 await client.submit("incr", "n", timeout=SERVED_S)
                 quickest = EACH_S
                 for _ in range(10):
@@ -75,9 +75,9 @@ async def deaf(which: str) -> None:
                     assert answer.value == receipt.value, f"without {what}"
             await drop(lan.wrap[struck])
             began = time.monotonic()
-            while (status := await processes.status())["sequencer"] != ruler:
+            while (status := await processes.status())["sequencer"] != sequencer:
                 assert time.monotonic() < began + SERVED_S, (what, status)
-            assert status["epoch"] == 1, f"without {what} it ruled on"
+            assert status["epoch"] == 1, f"without {what} it led on"
 
 
 async def whole(processes: Processes) -> dict[str, Any]:
@@ -104,9 +104,9 @@ async def remade() -> None:
         Bridged(NODES) as lan,
         Processes(hosts=lan.hosts, interface=NETWORK, wrap=lan.wrap, sealed=True) as processes,
     ):
-        ruler = (await processes.live())["sequencer"]
-        follower = next(node for node in NODES if node != ruler)
-        for struck, away_s in ((follower, 0.0), (ruler, 0.0), (ruler, 3.0)):
+        sequencer = (await processes.live())["sequencer"]
+        follower = next(node for node in NODES if node != sequencer)
+        for struck, away_s in ((follower, 0.0), (sequencer, 0.0), (sequencer, 3.0)):
             await lan.unplug(struck)
             await asyncio.sleep(away_s)
             await lan.plug(struck)
@@ -167,25 +167,25 @@ async def narrow() -> None:
         Bridged(NODES) as lan,
         Processes(hosts=lan.hosts, interface=NETWORK, wrap=lan.wrap, sealed=True) as processes,
     ):
-        ruler = (await processes.live())["sequencer"]
-        followers = [node for node in NODES if node != ruler]
+        sequencer = (await processes.live())["sequencer"]
+        followers = [node for node in NODES if node != sequencer]
         for node in followers:
             await drop(lan.wrap[node], "udp length > 1300")
-        await flowing(processes, ruler)
-        await told(processes, *(f"the path from {ruler} to {node} is too narrow" for node in followers))
+        await flowing(processes, sequencer)
+        await told(processes, *(f"the path from {sequencer} to {node} is too narrow" for node in followers))
         await told(processes, "set mtu = 13")
         for node in followers:
             await drop(lan.wrap[node])
         await whole(processes)
-        await drop(lan.wrap[ruler], "udp length > 1300", hook="output")
-        await flowing(processes, ruler)
-        await told(processes, *(f"the path from {ruler} to {node} is too narrow" for node in followers))
-        await drop(lan.wrap[ruler])
+        await drop(lan.wrap[sequencer], "udp length > 1300", hook="output")
+        await flowing(processes, sequencer)
+        await told(processes, *(f"the path from {sequencer} to {node} is too narrow" for node in followers))
+        await drop(lan.wrap[sequencer])
         await whole(processes)
-        await lan.configure(ruler, f"link set {CARD} mtu 1300")
-        await flowing(processes, ruler)
+        await lan.configure(sequencer, f"link set {CARD} mtu 1300")
+        await flowing(processes, sequencer)
         await told(processes, f"{CARD} carries packets of 1300 bytes, and mtu = 1500")
-        await lan.configure(ruler, f"link set {CARD} mtu 1500")
+        await lan.configure(sequencer, f"link set {CARD} mtu 1500")
         await whole(processes)
         assert (await processes.status())["epoch"] == 1
 
@@ -193,8 +193,8 @@ async def narrow() -> None:
 async def astray() -> None:
     """A member's own cluster file names another group: it is served, and then serves, by unicast."""
     async with Lan(NODES) as lan, Processes(hosts=lan.hosts, interface=NETWORK, wrap=lan.wrap) as processes:
-        ruler = (await processes.live())["sequencer"]
-        stray, third = (node for node in NODES if node != ruler)
+        sequencer = (await processes.live())["sequencer"]
+        stray, third = (node for node in NODES if node != sequencer)
         await processes.kill(stray)
         theirs = processes.path
         processes.path = theirs.with_name("astray.toml")
@@ -203,14 +203,14 @@ async def astray() -> None:
         processes.path = theirs
         await processes.live()
         await processes.kill(third)
-        for node in (stray, ruler):
+        for node in (stray, sequencer):
             await served(processes, node)
-        await told(processes, f"{stray}: no multicast of {ruler} arrives, and its heartbeats come by unicast")
+        await told(processes, f"{stray}: no multicast of {sequencer} arrives, and its heartbeats come by unicast")
         async with processes.connect() as client:
             await client.handover(stray)
-        for node in (ruler, stray):
+        for node in (sequencer, stray):
             await served(processes, node)
-        await told(processes, f"{ruler}: no multicast of {stray} arrives, and its heartbeats come by unicast")
+        await told(processes, f"{sequencer}: no multicast of {stray} arrives, and its heartbeats come by unicast")
 
 
 async def renumbered() -> None:
@@ -226,8 +226,8 @@ async def renumbered() -> None:
         write(lan.hosts)
         subprocess.run(["mount", "--bind", str(table), "/etc/hosts"], check=True)
         async with Processes(hosts=names, interface=NETWORK, wrap=lan.wrap, sealed=True) as processes:
-            ruler = (await processes.live())["sequencer"]
-            for struck in (next(node for node in NODES if node != ruler), ruler):
+            sequencer = (await processes.live())["sequencer"]
+            for struck in (next(node for node in NODES if node != sequencer), sequencer):
                 hosts = list(lan.hosts)
                 hosts[NODES.index(struck)] = f"10.77.0.{20 + NODES.index(struck)}"
                 await lan.configure(struck, f"addr del {lan.hosts[NODES.index(struck)]}/24 dev {CARD}")
@@ -246,19 +246,19 @@ async def unforwarded() -> None:
         Lan(NODES) as lan,
         Processes(hosts=lan.hosts, interface=NETWORK, wrap=lan.wrap, sealed=True) as processes,
     ):
-        ruler = (await processes.live())["sequencer"]
-        follower = next(node for node in NODES if node != ruler)
-        await drop(lan.wrap[ruler], f"ip saddr {processes.config.node(follower).host} meta l4proto tcp")
-        where = processes.config.node(ruler).address
+        sequencer = (await processes.live())["sequencer"]
+        follower = next(node for node in NODES if node != sequencer)
+        await drop(lan.wrap[sequencer], f"ip saddr {processes.config.node(follower).host} meta l4proto tcp")
+        where = processes.config.node(sequencer).address
         async with processes.connect(follower, strict=True) as client:
-            with pytest.raises((NotSent, Unknown), match=f"do not get to {ruler}: .* open TCP {where}"):
+            with pytest.raises((NotSent, Unknown), match=f"do not get to {sequencer}: .* open TCP {where}"):
                 await client.submit("incr", "n", timeout=TOLD_S)
         async with processes.connect(follower) as client:
             began = time.monotonic()
             await client.submit("incr", "n", timeout=TOLD_S)
             assert time.monotonic() < began + SERVED_S and client.node != follower, "another node takes it"
-        await told(processes, f"{follower}: commands that come to it do not get to {ruler}")
-        await drop(lan.wrap[ruler])
+        await told(processes, f"{follower}: commands that come to it do not get to {sequencer}")
+        await drop(lan.wrap[sequencer])
         await whole(processes)
         await served(processes, follower)
 
@@ -269,18 +269,18 @@ async def apart() -> None:
         Lan(NODES) as lan,
         Processes(hosts=lan.hosts, interface=NETWORK, wrap=lan.wrap, sealed=True) as processes,
     ):
-        ruler = (await processes.live())["sequencer"]
-        lost, third = (node for node in NODES if node != ruler)
-        await lan.rule({(ruler, lost): 1.0, (lost, ruler): 1.0})
-        await told(processes, f"{lost} is isolated", f"it hears {third}, and nothing of {ruler}")
-        for node in (ruler, third):
+        sequencer = (await processes.live())["sequencer"]
+        lost, third = (node for node in NODES if node != sequencer)
+        await lan.rule({(sequencer, lost): 1.0, (lost, sequencer): 1.0})
+        await told(processes, f"{lost} is isolated", f"it hears {third}, and nothing of {sequencer}")
+        for node in (sequencer, third):
             await served(processes, node)
-        async with processes.connect(ruler) as client, processes.connect(lost, strict=True) as alone:
+        async with processes.connect(sequencer) as client, processes.connect(lost, strict=True) as alone:
             receipt = await client.submit("incr", "n", timeout=EACH_S)
             async with asyncio.timeout(HEALED_S):  # it has from the third what the sequencer cannot send it
                 while (await alone.query("get", "n", consistency="any")).value != receipt.value:
                     await asyncio.sleep(0.1)
-            with pytest.raises(NotSent, match=f"nothing of {ruler}"):
+            with pytest.raises(NotSent, match=f"nothing of {sequencer}"):
                 await alone.submit("incr", "n", timeout=SERVED_S)
         assert (await processes.status())["epoch"] == 1, "whoever hears the sequencer elects no other"
         await processes.kill(third)

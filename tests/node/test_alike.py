@@ -60,9 +60,9 @@ class Nodes:
                 await asyncio.sleep(0.01)
         return str(self.running[node_id].status()["reason"])
 
-    async def ruled(self, *node_ids: str) -> None:
+    async def until_sequencer(self, *node_ids: str) -> None:
         async with asyncio.timeout(10):
-            while not any(self.running[node_id].shell.replica.ruling for node_id in node_ids):
+            while not any(self.running[node_id].shell.replica.is_sequencer for node_id in node_ids):
                 await asyncio.sleep(0.01)
 
 
@@ -78,7 +78,7 @@ async def test_a_node_that_starts_beside_others_of_another_version_halts_before_
     nodes: Nodes, caplog: pytest.LogCaptureFixture
 ) -> None:
     await asyncio.gather(*(nodes.start(node_id) for node_id in ("n1", "n2", "n3")))
-    await nodes.ruled("n1", "n2", "n3")
+    await nodes.until_sequencer("n1", "n2", "n3")
     await nodes.running["n3"].stop()
     node = await nodes.start("n3", Second)
     assert not node.shell.joined and node.status()["state"] == "halted"
@@ -93,23 +93,23 @@ async def test_a_node_that_starts_beside_others_of_another_version_halts_before_
 
 
 @pytest.mark.parametrize("odd", ["n1", "n2", "n3"])
-async def test_of_nodes_that_start_together_the_odd_one_halts_whoever_rules(nodes: Nodes, odd: str) -> None:
+async def test_of_nodes_that_start_together_the_odd_one_halts_whoever_leads(nodes: Nodes, odd: str) -> None:
     ids = ("n1", "n2", "n3")
     await asyncio.gather(*map(nodes.start, ids))
-    await nodes.ruled(*ids)
+    await nodes.until_sequencer(*ids)
     await asyncio.gather(*(nodes.running[node_id].stop() for node_id in ids))
     await asyncio.gather(*(nodes.start(node_id, Second if node_id == odd else First) for node_id in ids))
     assert "run other versions" in await nodes.halts(odd)
     rest = [node_id for node_id in ids if node_id != odd]
     assert all(nodes.running[node_id].shell.halted is None for node_id in rest)
-    await nodes.ruled(*rest)
+    await nodes.until_sequencer(*rest)
     assert (await nodes.running[rest[0]].submit("work")).value == 1
 
 
 async def test_allow_mixed_lets_it_go_on_and_says_so(nodes: Nodes, caplog: pytest.LogCaptureFixture) -> None:
     nodes.config = replace(nodes.config, allow_mixed=True)
     await asyncio.gather(nodes.start("n1"), nodes.start("n2"), nodes.start("n3", Second))
-    await nodes.ruled("n1", "n2", "n3")
+    await nodes.until_sequencer("n1", "n2", "n3")
     await nodes.running["n1"].submit("work")
     assert all(node.shell.halted is None for node in nodes.running.values())
     document = await (await nodes.running["n1"].client()).status()

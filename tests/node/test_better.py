@@ -14,17 +14,17 @@ Names = set[str]
 
 
 @pytest.mark.parametrize(
-    ("ruling", "alive", "dead", "named"),
+    ("sequencer", "alive", "dead", "named"),
     [
         ("n2", {"n2"}, None, {"n2"}), ("n2", set[str](), None, {"n2"}), ("n2", set[str](), "n2", {"n3"}),
         ("n1", {"n3"}, None, {"n3"}), ("n1", set[str](), None, {"n2", "n3"}), (None, {"n2", "n3"}, "n1", {"n2", "n3"}),
     ],
 )  # fmt: skip
 async def test_no_dead_node_is_named(
-    tmp_path: Path, ruling: str | None, alive: Names, dead: str | None, named: Names
+    tmp_path: Path, sequencer: str | None, alive: Names, dead: str | None, named: Names
 ) -> None:
     asked = Asked(tmp_path, nodes=3)
-    asked.cluster.elect(ruling)
+    asked.cluster.elect(sequencer)
     asked.queries = Queries(asked.shell, lambda: alive, lambda: dead)  # type: ignore[arg-type]
     asked.shell.halt("the disk failed")
     for _ in range(4):

@@ -15,9 +15,9 @@ async def test_it_is_told_and_says_so_and_finds_it_again_and_heals() -> None:
     async with cluster(KeyValue) as c:
         await c.submit("set", "k", 1)
         await c.converged()
-        while (ruler := c.sequencer) is None:
+        while (sequencer := c.sequencer) is None:
             await asyncio.sleep(0.005)
-        older, away = (node for node in c.nodes if node != ruler)
+        older, away = (node for node in c.nodes if node != sequencer)
         directory, copy = c.config.data_dir / older, c.config.data_dir / "copy"
         await c.kill(older)
         shutil.copytree(directory, copy)
@@ -42,11 +42,11 @@ async def test_it_is_told_and_says_so_and_finds_it_again_and_heals() -> None:
             (finding,) = [words for words in status_findings({"nodes": [status]}) if "until its log" in words]
             if not again:
                 (told,) = [notice for notice in notices if isinstance(notice, LogDoubted)]
-                assert (told.by, told.last < told.seq) == (name_hash(ruler), True) and told.last <= before
-                assert f"{older}: {ruler} heard it acknowledge event {told.seq} of epoch {told.epoch}" in finding
+                assert (told.by, told.last < told.seq) == (name_hash(sequencer), True) and told.last <= before
+                assert f"{older}: {sequencer} heard it acknowledge event {told.seq} of epoch {told.epoch}" in finding
                 assert "its data directory is an older one, put back" in finding and "start it empty" in finding
-                line = NoticeLog({name_hash(ruler): ruler}).line(told)
-                assert line is not None and line.startswith(f"{ruler} heard this node acknowledge event {told.seq}")
+                line = NoticeLog({name_hash(sequencer): sequencer}).line(told)
+                assert line is not None and line.startswith(f"{sequencer} heard this node acknowledge event {told.seq}")
                 await c.kill(older)
         await c.restart(away)
         async with asyncio.timeout(20):

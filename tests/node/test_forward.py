@@ -13,7 +13,7 @@ from mcast.machine.kv import KeyValue
 from mcast.node.fake import FakeCluster, serving
 from mcast.node.forward import RETRY_S, SILENT_LOOKS, SILENT_LOOKS_TOLD, Forwarder
 from mcast.node.gateway import Gateway
-from mcast.protocol.effects import EpochChanged, Ruling, SteppedDown
+from mcast.protocol.effects import EpochChanged, SequencerReady, SteppedDown
 from mcast.wire.envelope import name_hash
 from mcast.wire.groups import Group
 from mcast.wire.records import RecordKind, encode_record
@@ -117,7 +117,7 @@ async def test_stepping_up_and_down(cluster: FakeCluster, forwarding: Forwarding
     await submitted(cluster, n1=1)
     cluster.sequencer = N2
     forwarding.forwarder.notice(EpochChanged(2, N2))
-    forwarding.forwarder.notice(Ruling(2))
+    forwarding.forwarder.notice(SequencerReady(2))
     assert cluster.shells["n2"].submitted == 1
     cluster.sequencer = N3
     forwarding.forwarder.notice(SteppedDown(2))
@@ -135,7 +135,7 @@ async def test_a_lost_connection_is_opened_again_and_everything_resent(
     assert forwarding.resends == 2
 
 
-async def test_a_node_that_does_not_rule_refuses_and_is_asked_again_less_and_less_often(
+async def test_a_node_that_is_not_the_sequencer_refuses_and_is_asked_again_less_and_less_often(
     cluster: FakeCluster, forwarding: Forwarding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shell = cluster.shells["n1"]

@@ -15,17 +15,17 @@ from mcast.wire.envelope import name_hash
 
 
 async def sequencer_of(c: Cluster) -> str:
-    while (ruler := c.sequencer) is None:
+    while (sequencer := c.sequencer) is None:
         await asyncio.sleep(0.005)
-    return ruler
+    return sequencer
 
 
 @pytest.mark.parametrize("which", ["a follower", "the sequencer"])
 async def test_a_member_without_its_disk_is_readmitted_and_votes_again(which: str) -> None:
     async with cluster(KeyValue) as c:
         await c.submit("set", "k", 1)
-        ruler = await sequencer_of(c)
-        lost = ruler if which == "the sequencer" else next(node for node in c.nodes if node != ruler)
+        sequencer = await sequencer_of(c)
+        lost = sequencer if which == "the sequencer" else next(node for node in c.nodes if node != sequencer)
         before = c.node(lost).shell.store.meta.storage_id
         await c.kill(lost)
         c.lose_disk(lost)
@@ -87,8 +87,8 @@ async def test_the_last_member_left_is_never_removed() -> None:
 async def test_a_suspect_says_so_and_is_trusted_once_its_log_is_proven_whole() -> None:
     async with cluster(KeyValue) as c:
         await c.submit("set", "k", 1)
-        ruler = await sequencer_of(c)
-        suspect, other = (node for node in c.nodes if node != ruler)
+        sequencer = await sequencer_of(c)
+        suspect, other = (node for node in c.nodes if node != sequencer)
         await c.kill(suspect)
         c.lose_power(suspect)
         c.part(suspect)
@@ -147,38 +147,38 @@ async def test_a_suspect_says_whom_it_waits_for_and_how_to_help_where_a_member_i
 
 async def test_handover_moves_the_role_and_keeps_every_command() -> None:
     async with cluster(KeyValue) as c:
-        ruler = await sequencer_of(c)
-        to = next(node for node in c.nodes if node != ruler)
+        sequencer = await sequencer_of(c)
+        to = next(node for node in c.nodes if node != sequencer)
         running = asyncio.create_task(c.submit_many([("incr", "n")] * 200))
-        epoch = c.node(ruler).shell.replica.promised
+        epoch = c.node(sequencer).shell.replica.promised
         moved = await connect(c.config).handover(to)
-        assert (moved["from"], moved["to"], c.sequencer) == (ruler, to, to)
+        assert (moved["from"], moved["to"], c.sequencer) == (sequencer, to, to)
         assert moved["epoch"] == epoch + 1
         assert (await running).ok == 200
         await c.converged()
-        assert await c.ask(ruler, "get", "n") == 200
+        assert await c.ask(sequencer, "get", "n") == 200
         assert (await connect(c.config).handover(to))["from"] == to
 
 
 async def test_handover_says_what_stands_in_the_way() -> None:
     async with cluster(KeyValue) as c:
-        ruler = await sequencer_of(c)
-        gone, other = (node for node in c.nodes if node != ruler)
+        sequencer = await sequencer_of(c)
+        gone, other = (node for node in c.nodes if node != sequencer)
         await c.kill(gone)
         with pytest.raises(Refused, match="keeps its role"):
             await connect(c.config).handover(gone)
         assert (await c.submit("set", "k", 1)).outcome == "ok"
-        assert c.sequencer == ruler
-        refusal = c.node(ruler).shell.hand_over(name_hash(ruler))
+        assert c.sequencer == sequencer
+        refusal = c.node(sequencer).shell.hand_over(name_hash(sequencer))
         assert refusal == "the successor must be another member that acknowledges"
-        assert c.node(other).shell.hand_over(name_hash(ruler)) == "this node does not rule"
+        assert c.node(other).shell.hand_over(name_hash(sequencer)) == "this node is not the sequencer"
 
 
 async def test_a_sequencer_that_stops_hands_over_first() -> None:
     async with cluster(KeyValue) as c:
-        ruler = await sequencer_of(c)
-        epoch = c.node(ruler).shell.replica.promised
-        await c.stop(ruler)
+        sequencer = await sequencer_of(c)
+        epoch = c.node(sequencer).shell.replica.promised
+        await c.stop(sequencer)
         assert c.sequencer is not None
         assert c.node(c.sequencer).shell.replica.promised == epoch + 1
         assert (await c.submit("set", "k", 1)).outcome == "ok"

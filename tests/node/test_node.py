@@ -125,12 +125,12 @@ async def test_a_killed_sequencer_is_replaced_and_nothing_acknowledged_is_lost(
     config = lab(tmp_path, profile="fast")
     nodes = await start(running, config)
     await nodes[1].submit_many([("incr", "n", 1) for _ in range(500)])
-    (ruler,) = [node for node in nodes if node.shell.replica.ruling]
-    await ruler.stop()
-    survivors = [node for node in nodes if node is not ruler]
+    (sequencer,) = [node for node in nodes if node.shell.replica.is_sequencer]
+    await sequencer.stop()
+    survivors = [node for node in nodes if node is not sequencer]
     receipt = await survivors[0].submit("incr", "n", 1)
     assert receipt.value == 501 and receipt.epoch >= 2
-    back = await running.enter_async_context(Node(config, ruler.id))
+    back = await running.enter_async_context(Node(config, sequencer.id))
     assert (await back.submit("incr", "n", 1)).value == 502
     await until(lambda: len({node.shell.engine.chain for node in (*survivors, back)}) == 1)
     assert (await back.query("get", "n")).value == 502

@@ -8,7 +8,7 @@ from mcast.protocol.effects import (
     HaltRequired,
     MembersChanged,
     ReadReady,
-    Ruling,
+    SequencerReady,
     SteppedDown,
     SuspicionCleared,
     Truncated,
@@ -18,7 +18,7 @@ from mcast.protocol.effects import (
 def test_each_change_is_a_line() -> None:
     log = NoticeLog({7: "n2"})
     assert [log.line(notice) for notice in (
-        EpochChanged(3, 7), EpochChanged(3, None), EpochChanged(4, 9), Ruling(4), SteppedDown(4), Truncated(9),
+        EpochChanged(3, 7), EpochChanged(3, None), EpochChanged(4, 9), SequencerReady(4), SteppedDown(4), Truncated(9),
         HaltRequired("why"), MembersChanged(3, ("n1", "n2")), SuspicionCleared(), ReadReady((1,), 9),
     )] == [
         "epoch 3: n2 is the sequencer", "epoch 3: nobody is known to sequence",

@@ -88,13 +88,13 @@ async def test_session_queries_wait_for_their_event_in_any_order(asked: Asked) -
     assert asked.queries.answered == 4
 
 
-@pytest.mark.parametrize(("ruling", "better"), [("n1", None), ("n2", "n2"), (None, None)])
+@pytest.mark.parametrize(("sequencer", "better"), [("n1", None), ("n2", "n2"), (None, None)])
 async def test_an_event_that_does_not_come_is_not_yet_but_perhaps_at_the_sequencer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ruling: str | None, better: str | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sequencer: str | None, better: str | None
 ) -> None:
     monkeypatch.setattr(queries_module, "SESSION_READ_WAIT_S", 0.01)
     asked = Asked(tmp_path, nodes=2)
-    asked.cluster.elect(ruling)
+    asked.cluster.elect(sequencer)
     asked.ask(min_seq=1)
     await asyncio.sleep(0.02)
     (refused,) = asked.replies
@@ -154,12 +154,12 @@ async def test_a_raising_handler_and_an_answer_that_cannot_be_packed_fail_alone(
         assert msgpack.packb(asked.replies.pop().value) == msgpack.packb(value)
 
 
-@pytest.mark.parametrize(("ruling", "better"), [("n1", ("n2", "n3")), ("n3", ("n3",)), (None, ("n2", "n3"))])
+@pytest.mark.parametrize(("sequencer", "better"), [("n1", ("n2", "n3")), ("n3", ("n3",)), (None, ("n2", "n3"))])
 async def test_a_halted_node_refuses_every_query_and_names_another(
-    tmp_path: Path, ruling: str | None, better: tuple[str, ...]
+    tmp_path: Path, sequencer: str | None, better: tuple[str, ...]
 ) -> None:
     asked = Asked(tmp_path, nodes=3)
-    asked.cluster.elect(ruling)
+    asked.cluster.elect(sequencer)
     asked.ask(min_seq=1)
     asked.shell.halt("the disk failed")
     asked.queries.halted()

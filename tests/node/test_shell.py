@@ -19,7 +19,7 @@ from mcast.net.memory import Hub
 from mcast.node import applying, place, setup
 from mcast.node import shell as shell_module
 from mcast.node.shell import Shell
-from mcast.protocol.effects import Notice, Ruling
+from mcast.protocol.effects import Notice, SequencerReady
 from mcast.storage.files import RealFiles
 from mcast.storage.kernelsync import KernelSync
 from mcast.wire.records import RecordKind, encode_record
@@ -56,8 +56,8 @@ class Watch:
                 self._changed.clear()
                 await self._changed.wait()
 
-    async def ruling(self) -> None:
-        await self.until(lambda: any(isinstance(notice, Ruling) for notice in self.notices))
+    async def until_sequencer(self) -> None:
+        await self.until(lambda: any(isinstance(notice, SequencerReady) for notice in self.notices))
 
 
 StartShell = Callable[..., Any]
@@ -94,7 +94,7 @@ def commands(session: int, request: int, batch: Sequence[Sequence[object]]) -> t
 
 async def test_one_member_alone_is_a_cluster(tmp_path: Path, running: AsyncExitStack) -> None:
     watch = await start(running, config(tmp_path))
-    await watch.ruling()
+    await watch.until_sequencer()
     session = await open_session(watch)
     watch.shell.submit([commands(session, 1, [["set", "k", 5]])])
     await watch.until(lambda: any(one.kind == "result" for one in watch.applied))
@@ -104,15 +104,15 @@ async def test_one_member_alone_is_a_cluster(tmp_path: Path, running: AsyncExitS
 async def test_three_nodes_hold_the_same_log_and_compute_the_same(tmp_path: Path, running: AsyncExitStack) -> None:
     hub, lab = Hub(), config(tmp_path, 3)
     every = [await start(running, lab, f"n{n}", hub=hub, fault="loss=10%,dup=5%,reorder=5%,seed=1") for n in (1, 2, 3)]
-    ruler = every[0]
-    await ruler.ruling()
-    session = await open_session(ruler)
+    sequencer = every[0]
+    await sequencer.until_sequencer()
+    session = await open_session(sequencer)
     for request in range(1, 201):
-        ruler.shell.submit([commands(session, request, [["incr", "k", 1]])])
+        sequencer.shell.submit([commands(session, request, [["incr", "k", 1]])])
         if request % 20 == 0:
             await asyncio.sleep(0)
-    await ruler.until(lambda: len(ruler.applied) == 201)
-    last = ruler.shell.engine.applied_seq
+    await sequencer.until(lambda: len(sequencer.applied) == 201)
+    last = sequencer.shell.engine.applied_seq
     for watch in every:
         await watch.until(lambda watch=watch: watch.shell.engine.applied_seq >= last)  # type: ignore[misc]
         assert watch.shell.engine.query("get", ["k"]) == 200
@@ -125,14 +125,14 @@ async def test_three_nodes_hold_the_same_log_and_compute_the_same(tmp_path: Path
 async def test_a_restarted_node_replays_its_journal(tmp_path: Path, running: AsyncExitStack) -> None:
     lab = config(tmp_path)
     watch = await start(running, lab)
-    await watch.ruling()
+    await watch.until_sequencer()
     session = await open_session(watch)
     watch.shell.submit([commands(session, n, [["set", f"k{n}", n]]) for n in range(1, 50)])
     await watch.until(lambda: len(watch.applied) == 50)
     chain = watch.shell.engine.chain
     await watch.shell.stop()
     again = await start(running, lab)
-    await again.ruling()
+    await again.until_sequencer()
     assert again.shell.engine.query("get", ["k49"]) == 49
     assert again.shell.replica.last_seq > watch.shell.engine.applied_seq
     frames = again.shell.store.read(watch.shell.engine.applied_seq, 1)
@@ -141,7 +141,7 @@ async def test_a_restarted_node_replays_its_journal(tmp_path: Path, running: Asy
 
 async def test_what_one_turn_submits_leaves_in_one_send(tmp_path: Path, running: AsyncExitStack) -> None:
     watch = await start(running, config(tmp_path))
-    await watch.ruling()
+    await watch.until_sequencer()
     session = await open_session(watch)
     streamed: list[int] = []
     stream = watch.shell.transport.stream
@@ -156,7 +156,7 @@ async def test_what_comes_alone_is_numbered_and_streamed_in_the_same_turn(
     tmp_path: Path, running: AsyncExitStack
 ) -> None:
     watch = await start(running, config(tmp_path))
-    await watch.ruling()
+    await watch.until_sequencer()
     session = await open_session(watch)
     for request in (1, 2):
         await asyncio.sleep(0.01)
@@ -167,7 +167,7 @@ async def test_what_comes_alone_is_numbered_and_streamed_in_the_same_turn(
 
 async def test_what_a_callback_submits_waits_for_its_end(tmp_path: Path, running: AsyncExitStack) -> None:
     watch = await start(running, config(tmp_path))
-    await watch.ruling()
+    await watch.until_sequencer()
     session = await open_session(watch)
     during: list[int] = []
 
@@ -184,7 +184,7 @@ async def test_what_a_callback_submits_waits_for_its_end(tmp_path: Path, running
     assert during[0] == during[1]
 
 
-async def test_a_node_that_does_not_rule_takes_nothing(tmp_path: Path, running: AsyncExitStack) -> None:
+async def test_a_node_that_is_not_the_sequencer_takes_nothing(tmp_path: Path, running: AsyncExitStack) -> None:
     watch = await start(running, config(tmp_path, 3), "n2")
     assert not watch.shell.submit([(b"record",)])
     assert watch.shell.status()["state"] == "starting"
@@ -193,7 +193,7 @@ async def test_a_node_that_does_not_rule_takes_nothing(tmp_path: Path, running: 
 @pytest.mark.parametrize("sync", ["always", "os"])
 async def test_both_sync_modes_acknowledge(tmp_path: Path, running: AsyncExitStack, sync: str) -> None:
     watch = await start(running, config(tmp_path, sync=sync))
-    await watch.ruling()
+    await watch.until_sequencer()
     assert await open_session(watch) > 0
 
 
@@ -203,7 +203,7 @@ async def test_long_applying_is_sliced_between_turns_of_the_loop(
     monkeypatch.setattr(applying, "SLICE_S", 0.0)
     monkeypatch.setattr(applying, "BURST_FRAMES", 1)
     watch = await start(running, config(tmp_path))
-    await watch.ruling()
+    await watch.until_sequencer()
     session = await open_session(watch)
     watch.shell.submit([commands(session, n, [["set", f"k{n}", "x" * 1_000]]) for n in range(1, 41)])
     backlog = []
@@ -226,7 +226,7 @@ async def test_a_machine_that_overflows_the_stack_halts_its_node_which_says_why(
     tmp_path: Path, running: AsyncExitStack
 ) -> None:
     watch = await start(running, config(tmp_path), machine=Deep())
-    await watch.ruling()
+    await watch.until_sequencer()
     session = await open_session(watch)
     watch.shell.submit([commands(session, 1, [["dive"]])])
     async with asyncio.timeout(5):
@@ -249,7 +249,7 @@ async def test_a_journal_that_cannot_be_replayed_is_told_with_what_to_do(
     tmp_path: Path, running: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watch = await start(running, config(tmp_path), machine=Hungry())
-    await watch.ruling()
+    await watch.until_sequencer()
     session = await open_session(watch)
     watch.shell.submit([commands(session, 1, [["eat"]])])
     await watch.until(lambda: len(watch.applied) == 2)
@@ -267,7 +267,7 @@ async def test_whoever_wants_to_know_hears_of_the_halt_once(tmp_path: Path, runn
     watch = await start(running, config(tmp_path), machine=Deep())
     heard: list[str | None] = []
     watch.shell.on_halted.append(lambda: heard.append(watch.shell.halted))
-    await watch.ruling()
+    await watch.until_sequencer()
     session = await open_session(watch)
     watch.shell.submit([commands(session, 1, [["dive"]])])
     async with asyncio.timeout(5):
@@ -277,7 +277,7 @@ async def test_whoever_wants_to_know_hears_of_the_halt_once(tmp_path: Path, runn
 
 async def test_what_the_protocol_halts_for_halts_the_node(tmp_path: Path, running: AsyncExitStack) -> None:
     watch = await start(running, config(tmp_path))
-    await watch.ruling()
+    await watch.until_sequencer()
     watch.shell.replica._core.halt("a committed event is gone")
     watch.shell.transfer_failed(1)
     async with asyncio.timeout(5):
@@ -288,7 +288,7 @@ async def test_what_the_protocol_halts_for_halts_the_node(tmp_path: Path, runnin
 
 async def test_a_callback_that_raises_halts_the_node(tmp_path: Path, running: AsyncExitStack) -> None:
     watch = await start(running, config(tmp_path))
-    await watch.ruling()
+    await watch.until_sequencer()
 
     def broken(applied: list[Applied]) -> None:
         raise ValueError("a bug")
@@ -338,7 +338,7 @@ class FailingFiles(RealFiles):
 async def test_a_failed_sync_halts_the_node(tmp_path: Path, running: AsyncExitStack, kernel: bool) -> None:
     files = FailingFiles(kernel=kernel)
     watch = await start(running, config(tmp_path, sync="always"), files=files)
-    await watch.ruling()
+    await watch.until_sequencer()
     files.sync_errno = errno.EIO
     before = watch.shell.replica.commit_seq
     watch.shell.submit([(encode_record(RecordKind.OPEN, 1, 0, 0, 0, bytes(16)),)])
@@ -354,7 +354,7 @@ async def test_a_full_disk_stops_acknowledging_until_there_is_room(
     monkeypatch.setattr(shell_module, "DISK_RETRY_S", 0.01)
     files = FailingFiles()
     watch = await start(running, config(tmp_path), files=files)
-    await watch.ruling()
+    await watch.until_sequencer()
     files.write_errno = errno.ENOSPC
     before = watch.shell.replica.commit_seq
     watch.shell.submit([(encode_record(RecordKind.OPEN, 1, 0, 0, 0, bytes(16)),)])
@@ -429,7 +429,7 @@ async def test_a_data_dir_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 async def test_a_halted_node_takes_no_part(tmp_path: Path, running: AsyncExitStack) -> None:
     watch = await start(running, config(tmp_path), machine=Deep())
-    await watch.ruling()
+    await watch.until_sequencer()
     shell = watch.shell
     session = await open_session(watch)
     shell.submit([commands(session, 1, [["dive"]])])

@@ -50,7 +50,7 @@ async def test_a_clock_that_is_a_year_ahead_is_told_and_time_moves_on_after_it(
     async with AsyncExitStack() as stack:
         for node in nodes:
             await stack.enter_async_context(node)
-        await until(lambda: first.shell.replica.ruling)
+        await until(lambda: first.shell.replica.is_sequencer)
         client = await stack.enter_async_context(mcast.connect(config))
         await client.submit("set", "k", 1)
         await until(lambda: third.status()["applied_seq"] == first.status()["applied_seq"])

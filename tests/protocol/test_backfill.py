@@ -277,14 +277,14 @@ def test_tens_of_thousands_of_epochs_strand_nobody() -> None:
 
 def test_no_heartbeat_election_or_page_walks_the_history() -> None:
     law = long_history(1_000_000)
-    ruler, node = held("n1", law, 999_000), held("n2", law, 990_000)
-    core = ruler._core
+    sequencer, node = held("n1", law, 999_000), held("n2", law, 990_000)
+    core = sequencer._core
     core._adopt_config(genesis(), CONFIG)
     before = time.process_time()
     for _ in range(50):
-        history = ruler._sequencing.begin(0.01)
+        history = sequencer._sequencing.begin(0.01)
         core.log.truncate(999_000)
-        ruler.take_effects()
+        sequencer.take_effects()
     assert history.epochs is core.log.epochs
     for at in range(200):
         hear(node, law, 0.02 + at / 1e3, round=at + 1)

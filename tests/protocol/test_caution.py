@@ -66,7 +66,7 @@ def test_it_does_not_stand_itself_meanwhile() -> None:
         if of(PreVoteRequest, effects):
             stood = now
             break
-    assert CAUTION_S <= stood < CAUTION_S + 2, "who answers may be unable to rule: it ends some time"
+    assert CAUTION_S <= stood < CAUTION_S + 2, "who answers may be unable to lead: it ends some time"
 
 
 def test_it_waits_a_moment_for_all_to_answer() -> None:

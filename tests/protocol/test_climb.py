@@ -8,7 +8,7 @@ from mcast.protocol.rules import Rules
 from mcast.wire.messages import Stale, VoteRequest
 
 from .bench import arrival, of, replica, settle
-from .test_election import canvass, silent
+from .test_election import pre_vote_request, silent
 from .test_following import LOG, follower, hear
 
 
@@ -85,7 +85,7 @@ def test_who_has_promised_the_last_epochs_takes_no_part_and_says_what_to_do(prom
 
 def test_who_would_stand_for_an_epoch_behind_the_last_halts() -> None:
     node = silent(promised=EPOCH_SPENT - 1)
-    request = canvass(node)
+    request = pre_vote_request(node)
     assert request.epoch == EPOCH_SPENT
     node._election.call(2.0)
     assert [notice for notice in node.take_notices() if isinstance(notice, HaltRequired)]

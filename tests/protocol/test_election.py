@@ -18,7 +18,7 @@ def silent(node: str = "n1", rules: Rules | None = None, promised: int = 1) -> R
     return replica(node, LOG, promised, rules)
 
 
-def canvass(node: Replica, now: float = 2.0) -> PreVoteRequest:
+def pre_vote_request(node: Replica, now: float = 2.0) -> PreVoteRequest:
     node.tick(now)
     (request,) = of(PreVoteRequest, settle(node, now))
     return request
@@ -27,14 +27,14 @@ def canvass(node: Replica, now: float = 2.0) -> PreVoteRequest:
 def test_silence_leads_to_a_pre_vote_that_promises_nothing() -> None:
     node = silent(rules=SETTLED)
     assert 0.5 <= node.next_deadline() <= 1.0
-    request = canvass(node)
+    request = pre_vote_request(node)
     assert (request.epoch, request.last_epoch, request.last_seq) == (2, 1, 4)
     assert node.promised == 1
 
 
 def test_the_own_vote_is_durable_before_anybody_is_asked() -> None:
     node = silent()
-    request = canvass(node)
+    request = pre_vote_request(node)
     node.receive([arrival("n2", PreVote(2, STORAGE["n2"], True, request.nonce, KEY["n1"]), promised=1)], 2.0)
     effects = node.take_effects()
     (write,) = of(WriteMeta, effects)
@@ -47,9 +47,9 @@ def test_the_own_vote_is_durable_before_anybody_is_asked() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"nonce": 1}, {"granted": False}, {"storage_id": b"x" * 16}, {"candidate": 9}])
-def test_a_pre_vote_must_answer_this_canvass_under_a_members_storage_id(wrong: dict[str, Any]) -> None:
+def test_a_pre_vote_must_answer_this_pre_vote_under_a_members_storage_id(wrong: dict[str, Any]) -> None:
     node = silent()
-    request = canvass(node)
+    request = pre_vote_request(node)
     right = {"epoch": 2, "storage_id": STORAGE["n2"], "granted": True, "nonce": request.nonce, "candidate": KEY["n1"]}
     fields: dict[str, Any] = right | wrong
     node.receive([arrival("n2", PreVote(**fields), promised=1)], 2.0)
@@ -137,18 +137,18 @@ def test_a_log_that_lacks_something_gets_no_vote(last: tuple[int, int]) -> None:
 def test_votes_under_an_unknown_storage_id_do_not_elect() -> None:
     for rules, elected in ((Rules(), False), (Rules(storage_id_checked=False), True)):
         node = silent(rules=rules)
-        request = canvass(node)
+        request = pre_vote_request(node)
         node.receive([arrival("n2", PreVote(2, STORAGE["n2"], True, request.nonce, KEY["n1"]), promised=1)], 2.0)
         settle(node, 2.0)
         node.receive([arrival("n2", Vote(2, b"wiped".ljust(16), True, KEY["n1"]), promised=2)], 2.0)
-        assert (node.statistics().role == "assuming") is elected
+        assert (node.statistics().role == "sequencer-elect") is elected
         assert node.statistics().counts.get("vote of no voter", 0) == (not elected)
 
 
 def standing(rules: Rules | None = None) -> Replica:
     """n1, as a candidate of epoch 2."""
     node = silent(rules=rules)
-    request = canvass(node)
+    request = pre_vote_request(node)
     node.receive([arrival("n2", PreVote(2, STORAGE["n2"], True, request.nonce, KEY["n1"]), promised=1)], 2.0)
     settle(node, 2.0)
     return node
@@ -160,7 +160,7 @@ def test_a_vote_names_whom_it_is_for_and_counts_for_nobody_else() -> None:
     for rules, elected in ((Rules(), False), (Rules(answers_named=False), True)):
         node = standing(rules)
         node.receive([arrival("n2", Vote(2, STORAGE["n2"], True, KEY["n3"]), promised=2)], 2.0)
-        assert (node.statistics().role == "assuming") is elected
+        assert (node.statistics().role == "sequencer-elect") is elected
         assert node.statistics().counts.get("vote for another", 0) == (not elected)
 
 
@@ -168,7 +168,7 @@ def test_a_vote_of_another_epoch_counts_for_nothing() -> None:
     for rules, elected in ((Rules(), False), (Rules(vote_of_own_epoch=False), True)):
         node = standing(rules)
         node.receive([arrival("n2", Vote(1, STORAGE["n2"], True, KEY["n1"]), promised=2)], 2.0)
-        assert (node.statistics().role == "assuming") is elected
+        assert (node.statistics().role == "sequencer-elect") is elected
 
 
 def test_a_node_outside_the_configuration_never_stands() -> None:
@@ -207,7 +207,7 @@ def test_a_higher_promise_is_durable_before_its_bearer_is_heard() -> None:
     assert node.sequencer == KEY["n3"]
 
 
-def test_failed_canvasses_back_off() -> None:
+def test_failed_pre_votes_back_off() -> None:
     node = silent(rules=SETTLED)
     now, waits = 2.0, []
     for _ in range(8):
@@ -261,7 +261,7 @@ def test_who_is_appointed_calls_the_vote_without_asking_for_silence() -> None:
 
 def test_a_candidate_asks_again_before_it_tries_a_higher_epoch() -> None:
     node = silent()
-    request = canvass(node)
+    request = pre_vote_request(node)
     node.receive([arrival("n2", PreVote(2, STORAGE["n2"], True, request.nonce, KEY["n1"]), promised=1)], 2.0)
     calls = of(VoteRequest, settle(node, 2.0))
     while not of(PreVoteRequest, effects := tick_next(node)):
@@ -275,38 +275,38 @@ def tick_next(node: Replica) -> list[Effect]:
     return settle(node, now)
 
 
-def canvassed(node: Replica, sender: str, last: tuple[int, int] = (1, 4), now: float = 2.001) -> bool:
+def pre_vote_granted(node: Replica, sender: str, last: tuple[int, int] = (1, 4), now: float = 2.001) -> bool:
     """Whether a node that has not heard anybody for long grants this pre-vote."""
     node.receive([arrival(sender, PreVoteRequest(2, *last, 5), promised=1)], now)
     (answer,) = of(PreVote, settle(node, now))
     return answer.granted
 
 
-def test_of_two_that_canvass_at_once_only_one_is_favoured() -> None:
+def test_of_two_that_pre_vote_at_once_only_one_is_favoured() -> None:
     first, second = silent("n1"), silent("n2")
-    canvass(first)
-    canvass(second)
-    assert not canvassed(first, "n2")
-    assert canvassed(second, "n1")
+    pre_vote_request(first)
+    pre_vote_request(second)
+    assert not pre_vote_granted(first, "n2")
+    assert pre_vote_granted(second, "n1")
 
 
 def test_a_longer_log_is_favoured_whatever_the_order() -> None:
     node = silent("n1")
-    canvass(node)
-    assert canvassed(node, "n2", (1, 5))
+    pre_vote_request(node)
+    assert pre_vote_granted(node, "n2", (1, 5))
 
 
 def test_a_better_rank_does_not_stand_in_the_way_for_long() -> None:
     node = silent("n1")
-    canvass(node)
-    assert not canvassed(node, "n2")
+    pre_vote_request(node)
+    assert not pre_vote_granted(node, "n2")
     assert of(PreVoteRequest, tick_next(node))
-    assert canvassed(node, "n2")
+    assert pre_vote_granted(node, "n2")
 
 
 def test_who_stands_favours_nobody_for_the_same_epoch() -> None:
     node = silent("n2")
-    request = canvass(node)
+    request = pre_vote_request(node)
     node.receive([arrival("n1", PreVote(2, STORAGE["n1"], True, request.nonce, KEY["n2"]), promised=1)], 2.0)
     node.receive([arrival("n1", PreVoteRequest(2, 1, 4, 5), promised=1)], 2.0)  # before its own vote is durable
     assert [answer.granted for answer in of(PreVote, node.take_effects())] == [False]
@@ -322,7 +322,7 @@ def test_an_appointment_of_an_epoch_that_is_over_is_none() -> None:
 
 def test_who_stands_while_a_promise_is_being_written_stands_for_an_epoch_above_it() -> None:
     node = silent()
-    request = canvass(node)
+    request = pre_vote_request(node)
     node.receive([arrival("n3", Stale(1), promised=5)], 2.0)
     node.receive([arrival("n2", PreVote(2, STORAGE["n2"], True, request.nonce, KEY["n1"]), promised=1)], 2.0)
     promise, call = of(WriteMeta, node.take_effects())
@@ -343,7 +343,7 @@ def test_a_vote_that_is_asked_for_twice_is_durable_before_it_is_given_twice() ->
 
 def test_who_stands_retreats_when_a_sequencer_speaks() -> None:
     node = silent()
-    canvass(node)
+    pre_vote_request(node)
     node.receive([arrival("n3", beat(LOG, 1), promised=1)], 2.001)
     settle(node, 2.001)
     assert node.statistics().role == "follower"
@@ -363,7 +363,7 @@ def test_nobody_votes_below_a_promise_that_is_being_written() -> None:
 def called() -> tuple[Replica, WriteMeta]:
     """n1 with a majority's consent; its own vote is still being written."""
     node = silent()
-    request = canvass(node)
+    request = pre_vote_request(node)
     node.receive([arrival("n2", PreVote(2, STORAGE["n2"], True, request.nonce, KEY["n1"]), promised=1)], 2.0)
     (write,) = of(WriteMeta, node.take_effects())
     return node, write
@@ -386,7 +386,7 @@ def test_a_refusal_is_no_vote() -> None:
 
 def test_who_votes_for_another_stands_no_longer() -> None:
     node = silent()
-    canvass(node)
+    pre_vote_request(node)
     node.receive([arrival("n3", Stale(1), promised=2)], 2.0)
     settle(node, 2.0)
     node._core.move(Input.SILENCE)
@@ -409,7 +409,7 @@ def test_who_was_taken_for_dead_and_speaks_again_is_heard() -> None:
     node.witnessed(KEY["n3"], 2.1)
     node.receive([arrival("n3", beat(LOG, 1, round=2, confirmed=1), promised=1)], 2.101)
     settle(node, 2.101)
-    assert not canvassed(node, "n1", now=2.11)
+    assert not pre_vote_granted(node, "n1", now=2.11)
 
 
 def test_a_promise_never_goes_back_not_even_while_it_is_written() -> None:

@@ -246,19 +246,19 @@ def test_a_fault_counts_only_while_the_epoch_it_befalls_is_followed() -> None:
     node = follower(LOG[:2])
     hear(node, LOG[:2])
     arrived = frame_arrival("n1", LOG[2], counter=2)
-    ruler = arrived[0].incarnation
+    sequencer = arrived[0].incarnation
     node.receive([arrived], 0.02)
     settle(node, 0.02)
-    node.note_injected("lost", ruler, 3)
+    node.note_injected("lost", sequencer, 3)
     assert node.ledger_report().injected_lost == 1
     node.receive([frame_arrival("n1", LOG[4], counter=4)], 0.02)
     settle(node, 0.02)
-    node.note_injected("lost", ruler, 5)
+    node.note_injected("lost", sequencer, 5)
     assert node.ledger_report().injected_lost == 2
     node.receive([arrival("n3", beat([*LOG[:3], epoch_start(2, "n3", LOG[2])], 2), promised=2)], 0.03)
     settle(node, 0.03)
     assert node.ledger_report().injected_lost == 1, "nothing was heard of 5"
-    node.note_injected("lost", ruler, 6)  # it was stopped, and goes on in an epoch that is over
+    node.note_injected("lost", sequencer, 6)  # it was stopped, and goes on in an epoch that is over
     assert node.ledger_report().injected_lost == 1
 
 
@@ -291,7 +291,7 @@ def test_a_frame_proves_the_commit_it_carries() -> None:
 
 def test_a_second_sequencer_of_one_epoch_makes_the_first_stand_for_the_next() -> None:
     node = replica("n1", LOG, 1, Rules(epoch_begins_with_vote=False, best_log_preferred=False))
-    assert node.ruling
+    assert node.is_sequencer
     node.receive([arrival("n2", beat(LOG, 1), promised=1)], 0.1)
     statistics = node.statistics()
     assert (statistics.role, statistics.counts["heartbeat of a rival"]) == ("candidate", 1)

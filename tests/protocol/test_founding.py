@@ -153,10 +153,10 @@ def test_one_member_alone_is_a_cluster() -> None:
     for _ in range(30):
         node.tick(now)
         settle(node, now)
-        if node.ruling:
+        if node.is_sequencer:
             break
         now = max(now + 0.001, min(node.next_deadline(), now + 0.1))
-    assert node.ruling
+    assert node.is_sequencer
     assert node.commit_seq == 2
 
 
@@ -178,7 +178,7 @@ def test_a_promise_which_may_be_forged_ends_no_founding(frames: list[Frame]) -> 
         assert (node.statistics().role, node.promised) == ("founding", 9)
 
 
-def test_who_rules_ends_a_founding() -> None:
+def test_who_leads_ends_a_founding() -> None:
     node = replica("n1", [genesis()])
     node.receive([arrival("n2", beat(LOG, 1), promised=1)], 0.1)
     settle(node, 0.1)

@@ -49,7 +49,7 @@ def test_a_recovery_in_the_log_names_the_cluster_its_only_voter_and_who_may_come
 
 
 def heard(node: Replica, uuid: bytes, *, repeated: bool = True) -> list[object]:
-    """The notices of a node that hears n3 rule another cluster."""
+    """The notices of a node that hears n3 lead another cluster."""
     for beats in range(1, 22 if repeated else 2):
         said = replace(beat(LOG, 1, round=beats), cluster_uuid=uuid)
         node.receive([arrival("n3", said, promised=1)], 0.05 * beats)

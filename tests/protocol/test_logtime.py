@@ -1,4 +1,4 @@
-"""The log's time: never back, always on, and with the clock of who rules, wherever somebody sets that."""
+"""The log's time: never back, always on, and with the clock of who leads, wherever somebody sets that."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ YEAR = 365 * 86_400 * S
 NOON = 1_700_000_000 * S
 
 
-def ruler(log_time: int = 1, offset_ns: int = NOON, now: float = 10.0) -> tuple[Core, LogTime]:
+def sequencer(log_time: int = 1, offset_ns: int = NOON, now: float = 10.0) -> tuple[Core, LogTime]:
     """A sequencer that begins at `now`, a second after its log's newest event, which is of `log_time`."""
     its = core(frames=[genesis()])
     its.log.append(make_frame(1, 2, 1, 1, log_time, its.log.last_chain, command_record()))
@@ -31,18 +31,18 @@ def ruler(log_time: int = 1, offset_ns: int = NOON, now: float = 10.0) -> tuple[
 
 
 def test_it_is_the_clocks_where_nothing_is_wrong() -> None:
-    _, time = ruler(log_time=NOON + 3 * S)
+    _, time = sequencer(log_time=NOON + 3 * S)
     assert [time.read(at) for at in (10.0, 10.5, 500.0)] == [NOON + 10 * S, NOON + 10 * S + S // 2, NOON + 500 * S]
     assert time.read(499.0) == NOON + 500 * S, "whatever time a caller says it is"
 
 
 def test_a_log_that_slept_for_years_wakes_up_at_once() -> None:
-    _, time = ruler(log_time=NOON - 3 * YEAR)
+    _, time = sequencer(log_time=NOON - 3 * YEAR)
     assert time.read(10.0) == NOON + 10 * S
 
 
 def test_under_a_log_that_is_a_year_ahead_it_moves_at_half_the_pace() -> None:
-    _, time = ruler(log_time=NOON + YEAR)
+    _, time = sequencer(log_time=NOON + YEAR)
     begun = time.read(10.0)
     assert begun == NOON + YEAR + S // 2, "the second before the epoch counts"
     assert time.read(11.0) == begun + S // 2 and time.read(111.0) == begun + 101 * S // 2
@@ -50,20 +50,20 @@ def test_under_a_log_that_is_a_year_ahead_it_moves_at_half_the_pace() -> None:
 
 @pytest.mark.parametrize("offset_ns", [2**63, 2**70, -(2**70)])
 def test_no_clock_dates_events_where_the_log_has_no_room(offset_ns: int) -> None:
-    _, time = ruler(offset_ns=offset_ns)
+    _, time = sequencer(offset_ns=offset_ns)
     first, second = time.read(11.0), time.read(12.0)
     assert 0 <= first < second < TIME_MAX_NS // 2 + YEAR
 
 
 def test_it_meets_the_clock_again() -> None:
-    _, time = ruler(log_time=NOON + 40 * S)  # half a minute ahead of what the clock shows
+    _, time = sequencer(log_time=NOON + 40 * S)  # half a minute ahead of what the clock shows
     read = [time.read(float(at)) for at in range(10, 100)]
     assert all(0 < b - a <= S for a, b in itertools.pairwise(read))
     assert read[-1] == NOON + 99 * S and read[20] > NOON + 30 * S
 
 
 def test_a_clock_that_is_set_back_is_waited_for_without_standing_still() -> None:
-    its, time = ruler()
+    its, time = sequencer()
     before = time.read(20.0)
     its.wall_offset_ns -= 5 * S
     read = [before] + [time.read(20.0 + at / 10) for at in range(1, 201)]
@@ -72,14 +72,14 @@ def test_a_clock_that_is_set_back_is_waited_for_without_standing_still() -> None
 
 
 def test_one_that_is_set_forward_a_little_is_followed_at_twice_the_pace() -> None:
-    its, time = ruler()
+    its, time = sequencer()
     before = time.read(20.0)
     its.wall_offset_ns += 5 * S
     assert [time.read(at) - before for at in (21.0, 22.0, 24.0, 26.0)] == [2 * S, 4 * S, 8 * S, 11 * S]
 
 
 def test_one_that_learns_what_day_it_is_is_believed_at_once() -> None:
-    its, time = ruler(offset_ns=0)
+    its, time = sequencer(offset_ns=0)
     assert time.read(11.0) == 11 * S
     its.wall_offset_ns = NOON
     assert time.read(12.0) == NOON + 12 * S
@@ -89,7 +89,7 @@ def test_one_that_learns_what_day_it_is_is_believed_at_once() -> None:
 def test_whatever_clocks_do_it_moves_on_through_epochs(seed: int) -> None:
     rng, last, now = random.Random(seed), NOON, 10.0
     for _ in range(20):
-        its, time = ruler(last, NOON + int(rng.uniform(-1, 1) * rng.choice([S, 100 * S, YEAR])), now)
+        its, time = sequencer(last, NOON + int(rng.uniform(-1, 1) * rng.choice([S, 100 * S, YEAR])), now)
         for _ in range(10):
             read = time.read(now)
             assert read > last, "a second has passed since the last one"
@@ -99,7 +99,7 @@ def test_whatever_clocks_do_it_moves_on_through_epochs(seed: int) -> None:
 
 
 def test_sessions_age_though_a_clock_that_was_a_year_ahead_once_ruled() -> None:
-    _, time = ruler(log_time=NOON + YEAR)
+    _, time = sequencer(log_time=NOON + YEAR)
     table = SessionTable(sessions_max=1)
     assert table.open(b"a" * 16, 5, time.read(20.0)) == 5
     used = table.find(5, time.read(20.0))

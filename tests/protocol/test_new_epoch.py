@@ -87,7 +87,7 @@ def test_an_empty_log_is_not_reconciled_by_the_newest_epochs_alone() -> None:
     assert of(Ack, hear(other, short, epoch=1)), "a whole history is enough"
 
 
-def test_who_ruled_rules_no_longer() -> None:
+def test_who_led_leads_no_longer() -> None:
     node = follower(LOG)
     hear(node, LOG)
     assert node.sequencer == KEY["n1"]

@@ -23,7 +23,7 @@ from .bench import (
     settle,
 )
 from .test_following import beat
-from .test_sequencing import LOG, ack, ruling
+from .test_sequencing import LOG, ack, sequencing
 
 
 def deposed(node: Replica, now: float = 2.2) -> list[Effect]:
@@ -60,7 +60,7 @@ def many_rounds(node: Replica) -> int:
 
 
 def test_rounds_begin_anew_and_none_is_confirmed() -> None:
-    node = ruling()
+    node = sequencing()
     assert many_rounds(node) > 20
     deposed(node)
     first = of(Heartbeat, elected_again(node))[0]
@@ -78,7 +78,7 @@ def cut_back(node: Replica) -> None:
 
 
 def test_what_was_acknowledged_commits_nothing_in_the_next_epoch() -> None:
-    node = ruling()
+    node = sequencing()
     for _ in range(3):
         node.submit([(command_record(),)], 2.1)
     node.take_effects()  # the own disk is slow
@@ -87,13 +87,13 @@ def test_what_was_acknowledged_commits_nothing_in_the_next_epoch() -> None:
     cut_back(node)
     elected_again(node)
     node.receive([], 4.01)
-    assert node.statistics().role == "assuming", "nobody has acknowledged its first event"
+    assert node.statistics().role == "sequencer-elect", "nobody has acknowledged its first event"
     commit_all(node, 4.02)
-    assert node.statistics().role == "ruling"
+    assert node.statistics().role == "sequencer"
 
 
 def test_what_was_on_its_way_takes_no_room() -> None:
-    node = ruling()
+    node = sequencing()
     node.submit([(command_record(1, 940),)] * 1100, 2.1)
     settle(node, 2.1)
     assert node.backlog_bytes > 0
@@ -108,7 +108,7 @@ def test_what_was_on_its_way_takes_no_room() -> None:
 
 
 def test_who_applied_for_a_vote_applies_again() -> None:
-    node = ruling()
+    node = sequencing()
     node.submit([(command_record(),)], 2.1)
     chain = node.last_chain
     fresh = ack("n3", 6, chain, storage=b"fresh".ljust(16))
@@ -119,12 +119,12 @@ def test_who_applied_for_a_vote_applies_again() -> None:
     number = node.statistics().config_number
     elected_again(node)
     commit_all(node, 4.01)
-    assert node.ruling
+    assert node.is_sequencer
     assert node.statistics().config_number == number
 
 
 def test_its_own_age_is_proven_by_its_own_rounds() -> None:
-    node = ruling()
+    node = sequencing()
     many_rounds(node)
     node.tick(2.2)
     settle(node, 2.2)  # a round that nobody answers
@@ -140,7 +140,7 @@ def test_its_own_age_is_proven_by_its_own_rounds() -> None:
 
 
 def test_reads_that_waited_are_not_answered_by_the_next_epoch() -> None:
-    node = ruling()
+    node = sequencing()
     node.receive([arrival("n3", Read(2, 77), promised=2)], 2.1)
     settle(node, 2.1)
     node.receive([arrival("n3", Read(2, 78), promised=2)], 2.1)
@@ -154,7 +154,7 @@ def test_reads_that_waited_are_not_answered_by_the_next_epoch() -> None:
 
 
 def test_who_steps_down_knows_no_sequencer_and_appoints_nobody() -> None:
-    node = ruling()
+    node = sequencing()
     node.receive([ack("n3", 5, node.last_chain)], 2.02)
     assert node.hand_over(KEY["n3"], 2.02) is None
     settle(node, 2.02)
@@ -170,7 +170,7 @@ def test_who_steps_down_knows_no_sequencer_and_appoints_nobody() -> None:
 
 
 def test_who_was_not_heard_lately_does_not_succeed() -> None:
-    node = ruling()
+    node = sequencing()
     node.receive([ack("n3", 5, node.last_chain)], 2.05)
     assert node.successor(2.05) is not None
     node.receive([ack("n2", 5, node.last_chain)], 2.6)
@@ -179,7 +179,7 @@ def test_who_was_not_heard_lately_does_not_succeed() -> None:
 
 
 def test_who_has_no_vote_any_more_does_not_succeed() -> None:
-    node = ruling()
+    node = sequencing()
     node.receive([ack("n3", 5, node.last_chain), ack("n2", 5, node.last_chain)], 2.05)
     for gone in ("n2", "n3"):
         node._core.voters().pop(KEY[gone])
@@ -187,7 +187,7 @@ def test_who_has_no_vote_any_more_does_not_succeed() -> None:
 
 
 def test_a_sequencer_that_is_no_voter_does_not_count_itself() -> None:
-    node = ruling()
+    node = sequencing()
     node.submit([(command_record(),)], 2.1)
     settle(node, 2.1)
     node._core.voters().pop(KEY["n1"])
@@ -198,7 +198,7 @@ def test_a_sequencer_that_is_no_voter_does_not_count_itself() -> None:
 
 
 def test_a_stray_frame_that_its_own_log_has_passed_is_let_go() -> None:
-    node = ruling()
+    node = sequencing()
     stray = make_frame(2, 8, 1, 0, 99, b"?" * 16, command_record())
     node.receive([frame_arrival("n3", stray, kind=2, promised=2)], 2.05)
     for _ in range(5):
@@ -246,7 +246,7 @@ def test_a_heartbeat_tells_of_the_newest_epochs() -> None:
     assert [entry_epoch.epoch for entry_epoch in of(Heartbeat, settle(node, 2.0))[0].history][-3:] == [11, 12, 13]
 
 
-def test_who_rules_helps_nobody_to_depose_it() -> None:
-    node = ruling()
+def test_who_leads_helps_nobody_to_depose_it() -> None:
+    node = sequencing()
     node.receive([arrival("n3", PreVoteRequest(3, 2, 5, 7), promised=2)], 2.9)
     assert [answer.granted for answer in of(PreVote, node.take_effects())] == [False]

@@ -22,7 +22,7 @@ from mcast.wire.messages import (
 
 from .bench import CONFIG, KEY, SETTLED, STORAGE, arrival, of, replica, settle
 from .test_following import LOG, beat, follower, hear
-from .test_sequencing import ack, elected, ruling
+from .test_sequencing import ack, elected, sequencing
 
 
 def ready(node: Replica) -> list[ReadReady]:
@@ -109,7 +109,7 @@ def test_a_read_that_comes_while_another_is_asked_again_waits_for_a_request_of_i
 
 
 def test_the_sequencer_begins_one_round_for_all_that_wait() -> None:
-    node = ruling()
+    node = sequencing()
     node.receive([arrival("n2", Read(2, 5), promised=2), arrival("n3", Read(2, 6), promised=2)], 2.1)
     effects = settle(node, 2.1)
     answers = of(ReadIndex, effects)
@@ -129,7 +129,7 @@ def test_no_read_index_before_an_own_epoch_commit() -> None:
 
 
 def test_the_sequencer_reads_by_the_same_rule() -> None:
-    node = ruling()
+    node = sequencing()
     token = node.ask_read(2.1)
     beats = of(Heartbeat, settle(node, 2.1))
     node.receive([], 2.105)
@@ -227,7 +227,7 @@ def indexed(node: Replica, nonce: int, now: float, sender: str = "n2", epoch: in
 
 
 def test_a_confirmed_round_is_told_at_once_only_to_reads_that_wait_for_it() -> None:
-    node = ruling()
+    node = sequencing()
     now = quiet(node, 2.01)
     (given,) = indexed(node, 5, now)
     for voter, told in (("n2", [given.round]), ("n3", [])):
@@ -241,7 +241,7 @@ def test_a_confirmed_round_is_told_at_once_only_to_reads_that_wait_for_it() -> N
 
 
 def test_a_round_that_reads_wait_for_is_begun_again_soon_and_a_later_read_waits_for_it() -> None:
-    node = ruling()
+    node = sequencing()
     now = quiet(node, 2.01)
     (first,) = indexed(node, 5, now)
     assert indexed(node, 6, now + 0.001, "n3") == []
@@ -255,7 +255,7 @@ def test_a_round_that_reads_wait_for_is_begun_again_soon_and_a_later_read_waits_
 
 
 def test_a_new_epoch_begins_rounds_of_its_own_for_reads() -> None:
-    node = ruling()
+    node = sequencing()
     for nonce in range(30):  # the old epoch's rounds are far ahead
         (given,) = indexed(node, nonce, 2.1)
         node.receive([ack("n2", 5, node.last_chain, round_number=given.round)], 2.1)
@@ -269,13 +269,13 @@ def test_a_new_epoch_begins_rounds_of_its_own_for_reads() -> None:
     node.receive([arrival("n2", Vote(3, STORAGE["n2"], True, KEY["n1"]), promised=3)], 5.0)
     settle(node, 5.0)
     node.receive([ack("n2", node.last_seq, node.last_chain, epoch=3)], 5.0)
-    assert node.ruling
+    assert node.is_sequencer
     settle(node, 5.0)
     assert [given.nonce for given in indexed(node, 7, 5.0, epoch=3)] == [7]
 
 
 def test_who_has_no_vote_confirms_no_round() -> None:
-    node, stranger = ruling(), b"new".ljust(16)
+    node, stranger = sequencing(), b"new".ljust(16)
     node.receive([ack("n2", 5, node.last_chain, storage=stranger)], 2.1)
     (given,) = indexed(node, 5, 2.1, "n3")
     node.receive([ack("n2", 5, node.last_chain, storage=stranger, round_number=given.round)], 2.101)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from mcast.limits import READ_RETRY_S
-from mcast.protocol.effects import Append, Apply, Effect, MembersChanged, Multicast, Ruling, SteppedDown, Stream
+from mcast.protocol.effects import Append, Apply, Effect, MembersChanged, Multicast, SequencerReady, SteppedDown, Stream
 from mcast.protocol.replica import Arrival, Replica
 from mcast.protocol.rules import Rules
 from mcast.wire.envelope import Envelope, name_hash
@@ -68,11 +68,11 @@ def newest(effects: Sequence[Effect], before: int) -> int:
     return max([before, *(beat.round for beat in of(Heartbeat, effects))])
 
 
-def ruling(rules: Rules | None = None) -> Replica:
+def sequencing(rules: Rules | None = None) -> Replica:
     node = elected(rules)
     settle(node, 2.0)
     node.receive([ack("n2", 5, node.last_chain)], 2.01)
-    assert node.ruling
+    assert node.is_sequencer
     settle(node, 2.01)
     return node
 
@@ -95,7 +95,7 @@ def test_nothing_is_numbered_before_epoch_start_has_committed() -> None:
     assert not node.submit([(command_record(),)], 2.0)
     settle(node, 2.0)
     node.receive([ack("n2", 5, node.last_chain)], 2.01)
-    assert Ruling(2) in node.take_notices()
+    assert SequencerReady(2) in node.take_notices()
     assert node.submit([(command_record(),)], 2.02)
 
 
@@ -122,7 +122,7 @@ def test_the_own_acknowledgement_needs_the_own_disk() -> None:
 
 
 def test_an_acknowledgement_of_a_round_never_begun_counts_for_nothing() -> None:
-    node = ruling()
+    node = sequencing()
     node.submit([(command_record(),)], 2.02)
     settle(node, 2.02)
     for never in (2, 2**64 - 1):
@@ -150,7 +150,7 @@ def test_a_wrong_acknowledgement_does_not_count(wrong: dict[str, Any]) -> None:
 
 
 def test_an_acknowledgement_too_old_to_be_checked_counts_for_nothing_and_is_nobodys_fault() -> None:
-    node = ruling()
+    node = sequencing()
     core = node._core
     held = core.log.last_seq, core.log.last_chain
     core.log._cache_bytes_max = 2_000
@@ -168,7 +168,7 @@ def test_an_acknowledgement_too_old_to_be_checked_counts_for_nothing_and_is_nobo
 
 
 def test_small_records_share_a_frame_and_large_ones_do_not() -> None:
-    node = ruling()
+    node = sequencing()
     node.submit([(command_record(2, 100),) for _ in range(10)], 2.1)
     (stream,) = of(Stream, node.take_effects())
     assert [frame.count for frame in stream.frames] == [14, 6]
@@ -179,7 +179,7 @@ def test_small_records_share_a_frame_and_large_ones_do_not() -> None:
 
 
 def test_the_window_stops_numbering_and_an_acknowledgement_opens_it() -> None:
-    node = ruling()
+    node = sequencing()
     for _ in range(1200):
         node.submit([(command_record(1, 940),)], 2.1)
     settle(node, 2.1)
@@ -191,7 +191,7 @@ def test_the_window_stops_numbering_and_an_acknowledgement_opens_it() -> None:
 
 
 def test_commit_that_clients_of_other_nodes_wait_for_goes_out_at_once() -> None:
-    node = ruling()
+    node = sequencing()
     node.awaited_elsewhere(2.1)
     node.submit([(command_record(),)], 2.1)
     settle(node, 2.1)
@@ -203,7 +203,7 @@ def test_commit_that_clients_of_other_nodes_wait_for_goes_out_at_once() -> None:
 
 
 def test_commit_that_only_the_own_clients_wait_for_is_told_within_a_millisecond_if_no_frame_tells_it() -> None:
-    node = ruling()
+    node = sequencing()
     node.submit([(command_record(),)], 2.02)
     settle(node, 2.02)
     node.receive([ack("n2", 6, node.last_chain)], 2.0203)
@@ -225,7 +225,7 @@ def test_commit_that_only_the_own_clients_wait_for_is_told_within_a_millisecond_
 
 @pytest.mark.parametrize(("now", "acked"), [(2.1, 6), (2.02, 5)], ids=["a beat is due", "a tail may be lost"])
 def test_the_first_heartbeat_after_data_is_skipped_only_where_nobody_needs_it(now: float, acked: int) -> None:
-    node = ruling()
+    node = sequencing()
     node.tick(2.05 if now > 2.05 else now)
     settle(node, now)
     node.submit([(command_record(),)], now)
@@ -238,7 +238,7 @@ def test_the_first_heartbeat_after_data_is_skipped_only_where_nobody_needs_it(no
 
 
 def test_no_timer_is_set_for_a_heartbeat_that_the_acknowledgements_made_needless() -> None:
-    node = ruling()
+    node = sequencing()
     node.submit([(command_record(),)], 2.02)
     settle(node, 2.02)
     assert node.next_deadline() == pytest.approx(2.021)
@@ -248,7 +248,7 @@ def test_no_timer_is_set_for_a_heartbeat_that_the_acknowledgements_made_needless
 
 
 def test_heartbeats_decay_after_data_to_the_longest_interval() -> None:
-    node = ruling()
+    node = sequencing()
     node.submit([(command_record(),)], 3.0)
     settle(node, 3.0)
     beats, now, answered = [], 3.0, 1
@@ -267,7 +267,7 @@ def test_heartbeats_decay_after_data_to_the_longest_interval() -> None:
 
 
 def test_heartbeats_go_on_while_data_flows() -> None:
-    node = ruling()
+    node = sequencing()
     beats, now, answered = 0, 3.0, 1
     while now < 3.5:
         now += 0.0005
@@ -281,14 +281,14 @@ def test_heartbeats_go_on_while_data_flows() -> None:
 
 
 def test_a_sequencer_that_no_majority_answers_steps_down_and_falls_silent() -> None:
-    node = ruling()
+    node = sequencing()
     node.take_notices()
     now = 2.01
     while now < 3.2:
         now = min(node.next_deadline(), 3.2)
         node.tick(now)
         settle(node, now)
-        if not node.ruling:
+        if not node.is_sequencer:
             break
     assert any(isinstance(notice, SteppedDown) for notice in node.take_notices())
     assert not node.submit([(command_record(),)], now)
@@ -297,35 +297,35 @@ def test_a_sequencer_that_no_majority_answers_steps_down_and_falls_silent() -> N
 
 
 def test_rounds_alone_keep_an_epoch_alive() -> None:
-    node = ruling()
+    node = sequencing()
     now, answered = 2.01, 1
     while now < 5.0:
         now = node.next_deadline()
         node.tick(now)
         answered = newest(settle(node, now), answered)
         node.receive([ack("n3", 4, LOG[-1].chain, round_number=answered)], now)
-    assert node.ruling
+    assert node.is_sequencer
 
 
 def test_a_higher_promise_ends_the_epoch() -> None:
-    node = ruling()
+    node = sequencing()
     node.submit([(command_record(),)], 2.1)
     node.receive([frame_arrival("n2", LOG[-1], promised=3)], 2.2)
     settle(node, 2.2)
-    assert not node.ruling
+    assert not node.is_sequencer
     assert node.promised == 3
     assert node.backlog_bytes == 0
 
 
 def test_time_never_decreases_not_even_across_epochs() -> None:
-    node = ruling()
+    node = sequencing()
     node.submit([(command_record(),)], 2.5)
     (stream,) = of(Stream, node.take_effects())
     assert stream.frames[0].time >= LOG[-1].time
 
 
 def test_the_successor_is_appointed_once_it_holds_the_whole_log() -> None:
-    node = ruling()
+    node = sequencing()
     node.receive([ack("n3", 5, node.last_chain)], 2.05)
     node.submit([(command_record(),)], 2.1)
     assert node.hand_over(KEY["n3"], 2.1) is None
@@ -337,7 +337,7 @@ def test_the_successor_is_appointed_once_it_holds_the_whole_log() -> None:
 
 
 def test_a_successor_that_does_not_take_over_is_given_up() -> None:
-    node = ruling()
+    node = sequencing()
     node.receive([ack("n3", 5, node.last_chain)], 2.05)
     node.hand_over(KEY["n3"], 2.1)
     node.submit([(command_record(),)], 2.11)
@@ -351,14 +351,14 @@ def test_a_successor_that_does_not_take_over_is_given_up() -> None:
 
 
 def test_only_a_voter_that_acknowledges_can_succeed() -> None:
-    node = ruling()
+    node = sequencing()
     for target in (KEY["n1"], KEY["n3"], 12345):
         assert node.hand_over(target, 2.1)
     assert replica("n2", LOG, 1).hand_over(KEY["n1"], 2.1)
 
 
 def test_a_lost_disk_is_readmitted_in_two_configurations() -> None:
-    node = ruling()
+    node = sequencing()
     fresh = b"fresh".ljust(16)
     node.receive([ack("n3", 5, node.last_chain, storage=fresh)], 2.1)
     settle(node, 2.1)
@@ -377,7 +377,7 @@ def test_a_sequencer_proves_its_own_staleness_only_by_rounds_begun_after_a_commi
     node.receive([ack("n2", 2, node.last_chain)], 2.005)
     assert node.proof(2.01) is None, "its predecessor may have committed more than it knows"
     node.receive([ack("n2", 5, node.last_chain)], 2.01)
-    assert node.ruling and node.proof(2.02) is None
+    assert node.is_sequencer and node.proof(2.02) is None
     node.tick(2.06)
     beats = [effect.message for effect in of(Multicast, settle(node, 2.06)) if isinstance(effect.message, Heartbeat)]
     node.receive([ack("n2", 5, node.last_chain, round_number=beats[-1].round)], 2.07)
@@ -388,7 +388,7 @@ def test_a_sequencer_proves_its_own_staleness_only_by_rounds_begun_after_a_commi
 
 
 def test_what_a_lost_disk_acknowledged_does_not_count_for_its_successor() -> None:
-    node = ruling()
+    node = sequencing()
     node.submit([(command_record(),)], 2.1)
     settle(node, 2.1)
     fresh, last = b"fresh".ljust(16), node.last_chain
@@ -400,7 +400,7 @@ def test_what_a_lost_disk_acknowledged_does_not_count_for_its_successor() -> Non
 
 
 def test_no_configuration_comes_between_the_fragments_of_a_command_nor_waits_for_ever() -> None:
-    node = ruling()
+    node = sequencing()
     fragments = tuple(split_fragments(9, 1, 1, b"x" * 1_500_000, 1_000))
     node.submit([fragments] * 4, 2.1)
     settle(node, 2.1)
@@ -420,7 +420,7 @@ def test_no_configuration_comes_between_the_fragments_of_a_command_nor_waits_for
 
 
 def test_an_appointment_that_is_not_answered_is_repeated_in_time() -> None:
-    node = ruling()
+    node = sequencing()
     node.receive([ack("n3", 5, node.last_chain)], 2.02)
     node.hand_over(KEY["n3"], 2.02)
     assert of(Handover, settle(node, 2.02))
@@ -434,7 +434,7 @@ def test_an_appointment_that_is_not_answered_is_repeated_in_time() -> None:
 
 
 def test_a_higher_promise_drops_what_waited_to_be_numbered_and_silences_the_heartbeats() -> None:
-    node = ruling()
+    node = sequencing()
     for _ in range(1200):
         node.submit([(command_record(1, 940),)], 2.1)
     settle(node, 2.1)
@@ -450,7 +450,7 @@ def test_a_higher_promise_drops_what_waited_to_be_numbered_and_silences_the_hear
 
 
 def test_a_lost_disks_late_acknowledgement_commits_nothing_once_its_member_is_removed() -> None:
-    node = ruling()
+    node = sequencing()
     node.submit([(command_record(),)], 2.1)
     writes = of(Append, node.take_effects())
     chain = node.last_chain

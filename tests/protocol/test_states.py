@@ -16,8 +16,8 @@ def test_only_a_won_vote_begins_an_epoch() -> None:
     assert entries == {(Role.CANDIDATE, Input.VOTED)}
 
 
-def test_ruling_needs_the_own_epoch_start_committed() -> None:
-    entries = {event for (_, event), after in TRANSITIONS.items() if after is Role.RULING}
+def test_being_the_sequencer_needs_the_own_epoch_start_committed() -> None:
+    entries = {event for (_, event), after in TRANSITIONS.items() if after is Role.SEQUENCER}
     assert entries == {Input.STARTED}
 
 

@@ -17,9 +17,9 @@ from mcast.sim.runs import run_plan
 SEEDS = 1_000
 ROOT = Path(__file__).parents[2]
 RARE = (
-    "Ruling", "SteppedDown", "Truncated", "GapClosed", "transfer", "died in a disk call", "disk failed", "suspect",
-    "SuspicionCleared", "linearizable read", "bounded read", "session read", "blackout", "readmitted", "handed over",
-    "seen death", "majority healed", "no room beyond a gap", "died at start", "renamed",
+    "SequencerReady", "SteppedDown", "Truncated", "GapClosed", "transfer", "died in a disk call", "disk failed",
+    "suspect", "SuspicionCleared", "linearizable read", "bounded read", "session read", "blackout", "readmitted",
+    "handed over", "seen death", "majority healed", "no room beyond a gap", "died at start", "renamed",
 )  # fmt: skip
 
 

@@ -73,51 +73,52 @@ class Scene:
         self.stage.run(0.1)
 
     @property
-    def ruler(self) -> SimNode:
-        return next(node for node in self.stage.nodes if node.replica.ruling)
+    def sequencer(self) -> SimNode:
+        return next(node for node in self.stage.nodes if node.replica.is_sequencer)
 
     @property
     def followers(self) -> tuple[SimNode, SimNode]:
-        one, other = (node for node in self.stage.nodes if not node.replica.ruling)
+        one, other = (node for node in self.stage.nodes if not node.replica.is_sequencer)
         return one, other
 
     def envelope(self, sender: SimNode, kind: Kind) -> Envelope:
         """As the sender's next one would be."""
-        said = Kind.HEARTBEAT if sender is self.ruler else Kind.ACK
+        said = Kind.HEARTBEAT if sender is self.sequencer else Kind.ACK
         envelope, _ = self.tap.newest[said, sender.name]
         channel, to = STREAM if kind == Kind.DATA else CONTROL, address(name_hash(sender.settings.cluster))
-        return envelope._replace(kind=kind, channel=channel, to=to, promised=self.ruler.replica.promised)
+        return envelope._replace(kind=kind, channel=channel, to=to, promised=self.sequencer.replica.promised)
 
     def suffers(self, forgery: Forgery, targets: tuple[SimNode, ...], *, load: bool) -> None:
         """It arrives; soon everything goes on, and every node is right about itself."""
         stage = self.stage
         if load:
-            stage.number(self.ruler, 2)
+            stage.number(self.sequencer, 2)
             stage.run(0.000_3)
         deliver(forgery, *targets)
         stage.run(0.002)
         stage.until(f"all is well after {forgery.what}", lambda: not unwell(stage), WELL_S)
-        stage.number(self.ruler, 1)
+        stage.number(self.sequencer, 1)
         stage.until(f"all commit after {forgery.what}", lambda: not unwell(stage), WELL_S)
 
     def directions(self) -> list[tuple[SimNode, tuple[SimNode, ...]]]:
         """In whose name, and to whom."""
-        ruler, (one, other) = self.ruler, self.followers
+        sequencer, (one, other) = self.sequencer, self.followers
         return [
-            (ruler, (other,)), (ruler, (one, other)), (one, (ruler,)), (one, (other,)), (one, (ruler, other)),
+            (sequencer, (other,)), (sequencer, (one, other)), (one, (sequencer,)), (one, (other,)),
+            (one, (sequencer, other)),
         ]  # fmt: skip
 
 
 def present(scene: Scene) -> dict[str, Frame | Message]:
     """What might be said just now: a message of each kind; frames, new and old."""
-    ruler, (one, other) = scene.ruler, scene.followers
+    sequencer, (one, other) = scene.sequencer, scene.followers
     replica, (_, beat), (_, ack) = (
-        ruler.replica,
-        scene.tap.newest[Kind.HEARTBEAT, ruler.name],
+        sequencer.replica,
+        scene.tap.newest[Kind.HEARTBEAT, sequencer.name],
         scene.tap.newest[Kind.ACK, one.name],
     )
     epoch, last, chain, disk = replica.promised, replica.last_seq, replica.last_chain, ack.storage_id
-    (newest,) = ruler.store.read(last, 1)
+    (newest,) = sequencer.store.read(last, 1)
     record = encode_record(RecordKind.NOOP, 1, 1 << 40, 9, 9, b"abc")
     next_one, far_one = (make_frame(epoch, last + by, 1, last, newest.time, NEVER_CHAINED, record) for by in (1, 3))
     messages: list[Message] = [
@@ -129,7 +130,7 @@ def present(scene: Scene) -> dict[str, Frame | Message]:
         Challenge(bytes(16)), Proof(bytes(16)), Read(epoch, 5), ReadIndex(epoch, 5, beat.round, last, last),
         Handover(epoch), Survey(5), Standing(5, disk, epoch, last, 1, False, 0, bytes(16), other.hash),
         Twin(bytes(16), False, True, 5), Heard(epoch, True), Knock(5),
-        News(5, beat.cluster_uuid, ruler.hash, last, chain), PathRequest(5, 100, 1_000), PathProbe(5, bytes(4)),
+        News(5, beat.cluster_uuid, sequencer.hash, last, chain), PathRequest(5, 100, 1_000), PathProbe(5, bytes(4)),
     ]  # fmt: skip
     frames = {"old frame": newest, "next frame": next_one, "far frame": far_one}
     return {type(message).__name__: message for message in messages} | frames
@@ -172,7 +173,7 @@ def test_an_epoch_that_never_began_is_over_soon(name: str, begun: bool) -> None:
     at = made = 0
     while at == 0 or at < made:
         sender, targets = random.choice(scene.directions())
-        said, epoch = present(scene)[name], scene.ruler.replica.promised + 1
+        said, epoch = present(scene)[name], scene.sequencer.replica.promised + 1
         if isinstance(said, Frame):
             said = make_frame(epoch, said.first, 1, said.commit, said.time, NEVER_CHAINED, said.body)
             kind = Kind.DATA if begun else Kind.REPAIR
@@ -202,7 +203,7 @@ def reads(scene: Scene) -> None:
 
 def loses(scene: Scene) -> None:
     scene.tap.lost.add((scene.followers[0].name, Kind.DATA))
-    scene.stage.number(scene.ruler, 2)
+    scene.stage.number(scene.sequencer, 2)
 
 
 def restarts(scene: Scene) -> None:
@@ -212,14 +213,16 @@ def restarts(scene: Scene) -> None:
 
 
 def dies(scene: Scene) -> None:
-    ruler = scene.ruler
-    ruler.crash(power=False)
-    scene.stage.until("another one rules", lambda: any(one.up and one.replica.ruling for one in scene.stage.nodes))
-    ruler.start()
+    sequencer = scene.sequencer
+    sequencer.crash(power=False)
+    scene.stage.until(
+        "another one leads", lambda: any(one.up and one.replica.is_sequencer for one in scene.stage.nodes)
+    )
+    sequencer.start()
 
 
 def hands_over(scene: Scene) -> None:
-    scene.ruler.hand_over(scene.followers[0])
+    scene.sequencer.hand_over(scene.followers[0])
 
 
 BELIEVED: Final = ("READ_INDEX round", "READ_INDEX commit")
@@ -263,7 +266,7 @@ def test_a_forgery_that_overtakes_the_true_one_is_over_soon(kind: Kind) -> None:
 @pytest.mark.parametrize("kind", [Kind.BUSY, Kind.GONE])
 def test_a_forged_refusal_of_a_repair_is_over_soon(kind: Kind) -> None:
     scene = Scene()
-    for at in range(len(list(forgeries(scene.envelope(scene.ruler, kind), refusal(kind, 5))))):
+    for at in range(len(list(forgeries(scene.envelope(scene.sequencer, kind), refusal(kind, 5))))):
 
         def refuse(_envelope: Envelope, nak: Nak, target: SimNode, at: int = at) -> None:
             asker = scene.followers[0]

@@ -156,7 +156,7 @@ def section(heading: str) -> str:
 
 
 def rows(text: str) -> list[list[str]]:
-    """The cells of every table row, headings and rulers left out."""
+    """The cells of every table row, headings and the lines under them left out."""
     tables = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
     return [[cell.strip(" `") for cell in row] for row in tables if row[0].strip(" -") and row[1].strip() != "size"]
 
