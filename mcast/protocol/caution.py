@@ -75,20 +75,20 @@ class Caution:
         """When `tick` has work next."""
         return self._due
 
-    def reported(self, envelope: Envelope, standing: Standing, now: float) -> None:
+    def reported(self, envelope: Envelope, position: Standing, now: float) -> None:
         """A node says where its log ends; a suspect can't be elected, so no vote waits for it."""
         core, sender = self._core, envelope.sender
-        if not self._asks or not is_answer(core, standing, self._nonce):
+        if not self._asks or not is_answer(core, position, self._nonce):
             return
-        heard = standing.heard_epoch, standing.heard_seq
-        lacks = heard > max(self._began, core.acknowledged) and standing.heard_id == core.meta.storage_id
+        heard = position.heard_epoch, position.heard_seq
+        lacks = heard > max(self._began, core.acknowledged) and position.heard_id == core.meta.storage_id
         if lacks and core.rules.doubt_when_told and not core.suspect:
             self._on_doubt(LogDoubted(sender, *heard, self._began[1]), now)
-        if core.is_voter(sender, standing.storage_id):
-            if standing.suspect:
+        if core.is_voter(sender, position.storage_id):
+            if position.suspect:
                 self._ends[sender] = (0, 0)
             else:
-                self._ends[sender] = (standing.last_epoch, standing.last_seq)
+                self._ends[sender] = (position.last_epoch, position.last_seq)
 
     def allows_vote(self, last_epoch: int, last_seq: int) -> bool:
         """Whether this node may vote for a log that ends there, or stand with it."""

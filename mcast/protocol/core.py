@@ -123,7 +123,7 @@ class Core:
         self.reconciled = False
         """Whether the log has been cut to what the promised epoch's history allows."""
         self.suspect = recovered.suspect and settings.rules.suspect_abstains
-        """Events acknowledged here before a restart may be missing: no vote, no acknowledgement, no survey's answer."""
+        """Events acknowledged here before a restart may be missing: no vote, no acknowledgement, no log position."""
         self.doubted: LogDoubted | None = None
         """Why it is suspect, if another node told it; until it is known whole."""
         self._noting = False

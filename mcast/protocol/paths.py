@@ -18,7 +18,7 @@ from mcast.wire.messages import PathProbe, PathRequest
 
 PROBES: Final = 12  # of one request; full-sized ones are not all lost by chance
 STEP_S: Final = 0.1  # for the probes of one request to arrive
-AGAIN_S: Final = 4.0  # between two surveys of a path
+AGAIN_S: Final = 4.0  # between two searches of a path's width
 ANSWER_S: Final = 0.05  # between two answers to one node: nobody may have much sent for little
 CLOSE_BYTES: Final = 4  # a size found within so many bytes will do
 SMALLEST: Final = MTU_MIN - IP_UDP_BYTES
@@ -35,18 +35,18 @@ class Paths:
         """Bytes of a full datagram."""
         self._core = core
         self._peer: int | None = None
-        """Whose path is being surveyed, or was."""
+        """Whose path is being searched, or was."""
         self._nonce = 0
         self._arrived = 0
         """The largest probe of this request that arrived."""
         self._sizes: tuple[int, int] | None = None
-        """What is asked for now; None between two surveys."""
+        """What is asked for now; None between two searches."""
         self._due = float("inf")
         self._stuck = 0
         self._answered: dict[int, float] = {}
 
     def tick(self, stuck: int, now: float) -> None:
-        """Begin a survey when repairs were of no use once more, or go on with one; `stuck` counts how often so."""
+        """Begin a search when repairs were of no use once more, or go on with one; `stuck` counts how often so."""
         core = self._core
         if core.sequencer != self._peer:
             self._peer, self._sizes, self.carried, self._due = core.sequencer, None, None, float("inf")
@@ -87,7 +87,7 @@ class Paths:
         core.effects.append(Relay(self._peer, PathRequest(self._nonce, smallest, largest)))  # datagrams may not arrive
 
     def _judge(self, now: float) -> None:
-        if self._sizes is None:  # a survey is due again
+        if self._sizes is None:  # a search is due again
             self._ask(self.largest, self.largest, now)
             return
         smallest, largest = self._sizes

@@ -8,8 +8,9 @@ knows that nothing its predecessors committed lies beyond its commit.
 One request at a time: reads that arrive while one is out wait for the next, and share it. A confirmation is never
 used for a read that came after its request.
 
-While there is no sequencer, a survey does: a majority of the newest configuration says where their logs end. Whatever
-was committed before is at or below the highest of these ends; a second survey, a moment later, must find the same.
+While there is no sequencer, a question to all does: a majority of the newest configuration says where their logs end.
+Whatever was committed before is at or below the highest of these ends; a second question, a moment later, must find the
+same.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from mcast.limits import READ_RETRY_S, READS_WAITING_MAX, SURVEY_AGAIN_S, SURVEY_RETRY_S
+from mcast.limits import LOG_POSITIONS_AGAIN_S, LOG_POSITIONS_RETRY_S, READ_RETRY_S, READS_WAITING_MAX
 from mcast.protocol.configs import ConfigName, is_outdated
 from mcast.protocol.core import Core
 from mcast.protocol.effects import ReadReady, Relay
@@ -39,7 +40,7 @@ class Reading:
         """The tokens of the request that is out, if one is."""
         self._nonce = 0
         self._asked_epoch = 0
-        """Of the sequencer that the request went to; 0: to none, but to all by a survey."""
+        """Of the sequencer that the request went to; 0: to none, but to all by a question."""
         self._sent = 0.0
         self._retry_s = READ_RETRY_S
         self._calls = 0
@@ -47,10 +48,10 @@ class Reading:
         self._index: ReadIndex | None = None
         self._confirmed = 0
         self._proven_high: int | None = None
-        self._survey: dict[int, Standing] = {}
-        self._survey_end: tuple[int, int] | None = None
-        """The highest end that the last survey found, and that survey's nonce."""
-        self._survey_due = float("inf")
+        self._positions: dict[int, Standing] = {}
+        self._highest: tuple[int, int] | None = None
+        """The highest end that the last question found, and that question's nonce."""
+        self._positions_due = float("inf")
 
     def ask(self, now: float) -> int | None:
         """Begin a read; its token comes back in ReadReady. None: too many wait already."""
@@ -73,7 +74,7 @@ class Reading:
         self.out = ()
         self._index = None
         self._confirmed = 0
-        self._survey_end = None
+        self._highest = None
 
     def doubted(self) -> None:
         """The own log is a suspect from now on: only a round that begins after this, without this node, proves it."""
@@ -118,7 +119,7 @@ class Reading:
             return
         if self.out and core.sequencer is not None and self._asked_epoch == core.promised:
             self._sent = now
-            self._retry_s = min(2 * self._retry_s, SURVEY_RETRY_S)
+            self._retry_s = min(2 * self._retry_s, LOG_POSITIONS_RETRY_S)
             if self._index is None and not core.leads_epoch:
                 self._calls += 1
                 core.send(core.sequencer, Read(core.promised, self._nonce))
@@ -132,26 +133,26 @@ class Reading:
         """When `tick` has work next."""
         return self._sent + self._retry_s if self._waiting or self.out else float("inf")
 
-    def surveyed(self, envelope: Envelope, standing: Standing, now: float) -> None:
+    def on_standing(self, envelope: Envelope, position: Standing, now: float) -> None:
         """A member says where its log ends."""
         core = self.core
-        if not is_answer(core, standing, self._nonce) or not self.out or core.sequencer is not None:
+        if not is_answer(core, position, self._nonce) or not self.out or core.sequencer is not None:
             return
-        if standing.suspect:
+        if position.suspect:
             return
-        self._survey[envelope.sender] = standing
-        self._judge_survey(now)
+        self._positions[envelope.sender] = position
+        self._judge_positions(now)
 
-    def _judge_survey(self, now: float) -> None:
+    def _judge_positions(self, now: float) -> None:
         core = self.core
         voters = core.voters()
-        names, by_epoch = map(config_name, self._survey.values()), core.rules.config_named_by_epoch
-        if core.rules.survey_newest_config and is_outdated(core.configs.name, names, by_epoch=by_epoch):
+        names, by_epoch = map(config_name, self._positions.values()), core.rules.config_named_by_epoch
+        if core.rules.positions_of_newest_config and is_outdated(core.configs.name, names, by_epoch=by_epoch):
             return  # somebody knows a newer configuration: its majority is not ours to judge
         counted = {
-            node: standing for node, standing in self._survey.items() if core.is_voter(node, standing.storage_id)
+            node: position for node, position in self._positions.items() if core.is_voter(node, position.storage_id)
         }
-        ends = [standing.last_seq for standing in counted.values()]
+        ends = [position.last_seq for position in counted.values()]
         answered = len(counted)
         if core.is_voter(core.me, core.meta.storage_id) and not core.suspect:
             ends.append(core.log.last_seq)
@@ -159,18 +160,18 @@ class Reading:
         if answered < majority(len(voters)):
             return
         found = (max(ends), self._nonce)
-        if self._survey_end is not None and self._survey_end[0] == found[0] and self._survey_end[1] != self._nonce:
+        if self._highest is not None and self._highest[0] == found[0] and self._highest[1] != self._nonce:
             self._ready(found[0], now)
-        elif self._survey_end is None or self._survey_end[0] != found[0]:
-            self._survey_end = found
-            self._survey_due = now + SURVEY_AGAIN_S
+        elif self._highest is None or self._highest[0] != found[0]:
+            self._highest = found
+            self._positions_due = now + LOG_POSITIONS_AGAIN_S
 
     def _request(self, now: float) -> None:
         core = self.core
         self.out, self._waiting = tuple(self._waiting), []
         self._index = None
         self._sent = now
-        self._retry_s = READ_RETRY_S if core.sequencer is not None else SURVEY_RETRY_S
+        self._retry_s = READ_RETRY_S if core.sequencer is not None else LOG_POSITIONS_RETRY_S
         if not self.out:
             return
         self._nonce = core.random.getrandbits(63)
@@ -180,45 +181,45 @@ class Reading:
             return  # the sequencer's own half looks at `unanswered`
         if core.sequencer is not None:
             core.send(core.sequencer, Read(core.promised, self._nonce))
-        elif now >= self._survey_due or self._survey_end is None:
-            self._survey = {}
+        elif now >= self._positions_due or self._highest is None:
+            self._positions = {}
             core.call(Survey(self._nonce), core.voters(), self._calls)
-            self._judge_survey(now)
+            self._judge_positions(now)
 
     def _ready(self, commit: int, now: float) -> None:
         tokens, self.out, self._index = self.out, (), None
-        self._survey_end = None
+        self._highest = None
         self._calls = 0
         core = self.core
         core.in_touch = max(core.in_touch, self._sent)
         if self._asked_epoch and not core.leads_epoch:
-            core.learn(commit, now)  # a survey's end need not be committed
+            core.learn(commit, now)  # a log's end that was reported need not be committed
         if tokens:
             self.core.notices.append(ReadReady(tokens, commit))
         if self._waiting:
             self._request(now)
 
 
-def answer_survey(core: Core, envelope: Envelope, survey: Survey) -> None:
+def answer_log_position(core: Core, envelope: Envelope, question: Survey) -> None:
     """Say where this log ends."""
     log, config = core.log, core.configs.name
     core.send(
         envelope.sender,
         Standing(
-            survey.nonce, core.meta.storage_id, log.last_epoch, log.last_seq, config.number, core.suspect,
+            question.nonce, core.meta.storage_id, log.last_epoch, log.last_seq, config.number, core.suspect,
             config.epoch, config.digest, envelope.sender, *core.heard.get(envelope.sender, ()),
         ),
     )  # fmt: skip
 
 
-def config_name(standing: Standing) -> ConfigName:
-    """What names the newest configuration of who answered a survey."""
-    return ConfigName(standing.config_epoch, standing.config_number, standing.config_hash)
+def config_name(position: Standing) -> ConfigName:
+    """What names the newest configuration of who answered a question."""
+    return ConfigName(position.config_epoch, position.config_number, position.config_hash)
 
 
-def is_answer(core: Core, standing: Standing, nonce: int) -> bool:
-    """Whether this answers the survey that this node sent out with `nonce`."""
-    return (standing.nonce == nonce and standing.asker == core.me) or not core.rules.answers_named
+def is_answer(core: Core, position: Standing, nonce: int) -> bool:
+    """Whether this answers the question that this node sent out with `nonce`."""
+    return (position.nonce == nonce and position.asker == core.me) or not core.rules.answers_named
 
 
 class ReadAnswers:

@@ -26,7 +26,7 @@ from mcast.protocol.following import Following
 from mcast.protocol.founding import Founding
 from mcast.protocol.ledger import Ledger, LedgerReport
 from mcast.protocol.paths import Paths
-from mcast.protocol.reading import answer_survey
+from mcast.protocol.reading import answer_log_position
 from mcast.protocol.recovered import Recovered
 from mcast.protocol.repairing import Repairing
 from mcast.protocol.runs import singly
@@ -106,8 +106,8 @@ class Replica:
             Kind.READ: lambda envelope, read, now: self._sequencing.read_asked(envelope.sender, read.nonce),
             Kind.READ_INDEX: following.reading.answered,
             Kind.HANDOVER: self._appointed,
-            Kind.SURVEY: lambda envelope, survey, now: answer_survey(core, envelope, survey),
-            Kind.STANDING: self._surveyed,
+            Kind.SURVEY: lambda envelope, question, now: answer_log_position(core, envelope, question),
+            Kind.STANDING: self._on_standing,
             Kind.HEARD: self._heard,
             Kind.KNOCK: lambda envelope, knock, now: self._touch.knocked(envelope, knock),
             Kind.NEWS: self._told,
@@ -384,7 +384,7 @@ class Replica:
             naks_sent=following.asking.naks_sent,
             repairs_sent=self._repairing.repairs_sent,
             repairs_received=report.repaired,
-            survey_waits_for=self._suspicion.waits_for,
+            log_recovery_waits_for=self._suspicion.waits_for,
             founding_waits_for=self._founding.waiting_for if core.role is Role.FOUNDING else (),
             sought=self._sequencing.seeking.sought if core.leads_epoch else (),
             counts=dict(core.counts),
@@ -468,10 +468,10 @@ class Replica:
         core.sequencer = None
         self._election.appointed(now)
 
-    def _surveyed(self, envelope: Envelope, standing: Standing, now: float) -> None:
-        self._following.reading.surveyed(envelope, standing, now)
-        self._suspicion.reported(envelope, standing)
-        self._caution.reported(envelope, standing, now)
+    def _on_standing(self, envelope: Envelope, position: Standing, now: float) -> None:
+        self._following.reading.on_standing(envelope, position, now)
+        self._suspicion.reported(envelope, position)
+        self._caution.reported(envelope, position, now)
 
     def _heard(self, envelope: Envelope, message: Heard, now: float) -> None:
         core = self._core

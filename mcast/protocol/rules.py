@@ -37,9 +37,9 @@ class Rules:
     read_index_own_epoch: bool = True
     read_index_confirmed: bool = True
     staleness_proven: bool = True
-    survey_newest_config: bool = True
+    positions_of_newest_config: bool = True
     suspect_abstains: bool = True
-    survey_same_processes: bool = True
+    positions_of_same_processes: bool = True
     time_moves_on: bool = True
     watermark_before_ack: bool = True
     watermark_lowered_first: bool = True

@@ -57,7 +57,7 @@ class Sequencing:
     def __init__(self, core: Core, on_own_index: Callable[[ReadIndex, float], None]) -> None:
         self.on_own_index = on_own_index
         self.core = core
-        self.standings: dict[int, Progress] = {}
+        self.progress: dict[int, Progress] = {}
         self.backlog_bytes = 0
         self.stream_sent = 0
         self._stream_base = 0
@@ -117,7 +117,7 @@ class Sequencing:
             core.notices.append(EpochChanged(core.promised, None))
         self._pending.clear()
         self.backlog_bytes = 0
-        self.standings = {}
+        self.progress = {}
         self._successor = None
         self.reads.reset()
         if core.rules.heartbeats_end_with_epoch:
@@ -202,24 +202,24 @@ class Sequencing:
         if ack.round > self._round and core.rules.ack_of_begun_round:
             core.counts["ack of a round never begun"] += 1
             return
-        standing = self.standings.get(envelope.sender)
-        if standing is None or standing.storage_id != ack.storage_id:
+        progress = self.progress.get(envelope.sender)
+        if progress is None or progress.storage_id != ack.storage_id:
             # what a lost disk acknowledged does not count for its successor
-            standing = self.standings[envelope.sender] = Progress(ack.storage_id)
-        standing.counted = core.is_voter(envelope.sender, ack.storage_id)
-        standing.heard = now
-        standing.stamp = ack.stamp
-        standing.window = ack.window
-        if ack.round > standing.round:
-            standing.round = ack.round
+            progress = self.progress[envelope.sender] = Progress(ack.storage_id)
+        progress.counted = core.is_voter(envelope.sender, ack.storage_id)
+        progress.heard = now
+        progress.stamp = ack.stamp
+        progress.window = ack.window
+        if ack.round > progress.round:
+            progress.round = ack.round
             self.seeking.answered(envelope.sender, now)
-        if not standing.counted:
+        if not progress.counted:
             self.membership.heard(envelope.sender, ack)
-        if ack.seq > standing.seq:
+        if ack.seq > progress.seq:
             if core.log.chain_at(ack.seq) == ack.chain or not core.rules.ack_chain_checked:
-                standing.seq = min(ack.seq, core.log.last_seq)
-                if standing.counted:
-                    core.heard[envelope.sender] = core.promised, standing.seq, ack.storage_id
+                progress.seq = min(ack.seq, core.log.last_seq)
+                if progress.counted:
+                    core.heard[envelope.sender] = core.promised, progress.seq, ack.storage_id
             elif ack.seq >= core.log.low_water - 1:  # an older one can't be judged; more will be acknowledged
                 core.counts["ack of another chain"] += 1
 
@@ -246,12 +246,12 @@ class Sequencing:
     def _count(self, now: float) -> None:
         """What a majority has answered and holds by now."""
         core = self.core
-        voters, standings = core.voters(), self.standings.items()
+        voters, progress = core.voters(), self.progress.items()
         mine = core.me in voters
         if self._rounds:
-            rounds = [one.round for node, one in standings if one.counted and node in voters]
+            rounds = [one.round for node, one in progress if one.counted and node in voters]
             self._confirm(reached([*rounds, self._round] if mine else rounds, len(voters)), now)
-        seqs = [one.seq for node, one in standings if one.counted and node in voters]
+        seqs = [one.seq for node, one in progress if one.counted and node in voters]
         held = reached([*seqs, core.persisted] if mine else seqs, len(voters))
         while self._in_flight and self._in_flight[0][0] <= held:
             self._in_flight_bytes -= self._in_flight.popleft()[1]
@@ -309,10 +309,10 @@ class Sequencing:
             return "this node is not the sequencer"
         if self._successor is not None:
             return "a handover is under way"
-        standing = self.standings.get(to)
-        if to == core.me or standing is None or not standing.counted:
+        progress = self.progress.get(to)
+        if to == core.me or progress is None or not progress.counted:
             return "the successor must be another member that acknowledges"
-        if standing.heard < self._lately(now):
+        if progress.heard < self._lately(now):
             return "the successor was not heard lately"
         self._successor = (to, now + HANDOVER_S)
         self._hand_over(now)
@@ -323,9 +323,9 @@ class Sequencing:
         core = self.core
         voters = core.voters()
         fit = [
-            (standing.seq, node)
-            for node, standing in self.standings.items()
-            if standing.counted and node in voters and node != core.me and standing.heard >= self._lately(now)
+            (progress.seq, node)
+            for node, progress in self.progress.items()
+            if progress.counted and node in voters and node != core.me and progress.heard >= self._lately(now)
         ]
         return max(fit)[1] if fit else None
 
@@ -367,7 +367,7 @@ class Sequencing:
         return (
             self._beat_interval == HEARTBEAT_MIN_S
             and self._beat_due + HEARTBEAT_MIN_S <= self._last_beat + self.core.settings.heartbeat_max_s
-            and all(standing.seq == self.core.log.last_seq for standing in self.standings.values())
+            and all(progress.seq == self.core.log.last_seq for progress in self.progress.values())
         )
 
     @property
@@ -377,8 +377,8 @@ class Sequencing:
 
     def _hand_due(self, to: int, until: float) -> float:
         """When the successor is to be appointed again, or given up; until it holds the whole log its acks decide."""
-        standing = self.standings.get(to)
-        if standing is None or standing.seq != self.core.log.last_seq:
+        progress = self.progress.get(to)
+        if progress is None or progress.seq != self.core.log.last_seq:
             return until
         return min(until, self._last_hand + READ_RETRY_S)
 
@@ -413,22 +413,22 @@ class Sequencing:
         if self._successor is None:
             return
         to, until = self._successor
-        standing = self.standings.get(to)
-        if now >= until or standing is None or not standing.counted:
+        progress = self.progress.get(to)
+        if now >= until or progress is None or not progress.counted:
             self._successor = None
             self.number(now)
-        elif standing.seq == self.core.log.last_seq and now >= self._last_hand + READ_RETRY_S:
+        elif progress.seq == self.core.log.last_seq and now >= self._last_hand + READ_RETRY_S:
             self._last_hand = now
             self.core.send(to, Handover(self.core.promised))
 
     def _peers_told(self) -> tuple[PeerState, ...]:
-        """As many replicas' standings as fit one datagram; where they don't all, each heartbeat tells the next ones."""
-        nodes = sorted(self.standings)
+        """As many replicas' progress as fit one datagram; where they don't all, each heartbeat tells the next ones."""
+        nodes = sorted(self.progress)
         room = max((self.core.settings.frame_body_max - _BEAT_BYTES) // _PEER_BYTES, 1)
         if len(nodes) > room:
             start = self._round * room % len(nodes)
             nodes = (nodes + nodes)[start : start + room]
-        return tuple(PeerState(node, self.standings[node].seq, self.standings[node].stamp) for node in nodes)
+        return tuple(PeerState(node, self.progress[node].seq, self.progress[node].stamp) for node in nodes)
 
     def _resume(self, now: float) -> None:
         core = self.core
@@ -484,7 +484,7 @@ class Sequencing:
         self._tell_due = float("inf")
 
     def _window(self) -> int:
-        windows = [standing.window for standing in self.standings.values() if standing.counted and standing.window]
+        windows = [progress.window for progress in self.progress.values() if progress.counted and progress.window]
         return max(min([WINDOW_BYTES, *windows]), WINDOW_BYTES_MIN)
 
 

@@ -35,7 +35,7 @@ class Statistics:
     repairs_sent: int
     repairs_received: int
     founding_waits_for: tuple[str, ...]
-    survey_waits_for: tuple[int, ...]
+    log_recovery_waits_for: tuple[int, ...]
     """Members, by hash, that a suspect asked in vain where their logs end."""
     sought: tuple[int, ...]
     """Of the sequencer: nodes, by hash, that multicast alone does not reach, be they deaf or dead."""

@@ -6,13 +6,13 @@ its restart and was confirmed without it: all that was ever acknowledged is in t
 because too many are suspect at once, every member reports where its log ends, and reaching the best of them does as
 well.
 
-Reports of one survey come from different moments, and count only together: from processes that were seen before it
-began. Such a process loses nothing between the survey's beginning and its report; so what a member held at the
+Reports of one question come from different moments, and count only together: from processes that were seen before it
+began. Such a process loses nothing between the question's beginning and its report; so what a member held at the
 beginning is in its report. A process that began later may have lost in its restart what the one before it had just
 passed on to a member that had reported already: then each report would be true, and none would tell of it.
 
-Every complete survey is a proof by itself, and the newest one counts: whoever had the best log of the one before may
-have lost it since, and be a suspect too.
+Every question that all answered is a proof by itself, and the newest one counts: whoever had the best log of the one
+before may have lost it since, and be a suspect too.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class Suspicion:
         self._floor: tuple[int, int] | None = None
         self._reports: dict[int, tuple[int, int]] = {}
         self._processes: dict[int, bytes] = {}
-        """Node hash -> incarnation that answered last, whichever survey."""
+        """Node hash -> incarnation that answered last, whichever question."""
         self._before: dict[int, bytes] = {}
-        """The same when the present survey began."""
+        """The same when the present question began."""
         self._answered: set[int] = set()
         self._configs: dict[int, ConfigName] = {}
-        """Node hash -> the newest configuration it knows, as it answered last, whichever survey."""
+        """Node hash -> the newest configuration it knows, as it answered last, whichever question."""
         self._nonce = 0
         self._asks_left = 0
         self._due = now
@@ -46,11 +46,11 @@ class Suspicion:
 
     @property
     def waits_for(self) -> tuple[int, ...]:
-        """Members that did not answer the last survey: while one is away, only a confirmed round ends the suspicion."""
+        """Members that did not answer the last question: while one is away, only a confirmed round ends the suspicion."""
         return tuple(sorted(self._missed)) if self.core.suspect else ()
 
     def tick(self, now: float) -> None:
-        """Ask every member where its log ends, again and then anew: answers to two surveys prove nothing together."""
+        """Ask every member where its log ends, again and then anew: answers to two questions prove nothing together."""
         core = self.core
         if not core.suspect or now < self._due:
             return
@@ -73,18 +73,18 @@ class Suspicion:
         """When `tick` has work next."""
         return self._due if self.core.suspect else float("inf")
 
-    def reported(self, envelope: Envelope, standing: Standing) -> None:
+    def reported(self, envelope: Envelope, position: Standing) -> None:
         """A member says where its log ends."""
         if not self.core.suspect:
             return
         sender, process = envelope.sender, envelope.incarnation
         self._processes[sender] = process
-        if not is_answer(self.core, standing, self._nonce):
+        if not is_answer(self.core, position, self._nonce):
             return
         self._answered.add(sender)
-        self._configs[sender] = config_name(standing)
-        if self._before.get(sender) == process or not self.core.rules.survey_same_processes:
-            self._reports[sender] = (standing.last_epoch, standing.last_seq)
+        self._configs[sender] = config_name(position)
+        if self._before.get(sender) == process or not self.core.rules.positions_of_same_processes:
+            self._reports[sender] = (position.last_epoch, position.last_seq)
             self._judge()
 
     def allows_vote(self, last_epoch: int, last_seq: int) -> bool:

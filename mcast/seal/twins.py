@@ -2,7 +2,7 @@
 
 Each asks all, now and then, "is anybody else this node?", with random bytes of its own; a process that hears its own id
 ask, from another incarnation, answers with the same bytes. An answer to a fresh question proves a living twin (and a
-recording of one proves nothing). Both then compare standings, and both find the same one the lesser: first whoever has
+recording of one proves nothing). Both then judge alike which is the lesser: first whoever has
 no vote, then the younger, then the smaller incarnation. The lesser stops. The storage ids differ, so the log counts at
 most one of them whatever they do; this is about saying so, and about not serving clients from the wrong one.
 """

@@ -17,7 +17,7 @@ from mcast.sim.invariants import Violation
 from mcast.sim.node import SimNode
 from mcast.sim.world import World
 
-PATIENCE_S: Final = 0.25  # then a read is asked anew: a survey may have named a tail that never commits
+PATIENCE_S: Final = 0.25  # then a read is asked anew: a question may have named a tail that never commits
 APPLY_S: Final = 0.002  # between two looks at whether a node has applied what a read waits for
 LINEARIZABLE_SHARE: Final = 0.5
 

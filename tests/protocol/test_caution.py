@@ -22,13 +22,13 @@ def asked(
 ) -> int:
     """Let it ask, and these voters answer; returns how often it did."""
     node.tick(now)
-    surveys = of(Survey, settle(node, now))
-    for survey in surveys:
+    questions = of(Survey, settle(node, now))
+    for question in questions:
         for name, end in ends.items():
             named = storage_id or STORAGE[name]
-            answer = Standing(survey.nonce, named, *end, 1, suspect, 0, bytes(16), KEY["n2"])
+            answer = Standing(question.nonce, named, *end, 1, suspect, 0, bytes(16), KEY["n2"])
             node.receive([arrival(name, answer, promised=1)], now)
-    return len(surveys)
+    return len(questions)
 
 
 def favours(node: Replica, end: tuple[int, int], now: float) -> bool:
@@ -60,8 +60,8 @@ def test_it_does_not_stand_itself_meanwhile() -> None:
         now = step * 0.1 + 0.01
         node.tick(now)
         effects = settle(node, now)
-        for survey in of(Survey, effects):
-            answer = Standing(survey.nonce, STORAGE["n1"], *FURTHER, 1, False, 0, bytes(16), KEY["n2"])
+        for question in of(Survey, effects):
+            answer = Standing(question.nonce, STORAGE["n1"], *FURTHER, 1, False, 0, bytes(16), KEY["n2"])
             node.receive([arrival("n1", answer, promised=1)], now)
         if of(PreVoteRequest, effects):
             stood = now
@@ -106,8 +106,8 @@ def test_the_ablation_asks_nobody() -> None:
 def told(node: Replica, heard: tuple[int, int], now: float = 0.001, *, as_of: str = "n2") -> list[Effect]:
     """Let it ask, and n3 answer that it heard this node acknowledge so much; returns what it wants done."""
     node.tick(now)
-    (survey,) = of(Survey, settle(node, now))
-    answer = Standing(survey.nonce, STORAGE["n3"], *END, 1, False, 0, bytes(16), KEY[as_of], *heard, STORAGE["n2"])
+    (question,) = of(Survey, settle(node, now))
+    answer = Standing(question.nonce, STORAGE["n3"], *END, 1, False, 0, bytes(16), KEY[as_of], *heard, STORAGE["n2"])
     node.receive([arrival("n3", answer, promised=1)], now)
     return node.take_effects()
 
@@ -144,8 +144,8 @@ def test_what_this_process_acknowledged_is_no_doubt() -> None:
 def test_what_a_disk_acknowledged_that_was_lost_since_is_not_about_this_one() -> None:
     node = started()
     node.tick(0.001)
-    (survey,) = of(Survey, settle(node, 0.001))
-    answer = Standing(survey.nonce, STORAGE["n3"], *END, 1, False, 0, bytes(16), KEY["n2"], 2, 9, STORAGE["n1"])
+    (question,) = of(Survey, settle(node, 0.001))
+    answer = Standing(question.nonce, STORAGE["n3"], *END, 1, False, 0, bytes(16), KEY["n2"], 2, 9, STORAGE["n1"])
     node.receive([arrival("n3", answer, promised=1)], 0.002)
     assert not node.take_effects()
 

@@ -145,7 +145,7 @@ def test_votes_under_an_unknown_storage_id_do_not_elect() -> None:
         assert node.statistics().counts.get("vote of no voter", 0) == (not elected)
 
 
-def standing(rules: Rules | None = None) -> Replica:
+def candidate(rules: Rules | None = None) -> Replica:
     """n1, as a candidate of epoch 2."""
     node = silent(rules=rules)
     request = pre_vote_request(node)
@@ -158,7 +158,7 @@ def test_a_vote_names_whom_it_is_for_and_counts_for_nobody_else() -> None:
     (given,) = ask_vote(silent("n2"))
     assert (given.granted, given.candidate) == (True, KEY["n1"])
     for rules, elected in ((Rules(), False), (Rules(answers_named=False), True)):
-        node = standing(rules)
+        node = candidate(rules)
         node.receive([arrival("n2", Vote(2, STORAGE["n2"], True, KEY["n3"]), promised=2)], 2.0)
         assert (node.statistics().role == "sequencer-elect") is elected
         assert node.statistics().counts.get("vote for another", 0) == (not elected)
@@ -166,7 +166,7 @@ def test_a_vote_names_whom_it_is_for_and_counts_for_nobody_else() -> None:
 
 def test_a_vote_of_another_epoch_counts_for_nothing() -> None:
     for rules, elected in ((Rules(), False), (Rules(vote_of_own_epoch=False), True)):
-        node = standing(rules)
+        node = candidate(rules)
         node.receive([arrival("n2", Vote(1, STORAGE["n2"], True, KEY["n1"]), promised=2)], 2.0)
         assert (node.statistics().role == "sequencer-elect") is elected
 

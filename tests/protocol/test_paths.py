@@ -18,8 +18,8 @@ def asker() -> Paths:
     return paths
 
 
-def survey(paths: Paths, passes: Callable[[int], bool], now: float = 1.0, stuck: int = 1) -> float:
-    """Let a survey run, against a sequencer whose datagrams of some sizes arrive; when it ended."""
+def search(paths: Paths, passes: Callable[[int], bool], now: float = 1.0, stuck: int = 1) -> float:
+    """Let a question run, against a sequencer whose datagrams of some sizes arrive; when it ended."""
     answers = Paths(core("n1"))
     paths.tick(stuck, now)
     while True:
@@ -41,36 +41,36 @@ def survey(paths: Paths, passes: Callable[[int], bool], now: float = 1.0, stuck:
 
 def test_a_path_that_carries_everything_is_no_finding() -> None:
     paths = asker()
-    survey(paths, lambda size: True)
+    search(paths, lambda size: True)
     assert (paths.carried, paths.deadline()) == (None, float("inf"))
 
 
 def test_loss_is_not_taken_for_a_narrow_path() -> None:
     draw = random.Random(5)
     paths = asker()
-    survey(paths, lambda size: draw.random() < 0.5)
+    search(paths, lambda size: draw.random() < 0.5)
     assert paths.carried is None
 
 
 def test_the_size_that_works_is_found_and_looked_at_again_until_all_do() -> None:
     for carries in (600, 777, 900, 1_000):
         paths = asker()
-        ended = survey(paths, lambda size, carries=carries: size <= carries)  # type: ignore[misc]
+        ended = search(paths, lambda size, carries=carries: size <= carries)  # type: ignore[misc]
         assert paths.carried is not None and carries - 4 * CLOSE_BYTES <= paths.carried <= carries
         assert paths.deadline() >= ended + AGAIN_S - 1
-        survey(paths, lambda size: True, paths.deadline())
+        search(paths, lambda size: True, paths.deadline())
         assert paths.carried is None
 
 
 def test_where_nothing_arrives_that_is_told() -> None:
     paths = asker()
-    survey(paths, lambda size: False)
+    search(paths, lambda size: False)
     assert paths.carried == 0
 
 
 def test_another_sequencers_path_is_another() -> None:
     paths = asker()
-    survey(paths, lambda size: False)
+    search(paths, lambda size: False)
     paths._core.sequencer = KEY["n3"]
     paths.tick(1, 9.0)
     assert (paths.carried, paths.deadline()) == (None, float("inf"))

@@ -138,53 +138,53 @@ def test_the_sequencer_reads_by_the_same_rule() -> None:
     assert ready(node) == [ReadReady((token or 0,), 5)]
 
 
-def standing(survey: Survey, seq: int, config: int = 1, **how: Any) -> Standing:
+def position(question: Survey, seq: int, config: int = 1, **how: Any) -> Standing:
     name = how.get("epoch", 1), how.get("digest", b"?" * 16)
     return Standing(
-        survey.nonce, STORAGE["n2"], 1, seq, config, how.get("suspect", False), *name, how.get("asker", KEY["n3"])
+        question.nonce, STORAGE["n2"], 1, seq, config, how.get("suspect", False), *name, how.get("asker", KEY["n3"])
     )
 
 
-def surveyed(rules: Rules | None = None, **how: Any) -> list[ReadReady]:
-    """A read at n3, whose log ends in epoch 1 under configuration 1, with n2's answers to its surveys."""
+def read_without_sequencer(rules: Rules | None = None, **how: Any) -> list[ReadReady]:
+    """A read at n3, whose log ends in epoch 1 under configuration 1, with n2's answers to its questions."""
     node = replica("n3", LOG, 1, rules)
     node.ask_read(0.1)
     found = []
     for now in (0.1, 0.2, 0.35, 0.5):
         node.tick(now)
-        for survey in of(Survey, settle(node, now)):
-            node.receive([arrival("n2", standing(survey, 9, **how), 1)], now)
+        for question in of(Survey, settle(node, now)):
+            node.receive([arrival("n2", position(question, 9, **how), 1)], now)
         found += ready(node)
     return found
 
 
 def test_without_a_sequencer_a_stable_majority_answers() -> None:
-    assert [notice.commit for notice in surveyed()] == [9]
+    assert [notice.commit for notice in read_without_sequencer()] == [9]
 
 
-def test_a_survey_under_an_old_configuration_proves_nothing() -> None:
-    assert surveyed(config=2) == []
-    assert surveyed(Rules(survey_newest_config=False), config=2)
+def test_a_question_under_an_old_configuration_proves_nothing() -> None:
+    assert read_without_sequencer(config=2) == []
+    assert read_without_sequencer(Rules(positions_of_newest_config=False), config=2)
 
 
-def test_a_suspect_log_answers_no_survey() -> None:
-    assert surveyed(suspect=True) == []
+def test_a_suspect_log_answers_no_question() -> None:
+    assert read_without_sequencer(suspect=True) == []
 
 
 def test_a_configuration_of_the_same_number_that_a_newer_epoch_brought_is_another() -> None:
-    assert surveyed(epoch=2) == []
-    assert surveyed(Rules(config_named_by_epoch=False), epoch=2)
-    assert surveyed(epoch=0, config=7), "what an older epoch wrote was cut"
+    assert read_without_sequencer(epoch=2) == []
+    assert read_without_sequencer(Rules(config_named_by_epoch=False), epoch=2)
+    assert read_without_sequencer(epoch=0, config=7), "what an older epoch wrote was cut"
 
 
 def test_a_newer_epoch_that_repeats_the_configuration_does_not_make_another_of_it() -> None:
     same = blake2b(encode_message(CONFIG), digest_size=16).digest()
-    assert [notice.commit for notice in surveyed(epoch=2, digest=same)] == [9]
+    assert [notice.commit for notice in read_without_sequencer(epoch=2, digest=same)] == [9]
 
 
-def test_an_answer_to_somebody_elses_survey_proves_nothing() -> None:
-    assert surveyed(asker=KEY["n1"]) == []
-    assert surveyed(Rules(answers_named=False), asker=KEY["n1"])
+def test_an_answer_to_somebody_elses_question_proves_nothing() -> None:
+    assert read_without_sequencer(asker=KEY["n1"]) == []
+    assert read_without_sequencer(Rules(answers_named=False), asker=KEY["n1"])
 
 
 def test_a_new_epoch_asks_its_sequencer_anew() -> None:
@@ -304,15 +304,15 @@ def test_an_index_counts_only_of_this_epoch_and_its_sequencer(epoch: int, sender
     assert ready(node) == []
 
 
-def test_one_survey_alone_answers_nothing() -> None:
+def test_one_question_alone_answers_nothing() -> None:
     node = replica("n3", LOG, 1, SETTLED)
     node.ask_read(0.1)
     now, answered = 0.1, 0
     found: list[ReadReady] = []
     while not found and now < 1.0:
         node.tick(now)
-        for survey in of(Survey, settle(node, now)):
-            node.receive([arrival("n2", standing(survey, 9), 1)] * 2, now)
+        for question in of(Survey, settle(node, now)):
+            node.receive([arrival("n2", position(question, 9), 1)] * 2, now)
             answered += 1
         found = ready(node)
         now += 0.01

@@ -393,10 +393,10 @@ def test_what_a_lost_disk_acknowledged_does_not_count_for_its_successor() -> Non
     settle(node, 2.1)
     fresh, last = b"fresh".ljust(16), node.last_chain
     node.receive([ack("n3", 6, last, storage=fresh)], 2.2)
-    assert node._sequencing.standings[KEY["n3"]].seq == 6
+    assert node._sequencing.progress[KEY["n3"]].seq == 6
     other = b"other".ljust(16)
     node.receive([ack("n3", 5, node._core.log.chain_at(5) or b"", storage=other)], 2.3)
-    assert node._sequencing.standings[KEY["n3"]].seq == 5
+    assert node._sequencing.progress[KEY["n3"]].seq == 5
 
 
 def test_no_configuration_comes_between_the_fragments_of_a_command_nor_waits_for_ever() -> None:

@@ -33,7 +33,7 @@ def suspect(node: str = "n2", rules: Rules | None = None) -> Replica:
     )  # fmt: skip
 
 
-SUSPECT_SURVEY_S = SUSPECT_ASK_S * SUSPECT_ASKS + 0.001
+SUSPECT_QUESTION_S = SUSPECT_ASK_S * SUSPECT_ASKS + 0.001
 
 
 def cleared(node: Replica) -> bool:
@@ -73,139 +73,140 @@ def tick(node: Replica, now: float) -> list[Effect]:
     return settle(node, now)
 
 
-def report(survey: Survey, sender: str, last_seq: int) -> Standing:
-    return Standing(survey.nonce, STORAGE[sender], 1, last_seq, 1, True, 1, bytes(16), KEY["n2"])
+def report(question: Survey, sender: str, last_seq: int) -> Standing:
+    return Standing(question.nonce, STORAGE[sender], 1, last_seq, 1, True, 1, bytes(16), KEY["n2"])
 
 
 def ask(node: Replica, now: float) -> Survey:
-    """A whole survey from `now` on: the same question several times."""
+    """A whole question from `now` on: the same question several times."""
     asked = [
-        survey
+        question
         for index in range(SUSPECT_ASKS)
-        for survey in of(Survey, tick(node, now + index * (SUSPECT_ASK_S + 1e-6)))
+        for question in of(Survey, tick(node, now + index * (SUSPECT_ASK_S + 1e-6)))
     ]
     assert asked == [asked[0]] * SUSPECT_ASKS
     return asked[0]
 
 
-def surveying(rules: Rules | None = None) -> tuple[Replica, Survey]:
-    """A suspect at 0.2 s, and its survey: the others, whose answers come from now on, have answered one before."""
+def asking_positions(rules: Rules | None = None) -> tuple[Replica, Survey]:
+    """A suspect at 0.2 s, and its question: the others, whose answers come from now on, have answered one before."""
     node = suspect(rules=rules)
     before = Survey(ask(node, 0.1).nonce + 1)
     node.receive([arrival(sender, report(before, sender, 1), promised=1) for sender in ("n1", "n3")], 0.11)
-    return node, ask(node, 0.1 + SUSPECT_SURVEY_S)
+    return node, ask(node, 0.1 + SUSPECT_QUESTION_S)
 
 
 def test_when_all_are_suspect_the_best_log_is_trusted() -> None:
-    node, survey = surveying()
+    node, question = asking_positions()
     end = LOG[-1].last
-    node.receive([arrival("n1", report(survey, "n1", end - 1), promised=1)], 0.21)
+    node.receive([arrival("n1", report(question, "n1", end - 1), promised=1)], 0.21)
     assert not cleared(node)
-    node.receive([arrival("n3", report(survey, "n3", end), promised=1)], 0.22)
+    node.receive([arrival("n3", report(question, "n3", end), promised=1)], 0.22)
     assert cleared(node)
 
 
 def test_a_lesser_suspect_votes_for_the_best_log_only() -> None:
     longer = epoch_log([(1, "n1", 6)])[-1].last
     for offered, granted in ((longer, True), (longer - 1, False)):
-        node, survey = surveying()
-        reports = [arrival(sender, report(survey, sender, longer), promised=1) for sender in ("n1", "n3")]
+        node, question = asking_positions()
+        reports = [arrival(sender, report(question, sender, longer), promised=1) for sender in ("n1", "n3")]
         node.receive(reports, 0.21)
         assert not cleared(node)
         assert [vote.granted for vote in ask_vote(node, "n1", 2, (1, offered))] == [granted]
 
 
-def reborn(sender: str, standing: Standing) -> Arrival:
+def reborn(sender: str, position: Standing) -> Arrival:
     """Such a report by a process that has just begun."""
-    envelope, message = arrival(sender, standing, promised=1)
+    envelope, message = arrival(sender, position, promised=1)
     return envelope._replace(incarnation=b"another process."), message
 
 
-def test_a_process_that_began_since_the_survey_did_reports_in_vain() -> None:
+def test_a_process_that_began_since_the_question_did_reports_in_vain() -> None:
     end = LOG[-1].last
-    for rules, trusts in ((None, False), (Rules(survey_same_processes=False), True)):
-        node, survey = surveying(rules)
-        reports = [arrival("n1", report(survey, "n1", end), promised=1), reborn("n3", report(survey, "n3", 2))]
+    for rules, trusts in ((None, False), (Rules(positions_of_same_processes=False), True)):
+        node, question = asking_positions(rules)
+        reports = [arrival("n1", report(question, "n1", end), promised=1), reborn("n3", report(question, "n3", 2))]
         node.receive(reports, 0.21)
         assert cleared(node) is trusts
 
 
-def test_it_counts_from_the_next_survey_on() -> None:
-    node, survey = surveying()
-    node.receive([reborn("n3", report(survey, "n3", 2))], 0.21)
-    end, survey = LOG[-1].last, ask(node, 0.21 + SUSPECT_SURVEY_S)
-    assert node.statistics().survey_waits_for == (name_hash("n1"),), "in vain or not, n3 has answered"
-    node.receive([arrival("n1", report(survey, "n1", end), promised=1), reborn("n3", report(survey, "n3", 2))], 0.31)
+def test_it_counts_from_the_next_question_on() -> None:
+    node, question = asking_positions()
+    node.receive([reborn("n3", report(question, "n3", 2))], 0.21)
+    end, question = LOG[-1].last, ask(node, 0.21 + SUSPECT_QUESTION_S)
+    assert node.statistics().log_recovery_waits_for == (name_hash("n1"),), "in vain or not, n3 has answered"
+    arrivals = [arrival("n1", report(question, "n1", end), promised=1), reborn("n3", report(question, "n3", 2))]
+    node.receive(arrivals, 0.31)
     assert cleared(node)
 
 
-def test_an_answer_that_comes_after_the_next_survey_began_is_not_from_before() -> None:
+def test_an_answer_that_comes_after_the_next_question_began_is_not_from_before() -> None:
     node = suspect()
-    first, second, end = ask(node, 0.1), ask(node, 0.1 + SUSPECT_SURVEY_S), LOG[-1].last
-    for survey in (first, second):
-        node.receive([arrival(sender, report(survey, sender, end), promised=1) for sender in ("n1", "n3")], 0.21)
+    first, second, end = ask(node, 0.1), ask(node, 0.1 + SUSPECT_QUESTION_S), LOG[-1].last
+    for question in (first, second):
+        node.receive([arrival(sender, report(question, sender, end), promised=1) for sender in ("n1", "n3")], 0.21)
     assert not cleared(node)
 
 
 def test_a_report_of_a_newer_configuration_leaves_the_judgement_to_those_who_know_it() -> None:
-    node, survey = surveying()
+    node, question = asking_positions()
     end = LOG[-1].last
-    newer = Standing(survey.nonce, b"fresh".ljust(16), 1, end, 3, False, 1, bytes(16), KEY["n2"])
-    node.receive([arrival("n3", newer, promised=1), arrival("n1", report(survey, "n1", end), promised=1)], 0.21)
+    newer = Standing(question.nonce, b"fresh".ljust(16), 1, end, 3, False, 1, bytes(16), KEY["n2"])
+    node.receive([arrival("n3", newer, promised=1), arrival("n1", report(question, "n1", end), promised=1)], 0.21)
     assert not cleared(node)
 
 
 def test_a_report_counts_under_whatever_storage_id() -> None:
-    node, survey = surveying()
+    node, question = asking_positions()
     end = LOG[-1].last
-    unknown = Standing(survey.nonce, b"fresh".ljust(16), 1, end + 9, 1, False, 1, bytes(16), KEY["n2"])
-    node.receive([arrival("n3", unknown, promised=1), arrival("n1", report(survey, "n1", end), promised=1)], 0.21)
+    unknown = Standing(question.nonce, b"fresh".ljust(16), 1, end + 9, 1, False, 1, bytes(16), KEY["n2"])
+    node.receive([arrival("n3", unknown, promised=1), arrival("n1", report(question, "n1", end), promised=1)], 0.21)
     assert not cleared(node)
     assert [vote.granted for vote in ask_vote(node, "n1", 2, (1, end))] == [False]
 
 
 def test_a_best_log_that_was_lost_since_holds_nobody_up() -> None:
-    """It was reported, and then its member lost power too: the newest survey is a proof as good as the first."""
-    node, survey = surveying()
+    """It was reported, and then its member lost power too: the newest question is a proof as good as the first."""
+    node, question = asking_positions()
     end = LOG[-1].last
     reports = [
-        arrival("n1", report(survey, "n1", end), promised=1),
-        arrival("n3", report(survey, "n3", end + 3), promised=1),
+        arrival("n1", report(question, "n1", end), promised=1),
+        arrival("n3", report(question, "n3", end + 3), promised=1),
     ]
     node.receive(reports, 0.21)
     assert not cleared(node)
-    again = ask(node, 0.21 + SUSPECT_SURVEY_S)
+    again = ask(node, 0.21 + SUSPECT_QUESTION_S)
     node.receive([reborn("n3", report(again, "n3", end))], 0.32)
-    again = ask(node, 0.33 + SUSPECT_SURVEY_S)
+    again = ask(node, 0.33 + SUSPECT_QUESTION_S)
     node.receive([arrival("n1", report(again, "n1", end), promised=1), reborn("n3", report(again, "n3", end))], 0.44)
     assert cleared(node)
 
 
-def test_whom_the_survey_waits_for_is_told() -> None:
+def test_whom_the_question_waits_for_is_told() -> None:
     node = suspect()
-    survey = ask(node, 0.1)
-    assert node.statistics().survey_waits_for == (), "nobody has had the time to answer"
-    node.receive([arrival("n1", report(survey, "n1", 3), promised=1)], 0.11)
+    question = ask(node, 0.1)
+    assert node.statistics().log_recovery_waits_for == (), "nobody has had the time to answer"
+    node.receive([arrival("n1", report(question, "n1", 3), promised=1)], 0.11)
     for now in (0.5, 0.7):
-        survey = ask(node, now)
-        assert node.statistics().survey_waits_for == (name_hash("n3"),)
-        node.receive([arrival("n1", report(survey, "n1", 3), promised=1)], now + 0.01)
+        question = ask(node, now)
+        assert node.statistics().log_recovery_waits_for == (name_hash("n3"),)
+        node.receive([arrival("n1", report(question, "n1", 3), promised=1)], now + 0.01)
     for now in (0.9, 1.1):
-        survey = ask(node, now)
-        node.receive([arrival(sender, report(survey, sender, 9), promised=1) for sender in ("n1", "n3")], now + 0.01)
-    assert node.statistics().survey_waits_for == (), "the best log is known: it need only be reached"
+        question = ask(node, now)
+        node.receive([arrival(sender, report(question, sender, 9), promised=1) for sender in ("n1", "n3")], now + 0.01)
+    assert node.statistics().log_recovery_waits_for == (), "the best log is known: it need only be reached"
 
 
-def test_answers_to_different_surveys_prove_nothing_together() -> None:
-    node, first = surveying()
+def test_answers_to_different_questions_prove_nothing_together() -> None:
+    node, first = asking_positions()
     node.receive([arrival("n1", report(first, "n1", 3), promised=1)], 0.21)
-    second = ask(node, 0.21 + SUSPECT_SURVEY_S)
+    second = ask(node, 0.21 + SUSPECT_QUESTION_S)
     assert second != first
     node.receive([arrival("n3", report(second, "n3", 9), promised=1)], 0.31)
-    third = ask(node, 0.33 + SUSPECT_SURVEY_S)
-    assert node.statistics().survey_waits_for == (name_hash("n1"),), "it answered the one before"
+    third = ask(node, 0.33 + SUSPECT_QUESTION_S)
+    assert node.statistics().log_recovery_waits_for == (name_hash("n1"),), "it answered the one before"
     node.receive([arrival(sender, report(third, sender, 9), promised=1) for sender in ("n1", "n3")], 0.41)
-    assert node.statistics().survey_waits_for == ()
+    assert node.statistics().log_recovery_waits_for == ()
     assert [vote.granted for vote in ask_vote(node, "n3", 2, (1, 9))] == [True]
 
 
@@ -261,6 +262,6 @@ def test_the_members_of_the_log_and_of_the_cluster_file_must_report(members: tup
     told = ("n1", "n3") if "n4" in members else ("n1",)
     before = Survey(ask(node, 0.1).nonce + 1)
     node.receive([arrival(sender, report(before, sender, 1), promised=1) for sender in told], 0.11)
-    survey = ask(node, 0.1 + SUSPECT_SURVEY_S)
-    node.receive([arrival(sender, report(survey, sender, LOG[-1].last), promised=1) for sender in told], 0.21)
+    question = ask(node, 0.1 + SUSPECT_QUESTION_S)
+    node.receive([arrival(sender, report(question, sender, LOG[-1].last), promised=1) for sender in told], 0.21)
     assert not cleared(node)

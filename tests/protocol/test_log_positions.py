@@ -9,29 +9,29 @@ from mcast.wire.messages import Stale, Standing, Survey
 
 from .bench import SETTLED, arrival, of, replica, settle
 from .test_following import LOG
-from .test_reading import ready, standing
+from .test_reading import position, ready
 
 Answer = Callable[[Survey], list[Standing]]
 
 
 def asked(node: Replica, answer: Answer, now: float, until: float) -> tuple[list[int], int, float]:
-    """Let time pass until reads are answered: at which events, after how many answered surveys, and when."""
-    surveys = 0
+    """Let time pass until reads are answered: at which events, after how many answered questions, and when."""
+    questions = 0
     while now < until:
         node.tick(now)
-        for survey in of(Survey, settle(node, now)):
-            answers = answer(survey)
-            surveys += bool(answers)
+        for question in of(Survey, settle(node, now)):
+            answers = answer(question)
+            questions += bool(answers)
             node.receive([arrival("n2", one, 1) for one in answers], now)
         found = [notice.commit for notice in ready(node)]
         if found:
-            return found, surveys, now
+            return found, questions, now
         now += 0.01
-    return [], surveys, now
+    return [], questions, now
 
 
-def honest(survey: Survey) -> list[Standing]:
-    return [standing(survey, 9)]
+def honest(question: Survey) -> list[Standing]:
+    return [position(question, 9)]
 
 
 def reader() -> Replica:
@@ -40,55 +40,55 @@ def reader() -> Replica:
     return node
 
 
-def test_the_next_read_needs_two_surveys_of_its_own() -> None:
+def test_the_next_read_needs_two_questions_of_its_own() -> None:
     node = reader()
-    found, surveys, now = asked(node, honest, 0.1, 1.0)
-    assert (found, surveys) == ([9], 2)
+    found, questions, now = asked(node, honest, 0.1, 1.0)
+    assert (found, questions) == ([9], 2)
     node.ask_read(now + 0.01)
-    found, surveys, _ = asked(node, honest, now + 0.01, now + 1.0)
-    assert (found, surveys) == ([9], 2)
+    found, questions, _ = asked(node, honest, now + 0.01, now + 1.0)
+    assert (found, questions) == ([9], 2)
 
 
 def test_the_next_read_is_not_answered_by_what_was_said_before_it() -> None:
     node = reader()
     _, _, now = asked(node, honest, 0.1, 1.0)
     node.ask_read(now + 0.01)
-    assert asked(node, lambda survey: [], now + 0.01, now + 0.4)[0] == []
+    assert asked(node, lambda question: [], now + 0.01, now + 0.4)[0] == []
 
 
-def test_a_survey_from_before_a_promise_does_not_count_with_one_after_it() -> None:
+def test_a_question_from_before_a_promise_does_not_count_with_one_after_it() -> None:
     node = reader()
     answered: list[Survey] = []
 
-    def once(survey: Survey) -> list[Standing]:
-        answered.append(survey)
-        return honest(survey) if len(answered) == 1 else []
+    def once(question: Survey) -> list[Standing]:
+        answered.append(question)
+        return honest(question) if len(answered) == 1 else []
 
     _, _, now = asked(node, once, 0.1, 0.12)
     assert len(answered) == 1
     node.receive([arrival("n1", Stale(1), promised=2)], now)
     settle(node, now)
 
-    surveys = 0
+    questions = 0
     found: list[ReadReady] = []
     while not found and now < 1.0:
         node.tick(now)
-        for survey in of(Survey, settle(node, now)):
-            surveys += 1
-            node.receive([arrival("n2", one, 2) for one in honest(survey)], now)
+        for question in of(Survey, settle(node, now)):
+            questions += 1
+            node.receive([arrival("n2", one, 2) for one in honest(question)], now)
         found = ready(node)
         now += 0.01
-    assert surveys == 2
+    assert questions == 2
 
 
 def test_an_answer_under_no_members_storage_id_is_no_voters() -> None:
     lost = b"lost".ljust(16)
-    found, surveys, _ = asked(reader(), lambda survey: [replace(standing(survey, 9), storage_id=lost)], 0.1, 0.6)
-    assert surveys > 2
+    found, questions, _ = asked(reader(), lambda question: [replace(position(question, 9), storage_id=lost)], 0.1, 0.6)
+    assert questions > 2
     assert found == []
 
 
-def test_an_answer_to_another_survey_is_none_to_this_one() -> None:
+def test_an_answer_to_another_question_is_none_to_this_one() -> None:
     node = reader()
-    wrong = asked(node, lambda survey: [replace(standing(survey, 9), nonce=survey.nonce + 1)], 0.1, 0.6)
+    wrong = asked(node, lambda question: [replace(position(question, 9), nonce=question.nonce + 1)], 0.1, 0.6)
     assert wrong[0] == []
