@@ -83,14 +83,14 @@ def leaderless(document: Mapping[str, Any]) -> str | None:
         return f"nobody numbers events: {', '.join(awaited)} must answer first; start what is not running"
     members = sum(node["role"] == "member" for node in document["nodes"])
     voters = sum(bool(node["votes"]) for node in there)
-    founding = not voters and len(there) == len(document["nodes"])
+    bootstrapping = not voters and len(there) == len(document["nodes"])
     apart = [node for node in there if node.get("isolated")]
     if apart and 2 * voters > members:
         told = "; ".join(f"{node['id']} is {node['isolated']}" for node in apart[:2])
         return (
             f"nobody numbers events: {voters} of {members} members answer here, but no majority hears another: {told}"
         )
-    if founding or 2 * voters > members:
+    if bootstrapping or 2 * voters > members:
         return "nobody numbers events yet: wait a moment; if it stays so, see why in each node's log (its stderr)"
     return (
         f"nobody numbers events: no majority, for {voters} of {members} members answer and vote; start the others, "

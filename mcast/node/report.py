@@ -85,7 +85,7 @@ def status(shell: Shell) -> dict[str, Any]:
     object_["kernel_drops"] = link.kernel_drops
     object_["sends_lost"] = sum(link.sends_lost.values())
     names = {name_hash(node.id): node.id for node in shell.config.nodes}
-    waits_for = [*statistics.founding_waits_for, *filter(None, map(names.get, statistics.log_recovery_waits_for))]
+    waits_for = [*statistics.bootstrap_waits_for, *filter(None, map(names.get, statistics.log_recovery_waits_for))]
     if waits_for:
         object_["waits_for"] = waits_for
     object_["link"] = {name: getattr(link, name) for name in LINK_FIELDS}

@@ -1,6 +1,6 @@
 """What the parts of the protocol share: the log, the durable promise, the role, and the way out.
 
-Each part (founding, election, sequencing, following, repairing) is a class that holds a `Core` and owns its own rules;
+Each part (bootstrap, election, sequencing, following, repairing) is a class that holds a `Core` and owns its own rules;
 `replica` wires them together. Nothing here opens a socket, reads a clock or draws a random number of its own.
 """
 

@@ -331,7 +331,7 @@ class Following:
         core.sequencer = sequencer
         if core.role in ELECTING:
             core.move(Input.RETREAT)
-        elif core.role is Role.FOUNDING:
+        elif core.role is Role.BOOTSTRAP:
             core.move(Input.JOIN)
         core.notices.append(EpochChanged(core.promised, sequencer))
 

@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from mcast.limits import HELD_DATAGRAMS_MAX, STALE_INTERVAL_S
+from mcast.protocol.bootstrap import Bootstrap
 from mcast.protocol.caution import Caution
 from mcast.protocol.climb import Climb, spent
 from mcast.protocol.core import Core, Settings
@@ -23,7 +24,6 @@ from mcast.protocol.doubt import step_aside
 from mcast.protocol.effects import Effect, Notice
 from mcast.protocol.election import Election
 from mcast.protocol.following import Following
-from mcast.protocol.founding import Founding
 from mcast.protocol.ledger import Ledger, LedgerReport
 from mcast.protocol.paths import Paths
 from mcast.protocol.reading import answer_log_position
@@ -78,13 +78,13 @@ class Replica:
         self._following = Following(core, self._ledger, self._election.confirmed, self._rivalled)
         self._sequencing = Sequencing(core, self._following.reading.index_given)
         self._repairing = Repairing(core, now)
-        self._founding = Founding(core, now, self._election.call)
+        self._bootstrap = Bootstrap(core, now, self._election.call)
         self._touch = Touch(core, now)
         self._paths = Paths(core)
         self._climb = Climb(now, bounded=settings.rules.epoch_jump_bounded)
         self._held: list[Arrival] = []
         self._stale_told: dict[int, float] = {}
-        following, election, founding = self._following, self._election, self._founding
+        following, election, bootstrap = self._following, self._election, self._bootstrap
         self._handlers: dict[int, Callable[[Envelope, Any, float], None]] = {
             Kind.DATA: following.data,
             Kind.REPAIR: following.frame,
@@ -99,10 +99,10 @@ class Replica:
             Kind.PRE_VOTE: election.pre_vote_given,
             Kind.VOTE_REQUEST: election.vote_asked,
             Kind.VOTE: election.vote_given,
-            Kind.FOUND: lambda envelope, found, now: founding.asked(envelope, found),
-            Kind.VIRGIN: founding.answered,
-            Kind.GENESIS: founding.offered,
-            Kind.CONFIRM: founding.confirmed,
+            Kind.FOUND: lambda envelope, found, now: bootstrap.asked(envelope, found),
+            Kind.VIRGIN: bootstrap.answered,
+            Kind.GENESIS: bootstrap.offered,
+            Kind.CONFIRM: bootstrap.confirmed,
             Kind.READ: lambda envelope, read, now: self._sequencing.read_asked(envelope.sender, read.nonce),
             Kind.READ_INDEX: following.reading.answered,
             Kind.HANDOVER: self._appointed,
@@ -225,7 +225,7 @@ class Replica:
             return
         if self._core.relayed:
             forget_relayed(self._core, now)
-        self._founding.tick(now)
+        self._bootstrap.tick(now)
         self._touch.tick(now)
         self._paths.tick(self._following.asking.stuck, now)
         self._suspicion.tick(now)
@@ -251,7 +251,7 @@ class Replica:
             due = min(due, self._following.asking.deadline())
         if core.suspect:
             due = min(due, self._suspicion.deadline())
-        return min(due, self._founding.deadline()) if core.role is Role.FOUNDING else due
+        return min(due, self._bootstrap.deadline()) if core.role is Role.BOOTSTRAP else due
 
     def take_effects(self) -> list[Effect]:
         """The effects gathered since the last call, to be carried out in order."""
@@ -385,7 +385,7 @@ class Replica:
             repairs_sent=self._repairing.repairs_sent,
             repairs_received=report.repaired,
             log_recovery_waits_for=self._suspicion.waits_for,
-            founding_waits_for=self._founding.waiting_for if core.role is Role.FOUNDING else (),
+            bootstrap_waits_for=self._bootstrap.waiting_for if core.role is Role.BOOTSTRAP else (),
             sought=self._sequencing.seeking.sought if core.leads_epoch else (),
             counts=dict(core.counts),
         )
@@ -432,7 +432,7 @@ class Replica:
         self._election.grace(now)
         if core.role in ELECTING and own_call and core.planned.voted_epoch == core.promised:
             return
-        if core.role is not Role.FOUNDING:  # that one goes on until it hears that somebody leads
+        if core.role is not Role.BOOTSTRAP:  # that one goes on until it hears that somebody leads
             core.move(Input.JOIN if core.role is Role.EMPTY else Input.RETREAT)
 
     def _won(self, now: float) -> None:

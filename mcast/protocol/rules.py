@@ -28,7 +28,7 @@ class Rules:
     ticket_named: bool = True
     sync_before_ack: bool = True
     truncation_durable: bool = True
-    founding_by_all: bool = True
+    bootstrap_by_all: bool = True
     fragments_cut_by_epoch: bool = True
     dedupe_contiguous: bool = True
     heartbeats_end_with_epoch: bool = True

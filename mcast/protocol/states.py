@@ -1,13 +1,13 @@
 """The roles a replica plays, and the one table of moves between them.
 
-A node begins EMPTY, without a log. The first member of the config goes FOUNDING: it asks every other member whether it
-is virgin too, writes GENESIS, has it confirmed by all, and calls the first vote. Everybody else becomes a FOLLOWER with
-the first thing it stores or promises. A follower that is a member and hears no confirmed round for an election timeout
-becomes a PRE_CANDIDATE: it asks, without promising anything, whether a majority would vote for it (pre-vote; Ongaro's
-thesis, 9.6). With that majority it makes the next epoch its own durable promise and vote and becomes a CANDIDATE. With
-a majority of votes it is SEQUENCER_ELECT: its epoch has begun, its log is the law, but it numbers nothing except
-EPOCH_START until that has committed (Raft, 5.4.2: only an own-epoch event commits by counting). Then it is SEQUENCER. A
-higher promise, or an election timeout without a confirmed round, makes a follower of it again.
+A node begins EMPTY, without a log. The first member of the config goes through BOOTSTRAP: it asks every other member
+whether it is virgin too, writes GENESIS, has it confirmed by all, and calls the first vote. Everybody else becomes a
+FOLLOWER with the first thing it stores or promises. A follower that is a member and hears no confirmed round for an
+election timeout becomes a PRE_CANDIDATE: it asks, without promising anything, whether a majority would vote for it
+(pre-vote; Ongaro's thesis, 9.6). With that majority it makes the next epoch its own durable promise and vote and
+becomes a CANDIDATE. With a majority of votes it is SEQUENCER_ELECT: its epoch has begun, its log is the law, but it
+numbers nothing except EPOCH_START until that has committed (Raft, 5.4.2: only an own-epoch event commits by counting).
+Then it is SEQUENCER. A higher promise, or an election timeout without a confirmed round, makes a follower of it again.
 
 HALTED is left only by a restart: a safety rule was found broken, or the disk failed.
 
@@ -24,7 +24,7 @@ class Role(Enum):
     """What a replica is doing for the group."""
 
     EMPTY = "empty"
-    FOUNDING = "founding"
+    BOOTSTRAP = "bootstrap"
     FOLLOWER = "follower"
     PRE_CANDIDATE = "pre-candidate"
     CANDIDATE = "candidate"
@@ -48,10 +48,10 @@ class Input(Enum):
 
 
 TRANSITIONS: Final[dict[tuple[Role, Input], Role]] = {
-    (Role.EMPTY, Input.FOUND): Role.FOUNDING,
+    (Role.EMPTY, Input.FOUND): Role.BOOTSTRAP,
     (Role.EMPTY, Input.JOIN): Role.FOLLOWER,
-    (Role.FOUNDING, Input.JOIN): Role.FOLLOWER,
-    (Role.FOUNDING, Input.PRE_VOTED): Role.CANDIDATE,
+    (Role.BOOTSTRAP, Input.JOIN): Role.FOLLOWER,
+    (Role.BOOTSTRAP, Input.PRE_VOTED): Role.CANDIDATE,
     (Role.FOLLOWER, Input.JOIN): Role.FOLLOWER,
     (Role.FOLLOWER, Input.SILENCE): Role.PRE_CANDIDATE,
     (Role.FOLLOWER, Input.RETREAT): Role.FOLLOWER,

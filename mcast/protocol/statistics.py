@@ -34,7 +34,7 @@ class Statistics:
     naks_sent: int
     repairs_sent: int
     repairs_received: int
-    founding_waits_for: tuple[str, ...]
+    bootstrap_waits_for: tuple[str, ...]
     log_recovery_waits_for: tuple[int, ...]
     """Members, by hash, that a suspect asked in vain where their logs end."""
     sought: tuple[int, ...]

@@ -33,7 +33,7 @@ MEANINGS: Final[dict[str, str]] = {
     "ticket_named": "a completion from before a truncation proves nothing",
     "sync_before_ack": "an event is acknowledged only once it is synced",
     "truncation_durable": "a truncation is durable before anything is appended",
-    "founding_by_all": "a cluster is founded only by all its members",
+    "bootstrap_by_all": "a cluster is founded only by all its members",
     "fragments_cut_by_epoch": "a new epoch discards a partial command",
     "dedupe_contiguous": "a session's requests take effect without holes",
     "heartbeats_end_with_epoch": "a sequencer that steps down stops its heartbeats",

@@ -217,8 +217,8 @@ def second_before_first(stage: Stage) -> None:
     stage.whole()
 
 
-def founded_twice(stage: Stage) -> None:
-    """The founder loses its disk after founding with a majority, and founds again with another one."""
+def bootstrapped_twice(stage: Stage) -> None:
+    """The founder loses its disk after a bootstrap with a majority, and bootstraps again with another one."""
     stage.cut("n3")
     stage.run(0.6)
     founder = stage.node("n1")
@@ -297,7 +297,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "log_matching": Scenario(rotten_frame),
     "ticket_named": Scenario(stale_ticket, 5),
     "truncation_durable": Scenario(stale_bytes, 5),
-    "founding_by_all": Scenario(founded_twice),
+    "bootstrap_by_all": Scenario(bootstrapped_twice),
     "fragments_cut_by_epoch": Scenario(half_a_command),
     "heartbeats_end_with_epoch": Scenario(ghostly_heartbeats, 3, 0.015),
     "repair_floor": Scenario(scenes.spent_budget),

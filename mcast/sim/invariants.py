@@ -101,7 +101,7 @@ class Checker:
         self.config: Config | None = None
         """The newest committed one."""
         self.extinct = False
-        """A blackout took all there was, the founding itself included: nothing is left to go on from."""
+        """A blackout took all there was, GENESIS included: nothing is left to go on from."""
         self.era = 0
         """How many blackouts have been got over."""
         self.survived = 0

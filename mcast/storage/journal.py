@@ -12,14 +12,14 @@ from typing import Final, NamedTuple
 from mcast.errors import CorruptionError, DiskFailed, DiskFull, EnvironmentProblem, Gone
 from mcast.storage.descriptors import UNOPENED
 from mcast.storage.files import IOV_MAX, Files, write_all
-from mcast.storage.recovery import FOUNDING_KINDS, UUID_UNKNOWN, Recovery, begun, founded_uuid
+from mcast.storage.recovery import CLUSTER_START_KINDS, UUID_UNKNOWN, Recovery, begun, founded_uuid
 from mcast.storage.segment import ENTRY_EXTRA_BYTES, SEGMENT_BYTES, SEGMENT_BYTES_MIN, SegmentHeader, encode_entries
 from mcast.storage.segments import BURST_BYTES, FULL, Segment, Segments, create_segment, remove_segments
 from mcast.storage.verdict import Fault, Verdict
 from mcast.wire.frame import CHAIN_ZERO, FRAME_HEADER_BYTES, Frame
 
 NEWER_REMEDY: Final = "start the version of mcast that wrote it, or a later one"
-_FOUNDING_MIN: Final = int(min(FOUNDING_KINDS))  # most frames' first record is of a lower kind
+_CLUSTER_START_MIN: Final = int(min(CLUSTER_START_KINDS))  # most frames' first record is of a lower kind
 
 
 class SyncMark(NamedTuple):
@@ -53,7 +53,7 @@ class Journal:
         self._last_epoch = recovery.last_epoch
         self._synced_seq = recovery.synced_seq
         self._base_uuid = recovery.segments[0].header.cluster_uuid
-        self._foundings = list(recovery.foundings)
+        self._cluster_starts = list(recovery.cluster_starts)
         self._generation = 0  # counts truncations: a sync begun before one proves nothing after it
         self._failure: DiskFailed | None = None
         self._uncut: tuple[int, int] | None = None
@@ -145,7 +145,7 @@ class Journal:
     @property
     def cluster_uuid(self) -> bytes:
         """As the newest GENESIS or RECOVERY says it; UUID_UNKNOWN before the first."""
-        return self._foundings[-1][1] if self._foundings else self._base_uuid
+        return self._cluster_starts[-1][1] if self._cluster_starts else self._base_uuid
 
     def append(self, frames: Sequence[Frame]) -> None:
         """Write frames behind the last one, in one system call a burst; they are not durable until `sync`.
@@ -241,7 +241,7 @@ class Journal:
         self._generation += 1
         self._last_seq, self._last_chain, self._last_epoch = last, chain, epoch
         self._synced_seq = min(self._synced_seq, last)
-        self._forget_foundings(last)
+        self._forget_cluster_starts(last)
         if not self._truncation_durable:
             self._segments.forget(index, offset)
             return
@@ -297,7 +297,7 @@ class Journal:
         begin = offset = state.end
         limit, due = self._segment_bytes, state.due
         seq, epoch = (frames[at - 1].last, frames[at - 1].epoch) if at else (self._last_seq, self._last_epoch)
-        run, founding = 0, False
+        run, starts_cluster = 0, False
         for entry_epoch, first, count, _, _, _, body, _ in frames[at:] if at else frames:
             if first != seq + 1 or entry_epoch < epoch:
                 raise ValueError(f"event {first} of epoch {entry_epoch} cannot follow {seq} of epoch {epoch}")
@@ -307,8 +307,8 @@ class Journal:
             if offset >= due:
                 state.note(first, offset)
                 due = state.due
-            if body[0] >= _FOUNDING_MIN:
-                founding = True
+            if body[0] >= _CLUSTER_START_MIN:
+                starts_cluster = True
             seq, epoch, offset = seq + count, entry_epoch, behind
             run += 1
         if not run:
@@ -316,8 +316,8 @@ class Journal:
             return at
         written = frames if run == len(frames) else frames[at : at + run]
         self._write(encode_entries(written, self._synced_seq, state.seed), begin, offset)
-        if founding:
-            self._note_foundings(written)
+        if starts_cluster:
+            self._note_cluster_starts(written)
         return at + run
 
     def _write(self, buffers: Sequence[bytes], begin: int, end: int) -> None:
@@ -332,15 +332,15 @@ class Journal:
             segment.written += 1
         segment.state.end = end
 
-    def _note_foundings(self, frames: Sequence[Frame]) -> None:
+    def _note_cluster_starts(self, frames: Sequence[Frame]) -> None:
         """Segments begun behind a GENESIS or RECOVERY name the cluster that it names."""
         for frame in frames:
-            if frame.body[0] in FOUNDING_KINDS and (uuid := founded_uuid(frame)) != UUID_UNKNOWN:
-                self._foundings.append((frame.first, uuid))
+            if frame.body[0] in CLUSTER_START_KINDS and (uuid := founded_uuid(frame)) != UUID_UNKNOWN:
+                self._cluster_starts.append((frame.first, uuid))
 
-    def _forget_foundings(self, last: int) -> None:
-        while self._foundings and self._foundings[-1][0] > last:
-            self._foundings.pop()
+    def _forget_cluster_starts(self, last: int) -> None:
+        while self._cluster_starts and self._cluster_starts[-1][0] > last:
+            self._cluster_starts.pop()
 
     def _roll(self, first: int, chain_before: bytes) -> None:
         number = self._segments.active.state.header.number + 1
@@ -348,7 +348,7 @@ class Journal:
 
     def _undo(self, segments: int, end: int) -> None:
         """Return to `segments` segments of which the last ends at `end`, after a write that failed."""
-        self._forget_foundings(self._last_seq)
+        self._forget_cluster_starts(self._last_seq)
         self._uncut = (segments - 1, end)
         try:
             self._segments.cut(segments - 1, end, durable=False)

@@ -90,7 +90,7 @@ class Recovery:
     synced_seq: int
     """The highest seq proven to have been durable."""
     cluster_uuid: bytes
-    foundings: tuple[tuple[int, bytes], ...]
+    cluster_starts: tuple[tuple[int, bytes], ...]
     """(seq, cluster uuid) of GENESIS and of every RECOVERY in the log, oldest first."""
     base_seq: int
     base_chain: bytes
@@ -138,7 +138,7 @@ def begun(directory: str, header: SegmentHeader) -> Recovery:
     return Recovery(
         verdict=Verdict.INTACT, fault=Fault.ZERO_TAIL, mark=Mark.REACHED, detail=f"{directory}: new",
         low_water=header.first, last_seq=last_seq, last_chain=header.chain_before, last_epoch=0, synced_seq=last_seq,
-        cluster_uuid=header.cluster_uuid, foundings=(), base_seq=last_seq, base_chain=header.chain_before,
+        cluster_uuid=header.cluster_uuid, cluster_starts=(), base_seq=last_seq, base_chain=header.chain_before,
         history=Epochs(), frames=(), genesis=None, config=None, segments=(SegmentState(header),), excess=(),
     )  # fmt: skip
 
@@ -170,7 +170,7 @@ class _Scan:
         self._epoch = -1
         self._synced = 0
         self._uuid = UUID_UNKNOWN
-        self._foundings: list[tuple[int, bytes]] = []
+        self._cluster_starts: list[tuple[int, bytes]] = []
         self._history = Epochs()
         self._frames: deque[Frame] = deque()
         self._frames_bytes = 0
@@ -201,7 +201,7 @@ class _Scan:
             last_epoch=max(self._epoch, 0),
             synced_seq=self._synced,
             cluster_uuid=self._uuid,
-            foundings=tuple(self._foundings),
+            cluster_starts=tuple(self._cluster_starts),
             base_seq=self._base[0],
             base_chain=self._base[1],
             history=self._history,
@@ -332,9 +332,9 @@ class _Scan:
         if frame.epoch != self._epoch:
             self._history.add(frame.epoch, frame.first, self._chain)
             self._epoch = frame.epoch
-        if frame.body[0] in FOUNDING_KINDS and (uuid := founded_uuid(frame)) != UUID_UNKNOWN:
+        if frame.body[0] in CLUSTER_START_KINDS and (uuid := founded_uuid(frame)) != UUID_UNKNOWN:
             self._uuid = uuid
-            self._foundings.append((frame.first, uuid))
+            self._cluster_starts.append((frame.first, uuid))
         self._last_seq, self._chain = frame.last, frame.chain
         if self._last_seq == self._mark_seq:
             self._mark_chain = self._chain
@@ -352,7 +352,7 @@ class _Scan:
             self._base = (oldest.last, oldest.chain)
             if oldest.body[0] >= RecordKind.GENESIS:  # EPOCH_START and CONFIG too carry the configuration
                 self._config = oldest
-                if any(seq == oldest.first for seq, _ in self._foundings):
+                if any(seq == oldest.first for seq, _ in self._cluster_starts):
                     self._genesis = oldest
 
     def _classify(self, fd: int, segment: SegmentState, size: int, fault: Fault, *, final: bool) -> Fault:
@@ -425,7 +425,7 @@ class _Scan:
         return f"{self._directory}/{segment_name(number)}"
 
 
-FOUNDING_KINDS: Final = frozenset({RecordKind.GENESIS, RecordKind.RECOVERY})
+CLUSTER_START_KINDS: Final = frozenset({RecordKind.GENESIS, RecordKind.RECOVERY})
 _DAMAGE: Final = frozenset({Fault.LENGTH, Fault.HEADER, Fault.CHAIN})
 
 

@@ -363,7 +363,7 @@ class PathProbe:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One voter: its node id, storage id and address as founding or CONFIG wrote them into the log."""
+    """One voter: its node id, storage id and address as bootstrap or CONFIG wrote them into the log."""
 
     node: Text
     storage_id: Bytes16

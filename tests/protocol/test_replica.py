@@ -1,6 +1,6 @@
 """What only the parts together can get wrong: that each is woken when it has work."""
 
-from mcast.limits import FOUNDING_RETRY_S, READ_RETRY_S, SUSPECT_ASK_S
+from mcast.limits import BOOTSTRAP_RETRY_S, READ_RETRY_S, SUSPECT_ASK_S
 from mcast.protocol.effects import Append, Promise, WriteMeta
 from mcast.wire.messages import Ack, Stale
 
@@ -14,7 +14,7 @@ def test_who_founds_or_doubts_its_log_is_woken_to_ask_again() -> None:
     founder = replica("n1")
     assert founder.next_deadline() == 0.0
     founder.tick(0.0)
-    assert founder.next_deadline() == FOUNDING_RETRY_S
+    assert founder.next_deadline() == BOOTSTRAP_RETRY_S
     doubtful = suspect()
     assert doubtful.next_deadline() == 0.0
     doubtful.tick(0.0)

@@ -426,7 +426,7 @@ def test_behind_a_recovery_segments_name_its_cluster_and_a_truncation_takes_it_b
     uuids = [decode_header_untrusted(files.contents(f"{JOURNAL}/{name}")).cluster_uuid for name in names]
     assert uuids == [UUID_UNKNOWN, UUID, OTHER, OTHER]
     again, recovery = open_journal(files)
-    assert (recovery.verdict, recovery.foundings) == (Verdict.INTACT, ((1, UUID), (6, OTHER)))
+    assert (recovery.verdict, recovery.cluster_starts) == (Verdict.INTACT, ((1, UUID), (6, OTHER)))
     assert (again.cluster_uuid, everything(again)) == (OTHER, log)
     again.truncate(5)
     assert again.cluster_uuid == UUID

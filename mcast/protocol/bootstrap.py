@@ -1,4 +1,4 @@
-"""Founding: how a cluster comes into being exactly once.
+"""Bootstrap: how a cluster comes into being exactly once.
 
 Only the first member of the config founds, and only after every member has answered that it is virgin (no vote given,
 no event but GENESIS) and has the same member list. GENESIS, event 1, draws the cluster's uuid and lists all storage
@@ -13,7 +13,7 @@ from hashlib import blake2b
 from typing import Final
 
 from mcast.errors import DecodeError
-from mcast.limits import FOUNDING_RETRY_S
+from mcast.limits import BOOTSTRAP_RETRY_S
 from mcast.protocol.core import Core
 from mcast.protocol.effects import Append, Truncate
 from mcast.protocol.lineage import founded
@@ -43,7 +43,7 @@ def members_hash(members: tuple[tuple[str, str], ...]) -> bytes:
     return blake2b(text.encode(), digest_size=16).digest()
 
 
-class Founding:
+class Bootstrap:
     """The founder's call, and every member's answer to it. `on_confirmed` runs when all have stored GENESIS."""
 
     def __init__(self, core: Core, now: float, on_confirmed: Callable[[float], None]) -> None:
@@ -83,9 +83,9 @@ class Founding:
     def tick(self, now: float) -> None:
         """Ask again those who have not answered."""
         core = self.core
-        if core.role is not Role.FOUNDING or now < self._due:
+        if core.role is not Role.BOOTSTRAP or now < self._due:
             return
-        self._due = now + FOUNDING_RETRY_S
+        self._due = now + BOOTSTRAP_RETRY_S
         genesis = core.log.frame_at(1)
         answered = self._confirmed if genesis else set(self._virgins)
         self.waiting_for = tuple(
@@ -101,7 +101,7 @@ class Founding:
 
     def deadline(self) -> float:
         """When `tick` has work next."""
-        return self._due if self.core.role is Role.FOUNDING else float("inf")
+        return self._due if self.core.role is Role.BOOTSTRAP else float("inf")
 
     def asked(self, envelope: Envelope, found: Found) -> None:
         """The founder asks: virgin?"""
@@ -112,7 +112,7 @@ class Founding:
     def answered(self, envelope: Envelope, virgin: Virgin, now: float) -> None:
         """A member is virgin."""
         core = self.core
-        if core.role is not Role.FOUNDING or virgin.nonce != self._nonce:
+        if core.role is not Role.BOOTSTRAP or virgin.nonce != self._nonce:
             return
         if core.log.last_seq:
             if core.voters().get(envelope.sender, virgin.storage_id) != virgin.storage_id:
@@ -130,7 +130,7 @@ class Founding:
     def offered(self, envelope: Envelope, offer: GenesisOffer, now: float) -> None:
         """Store the founder's GENESIS, in place of an earlier one, and confirm it."""
         core = self.core
-        if not self.virgin or core.role is Role.FOUNDING:
+        if not self.virgin or core.role is Role.BOOTSTRAP:
             return
         try:
             frame = decode_frame_untrusted(offer.frame)
@@ -139,12 +139,12 @@ class Founding:
             core.counts["bad genesis"] += 1
             return
         listed = {name_hash(member.node): member.storage_id for member in genesis.config.members}
-        if listed.get(core.me) != core.meta.storage_id and core.rules.founding_by_all:
+        if listed.get(core.me) != core.meta.storage_id and core.rules.bootstrap_by_all:
             core.counts["genesis without us"] += 1
             return
         if core.log.last_chain != frame.chain:
             if core.log.last_seq and core.planned.promised and envelope.incarnation != self._founder:
-                return  # a late word of another founding: an epoch may have begun since
+                return  # a late word of another bootstrap: an epoch may have begun since
             self._drop_genesis()
             self._store(frame, lambda _: self._confirm(envelope.sender, frame))
             if core.role is Role.EMPTY:
@@ -156,7 +156,7 @@ class Founding:
         """A member has stored GENESIS durably."""
         core = self.core
         genesis = core.log.frame_at(1)
-        if core.role is not Role.FOUNDING or genesis is None or confirm.chain != genesis.chain:
+        if core.role is not Role.BOOTSTRAP or genesis is None or confirm.chain != genesis.chain:
             return
         if core.voters().get(envelope.sender) == confirm.storage_id:
             self._confirmed.add(envelope.sender)
@@ -179,7 +179,7 @@ class Founding:
 
     def _enough(self, answered: set[int]) -> bool:
         members = len(self.core.settings.members)
-        return len(answered) >= (members if self.core.rules.founding_by_all else majority(members))
+        return len(answered) >= (members if self.core.rules.bootstrap_by_all else majority(members))
 
     def _found(self, now: float) -> None:
         core = self.core
@@ -212,7 +212,7 @@ class Founding:
         self._offer_done(now)
 
     def _offer_done(self, now: float) -> None:
-        if self.core.role is Role.FOUNDING and self._confirmed | {self.core.me} >= set(self.core.voters()):
+        if self.core.role is Role.BOOTSTRAP and self._confirmed | {self.core.me} >= set(self.core.voters()):
             self._on_confirmed(now)
 
     def _confirm(self, founder: int, frame: Frame) -> None:

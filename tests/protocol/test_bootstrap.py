@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from mcast.errors import DecodeError
+from mcast.protocol.bootstrap import members_hash, read_genesis_untrusted
 from mcast.protocol.effects import Append, Effect, Meta, Send, Truncate, WriteMeta
-from mcast.protocol.founding import members_hash, read_genesis_untrusted
 from mcast.protocol.recovered import Recovered
 from mcast.protocol.replica import Arrival, Replica
 from mcast.protocol.rules import Rules
@@ -44,7 +44,7 @@ def test_genesis_needs_every_member() -> None:
     node.receive([virgin("n2", found)], 0.1)
     assert of(Append, settle(node, 0.1)) == []
     node.tick(0.2)
-    assert node.statistics().founding_waits_for == ("n3",)
+    assert node.statistics().bootstrap_waits_for == ("n3",)
     settle(node, 0.2)
     node.receive([virgin("n3", found)], 0.3)
     effects = settle(node, 0.3)
@@ -57,7 +57,7 @@ def test_genesis_needs_every_member() -> None:
 
 
 def test_with_the_ablation_a_majority_is_enough() -> None:
-    node, effects = founder(Rules(founding_by_all=False))
+    node, effects = founder(Rules(bootstrap_by_all=False))
     node.receive([virgin("n2", of(Found, effects)[0])], 0.1)
     assert of(Append, settle(node, 0.1))
 
@@ -67,7 +67,7 @@ def test_an_echo_of_another_call_or_list_does_not_count() -> None:
     (found,) = of(Found, effects)
     node.receive([virgin("n2", found, nonce=b"?" * 16), virgin("n3", found, members_hash=b"?" * 16)], 0.1)
     node.tick(0.2)
-    assert set(node.statistics().founding_waits_for) == {"n2", "n3"}
+    assert set(node.statistics().bootstrap_waits_for) == {"n2", "n3"}
 
 
 def founded() -> tuple[Replica, list[Effect]]:
@@ -169,16 +169,16 @@ def test_nobody_else_stands_before_the_founder_has_called() -> None:
 
 
 @pytest.mark.parametrize("frames", [[], [genesis()]])
-def test_a_promise_which_may_be_forged_ends_no_founding(frames: list[Frame]) -> None:
+def test_a_promise_which_may_be_forged_ends_no_bootstrap(frames: list[Frame]) -> None:
     for node in (replica("n1", frames, promised=9), replica("n1", frames)):
         node.receive([arrival("n3", Stale(0), promised=9)], 0.1)
         settle(node, 0.1)
         node.tick(0.5)
         assert of(Found, settle(node, 0.5))
-        assert (node.statistics().role, node.promised) == ("founding", 9)
+        assert (node.statistics().role, node.promised) == ("bootstrap", 9)
 
 
-def test_who_leads_ends_a_founding() -> None:
+def test_who_leads_ends_a_bootstrap() -> None:
     node = replica("n1", [genesis()])
     node.receive([arrival("n2", beat(LOG, 1), promised=1)], 0.1)
     settle(node, 0.1)
