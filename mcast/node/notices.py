@@ -14,12 +14,12 @@ from mcast.protocol.effects import (
     GapOpened,
     HaltRequired,
     LogDoubted,
+    LogRecovered,
     MembersChanged,
     Notice,
     ReadReady,
     SequencerReady,
     SteppedDown,
-    SuspicionCleared,
     Truncated,
 )
 from mcast.wire.envelope import name_hash
@@ -34,7 +34,7 @@ NoticeKind = Literal[
 ]  # fmt: skip
 _KINDS: Final[dict[type, NoticeKind]] = {
     EpochChanged: "epoch", SequencerReady: "sequences", SteppedDown: "stepped-down", Truncated: "truncated",
-    MembersChanged: "members", SuspicionCleared: "log-recovered", Contradicted: "contradicted",
+    MembersChanged: "members", LogRecovered: "log-recovered", Contradicted: "contradicted",
 }  # fmt: skip
 
 
@@ -165,7 +165,7 @@ class NoticeLog:
                 f"its log ended at event {notice.last} when it started: its data directory is an older one; it neither "
                 "votes nor acknowledges until its log is known whole again"
             )
-        if isinstance(notice, SuspicionCleared):
+        if isinstance(notice, LogRecovered):
             return "the log is known whole again: this node votes and acknowledges"
         return str(notice)
 

@@ -44,6 +44,7 @@ from mcast.protocol.effects import (
     EpochChanged,
     FetchHistory,
     HaltRequired,
+    LogRecovered,
     Multicast,
     NoteDoubt,
     Notice,
@@ -52,7 +53,6 @@ from mcast.protocol.effects import (
     Repair,
     Send,
     Stream,
-    SuspicionCleared,
     Truncate,
     WriteMeta,
 )
@@ -437,7 +437,7 @@ class Shell:
                 self.halt(notice.reason)
             elif isinstance(notice, EpochChanged) and notice.sequencer is not None:
                 self.was_live = True
-            elif isinstance(notice, SuspicionCleared):
+            elif isinstance(notice, LogRecovered):
                 self._disk.clear_suspect()
             for callback in list(self.on_notice):
                 callback(notice)

@@ -8,7 +8,7 @@ elected. A log that is only longer, and holds nothing acknowledged, does no harm
 
 Who heard this node itself acknowledge knows more: that its log lacks what it acknowledged, or its promise what it once
 obeyed. A log is never cut below what was acknowledged in the same epoch, nor does a promise go back; so that proves the
-directory an older one. It says so in its answer, and this node is a suspect from then on (see `suspicion`), across
+directory an older one. It says so in its answer, and this node is a suspect from then on (see `log_recovery`), across
 restarts too, until its log is known whole.
 
 This ends when the log has reached all that the present epoch is known to hold, and after CAUTION_S at the latest:

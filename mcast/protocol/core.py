@@ -29,6 +29,7 @@ from mcast.protocol.effects import (
     Effect,
     HaltRequired,
     LogDoubted,
+    LogRecovered,
     MembersChanged,
     Meta,
     Multicast,
@@ -37,7 +38,6 @@ from mcast.protocol.effects import (
     Promise,
     Relay,
     Send,
-    SuspicionCleared,
     WriteMeta,
 )
 from mcast.protocol.log import Log
@@ -332,7 +332,7 @@ class Core:
         if self.suspect and not self._noting:
             self.suspect = False
             self.doubted = None
-            self.notices.append(SuspicionCleared())
+            self.notices.append(LogRecovered())
 
     def forget_configs(self, last: int) -> None:
         """A truncation behind event `last` takes its configurations with it."""

@@ -102,7 +102,7 @@ class WriteMeta:
 class NoteDoubt:
     """Durably note that the log may lack what was acknowledged, before any later effect; then complete the ticket.
 
-    The next start finds it, and SuspicionCleared takes it back.
+    The next start finds it, and LogRecovered takes it back.
     """
 
     ticket: int
@@ -235,7 +235,7 @@ class MembersChanged:
 class LogDoubted:
     """Node `by` heard this one acknowledge event `seq` in `epoch`, and its log ended at `last` when it started.
 
-    Its data directory is an older one. It neither votes nor acknowledges until SuspicionCleared.
+    Its data directory is an older one. It neither votes nor acknowledges until LogRecovered.
     """
 
     by: int
@@ -245,7 +245,7 @@ class LogDoubted:
 
 
 @dataclass(frozen=True, slots=True)
-class SuspicionCleared:
+class LogRecovered:
     """This node's log is known to hold all that was acknowledged: it votes and acknowledges again."""
 
 
@@ -261,5 +261,5 @@ Notice = (
     | ReadReady
     | MembersChanged
     | LogDoubted
-    | SuspicionCleared
+    | LogRecovered
 )

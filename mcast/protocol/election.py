@@ -17,9 +17,9 @@ from mcast.limits import ELECTION_RETRY_DOUBLINGS_MAX, ELECTION_RETRY_S, VOTE_CA
 from mcast.protocol.caution import Caution
 from mcast.protocol.climb import spent
 from mcast.protocol.core import Core
+from mcast.protocol.log_recovery import LogRecovery
 from mcast.protocol.quorum import majority
 from mcast.protocol.states import ELECTING, LEADS_EPOCH, Input, Role
-from mcast.protocol.suspicion import Suspicion
 from mcast.wire.envelope import Envelope
 from mcast.wire.messages import PreVote, PreVoteRequest, Vote, VoteRequest
 
@@ -32,14 +32,14 @@ class Election:
     def __init__(  # noqa: PLR0913 - one class each
         self,
         core: Core,
-        suspicion: Suspicion,
+        log_recovery: LogRecovery,
         caution: Caution,
         now: float,
         on_promise: Callable[[float], None],
         on_win: Callable[[float], None],
     ) -> None:
         self.core = core
-        self._suspicion = suspicion
+        self._log_recovery = log_recovery
         self._caution = caution
         self._on_promise = on_promise
         self._on_win = on_win
@@ -245,7 +245,8 @@ class Election:
         return core.promised > 0 and in_config and not core.suspect and allowed
 
     def _may_vote(self, last_epoch: int, last_seq: int) -> bool:
-        allowed = self._suspicion.allows_vote(last_epoch, last_seq) and self._caution.allows_vote(last_epoch, last_seq)
+        parts = (self._log_recovery, self._caution)
+        allowed = all(part.allows_vote(last_epoch, last_seq) for part in parts)
         return allowed and self._up_to_date(last_epoch, last_seq)
 
     def _up_to_date(self, last_epoch: int, last_seq: int) -> bool:

@@ -25,6 +25,7 @@ from mcast.protocol.effects import Effect, Notice
 from mcast.protocol.election import Election
 from mcast.protocol.following import Following
 from mcast.protocol.ledger import Ledger, LedgerReport
+from mcast.protocol.log_recovery import LogRecovery
 from mcast.protocol.paths import Paths
 from mcast.protocol.reading import answer_log_position
 from mcast.protocol.recovered import Recovered
@@ -33,7 +34,6 @@ from mcast.protocol.runs import singly
 from mcast.protocol.sequencing import Sequencing
 from mcast.protocol.states import ELECTING, Input, Role
 from mcast.protocol.statistics import Statistics
-from mcast.protocol.suspicion import Suspicion
 from mcast.protocol.touch import Touch
 from mcast.protocol.ways import MULTICAST, TCP, UNICAST, Reception, forget_relayed, note_relayed
 from mcast.wire.envelope import Envelope
@@ -69,12 +69,12 @@ class Replica:
         core = self._core = Core(settings, recovered, random)
         core.dated_at = now
         self._ledger = Ledger(settings.ledger_ranges_max)
-        self._suspicion = Suspicion(core, now)
+        self._log_recovery = LogRecovery(core, now)
         self._caution = Caution(
             core, now, lambda: self.high_seq,
             lambda told, now: step_aside(core, self._following.reading, self._sequencing, self._election, told, now),
         )  # fmt: skip
-        self._election = Election(core, self._suspicion, self._caution, now, self._promised, self._won)
+        self._election = Election(core, self._log_recovery, self._caution, now, self._promised, self._won)
         self._following = Following(core, self._ledger, self._election.confirmed, self._rivalled)
         self._sequencing = Sequencing(core, self._following.reading.index_given)
         self._repairing = Repairing(core, now)
@@ -228,7 +228,7 @@ class Replica:
         self._bootstrap.tick(now)
         self._touch.tick(now)
         self._paths.tick(self._following.asking.stuck, now)
-        self._suspicion.tick(now)
+        self._log_recovery.tick(now)
         self._caution.tick(now)
         self._following.gaps.declare(now)
         self._following.reading.tick(now)
@@ -250,7 +250,7 @@ class Replica:
         if not core.leads_epoch:
             due = min(due, self._following.asking.deadline())
         if core.suspect:
-            due = min(due, self._suspicion.deadline())
+            due = min(due, self._log_recovery.deadline())
         return min(due, self._bootstrap.deadline()) if core.role is Role.BOOTSTRAP else due
 
     def take_effects(self) -> list[Effect]:
@@ -384,7 +384,7 @@ class Replica:
             naks_sent=following.asking.naks_sent,
             repairs_sent=self._repairing.repairs_sent,
             repairs_received=report.repaired,
-            log_recovery_waits_for=self._suspicion.waits_for,
+            log_recovery_waits_for=self._log_recovery.waits_for,
             bootstrap_waits_for=self._bootstrap.waiting_for if core.role is Role.BOOTSTRAP else (),
             sought=self._sequencing.seeking.sought if core.leads_epoch else (),
             counts=dict(core.counts),
@@ -470,7 +470,7 @@ class Replica:
 
     def _on_standing(self, envelope: Envelope, position: Standing, now: float) -> None:
         self._following.reading.on_standing(envelope, position, now)
-        self._suspicion.reported(envelope, position)
+        self._log_recovery.reported(envelope, position)
         self._caution.reported(envelope, position, now)
 
     def _heard(self, envelope: Envelope, message: Heard, now: float) -> None:
@@ -495,5 +495,5 @@ class Replica:
         else:
             self._following.flush(now)
             if self._core.suspect:
-                self._suspicion.review()
+                self._log_recovery.review()
                 reading.prove(now)

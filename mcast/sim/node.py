@@ -23,6 +23,7 @@ from mcast.protocol.effects import (
     FetchHistory,
     HaltRequired,
     LogDoubted,
+    LogRecovered,
     Multicast,
     NoteDoubt,
     Notice,
@@ -32,7 +33,6 @@ from mcast.protocol.effects import (
     Repair,
     Send,
     Stream,
-    SuspicionCleared,
     Truncate,
     WriteMeta,
 )
@@ -161,9 +161,9 @@ class SimNode:
             self.fail(error)
             self.world.loop.after(RESTART_S, self._start_again)
             return
-        suspicion = ", a suspect" if recovered.suspect else ""
+        doubt = ", a suspect" if recovered.suspect else ""
         self.world.marks["suspect"] += recovered.suspect
-        self.world.loop.say(f"{self.name} starts at event {self.store.last_seq}{suspicion}")
+        self.world.loop.say(f"{self.name} starts at event {self.store.last_seq}{doubt}")
         self.settle()
         if self.life > 1:
             self._be_seen()  # a reconnecting peer meets another incarnation
@@ -420,7 +420,7 @@ class SimNode:
             raise Violation(f"{self.name} does not obey: {notice.words}")
         if isinstance(notice, LogDoubted):
             self.world.checker.doubted(self.book, lied_to=self.world.lies)
-        elif isinstance(notice, SuspicionCleared):
+        elif isinstance(notice, LogRecovered):
             self.world.checker.cleared(self.book, noted=self._worker.clear_suspect())
         elif isinstance(notice, ReadReady):
             self.on_ready(self, notice)

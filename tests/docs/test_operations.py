@@ -29,10 +29,10 @@ from mcast.protocol.effects import (
     GapClosed,
     GapOpened,
     HaltRequired,
+    LogRecovered,
     MembersChanged,
     SequencerReady,
     SteppedDown,
-    SuspicionCleared,
     Truncated,
 )
 from mcast.scenario import format as scenario
@@ -282,7 +282,7 @@ def test_every_line_that_a_node_logs_is_explained() -> None:
         log.line(EpochChanged(4, 1)), log.line(EpochChanged(4, None)), log.line(SequencerReady(4)),
         log.line(SteppedDown(4)), log.line(Truncated(812)), log.line(HaltRequired("...")),
         log.line(MembersChanged(3, ("n1", "n2"))),
-        log.line(SuspicionCleared()), log.line(Contradicted("a heartbeat that means: ...")),
+        log.line(LogRecovered()), log.line(Contradicted("a heartbeat that means: ...")),
         log.line(
             Contradicted("two sequencers lead epoch 4: another one is ...; this node stands for the next")
         ),

@@ -155,7 +155,7 @@ def test_a_truncation_comes_after_all_earlier_appends_and_completes_behind_them(
     commit.close()
 
 
-def test_a_cleared_suspicion_waits_for_the_sync_under_way(disk: Disk) -> None:
+def test_the_end_of_log_recovery_waits_for_the_sync_under_way(disk: Disk) -> None:
     disk.may_sync.clear()
     commit = start(disk, always=True)
     commit.append(1, frames(1))
@@ -274,7 +274,7 @@ def test_truncations_that_a_full_disk_refuses_become_the_deepest_of_them(disk: D
     assert disk.done == [("truncate", 6), ("append", 7, 7)]
 
 
-def test_a_cleared_suspicion_is_noted_when_there_is_room(disk: Disk) -> None:
+def test_the_end_of_log_recovery_is_noted_when_there_is_room(disk: Disk) -> None:
     commit = start(disk, always=False)
     disk.full = True
     commit.clear_suspect()
@@ -286,7 +286,7 @@ def test_a_cleared_suspicion_is_noted_when_there_is_room(disk: Disk) -> None:
     assert (commit.full, disk.done) == (False, [("trusted",)])
 
 
-def test_a_suspicion_is_not_cleared_before_all_of_the_log_lies_on_disk(disk: Disk) -> None:
+def test_log_recovery_does_not_end_before_all_of_the_log_lies_on_disk(disk: Disk) -> None:
     """What made the log whole may be the very events that a full disk refuses: lost now, they are missed by nobody."""
     commit = start(disk, always=False)
     disk.full = True
@@ -299,7 +299,7 @@ def test_a_suspicion_is_not_cleared_before_all_of_the_log_lies_on_disk(disk: Dis
     assert not commit.full
 
 
-def test_a_suspicion_is_not_cleared_before_a_sync_covers_what_was_written(disk: Disk) -> None:
+def test_log_recovery_does_not_end_before_a_sync_covers_what_was_written(disk: Disk) -> None:
     disk.may_sync.clear()
     commit = start(disk, always=True)
     commit.append(1, frames(1))

@@ -6,11 +6,11 @@ from mcast.protocol.effects import (
     GapClosed,
     GapOpened,
     HaltRequired,
+    LogRecovered,
     MembersChanged,
     ReadReady,
     SequencerReady,
     SteppedDown,
-    SuspicionCleared,
     Truncated,
 )
 
@@ -19,7 +19,7 @@ def test_each_change_is_a_line() -> None:
     log = NoticeLog({7: "n2"})
     assert [log.line(notice) for notice in (
         EpochChanged(3, 7), EpochChanged(3, None), EpochChanged(4, 9), SequencerReady(4), SteppedDown(4), Truncated(9),
-        HaltRequired("why"), MembersChanged(3, ("n1", "n2")), SuspicionCleared(), ReadReady((1,), 9),
+        HaltRequired("why"), MembersChanged(3, ("n1", "n2")), LogRecovered(), ReadReady((1,), 9),
     )] == [
         "epoch 3: n2 is the sequencer", "epoch 3: nobody is known to sequence",
         "epoch 4: node 0000000000000009 is the sequencer", "epoch 4: this node sequences from now on",

@@ -1,4 +1,4 @@
-"""What a path carries is found by probes, from a suspicion to the size that works, and until it is wide again."""
+"""What a path carries is found by probes, from a first doubt to the size that works, and until it is wide again."""
 
 from __future__ import annotations
 

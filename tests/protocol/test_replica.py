@@ -7,7 +7,7 @@ from mcast.wire.messages import Ack, Stale
 from .bench import SETTLED, arrival, frame_arrival, of, replica, settle
 from .test_asking import LOG as STREAM
 from .test_following import LOG, follower, hear
-from .test_suspicion import suspect
+from .test_log_recovery import suspect
 
 
 def test_who_founds_or_doubts_its_log_is_woken_to_ask_again() -> None:

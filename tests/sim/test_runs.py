@@ -18,7 +18,7 @@ SEEDS = 1_000
 ROOT = Path(__file__).parents[2]
 RARE = (
     "SequencerReady", "SteppedDown", "Truncated", "GapClosed", "transfer", "died in a disk call", "disk failed",
-    "suspect", "SuspicionCleared", "linearizable read", "bounded read", "session read", "blackout", "readmitted",
+    "suspect", "LogRecovered", "linearizable read", "bounded read", "session read", "blackout", "readmitted",
     "handed over", "seen death", "majority healed", "no room beyond a gap", "died at start", "renamed",
 )  # fmt: skip
 

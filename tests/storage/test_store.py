@@ -398,7 +398,7 @@ def test_a_full_disk_refuses_a_truncation_and_carries_it_out_later(operation: st
     assert all_frames(open_store(files)[0]) == log[:2] + behind
 
 
-def test_a_full_disk_keeps_a_suspicion_until_there_is_room() -> None:
+def test_a_full_disk_keeps_a_log_in_recovery_until_there_is_room() -> None:
     files = SimFiles(5)
     store, _ = open_store(files, sync="os")
     files.crash()

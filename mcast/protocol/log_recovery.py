@@ -25,7 +25,7 @@ from mcast.wire.envelope import Envelope, name_hash
 from mcast.wire.messages import Standing, Survey
 
 
-class Suspicion:
+class LogRecovery:
     """Does nothing unless the log was recovered as suspect."""
 
     def __init__(self, core: Core, now: float) -> None:
@@ -46,7 +46,7 @@ class Suspicion:
 
     @property
     def waits_for(self) -> tuple[int, ...]:
-        """Members that did not answer the last question: while one is away, only a confirmed round ends the suspicion."""
+        """Members that did not answer the last question: while one is away, only a confirmed round ends it."""
         return tuple(sorted(self._missed)) if self.core.suspect else ()
 
     def tick(self, now: float) -> None:

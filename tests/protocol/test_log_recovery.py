@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from mcast.limits import SUSPECT_ASK_S, SUSPECT_ASKS
-from mcast.protocol.effects import Effect, SuspicionCleared, WriteMeta
+from mcast.protocol.effects import Effect, LogRecovered, WriteMeta
 from mcast.protocol.replica import Arrival, Replica
 from mcast.protocol.rules import Rules
 from mcast.wire.envelope import name_hash
@@ -37,7 +37,7 @@ SUSPECT_QUESTION_S = SUSPECT_ASK_S * SUSPECT_ASKS + 0.001
 
 
 def cleared(node: Replica) -> bool:
-    return any(isinstance(notice, SuspicionCleared) for notice in node.take_notices())
+    return any(isinstance(notice, LogRecovered) for notice in node.take_notices())
 
 
 def test_a_suspect_neither_votes_nor_acknowledges_nor_stands() -> None:
