@@ -55,7 +55,7 @@ class NodeStatus(TypedDict):
     marks: NotRequired[list[list[Any]]]
     failures: NotRequired[dict[str, int]]
     unknown_commands: NotRequired[int]
-    twin: NotRequired[str]
+    duplicate: NotRequired[str]
     reason: NotRequired[str]
     awaits: NotRequired[str]
     findings: NotRequired[list[str]]

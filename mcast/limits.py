@@ -143,10 +143,10 @@ CHALLENGE_RETRY_MIN_S: Final = 0.010  # between challenges to one sender, so tha
 CHALLENGE_RETRY_MAX_S: Final = 0.160  # reached by doubling; a dead node's replayed datagrams cost no more than this
 PROOF_INTERVAL_S: Final = 0.001  # between proofs to an unproven sender: a replayed challenge must not amplify
 RETIRED_QUIET_S: Final = 1.0  # silence of the live incarnation after which even a replaced one may prove itself
-TWIN_ASK_S: Final = 1.0  # between two questions whether another process runs under this node's id
-TWIN_ANSWER_S: Final = 0.010  # between two answers to such a question
-TWIN_START_S: Final = 0.015  # a starting node waits this long for an answer, TWIN_STARTS times
-TWIN_STARTS: Final = 3  # one lost datagram must not let a twin start
+DUPLICATE_ID_ASK_S: Final = 1.0  # between two questions whether another process runs under this node's id
+DUPLICATE_ID_ANSWER_S: Final = 0.010  # between two answers to such a question
+DUPLICATE_ID_START_S: Final = 0.015  # a starting node waits this long for an answer, DUPLICATE_ID_STARTS times
+DUPLICATE_ID_STARTS: Final = 3  # one lost datagram must not let a duplicate start
 REPLAY_WINDOW: Final = 4_096  # datagrams of one channel that may arrive out of order; older ones count as replayed
 
 # Clocks

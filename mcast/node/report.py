@@ -97,8 +97,8 @@ def status(shell: Shell) -> dict[str, Any]:
     object_["marks"] = marks(shell)
     object_["failures"] = dict(shell.handlers.failures)
     object_["unknown_commands"] = shell.handlers.unknown_commands
-    if shell.twin is not None:
-        object_["twin"] = shell.twin.hex()
+    if shell.duplicate is not None:
+        object_["twin"] = shell.duplicate.hex()
     if shell.halted is not None:
         object_["reason"] = shell.halted
     elif statistics.suspect:
@@ -157,7 +157,7 @@ def findings(shell: Shell, statistics: Statistics) -> list[str]:
             f"damage was found on this node's disk, and set aside as {words} in its data directory: look at the disk "
             "(smartctl, the kernel's log), then move that away"
         )
-    if shell.twin is not None:
+    if shell.duplicate is not None:
         found.append(
             f"another process runs as {shell.node_id} of a cluster named {shell.config.name!r}: end one of the two, or "
             f"give it another id; if that is another cluster, {change()}"

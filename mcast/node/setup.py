@@ -27,9 +27,9 @@ from mcast.node.versions import OtherVersions
 from mcast.protocol.recovered import Recovered
 from mcast.protocol.replica import Replica, Settings
 from mcast.seal.datagram import FRAME_OVERHEAD_BYTES, Opener, Sealer
+from mcast.seal.duplicate_ids import DuplicateIds
 from mcast.seal.incarnations import Incarnations
 from mcast.seal.keys import load_keys
-from mcast.seal.twins import Twins
 from mcast.storage.files import Files, RealFiles
 from mcast.storage.outcomes import OutcomeLog
 from mcast.storage.store import Store
@@ -139,7 +139,7 @@ def make_transport(  # noqa: PLR0913 - all of them
         Incarnations(own, every, os.urandom, sealed=ring is not None),
         peers,
         promised,
-        Twins(incarnation, os.urandom, votes),
+        DuplicateIds(incarnation, os.urandom, votes),
         OtherVersions(node_id, {name_hash(node.id): node.id for node in config.nodes}),
     )
 

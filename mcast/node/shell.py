@@ -25,6 +25,7 @@ from mcast.net.faulty import Faults, FaultSpec, parse_faults
 from mcast.net.memory import Hub
 from mcast.node import report, setup
 from mcast.node.applying import ApplyQueue
+from mcast.node.duplicate_ids import DuplicateIdWatch
 from mcast.node.durability import GroupCommit
 from mcast.node.eventlog import EventLog
 from mcast.node.guard import Guard
@@ -33,7 +34,6 @@ from mcast.node.recomputing import Recomputing
 from mcast.node.replaying import Results, replay_journal
 from mcast.node.runs import runs_of
 from mcast.node.transport import Transport, ordered_by_epoch
-from mcast.node.twinwatch import TwinWatch
 from mcast.node.wallclock import WallClock
 from mcast.node.watch import Watch
 from mcast.protocol.effects import (
@@ -83,7 +83,7 @@ class Shell:
     store: Store
     replica: Replica
     transport: Transport
-    _twins: TwinWatch
+    _duplicate_ids: DuplicateIdWatch
     _results: Results
 
     def __init__(  # noqa: PLR0913 - what tests replace, each by name
@@ -182,8 +182,8 @@ class Shell:
                 self.replica = setup.make_replica(
                     self.config, self.node, recovered, link.receive_window, self.wall.offset_ns, monotonic_s()
                 )
-                self._twins = TwinWatch(self.config, self.node_id, self.transport)
-                await self._twins.check_alone()
+                self._duplicate_ids = DuplicateIdWatch(self.config, self.node_id, self.transport)
+                await self._duplicate_ids.check_alone()
                 self._set_faults(self._fault)
                 self.events = setup.open_events(self.config, self.node_id, self.store, self._files)
                 self.recomputing = Recomputing(self.events, self.store, lambda: self.engine.applied_seq, self._another)
@@ -319,9 +319,9 @@ class Shell:
         return report.gaps(self)
 
     @property
-    def twin(self) -> bytes | None:
+    def duplicate(self) -> bytes | None:
         """The incarnation of another process that was found to run under this node's id."""
-        return self._twins.known
+        return self._duplicate_ids.known
 
     @property
     def apply_backlog_full(self) -> bool:
@@ -370,7 +370,7 @@ class Shell:
             self._disk_due = float("inf")
             self._disk.retry()
         self.transport.tick(now)
-        self._twins.judge()
+        self._duplicate_ids.judge()
         self.wall.follow(self.replica, now)
         self.replica.tick(now)
 

@@ -12,8 +12,8 @@ from mcast.net.link import Link, Peer
 from mcast.node.versions import REASONS as VERSION_REASONS
 from mcast.node.versions import OtherVersions
 from mcast.seal.datagram import Opener, Sealer
+from mcast.seal.duplicate_ids import DuplicateIds
 from mcast.seal.incarnations import Arrival, Incarnations
-from mcast.seal.twins import Twins
 from mcast.wire.envelope import CONTROL, STREAM, UNICAST
 from mcast.wire.frame import Frame
 from mcast.wire.messages import Commit, Kind, Message, encode_message, kind_of
@@ -47,11 +47,11 @@ class Transport:
 
     def __init__(  # noqa: PLR0913 - the parts it joins
         self, link: Link, sealer: Sealer, opener: Opener, incarnations: Incarnations, peers: Mapping[int, Peer],
-        promised: int, twins: Twins | None = None, versions: OtherVersions | None = None,
+        promised: int, duplicate_ids: DuplicateIds | None = None, versions: OtherVersions | None = None,
     ) -> None:  # fmt: skip
         self.link = link
         self.dropped: Counter[str] = Counter()
-        self.twins = twins
+        self.duplicate_ids = duplicate_ids
         self.versions = versions
         self._sealer = sealer
         self._opener = opener
@@ -136,8 +136,8 @@ class Transport:
                 at += 1
                 envelope, message = unseal(datagrams[at - 1])
                 if envelope.kind == _TWIN:
-                    if self.twins is not None and envelope.sender == self._own:
-                        self.twins.heard(envelope, message, now)
+                    if self.duplicate_ids is not None and envelope.sender == self._own:
+                        self.duplicate_ids.heard(envelope, message, now)
                     continue
                 admitted = admit(envelope, message, now)
                 if envelope.kind == _DATA and len(admitted) == 1 and at < end:
@@ -169,10 +169,10 @@ class Transport:
         return self._incarnations.live(node)
 
     def tick(self, now: float) -> None:
-        """Repeat what is due of challenges; ask for twins."""
+        """Repeat what is due of challenges; ask for duplicates."""
         self._incarnations.tick(now)
-        if self.twins is not None:
-            self.twins.tick(now)
+        if self.duplicate_ids is not None:
+            self.duplicate_ids.tick(now)
         self._answer()
 
     def next_deadline(self) -> float:
@@ -180,8 +180,8 @@ class Transport:
         if self._released:
             return 0.0
         due = self._faults.next_due() if self._faults is not None else None
-        twins_due = _FOREVER if self.twins is None else self.twins.next_deadline()
-        return min(self._incarnations.next_deadline(), twins_due, _FOREVER if due is None else due)
+        duplicate_ids_due = _FOREVER if self.duplicate_ids is None else self.duplicate_ids.next_deadline()
+        return min(self._incarnations.next_deadline(), duplicate_ids_due, _FOREVER if due is None else due)
 
     def refused(self) -> dict[str, int]:
         """Refused datagrams by reason; with those that were held for a proof which never came."""
@@ -204,12 +204,12 @@ class Transport:
         return peer
 
     def _answer_unsent(self) -> None:
-        if self._incarnations.unsent or (self.twins is not None and self.twins.unsent):
+        if self._incarnations.unsent or (self.duplicate_ids is not None and self.duplicate_ids.unsent):
             self._answer()
 
     def _answer(self) -> None:
         for node, message in self._incarnations.outgoing():
             self.send(node, message)
-        if self.twins is not None:
-            for question in self.twins.outgoing():
+        if self.duplicate_ids is not None:
+            for question in self.duplicate_ids.outgoing():
                 self.multicast(question)

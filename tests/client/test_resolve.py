@@ -183,10 +183,10 @@ async def test_of_two_that_use_one_number_at_once_only_one_is_told_it_happened(
     cluster: FakeCluster, gateways: dict[str, Gateway], client: Client, at: str
 ) -> None:
     """Whichever gateways they are connected to: what comes back is compared with what was sent."""
-    async with connect(cluster.config, at=at) as twin:
-        await twin.submit("set", "twin", 1)
-        twin._session.id, twin._session._next_request = client._session.id, client._session._next_request
-        calls = {"ours": client.submit("append", "l", "ours"), "theirs": twin.submit("append", "l", "theirs")}
+    async with connect(cluster.config, at=at) as duplicate:
+        await duplicate.submit("set", "other", 1)
+        duplicate._session.id, duplicate._session._next_request = client._session.id, client._session._next_request
+        calls = {"ours": client.submit("append", "l", "ours"), "theirs": duplicate.submit("append", "l", "theirs")}
         told = dict(zip(calls, await asyncio.gather(*calls.values(), return_exceptions=True), strict=True))
         (winner,) = await value_of(client, "l")
         assert isinstance(told.pop(winner), Receipt)

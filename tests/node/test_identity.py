@@ -184,11 +184,11 @@ async def test_a_sequencer_that_stops_hands_over_first() -> None:
         assert (await c.submit("set", "k", 1)).outcome == "ok"
 
 
-def twin_of(c: Cluster, node_id: str) -> Node:
+def duplicate_of(c: Cluster, node_id: str) -> Node:
     """Another process with the same id, as where the config was copied: its own address and directory."""
     (port,) = free_ports(1)
     nodes = tuple(replace(node, address=f"127.0.0.1:{port}") if node.id == node_id else node for node in c.config.nodes)
-    config = replace(c.config, nodes=nodes, data_dir=c.config.folder / "twin")
+    config = replace(c.config, nodes=nodes, data_dir=c.config.folder / "duplicate")
     return Node(config, node_id, machine=KeyValue(), hub=c.hub)
 
 
@@ -196,7 +196,7 @@ async def test_a_second_process_with_the_same_id_refuses_to_start(caplog: pytest
     async with cluster(KeyValue) as c:
         await c.submit("set", "k", 1)
         with pytest.raises(EnvironmentProblem, match="another process already runs as n2"):
-            await twin_of(c, "n2").start()
+            await duplicate_of(c, "n2").start()
         await c.submit("set", "k", 2)
         await c.converged()
         assert all(c.node(node).shell.replica.votes for node in c.nodes)
@@ -206,11 +206,11 @@ async def test_a_second_process_with_the_same_id_refuses_to_start(caplog: pytest
 
 async def test_a_question_repeated_at_will_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:
     async with cluster(KeyValue) as c:
-        watch = c.node("n2").shell._twins
-        twins = watch._transport.twins
-        assert twins is not None
+        watch = c.node("n2").shell._duplicate_ids
+        duplicate_ids = watch._transport.duplicate_ids
+        assert duplicate_ids is not None
         for asker in (b"a" * 16, b"b" * 16) * 100:
-            twins.asked_by = asker
+            duplicate_ids.asked_by = asker
             watch.judge()
     assert caplog.text.count("another process starts as n2") == 1
 
@@ -218,7 +218,7 @@ async def test_a_question_repeated_at_will_fills_no_log(caplog: pytest.LogCaptur
 async def test_of_two_that_started_apart_the_one_without_the_vote_stops() -> None:
     async with cluster(KeyValue) as c:
         await c.submit("set", "k", 1)
-        second = twin_of(c, "n2")
+        second = duplicate_of(c, "n2")
         c.part_link((second.config.node("n2").host, second.config.node("n2").port))
         try:
             await second.start()

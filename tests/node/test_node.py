@@ -147,12 +147,12 @@ async def test_a_node_inside_a_program_leaves_the_programs_garbage_collector_alo
 async def test_a_second_node_with_the_same_address_is_refused(tmp_path: Path, running: AsyncExitStack) -> None:
     config = lab(tmp_path)
     await start(running, config)
-    twin = Config(
+    duplicate = Config(
         name="other", nodes=config.nodes, folder=tmp_path, data_dir=tmp_path / "other", port=config.port,
         group=config.group,
     )  # fmt: skip
     with pytest.raises(EnvironmentProblem, match="in use"):
-        await Node(twin, "n1").start()
+        await Node(duplicate, "n1").start()
 
 
 async def test_another_cluster_on_the_same_group_and_port_is_a_finding(tmp_path: Path, running: AsyncExitStack) -> None:

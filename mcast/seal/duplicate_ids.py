@@ -1,10 +1,10 @@
 """Another process under this node's own id: two machines with one config copied, say. One of the two must stop.
 
 Each asks all, now and then, "is anybody else this node?", with random bytes of its own; a process that hears its own id
-ask, from another incarnation, answers with the same bytes. An answer to a fresh question proves a living twin (and a
-recording of one proves nothing). Both then judge alike which is the lesser: first whoever has
-no vote, then the younger, then the smaller incarnation. The lesser stops. The storage ids differ, so the log counts at
-most one of them whatever they do; this is about saying so, and about not serving clients from the wrong one.
+ask, from another incarnation, answers with the same bytes. An answer to a fresh question proves another living process
+(and a recording of one proves nothing). Both then judge alike which is the lesser: first whoever has no vote, then the
+younger, then the smaller incarnation. The lesser stops. The storage ids differ, so the log counts at most one of them
+whatever they do; this is about saying so, and about not serving clients from the wrong one.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from mcast.limits import TWIN_ANSWER_S, TWIN_ASK_S
+from mcast.limits import DUPLICATE_ID_ANSWER_S, DUPLICATE_ID_ASK_S
 from mcast.wire.envelope import Envelope
 from mcast.wire.messages import Twin
 
 _LONG_AGO: Final = float("-inf")
 
 
-class Twins:
+class DuplicateIds:
     """Sans-I/O: time is passed in, what to multicast is taken out. `random(n)` gives n fresh unpredictable bytes.
 
     `votes` says whether this node has a vote just now.
@@ -27,7 +27,7 @@ class Twins:
 
     def __init__(self, incarnation: bytes, random: Callable[[int], bytes], votes: Callable[[], bool]) -> None:
         self.heard_of: bytes | None = None
-        """The incarnation of a twin that was proven alive."""
+        """The incarnation of a duplicate that was proven alive."""
         self.asked_by: bytes | None = None
         """An incarnation that asked for the first time; the owner resets it when it was told."""
         self.lesser = False
@@ -55,7 +55,7 @@ class Twins:
     def ask(self, now: float) -> None:
         """Ask now."""
         self._began = now if self._began is None else self._began
-        self._due = now + TWIN_ASK_S
+        self._due = now + DUPLICATE_ID_ASK_S
         self._asked = self._random(16)
         self._say(self._asked, now, answer=False)
 
@@ -67,7 +67,7 @@ class Twins:
             if envelope.incarnation != self._asked_last:
                 self.asked_by = self._asked_last = envelope.incarnation
             if now >= self._answer_due:
-                self._answer_due = now + TWIN_ANSWER_S
+                self._answer_due = now + DUPLICATE_ID_ANSWER_S
                 self._say(message.random, now, answer=True)
         elif message.random == self._asked:
             self.heard_of = envelope.incarnation
