@@ -68,13 +68,13 @@ async def _flood(  # noqa: PLR0913 - as flood
 ) -> dict[str, Any]:  # fmt: skip
     async with AsyncExitStack() as stack:
         senders = await connect_all(stack, config, at, clients)
-        witnesses = [await stack.enter_async_context(connect(config, node_id, CALL_S, strict=True)) for node_id in pids]
+        readers = [await stack.enter_async_context(connect(config, node_id, CALL_S, strict=True)) for node_id in pids]
         source = cycle(commands(size, keys))
         if warmup:
-            await _submit_all(senders, source, warmup, None, witnesses)
+            await _submit_all(senders, source, warmup, None, readers)
         before = await usage_before(pids, senders[0])
         began = time.perf_counter()
-        done, acknowledged = await _submit_all(senders, source, events, _Progress(tell, events), witnesses)
+        done, acknowledged = await _submit_all(senders, source, events, _Progress(tell, events), readers)
         ended = time.perf_counter()
         after = await usage_after(pids, senders[0])
     applied = sum(receipts.ok for receipts in done)
@@ -100,9 +100,9 @@ async def connect_all(stack: AsyncExitStack, config: str, at: str, count: int) -
 
 async def _submit_all(
     senders: Sequence[Client], source: Iterator[Command], events: int, progress: _Progress | None,
-    witnesses: Sequence[Client],
+    readers: Sequence[Client],
 ) -> tuple[list[Receipts], float]:  # fmt: skip
-    """Each client's receipts, and when the last was there; returns once every witness has applied all."""
+    """Each client's receipts, and when the last was there; returns once every reader has applied all."""
     shares = [events // len(senders) + (index < events % len(senders)) for index in range(len(senders))]
     calls = [
         client.submit_stream(islice(source, share), keep=False, on_progress=progress.of(index) if progress else None)
@@ -111,7 +111,7 @@ async def _submit_all(
     done = await asyncio.gather(*calls)
     acknowledged_s = time.perf_counter()
     last = max(receipts.last_seq or 0 for receipts in done)
-    await asyncio.gather(*[_applied(witness, last) for witness in witnesses])
+    await asyncio.gather(*[_applied(reader, last) for reader in readers])
     return done, acknowledged_s
 
 
@@ -137,16 +137,16 @@ class _Progress:
         return progress
 
 
-async def _applied(witness: Client, seq: int) -> None:
+async def _applied(reader: Client, seq: int) -> None:
     """Wait until the node that this client is connected to has applied event `seq`; it answers the moment it has."""
     deadline_s = time.monotonic() + CALL_S
     while True:
         try:
-            await witness.query("size", min_seq=seq)
+            await reader.query("size", min_seq=seq)
             return
         except NotYet as late:
             if time.monotonic() >= deadline_s:
-                raise BrokenRun(f"{witness.node} is still behind event {seq} after {CALL_S:g} s: {late}") from None
+                raise BrokenRun(f"{reader.node} is still behind event {seq} after {CALL_S:g} s: {late}") from None
 
 
 def steady(  # noqa: PLR0913 - a workload's parts

@@ -247,7 +247,7 @@ class FakeShell:
         """Remember whose incarnation was proven."""
         self.proofs.append((node, incarnation))
 
-    def witnessed(self, node: int) -> None:
+    def peer_died(self, node: int) -> None:
         """Remember who was seen dead."""
         self.deaths.append(node)
 

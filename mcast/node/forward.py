@@ -1,9 +1,9 @@
 """The way of commands to the sequencer: into this node's own protocol when it leads, else over TCP to the sequencer.
 
-The connection to the sequencer's node is kept open even when nothing is forwarded: it is the fast witness of its death.
-When it closes, or nothing has come back over it for some seconds, a new one is opened at once. If nobody listens there
-any more, or another incarnation answers, the one that led is dead, and the protocol is told; the same incarnation
-proves life; no answer proves nothing.
+The connection to the sequencer's node is kept open even when nothing is forwarded: its end is the fast sign of that
+node's death. When it closes, or nothing has come back over it for some seconds, a new one is opened at once. If nobody
+listens there any more, or another incarnation answers, the one that led is dead, and the protocol is told; the same
+incarnation proves life; no answer proves nothing.
 
 Nothing is kept here. Groups that find no way are simply not sent: their gateway keeps every unanswered group, and hears
 through `resend` whenever a way opens, or earlier sendings may have been lost (another epoch, another connection).
@@ -206,7 +206,7 @@ class Forwarder:
         """Say once an epoch that it died: if that is wrong, its heartbeats go on, and only silence counts from then."""
         if self._followed is not None and self._followed[1] == name_hash(node.id):
             self._followed = None
-            self._shell.witnessed(name_hash(node.id))
+            self._shell.peer_died(name_hash(node.id))
 
     def _drop_link(self) -> None:
         if self._retry is not None:

@@ -277,9 +277,9 @@ class Shell:
         """A TCP connection to `node`, or a sealed one from it, proved that this incarnation of it lives."""
         self.tell(lambda now: self._receive(self.transport.proven(node, incarnation, now)))
 
-    def witnessed(self, node: int) -> None:
+    def peer_died(self, node: int) -> None:
         """The process that led as `node` is dead: nobody listens on its port, or another incarnation does."""
-        self.tell(lambda now: self.replica.witnessed(node, now))
+        self.tell(lambda now: self.replica.peer_died(node, now))
 
     def relayed(self, datagram: bytes) -> None:
         """A datagram came over TCP."""

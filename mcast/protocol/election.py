@@ -2,9 +2,9 @@
 
 Silence is measured by rounds: a heartbeat counts as life only when its confirmed round advanced, so a sequencer that
 sends but hears nobody is replaced. A voter refuses a pre-vote while it hears its sequencer itself, so a node that was
-cut off does not depose anyone when it returns. Faster than silence is a witness: the TCP connection to the sequencer
-closed, and a new one was refused or met another incarnation. Replies carry storage ids; the candidate counts those of
-the newest configuration in its own log, and the voter does not check its own membership.
+cut off does not depose anyone when it returns. Faster than silence is a death that is seen: the TCP connection to the
+sequencer closed, and a new one was refused or met another incarnation. Replies carry storage ids; the candidate counts
+those of the newest configuration in its own log, and the voter does not check its own membership.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from mcast.limits import ELECTION_RETRY_DOUBLINGS_MAX, ELECTION_RETRY_S, VOTE_CALLS_MAX, WITNESS_RANK_S
+from mcast.limits import ELECTION_RETRY_DOUBLINGS_MAX, ELECTION_RETRY_S, PEER_DIED_RANK_S, VOTE_CALLS_MAX
 from mcast.protocol.caution import Caution
 from mcast.protocol.climb import spent
 from mcast.protocol.core import Core
@@ -49,7 +49,7 @@ class Election:
         self._nonce = 0
         self._calls = 0
         self._in_favour: set[int] = set()
-        self._witnessed = False
+        self._sequencer_died = False
         """Whether the sequencer's death was seen, not only its silence heard."""
         self.grace(now)
 
@@ -57,18 +57,18 @@ class Election:
         """The sequencer proved that a majority hears it."""
         self._heard_at = now
         self._tries = 0
-        self._witnessed = False
+        self._sequencer_died = False
         self.grace(now)
 
     def grace(self, now: float) -> None:
         """Grant the present epoch one election timeout of silence."""
         self._silent_at = now + self.core.random.uniform(*self.core.settings.election_timeout_s)
 
-    def witness(self, rank: int, now: float) -> None:
+    def peer_died(self, rank: int, now: float) -> None:
         """The sequencer is dead: stand at once, after those whose logs are further ahead."""
-        self._witnessed = True
+        self._sequencer_died = True
         self._tries = 0
-        self._silent_at = min(self._silent_at, now + rank * WITNESS_RANK_S)
+        self._silent_at = min(self._silent_at, now + rank * PEER_DIED_RANK_S)
 
     def appointed(self, now: float) -> None:
         """The sequencer hands over to this node: no pre-vote, nobody is to be asked whether it is silent."""
@@ -116,7 +116,7 @@ class Election:
     def pre_vote_asked(self, envelope: Envelope, request: PreVoteRequest, now: float) -> None:
         """Would this node vote for the sender?"""
         core = self.core
-        silent = self._witnessed or now >= self._heard_at + core.settings.election_timeout_s[0]
+        silent = self._sequencer_died or now >= self._heard_at + core.settings.election_timeout_s[0]
         granted = (
             silent and core.role not in LEADS_EPOCH and request.epoch > core.planned.promised
             and self._may_vote(request.last_epoch, request.last_seq) and not self._stands_before(envelope, request)

@@ -191,11 +191,11 @@ class Replica:
         self._after(now)
         return token
 
-    def witnessed(self, node: int, now: float) -> None:
+    def peer_died(self, node: int, now: float) -> None:
         """`node` is dead: its TCP connection closed, and a new one was refused or met another incarnation."""
         core = self._core
         if node == core.sequencer and not core.leads_epoch and core.role is not Role.HALTED:
-            self._election.witness(self._following.rank(), now)
+            self._election.peer_died(self._following.rank(), now)
 
     def hand_over(self, to: int, now: float) -> str | None:
         """Give the sequencer's role to another member; None when that is under way, else what stands in the way."""

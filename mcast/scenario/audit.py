@@ -57,8 +57,8 @@ class Replay:
 
 def replay(frames: Iterable[Frame], until: int, machine: type[StateMachine]) -> Replay:
     """Execute a log up to event `until` on a new machine."""
-    witness = _Witness(machine())
-    engine = Engine(cast(StateMachine, witness))
+    recorder = _Recorder(machine())
+    engine = Engine(cast(StateMachine, recorder))
     outcomes: dict[int, Outcome] = {}
     for frame in frames:
         if frame.last > until:
@@ -70,10 +70,10 @@ def replay(frames: Iterable[Frame], until: int, machine: type[StateMachine]) -> 
             if applied.kind == "result" and applied.outcomes:
                 for at, outcome in enumerate(decode_outcomes_untrusted(applied.outcomes)):
                     outcomes[applied.seq + at] = outcome
-    return Replay(witness.executed, tuple(witness.twice), outcomes, engine.chain, engine.result_chain)
+    return Replay(recorder.executed, tuple(recorder.twice), outcomes, engine.chain, engine.result_chain)
 
 
-class _Witness:
+class _Recorder:
     """Stands between an engine and a machine, and writes every call of a command's handler down."""
 
     def __init__(self, machine: StateMachine) -> None:

@@ -13,7 +13,7 @@ from mcast.machine.engine import Applied
 from mcast.machine.sessions import APPLIED, OUT_OF_ORDER
 from mcast.sim.invariants import Violation
 from mcast.sim.node import SimNode, World
-from mcast.sim.witness import REJECTED_EACH
+from mcast.sim.recorder import REJECTED_EACH
 from mcast.wire.records import NONCE_BYTES, RecordKind, encode_record, split_fragments
 
 UNANSWERED_MAX: Final = 12  # records; more only repeats more after an outage
@@ -29,7 +29,7 @@ class Pending:
     count: int
     group: tuple[bytes, ...]
     number: int
-    """Of its first command, as the witness counts."""
+    """Of its first command, as the recorder counts."""
     sent: float
 
 
@@ -136,7 +136,7 @@ class SimClient:
         return pending
 
     def _pack(self, number: int, filler_bytes: int) -> bytes:
-        packed = msgpack.packb(["witness", self.index, number, bytes(filler_bytes)])
+        packed = msgpack.packb(["execute", self.index, number, bytes(filler_bytes)])
         assert isinstance(packed, bytes)
         return packed
 

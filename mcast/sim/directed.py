@@ -211,7 +211,7 @@ def second_before_first(stage: Stage) -> None:
     first = stage.founded()
     session = _open_session(stage, first)
     for number in (2, 1, 2):
-        command = msgpack.packb(["witness", 0, number, b""])
+        command = msgpack.packb(["execute", 0, number, b""])
         first.submit([(encode_record(RecordKind.COMMANDS, 1, session, number, 1, command),)])
         stage.until("it has committed", partial(has_committed_all, first))
     stage.whole()
@@ -235,7 +235,7 @@ def half_a_command(stage: Stage) -> None:
     """The first half of a fragmented command ends one epoch, its second half begins the next."""
     first = stage.founded()
     session = _open_session(stage, first)
-    command = msgpack.packb(["witness", 99, 1, bytes(300)])
+    command = msgpack.packb(["execute", 99, 1, bytes(300)])
     fragments = split_fragments(session, 1, 1, command, 200)
     half = len(fragments) // 2
     first.submit([tuple(fragments[:half])])
@@ -246,7 +246,7 @@ def half_a_command(stage: Stage) -> None:
     stage.join()
     stage.whole()
     for node in stage.nodes:
-        if 99 in node.witness.executed:
+        if 99 in node.recorder.executed:
             raise Violation(f"{node.name} executed a command made of two epochs' fragments")
 
 

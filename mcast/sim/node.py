@@ -46,8 +46,8 @@ from mcast.sim.fetching import Fetching
 from mcast.sim.groupworker import GroupWorker
 from mcast.sim.invariants import Book, Violation
 from mcast.sim.network import Arrival, Datagram
+from mcast.sim.recorder import Recorder
 from mcast.sim.voice import Voice
-from mcast.sim.witness import Witness
 from mcast.sim.worker import DiskWorker, Job
 from mcast.sim.world import DiskSpeed, World, in_runs
 from mcast.storage.segment import SEGMENT_BYTES_MIN
@@ -63,7 +63,7 @@ DUE_MAX: Final = 64  # times a replica is asked for what is due, before somethin
 PAUSED_ARRIVALS_MAX: Final = 256  # bursts a paused node's socket buffer holds
 SEGMENT_BYTES: Final = SEGMENT_BYTES_MIN  # so that journals roll
 RESTART_S: Final = 0.050  # until a node that could not start is started again
-WITNESS_S: Final = 0.001  # until a peer knows that a connection closed, and that nobody answers any more
+DEATH_SEEN_S: Final = 0.001  # until a peer knows that a connection closed, and that nobody answers any more
 TIMER_STUCK: Final = 1_000  # timers at one instant: then the deadline never moves on
 
 
@@ -90,7 +90,7 @@ class SimNode:
         """Share of disk jobs whose end is told only with that of the next, as a shell takes several together."""
         self.replica: Replica
         self.engine: Engine
-        self.witness: Witness
+        self.recorder: Recorder
         self.store: Store
         self.on_applied: Callable[[SimNode, list[Applied]], None] = lambda node, results: None
         self.on_ready: Callable[[SimNode, ReadReady], None] = lambda node, ready: None
@@ -149,8 +149,8 @@ class SimNode:
         if self.book.meta is not None:
             self.world.marks["renamed"] += self.book.meta.storage_id != recovered.meta.storage_id
         self.world.checker.started(self.book, recovered.meta, recovered.frames, base, suspect=recovered.suspect)
-        self.witness = Witness()
-        machine = self.witness if self.world.machine is None else self.world.machine()
+        self.recorder = Recorder()
+        machine = self.recorder if self.world.machine is None else self.world.machine()
         self.engine = Engine(machine, contiguous=rules.dedupe_contiguous, cut=rules.fragments_cut_by_epoch)
         sealer = Sealer(None, self.settings.cluster, self.name, random.randbytes(16))
         self._voice = Voice(sealer, recovered.meta.promised)
@@ -235,14 +235,14 @@ class SimNode:
         """Peers see this process end: their connections to it close, and a new one is refused, or finds another."""
         for peer in self.world.nodes:
             if peer is not self and peer.up and not peer.paused:
-                self.world.loop.after(WITNESS_S, peer.witness_death, peer.life, self)
+                self.world.loop.after(DEATH_SEEN_S, peer.learn_death, peer.life, self)
 
-    def witness_death(self, life: int, of: SimNode) -> None:
+    def learn_death(self, life: int, of: SimNode) -> None:
         """A connection to another node's process closed; unless the network is in the way, it is known to be dead."""
         ways = (self.index, of.index), (of.index, self.index)
         if self.up and self.life == life and not self.paused and not self.world.network.blocked.intersection(ways):
             self.world.marks["seen death"] += 1
-            self.replica.witnessed(name_hash(of.name), self.now)
+            self.replica.peer_died(name_hash(of.name), self.now)
             self.settle()
 
     def hand_over(self, to: SimNode) -> None:
@@ -446,7 +446,7 @@ class SimNode:
         checker = self.world.checker
         checker.applied(self.book, frames, self.replica.promised)
         results = self.engine.apply(frames)
-        checker.computed(self.book, self.engine.applied_seq, self.engine.result_chain, self.witness.broken)
+        checker.computed(self.book, self.engine.applied_seq, self.engine.result_chain, self.recorder.broken)
         if results:
             self.on_applied(self, results)
 

@@ -139,6 +139,6 @@ class Reader:
                 self._see(node, asked.client, asked.number)
 
     def _see(self, node: SimNode, client: SimClient, number: int) -> None:
-        seen = node.witness.executed.get(client.index, 0)
+        seen = node.recorder.executed.get(client.index, 0)
         if seen < number:
             raise Violation(f"a read at {node.name} saw {seen} commands of client {client.index}, not {number}")

@@ -50,7 +50,7 @@ class World:
         self.lies = False
         """Whether somebody forges what no node of the group says."""
         self.machine: Callable[[], StateMachine] | None = None
-        """Makes what the nodes run; None: a Witness."""
+        """Makes what the nodes run; None: a Recorder."""
 
     def hand_in(self, node: SimNode, groups: Sequence[Group]) -> None:
         """Groups have reached their client's gateway: it numbers them, or sends them on to the sequencer it knows."""

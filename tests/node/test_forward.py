@@ -204,7 +204,7 @@ async def linked(cluster: FakeCluster, forwarding: Forwarding, gateways: dict[st
     await asyncio.sleep(RETRY_S[1])
 
 
-async def test_a_closed_connection_and_a_refused_one_witness_death(
+async def test_a_closed_connection_and_a_refused_one_tell_of_death(
     cluster: FakeCluster, forwarding: Forwarding, gateways: dict[str, Gateway]
 ) -> None:
     await linked(cluster, forwarding, gateways)
@@ -214,7 +214,7 @@ async def test_a_closed_connection_and_a_refused_one_witness_death(
     assert cluster.shells["n2"].deaths == [N1], "once an epoch"
 
 
-async def test_nobody_listening_when_the_epoch_becomes_known_witnesses_death(
+async def test_nobody_listening_when_the_epoch_becomes_known_tells_of_death(
     cluster: FakeCluster, forwarding: Forwarding, gateways: dict[str, Gateway]
 ) -> None:
     await gateways["n1"].stop(drain_s=0)
@@ -235,7 +235,7 @@ async def test_the_same_incarnation_on_a_new_connection_is_alive(
     assert cluster.shells["n2"].deaths == []
 
 
-async def test_another_incarnation_on_a_new_connection_witnesses_death(
+async def test_another_incarnation_on_a_new_connection_tells_of_death(
     cluster: FakeCluster, forwarding: Forwarding, gateways: dict[str, Gateway]
 ) -> None:
     cluster.shells["n2"].heard[N1] = b"the one before--"
@@ -263,7 +263,7 @@ async def test_a_connection_over_which_nothing_comes_back_is_given_up_said_and_d
     assert forwarder.look() is None, "all is well again"
     forwarding.send(group(1))
     await submitted(cluster, n1=1)
-    assert cluster.shells["n2"].deaths == [], "silence bears no witness"
+    assert cluster.shells["n2"].deaths == [], "silence proves no death"
 
 
 async def test_a_sequencer_that_does_not_take_the_connection_is_named_soon(

@@ -220,14 +220,14 @@ def test_failed_pre_votes_back_off() -> None:
     assert max(waits) < 1.0
 
 
-def test_a_witness_stands_at_once_and_lets_others_stand() -> None:
+def test_who_saw_it_die_stands_at_once_and_lets_others_stand() -> None:
     node = silent("n2")
     node.receive([arrival("n3", beat(LOG, 1), promised=1)], 2.0)
     node.tick(2.0)
     settle(node, 2.0)
-    node.witnessed(KEY["n1"], 2.1)
+    node.peer_died(KEY["n1"], 2.1)
     assert node.next_deadline() > 2.2
-    node.witnessed(KEY["n3"], 2.1)
+    node.peer_died(KEY["n3"], 2.1)
     assert node.next_deadline() <= 2.11
     node.receive([arrival("n1", PreVoteRequest(2, 1, 4, 5), promised=1)], 2.1)
     (answer,) = of(PreVote, node.take_effects())
@@ -242,7 +242,7 @@ def test_a_shorter_log_stands_after_the_longer_one() -> None:
     peers = (PeerState(KEY["n1"], 9, 0),)
     node.receive([arrival("n3", beat(LOG, 1, peers=peers), promised=1)], 2.0)
     settle(node, 2.0)
-    node.witnessed(KEY["n3"], 2.1)
+    node.peer_died(KEY["n3"], 2.1)
     node.tick(2.104)
     assert of(PreVoteRequest, settle(node, 2.104)) == []
     node.tick(2.1051)
@@ -406,7 +406,7 @@ def test_who_was_taken_for_dead_and_speaks_again_is_heard() -> None:
     node = silent("n2")
     node.receive([arrival("n3", beat(LOG, 1), promised=1)], 2.0)
     settle(node, 2.0)
-    node.witnessed(KEY["n3"], 2.1)
+    node.peer_died(KEY["n3"], 2.1)
     node.receive([arrival("n3", beat(LOG, 1, round=2, confirmed=1), promised=1)], 2.101)
     settle(node, 2.101)
     assert not pre_vote_granted(node, "n1", now=2.11)

@@ -60,10 +60,10 @@ async def _connected(stack: AsyncExitStack, lab: Processes, runner: asyncio.Runn
 class _Ours:
     """A `Peer` out of the client library: one client submits, one at every node waits until that has applied."""
 
-    def __init__(self, runner: asyncio.Runner, client: Client, witnesses: list[Client]) -> None:
+    def __init__(self, runner: asyncio.Runner, client: Client, readers: list[Client]) -> None:
         self._runner = runner
         self._client = client
-        self._witnesses = witnesses
+        self._readers = readers
 
     def flood(self, events: int, size: int) -> Flood:
         """As Peer says."""
@@ -74,7 +74,7 @@ class _Ours:
         began = time.perf_counter()
         receipts = await self._client.submit_stream(source, keep=False)
         acknowledged = time.perf_counter()
-        await asyncio.gather(*[one.query("size", min_seq=receipts.last_seq or 0) for one in self._witnesses])
+        await asyncio.gather(*[one.query("size", min_seq=receipts.last_seq or 0) for one in self._readers])
         applied = time.perf_counter()
         if receipts.ok != events:
             raise BrokenRun(f"{events - receipts.ok} of {events} commands were not applied as they should")

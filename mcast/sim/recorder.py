@@ -9,7 +9,7 @@ from mcast.machine.api import Context, Rejected, StateMachine, command
 REJECTED_EACH: Final = 11  # every eleventh command is refused by the machine, so that outcomes of both kinds occur
 
 
-class Witness(StateMachine):
+class Recorder(StateMachine):
     """Each client numbers its commands from 1; `executed` holds the last one of each."""
 
     def __init__(self) -> None:
@@ -18,7 +18,7 @@ class Witness(StateMachine):
         """What went wrong first, in words."""
 
     @command
-    def witness(self, ctx: Context, client: int, number: int, filler: bytes) -> int:
+    def execute(self, ctx: Context, client: int, number: int, filler: bytes) -> int:
         """Execute a client's command `number`; returns it. `filler` only makes the command longer."""
         last = self.executed.get(client, 0)
         if number != last + 1 and not self.broken:
