@@ -7,18 +7,18 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from mcast.client.alarm import Alarm
-from mcast.client.packing import Parcel
+from mcast.client.packing import PackedCommands
 from mcast.client.receipts import Receipt, Receipts, RecordResult
 from mcast.errors import DecodeError, Error, NotSent, Unknown
 
 
 class Entry:
-    """One parcel on its way: queued, then written as (part of) a numbered record, then answered or given up."""
+    """Packed commands on their way: queued, then written as (part of) a numbered record, then answered or given up."""
 
     __slots__ = ("call", "count", "given_up", "payload", "request", "slot")
 
-    def __init__(self, parcel: Parcel, call: Call, slot: int) -> None:
-        self.payload, self.count = parcel
+    def __init__(self, packed: PackedCommands, call: Call, slot: int) -> None:
+        self.payload, self.count = packed
         self.call = call
         self.slot = slot
         self.request = 0
@@ -35,7 +35,7 @@ class Call(Protocol):
     """Who waits for entries."""
 
     mergeable: bool
-    """Whether its parcels may share a record with other calls' parcels."""
+    """Whether its packed commands may share a record with other calls' packed commands."""
 
     def answered(self, entry: Entry, result: RecordResult, offset: int) -> None:
         """The record that holds the entry's commands from `offset` on was answered."""
@@ -54,9 +54,9 @@ class SingleCall(Call):
 
     mergeable = True
 
-    def __init__(self, parcel: Parcel) -> None:
+    def __init__(self, packed: PackedCommands) -> None:
         self.future: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
-        self.entry = Entry(parcel, self, 0)
+        self.entry = Entry(packed, self, 0)
         self._fate: Receipt | Error | None = None
         self._asked_again: asyncio.Future[None] | None = None
 
@@ -65,13 +65,13 @@ class SingleCall(Call):
         receipt = result.receipt(offset)
         if not self.future.done():
             self.future.set_result(receipt)
-        self._settle(receipt)
+        self._set_fate(receipt)
 
     def failed(self, entry: Entry, error: Error) -> None:
         """Raise the error in the waiting task."""
         if not self.future.done():
             self.future.set_exception(error)
-        self._settle(error)
+        self._set_fate(error)
 
     def expire(self, why: Callable[[], str]) -> None:
         """The deadline is over; `why` says what was tried."""
@@ -98,7 +98,7 @@ class SingleCall(Call):
             raise self._fate
         return self._fate
 
-    def _settle(self, fate: Receipt | Error) -> None:
+    def _set_fate(self, fate: Receipt | Error) -> None:
         self._fate = fate
         if self._asked_again is not None and not self._asked_again.done():
             self._asked_again.set_result(None)
@@ -149,10 +149,10 @@ class BatchCall:
         self._on_progress = on_progress
         self._changed = asyncio.Event()
 
-    def expect(self, parcels: Sequence[Parcel]) -> list[Entry]:
-        """The entries of more parcels."""
-        first = self.receipts.expect([parcel.count for parcel in parcels])
-        entries = [Entry(parcel, self, slot) for slot, parcel in enumerate(parcels, first)]
+    def expect(self, batch: Sequence[PackedCommands]) -> list[Entry]:
+        """The entries of more packed commands."""
+        first = self.receipts.expect([packed.count for packed in batch])
+        entries = [Entry(packed, self, slot) for slot, packed in enumerate(batch, first)]
         self.entries.update(enumerate(entries, first))
         return entries
 

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 from mcast.client.calls import BatchCall, Deadlines, SingleCall
 from mcast.client.detour import Detour
 from mcast.client.exchange import Exchange
-from mcast.client.feed import parcels_of
+from mcast.client.feed import packed_from
 from mcast.client.keeper import preferred
 from mcast.client.link import Dialer, Unreachable, key_problem
 from mcast.client.operations import describe_any, hand_over, inject
@@ -181,9 +181,9 @@ class Client:
             NotSent: none of them happened.
             Unknown: with `.receipts`, None where unknown; `resolve` asks again.
         """
-        parcels = list(self._exchange.packer.pack(commands))
+        batch = list(self._exchange.packer.pack(commands))
         call = BatchCall(Receipts())
-        self._exchange.submit_all(call.expect(parcels))
+        self._exchange.submit_all(call.expect(batch))
         await self._wait(call, lambda: bool(call.entries), timeout)
         return call.receipts
 
@@ -202,9 +202,9 @@ class Client:
         call = BatchCall(Receipts(keep, on_receipts), on_progress)
         refused: Refused | None = None
         try:
-            async with contextlib.aclosing(parcels_of(commands, self._exchange.packer)) as feed:
-                async for parcels in feed:
-                    self._exchange.submit_all(call.expect(parcels))
+            async with contextlib.aclosing(packed_from(commands, self._exchange.packer)) as feed:
+                async for batch in feed:
+                    self._exchange.submit_all(call.expect(batch))
                     await self._wait(call, lambda: self._session.queued_bytes > STREAM_QUEUE_BYTES, timeout)
         except Refused as error:
             refused = error

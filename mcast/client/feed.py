@@ -1,4 +1,4 @@
-"""Turns any source of commands into parcels, a bounded number of bytes at a time."""
+"""Turns any source of commands into packed commands, a bounded number of bytes at a time."""
 
 from __future__ import annotations
 
@@ -7,44 +7,44 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
 from typing import Final
 
-from mcast.client.packing import SLICE_COMMANDS, Command, CommandPacker, Parcel
+from mcast.client.packing import SLICE_COMMANDS, Command, CommandPacker, PackedCommands
 from mcast.errors import Refused
 
 FEED_BYTES: Final = 64 << 10  # bytes packed before the event loop gets its turn
 
 
-async def parcels_of(
+async def packed_from(
     commands: Iterable[Command] | AsyncIterable[Command], packer: CommandPacker
-) -> AsyncGenerator[list[Parcel], None]:
-    """Parcels in the commands' order. Raises Refused as `CommandPacker.pack`."""
+) -> AsyncGenerator[list[PackedCommands], None]:
+    """Packed, in the commands' order. Raises Refused as `CommandPacker.pack`."""
     if isinstance(commands, AsyncIterable):
         start = 0
         async with contextlib.aclosing(_slices(commands)) as slices:
             async for waiting in slices:
-                async for parcels in _fed(packer.pack(waiting, start)):
-                    yield parcels
+                async for batch in _fed(packer.pack(waiting, start)):
+                    yield batch
                 start += len(waiting)
         return
-    async for parcels in _fed(packer.pack(commands)):
-        yield parcels
+    async for batch in _fed(packer.pack(commands)):
+        yield batch
 
 
-async def _fed(packed: Iterator[Parcel]) -> AsyncGenerator[list[Parcel], None]:
-    """Parcels in lists of about FEED_BYTES; all before a refused command come before the error."""
-    parcels: list[Parcel] = []
+async def _fed(source: Iterator[PackedCommands]) -> AsyncGenerator[list[PackedCommands], None]:
+    """Packed commands in lists of about FEED_BYTES; all before a refused command come before the error."""
+    batch: list[PackedCommands] = []
     size = 0
     refused: Refused | None = None
     try:
-        for parcel in packed:
-            parcels.append(parcel)
-            size += len(parcel.payload)
+        for packed in source:
+            batch.append(packed)
+            size += len(packed.payload)
             if size >= FEED_BYTES:
-                yield parcels
-                parcels, size = [], 0
+                yield batch
+                batch, size = [], 0
                 await asyncio.sleep(0)
     except Refused as error:
         refused = error
-    yield parcels
+    yield batch
     if refused is not None:
         raise refused
 

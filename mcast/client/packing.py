@@ -34,14 +34,14 @@ Arities = Mapping[str, tuple[int, int]]
 _name_of = itemgetter(0)
 
 
-class Parcel(NamedTuple):
+class PackedCommands(NamedTuple):
     """The payload of one record to be, holding `count` whole commands; larger than a record: to be cut in fragments."""
 
     payload: bytes
     count: int  # type: ignore[assignment] # shadows tuple.count
 
 
-_parcel: Final = partial(tuple.__new__, Parcel)  # as Parcel(...), in half the time
+_packed_commands: Final = partial(tuple.__new__, PackedCommands)  # as PackedCommands(...), in half the time
 
 
 def check_name(what: str, name: object, arguments: int, table: Arities) -> None:
@@ -67,7 +67,7 @@ class _Filling:
 
 
 class CommandPacker:
-    """Packs commands for a machine with these `arities` into parcels; with its header, one takes `record_max` bytes.
+    """Packs commands for a machine with these `arities`; with its header, one takes `record_max` bytes.
 
     A command holds at most `values_max` values, those inside others among them.
     """
@@ -82,8 +82,8 @@ class CommandPacker:
         """Commands and bytes of the last full record: what to expect of the next."""
         assert self._room > 0, "record_max leaves no room for a command"
 
-    def pack(self, commands: Iterable[Command], start: int = 0) -> Iterator[Parcel]:
-        """Parcels of all `commands`, in order; a full one is yielded as soon as its slice is packed.
+    def pack(self, commands: Iterable[Command], start: int = 0) -> Iterator[PackedCommands]:
+        """All `commands`, packed, in order; a full one is yielded as soon as its slice is packed.
 
         The first command is number `start`, where an error names one.
 
@@ -104,14 +104,14 @@ class CommandPacker:
             refused = (yield from pack(taken, start, filling)) or refused
             start += len(taken)
         if filling.count:
-            yield Parcel(filling.payload, filling.count)
+            yield PackedCommands(filling.payload, filling.count)
         if refused is not None:
             raise refused
 
     def _pack_few(
         self, commands: list[Command], start: int, filling: _Filling
-    ) -> Generator[Parcel, None, Refused | None]:
-        """Parcels of commands of which few fill a record: they are packed one by one, then put together."""
+    ) -> Generator[PackedCommands, None, Refused | None]:
+        """Commands of which few fill a record: they are packed one by one, then put together."""
         parts, size, count, room = [filling.payload], len(filling.payload), filling.count, self._room
         refused: Refused | None = None
         for at in range(0, len(commands), FEW_AT_ONCE):
@@ -125,7 +125,7 @@ class CommandPacker:
                 size += len(one)
                 if size > room and count:
                     self._usual = count, size - len(one)
-                    yield _parcel((b"".join(parts), count))
+                    yield _packed_commands((b"".join(parts), count))
                     parts, size, count = [], len(one), 0
                 parts.append(one)
                 count += 1
@@ -136,8 +136,8 @@ class CommandPacker:
 
     def _pack_many(
         self, commands: list[Command], start: int, filling: _Filling
-    ) -> Generator[Parcel, None, Refused | None]:
-        """Parcels of commands of which many fill a record: so many as should are packed by one call."""
+    ) -> Generator[PackedCommands, None, Refused | None]:
+        """Commands of which many fill a record: so many as should are packed by one call."""
         room, at, refused = self._room, 0, None
         payload, count = filling.payload, filling.count
         while at < len(commands):
@@ -159,7 +159,7 @@ class CommandPacker:
                 payload, count, at = payload + packed[:size], count + fitting, at + fitting
             if count:
                 self._usual = count, len(payload)
-                yield _parcel((payload, count))
+                yield _packed_commands((payload, count))
                 payload, count = b"", 0
             if likely <= 1:  # it begins the next record, or is larger than any
                 payload, count, at = packed, 1, at + 1
@@ -168,10 +168,10 @@ class CommandPacker:
         filling.payload, filling.count = payload, count
         return refused
 
-    def pack_one(self, command: Command) -> Parcel:
-        """The parcel of a single command. Raises Refused as `pack`."""
+    def pack_one(self, command: Command) -> PackedCommands:
+        """The pack of commands of a single command. Raises Refused as `pack`."""
         self._check([command])
-        return Parcel(self._pack_single(command), 1)
+        return PackedCommands(self._pack_single(command), 1)
 
     def _check(self, commands: list[Command]) -> None:
         """Raise Refused if any of them is no command, or not of this machine."""

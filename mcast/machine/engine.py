@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from mcast.errors import DecodeError, Halted, QueryFailed, Refused, Rejected
 from mcast.machine.api import Arity, StateMachine
+from mcast.machine.batches import BATCH_FRAMES_MIN, batch_of
 from mcast.machine.canonical import digest
 from mcast.machine.commands import decode_small_records_untrusted
 from mcast.machine.executor import RUN_MIN, Executor, Observer
@@ -22,7 +23,6 @@ from mcast.machine.marks import ChainMark, Marks, chosen
 from mcast.machine.outcomes import NOTHING, rejection_text
 from mcast.machine.resultchain import ResultChain
 from mcast.machine.sessions import APPLIED, SESSION_EXPIRED, Kept, Mark, Session, SessionTable, mark_of
-from mcast.machine.streaks import STREAK_MIN, streak_of
 from mcast.wire.events import Executed
 from mcast.wire.frame import CHAIN_ZERO, Frame
 from mcast.wire.messages import decode_genesis_untrusted, decode_recovery_untrusted
@@ -141,8 +141,8 @@ class Engine:
         at, end = 0, len(frames)
         try:
             while at < end:
-                begins = end - at >= STREAK_MIN and frames[at].count < RUN_MIN and self._paused is None
-                if not begins or not self._apply_streak(frames, at, applied, told):
+                begins = end - at >= BATCH_FRAMES_MIN and frames[at].count < RUN_MIN and self._paused is None
+                if not begins or not self._apply_batch(frames, at, applied, told):
                     self._apply_frame(frames[at], applied, told)
                 at = len(told)
                 if self._paused is not None or executor.clock() >= until:
@@ -261,15 +261,15 @@ class Engine:
         self.sessions.restore(data["sessions"])
         self.machine.restore(data["machine"])
 
-    def _apply_streak(self, frames: Sequence[Frame], at: int, applied: list[Applied], told: list[Executed]) -> bool:
-        """Apply as many of these frames, from index `at` on, as make up a streak; False: none were.
+    def _apply_batch(self, frames: Sequence[Frame], at: int, applied: list[Applied], told: list[Executed]) -> bool:
+        """Apply as many of these frames, from index `at` on, as make up a batch; False: none were.
 
         If something is special about it, all of it goes frame by frame: looking anew behind each would cost the square.
         """
-        streak = None if self._assembly.partial else streak_of(frames, at)
-        if streak is None:
+        batch = None if self._assembly.partial else batch_of(frames, at)
+        if batch is None:
             return False
-        number, firsts, counts, requests, lowests, records, payloads = streak
+        number, firsts, counts, requests, lowests, records, payloads = batch
         epoch, first, _, _, time, _, _, _ = frames[at]
         session = self.sessions.next_is(number, requests[0]) if first == self.applied_seq + 1 else None
         commands = decode_small_records_untrusted(payloads, counts) if session is not None else None

@@ -19,9 +19,9 @@ from mcast.errors import ConfigError, EnvironmentProblem, InUse
 from mcast.limits import MEMBERS_MAX
 from mcast.node.setup import make_settings, open_store
 from mcast.protocol.climb import spent
+from mcast.protocol.cluster_uuid import RECOVERIES_MAX, recovered_uuid
 from mcast.protocol.core import Core
 from mcast.protocol.effects import Meta
-from mcast.protocol.lineage import RECOVERIES_MAX, recovered
 from mcast.protocol.recovered import Recovered
 from mcast.storage.files import Files, RealFiles
 from mcast.storage.looking import Unwritten
@@ -136,7 +136,7 @@ def _frame(config: Config, core: Core, meta: Meta, epoch: int) -> Frame:
     own = Member(node.id, meta.storage_id, node.address)
     number = core.config.number + 1 if core.config else 1
     former = tuple(Member(name, bytes(16), address) for name, address in core.known.values())
-    uuid = recovered(core.cluster_uuid, int.from_bytes(os.urandom(_UUID_BITS // 8), "big"))
+    uuid = recovered_uuid(core.cluster_uuid, int.from_bytes(os.urandom(_UUID_BITS // 8), "big"))
     payload = encode_message(Recovery(uuid, Members(number, (own,)), former))
     newest = core.log.frame_at(core.log.last_seq)
     now = max(time.time_ns(), newest.time if newest is not None else 0)

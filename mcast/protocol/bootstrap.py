@@ -14,9 +14,9 @@ from typing import Final
 
 from mcast.errors import DecodeError
 from mcast.limits import BOOTSTRAP_RETRY_S
+from mcast.protocol.cluster_uuid import new_uuid
 from mcast.protocol.core import Core
 from mcast.protocol.effects import Append, Truncate
-from mcast.protocol.lineage import founded
 from mcast.protocol.quorum import majority
 from mcast.protocol.states import Input, Role
 from mcast.wire.envelope import Envelope, name_hash
@@ -183,7 +183,7 @@ class Bootstrap:
 
     def _found(self, now: float) -> None:
         core = self.core
-        uuid = founded(core.random.getrandbits(128))
+        uuid = new_uuid(core.random.getrandbits(128))
         members = tuple(
             Member(node, self._virgins[name_hash(node)], address)
             for node, address in core.settings.members

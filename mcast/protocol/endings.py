@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from mcast.protocol.cluster_uuid import succeeds
 from mcast.protocol.core import Core
-from mcast.protocol.lineage import succeeds
 
 INSISTED_S: Final = 1.0  # that a word which ends a node must be repeated for ...
 INSISTED_TIMES: Final = 8  # ... and how often; a true one comes with each heartbeat

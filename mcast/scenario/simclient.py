@@ -29,7 +29,7 @@ RESEND_S: Final = 0.020  # between two resends that a node asked for
 
 
 class _Part(Call):
-    """The commands of one parcel, as the session's Call."""
+    """The commands of one pack of commands, as the session's Call."""
 
     mergeable = True
 
@@ -81,10 +81,10 @@ class ScenarioClient:
         if not self._session.busy:
             self._heard_at = self._world.loop.now
         at = 0
-        for parcel in self._packer.pack(commands):
-            part = _Part(self, numbers[at : at + parcel.count], self._meter.sent(self._world.loop.now))
-            self._session.enqueue(Entry(parcel, part, 0))
-            at += parcel.count
+        for packed in self._packer.pack(commands):
+            part = _Part(self, numbers[at : at + packed.count], self._meter.sent(self._world.loop.now))
+            self._session.enqueue(Entry(packed, part, 0))
+            at += packed.count
         self._send(self._session.take())
 
     def settled(self, numbers: range, receipts: Sequence[Receipt], ticket: int) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcast.client.packing import Command, CommandPacker, Parcel
+from mcast.client.packing import Command, CommandPacker, PackedCommands
 from mcast.errors import DecodeError, Refused
 from mcast.limits import COMMAND_BYTES_MAX, COMMAND_VALUES_MAX
 from mcast.machine.commands import decode_commands_untrusted
@@ -21,9 +21,9 @@ ARITIES = {"set": (2, 2), "incr": (1, 2), "delete": (1, 1), "clear": (0, 0)}
 RECORD_MAX = 200
 
 
-def unpacked(parcel: Parcel) -> list[Any]:
+def unpacked(one: PackedCommands) -> list[Any]:
     unpacker = msgpack.Unpacker()
-    unpacker.feed(parcel.payload)
+    unpacker.feed(one.payload)
     return list(unpacker)
 
 
@@ -39,12 +39,12 @@ commands = st.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(commands)
-def test_parcels_hold_the_commands_in_order_and_fit_a_record(items: list[tuple[Any, ...]]) -> None:
-    parcels = list(CommandPacker(ARITIES, RECORD_MAX).pack(items))
-    assert [tuple(command) for command in chain.from_iterable(map(unpacked, parcels))] == items
-    for parcel in parcels:
-        assert parcel.count == len(unpacked(parcel))
-        assert parcel.count == 1 or len(parcel.payload) + RECORD_HEADER_BYTES <= RECORD_MAX
+def test_packed_commands_hold_the_commands_in_order_and_fit_a_record(items: list[tuple[Any, ...]]) -> None:
+    batch = list(CommandPacker(ARITIES, RECORD_MAX).pack(items))
+    assert [tuple(command) for command in chain.from_iterable(map(unpacked, batch))] == items
+    for one in batch:
+        assert one.count == len(unpacked(one))
+        assert one.count == 1 or len(one.payload) + RECORD_HEADER_BYTES <= RECORD_MAX
 
 
 def greedy(items: list[Any], room: int) -> list[tuple[bytes, int]]:
@@ -77,10 +77,10 @@ def test_sizes_that_change_at_once_fill_records_as_well() -> None:
 
 
 def test_records_are_filled_across_slices() -> None:
-    parcels = list(CommandPacker(ARITIES, 1_300).pack(("incr", "k") for _ in range(10_000)))
-    assert sum(parcel.count for parcel in parcels) == 10_000
+    batch = list(CommandPacker(ARITIES, 1_300).pack(("incr", "k") for _ in range(10_000)))
+    assert sum(one.count for one in batch) == 10_000
     size = len(msgpack.packb(("incr", "k")))
-    assert {parcel.count for parcel in parcels[:-1]} == {(1_300 - RECORD_HEADER_BYTES) // size}
+    assert {one.count for one in batch[:-1]} == {(1_300 - RECORD_HEADER_BYTES) // size}
 
 
 @pytest.mark.parametrize(
@@ -105,8 +105,8 @@ def test_a_bad_command_is_refused_with_its_number_and_reason_after_those_before_
     packed = CommandPacker(ARITIES, RECORD_MAX).pack([("set", "k", 1)] * 1_500 + [bad] + [("set", "k", 2)])
     count = 0
     with pytest.raises(Refused, match=f"command 1500: .*{words}"):
-        for parcel in packed:
-            count += parcel.count
+        for one in packed:
+            count += one.count
     assert count == 1_500
 
 
@@ -120,17 +120,17 @@ def test_a_bad_command_among_others_that_share_its_record_is_the_one_named() -> 
             items[at] = ("set", "k", bad)
             packer = CommandPacker(ARITIES, 100_000)
             list(packer.pack([("clear",)] * 9))
-            parcels = []
+            batch = []
             with pytest.raises(Refused, match=f"command {at}: .*{words}"):
-                for parcel in packer.pack(items):
-                    parcels.append(parcel)
-            assert sum(parcel.count for parcel in parcels) == at
+                for one in packer.pack(items):
+                    batch.append(one)
+            assert sum(one.count for one in batch) == at
 
 
 def test_many_nested_commands_are_not_taken_for_deep_ones() -> None:
     items = [("set", "k", [1, {"a": [2]}])] * 500
-    parcels = list(CommandPacker(ARITIES, 10_000).pack(items))
-    assert [command for parcel in parcels for command in unpacked(parcel)] == [["set", "k", [1, {"a": [2]}]]] * 500
+    batch = list(CommandPacker(ARITIES, 10_000).pack(items))
+    assert [command for one in batch for command in unpacked(one)] == [["set", "k", [1, {"a": [2]}]]] * 500
 
 
 def test_a_command_deeper_than_msgpack_allows_is_refused() -> None:
@@ -177,13 +177,13 @@ def test_what_packs_but_no_replica_can_decode_is_refused_without_its_neighbours(
     for filling in ("", "k" * 300):
         with pytest.raises(Refused, match="cannot be sent"):
             packer.pack_one(("set", filling, bad))
-        parcels = []
+        batch = []
         with pytest.raises(Refused, match="command 500: an argument cannot be sent"):
-            for parcel in packer.pack([good] * 500 + [("set", filling, bad)] + [good] * 500):
-                parcels.append(parcel)
-        assert [
-            command for parcel in parcels for command in decode_commands_untrusted(parcel.payload, parcel.count)
-        ] == [list(good)] * 500
+            for one in packer.pack([good] * 500 + [("set", filling, bad)] + [good] * 500):
+                batch.append(one)
+        assert [command for one in batch for command in decode_commands_untrusted(one.payload, one.count)] == [
+            list(good)
+        ] * 500
 
 
 def test_whatever_replicas_decode_is_packed() -> None:
@@ -192,7 +192,7 @@ def test_whatever_replicas_decode_is_packed() -> None:
     for value in values:
         packed = msgpack.packb(("set", "k", value))
         assert packer.pack_one(("set", "k", value)) == (packed, 1)
-        assert b"".join(parcel.payload for parcel in packer.pack([("set", "k", value)] * 40)) == packed * 40
+        assert b"".join(one.payload for one in packer.pack([("set", "k", value)] * 40)) == packed * 40
 
 
 @pytest.mark.parametrize("record_max", [RECORD_MAX, 61_440])
@@ -200,7 +200,7 @@ def test_a_command_of_too_many_values_is_refused_and_named(record_max: int) -> N
     packer = CommandPacker(ARITIES, record_max)
     fits: Command = ("set", "k", [[]] * (COMMAND_VALUES_MAX - 3))
     too_many: Command = ("set", "k", [[]] * (COMMAND_VALUES_MAX - 2))
-    assert sum(parcel.count for parcel in packer.pack([("clear",), fits, ("clear",)])) == 3
+    assert sum(one.count for one in packer.pack([("clear",), fits, ("clear",)])) == 3
     with pytest.raises(Refused, match=f"command 2: a command holds more than {COMMAND_VALUES_MAX} values"):
         list(packer.pack([("clear",), ("clear",), too_many]))
     with pytest.raises(Refused, match="more than 65536 values"):

@@ -10,7 +10,7 @@ import msgpack
 import pytest
 
 from mcast.client.calls import BatchCall, SingleCall
-from mcast.client.packing import Parcel
+from mcast.client.packing import PackedCommands
 from mcast.client.receipts import Receipts
 from mcast.client.session import BEHIND_MAX, OUTSTANDING_BYTES_MAX, Session
 from mcast.errors import DecodeError, NotSent, Refused, Unknown
@@ -31,7 +31,7 @@ def new_session(*, opened: bool = True) -> Session:
     source = nonces()
     session = Session(lambda: next(source), RECORD_MAX)
     if opened:
-        call = SingleCall(Parcel(b"\x91\xa1x", 1))
+        call = SingleCall(PackedCommands(b"\x91\xa1x", 1))
         session.enqueue(call.entry)
         session.take()
         call.entry.given_up = True
@@ -40,14 +40,14 @@ def new_session(*, opened: bool = True) -> Session:
 
 
 def single(session: Session, size: int = 10) -> SingleCall:
-    call = SingleCall(Parcel(bytes(size), 1))
+    call = SingleCall(PackedCommands(bytes(size), 1))
     session.enqueue(call.entry)
     return call
 
 
 def batch(session: Session, *counts: int) -> BatchCall:
     call = BatchCall(Receipts())
-    session.enqueue(*call.expect([Parcel(bytes(40), number) for number in counts]))
+    session.enqueue(*call.expect([PackedCommands(bytes(40), number) for number in counts]))
     return call
 
 

@@ -16,7 +16,7 @@ from mcast.limits import EPOCH_MAX
 from mcast.machine.kv import KeyValue
 from mcast.node.recover import Loss, examine, recover
 from mcast.node.setup import open_store
-from mcast.protocol.lineage import succeeds
+from mcast.protocol.cluster_uuid import succeeds
 from mcast.storage.files import RealFiles
 from mcast.storage.meta import load_meta, store_meta
 from mcast.storage.segment import HEADER_BYTES

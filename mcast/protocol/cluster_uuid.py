@@ -15,12 +15,12 @@ RECOVERIES_MAX: Final = 255
 _KEPT: Final = 8
 
 
-def founded(drawn: int) -> bytes:
+def new_uuid(drawn: int) -> bytes:
     """The uuid of a new cluster, from 128 random bits."""
     return drawn.to_bytes(16, "big")[:15] + b"\0"
 
 
-def recovered(before: bytes, drawn: int) -> bytes:
+def recovered_uuid(before: bytes, drawn: int) -> bytes:
     """The uuid of the cluster that goes on with `before`'s log, from 56 random bits; at most RECOVERIES_MAX times."""
     return before[:_KEPT] + drawn.to_bytes(7, "big") + bytes([before[15] + 1])
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
+from mcast.protocol.cluster_uuid import new_uuid, recovered_uuid, succeeds
 from mcast.protocol.effects import HaltRequired
-from mcast.protocol.lineage import founded, recovered, succeeds
 from mcast.protocol.replica import Replica
 from mcast.wire.frame import Frame, make_frame
 from mcast.wire.messages import Config, Member, Recovery, encode_message
@@ -22,7 +22,7 @@ ALONE = Member("n1", b"another storage!", "10.0.0.1:1")
 
 def recovery_frame(log: list[Frame], former: tuple[Member, ...] = ()) -> Frame:
     """What `mcast recover` on n1 adds to a log."""
-    uuid = recovered(core("n1", log).cluster_uuid, 5)
+    uuid = recovered_uuid(core("n1", log).cluster_uuid, 5)
     payload = encode_message(Recovery(uuid, Config(2, (ALONE,)), former))
     record = encode_record(RecordKind.RECOVERY, 1, 0, 0, 0, payload)
     newest = log[-1]
@@ -30,19 +30,19 @@ def recovery_frame(log: list[Frame], former: tuple[Member, ...] = ()) -> Frame:
 
 
 def test_a_recovery_succeeds_what_it_came_from_and_of_two_one_prevails() -> None:
-    first, other = founded((1 << 128) - 1), founded(7)
-    one, two = recovered(first, 1), recovered(first, 2)
+    first, other = new_uuid((1 << 128) - 1), new_uuid(7)
+    one, two = recovered_uuid(first, 1), recovered_uuid(first, 2)
     assert first[15] == 0
-    assert succeeds(one, first) and succeeds(recovered(one, 0), two)
+    assert succeeds(one, first) and succeeds(recovered_uuid(one, 0), two)
     assert not succeeds(first, one) and not succeeds(first, first)
     assert succeeds(two, one) and not succeeds(one, two)
-    assert not succeeds(recovered(other, 1), first)
+    assert not succeeds(recovered_uuid(other, 1), first)
 
 
 def test_a_recovery_in_the_log_names_the_cluster_its_only_voter_and_who_may_come_back() -> None:
     former = (Member("n1", bytes(16), "10.0.0.1:1"), Member("n7", bytes(16), "10.0.0.7:1"))
     shared = core("n1", [*LOG, recovery_frame(LOG, former)], 9)
-    assert shared.cluster_uuid == recovered(core("n1", LOG).cluster_uuid, 5)
+    assert shared.cluster_uuid == recovered_uuid(core("n1", LOG).cluster_uuid, 5)
     assert shared.voters() == {KEY["n1"]: ALONE.storage_id}
     assert [name for name, _ in shared.known.values()] == ["n1", "n2", "n3", "n7"]
     assert shared.commit == LOG[-1].last
@@ -59,8 +59,8 @@ def heard(node: Replica, uuid: bytes, *, repeated: bool = True) -> list[object]:
 
 def test_a_voter_of_the_cluster_before_halts_and_says_what_to_do() -> None:
     node = replica("n1", LOG, 1)
-    assert heard(node, recovered(node.cluster_uuid, 1), repeated=False) == [], "one word may be forged"
-    (halt,) = heard(node, recovered(node.cluster_uuid, 1))
+    assert heard(node, recovered_uuid(node.cluster_uuid, 1), repeated=False) == [], "one word may be forged"
+    (halt,) = heard(node, recovered_uuid(node.cluster_uuid, 1))
     assert isinstance(halt, HaltRequired) and "data directory" in halt.reason
 
 
@@ -68,7 +68,7 @@ def test_one_that_had_no_vote_goes_on() -> None:
     stored = found("n1", LOG, 1)
     fresh = replace(stored, meta=replace(stored.meta, storage_id=b"fresh".ljust(16)))
     node = Replica(settings("n1"), fresh, random.Random(1), 0.0)
-    assert heard(node, recovered(node.cluster_uuid, 1)) == []
+    assert heard(node, recovered_uuid(node.cluster_uuid, 1)) == []
     assert node.sequencer == KEY["n3"]
 
 

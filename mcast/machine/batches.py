@@ -1,6 +1,6 @@
-"""Streaks: consecutive frames with a record of one session each, whose few commands can be applied together.
+"""Batches: consecutive frames with a record of one session each, whose few commands can be applied together.
 
-What is decided once for a streak, and comes to the same as frame by frame: the session and its progress, the time,
+What is decided once for a batch, and comes to the same as frame by frame: the session and its progress, the time,
 the decoding, the outcomes' bytes. A record large enough for a run handler is no part of one, for run handlers see one
 record at a time: how many frames a replica applies at once is its own affair, and no outcome may depend on it.
 """
@@ -15,11 +15,11 @@ from mcast.machine.executor import RUN_MIN
 from mcast.wire.frame import Frame
 from mcast.wire.records import COMMANDS_WORD, RECORD_HEADER_BYTES, unpack_record_head
 
-STREAK_MIN: Final = 2  # frames; one alone is cheaper by itself
+BATCH_FRAMES_MIN: Final = 2  # frames; one alone is cheaper by itself
 _SESSION: Final = slice(8, 16)  # of a record; where clients take turns, most often all that has to be looked at
 
 
-class Streak(NamedTuple):
+class SessionBatch(NamedTuple):
     """The frames' records as columns. `requests` follow one another without holes, and so do the frames' events."""
 
     session: int
@@ -32,16 +32,16 @@ class Streak(NamedTuple):
     payloads: list[bytes]
 
 
-def streak_of(frames: Sequence[Frame], at: int = 0) -> Streak | None:
-    """The longest streak that begins with frame `at` of these; None where that is shorter than STREAK_MIN."""
+def batch_of(frames: Sequence[Frame], at: int = 0) -> SessionBatch | None:
+    """The longest batch that begins with frame `at` of these; None where that is shorter than BATCH_FRAMES_MIN."""
     epoch, seq, _, _, time, _, body, _ = frames[at]
     if len(body) < RECORD_HEADER_BYTES or at + 1 == len(frames) or frames[at + 1].body[_SESSION] != body[_SESSION]:
         return None
     _, _, session, expected, _, length = unpack_record_head(body)
     if length != len(body) - RECORD_HEADER_BYTES:
         return None
-    streak = Streak(session, [], [], [], [], [], [])
-    _, firsts, counts, requests, lowests, records, payloads = streak
+    batch = SessionBatch(session, [], [], [], [], [], [])
+    _, firsts, counts, requests, lowests, records, payloads = batch
     for entry_epoch, first, events, _, then, _, body, _ in frames[at:]:
         if len(body) < RECORD_HEADER_BYTES:
             break
@@ -61,4 +61,4 @@ def streak_of(frames: Sequence[Frame], at: int = 0) -> Streak | None:
         payloads.append(body[RECORD_HEADER_BYTES:])
         seq += count
         expected += count
-    return streak if len(firsts) >= STREAK_MIN and session <= SEQ_MAX else None
+    return batch if len(firsts) >= BATCH_FRAMES_MIN and session <= SEQ_MAX else None

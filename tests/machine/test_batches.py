@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from mcast.limits import SESSION_KEPT_RECORDS_MAX
 from mcast.machine import engine as engine_module
+from mcast.machine.batches import SessionBatch, batch_of
 from mcast.machine.engine import Engine
 from mcast.machine.executor import RUN_MIN
 from mcast.machine.kv import KeyValue
 from mcast.machine.sessions import Kept, _settled
-from mcast.machine.streaks import Streak, streak_of
 from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
 from mcast.wire.records import RecordKind, encode_record
 from tests.machine.conftest import Notebook, record
@@ -84,7 +84,7 @@ def applied(frames: Sequence[Frame], bursts: Sequence[int], *, together: bool, l
     at = 0
     with pytest.MonkeyPatch.context() as patch:
         if not together:
-            patch.setattr(engine_module, "streak_of", lambda frames, at: None)
+            patch.setattr(engine_module, "batch_of", lambda frames, at: None)
         for size in (*bursts, len(frames)):
             end = min(at + size, len(frames))
             while at < end:
@@ -114,12 +114,12 @@ def test_where_time_ends_makes_no_difference(
     assert applied(frames, bursts, together=True, late=late) == applied(frames, [1] * len(frames), together=False)
 
 
-def test_the_usual_flood_is_a_streak() -> None:
+def test_the_usual_flood_is_a_batch() -> None:
     records = [record(1, request, ("note", request), lowest=request) for request in range(1, 40)]
     frames = framed(records, [5] * len(records))
-    streak = streak_of(frames)
-    assert streak is not None and len(streak.firsts) == len(frames)
-    assert streak.requests == list(range(1, 40)) and streak.payloads[0] == msgpack.packb(["note", 1])
+    batch = batch_of(frames)
+    assert batch is not None and len(batch.firsts) == len(frames)
+    assert batch.requests == list(range(1, 40)) and batch.payloads[0] == msgpack.packb(["note", 1])
 
 
 @pytest.mark.parametrize("at", [1, 2, 5])
@@ -131,23 +131,23 @@ def test_the_usual_flood_is_a_streak() -> None:
         encode_record(RecordKind.NOOP, 1, 1, 6, 1, b""), encode_record(RecordKind.COMMANDS, 1, 1, 6, 7, b"\x90"),
     ],
 )  # fmt: skip
-def test_a_streak_ends_before_whatever_is_not_like_the_rest(stranger: bytes, at: int) -> None:
+def test_a_batch_ends_before_whatever_is_not_like_the_rest(stranger: bytes, at: int) -> None:
     records = [record(1, request, ("note", request)) for request in range(1, 8)]
     frames = framed(records, [5] * 7)
     frames[at] = frames[at]._replace(body=stranger)
-    streak = streak_of(frames)
-    assert (len(streak.firsts) if streak else 1) == at
+    batch = batch_of(frames)
+    assert (len(batch.firsts) if batch else 1) == at
 
 
-def test_another_time_or_epoch_ends_a_streak() -> None:
+def test_another_time_or_epoch_ends_a_batch() -> None:
     records = [record(1, request, ("note", request)) for request in range(1, 8)]
     for frames in (framed(records, [5, 5, 5, 6, 6, 6, 6]), framed(records, [5] * 7, [1, 1, 1, 2, 2, 2, 2])):
-        streak = streak_of(frames)
-        assert streak is not None and len(streak.firsts) == 3
+        batch = batch_of(frames)
+        assert batch is not None and len(batch.firsts) == 3
 
 
 @pytest.mark.parametrize("odd", ["not decoded", "seen before", "unknown session"])
-def test_what_is_no_streak_after_all_is_looked_at_once(odd: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_batch_after_all_is_looked_at_once(odd: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise each frame of a burst would have all that follow looked at, decoded even."""
     payload = b"\x07" if odd == "not decoded" else msgpack.packb(["note", 1])
     session = 9 if odd == "unknown session" else 1
@@ -159,11 +159,11 @@ def test_what_is_no_streak_after_all_is_looked_at_once(odd: str, monkeypatch: py
     engine.apply(frames[: len(frames) - 64])
     looks: list[int] = []
 
-    def look(frames: Sequence[Frame], at: int) -> Streak | None:
+    def look(frames: Sequence[Frame], at: int) -> SessionBatch | None:
         looks.append(at)
-        return streak_of(frames, at)
+        return batch_of(frames, at)
 
-    monkeypatch.setattr(engine_module, "streak_of", look)
+    monkeypatch.setattr(engine_module, "batch_of", look)
     engine.apply(frames[-64:])
     assert len(looks) == 1 and engine.applied_seq == frames[-1].last
 
