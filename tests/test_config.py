@@ -168,7 +168,7 @@ def test_an_mtu_must_carry_the_frames_that_name_all_members(count: int, id_bytes
     named = [(node.id, node.address) for node in parse(text).members]
     needed = mtu_needed(named)
     storage, sealer = bytes(16), Sealer(None, "lab", "n1", bytes(16))
-    voters = messages.Config(0, tuple(messages.Member(node, storage, address) for node, address in named))
+    voters = messages.Configuration(0, tuple(messages.Member(node, storage, address) for node, address in named))
     frames = [
         make_frame(1, 1, 1, 0, 0, CHAIN_ZERO, encode_record(kind, 1, 0, 0, 0, messages.encode_message(payload)))
         for kind, payload in (

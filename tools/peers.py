@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from mcast.bench.peers.contest import SECONDS, SIZES, Workload, entrants, measure
+from mcast.bench.peers.contest import SECONDS, SIZES, PeerWorkload, entrants, measure
 from mcast.bench.peers.kinds import KINDS, OURS, USUAL
 from mcast.bench.peers.peer import SIZE_MAX, SIZE_MIN
 from mcast.bench.peers.turn import EVENTS_MAX, PROBE
@@ -31,7 +31,7 @@ SECONDS_MIN, SECONDS_MAX = 0.05, 20.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what the command line asks for."""
     options = _parser().parse_args(arguments)
-    workload = Workload(sizes=options.sizes, events=options.events, seconds=options.seconds)
+    workload = PeerWorkload(sizes=options.sizes, events=options.events, seconds=options.seconds)
     names = entrants(options.only or USUAL)
     try:
         with _progress() as progress:

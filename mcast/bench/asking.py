@@ -41,7 +41,7 @@ async def _ask(  # noqa: PLR0913 - as ask
         asking = await connect_all(stack, config, at, clients)
         if level == "session":  # which says something only of a client that wrote
             await asyncio.gather(*[client.submit("incr", "session") for client in asking])
-        readers = [_Reader(client, at, cycle(keys[index:] + keys[:index]), level, depth)
+        readers = [_QueryLoop(client, at, cycle(keys[index:] + keys[:index]), level, depth)
                    for index, client in enumerate(asking)]  # fmt: skip
         await _read_all(readers, time.perf_counter() + min(WARMUP_S_MAX, seconds / 4), lambda share: None)
         for reader in readers:
@@ -60,7 +60,7 @@ async def _ask(  # noqa: PLR0913 - as ask
     }  # fmt: skip
 
 
-async def _read_all(readers: Sequence[_Reader], until_s: float, tell: Tell) -> None:
+async def _read_all(readers: Sequence[_QueryLoop], until_s: float, tell: Tell) -> None:
     began_s = time.perf_counter()
     tasks = [asyncio.ensure_future(reader.read(until_s)) for reader in readers]
     try:
@@ -74,7 +74,7 @@ async def _read_all(readers: Sequence[_Reader], until_s: float, tell: Tell) -> N
             task.cancel()
 
 
-class _Reader:
+class _QueryLoop:
     """One client that asks over and over: one query, or `depth` at once, and the next when all are answered."""
 
     def __init__(

@@ -18,7 +18,7 @@ from typing import Final
 
 from mcast.analysis import percentile
 from mcast.bench.job import BrokenRun
-from mcast.bench.measure import Document, Progress, check_alive, machine, offload
+from mcast.bench.measure import Document, OnProgress, check_alive, machine, offload
 from mcast.bench.pulse import Pulse
 from mcast.errors import EnvironmentProblem, NotSent, NotYet
 from mcast.testing.processes import Processes
@@ -31,7 +31,7 @@ BEAT_S: Final = (0.2, 0.3)  # of undisturbed load before the strike: at no fixed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Workload:
+class FailoverWorkload:
     """What is struck how often, and under what load."""
 
     kind: str = "kill"
@@ -47,7 +47,7 @@ class Workload:
     seed: int = 7
 
 
-async def measure(workload: Workload, progress: Progress) -> Document:
+async def measure(workload: FailoverWorkload, progress: OnProgress) -> Document:
     """Strike the sequencer `times` times.
 
     An outage is the longest time between two acknowledgements around a strike, at the worst of the clients of the
@@ -92,7 +92,9 @@ def summary(outages_ms: Sequence[float]) -> Document:
     return {**told, "mean": round(fsum(ordered) / len(ordered), 1), "all": list(outages_ms)}
 
 
-async def _strike(lab: Processes, workload: Workload, name: str, draw: random.Random) -> tuple[list[Pulse], Document]:
+async def _strike(
+    lab: Processes, workload: FailoverWorkload, name: str, draw: random.Random
+) -> tuple[list[Pulse], Document]:
     """Once: the load, the strike, the takeover, and the struck one's return, all under load."""
     before = await lab.equal()
     struck, epoch, loop = before["sequencer"], before["epoch"], asyncio.get_running_loop()

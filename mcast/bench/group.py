@@ -17,7 +17,7 @@ _RCVBUFFORCE: Final = 33
 _RECEIVE_BYTES: Final = 16 << 20
 
 
-class Place(NamedTuple):
+class MeetingPlace(NamedTuple):
     """Where one measurement's processes meet: ports on loopback and a folder of its own."""
 
     group_port: int

@@ -10,7 +10,7 @@ from mcast.bench.job import Tell, run_job
 from mcast.bench.load import event_bytes
 from mcast.bench.measure import (
     Document,
-    Progress,
+    OnProgress,
     gateway,
     in_one_epoch,
     machine,
@@ -28,7 +28,7 @@ SYNCS: Final = 200  # of each writer, one round
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Workload:
+class LatencyWorkload:
     """What is submitted, and to what. With a `rate`, for `seconds`; without, `count` commands one after the other."""
 
     count: int = 3_000
@@ -44,7 +44,7 @@ class Workload:
     mtu: int = 1_500
 
 
-async def measure(workload: Workload, rounds: int, beside: bool, progress: Progress) -> Document:
+async def measure(workload: LatencyWorkload, rounds: int, beside: bool, progress: OnProgress) -> Document:
     """Rounds of ours and, `beside` it, of the bare pipe's (and the disk's), against the same cluster.
 
     `ratio` is our p50 by the floor's of the same round: the pipe's and, with sync "always", the fdatasync of as many
@@ -83,7 +83,7 @@ async def measure(workload: Workload, rounds: int, beside: bool, progress: Progr
 
 
 async def _round(  # noqa: PLR0913 - what a round is of
-    lab: Processes, workload: Workload, status: Document, beside: bool, where: str, progress: Progress
+    lab: Processes, workload: LatencyWorkload, status: Document, beside: bool, where: str, progress: OnProgress
 ) -> Document:
     ours = await _ours(lab, workload, status, lambda share: progress(f"{where}: commands", share))
     fine = workload.rate is None or held(ours["reached"], workload.rate)
@@ -111,7 +111,7 @@ async def _round(  # noqa: PLR0913 - what a round is of
     }
 
 
-async def _ours(lab: Processes, workload: Workload, status: Document, tell: Tell) -> Document:
+async def _ours(lab: Processes, workload: LatencyWorkload, status: Document, tell: Tell) -> Document:
     job: dict[str, Any] = {
         "config": str(lab.path), "at": gateway(status, workload.at), "size": workload.size, "warmup": WARMUP,
         "pids": lab.pids,

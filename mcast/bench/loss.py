@@ -12,7 +12,7 @@ from mcast.analysis import reconcile, repair_latency
 from mcast.bench.bottleneck import held, held_back_by
 from mcast.bench.job import BrokenRun, Tell, run_job
 from mcast.bench.load import event_bytes
-from mcast.bench.measure import Document, Progress, in_one_epoch, machine, offload, while_alive
+from mcast.bench.measure import Document, OnProgress, in_one_epoch, machine, offload, while_alive
 from mcast.errors import ConfigError
 from mcast.testing.processes import Processes
 
@@ -21,7 +21,7 @@ _PERCENT: Final = re.compile(r"(\d{1,3}(?:\.\d{1,6})?)%?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Workload:
+class LossWorkload:
     """What is submitted, and to what."""
 
     rate: float = 2_000.0
@@ -64,7 +64,7 @@ def parse_shares(text: str) -> tuple[float, ...]:
     return tuple(shares)
 
 
-async def measure(workload: Workload, shares: Sequence[float], progress: Progress) -> Document:
+async def measure(workload: LossWorkload, shares: Sequence[float], progress: OnProgress) -> Document:
     """One run for each share of datagrams that every node loses of what it receives.
 
     Raises:
@@ -80,7 +80,7 @@ async def measure(workload: Workload, shares: Sequence[float], progress: Progres
     }
 
 
-async def _run(workload: Workload, share: float, progress: Progress) -> Document:
+async def _run(workload: LossWorkload, share: float, progress: OnProgress) -> Document:
     fault = f"loss={share * 100:g}%,seed={workload.seed}"
     async with Processes(
         nodes=workload.nodes, sync=workload.sync, mtu=workload.mtu, sealed=workload.sealed, faults={"*": fault}
@@ -93,7 +93,7 @@ async def _run(workload: Workload, share: float, progress: Progress) -> Document
     return {"loss": share, **figures(status, gaps), **told}
 
 
-async def _load(lab: Processes, workload: Workload, tell: Tell, status: Document) -> Document:
+async def _load(lab: Processes, workload: LossWorkload, tell: Tell, status: Document) -> Document:
     job = {
         "config": str(lab.path), "at": status["sequencer"], "rate": workload.rate, "seconds": workload.seconds,
         "size": workload.size, "pids": lab.pids,

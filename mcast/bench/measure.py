@@ -20,7 +20,7 @@ from mcast.testing.processes import Processes
 LOOK_S: Final = 0.1  # between looks whether all nodes live
 SETTLE_S: Final = 30.0  # for all gaps to close once the load is over
 
-Progress = Callable[[str, float], None]
+OnProgress = Callable[[str, float], None]
 """Hears what is being measured, and how much of that is done, 0 to 1."""
 Document = dict[str, Any]
 

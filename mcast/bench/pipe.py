@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from mcast.bench.group import LOOPBACK, Place, group_receiver, group_sender
+from mcast.bench.group import LOOPBACK, MeetingPlace, group_receiver, group_sender
 
 _KEY: Final = bytes(32)
 _NONCE_BYTES: Final = 12
@@ -23,7 +23,7 @@ _STOP: Final = b"stop"
 _REPLY_BYTES: Final = 8
 
 
-def member(index: int, place: Place, mailbox: Any) -> None:
+def member(index: int, place: MeetingPlace, mailbox: Any) -> None:
     """A process that opens, journals and acknowledges each datagram until told to stop."""
 
     async def run() -> None:
@@ -53,7 +53,7 @@ def member(index: int, place: Place, mailbox: Any) -> None:
     asyncio.run(run())
 
 
-def sequencer(acks: socket.socket, place: Place, mailbox: Any, command_bytes: int) -> None:
+def sequencer(acks: socket.socket, place: MeetingPlace, mailbox: Any, command_bytes: int) -> None:
     """A process that serves one TCP connection; one acknowledgement (with its own, two of three) answers."""
 
     async def run() -> None:

@@ -9,7 +9,7 @@ from typing import Final
 from mcast.bench.job import Tell, run_job, run_together
 from mcast.bench.measure import (
     Document,
-    Progress,
+    OnProgress,
     gateway,
     in_one_epoch,
     machine,
@@ -26,7 +26,7 @@ TARGETS: Final = ("sequencer", "follower", "all")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Workload:
+class QueryWorkload:
     """What is asked, and whom."""
 
     level: Consistency = "any"
@@ -44,7 +44,7 @@ class Workload:
     sealed: bool = True
 
 
-async def measure(workload: Workload, rounds: int, progress: Progress) -> Document:
+async def measure(workload: QueryWorkload, rounds: int, progress: OnProgress) -> Document:
     """Rounds against the same cluster. One process asks each replica; all begin at the same moment.
 
     `answers_per_s` is the sum over the replicas asked; `took_us` is what one call took: a query, or `depth` at once.
@@ -83,7 +83,7 @@ async def measure(workload: Workload, rounds: int, progress: Progress) -> Docume
     }
 
 
-async def _fill(lab: Processes, workload: Workload, status: Document) -> None:
+async def _fill(lab: Processes, workload: QueryWorkload, status: Document) -> None:
     """So that there is something to find."""
     job = {
         "config": str(lab.path), "at": status["sequencer"], "events": 7_000, "size": workload.size, "warmup": 0,
@@ -92,7 +92,7 @@ async def _fill(lab: Processes, workload: Workload, status: Document) -> None:
     await run_job("flood", job, lambda share: None)
 
 
-async def _round(lab: Processes, workload: Workload, status: Document, tell: Tell) -> Document:
+async def _round(lab: Processes, workload: QueryWorkload, status: Document, tell: Tell) -> Document:
     asked = lab.ids if workload.at == "all" else (gateway(status, workload.at),)
     common = {
         "config": str(lab.path), "level": workload.level, "clients": workload.clients, "depth": workload.depth,

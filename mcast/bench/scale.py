@@ -15,8 +15,8 @@ from mcast import limits
 from mcast.bench.job import BrokenRun, Tell
 from mcast.bench.load import SIZE_MIN
 from mcast.bench.loss import SHARE_MAX
-from mcast.bench.measure import Document, Progress, machine, spread, while_alive
-from mcast.bench.throughput import Workload, flooded, measure_once
+from mcast.bench.measure import Document, OnProgress, machine, spread, while_alive
+from mcast.bench.throughput import ThroughputWorkload, flooded, measure_once
 from mcast.bench.usage import CLIENT
 from mcast.errors import NotYet
 from mcast.testing.processes import Processes
@@ -61,7 +61,9 @@ SWEEPS: Final[Mapping[str, Sweep]] = {
 }  # fmt: skip
 
 
-async def measure(sweep: str, values: Sequence[float], base: Workload, rounds: int, progress: Progress) -> Document:
+async def measure(
+    sweep: str, values: Sequence[float], base: ThroughputWorkload, rounds: int, progress: OnProgress
+) -> Document:
     """Throughput at each of these ascending values, everything else as in `base`.
 
     A value at which a run broke has `broken`, which says why, and no numbers.
@@ -97,13 +99,13 @@ async def measure(sweep: str, values: Sequence[float], base: Workload, rounds: i
     }
 
 
-def _teller(progress: Progress, kind: Sweep, where: str) -> Callable[[float], Tell]:
+def _teller(progress: OnProgress, kind: Sweep, where: str) -> Callable[[float], Tell]:
     return lambda value: lambda share: progress(f"{where}: {value:,.10g} {kind.unit}", share)
 
 
 async def _grow(
-    base: Workload, values: Sequence[float], tell: Callable[[float], Tell], found: dict[float, list[Document]],
-    broken: dict[float, str],
+    base: ThroughputWorkload, values: Sequence[float], tell: Callable[[float], Tell],
+    found: dict[float, list[Document]], broken: dict[float, str],
 ) -> None:  # fmt: skip
     """One round on one cluster, whose log grows from value to value."""
     reached = 0.0
@@ -119,7 +121,7 @@ async def _grow(
                 broken[value] = str(error)
 
 
-def workload_at(sweep: str, value: float, base: Workload) -> Workload:
+def workload_at(sweep: str, value: float, base: ThroughputWorkload) -> ThroughputWorkload:
     """What is submitted at one value of a sweep, and to what."""
     if sweep == "size":
         size = int(value)

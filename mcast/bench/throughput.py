@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from mcast.bench.job import BrokenRun, Tell, run_job
 from mcast.bench.load import KEYS, event_bytes
-from mcast.bench.measure import Document, Progress, in_one_epoch, machine, offload, spread, while_alive
+from mcast.bench.measure import Document, OnProgress, in_one_epoch, machine, offload, spread, while_alive
 from mcast.bench.memory import take_memory
 from mcast.testing.processes import Processes
 
@@ -18,7 +18,7 @@ YARDSTICK_SHARE: Final = 2  # times our events: it is so much faster, and a shor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Workload:
+class ThroughputWorkload:
     """What is submitted, and to what."""
 
     events: int = 500_000
@@ -38,7 +38,7 @@ class Workload:
     """Whether every key is there before the clock runs."""
 
 
-async def measure(workload: Workload, rounds: int, beside: bool, progress: Progress) -> Document:
+async def measure(workload: ThroughputWorkload, rounds: int, beside: bool, progress: OnProgress) -> Document:
     """Rounds of ours, then (`beside` it) the yardstick's; each on fresh processes. Medians with least and greatest.
 
     `events_per_s` counts from the first submit until the slowest replica applied the last event,
@@ -70,7 +70,7 @@ async def measure(workload: Workload, rounds: int, beside: bool, progress: Progr
     }
 
 
-async def measure_once(workload: Workload, tell: Tell) -> Document:
+async def measure_once(workload: ThroughputWorkload, tell: Tell) -> Document:
     """One round of ours, on fresh processes. Raises BrokenRun."""
     faults = {"*": f"loss={workload.loss * 100:g}%,seed={workload.seed}"} if workload.loss else None
     async with Processes(
@@ -80,7 +80,7 @@ async def measure_once(workload: Workload, tell: Tell) -> Document:
         return await while_alive(lab, flooded(lab, workload, tell))
 
 
-async def flooded(lab: Processes, workload: Workload, tell: Tell) -> Document:
+async def flooded(lab: Processes, workload: ThroughputWorkload, tell: Tell) -> Document:
     """Submit the workload to a cluster, and what that took. Raises BrokenRun."""
 
     async def flood(status: Document) -> Document:
@@ -108,7 +108,7 @@ async def flooded(lab: Processes, workload: Workload, tell: Tell) -> Document:
     }
 
 
-async def _yardstick(workload: Workload, progress: Progress, where: str) -> int:
+async def _yardstick(workload: ThroughputWorkload, progress: OnProgress, where: str) -> int:
     progress(f"{where}: yardstick", 0.0)
     what: dict[str, Any] = {
         "nodes": workload.nodes + workload.observers, "mtu": workload.mtu, "event_bytes": workload.size,

@@ -24,7 +24,7 @@ Counts = dict[str, float | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class UsageReading:
     """What all had used by a moment. Seconds of CPU; `busy_s` is all the machine's processors together."""
 
     at_s: float
@@ -34,13 +34,13 @@ class Reading:
     processes: Mapping[str, Counts]
 
 
-async def usage_before(pids: Mapping[str, int], client: Client) -> Reading:
+async def usage_before(pids: Mapping[str, int], client: Client) -> UsageReading:
     """What the nodes' processes in `pids`, by id, and this one have used, read last: what asking costs is before it."""
     links = await _links(client)
     return _with(links, _now(pids))
 
 
-async def usage_after(pids: Mapping[str, int], client: Client) -> Reading:
+async def usage_after(pids: Mapping[str, int], client: Client) -> UsageReading:
     """The same, read first: what asking costs is after it."""
     now = _now(pids)
     return _with(await _links(client), now)
@@ -52,12 +52,12 @@ async def _links(client: Client) -> dict[str, Counts]:
     return {node["id"]: node.get("link") or {} for node in status["nodes"]}
 
 
-def _now(pids: Mapping[str, int]) -> Reading:
+def _now(pids: Mapping[str, int]) -> UsageReading:
     processes = {node_id: of_process(pid) for node_id, pid in pids.items()} | {CLIENT: own()}
-    return Reading(time.perf_counter(), machine_busy_s(), kernel_threads_s(), processes)
+    return UsageReading(time.perf_counter(), machine_busy_s(), kernel_threads_s(), processes)
 
 
-def _with(links: Mapping[str, Counts], now: Reading) -> Reading:
+def _with(links: Mapping[str, Counts], now: UsageReading) -> UsageReading:
     counted = {name: {key: links.get(name, {}).get(key) for key in COUNTED} for name in now.processes}
     return replace(now, processes={name: {**taken, **counted[name]} for name, taken in now.processes.items()})
 
@@ -114,7 +114,7 @@ def kernel_threads_s() -> float:
     return ran_ns / 1e9
 
 
-def used(before: Reading, after: Reading, events: int) -> dict[str, Any]:
+def used(before: UsageReading, after: UsageReading, events: int) -> dict[str, Any]:
     """What it took in between: `per_event` by process, and `busy`: the share of one processor that each used.
 
     `machine_busy` is the share of all processors that anything used, `kernel_busy` that of the kernel's own threads,

@@ -26,7 +26,15 @@ import msgpack
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from mcast.bench import pipe
-from mcast.bench.group import LOOPBACK, BurstSender, Place, group_receiver, group_sender, segment_size, unused_port
+from mcast.bench.group import (
+    LOOPBACK,
+    BurstSender,
+    MeetingPlace,
+    group_receiver,
+    group_sender,
+    segment_size,
+    unused_port,
+)
 from mcast.bench.percentiles import curve_us, summary_us
 from mcast.storage.files import RealFiles
 
@@ -42,10 +50,10 @@ BURST_BYTES: Final = 60_000
 AT_ONCE_MAX: Final = 500  # events decoded by one call; of more a streaming Unpacker is faster
 SYNC_BYTES: Final = 4_096
 
-Result = dict[str, Any]
+YardstickResult = dict[str, Any]
 
 
-def applied(nodes: int, mtu: int, event_bytes: int, events: int) -> Result:
+def applied(nodes: int, mtu: int, event_bytes: int, events: int) -> YardstickResult:
     """Events a second through a bare pipeline, applied on every one of `nodes` receivers.
 
     Frames are packed, chained, sealed and multicast in bursts; receivers open, verify, write to a file, decode, apply
@@ -92,7 +100,7 @@ def _send_all(out: BurstSender, crew: _Crew, events: list[Any], frames: int) -> 
     return first
 
 
-def _applier(index: int, place: Place, mailbox: Any, events: int) -> None:
+def _applier(index: int, place: MeetingPlace, mailbox: Any, events: int) -> None:
     with ExitStack() as stack:
         sock = stack.enter_context(group_receiver(place.group_port, gro=True))
         ack = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
@@ -129,7 +137,7 @@ def _applier(index: int, place: Place, mailbox: Any, events: int) -> None:
         mailbox.put((time.perf_counter(), chain))
 
 
-def round_trip(nodes: int, rounds: int = 4_000) -> Result:
+def round_trip(nodes: int, rounds: int = 4_000) -> YardstickResult:
     """Multicast out, and every receiver's answer back, one at a time."""
     with _Crew(_echoer, nodes) as crew:
         out = group_sender(crew.place.group_port)
@@ -145,7 +153,7 @@ def round_trip(nodes: int, rounds: int = 4_000) -> Result:
     return {"yardstick": "multicast out, every ack back", "nodes": nodes, "took_us": summary_us(took)}
 
 
-def _echoer(index: int, place: Place, mailbox: Any) -> None:
+def _echoer(index: int, place: MeetingPlace, mailbox: Any) -> None:
     with group_receiver(place.group_port) as sock, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ack:
         ack.connect((LOOPBACK, place.ack_port))
         mailbox.put("ready")
@@ -153,7 +161,7 @@ def _echoer(index: int, place: Place, mailbox: Any) -> None:
             ack.send(data)
 
 
-def one_at_a_time(rounds: int = 4_000, command_bytes: int = 24) -> Result:
+def one_at_a_time(rounds: int = 4_000, command_bytes: int = 24) -> YardstickResult:
     """A command at a time through a bare asyncio pipe of the fabric's shape; one acknowledgement of two is awaited."""
     with _Crew(pipe.member, 2) as crew:
         sequencer = crew.spawn(pipe.sequencer, crew.acks, crew.place, crew.mailbox, command_bytes)
@@ -163,7 +171,7 @@ def one_at_a_time(rounds: int = 4_000, command_bytes: int = 24) -> Result:
     return {"yardstick": what, "took_us": summary_us(took), "curve_us": curve_us(took)}
 
 
-def sync_cost(folder: Path | str, writers: int, rounds: int = 300) -> Result:
+def sync_cost(folder: Path | str, writers: int, rounds: int = 300) -> YardstickResult:
     """Write 4 KiB and fdatasync, `writers` processes at once, into files in `folder` (removed again).
 
     As a journal does, into space that is reserved and not yet written. Nobody starts before all can: a process takes
@@ -175,7 +183,7 @@ def sync_cost(folder: Path | str, writers: int, rounds: int = 300) -> Result:
     return {"yardstick": "write 4 KiB + fdatasync", "writers": writers, "took_us": summary_us(took)}
 
 
-def _sync_writer(index: int, place: Place, mailbox: Any, folder: str, rounds: int, gate: Barrier) -> None:  # noqa: PLR0913 - as of every crew
+def _sync_writer(index: int, place: MeetingPlace, mailbox: Any, folder: str, rounds: int, gate: Barrier) -> None:  # noqa: PLR0913 - as of every crew
     took = []
     with tempfile.NamedTemporaryFile(dir=folder, prefix="yardstick.") as file:
         handle, block = file.fileno(), bytes(SYNC_BYTES)
@@ -210,7 +218,7 @@ class _Crew:
             self.acks = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
             self.acks.bind((LOOPBACK, 0))
             self.acks.settimeout(SILENCE_S)
-            self.place = Place(unused_port(), self.acks.getsockname()[1], folder)
+            self.place = MeetingPlace(unused_port(), self.acks.getsockname()[1], folder)
             stack.push(self._end_processes)
             for index in range(self._size):
                 self.spawn(self._target, index, self.place, self.mailbox, *self._extra)
@@ -260,7 +268,7 @@ class _Crew:
             self._seen[source] = int.from_bytes(data, "big")
 
 
-def measurements(nodes: int, events: int, folder: Path) -> dict[str, Callable[[], Result]]:
+def measurements(nodes: int, events: int, folder: Path) -> dict[str, Callable[[], YardstickResult]]:
     """Every measurement by name; none is made before it is called. `folder` is where syncs are measured."""
     return {
         "small": lambda: applied(nodes, 1_500, 16, events),

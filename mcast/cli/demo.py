@@ -22,7 +22,7 @@ from mcast.errors import ConfigError, DecodeError, Refused
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from mcast.demo.show import Shown, Watch
+    from mcast.demo.show import DemoWatch, Shown
     from mcast.demo.takeover import Takeover
     from mcast.testing.processes import Processes
 
@@ -60,7 +60,7 @@ def demo(  # noqa: PLR0913 - one a flag
 
     Examples: `mcast demo` · `mcast demo --loss 20% --no-kill` · `mcast demo --from orders.jsonl --machine shop:Orders`
     """
-    from mcast.demo.show import Watch
+    from mcast.demo.show import DemoWatch
     from mcast.net.faulty import parse_faults
     from mcast.testing.processes import Processes
 
@@ -72,7 +72,7 @@ def demo(  # noqa: PLR0913 - one a flag
     faults = f"loss={percent},seed={seed}"
     parse_faults(faults)
     story = _flights(limit) if source is None or machine is None else _own_stream(source, machine)
-    watch = Watch()
+    watch = DemoWatch()
     cluster = Processes(
         machine=story.machine, machine_folder=Path.cwd(), sealed=True, faults={"*": faults}, sync="os"
     )  # fmt: skip
@@ -155,7 +155,7 @@ def _own_stream(source: Path, machine: str) -> Story:
 
 
 async def _run(  # noqa: PLR0913 - the command's settings
-    cluster: Processes, story: Story, watch: Watch, *, loss: str, kill: bool, keep: bool, json: bool
+    cluster: Processes, story: Story, watch: DemoWatch, *, loss: str, kill: bool, keep: bool, json: bool
 ) -> Shown:
     from mcast.demo.show import show
 
@@ -178,7 +178,7 @@ async def _run(  # noqa: PLR0913 - the command's settings
 
 
 @contextlib.asynccontextmanager
-async def _shown_live(story: Story, watch: Watch, *, quiet: bool) -> Any:
+async def _shown_live(story: Story, watch: DemoWatch, *, quiet: bool) -> Any:
     """Redraw what `watch` knows, on stderr, while the block runs."""
     if quiet:
         yield
@@ -194,7 +194,7 @@ async def _shown_live(story: Story, watch: Watch, *, quiet: bool) -> Any:
             await drawing
 
 
-async def _draw(story: Story, watch: Watch) -> None:
+async def _draw(story: Story, watch: DemoWatch) -> None:
     from rich.console import Console
     from rich.live import Live
 
@@ -208,7 +208,7 @@ async def _draw(story: Story, watch: Watch) -> None:
             live.update(_view(story, watch, time.monotonic() - began))
 
 
-async def _tell(story: Story, watch: Watch) -> None:
+async def _tell(story: Story, watch: DemoWatch) -> None:
     began, told = time.monotonic(), 0
     due = began + PLAIN_S
     try:
@@ -226,7 +226,7 @@ async def _tell(story: Story, watch: Watch) -> None:
             output.note(f"mcast: {line}")
 
 
-def _progress(story: Story, watch: Watch, seconds: float) -> str:
+def _progress(story: Story, watch: DemoWatch, seconds: float) -> str:
     gaps = ", ".join(f"{node['id']} {node['repaired']} of {node['lost']}" for node in answering(watch.gaps))
     done = f"{watch.acknowledged:,} of {story.total:,} events, {watch.acknowledged / seconds:,.0f}/s"
     return f"{done}; repaired: {gaps}"
@@ -244,7 +244,7 @@ def takeover_lines(takeover: Takeover | None) -> list[str]:
     return lines
 
 
-def _view(story: Story, watch: Watch, seconds: float) -> RenderableType:
+def _view(story: Story, watch: DemoWatch, seconds: float) -> RenderableType:
     from rich.console import Group
     from rich.progress_bar import ProgressBar
     from rich.text import Text

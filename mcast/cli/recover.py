@@ -13,7 +13,7 @@ from mcast.cli.exits import Ended, ExitCode
 from mcast.config import Config, load_config
 
 if TYPE_CHECKING:
-    from mcast.node.recover import Loss
+    from mcast.node.recover import RecoveryLoss
 
 OTHERS_S: Final = 2.0  # for other nodes to say that they run
 
@@ -77,7 +77,7 @@ async def _refuse_while_others_run(config: Config, node_id: str) -> None:
         )
 
 
-def _warning(loss: Loss) -> str:
+def _warning(loss: RecoveryLoss) -> str:
     others = ", ".join(member for member in loss.members if member != loss.node)
     kept = f"the log of {loss.node} ends at event {loss.last_seq} of epoch {loss.epoch}"
     unsure = f", of which {loss.commit_seq + 1} to {loss.last_seq} may never have been acknowledged: they would stay"

@@ -18,7 +18,7 @@ from mcast.cli.exits import ExitCode
 if TYPE_CHECKING:
     from types import FrameType
 
-    from mcast.scenario import Report
+    from mcast.scenario import ScenarioReport
 
 app = typer.Typer(
     help="Run or check scenario files: a cluster, a workload, faults, and what is expected of them.",
@@ -36,12 +36,12 @@ class BackendName(StrEnum):
     processes = "processes"
 
 
-Files = Annotated[list[Path], typer.Argument(help="Scenario files.", metavar="FILE...")]
+FilesArgument = Annotated[list[Path], typer.Argument(help="Scenario files.", metavar="FILE...")]
 
 
 @app.command("run")
 def run(
-    files: Files,
+    files: FilesArgument,
     backend: Annotated[
         BackendName, typer.Option("--backend", help="In virtual time, or real nodes on this machine.")
     ] = BackendName.sim,
@@ -81,7 +81,7 @@ def run(
 
 
 @app.command("check")
-def check(files: Files, json: options.Json = False) -> None:
+def check(files: FilesArgument, json: options.Json = False) -> None:
     """Check scenario files without running them, the commands against the machine too.
 
     Example: `mcast scenario check scenarios/*.toml`
@@ -128,7 +128,7 @@ def _ended_in_order() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _show(report: Report) -> None:
+def _show(report: ScenarioReport) -> None:
     title = f"{report.scenario}: {'PASS' if report.ok else 'FAIL'}, on {_BACKENDS[report.backend]}, seed {report.seed}"
     rows = [
         [one.name, _number(one.bound), _number(one.measured), "PASS" if one.ok else "FAIL", one.detail or None]

@@ -13,7 +13,7 @@ from mcast.cli import options, output
 from mcast.cli.exits import ExitCode
 
 if TYPE_CHECKING:
-    from mcast.sim import Outcome
+    from mcast.sim import RunOutcome
 
 SEEDS = 200
 SEEDS_MAX = 10_000_000
@@ -97,7 +97,7 @@ def _swarm(seeds: range, rules: tuple[str, ...], workers: int, json: bool) -> bo
     from mcast.sim import swarm
 
     began = time.monotonic()
-    done: list[Outcome] = []
+    done: list[RunOutcome] = []
     with output.counting("simulated", "clusters") as count:
         outcomes = swarm(seeds, workers, rules)
         for outcome in outcomes:
@@ -184,9 +184,9 @@ def _ablations(json: bool) -> bool:
     return any(ablation.caught_by is None for ablation in caught)
 
 
-def _violation(outcome: Outcome) -> dict[str, Any]:
+def _violation(outcome: RunOutcome) -> dict[str, Any]:
     return {"seed": outcome.seed, "violation": outcome.violation, "command": outcome.command}
 
 
-def _told(outcome: Outcome) -> str:
+def _told(outcome: RunOutcome) -> str:
     return f"seed {outcome.seed}: {outcome.violation}\nreplay: {outcome.command}"

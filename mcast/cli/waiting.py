@@ -10,7 +10,7 @@ from mcast.clock import monotonic_s
 from mcast.config import Config
 from mcast.errors import NetworkMissing
 from mcast.net.names import in_thread
-from mcast.node.place import Found, look
+from mcast.node.place import FoundNode, look
 
 LOOK_S: Final = 0.5  # between two looks whether it is there
 TOLD_S: Final = 60.0  # between two lines about the same
@@ -28,7 +28,7 @@ class Waiting:
         self._told = ""
         self._told_s = float("-inf")
 
-    async def found(self, config: Config, node_id: str | None) -> Found | None:
+    async def found(self, config: Config, node_id: str | None) -> FoundNode | None:
         """The node (inferred where `node_id` is None) and its place; None if it was stopped before.
 
         Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from mcast.client.link import Dialer, Link, Unreachable
+from mcast.client.link import Dialer, StreamLink, Unreachable
 from mcast.client.questions import QueryAnswer, Questions
 from mcast.config import NodeConfig
 from mcast.errors import DecodeError
@@ -40,7 +40,7 @@ class _Other:
     """One node, and what it was asked."""
 
     def __init__(self, dialer: Dialer, node: NodeConfig) -> None:
-        self.link: Link | None = None
+        self.link: StreamLink | None = None
         self._dialer = dialer
         self._node = node
         self._questions = Questions()
@@ -57,7 +57,7 @@ class _Other:
         finally:
             self._questions.forget(number)
 
-    def link_message(self, link: Link, kind: int, payload: bytes) -> None:
+    def link_message(self, link: StreamLink, kind: int, payload: bytes) -> None:
         message = decode_stream_untrusted(kind, payload)
         if kind == StreamKind.ANSWER:
             self._questions.answered(message)
@@ -68,9 +68,9 @@ class _Other:
         else:
             raise DecodeError("unexpected message", str(kind))
 
-    def link_writable(self, link: Link) -> None:
+    def link_writable(self, link: StreamLink) -> None:
         """Queries are small; none waits to be written."""
 
-    def link_lost(self, link: Link, reason: str) -> None:
+    def link_lost(self, link: StreamLink, reason: str) -> None:
         self.link = None
         self._questions.abandon(Unreachable(f"{self._node.id} at {self._node.address}: {reason}"))

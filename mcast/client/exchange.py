@@ -9,10 +9,10 @@ from typing import Any, NoReturn
 
 from mcast.client.calls import Entry
 from mcast.client.keeper import Keeper
-from mcast.client.link import Dialer, Link
+from mcast.client.link import Dialer, StreamLink
 from mcast.client.packing import CommandPacker
 from mcast.client.questions import Questions
-from mcast.client.session import Session
+from mcast.client.session import ClientSession
 from mcast.clock import monotonic_s
 from mcast.config import NodeConfig
 from mcast.errors import DecodeError, Refused
@@ -42,7 +42,7 @@ class Exchange:
 
     def __init__(self, dialer: Dialer, nodes: tuple[NodeConfig, ...]) -> None:
         self.keeper = Keeper(dialer, nodes, self)
-        self.session = Session(lambda: secrets.token_bytes(NONCE_BYTES), 0)
+        self.session = ClientSession(lambda: secrets.token_bytes(NONCE_BYTES), 0)
         self.questions = Questions(self.keeper.tried)
         self.welcome: Welcome = _UNOPENED
         self.packer: CommandPacker = _UNOPENED
@@ -128,7 +128,7 @@ class Exchange:
         if self.waiting():
             self.keeper.watch()
 
-    def link_ready(self, link: Link) -> None:
+    def link_ready(self, link: StreamLink) -> None:
         """A gateway was found: it hears everything unanswered, in order."""
         if link.welcome.cluster_uuid not in (self.founded, UNFOUNDED):
             if self.founded != UNFOUNDED:
@@ -142,7 +142,7 @@ class Exchange:
         link.write(pack_run(StreamKind.SUBMIT, self.session.resend()) + self.questions.resend())
         self.flush()
 
-    def link_message(self, link: Link, kind: int, payload: bytes) -> None:
+    def link_message(self, link: StreamLink, kind: int, payload: bytes) -> None:
         """Hand an answer to whom it concerns."""
         if link is not self.keeper.link:
             return
@@ -170,7 +170,7 @@ class Exchange:
         else:
             raise DecodeError("unexpected message", str(kind))
 
-    def _results(self, link: Link, payload: bytes) -> None:
+    def _results(self, link: StreamLink, payload: bytes) -> None:
         results = decode_results_untrusted(payload)
         self._answers += 1
         if self.session.answered_all(results):
@@ -178,11 +178,11 @@ class Exchange:
         if self.session.queue:  # there may be room for it now
             self.flush_soon()
 
-    def link_writable(self, link: Link) -> None:
+    def link_writable(self, link: StreamLink) -> None:
         """The gateway reads again."""
         self.flush_soon()
 
-    def link_lost(self, link: Link, reason: str) -> None:
+    def link_lost(self, link: StreamLink, reason: str) -> None:
         """Another gateway is looked for at once."""
         self.keeper.link_lost(link, reason)
 

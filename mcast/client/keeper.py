@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from mcast.client.link import ATTEMPT_S_MAX, CONNECT_S_MAX, Dialer, KeyMismatch, Link, LinkOwner, Unreachable
+from mcast.client.link import ATTEMPT_S_MAX, CONNECT_S_MAX, Dialer, KeyMismatch, LinkOwner, StreamLink, Unreachable
 from mcast.config import NodeConfig
 from mcast.wire.stream import Ping, Pong, StreamKind, pack_message
 
@@ -29,7 +29,7 @@ MISMATCHES_MIN: Final = 2  # in a row, of one node, before its keys are blamed
 class KeeperOwner(LinkOwner, Protocol):
     """Who uses the link."""
 
-    def link_ready(self, link: Link) -> None:
+    def link_ready(self, link: StreamLink) -> None:
         """A new link is up: everything unanswered must be sent again."""
 
     def waiting(self) -> bool:
@@ -48,7 +48,7 @@ class Keeper:
     """
 
     def __init__(self, dialer: Dialer, nodes: tuple[NodeConfig, ...], owner: KeeperOwner) -> None:
-        self.link: Link | None = None
+        self.link: StreamLink | None = None
         self.failures: dict[str, str] = {}
         self._mismatches: Counter[str] = Counter()
         """By node: how often in a row its keys seemed to differ, if no node was reached since."""
@@ -56,7 +56,7 @@ class Keeper:
         self._nodes = nodes
         self._owner = owner
         self._next = 0
-        self._attempts: dict[str, asyncio.Task[Link]] = {}
+        self._attempts: dict[str, asyncio.Task[StreamLink]] = {}
         """By node: what has been begun, and neither succeeded nor failed."""
         self._lost = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -85,7 +85,7 @@ class Keeper:
             link.close(flush=True)
             await link.wait_closed()
 
-    def link_lost(self, link: Link, reason: str) -> None:
+    def link_lost(self, link: StreamLink, reason: str) -> None:
         """Go to another node."""
         if link is self.link:
             self.failures[link.node.id] = f"{link.node.id} at {link.node.address}: {reason}"
@@ -211,7 +211,7 @@ class Keeper:
                 return False
         return False
 
-    def _took(self, node: NodeConfig, attempt: asyncio.Task[Link]) -> bool:
+    def _took(self, node: NodeConfig, attempt: asyncio.Task[StreamLink]) -> bool:
         """An attempt is over: whether its link is used from now on."""
         try:
             link = attempt.result()
@@ -236,7 +236,7 @@ class Keeper:
         self._attempts.clear()
 
 
-def _hang_up(attempt: asyncio.Task[Link]) -> None:
+def _hang_up(attempt: asyncio.Task[StreamLink]) -> None:
     """Nobody waits for it any more."""
     if not attempt.cancelled() and attempt.exception() is None:
         attempt.result().close("another node was quicker")

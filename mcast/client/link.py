@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 from mcast.config import Config, NodeConfig
 from mcast.errors import ConfigError, DecodeError, Error, NetworkMissing
 from mcast.net.forks import keep_from_children
-from mcast.net.link import Peer
+from mcast.net.link import PeerAddress
 from mcast.net.names import addresses
 from mcast.net.secured import Secured
 from mcast.wire.stream import (
@@ -55,17 +55,17 @@ def key_problem(config: Config, mismatch: str) -> ConfigError:
 class LinkOwner(Protocol):
     """Who a link reports to. None of these may raise anything but DecodeError (from `link_message`)."""
 
-    def link_message(self, link: Link, kind: int, payload: bytes) -> None:
+    def link_message(self, link: StreamLink, kind: int, payload: bytes) -> None:
         """A message after WELCOME arrived."""
 
-    def link_writable(self, link: Link) -> None:
+    def link_writable(self, link: StreamLink) -> None:
         """The write buffer has room again."""
 
-    def link_lost(self, link: Link, reason: str) -> None:
+    def link_lost(self, link: StreamLink, reason: str) -> None:
         """The connection is gone; called once, and only for links that `open_link` returned."""
 
 
-class Link(asyncio.Protocol):
+class StreamLink(asyncio.Protocol):
     """A connection that has said HELLO. `welcome` holds the node's answer once `open_link` has returned it."""
 
     def __init__(self, node: NodeConfig, hello: Hello, owner: LinkOwner) -> None:
@@ -204,14 +204,14 @@ class Dialer:
             self._tls = _shared_context(load_keys(self.config.key_file), self._hello.node)
         return self._tls
 
-    async def open(self, node: NodeConfig, owner: LinkOwner, timeout_s: float = CONNECT_S_MAX) -> Link:
+    async def open(self, node: NodeConfig, owner: LinkOwner, timeout_s: float = CONNECT_S_MAX) -> StreamLink:
         """Connect, say HELLO and wait for WELCOME.
 
         Raises:
             Unreachable: no node of this cluster and id answered on its address within `timeout_s`. NobodyListens: its
                 machine did, and refused. KeyMismatch: the keys differ.
         """
-        link = Link(node, self._hello, owner)
+        link = StreamLink(node, self._hello, owner)
         where = f"{node.id} at {node.address}"
         try:
             async with asyncio.timeout(timeout_s):
@@ -251,7 +251,7 @@ async def _connect(protocol: asyncio.BaseProtocol, node: NodeConfig) -> None:
     await loop.create_connection(lambda: protocol, last, node.port)
 
 
-def _scoped(peer: Peer) -> str:
+def _scoped(peer: PeerAddress) -> str:
     """The IP address of a socket address; a link-local one with the interface that it is on."""
     return f"{peer[0]}%{peer[3]}" if len(peer) == 4 and peer[3] else peer[0]
 

@@ -11,7 +11,7 @@ from mcast.client.reports import ask_node
 from mcast.config import NodeConfig
 from mcast.documents import FaultDocument, HandoverDocument, MachineDescription, StatusDocument
 from mcast.errors import DecodeError, NotSent, Refused, Unknown
-from mcast.wire.stream import Ask, Failure, Fault, Handover, StreamKind
+from mcast.wire.stream import Ask, Failure, Fault, HandoverRequest, StreamKind
 
 
 async def describe_any(dialer: Dialer, nodes: Sequence[NodeConfig], timeout_s: float) -> MachineDescription:
@@ -59,7 +59,7 @@ async def hand_over(dialer: Dialer, status: StatusDocument, to: str, timeout_s: 
         raise Refused("nobody is known to sequence just now: nothing can be handed over")
     sequencer = config.node(status["sequencer"])
     try:
-        answer = await ask_node(dialer, sequencer, StreamKind.HANDOVER, Handover(1, to), timeout_s)
+        answer = await ask_node(dialer, sequencer, StreamKind.HANDOVER, HandoverRequest(1, to), timeout_s)
     except Unreachable as error:
         raise Unknown(f"whether {to} took over is not known: {error}; see mcast status") from None
     if isinstance(answer, Failure):

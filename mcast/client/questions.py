@@ -36,7 +36,7 @@ class QueryAnswer(NamedTuple):
     lag_ms: float | None
 
 
-class Batch:
+class QueryBatch:
     """Queries asked together, in order."""
 
     def __init__(self, questions: Questions) -> None:
@@ -93,9 +93,9 @@ class Questions:
         self._waiting.pop(number, None)
 
     @contextlib.contextmanager
-    def batch(self) -> Iterator[Batch]:
+    def batch(self) -> Iterator[QueryBatch]:
         """Many queries that are forgotten together."""
-        batch = Batch(self)
+        batch = QueryBatch(self)
         try:
             yield batch
         finally:

@@ -8,12 +8,12 @@ from types import MappingProxyType
 from typing import Any, Final, cast
 
 from mcast.analysis import document_findings
-from mcast.client.link import Dialer, KeyMismatch, Link, Unreachable, key_problem
+from mcast.client.link import Dialer, KeyMismatch, StreamLink, Unreachable, key_problem
 from mcast.clock import monotonic_s, wall_offset_ns
 from mcast.config import NodeConfig
 from mcast.documents import GapsDocument, NodeStatus, StatusDocument
 from mcast.errors import DecodeError
-from mcast.wire.stream import Ask, Fault, Handover, StreamKind, decode_stream_untrusted, pack_message
+from mcast.wire.stream import Ask, Fault, HandoverRequest, StreamKind, decode_stream_untrusted, pack_message
 
 NODE_FIELDS: Final = (
     "votes", "state", "epoch", "last_seq", "commit_seq", "applied_seq", "chain", "result_chain", "gaps_open",
@@ -27,7 +27,7 @@ class _Asker:
     def __init__(self) -> None:
         self.answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
-    def link_message(self, link: Link, kind: int, payload: bytes) -> None:
+    def link_message(self, link: StreamLink, kind: int, payload: bytes) -> None:
         """The answer arrived."""
         if kind not in (StreamKind.REPORT, StreamKind.ERROR):
             raise DecodeError("unexpected message", str(kind))
@@ -35,10 +35,10 @@ class _Asker:
         if not self.answer.done():
             self.answer.set_result(message)
 
-    def link_writable(self, link: Link) -> None:
+    def link_writable(self, link: StreamLink) -> None:
         """Nothing waits to be written."""
 
-    def link_lost(self, link: Link, reason: str) -> None:
+    def link_lost(self, link: StreamLink, reason: str) -> None:
         """There will be no answer."""
         if not self.answer.done():
             self.answer.set_exception(Unreachable(f"{link.node.id} at {link.node.address}: {reason}"))
@@ -46,7 +46,7 @@ class _Asker:
 
 
 async def ask_node(
-    dialer: Dialer, node: NodeConfig, kind: StreamKind, message: Ask | Fault | Handover, timeout_s: float
+    dialer: Dialer, node: NodeConfig, kind: StreamKind, message: Ask | Fault | HandoverRequest, timeout_s: float
 ) -> Any:
     """One node's Report or Failure, over a connection of its own.
 

@@ -47,7 +47,7 @@ class Pending:
         """Whether more than one gateway may have it: what one of them says need not be the first that was said."""
 
 
-class Session:
+class ClientSession:
     """A queue of entries, and the window of records that were sent under this session's numbers.
 
     `draw_nonce` gives 16 random bytes, anew for each life of the session.

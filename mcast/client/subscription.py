@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from mcast.client.keeper import ALONE_MS, Keeper
-from mcast.client.link import Dialer, Link, key_problem
+from mcast.client.link import Dialer, StreamLink, key_problem
 from mcast.config import NodeConfig
 from mcast.errors import DecodeError, Error, Gone, NotSent
 from mcast.limits import EVENTS_UNREAD_BYTES, SEQ_MAX
@@ -192,7 +192,7 @@ class Subscription:
             self._error = error
         self._changed.set()
 
-    def link_ready(self, link: Link) -> None:
+    def link_ready(self, link: StreamLink) -> None:
         """A gateway was found: go on after the last event that was read."""
         if link.node.id in self._gone:  # all that could be reached were asked
             self._end_gone()
@@ -211,7 +211,7 @@ class Subscription:
         self._keeper.watch()
         self._changed.set()
 
-    def link_message(self, link: Link, kind: int, payload: bytes) -> None:
+    def link_message(self, link: StreamLink, kind: int, payload: bytes) -> None:
         """Keep events for who takes them; stop reading while they are many."""
         if link is not self._keeper.link or self._error is not None:
             return
@@ -241,7 +241,7 @@ class Subscription:
         else:
             raise DecodeError("unexpected message", str(kind))
 
-    def _place(self, link: Link, report: dict[str, Any]) -> None:
+    def _place(self, link: StreamLink, report: dict[str, Any]) -> None:
         """What is now, a node says that is live: another one's past may be long."""
         row = report.get("node")
         state, commit = (row.get("state"), row.get("commit_seq")) if isinstance(row, dict) else (None, None)
@@ -252,7 +252,7 @@ class Subscription:
         link.write([pack_message(StreamKind.SUBSCRIBE, Subscribe(self._reader.next))])
         self._changed.set()
 
-    def _other_cluster(self, link: Link) -> None:
+    def _other_cluster(self, link: StreamLink) -> None:
         """The numbers so far are another cluster's; but a node that has no log yet says nothing about that."""
         if link.welcome.cluster_uuid == UNFOUNDED:
             link.close(f"{link.node.id} has no log yet")
@@ -265,10 +265,10 @@ class Subscription:
         kept = f"the oldest kept is {low_water}, at {min(self._gone, key=self._gone.__getitem__)}"
         self._end(Gone(f"event {self._reader.next} is no longer kept; {kept}", low_water))
 
-    def link_writable(self, link: Link) -> None:
+    def link_writable(self, link: StreamLink) -> None:
         """One small message is all that is ever written."""
 
-    def link_lost(self, link: Link, reason: str) -> None:
+    def link_lost(self, link: StreamLink, reason: str) -> None:
         """Another gateway is looked for at once."""
         if self._answers != self._greeted and self._reader.next != NOW:  # else it took the connection only to end it
             self._without_link_s = asyncio.get_running_loop().time()

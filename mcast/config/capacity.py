@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from mcast.limits import IP_UDP_BYTES, SEAL_TAG_BYTES
 from mcast.wire.envelope import ENVELOPE_BYTES
 from mcast.wire.frame import FRAME_HEADER_BYTES
-from mcast.wire.messages import Config, EpochStart, Genesis, GenesisOffer, Member, encode_message
+from mcast.wire.messages import Configuration, EpochStart, Genesis, GenesisOffer, Member, encode_message
 from mcast.wire.records import RecordKind, encode_record
 
 
@@ -16,7 +16,7 @@ def mtu_needed(members: Sequence[tuple[str, str]]) -> int:
 
     None of what this counts can be cut in pieces: GENESIS, as it is offered to the members, and EPOCH_START.
     """
-    config = Config(0, tuple(Member(node, bytes(16), address) for node, address in members))
+    config = Configuration(0, tuple(Member(node, bytes(16), address) for node, address in members))
     start = EpochStart(max((node for node, _ in members), key=lambda node: len(node.encode())), config)
     genesis = _record(RecordKind.GENESIS, encode_message(Genesis(bytes(16), config)))
     offer = encode_message(GenesisOffer(bytes(FRAME_HEADER_BYTES) + genesis))

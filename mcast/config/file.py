@@ -17,7 +17,7 @@ import msgspec
 
 from mcast import limits
 from mcast.config.capacity import mtu_needed
-from mcast.config.model import DEFAULT_MACHINE, Config, NodeConfig, Profile, Role, Sync, split_address
+from mcast.config.model import DEFAULT_MACHINE, Config, ConfiguredRole, NodeConfig, Profile, Sync, split_address
 from mcast.config.toml import PLAIN_NAME, convert_untrusted, item_field, parse_toml_untrusted, short
 from mcast.errors import ConfigError
 from mcast.wire.envelope import name_hash
@@ -42,7 +42,7 @@ class _ClusterTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 class _NodeTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     id: str
     address: str
-    role: Role = "member"
+    role: ConfiguredRole = "member"
     interface: str | None = None
 
 

@@ -14,7 +14,7 @@ from mcast.errors import ConfigError
 DEFAULT_MACHINE: Final = "mcast.machine.kv:KeyValue"
 NOT_SYNCED: Final = 'sync = "os" survives kill -9, not power loss'
 
-Role = Literal["member", "observer"]
+ConfiguredRole = Literal["member", "observer"]
 Sync = Literal["always", "os"]
 Profile = Literal["default", "fast"]
 
@@ -25,7 +25,7 @@ class NodeConfig:
 
     id: str
     address: str
-    role: Role = "member"
+    role: ConfiguredRole = "member"
     interface: str | None = None
     """Overrides the cluster's."""
 

@@ -1,7 +1,7 @@
 """The demonstration as a whole: a cluster of processes, a stream through it under loss, its sequencer killed in the
 middle of it, and the proof at the end.
 
-Returns data and prints nothing; whoever runs it looks on through `Watch`.
+Returns data and prints nothing; whoever runs it looks on through `DemoWatch`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Command = Sequence[Any]
 
 
 @dataclass(slots=True)
-class Watch:
+class DemoWatch:
     """What is known while it runs. `status` and `gaps` are the newest documents of those commands."""
 
     acknowledged: int = 0
@@ -88,7 +88,7 @@ async def show(  # noqa: PLR0913 - the demonstration's parts
     commands: Iterable[Command],
     questions: Callable[[], tuple[tuple[str, Question], ...]],
     expect: Callable[[], list[Any]] | None,
-    watch: Watch,
+    watch: DemoWatch,
     kill_amid: int | None = None,
 ) -> Shown:
     """Stream `commands` through a running cluster, then ask every replica the same questions.
@@ -120,7 +120,7 @@ async def show(  # noqa: PLR0913 - the demonstration's parts
 
 
 async def _stream(
-    cluster: Processes, commands: Iterable[Command], watch: Watch, kill_amid: int | None
+    cluster: Processes, commands: Iterable[Command], watch: DemoWatch, kill_amid: int | None
 ) -> tuple[Receipts, float]:
     """The receipts of all commands, and the seconds they took."""
 
@@ -144,7 +144,7 @@ async def _stream(
     return receipts, seconds
 
 
-async def _look(cluster: Processes, watch: Watch) -> None:
+async def _look(cluster: Processes, watch: DemoWatch) -> None:
     """Keep the watch's documents fresh until cancelled."""
     while True:
         with contextlib.suppress(NotSent):
@@ -153,7 +153,7 @@ async def _look(cluster: Processes, watch: Watch) -> None:
         await asyncio.sleep(WATCH_S)
 
 
-async def _refresh(client: Client, watch: Watch) -> None:
+async def _refresh(client: Client, watch: DemoWatch) -> None:
     while True:
         watch.status, watch.gaps = dict(await client.status()), dict(await client.gaps())
         await asyncio.sleep(WATCH_S)

@@ -16,15 +16,15 @@ from mcast.wire.levels import Consistency
 
 LINE_BYTES_MAX: Final = 16 << 20  # more than any command and its outcome take as JSON
 
-Kind = Literal["submit", "query"]
-Outcome = Literal["ok", "rejected", "failed", "unknown", "not_sent", "refused", "not_yet"]
+CallKind = Literal["submit", "query"]
+CallOutcome = Literal["ok", "rejected", "failed", "unknown", "not_sent", "refused", "not_yet"]
 ANSWERED: Final = frozenset({"ok", "rejected", "failed"})
 """What became of the call is known, from its receipt or answer."""
 DEFINITE: Final = frozenset({"not_sent", "refused", "not_yet"})
 """The call certainly had no effect."""
 
 
-class Call(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class RecordedCall(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One call. `returned_ns` is None when it never came back; `seq` and what follows are what the answer said.
 
     Calls of one client with the same `batch` were submitted together, in the order of their `place`.
@@ -32,11 +32,11 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """
 
     client: str
-    kind: Kind
+    kind: CallKind
     name: str
     args: tuple[Any, ...]
     invoked_ns: int
-    outcome: Outcome
+    outcome: CallOutcome
     returned_ns: int | None = None
     value: Any = None
     error: str | None = None
@@ -64,12 +64,12 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return f"{self.client}: {self.level or 'submit'} {words} -> {self.outcome} {_short(self.value)}{told}"
 
 
-def encode_call(call: Call) -> str:
+def encode_call(call: RecordedCall) -> str:
     """The call's line, without its end."""
     return _ENCODER.encode(call).decode()
 
 
-def read_calls_untrusted(lines: Iterable[str | bytes]) -> Iterator[Call]:
+def read_calls_untrusted(lines: Iterable[str | bytes]) -> Iterator[RecordedCall]:
     """Every call of a history, in the order of its lines; empty lines are skipped.
 
     Raises:
@@ -92,4 +92,4 @@ def _short(value: Any) -> str:
 
 _SHOWN: Final = 60  # characters of one value in a finding
 _ENCODER: Final = msgspec.json.Encoder()
-_DECODER: Final = msgspec.json.Decoder(Call)
+_DECODER: Final = msgspec.json.Decoder(RecordedCall)

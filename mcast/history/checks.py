@@ -14,9 +14,9 @@ from typing import Any, Final
 
 import msgpack
 
-from mcast.history.calls import DEFINITE, Call
+from mcast.history.calls import DEFINITE, RecordedCall
 from mcast.history.findings import Finding
-from mcast.history.log import Event, Log
+from mcast.history.log import LoggedEvent, ReplicaLog
 from mcast.history.model import Model
 from mcast.history.streams import Stretch
 
@@ -28,25 +28,25 @@ _MS: Final = 1_000_000  # ns
 class Known:
     """The highest event number that answers had told by any moment, or that had been given to a subscriber by then."""
 
-    def __init__(self, calls: Iterable[Call], stretches: Iterable[Stretch] = ()) -> None:
-        told: list[tuple[int, int, Call | Stretch]] = [
+    def __init__(self, calls: Iterable[RecordedCall], stretches: Iterable[Stretch] = ()) -> None:
+        told: list[tuple[int, int, RecordedCall | Stretch]] = [
             (call.returned_ns or 0, call.seq or 0, call) for call in calls if call.acknowledged
         ]
         told += [(given.at_ns, given.seq, stretch) for stretch in stretches for given in stretch.events]
         told.sort(key=lambda each: each[:2])
         self._times = [time for time, *_ in told]
-        self._highest: list[tuple[int, Call | Stretch | None]] = [(0, None)]
+        self._highest: list[tuple[int, RecordedCall | Stretch | None]] = [(0, None)]
         for _, seq, by in told:
             self._highest.append(max(self._highest[-1], (seq, by), key=lambda each: each[0]))
 
-    def before(self, time_ns: float) -> tuple[int, Call | Stretch | None]:
+    def before(self, time_ns: float) -> tuple[int, RecordedCall | Stretch | None]:
         """The highest number known before `time_ns`, and who told it; 0 and None if none was."""
         return self._highest[bisect_left(self._times, time_ns)]
 
 
-def check_executed(calls: Sequence[Call], log: Log) -> Iterator[Finding]:
+def check_executed(calls: Sequence[RecordedCall], log: ReplicaLog) -> Iterator[Finding]:
     """Acknowledged commands exactly once, at their (epoch, seq); unknown ones at most once; definite errors never."""
-    acknowledged: dict[int, Call] = {}
+    acknowledged: dict[int, RecordedCall] = {}
     allowed: Counter[bytes] = Counter()
     refused: set[bytes] = set()
     for call in calls:
@@ -77,7 +77,7 @@ def check_executed(calls: Sequence[Call], log: Log) -> Iterator[Finding]:
             yield Finding("exactly once", f"took effect {times} times too often: {text}")
 
 
-def check_real_time(calls: Sequence[Call], log: Log, known: Known) -> Iterator[Finding]:
+def check_real_time(calls: Sequence[RecordedCall], log: ReplicaLog, known: Known) -> Iterator[Finding]:
     """A command gets a higher number than all that was known before it was invoked; unknown ones too, where found."""
     places = _places(log.events.values())
     submitted = Counter(_content(call) for call in calls if call.kind == "submit")
@@ -98,7 +98,7 @@ def check_real_time(calls: Sequence[Call], log: Log, known: Known) -> Iterator[F
             yield Finding("real-time order", f"a batch was not executed in its order: events {seqs[:10]}")
 
 
-def check_model(calls: Sequence[Call], log: Log, model: Model) -> Iterator[Finding]:
+def check_model(calls: Sequence[RecordedCall], log: ReplicaLog, model: Model) -> Iterator[Finding]:
     """The log, executed by the model, gives every outcome, and every answer at the number it claims."""
     answers = [call for call in calls if call.kind == "query" and call.acknowledged]
     answers.sort(key=lambda call: call.seq or 0)
@@ -121,7 +121,7 @@ def check_model(calls: Sequence[Call], log: Log, model: Model) -> Iterator[Findi
     yield from due(float("inf"))
 
 
-def check_levels(calls: Sequence[Call], known: Known) -> Iterator[Finding]:
+def check_levels(calls: Sequence[RecordedCall], known: Known) -> Iterator[Finding]:
     """Every query saw what its level promises, and no older state than its `lag_ms` admits."""
     own: dict[str, Known] = {}
     for client, theirs in groupby(sorted(calls, key=lambda call: call.client), key=lambda call: call.client):
@@ -136,7 +136,7 @@ def check_levels(calls: Sequence[Call], known: Known) -> Iterator[Finding]:
                 yield Finding("levels", f"{promise}: event {floor} was due: {call}")
 
 
-def _floors(call: Call, known: Known, own: Known) -> Iterator[tuple[str, int]]:
+def _floors(call: RecordedCall, known: Known, own: Known) -> Iterator[tuple[str, int]]:
     """(promise, event number that the answer must hold at least)."""
 
     def ago(ms: float) -> int:
@@ -157,7 +157,7 @@ def _floors(call: Call, known: Known, own: Known) -> Iterator[tuple[str, int]]:
         yield f"lag_ms {call.lag_ms:g}", ago(call.lag_ms)
 
 
-def _check_answer(call: Call, log: Log, model: Model) -> Iterator[Finding]:
+def _check_answer(call: RecordedCall, log: ReplicaLog, model: Model) -> Iterator[Finding]:
     if (call.seq or 0) > log.last:
         yield Finding("model", f"answered at an event that no log holds: {call}")
         return
@@ -172,13 +172,13 @@ def _same(one: tuple[str, Any], other: tuple[str, Any]) -> bool:
     return one[0] == other[0] and (one[0] != "ok" or bool(msgpack.packb(one[1]) == msgpack.packb(other[1])))
 
 
-def _places(events: Iterable[Event]) -> dict[bytes, list[int]]:
+def _places(events: Iterable[LoggedEvent]) -> dict[bytes, list[int]]:
     places: dict[bytes, list[int]] = {}
     for event in events:
         places.setdefault(msgpack.packb(event.command), []).append(event.seq)
     return places
 
 
-def _content(call: Call) -> bytes:
+def _content(call: RecordedCall) -> bytes:
     packed: bytes = msgpack.packb([call.name, *call.args])
     return packed

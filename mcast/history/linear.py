@@ -14,11 +14,11 @@ from typing import Final, Literal, NamedTuple
 
 import msgpack
 
-from mcast.history.calls import DEFINITE, Call
+from mcast.history.calls import DEFINITE, RecordedCall
 from mcast.history.findings import Finding
 
 STEPS_MAX: Final = 300_000  # of one key's search; some seconds
-Verdict = Literal["linearizable", "violated", "undecided"]
+LinearVerdict = Literal["linearizable", "violated", "undecided"]
 
 
 class Operation(NamedTuple):
@@ -35,7 +35,7 @@ class Operation(NamedTuple):
     done: bool | None = None
 
 
-def is_linearizable(operations: Sequence[Operation], steps_max: int = STEPS_MAX) -> Verdict:
+def is_linearizable(operations: Sequence[Operation], steps_max: int = STEPS_MAX) -> LinearVerdict:
     """Whether there is an order that explains every answer. Reads of unknown outcome should be left out."""
     following, before, returns = _entries(operations)
     undecided = sum(operation.returned_ns is not None for operation in operations)
@@ -72,7 +72,9 @@ def is_linearizable(operations: Sequence[Operation], steps_max: int = STEPS_MAX)
     return "linearizable"
 
 
-def check_registers(calls: Iterable[Call], prefix: str, steps_max: int = STEPS_MAX) -> tuple[list[Finding], list[str]]:
+def check_registers(
+    calls: Iterable[RecordedCall], prefix: str, steps_max: int = STEPS_MAX
+) -> tuple[list[Finding], list[str]]:
     """Search every key that begins with `prefix`, by its set, cas and linearizable get calls.
 
     Returns findings, and the keys that stayed undecided. Raises ValueError for a key that another command touches.
@@ -96,7 +98,7 @@ def check_registers(calls: Iterable[Call], prefix: str, steps_max: int = STEPS_M
     return findings, undecided
 
 
-def operation_of(call: Call) -> Operation | None:
+def operation_of(call: RecordedCall) -> Operation | None:
     """The register operation that a call is; None for one that had no effect and told nothing, or is no such call."""
     if call.outcome in DEFINITE or call.outcome in ("rejected", "failed"):
         return None

@@ -19,7 +19,7 @@ from mcast.wire.frame import CHAIN_ZERO, Frame, follows
 from mcast.wire.records import Record, RecordKind, decode_fragment_untrusted, decode_records_untrusted
 
 
-class Event(NamedTuple):
+class LoggedEvent(NamedTuple):
     """A command that took effect; `command` is [name, arg, ...]."""
 
     seq: int
@@ -28,28 +28,28 @@ class Event(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Log:
+class ReplicaLog:
     """One log from event 1 on. `epochs` by event number; `chains` by those that end a frame."""
 
-    events: Mapping[int, Event]
+    events: Mapping[int, LoggedEvent]
     epochs: Mapping[int, int]
     chains: Mapping[int, bytes]
     last: int
 
 
-def read_log(node: str, frames: Iterable[Frame]) -> tuple[Log, list[Finding]]:
+def read_log(node: str, frames: Iterable[Frame]) -> tuple[ReplicaLog, list[Finding]]:
     """Read a node's log, up to the first thing that is wrong with it."""
-    reader = _Reader()
+    reader = _LogReader()
     findings = []
     try:
         for frame in frames:
             reader.read(frame)
     except DecodeError as error:
         findings.append(Finding("one log", f"the log of {node}: {error}"))
-    return Log(reader.events, reader.epochs, reader.chains, reader.last), findings
+    return ReplicaLog(reader.events, reader.epochs, reader.chains, reader.last), findings
 
 
-def compare_logs(logs: Mapping[str, Log]) -> list[Finding]:
+def compare_logs(logs: Mapping[str, ReplicaLog]) -> list[Finding]:
     """Whether every log is the beginning of the longest one."""
     findings = []
     longest = max(logs, key=lambda node: logs[node].last)
@@ -61,9 +61,9 @@ def compare_logs(logs: Mapping[str, Log]) -> list[Finding]:
     return findings
 
 
-class _Reader:
+class _LogReader:
     def __init__(self) -> None:
-        self.events: dict[int, Event] = {}
+        self.events: dict[int, LoggedEvent] = {}
         self.epochs: dict[int, int] = {}
         self.chains: dict[int, bytes] = {}
         self.last = 0
@@ -125,7 +125,7 @@ class _Reader:
             if len(commands) != record.count:
                 raise DecodeError("bad record", f"event {seq}: {record.count} commands claimed, {len(commands)} held")
             for place, command in enumerate(commands):
-                self.events[seq + place] = Event(seq + place, epoch, command)
+                self.events[seq + place] = LoggedEvent(seq + place, epoch, command)
 
     def _assemble(self, record: Record) -> bytes | None:
         index, total, piece = decode_fragment_untrusted(record.payload)

@@ -13,12 +13,12 @@ from typing import Any, Literal
 import msgpack
 import msgspec
 
-from mcast.history.calls import Call
+from mcast.history.calls import RecordedCall
 from mcast.history.findings import Finding
-from mcast.history.log import Event, Log
+from mcast.history.log import LoggedEvent, ReplicaLog
 from mcast.history.model import Model, Told
 
-Ended = Literal["left", "gone", "not_sent"]
+StreamEnd = Literal["left", "gone", "not_sent"]
 """The subscriber left; the events are no longer kept; no node took the subscription in time."""
 
 
@@ -40,7 +40,7 @@ class Stretch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     subscriber: str
     first: int
     events: list[Given]
-    ended: Ended = "left"
+    ended: StreamEnd = "left"
     low_water: int | None = None
 
     @property
@@ -57,7 +57,9 @@ def encode_stretch(stretch: Stretch) -> str:
     return msgspec.json.encode(stretch).decode()
 
 
-def check_streams(stretches: Sequence[Stretch], calls: Iterable[Call], log: Log, model: Model) -> Iterator[Finding]:
+def check_streams(
+    stretches: Sequence[Stretch], calls: Iterable[RecordedCall], log: ReplicaLog, model: Model
+) -> Iterator[Finding]:
     """Every stretch against the log that survived, and the outcomes against the model's."""
     numbers = sorted(log.events)
     outcomes = {seq: model.apply(log.events[seq].command[0], log.events[seq].command[1:]) for seq in numbers}
@@ -81,7 +83,7 @@ def check_streams(stretches: Sequence[Stretch], calls: Iterable[Call], log: Log,
         yield from _check_gone(stretch, log)
 
 
-def _check_event(stretch: Stretch, given: Given, event: Event, told: Told) -> Iterator[Finding]:
+def _check_event(stretch: Stretch, given: Given, event: LoggedEvent, told: Told) -> Iterator[Finding]:
     if given.epoch != event.epoch:
         yield Finding("streams", f"{stretch}: event {given.seq} is of epoch {event.epoch}, not {given.epoch}")
     if _packed([given.name, *given.args]) != _packed(event.command):
@@ -90,7 +92,7 @@ def _check_event(stretch: Stretch, given: Given, event: Event, told: Told) -> It
         yield Finding("streams", f"{stretch}: the model says {told[0]} {_short(told[1])}: {_short(given)}")
 
 
-def _check_gone(stretch: Stretch, log: Log) -> Iterator[Finding]:
+def _check_gone(stretch: Stretch, log: ReplicaLog) -> Iterator[Finding]:
     """Gone is for what is older than the oldest kept, and these logs begin with event 1."""
     if stretch.ended != "gone":
         return

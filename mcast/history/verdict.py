@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from mcast.history.calls import Call
+from mcast.history.calls import RecordedCall
 from mcast.history.checks import Known, check_executed, check_levels, check_model, check_real_time
 from mcast.history.findings import Finding, first_few
 from mcast.history.linear import STEPS_MAX, check_registers
@@ -34,7 +34,7 @@ class Judgement:
 
 
 def judge(  # noqa: PLR0913 - what there is to judge, and how, by name
-    calls: Sequence[Call], logs: Mapping[str, Iterable[Frame]], stretches: Sequence[Stretch] = (), *,
+    calls: Sequence[RecordedCall], logs: Mapping[str, Iterable[Frame]], stretches: Sequence[Stretch] = (), *,
     registers: str = "reg", make_model: Callable[[], Model] = KeyValueModel, steps_max: int = STEPS_MAX,
 ) -> Judgement:  # fmt: skip
     """Check a history against the logs (node -> its frames from event 1 on) of all nodes that survived, at rest.

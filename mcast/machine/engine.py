@@ -22,7 +22,7 @@ from mcast.machine.interrupts import on_purpose
 from mcast.machine.marks import ChainMark, Marks, chosen
 from mcast.machine.outcomes import NOTHING, rejection_text
 from mcast.machine.resultchain import ResultChain
-from mcast.machine.sessions import APPLIED, SESSION_EXPIRED, Kept, Mark, Session, SessionTable, mark_of
+from mcast.machine.sessions import APPLIED, SESSION_EXPIRED, ContentMark, Kept, Session, SessionTable, mark_of
 from mcast.wire.events import Executed
 from mcast.wire.frame import CHAIN_ZERO, Frame
 from mcast.wire.messages import decode_genesis_untrusted, decode_recovery_untrusted
@@ -63,7 +63,7 @@ class Applied(NamedTuple):
     nonce: bytes
     expected: int
     """The session's next request number."""
-    mark: Mark = 0
+    mark: ContentMark = 0
     """Tells whose content `outcomes` are of: two may compete for one request number."""
 
 
@@ -339,7 +339,7 @@ class Engine:
             if payload is None:
                 seq += events
                 continue
-            mark: Mark = body[began:at] if kind == _COMMANDS else mark_of(kind, events, payload)
+            mark: ContentMark = body[began:at] if kind == _COMMANDS else mark_of(kind, events, payload)
             status, session, kept = sessions.judge(number, time, request, lowest, mark)
             executed = b""
             if session is not None and kept is None and status == APPLIED:

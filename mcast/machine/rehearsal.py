@@ -14,7 +14,7 @@ from mcast.machine.commands import encode_command
 from mcast.machine.engine import Engine
 from mcast.machine.outcomes import Outcome, decode_outcomes_untrusted
 from mcast.wire.frame import Frame, make_frame
-from mcast.wire.messages import Config, Genesis, encode_message
+from mcast.wire.messages import Configuration, Genesis, encode_message
 from mcast.wire.records import RecordKind, encode_record
 
 RECORD_COMMANDS: Final = 64  # commands packed into one record, one record a frame
@@ -29,7 +29,7 @@ class Rehearsal:
         self.engine = Engine(machine, runs=runs)
         self._time = start_ns
         self._request = 1
-        genesis = encode_message(Genesis(seed.to_bytes(16, "big"), Config(1, ())))
+        genesis = encode_message(Genesis(seed.to_bytes(16, "big"), Configuration(1, ())))
         self.apply([(RecordKind.GENESIS, 1, 0, 0, genesis)])
         self.session = self.engine.applied_seq + 1
         self.apply([(RecordKind.OPEN, 1, 0, 0, seed.to_bytes(16, "big"))])

@@ -50,7 +50,7 @@ OUT_OF_ORDER: Final = int(Status.OUT_OF_ORDER)
 SESSION_EXPIRED: Final = int(Status.EXPIRED)
 
 
-Mark = int | bytes
+ContentMark = int | bytes
 """What tells a record's content from another one's under the same numbers: its `mark_of`; or, until somebody has to
 compare it, the record itself, one of COMMANDS. Most are released before."""
 
@@ -73,7 +73,7 @@ class Kept(NamedTuple):
     count: int  # type: ignore[assignment] # shadows tuple.count, as Frame's does
     seq: int
     epoch: int
-    mark: Mark
+    mark: ContentMark
     outcomes: bytes
 
 
@@ -81,14 +81,14 @@ _REQUEST: Final = itemgetter(0)
 _COMMANDS: Final = int(RecordKind.COMMANDS)
 
 
-def mark_number(mark: Mark) -> int:
+def mark_number(mark: ContentMark) -> int:
     """The mark as a number: a record's, if it is one."""
     if isinstance(mark, int):
         return mark
     return mark_of(_COMMANDS, record_count(mark), memoryview(mark)[RECORD_HEADER_BYTES:])
 
 
-def _content_bytes(mark: Mark) -> int:
+def _content_bytes(mark: ContentMark) -> int:
     """Of the record that is the mark, if one is."""
     return 0 if isinstance(mark, int) else len(mark)
 
@@ -196,7 +196,7 @@ class SessionTable:
         return found
 
     def judge(
-        self, number: int, time: int, request: int, lowest: int, mark: Mark
+        self, number: int, time: int, request: int, lowest: int, mark: ContentMark
     ) -> tuple[int, Session | None, Kept | None]:
         """What a record of session `number` is; a known session is now the most recently active one.
 

@@ -39,8 +39,8 @@ _FIRST_SENT: Final = bytes((*MAGIC, VERSION, Kind.DATA, STREAM))
 _IDENTITY: Final = struct.Struct("!16sQ")  # incarnation and counter
 _NODE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
-Fate = Literal["lost", "duplicated", "reordered", "corrupted"]
-Note = Callable[[Fate, bytes, int], None]
+InjectedFate = Literal["lost", "duplicated", "reordered", "corrupted"]
+Note = Callable[[InjectedFate, bytes, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,13 +168,13 @@ class Faults:
         self._delayed, self._overtaken = [], []
         return [datagram for _, _, datagram in held]
 
-    def _fate(self, draw: float) -> Fate | None:
+    def _fate(self, draw: float) -> InjectedFate | None:
         for below, fate in self._fates:
             if draw < below:
                 return fate
         return None
 
-    def _suffer(self, fate: Fate, datagram: memoryview | bytes, now: float) -> tuple[memoryview | bytes, ...]:
+    def _suffer(self, fate: InjectedFate, datagram: memoryview | bytes, now: float) -> tuple[memoryview | bytes, ...]:
         """What is left of a datagram at once: none, one or two."""
         if fate == "duplicated":
             return datagram, datagram
@@ -204,16 +204,16 @@ class Faults:
             self._pass(self._overtaken.pop(0)[2], now, out)
         return out
 
-    def _tell(self, fate: Fate, datagram: memoryview | bytes) -> None:
+    def _tell(self, fate: InjectedFate, datagram: memoryview | bytes) -> None:
         """Note what befell a first-sent DATA datagram; repairs and control messages are not the ledger's."""
         if len(datagram) >= ENVELOPE_BYTES and datagram[: KIND_OFFSET + 2] == _FIRST_SENT:
             incarnation, counter = _IDENTITY.unpack_from(datagram, INCARNATION_OFFSET)
             self._note(fate, incarnation, counter)
 
 
-def _thresholds(spec: FaultSpec) -> tuple[tuple[float, Fate], ...]:
+def _thresholds(spec: FaultSpec) -> tuple[tuple[float, InjectedFate], ...]:
     """The ends of the slices that the fates take of one draw from 0 to 1."""
-    slices: tuple[tuple[float, Fate], ...] = (
+    slices: tuple[tuple[float, InjectedFate], ...] = (
         (spec.loss, "lost"), (spec.dup, "duplicated"), (spec.reorder, "reordered"), (spec.corrupt, "corrupted"),
     )  # fmt: skip
     ends, below = [], 0.0

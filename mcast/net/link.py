@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-Peer = tuple[str, int] | tuple[str, int, int, int]
+PeerAddress = tuple[str, int] | tuple[str, int, int, int]
 """A resolved IPv4 or IPv6 socket address."""
 
 
@@ -31,7 +31,7 @@ class LinkCounters:
     """Whether the kernel merges arriving datagrams: one receive for many."""
 
 
-class Link(Protocol):
+class DatagramLink(Protocol):
     """Datagrams in and out: the stream channel and the control channel go to the group, unicast to one peer."""
 
     counters: LinkCounters
@@ -47,7 +47,7 @@ class Link(Protocol):
     def attach(self, loop: asyncio.AbstractEventLoop, readable: Callable[[], None]) -> None:
         """Call `readable` on this loop whenever something can be received, until closed."""
 
-    def send(self, channel: int, datagrams: Sequence[bytes], to: Peer | None = None) -> None:
+    def send(self, channel: int, datagrams: Sequence[bytes], to: PeerAddress | None = None) -> None:
         """Send a burst, in order; `to` exactly for the unicast channel. Never blocks; what is refused is counted."""
 
     def receive(self) -> list[memoryview]:

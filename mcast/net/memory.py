@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from mcast.errors import EnvironmentProblem
-from mcast.net.link import LinkCounters, Peer
+from mcast.net.link import LinkCounters, PeerAddress
 from mcast.wire.envelope import UNICAST
 
 QUEUE_BYTES_MAX: Final = 8 << 20  # bytes waiting at one receiver; beyond, dropped as by a full socket buffer
@@ -22,11 +22,11 @@ BURST_DATAGRAMS: Final = 700  # as many as UDP's arena holds at 1,500-byte MTU
 class Hub:
     """One multicast group in memory. `passes(source, target)` decides, datagram by datagram, who hears whom."""
 
-    def __init__(self, passes: Callable[[Peer, Peer], bool] | None = None) -> None:
+    def __init__(self, passes: Callable[[PeerAddress, PeerAddress], bool] | None = None) -> None:
         self.passes = passes
-        self._links: dict[Peer, MemoryLink] = {}
+        self._links: dict[PeerAddress, MemoryLink] = {}
 
-    def link(self, address: Peer) -> MemoryLink:
+    def link(self, address: PeerAddress) -> MemoryLink:
         """Join as this address. Raises EnvironmentProblem if it is taken."""
         if address in self._links:
             raise EnvironmentProblem(f"address {address} of the hub is in use", "give each node its own address")
@@ -37,7 +37,7 @@ class Hub:
         if self._links.get(link.address) is link:
             del self._links[link.address]
 
-    def _deliver(self, source: MemoryLink, datagrams: Sequence[bytes], to: Peer | None) -> None:
+    def _deliver(self, source: MemoryLink, datagrams: Sequence[bytes], to: PeerAddress | None) -> None:
         targets = list(self._links.values()) if to is None else [self._links[to]] if to in self._links else []
         for target in targets:
             if target is not source and (self.passes is None or self.passes(source.address, target.address)):
@@ -45,9 +45,9 @@ class Hub:
 
 
 class MemoryLink:
-    """One node's end of a hub; a `Link`."""
+    """One node's end of a hub; a `DatagramLink`."""
 
-    def __init__(self, hub: Hub, address: Peer) -> None:
+    def __init__(self, hub: Hub, address: PeerAddress) -> None:
         self.address = address
         self.counters = LinkCounters()
         self._hub = hub
@@ -72,7 +72,7 @@ class MemoryLink:
         self._loop, self._readable = loop, readable
         self._wake()
 
-    def send(self, channel: int, datagrams: Sequence[bytes], to: Peer | None = None) -> None:
+    def send(self, channel: int, datagrams: Sequence[bytes], to: PeerAddress | None = None) -> None:
         """Queue a burst at the receivers; `to` exactly for the unicast channel."""
         assert (to is not None) == (channel == UNICAST), "only unicast names its receiver"
         self.counters.sends += 1

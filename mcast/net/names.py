@@ -15,14 +15,14 @@ from functools import partial
 from typing import Final, TypeVar
 
 from mcast.errors import NetworkMissing
-from mcast.net.link import Peer
+from mcast.net.link import PeerAddress
 from mcast.net.sockets import is_address, outward, resolve_all
 
 K = TypeVar("K")
 T = TypeVar("T")
 
 _lock: Final = threading.Lock()
-_under_way: Final[dict[tuple[int, str, int], Future[list[Peer]]]] = {}
+_under_way: Final[dict[tuple[int, str, int], Future[list[PeerAddress]]]] = {}
 """By process and name: who asks for a name that is being looked up waits with those who asked before."""
 
 
@@ -33,7 +33,7 @@ async def in_thread(work: Callable[[], T]) -> T:
     return await asyncio.wrap_future(outcome)
 
 
-async def addresses(host: str, port: int) -> list[Peer]:
+async def addresses(host: str, port: int) -> list[PeerAddress]:
     """All socket addresses that a host has, at least one. Cancel it, or give it a timeout: it may take long.
 
     Raises:
@@ -50,9 +50,9 @@ async def addresses(host: str, port: int) -> list[Peer]:
     return await asyncio.wrap_future(asked)
 
 
-async def look_up(hosts: Mapping[K, tuple[str, int]], timeout_s: float) -> tuple[dict[K, Peer], dict[K, str]]:
+async def look_up(hosts: Mapping[K, tuple[str, int]], timeout_s: float) -> tuple[dict[K, PeerAddress], dict[K, str]]:
     """The socket addresses of many at once, and why some have none within this time."""
-    found: dict[K, Peer] = {}
+    found: dict[K, PeerAddress] = {}
     unknown: dict[K, str] = {}
 
     async def one(key: K, host: str, port: int) -> None:

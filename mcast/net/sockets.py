@@ -14,7 +14,7 @@ from typing import Final
 
 from mcast.errors import EnvironmentProblem, NetworkMissing
 from mcast.net.interfaces import Interface
-from mcast.net.link import Peer
+from mcast.net.link import PeerAddress
 from mcast.wire.envelope import INCARNATION_OFFSET
 
 UDP_SEGMENT: Final = 103
@@ -37,7 +37,7 @@ _NOT_THERE: Final = (
 )  # fmt: skip
 
 
-def resolve(host: str, port: int) -> Peer:
+def resolve(host: str, port: int) -> PeerAddress:
     """The socket address of a node; of several that a name has, the first that is not loopback's.
 
     Raises:
@@ -46,7 +46,7 @@ def resolve(host: str, port: int) -> Peer:
     return outward(resolve_all(host, port))
 
 
-def resolve_all(host: str, port: int) -> list[Peer]:
+def resolve_all(host: str, port: int) -> list[PeerAddress]:
     """All socket addresses of a node, at least one. Raises as `resolve`."""
     try:
         found = [entry[4] for entry in socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)]
@@ -57,7 +57,7 @@ def resolve_all(host: str, port: int) -> list[Peer]:
     return found  # type: ignore[return-value]
 
 
-def outward(found: Sequence[Peer]) -> Peer:
+def outward(found: Sequence[PeerAddress]) -> PeerAddress:
     """The first that is not loopback's, else the first."""
     return next((peer for peer in found if not ipaddress.ip_address(peer[0].partition("%")[0]).is_loopback), found[0])
 

@@ -20,7 +20,7 @@ from typing import Final
 from mcast.limits import RECEIVE_BUFFER_BYTES
 from mcast.net import forks, sockets
 from mcast.net.interfaces import Interface
-from mcast.net.link import LinkCounters, Peer
+from mcast.net.link import LinkCounters, PeerAddress
 from mcast.net.segments import gso_runs
 from mcast.wire.envelope import CONTROL, STREAM, UNICAST
 
@@ -185,7 +185,7 @@ class UdpLink:
         """See forks.Owner."""
         return [sock.fileno() for sock in self._every]
 
-    def send(self, channel: int, datagrams: Sequence[bytes], to: Peer | None = None) -> None:
+    def send(self, channel: int, datagrams: Sequence[bytes], to: PeerAddress | None = None) -> None:
         """Send a burst, in order; `to` exactly for the unicast channel. Never blocks; what is refused is counted."""
         assert (to is not None) == (channel == UNICAST), "only unicast names its receiver"
         sock = self._stream_out if channel == STREAM else self._control_out if channel == CONTROL else self._unicast
@@ -195,7 +195,7 @@ class UdpLink:
         for segment, run in gso_runs(datagrams):
             self._send_run(sock, segment, run, to)
 
-    def _send_run(self, sock: socket.socket, segment: int, run: Sequence[bytes], to: Peer | None) -> None:
+    def _send_run(self, sock: socket.socket, segment: int, run: Sequence[bytes], to: PeerAddress | None) -> None:
         if len(run) == 1 or not self.counters.gso:
             self._send_singly(sock, run, to)
             return
@@ -213,7 +213,7 @@ class UdpLink:
             return
         self._count_sent(sock, len(run), sent)
 
-    def _send_singly(self, sock: socket.socket, datagrams: Sequence[bytes], to: Peer | None) -> None:
+    def _send_singly(self, sock: socket.socket, datagrams: Sequence[bytes], to: PeerAddress | None) -> None:
         for datagram in datagrams:
             try:
                 sent = sock.sendto(datagram, to) if to else sock.send(datagram)

@@ -18,7 +18,7 @@ from mcast.wire.envelope import name_hash
 
 if TYPE_CHECKING:
     from mcast.config import Config
-    from mcast.net.link import Peer
+    from mcast.net.link import PeerAddress
     from mcast.node.connection import Connection
     from mcast.wire.stream import Hello
 
@@ -38,7 +38,7 @@ class Places:
         self._peers: Counter[str] = Counter()
         self.clients: set[Connection] = set()
 
-    def know(self, peers: Mapping[int, Peer]) -> None:
+    def know(self, peers: Mapping[int, PeerAddress]) -> None:
         """The other nodes' own addresses, by their names' hashes; one whose name is unknown has none."""
         found = {node.id: peers.get(name_hash(node.id)) for node in self._config.nodes}
         self._addresses = {node_id: peer[0] for node_id, peer in found.items() if peer is not None}

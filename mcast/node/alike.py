@@ -35,7 +35,7 @@ _COMPARED: Final = ("machine", "machine_version", "commands", "python", "formats
 _log: Final = logging.getLogger("mcast.node")
 
 
-class Alike:
+class Likeness:
     """One node's. `refused` says by node id why it is not served as a peer."""
 
     def __init__(self, shell: Shell, dialer: Dialer) -> None:

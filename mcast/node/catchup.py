@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from mcast.client.link import Dialer, Link, Unreachable
+from mcast.client.link import Dialer, StreamLink, Unreachable
 from mcast.errors import CorruptionError, DecodeError, Gone
 from mcast.limits import FETCH_CHUNK_BYTES, FETCH_WINDOW_BYTES, HISTORY_PAGE_ENTRIES
 from mcast.node.connection import Connection
@@ -137,7 +137,7 @@ class Fetcher:
         self._request: CatchUp | None = None
         self._from: str | None = None
         self._task: asyncio.Task[None] | None = None
-        self._kept: tuple[int, Link, Answers] | None = None
+        self._kept: tuple[int, StreamLink, FetchQueue] | None = None
         """The connection that was fetched over last, and whose it is; while it is open, nobody waits for an answer."""
         self._closing: asyncio.TimerHandle | None = None
         self._failed: dict[int, float] = {}
@@ -207,7 +207,7 @@ class Fetcher:
     async def _fetch_from(self, peer: int) -> bool:
         """Fetch from one peer as long as that helps; whether it did not fail."""
         self._from = self._nodes[peer].id
-        link: Link | None = None
+        link: StreamLink | None = None
         helped = False
         try:
             link, stream = await self._line(peer)
@@ -221,17 +221,17 @@ class Fetcher:
                 link.close()
         return helped
 
-    async def _line(self, peer: int) -> tuple[Link, Answers]:
+    async def _line(self, peer: int) -> tuple[StreamLink, FetchQueue]:
         """The connection to a peer that is kept, or a new one. Raises Unreachable."""
         kept, self._kept = self._kept, None
         if kept is not None and kept[0] == peer and not kept[1].lost:
             return kept[1], kept[2]
         if kept is not None:
             kept[1].close()
-        stream = Answers()
+        stream = FetchQueue()
         return await self._dialer.open(self._nodes[peer], stream), stream
 
-    def _keep(self, peer: int, link: Link, stream: Answers) -> None:
+    def _keep(self, peer: int, link: StreamLink, stream: FetchQueue) -> None:
         self._kept = peer, link, stream
         if self._closing is not None:
             self._closing.cancel()
@@ -244,7 +244,7 @@ class Fetcher:
         if kept is not None:
             kept[1].close()
 
-    async def _fetch_windows(self, link: Link, stream: Answers, peer: int) -> bool:
+    async def _fetch_windows(self, link: StreamLink, stream: FetchQueue, peer: int) -> bool:
         replica = self._shell.replica
         while self._request is not None and replica.last_seq < self._request.until:
             while self._shell.apply_backlog_full:
@@ -267,7 +267,7 @@ class Fetcher:
         return True
 
 
-class Answers:
+class FetchQueue:
     """Owns a fetching link: what comes on it, in a bounded queue, for no more than one window is ever asked for."""
 
     def __init__(self) -> None:
@@ -281,15 +281,15 @@ class Answers:
             raise item
         return item
 
-    def link_message(self, link: Link, kind: int, payload: bytes) -> None:
+    def link_message(self, link: StreamLink, kind: int, payload: bytes) -> None:
         """Line it up. Raises DecodeError when a peer sends more than a window."""
         if self._queue.qsize() > 2 * FETCH_WINDOW_BYTES // FETCH_CHUNK_BYTES:
             raise DecodeError("too many frames", "beyond the window asked for")
         self._queue.put_nowait((kind, payload))
 
-    def link_writable(self, link: Link) -> None:
+    def link_writable(self, link: StreamLink) -> None:
         """Requests are small; nothing waits to be written."""
 
-    def link_lost(self, link: Link, reason: str) -> None:
+    def link_lost(self, link: StreamLink, reason: str) -> None:
         """No more will come."""
         self._queue.put_nowait(Unreachable(f"{link.node.id} at {link.node.address}: {reason}"))

@@ -40,7 +40,7 @@ class FrameSource(Protocol):
         """Frames from the one that holds event `first` on. Raises Gone, CorruptionError."""
 
 
-class Batch(NamedTuple):
+class EventBatch(NamedTuple):
     """EVENTS messages to send, the event that comes next, and the last one whose outcomes were sent."""
 
     messages: list[bytes]
@@ -237,25 +237,25 @@ class EventLog:
             raise _gone(first, begin + total)
         return begin
 
-    def read(self, first: int, told: int) -> Batch:
+    def read(self, first: int, told: int) -> EventBatch:
         """About a chunk of events from the frame with event `first` on; no messages when there are none yet.
 
         Raises:
             Gone: they are no longer kept. CorruptionError, OSError: the disk failed.
         """
         if first > self.last:
-            return Batch([], first, told)
+            return EventBatch([], first, told)
         if first < self.low_water:
             raise _gone(first, self.low_water)
         if self._recent and first >= self._recent[0][0].first:
             return self._read_recent(first)
         if self.lost is not None and first > self.recomputed:
-            return Batch([], first, told)
+            return EventBatch([], first, told)
         frames = self._read_journal(first)
         if self.lost is not None:
             frames = [frame for frame in frames if frame.last <= self.recomputed]
         if not frames:
-            return Batch([], first, told)
+            return EventBatch([], first, told)
         pieces = [piece for piece in self._log.pieces(frames[0].first, frames[-1].last) if piece.last > told]
         ends = told
         if pieces:  # one piece's range at a time, so that no more outcomes are in memory than one frame may have
@@ -266,8 +266,8 @@ class EventLog:
             executed = [one for piece in pieces for one in _unpack(self._log.read(piece))]
         except (OSError, CorruptionError) as error:
             self._lose(str(error))
-            return Batch([], first, told)
-        return Batch(_messages(executed, frames), frames[-1].last + 1, ends)
+            return EventBatch([], first, told)
+        return EventBatch(_messages(executed, frames), frames[-1].last + 1, ends)
 
     def close(self) -> None:
         """Give the outcomes' room on disk back."""
@@ -297,7 +297,7 @@ class EventLog:
             return next(frame for frame, _ in reversed(self._recent) if frame.first <= seq)
         return next(iter(self._journal.read(seq, 0)), None)
 
-    def _read_recent(self, first: int) -> Batch:
+    def _read_recent(self, first: int) -> EventBatch:
         taken: list[_Applied] = []
         for one in reversed(self._recent):
             taken.append(one)
@@ -314,7 +314,7 @@ class EventLog:
         if self._packed[0] != key:  # subscribers who read as it happens all get the same bytes
             every = [one for _, executed in taken for one in executed]
             self._packed = key, _messages(every, [frame for frame, _ in taken])
-        return Batch(self._packed[1], last + 1, last)
+        return EventBatch(self._packed[1], last + 1, last)
 
 
 def _fragment_at(frame: Frame, seq: int) -> tuple[int, int]:

@@ -18,12 +18,12 @@ from mcast.config import Config, NodeConfig
 from mcast.errors import Gone, Refused
 from mcast.machine.api import StateMachine
 from mcast.machine.engine import Applied, Engine
-from mcast.net.link import Peer
+from mcast.net.link import PeerAddress
 from mcast.node.eventlog import EventLog
 from mcast.node.gateway import Gateway
 from mcast.node.handlerlog import HandlerLog
 from mcast.node.runs import runs_of
-from mcast.protocol.effects import CatchUp, EpochChanged, FetchHistory, Notice, Relay, SequencerReady, SteppedDown
+from mcast.protocol.effects import CatchUp, EpochChanged, FetchEpochs, Notice, Relay, SequencerReady, SteppedDown
 from mcast.storage.files import RealFiles
 from mcast.storage.outcomes import OutcomeLog
 from mcast.wire.envelope import name_hash
@@ -134,7 +134,7 @@ class FakeStore:
 class FakeTransport:
     """Knows where the others are."""
 
-    peers: dict[int, Peer]
+    peers: dict[int, PeerAddress]
     link: None = None
 
 
@@ -170,7 +170,7 @@ class FakeShell:
         self.on_applied: list[Callable[[list[Applied]], None]] = []
         self.on_notice: list[Callable[[Notice], None]] = []
         self.on_halted: list[Callable[[], None]] = []
-        self.on_catch_up: Callable[[CatchUp | FetchHistory], None] | None = None
+        self.on_catch_up: Callable[[CatchUp | FetchEpochs], None] | None = None
         self.watch = FakeWatch()
         self.halted: str | None = None
         self.state = "live"

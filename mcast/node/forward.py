@@ -16,12 +16,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from mcast.client.link import ATTEMPT_S_MAX, Dialer, Link, NobodyListens, Unreachable
+from mcast.client.link import ATTEMPT_S_MAX, Dialer, NobodyListens, StreamLink, Unreachable
 from mcast.config import NodeConfig
 from mcast.errors import DecodeError
 from mcast.protocol.effects import EpochChanged, Notice, SequencerReady, SteppedDown
 from mcast.wire.envelope import name_hash
-from mcast.wire.groups import Group, pack_run
+from mcast.wire.groups import RecordGroup, pack_run
 from mcast.wire.stream import ForwardRefused, Ping, StreamKind, decode_stream_untrusted, pack_message
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Forwarder:
         self._ready = ready
         self._nodes: dict[int, NodeConfig] = {name_hash(node.id): node for node in shell.config.nodes}
         self._me = name_hash(shell.node_id)
-        self._link: Link | None = None
+        self._link: StreamLink | None = None
         self._dead: str | None = None
         self._dialing: asyncio.Task[None] | None = None
         self._target: int | None = None
@@ -99,7 +99,7 @@ class Forwarder:
         link.close("no answer")
         return told
 
-    def send(self, groups: Sequence[Group]) -> None:
+    def send(self, groups: Sequence[RecordGroup]) -> None:
         """Send groups on their way, if there is one now."""
         if not groups or self._stopped:
             return
@@ -145,7 +145,7 @@ class Forwarder:
         if dialing is not None:
             await asyncio.gather(dialing, return_exceptions=True)
 
-    def link_message(self, link: Link, kind: int, payload: bytes) -> None:
+    def link_message(self, link: StreamLink, kind: int, payload: bytes) -> None:
         """The other side may only refuse."""
         if kind == StreamKind.PONG:
             return
@@ -156,11 +156,11 @@ class Forwarder:
         if link is self._link:
             self._retry_later()
 
-    def link_writable(self, link: Link) -> None:
+    def link_writable(self, link: StreamLink) -> None:
         """The sequencer's node reads again."""
         self._ready()
 
-    def link_lost(self, link: Link, reason: str) -> None:
+    def link_lost(self, link: StreamLink, reason: str) -> None:
         """Whether the sequencer died or only the connection: try again, at once, until a notice names another."""
         if link is self._link:
             self._link = None

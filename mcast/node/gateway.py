@@ -25,7 +25,7 @@ from mcast.net.handshakes import Handshakes
 from mcast.net.secured import Secured
 from mcast.net.udp import UdpLink
 from mcast.node.admission import Places
-from mcast.node.alike import Alike
+from mcast.node.alike import Likeness
 from mcast.node.catchup import Fetcher, FetchServer
 from mcast.node.connection import Connection
 from mcast.node.forward import Forwarder
@@ -39,9 +39,9 @@ from mcast.node.submissions import Submissions
 from mcast.node.subscriptions import Subscriptions
 from mcast.node.turns import Turns
 from mcast.node.watch import hindered
-from mcast.protocol.effects import CatchUp, FetchHistory, Notice, ReadReady
+from mcast.protocol.effects import CatchUp, FetchEpochs, Notice, ReadReady
 from mcast.wire.envelope import name_hash
-from mcast.wire.groups import Group
+from mcast.wire.groups import RecordGroup
 from mcast.wire.stream import (
     UNFOUNDED,
     VERSION,
@@ -102,7 +102,7 @@ class Gateway:
         self._handovers = Handovers(shell, self._report)
         self._fetcher = Fetcher(shell, dialer)
         self._relays = Relays(shell, dialer)
-        self.alike = Alike(shell, dialer)
+        self.alike = Likeness(shell, dialer)
         self._histories = HistoryFetcher(shell, dialer)
         self.turns = Turns()
         self._handshakes = Handshakes()
@@ -282,7 +282,7 @@ class Gateway:
         assert connection.hello is not None
         peer = connection.hello.role == "peer"
         commands = StreamKind.FORWARD if peer else StreamKind.SUBMIT
-        groups: list[Group] = []
+        groups: list[RecordGroup] = []
         at = 0
         try:
             while at < len(messages):
@@ -350,7 +350,7 @@ class Gateway:
     def _is_full(self) -> bool:
         return self._stopping or len(self._connections) >= self.clients_max + self.spare
 
-    def _take(self, connection: Connection, peer: bool, groups: list[Group]) -> None:
+    def _take(self, connection: Connection, peer: bool, groups: list[RecordGroup]) -> None:
         if self._shell.halted is not None:
             self._send_away(connection)
             return
@@ -367,7 +367,7 @@ class Gateway:
         connection.post(pack_message(StreamKind.ERROR, Failure(0, reason[:1_000])))
         connection.close()
 
-    def _catch_up(self, request: CatchUp | FetchHistory) -> None:
+    def _catch_up(self, request: CatchUp | FetchEpochs) -> None:
         if isinstance(request, CatchUp):
             self._fetcher.asked(request)
         else:

@@ -10,7 +10,7 @@ from mcast.clock import monotonic_s
 from mcast.limits import HANDOVER_S
 from mcast.protocol.effects import Notice
 from mcast.wire.envelope import name_hash
-from mcast.wire.stream import Failure, Handover, StreamKind, pack_message
+from mcast.wire.stream import Failure, HandoverRequest, StreamKind, pack_message
 
 if TYPE_CHECKING:
     from mcast.machine.engine import Applied
@@ -34,7 +34,7 @@ class Handovers:
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
 
-    def asked(self, connection: Connection, message: Handover) -> None:
+    def asked(self, connection: Connection, message: HandoverRequest) -> None:
         """A connection wants the role moved to a node; REPORT when that leads, ERROR when it will not."""
         if self._tasks:
             connection.post(pack_message(StreamKind.ERROR, Failure(message.id, "a handover is under way here")))
@@ -57,7 +57,7 @@ class Handovers:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _answer(self, connection: Connection, message: Handover) -> None:
+    async def _answer(self, connection: Connection, message: HandoverRequest) -> None:
         shell, began_s = self._shell, monotonic_s()
         to = self._nodes.get(message.to)
         if to is None:

@@ -6,11 +6,11 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
-from mcast.client.link import Dialer, Link, Unreachable
+from mcast.client.link import Dialer, StreamLink, Unreachable
 from mcast.errors import DecodeError
-from mcast.node.catchup import Answers
+from mcast.node.catchup import FetchQueue
 from mcast.node.report import HISTORIES_FAILED_TOLD
-from mcast.protocol.effects import FetchHistory
+from mcast.protocol.effects import FetchEpochs
 from mcast.wire.envelope import name_hash
 from mcast.wire.epochs import Epochs, decode_epochs_untrusted
 from mcast.wire.messages import EpochEntry
@@ -36,7 +36,7 @@ class HistoryFetcher:
         self._failed = 0
         """Rounds in vain since the last page."""
 
-    def asked(self, request: FetchHistory) -> None:
+    def asked(self, request: FetchEpochs) -> None:
         """Fetch what is wanted."""
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run(request))
@@ -63,7 +63,7 @@ class HistoryFetcher:
     def _wanted(self) -> EpochEntry | None:
         return self._shell.replica.history_wanted
 
-    async def _run(self, request: FetchHistory) -> None:
+    async def _run(self, request: FetchEpochs) -> None:
         for peer in dict.fromkeys((*request.peers, *self._nodes)):
             if self._wanted() is None:
                 return
@@ -82,7 +82,7 @@ class HistoryFetcher:
         """Fetch from one peer as long as that helps."""
         node = self._nodes[peer]
         self._from = node.id
-        answers = Answers()
+        answers = FetchQueue()
         try:
             link = await self._dialer.open(node, answers)
         except Unreachable:
@@ -94,7 +94,7 @@ class HistoryFetcher:
         finally:
             link.close()
 
-    async def _fetch_pages(self, link: Link, answers: Answers) -> None:
+    async def _fetch_pages(self, link: StreamLink, answers: FetchQueue) -> None:
         while (before := self._wanted()) is not None:
             request = FetchPage(before.epoch, before.first, before.chain_before)
             link.write([pack_message(StreamKind.FETCH_HISTORY, request)])

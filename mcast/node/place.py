@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from mcast.config import Config, NodeConfig
 from mcast.errors import ConfigError, NetworkMissing
 from mcast.net.interfaces import Interface, carrying, choose_interface, list_interfaces
-from mcast.net.link import Peer
+from mcast.net.link import PeerAddress
 from mcast.net.names import look_up
 from mcast.net.sockets import is_address, resolve
 
@@ -47,7 +47,7 @@ class Place:
         )
 
 
-class Found(NamedTuple):
+class FoundNode(NamedTuple):
     """Which node of the config this is, and where it stands."""
 
     node_id: str
@@ -130,7 +130,7 @@ def infer_id(config: Config, addresses: Collection[str]) -> str:
     )
 
 
-def look(config: Config, node_id: str | None) -> Found:
+def look(config: Config, node_id: str | None) -> FoundNode:
     """Which node of the config this is, where `node_id` is None, and its place, as things are now.
 
     Not to be called where a loop runs; may keep its thread for as long as a resolver takes.
@@ -140,10 +140,10 @@ def look(config: Config, node_id: str | None) -> Found:
     """
     if node_id is None:
         node_id = infer_id(config, {address for interface in list_interfaces() for address in interface.addresses})
-    return Found(node_id, find_place(config, config.node(node_id)))
+    return FoundNode(node_id, find_place(config, config.node(node_id)))
 
 
-def _unscoped(peer: Peer) -> tuple[str, int]:
+def _unscoped(peer: PeerAddress) -> tuple[str, int]:
     """An IP address, and the index of the interface that it is on where that belongs to it, else 0."""
     return peer[0].partition("%")[0], peer[3] if len(peer) == 4 else 0
 

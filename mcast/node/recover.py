@@ -28,7 +28,7 @@ from mcast.storage.looking import Unwritten
 from mcast.storage.store import Store, draw_storage_id
 from mcast.wire.envelope import name_hash
 from mcast.wire.frame import Frame, make_frame
-from mcast.wire.messages import Config as Members
+from mcast.wire.messages import Configuration as Members
 from mcast.wire.messages import Member, Recovery, encode_message
 from mcast.wire.records import RecordKind, encode_record
 
@@ -36,7 +36,7 @@ _UUID_BITS: Final = 56
 
 
 @dataclass(frozen=True, slots=True)
-class Loss:
+class RecoveryLoss:
     """What a recovery on this node keeps and gives up. Ends in `last_seq`; was `done`, or only looked at."""
 
     node: str
@@ -52,7 +52,7 @@ class Loss:
     done: bool = False
 
 
-def examine(config: Config, node_id: str, files: Files | None = None) -> Loss:
+def examine(config: Config, node_id: str, files: Files | None = None) -> RecoveryLoss:
     """What `recover` would keep and give up: the log is opened as at a start, and nothing of that is written.
 
     Raises:
@@ -65,7 +65,7 @@ def examine(config: Config, node_id: str, files: Files | None = None) -> Loss:
         store.close()
 
 
-def recover(config: Config, node_id: str, files: Files | None = None) -> Loss:
+def recover(config: Config, node_id: str, files: Files | None = None) -> RecoveryLoss:
     """Go on with this node's log under a new cluster uuid, with this node as its only member.
 
     Raises:
@@ -85,7 +85,7 @@ def recover(config: Config, node_id: str, files: Files | None = None) -> Loss:
         store.clear_suspect()
     finally:
         store.close()
-    return Loss(loss.node, epoch, loss.last_seq + 1, loss.last_seq + 1, (node_id,), loss.must_rejoin, done=True)
+    return RecoveryLoss(loss.node, epoch, loss.last_seq + 1, loss.last_seq + 1, (node_id,), loss.must_rejoin, done=True)
 
 
 def _epoch_above(core: Core) -> int:
@@ -125,10 +125,10 @@ def _core(config: Config, node_id: str, found: Recovered) -> Core:
     return Core(make_settings(config, config.node(node_id), 0, 0), found, random.Random(0))
 
 
-def _loss(config: Config, core: Core, node_id: str) -> Loss:
+def _loss(config: Config, core: Core, node_id: str) -> RecoveryLoss:
     members = tuple(member.node for member in core.config.members) if core.config else ()
     others = tuple(node.id for node in config.nodes if node.id != node_id)
-    return Loss(node_id, core.log.last_epoch, core.log.last_seq, core.commit, members, others)
+    return RecoveryLoss(node_id, core.log.last_epoch, core.log.last_seq, core.commit, members, others)
 
 
 def _frame(config: Config, core: Core, meta: Meta, epoch: int) -> Frame:

@@ -12,7 +12,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from mcast.client.link import Dialer, Link, Unreachable
+from mcast.client.link import Dialer, StreamLink, Unreachable
 from mcast.config import NodeConfig
 from mcast.errors import DecodeError
 from mcast.limits import RELAYED_BYTES_MAX
@@ -32,12 +32,12 @@ WAITING_MAX: Final = 16  # datagrams kept while a connection is dialled: the new
 _PING: Final = pack_message(StreamKind.PING, Ping(0))
 
 
-class _Way:
+class _RelayWay:
     """To one peer."""
 
     def __init__(self, node: NodeConfig) -> None:
         self.node = node
-        self.link: Link | None = None
+        self.link: StreamLink | None = None
         self.inbound: Connection | None = None
         self.dialling: asyncio.Task[None] | None = None
         self.waiting: deque[bytes] = deque(maxlen=WAITING_MAX)
@@ -56,7 +56,7 @@ class Relays:
     def __init__(self, shell: Shell, dialer: Dialer) -> None:
         self._shell = shell
         self._dialer = dialer
-        self._ways = {name_hash(node.id): _Way(node) for node in shell.config.nodes if node.id != shell.node_id}
+        self._ways = {name_hash(node.id): _RelayWay(node) for node in shell.config.nodes if node.id != shell.node_id}
         self._looking: asyncio.TimerHandle | None = None
         self._stopped = False
 
@@ -77,7 +77,7 @@ class Relays:
             way.waiting.append(message)
         self._dial(way)
 
-    def _answers(self, way: _Way, link: Link) -> bool:
+    def _answers(self, way: _RelayWay, link: StreamLink) -> bool:
         """Ask now and then; one that has not answered for too long is given up."""
         if way.used < way.ping_due:
             return True
@@ -126,7 +126,7 @@ class Relays:
             if way.link is not None:
                 way.link.close()
 
-    def link_message(self, link: Link, kind: int, payload: bytes) -> None:
+    def link_message(self, link: StreamLink, kind: int, payload: bytes) -> None:
         """The peer sends datagrams back, and answers PINGs."""
         if kind == StreamKind.PONG:
             return
@@ -134,29 +134,29 @@ class Relays:
             raise DecodeError("unexpected message", str(kind))
         self._take(self._ways[name_hash(link.node.id)], payload)
 
-    def link_writable(self, link: Link) -> None:
+    def link_writable(self, link: StreamLink) -> None:
         """Nothing waits to be written."""
 
-    def link_lost(self, link: Link, reason: str) -> None:
+    def link_lost(self, link: StreamLink, reason: str) -> None:
         """The next datagram dials anew."""
         way = self._ways[name_hash(link.node.id)]
         if way.link is link:
             way.link = None
             self._put_off(way)
 
-    def _take(self, way: _Way, datagram: bytes) -> None:
+    def _take(self, way: _RelayWay, datagram: bytes) -> None:
         if len(datagram) > RELAYED_BYTES_MAX:
             raise DecodeError("message too long", f"datagram of {len(datagram)} bytes")
         self._shell.relayed(datagram)
         if way.link is None and self._shell.incarnation_of(name_hash(way.node.id)) is None:
             self._dial(way)  # a challenge might not reach it; whoever answers on its address is proven
 
-    def _dial(self, way: _Way) -> None:
+    def _dial(self, way: _RelayWay) -> None:
         loop = asyncio.get_running_loop()
         if way.link is None and way.dialling is None and loop.time() >= way.dial_due and not self._stopped:
             way.dialling = loop.create_task(self._open(way))
 
-    async def _open(self, way: _Way) -> None:
+    async def _open(self, way: _RelayWay) -> None:
         try:
             link = await self._dialer.open(way.node, self)
         except Unreachable:
@@ -173,7 +173,7 @@ class Relays:
         if self._looking is None and not self._stopped:
             self._looking = asyncio.get_running_loop().call_later(IDLE_S, self._look)
 
-    def _put_off(self, way: _Way) -> None:
+    def _put_off(self, way: _RelayWay) -> None:
         way.dial_due = asyncio.get_running_loop().time() + way.pause_s
         way.pause_s = min(2 * way.pause_s, RETRY_S[1])
 

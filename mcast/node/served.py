@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from typing import Final
 
 from mcast.node.connection import Connection
-from mcast.wire.groups import Group, Submitted
+from mcast.wire.groups import RecordGroup, Submitted
 
 RESEND_S: Final = 0.2  # the same missing request is not answered by another resend sooner than this
 
 
-class Served:
+class ServedSession:
     """One session at its gateway. `unanswered` is in the order of requests."""
 
     __slots__ = ("connection", "missing", "missing_s", "session", "unanswered")
@@ -19,7 +19,7 @@ class Served:
     def __init__(self, session: int, connection: Connection) -> None:
         self.session = session
         self.connection = connection
-        self.unanswered: dict[int, Group] = {}
+        self.unanswered: dict[int, RecordGroup] = {}
         self.missing = 0
         self.missing_s = 0.0
 
@@ -35,11 +35,11 @@ class ServedSessions:
     """All sessions and pending OPENs of one gateway, and their bytes in sum."""
 
     def __init__(self) -> None:
-        self.sessions: dict[int, Served] = {}
-        self.opening: dict[bytes, tuple[Connection, Group]] = {}
+        self.sessions: dict[int, ServedSession] = {}
+        self.opening: dict[bytes, tuple[Connection, RecordGroup]] = {}
         self.size = 0
 
-    def keep(self, served: Served, submitted: Iterable[Submitted]) -> None:
+    def keep(self, served: ServedSession, submitted: Iterable[Submitted]) -> None:
         """Remember a session's groups until they are answered. The same request again replaces the older group."""
         unanswered, size = served.unanswered, 0
         for _, _, request, group in submitted:
@@ -49,14 +49,14 @@ class ServedSessions:
             size += _size(group)
         self._count(served.connection, size)
 
-    def keep_open(self, connection: Connection, nonce: bytes, group: Group) -> None:
+    def keep_open(self, connection: Connection, nonce: bytes, group: RecordGroup) -> None:
         """Remember an OPEN until it is answered."""
         self.forget_open(nonce)
         self.opening[nonce] = connection, group
         connection.nonces.add(nonce)
         self._count(connection, _size(group))
 
-    def forget(self, served: Served, request: int) -> Group | None:
+    def forget(self, served: ServedSession, request: int) -> RecordGroup | None:
         """The request was answered, or is not waited for any more; its group."""
         group = served.unanswered.pop(request, None)
         if group is not None:
@@ -77,14 +77,14 @@ class ServedSessions:
         connection.unanswered_bytes += size
         self.size += size
 
-    def bind(self, session: int, connection: Connection) -> Served:
+    def bind(self, session: int, connection: Connection) -> ServedSession:
         """The session is served on this connection from now on; a client that moved is not answered on its old one."""
         served = self.sessions.get(session)
         if served is None:
-            served = self.sessions[session] = Served(session, connection)
+            served = self.sessions[session] = ServedSession(session, connection)
         elif served.connection is not connection:
             self.release(session)
-            served = self.sessions[session] = Served(session, connection)
+            served = self.sessions[session] = ServedSession(session, connection)
         connection.sessions.add(session)
         return served
 
@@ -96,11 +96,11 @@ class ServedSessions:
                 self.forget(served, request)
             served.connection.sessions.discard(session)
 
-    def groups(self) -> list[Group]:
+    def groups(self) -> list[RecordGroup]:
         """Every unanswered group, each session's in order."""
         opening = [group for _, group in self.opening.values()]
         return opening + [group for served in self.sessions.values() for group in served.unanswered.values()]
 
 
-def _size(group: Group) -> int:
+def _size(group: RecordGroup) -> int:
     return len(group[0]) if len(group) == 1 else sum(map(len, group))

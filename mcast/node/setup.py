@@ -15,7 +15,7 @@ from mcast.errors import ConfigError, EnvironmentProblem
 from mcast.limits import IP_UDP_BYTES
 from mcast.machine.api import StateMachine
 from mcast.machine.loading import load_machine
-from mcast.net.link import Link, Peer
+from mcast.net.link import DatagramLink, PeerAddress
 from mcast.net.memory import Hub
 from mcast.net.names import in_thread, look_up
 from mcast.net.udp import UdpLink
@@ -92,7 +92,9 @@ def open_events(config: Config, node_id: str, store: Store, files: Files | None)
     return EventLog(store, outcomes)
 
 
-async def open_link(config: Config, node: NodeConfig, incarnation: bytes, *, hub: Hub | None, offload: bool) -> Link:
+async def open_link(
+    config: Config, node: NodeConfig, incarnation: bytes, *, hub: Hub | None, offload: bool
+) -> DatagramLink:
     """The node's sockets, or its end of a hub.
 
     Raises:
@@ -114,8 +116,8 @@ async def open_link(config: Config, node: NodeConfig, incarnation: bytes, *, hub
 
 
 async def find_peers(
-    config: Config, node_id: str, link: Link, tell: Callable[[Mapping[int, str]], None]
-) -> dict[int, Peer]:
+    config: Config, node_id: str, link: DatagramLink, tell: Callable[[Mapping[int, str]], None]
+) -> dict[int, PeerAddress]:
     """Every other node's address. `tell` hears why some have none: no unknown name keeps a node waiting."""
     hosts = {name_hash(node.id): (node.host, node.port) for node in config.nodes if node.id != node_id}
     if not isinstance(link, UdpLink):
@@ -126,8 +128,8 @@ async def find_peers(
 
 
 def make_transport(  # noqa: PLR0913 - all of them
-    config: Config, node_id: str, incarnation: bytes, link: Link, peers: Mapping[int, Peer], promised: int,
-    votes: Callable[[], bool],
+    config: Config, node_id: str, incarnation: bytes, link: DatagramLink, peers: Mapping[int, PeerAddress],
+    promised: int, votes: Callable[[], bool],
 ) -> Transport:  # fmt: skip
     """The node's seal around its link. Raises ConfigError: an unusable key file."""
     ring = load_keys(config.key_file) if config.key_file is not None else None

@@ -42,7 +42,7 @@ from mcast.protocol.effects import (
     CatchUp,
     Effect,
     EpochChanged,
-    FetchHistory,
+    FetchEpochs,
     HaltRequired,
     LogRecovered,
     Multicast,
@@ -57,7 +57,7 @@ from mcast.protocol.effects import (
     WriteMeta,
 )
 from mcast.protocol.replica import Replica
-from mcast.seal.incarnations import Arrival
+from mcast.seal.incarnations import ProvenDatagram
 from mcast.storage.files import Files, RealFiles
 from mcast.storage.store import Store
 from mcast.wire.frame import Frame
@@ -104,7 +104,7 @@ class Shell:
         self.on_notice: list[Callable[[Notice], None]] = []
         self.on_halted: list[Callable[[], None]] = []
         """Called when the node has halted; `halted` says why."""
-        self.on_catch_up: Callable[[CatchUp | FetchHistory], None] | None = None
+        self.on_catch_up: Callable[[CatchUp | FetchEpochs], None] | None = None
         self.on_relay: Callable[[Relay], None] | None = None
         self.on_moved: Callable[[str], None] | None = None
         """Called with the own address when that, or another node's, is another one than before."""
@@ -152,7 +152,7 @@ class Shell:
             Apply: lambda effect: self._queue.add(effect.frames),
             Relay: lambda effect: self.on_relay and self.on_relay(effect),
             CatchUp: lambda effect: self.on_catch_up and self.on_catch_up(effect),
-            FetchHistory: lambda effect: self.on_catch_up and self.on_catch_up(effect),
+            FetchEpochs: lambda effect: self.on_catch_up and self.on_catch_up(effect),
         }
 
     async def start(self) -> None:
@@ -394,7 +394,7 @@ class Shell:
         if self._settling is None and self._active:
             self._settling = self._loop.call_soon(self._turn)
 
-    def _receive(self, arrivals: list[Arrival]) -> None:
+    def _receive(self, arrivals: list[ProvenDatagram]) -> None:
         replica = self.replica
         if len(arrivals) > 1:
             arrivals = ordered_by_epoch(arrivals, replica.promised, sequencer_known=replica.sequencer is not None)

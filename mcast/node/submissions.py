@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Final
 from mcast.errors import DecodeError
 from mcast.limits import CONNECTION_SESSIONS_MAX, VALUES_MAX
 from mcast.machine.outcomes import nothing_returned
-from mcast.machine.sessions import Mark, mark_number, mark_of
+from mcast.machine.sessions import ContentMark, mark_number, mark_of
 from mcast.node.admission import Openings
 from mcast.node.connection import Connection
-from mcast.node.served import Served, ServedSessions
-from mcast.wire.groups import Group, Submitted, decode_groups_untrusted, encode_results, pack_run
+from mcast.node.served import ServedSession, ServedSessions
+from mcast.wire.groups import RecordGroup, Submitted, decode_groups_untrusted, encode_results, pack_run
 from mcast.wire.records import FRAGMENT_HEADER_BYTES, RECORD_HEADER_BYTES, RecordKind
 from mcast.wire.stream import Opened, Status, StreamKind, pack_message
 
@@ -42,7 +42,7 @@ _Result = tuple[int, int, int, int, int, int, bytes]  # the fields of a wire.gro
 class Submissions:
     """The sessions connected here. `send` is the forwarder's."""
 
-    def __init__(self, shell: Shell, send: Callable[[Sequence[Group]], None]) -> None:
+    def __init__(self, shell: Shell, send: Callable[[Sequence[RecordGroup]], None]) -> None:
         self._shell = shell
         self._send = send
         self._served = ServedSessions()
@@ -58,7 +58,7 @@ class Submissions:
         """Bytes of all unanswered groups."""
         return self._served.size
 
-    def decode(self, connection: Connection, payload: bytes, peer: bool) -> list[Group]:
+    def decode(self, connection: Connection, payload: bytes, peer: bool) -> list[RecordGroup]:
         """The groups of a SUBMIT or FORWARD that are to be passed on; a client's are kept until they come back applied.
 
         Raises:
@@ -109,7 +109,7 @@ class Submissions:
             self._shell.engine.watch(session)
             self._served.keep(served, groups)
 
-    def _keep_other(self, connection: Connection, kind: int, session: int, group: Group) -> None:
+    def _keep_other(self, connection: Connection, kind: int, session: int, group: RecordGroup) -> None:
         if kind == RecordKind.CLOSE:
             self._release(connection, session)
             return
@@ -147,7 +147,7 @@ class Submissions:
         """Tell clients what became of their records, with one write a connection and turn of the event loop."""
         sessions = self._served.sessions
         answers: dict[Connection, list[_Result]] = {}
-        served: Served | None = None
+        served: ServedSession | None = None
         results: list[_Result] = []
         for one in applied:
             if one.kind == "opened":
@@ -178,7 +178,7 @@ class Submissions:
         message = pack_message(StreamKind.OPENED, Opened(opened.nonce, opened.session, opened.epoch))
         connection.post(message, last=not connection.unanswered_bytes)
 
-    def _result(self, served: Served, one: Applied) -> _Result | None:
+    def _result(self, served: ServedSession, one: Applied) -> _Result | None:
         """What to tell the client; None if it does not wait for that, or is not to hear it now."""
         _, session, request, count, seq, epoch, status, outcomes, _, expected, mark = one
         if status == _APPLIED:
@@ -203,7 +203,7 @@ class Submissions:
             self.reused += status == _REUSED
         return session, request, count, seq, epoch, status, outcomes
 
-    def _tell_missing(self, served: Served, expected: int) -> bool:
+    def _tell_missing(self, served: ServedSession, expected: int) -> bool:
         """Replicas lack request `expected`: whether the client has to send it. What is here is sent again from here."""
         loop = asyncio.get_running_loop()
         if not served.report_missing(expected, loop.time()):
@@ -213,12 +213,12 @@ class Submissions:
             return False
         return True
 
-    def _resend_from(self, served: Served, expected: int) -> None:
+    def _resend_from(self, served: ServedSession, expected: int) -> None:
         """Send again what is unanswered by now, in order: also what came since the hole was seen."""
         self._send([group for request, group in served.unanswered.items() if request >= expected])
 
 
-def _is_content(group: Group, mark: Mark) -> bool:
+def _is_content(group: RecordGroup, mark: ContentMark) -> bool:
     """Whether what took effect is the group's record, or the command that its fragments make up."""
     record = group[0]
     if record == mark:

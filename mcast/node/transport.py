@@ -8,12 +8,12 @@ from typing import Final
 
 from mcast.errors import DecodeError
 from mcast.net.faulty import Faults
-from mcast.net.link import Link, Peer
+from mcast.net.link import DatagramLink, PeerAddress
 from mcast.node.versions import REASONS as VERSION_REASONS
 from mcast.node.versions import OtherVersions
 from mcast.seal.datagram import Opener, Sealer
 from mcast.seal.duplicate_ids import DuplicateIds
-from mcast.seal.incarnations import Arrival, Incarnations
+from mcast.seal.incarnations import Incarnations, ProvenDatagram
 from mcast.wire.envelope import CONTROL, STREAM, UNICAST
 from mcast.wire.frame import Frame
 from mcast.wire.messages import Commit, Kind, Message, encode_message, kind_of
@@ -22,7 +22,7 @@ _FOREVER: Final = float("inf")
 _DATA, _TWIN = int(Kind.DATA), int(Kind.TWIN)  # a member of an enum is slow to look up
 
 
-def ordered_by_epoch(arrivals: list[Arrival], promised: int, *, sequencer_known: bool) -> list[Arrival]:
+def ordered_by_epoch(arrivals: list[ProvenDatagram], promised: int, *, sequencer_known: bool) -> list[ProvenDatagram]:
     """The same arrivals; of an epoch not known yet, messages before frames.
 
     A link hands out the stream first. But a new epoch begins with a heartbeat, on another socket, and without it none
@@ -34,7 +34,7 @@ def ordered_by_epoch(arrivals: list[Arrival], promised: int, *, sequencer_known:
     return sorted(arrivals, key=lambda arrival: _rank(arrival, known))
 
 
-def _rank(arrival: Arrival, known: int) -> tuple[int, bool]:
+def _rank(arrival: ProvenDatagram, known: int) -> tuple[int, bool]:
     epoch = arrival.envelope.promised
     return epoch, epoch > known and type(arrival.message) in (Frame, list)
 
@@ -46,8 +46,9 @@ class Transport:
     """
 
     def __init__(  # noqa: PLR0913 - the parts it joins
-        self, link: Link, sealer: Sealer, opener: Opener, incarnations: Incarnations, peers: Mapping[int, Peer],
-        promised: int, duplicate_ids: DuplicateIds | None = None, versions: OtherVersions | None = None,
+        self, link: DatagramLink, sealer: Sealer, opener: Opener, incarnations: Incarnations,
+        peers: Mapping[int, PeerAddress], promised: int, duplicate_ids: DuplicateIds | None = None,
+        versions: OtherVersions | None = None,
     ) -> None:  # fmt: skip
         self.link = link
         self.dropped: Counter[str] = Counter()
@@ -103,7 +104,7 @@ class Transport:
         """A datagram for one node that is to go over TCP."""
         return self._seal(message, UNICAST, to)
 
-    def relayed(self, datagram: bytes, now: float) -> list[Arrival]:
+    def relayed(self, datagram: bytes, now: float) -> list[ProvenDatagram]:
         """What a datagram brings that came over TCP: nothing if refused, cut off, or its sender not proven yet."""
         if self._faults is not None and self._faults.cuts(datagram):
             return []
@@ -111,7 +112,7 @@ class Transport:
         self._answer_unsent()
         return arrivals
 
-    def receive(self, now: float) -> list[Arrival]:
+    def receive(self, now: float) -> list[ProvenDatagram]:
         """One bounded burst of what proven incarnations sent, stream first; consecutive frames of it as one Run."""
         datagrams: Sequence[memoryview | bytes] = self.link.receive()
         faults = self._faults
@@ -127,8 +128,8 @@ class Transport:
         self._answer_unsent()
         return arrivals
 
-    def _open(self, datagrams: Sequence[memoryview | bytes], now: float) -> list[Arrival]:
-        arrivals: list[Arrival] = []
+    def _open(self, datagrams: Sequence[memoryview | bytes], now: float) -> list[ProvenDatagram]:
+        arrivals: list[ProvenDatagram] = []
         unseal, admit = self._opener.open_untrusted, self._incarnations.admit
         at, end = 0, len(datagrams)
         while at < end:
@@ -144,7 +145,7 @@ class Transport:
                     run = [message]
                     at = self._opener.open_run(envelope, run, datagrams, at)
                     if len(run) > 1:
-                        admitted = [Arrival(envelope, run)]
+                        admitted = [ProvenDatagram(envelope, run)]
                 arrivals += admitted
             except DecodeError as error:
                 self.dropped[error.reason] += 1
@@ -152,7 +153,7 @@ class Transport:
                     self.versions.heard(datagrams[at - 1], now)
         return arrivals
 
-    def proven(self, node: int, incarnation: bytes, now: float) -> list[Arrival]:
+    def proven(self, node: int, incarnation: bytes, now: float) -> list[ProvenDatagram]:
         """A sealed TCP connection proved this incarnation: what was held of it."""
         return self._incarnations.proven(node, incarnation, now)
 
@@ -197,7 +198,7 @@ class Transport:
     def _seal(self, message: Message, channel: int, to: int | None = None) -> bytes:
         return self._sealer.seal(kind_of[type(message)], channel, self._promised, b"", encode_message(message), to)
 
-    def _address(self, node: int) -> Peer | None:
+    def _address(self, node: int) -> PeerAddress | None:
         peer = self.peers.get(node)
         if peer is None:
             self.dropped["no address"] += 1

@@ -23,7 +23,7 @@ from mcast.protocol.effects import CatchUp
 from mcast.protocol.gaps import Gap, Gaps
 from mcast.protocol.reorder import Reorder
 from mcast.protocol.ways import Hearing
-from mcast.wire.messages import Busy, Gone, Nak, Range
+from mcast.wire.messages import Busy, Nak, Range, RepairGone
 
 _RETRY_S: Final = 1.0  # a catch-up without progress is asked for anew after this long ...
 _FAILED_RETRY_S: Final = 0.05  # ... and one that broke off after this long
@@ -89,7 +89,7 @@ class Asking:
             self.catching_up = True
             self._fetch(now)
 
-    def gone(self, gone: Gone, now: float) -> None:
+    def gone(self, gone: RepairGone, now: float) -> None:
         """A repairer leaves all events before its low water to TCP."""
         if self._is_answer(gone) and self._core.log.last_seq + 1 < gone.low_water:
             self._gone_below = max(self._gone_below, gone.low_water)
@@ -138,7 +138,7 @@ class Asking:
             return learned_due
         return min(max(self._gaps.deadline(), self._busy_until), self._stuck_due(), learned_due)
 
-    def _is_answer(self, answer: Busy | Gone) -> bool:
+    def _is_answer(self, answer: Busy | RepairGone) -> bool:
         """Whether it answers a NAK of this node's, of this epoch."""
         return answer.nonce == self._nonce or not self._core.rules.answers_named
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from mcast.protocol.core import Core
-from mcast.protocol.effects import FetchHistory
+from mcast.protocol.effects import FetchEpochs
 from mcast.wire.epochs import Epochs
 from mcast.wire.messages import EpochEntry
 
@@ -73,7 +73,7 @@ class Backfill:
         core, first = self._core, self.oldest.first
         peers = [node for node, acked in self._peers.items() if acked >= first and node != core.me]
         core.random.shuffle(peers)
-        core.effects.append(FetchHistory(tuple(peers)))
+        core.effects.append(FetchEpochs(tuple(peers)))
 
     def take(self, before: EpochEntry, page: Epochs, now: float) -> bool:
         """A page came that precedes `before`; False when it is of no use: not the one that is wanted now."""

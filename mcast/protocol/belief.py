@@ -44,7 +44,7 @@ class Claim:
         return True
 
 
-class Judgement(NamedTuple):
+class HeartbeatVerdict(NamedTuple):
     """What one heartbeat shows."""
 
     is_alive: bool
@@ -100,7 +100,7 @@ class Beliefs:
         """Whether so many heartbeats in a row told another history that this one must be false."""
         return self._disputes >= CONTRADICTIONS
 
-    def hear(self, beat: Heartbeat, known_high: int, known_sent: int, now: float) -> Judgement:
+    def hear(self, beat: Heartbeat, known_high: int, known_sent: int, now: float) -> HeartbeatVerdict:
         """Take a heartbeat; `known_high` and `known_sent` are the highest event and stream counter spoken of before."""
         is_first, is_newer = not self.round, beat.confirmed > self._confirmed
         self.round = beat.round
@@ -116,4 +116,4 @@ class Beliefs:
             too_many = self._of_sent.disproved(known_sent, beat.stream_sent, now)
         self._confirmed = max(self._confirmed, beat.confirmed)
         self.high = beat.high if too_high else max(self.high, beat.high)
-        return Judgement(is_newer or is_first, is_newer, too_high, too_many)
+        return HeartbeatVerdict(is_newer or is_first, is_newer, too_high, too_many)

@@ -22,7 +22,7 @@ from mcast.protocol.states import Input, Role
 from mcast.wire.envelope import Envelope, name_hash
 from mcast.wire.frame import CHAIN_ZERO, Frame, decode_frame_untrusted, follows, make_frame
 from mcast.wire.messages import (
-    Config,
+    Configuration,
     Confirm,
     Found,
     Genesis,
@@ -189,7 +189,7 @@ class Bootstrap:
             for node, address in core.settings.members
             if name_hash(node) in self._virgins
         )
-        genesis = Genesis(uuid, Config(1, members))
+        genesis = Genesis(uuid, Configuration(1, members))
         record = encode_record(RecordKind.GENESIS, 1, 0, 0, 0, encode_message(genesis))
         frame = make_frame(0, 1, 1, 0, core.wall_ns(now), CHAIN_ZERO, record)
         self._store(frame, lambda then: self._offer(frame, then))

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from mcast.wire.envelope import name_hash
 from mcast.wire.frame import Frame
-from mcast.wire.messages import Config, encode_message
+from mcast.wire.messages import Configuration, encode_message
 
 
 class ConfigName(NamedTuple):
@@ -43,7 +43,7 @@ def is_outdated(own: ConfigName, others: Iterable[ConfigName], *, by_epoch: bool
 
 class _Entry(NamedTuple):
     seq: int
-    config: Config
+    config: Configuration
     voters: dict[int, bytes]
     name: ConfigName
 
@@ -55,7 +55,7 @@ class Configs:
         self._entries: list[_Entry] = []
 
     @property
-    def newest(self) -> Config | None:
+    def newest(self) -> Configuration | None:
         """The effective one."""
         return self._entries[-1].config if self._entries else None
 
@@ -74,7 +74,7 @@ class Configs:
         """The event that carries it; 0 without one."""
         return self._entries[-1].seq if self._entries else 0
 
-    def adopt(self, frame: Frame, config: Config) -> None:
+    def adopt(self, frame: Frame, config: Configuration) -> None:
         """A frame that joined the log carries a configuration: another one or, as most EPOCH_STARTs do, the same."""
         if self._entries and (before := self._entries[-1]).config is config:
             name = before.name._replace(epoch=frame.epoch)

@@ -48,7 +48,7 @@ from mcast.protocol.states import LEADS_EPOCH, Input, Role, move
 from mcast.wire.envelope import name_hash
 from mcast.wire.frame import Frame
 from mcast.wire.messages import (
-    Config,
+    Configuration,
     EpochStart,
     Heartbeat,
     Message,
@@ -156,7 +156,7 @@ class Core:
         self.effects: list[Effect] = []
         self.notices: list[Notice] = []
         self.configs = Configs()
-        self._start = b"", EpochStart("", Config(0, ()))
+        self._start = b"", EpochStart("", Configuration(0, ()))
         """The newest EPOCH_START read, and what it says."""
         self._planned_meta = recovered.meta
         self._tickets: dict[int, tuple[Callable[[float], None], bool]] = {}
@@ -175,7 +175,7 @@ class Core:
         return self._planned_meta
 
     @property
-    def config(self) -> Config | None:
+    def config(self) -> Configuration | None:
         """The newest configuration in the log: effective when appended."""
         return self.configs.newest
 
@@ -296,7 +296,7 @@ class Core:
         self.log_sequencer = start.node
         self._adopt_config(frame, start.config)
 
-    def _adopt_config(self, frame: Frame, config: Config) -> None:
+    def _adopt_config(self, frame: Frame, config: Configuration) -> None:
         """A configuration is effective as soon as it is in the log."""
         before = self.config
         self.configs.adopt(frame, config)
@@ -304,7 +304,7 @@ class Core:
             self.known.update({name_hash(member.node): (member.node, member.address) for member in config.members})
             self._tell_members(before)
 
-    def _tell_members(self, before: Config | None) -> None:
+    def _tell_members(self, before: Configuration | None) -> None:
         config = self.config
         if config is not None and config != before:
             self.notices.append(MembersChanged(config.number, tuple(member.node for member in config.members)))

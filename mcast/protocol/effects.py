@@ -128,7 +128,7 @@ class CatchUp:
 
 
 @dataclass(frozen=True, slots=True)
-class FetchHistory:
+class FetchEpochs:
     """Fetch over TCP what precedes `Replica.history_wanted`, page after page, until that is None.
 
     From any of `peers`, or whoever else has it. Hand each page to `Replica.history_fetched`; when all have failed, say
@@ -151,7 +151,7 @@ Effect = (
     | NoteDoubt
     | Apply
     | CatchUp
-    | FetchHistory
+    | FetchEpochs
 )
 
 

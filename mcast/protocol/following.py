@@ -31,7 +31,7 @@ from mcast.protocol.ways import MULTICAST, TCP, UNICAST, Hearing
 from mcast.wire.envelope import UNICAST as _UNICAST
 from mcast.wire.envelope import Envelope
 from mcast.wire.epochs import Epochs
-from mcast.wire.frame import Frame, Run, follows
+from mcast.wire.frame import Frame, FrameRun, follows
 from mcast.wire.messages import Ack, Commit, EpochEntry, Heartbeat, Kind, News
 
 _DATA: Final = int(Kind.DATA)  # a member of an enum is slow to look up
@@ -158,7 +158,7 @@ class Following:
         if self.history_wanted is not None and self.backfill.take(before, page, now):
             self._reconcile(now)
 
-    def data(self, envelope: Envelope, arrived: Frame | Run, now: float) -> None:
+    def data(self, envelope: Envelope, arrived: Frame | FrameRun, now: float) -> None:
         """One DATA datagram, or a run of them; what of it just goes on from the log's end is taken at once."""
         self.hearing.streamed()
         if isinstance(arrived, Frame):
@@ -405,7 +405,7 @@ class Following:
                 return
             self._accept(frame)
 
-    def _take(self, run: Run, counter: int, now: float) -> int:
+    def _take(self, run: FrameRun, counter: int, now: float) -> int:
         """Take frames, from the first on, as long as they need none of `frame`'s special cases; returns how many.
 
         Nothing is there of what they bring: all of it is missing, in one gap, or lies just beyond the highest event

@@ -46,7 +46,7 @@ class Fate(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class ClosedGap:
+class ClosedGapEntry:
     """A gap that is no more. `repaired_by` is a node's hash, None when the originals came late after all."""
 
     first: int
@@ -62,7 +62,7 @@ class LedgerReport:
     """The whole ledger at a moment. `open` and `closed` are event ranges, the rest counts datagrams."""
 
     open: tuple[tuple[int, int], ...]
-    closed: tuple[ClosedGap, ...]
+    closed: tuple[ClosedGapEntry, ...]
     lost: int
     repaired: int
     superseded: int
@@ -146,7 +146,7 @@ class Ledger:
     def __init__(self, ranges_max: int = LEDGER_RANGES_MAX) -> None:
         self._losses: dict[int, _EpochLosses] = {}
         self._past: Counter[str] = Counter()
-        self._closed: deque[ClosedGap] = deque(maxlen=LEDGER_CLOSED_MAX)
+        self._closed: deque[ClosedGapEntry] = deque(maxlen=LEDGER_CLOSED_MAX)
         self._early: dict[bytes, list[tuple[str, int]]] = {}
         self._injected: Counter[str] = Counter()
         self._ranges_max = ranges_max
@@ -301,7 +301,9 @@ class Ledger:
         """A gap's last event arrived. One that nobody was asked for was only reordering, and is not kept."""
         if loss.naks or loss.repaired_by:
             self._closed.append(
-                ClosedGap(loss.first, loss.last, loss.opened, loss.naks, loss.repaired_by or None, now - loss.opened)
+                ClosedGapEntry(
+                    loss.first, loss.last, loss.opened, loss.naks, loss.repaired_by or None, now - loss.opened
+                )
             )
 
     def injected(self, fate: str, incarnation: bytes, counter: int) -> None:

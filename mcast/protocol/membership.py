@@ -12,7 +12,7 @@ after an event of the own epoch has (Ongaro's correction to single-server change
 from __future__ import annotations
 
 from mcast.protocol.core import Core
-from mcast.wire.messages import Ack, Config, Member
+from mcast.wire.messages import Ack, Configuration, Member
 
 
 class Membership:
@@ -33,7 +33,7 @@ class Membership:
         if node in core.known and ack.seq >= core.commit and core.log.chain_at(ack.seq) == ack.chain:
             self.applicants[node] = ack.storage_id
 
-    def next_config(self, start_seq: int) -> Config | None:
+    def next_config(self, start_seq: int) -> Configuration | None:
         """The configuration to append now, if any may be."""
         core = self.core
         config = core.config
@@ -47,8 +47,8 @@ class Membership:
             del self.applicants[node]
             return None
         if is_listed and core.rules.replace_in_two_steps:
-            return Config(config.number + 1, others) if others else None
+            return Configuration(config.number + 1, others) if others else None
         del self.applicants[node]
         order = {name: index for index, (name, _) in enumerate(core.known.values())}
         members = sorted((*others, Member(node_id, storage_id, address)), key=lambda member: order[member.node])
-        return Config(config.number + 1, tuple(members))
+        return Configuration(config.number + 1, tuple(members))

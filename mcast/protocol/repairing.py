@@ -29,7 +29,7 @@ from mcast.protocol.effects import Repair
 from mcast.protocol.quorum import majority
 from mcast.wire.envelope import Envelope
 from mcast.wire.frame import Frame
-from mcast.wire.messages import Busy, Gone, Nak
+from mcast.wire.messages import Busy, Nak, RepairGone
 
 _BURST_S: Final = 0.1  # an unspent budget grows no further than what so long allows
 _CRYBABY_SHARE: Final = 0.10  # of the frames streamed in a window
@@ -69,7 +69,7 @@ class Repairing:
         for wanted in nak.ranges:
             if wanted.first < core.log.low_water or self._is_crybaby(requester, wanted.last):
                 # not the cache's begin: what a crybaby lacks is in memory, and must be fetched all the same
-                core.send(requester, Gone(max(core.log.low_water, core.log.last_seq), 0, nak.nonce))
+                core.send(requester, RepairGone(max(core.log.low_water, core.log.last_seq), 0, nak.nonce))
                 break
             for frame in core.log.between(wanted.first, wanted.last, left):
                 if self._repeated(frame, requester, now):

@@ -38,7 +38,7 @@ from mcast.protocol.touch import Touch
 from mcast.protocol.ways import MULTICAST, TCP, UNICAST, Reception, forget_relayed, note_relayed
 from mcast.wire.envelope import Envelope
 from mcast.wire.epochs import Epochs
-from mcast.wire.frame import Frame, Run
+from mcast.wire.frame import Frame, FrameRun
 from mcast.wire.messages import (
     EpochEntry,
     Handover,
@@ -58,7 +58,7 @@ __all__ = ["Recovered", "Replica", "Settings"]
 
 _STALE_PEERS_MAX: Final = 1_024
 
-Arrival = tuple[Envelope, Frame | Run | Message]
+Arrival = tuple[Envelope, Frame | FrameRun | Message]
 """What one datagram brought; or the frames of several (see `wire.frame.Run`), with the envelope of the first."""
 
 
@@ -390,7 +390,7 @@ class Replica:
             counts=dict(core.counts),
         )
 
-    def _fenced(self, envelope: Envelope, message: Frame | Run | Message, now: float) -> bool:
+    def _fenced(self, envelope: Envelope, message: Frame | FrameRun | Message, now: float) -> bool:
         """Judge an envelope whose promise differs from ours; True when it may be processed now."""
         core = self._core
         if envelope.promised < core.promised:

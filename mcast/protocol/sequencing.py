@@ -35,7 +35,7 @@ from mcast.wire.frame import FRAME_HEADER_BYTES, Frame, make_frame
 from mcast.wire.messages import (
     Ack,
     Commit,
-    Config,
+    Configuration,
     EpochEntry,
     EpochStart,
     Handover,
@@ -392,13 +392,13 @@ class Sequencing:
                 else:
                     core.send(requester, index)
 
-    def _config_due(self) -> Config | None:
+    def _config_due(self) -> Configuration | None:
         """The configuration that an applicant waits for, unless it would stand inside a command."""
         if self._pending and is_continued(self._pending[0]):
             return None
         return self.membership.next_config(self._start_seq)
 
-    def _internal(self, kind: RecordKind, payload: Config | EpochStart, now: float) -> Frame:
+    def _internal(self, kind: RecordKind, payload: Configuration | EpochStart, now: float) -> Frame:
         """Number an event of the fabric's own, alone in its frame."""
         record = encode_record(kind, 1, 0, 0, 0, encode_message(payload))
         core, log = self.core, self.core.log

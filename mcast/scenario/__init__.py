@@ -10,6 +10,6 @@ Nothing here prints.
 from mcast.scenario.format import load_scenario
 from mcast.scenario.model import Scenario
 from mcast.scenario.running import run_scenario
-from mcast.scenario.verdict import Backend, Check, Report
+from mcast.scenario.verdict import Backend, Check, ScenarioReport
 
-__all__ = ["Backend", "Check", "Report", "Scenario", "load_scenario", "run_scenario"]
+__all__ = ["Backend", "Check", "Scenario", "ScenarioReport", "load_scenario", "run_scenario"]

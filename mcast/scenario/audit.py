@@ -31,7 +31,7 @@ _SHOWN_MAX: Final = 3  # findings of one kind that are told
 
 
 @dataclass(frozen=True, slots=True)
-class Replica:
+class AuditedReplica:
     """One living node at the end: how far it applied, the proofs of that, and its journal's frames from event 1 on."""
 
     id: str
@@ -97,7 +97,7 @@ class _Recorder:
 
 
 def audit(
-    commands: Sequence[Sequence[Any]], receipts: Sequence[Receipt | None], replicas: Sequence[Replica],
+    commands: Sequence[Sequence[Any]], receipts: Sequence[Receipt | None], replicas: Sequence[AuditedReplica],
     machine: type[StateMachine],
 ) -> dict[str, list[str]]:  # fmt: skip
     """Invariant -> what was found against it, at most a few of each. `receipts` stand as `commands`, None if unknown.
@@ -125,7 +125,7 @@ def audit(
     return {what: found[:_SHOWN_MAX] for what, found in findings.items()}
 
 
-def _journal_problem(replica: Replica) -> str | None:
+def _journal_problem(replica: AuditedReplica) -> str | None:
     chain, last = CHAIN_ZERO, 0
     for frame in replica.frames():
         if frame.last > replica.applied_seq:

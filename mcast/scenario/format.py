@@ -24,15 +24,15 @@ from mcast.scenario.model import (
     SHARES,
     ClusterPlan,
     Expectations,
+    FaultKind,
     FaultPlan,
-    Kind,
     Scenario,
     Workload,
 )
 from mcast.scenario.template import Template, parse_command
 
 
-class _ClusterTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class _ScenarioCluster(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     nodes: int = 3
     observers: int = 0
     machine: str = DEFAULT_MACHINE
@@ -54,7 +54,7 @@ class _FaultTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     at: float
     for_s: float | None = msgspec.field(name="for", default=None)
     node: str | list[str]
-    kind: Kind
+    kind: FaultKind
     percent: float | None = None
     ms: float | None = None
 
@@ -65,15 +65,15 @@ class _ExpectTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     recovered_within_s: float | None = None
 
 
-class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class _ScenarioFile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     name: str
-    cluster: _ClusterTable = msgspec.field(default_factory=_ClusterTable)
+    cluster: _ScenarioCluster = msgspec.field(default_factory=_ScenarioCluster)
     workload: _WorkloadTable
     fault: list[_FaultTable] = []
     expect: _ExpectTable = msgspec.field(default_factory=_ExpectTable)
 
 
-_KINDS: Final[tuple[str, ...]] = get_args(Kind)
+_KINDS: Final[tuple[str, ...]] = get_args(FaultKind)
 _NODES_MAX: Final = limits.SCENARIO_NODES_MAX
 _FIXES: Final = {
     "name": 'give the scenario a name, such as "burst-loss"',
@@ -121,7 +121,7 @@ def load_scenario(path: Path | str) -> Scenario:
 
 
 def _checked(document: dict[str, Any], file: Path) -> Scenario:
-    tables = convert_untrusted(document, _File, _FIXES)
+    tables = convert_untrusted(document, _ScenarioFile, _FIXES)
     scenario = Scenario(
         name=_name(tables.name),
         path=file,
@@ -162,12 +162,12 @@ def _name(name: str) -> str:
     return name
 
 
-def _cluster(table: _ClusterTable) -> ClusterPlan:
+def _cluster(table: _ScenarioCluster) -> ClusterPlan:
     _require(1 <= table.nodes <= limits.MEMBERS_MAX, "cluster.nodes", table.nodes, "out of range")
     fits = 0 <= table.observers and table.nodes + table.observers <= _NODES_MAX
     _require(fits, "cluster.observers", table.observers, "out of range")
     _require(limits.MTU_MIN <= table.mtu <= limits.MTU_MAX, "cluster.mtu", table.mtu, "out of range")
-    return ClusterPlan(**{name: getattr(table, name) for name in _ClusterTable.__struct_fields__})
+    return ClusterPlan(**{name: getattr(table, name) for name in _ScenarioCluster.__struct_fields__})
 
 
 def _workload(table: _WorkloadTable, folder: Path) -> Workload:
@@ -207,7 +207,7 @@ def _command_file(folder: Path, name: str) -> Path:
     return file
 
 
-def _faults(tables: _File) -> tuple[FaultPlan, ...]:
+def _faults(tables: _ScenarioFile) -> tuple[FaultPlan, ...]:
     ids = _cluster(tables.cluster).ids
     return tuple(_fault(table, f"fault[#{index + 1}]", ids) for index, table in enumerate(tables.fault))
 

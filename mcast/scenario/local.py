@@ -16,10 +16,10 @@ from typing import Any, Final
 from mcast.client.client import Client, connect
 from mcast.client.receipts import Receipt
 from mcast.errors import EnvironmentProblem, NotSent, NotYet, Unknown
-from mcast.scenario.audit import Replica, finals_of
+from mcast.scenario.audit import AuditedReplica, finals_of
 from mcast.scenario.faults import Board, Plight, Turn, resolve, turns_of
 from mcast.scenario.model import GROUPS, Scenario
-from mcast.scenario.outcome import PATIENCE_S, Happened, Run
+from mcast.scenario.outcome import PATIENCE_S, Happened, ScenarioRun
 from mcast.scenario.workload import TICK_S, Command, Meter, Schedule
 from mcast.storage.files import RealFiles
 from mcast.storage.store import Store
@@ -30,7 +30,7 @@ INJECT_S: Final = 5.0  # for a node to take a fault: it may only just be startin
 ASK_S: Final = 0.5  # for nodes to say who leads: one that is stopped never does
 
 
-async def run_local(scenario: Scenario, commands: Sequence[Command], seed: int, folder: Path) -> Run:
+async def run_local(scenario: Scenario, commands: Sequence[Command], seed: int, folder: Path) -> ScenarioRun:
     """Run a scenario on processes that keep config, journals and logs in `folder`, which must outlive the result.
 
     Raises:
@@ -71,7 +71,7 @@ class _Session:
         self._calls: set[asyncio.Task[None]] = set()
         self._patience_s = max(PATIENCE_S, scenario.expect.recovered_within_s or 0.0)
 
-    async def run(self) -> Run:
+    async def run(self) -> ScenarioRun:
         """Work and suffer, heal, recover."""
         loop = asyncio.get_running_loop()
         self._sequencer = (await self._processes.equal())["sequencer"]
@@ -102,7 +102,7 @@ class _Session:
         with contextlib.suppress(NotSent):
             status = status if status["nodes"] else await self._processes.status()
         finals = finals_of(status)
-        return Run(
+        return ScenarioRun(
             receipts=self._receipts,
             meter=self._meter,
             faults=tuple(self._happened),
@@ -203,7 +203,7 @@ class _Session:
         except NotSent:
             return {"nodes": []}
 
-    def _replica(self, node: str, applied_seq: int, chain: bytes, result_chain: bytes) -> Replica:
+    def _replica(self, node: str, applied_seq: int, chain: bytes, result_chain: bytes) -> AuditedReplica:
         config = self._processes.config
 
         def frames() -> Iterator[Frame]:
@@ -214,4 +214,4 @@ class _Session:
             finally:
                 store.close()
 
-        return Replica(node, applied_seq, chain, result_chain, frames)
+        return AuditedReplica(node, applied_seq, chain, result_chain, frames)

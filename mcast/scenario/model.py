@@ -9,7 +9,7 @@ from typing import Final, Literal
 from mcast.config.model import DEFAULT_MACHINE, Profile, Profiled, Sync
 from mcast.scenario.template import Template
 
-Kind = Literal["loss", "dup", "reorder", "corrupt", "delay", "kill", "stop", "partition"]
+FaultKind = Literal["loss", "dup", "reorder", "corrupt", "delay", "kill", "stop", "partition"]
 
 SHARES: Final = ("loss", "dup", "reorder", "corrupt")
 """The kinds with a `percent`: of all datagrams that reach the node."""
@@ -67,7 +67,7 @@ class FaultPlan:
     for_s: float | None
     nodes: tuple[str, ...]
     """Ids, or one of GROUPS alone."""
-    kind: Kind
+    kind: FaultKind
     percent: float = 0.0
     delay_ms: float = 0.0
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mcast.client.receipts import Receipt
-from mcast.scenario.audit import Replica
+from mcast.scenario.audit import AuditedReplica
 from mcast.scenario.workload import Meter
 
 PATIENCE_S: Final = 20.0  # for a healed cluster to recover where the scenario names no bound, or a shorter one
@@ -24,7 +24,7 @@ class Happened:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class ScenarioRun:
     """One run of a scenario, as measured."""
 
     receipts: Sequence[Receipt | None]
@@ -37,7 +37,7 @@ class Run:
     """What kept the cluster from recovering, or a promise broken on the way."""
     gaps: Mapping[str, Any]
     """The document of `mcast gaps --json`; nodes that ended have no counts."""
-    replicas: Sequence[Replica]
+    replicas: Sequence[AuditedReplica]
     """The living nodes; empty if they never were equal."""
     events: int
     seconds: float

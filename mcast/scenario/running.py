@@ -12,11 +12,13 @@ from mcast.scenario.format import machine_of
 from mcast.scenario.local import run_local
 from mcast.scenario.model import Scenario
 from mcast.scenario.simulated import run_simulated
-from mcast.scenario.verdict import Backend, Report, judge
+from mcast.scenario.verdict import Backend, ScenarioReport, judge
 from mcast.scenario.workload import commands_of
 
 
-def run_scenario(scenario: Scenario, backend: Backend = "sim", seed: int = 1, lines: list[str] | None = None) -> Report:
+def run_scenario(
+    scenario: Scenario, backend: Backend = "sim", seed: int = 1, lines: list[str] | None = None
+) -> ScenarioReport:
     """Run a scenario and judge it. On the simulator, `lines`, when given, is filled with a readable log.
 
     Raises:

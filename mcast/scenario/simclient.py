@@ -13,12 +13,12 @@ from typing import Final
 from mcast.client.calls import Call, Entry
 from mcast.client.packing import CommandPacker
 from mcast.client.receipts import Receipt, RecordResult
-from mcast.client.session import Session
+from mcast.client.session import ClientSession
 from mcast.errors import Error
 from mcast.machine.engine import Applied
 from mcast.scenario.workload import Command, Meter
 from mcast.sim.node import SimNode, World
-from mcast.wire.groups import Group, Result, decode_groups_untrusted
+from mcast.wire.groups import RecordGroup, Result, decode_groups_untrusted
 from mcast.wire.records import NONCE_BYTES, RECORD_HEADER_BYTES, RecordKind
 from mcast.wire.stream import Opened
 
@@ -60,7 +60,7 @@ class ScenarioClient:
         self._random = random
         self._meter = meter
         self._take = take
-        self._session = Session(lambda: random.randbytes(NONCE_BYTES), record_max)
+        self._session = ClientSession(lambda: random.randbytes(NONCE_BYTES), record_max)
         self._gateway = index % len(world.nodes)
         self._way: object = None
         """Through whom, and to which epoch, everything unanswered was last sent."""
@@ -103,7 +103,7 @@ class ScenarioClient:
             decoded = [self._group(group, node) for group in groups]
             self._world.loop.after(LINK_S, self._arrive, node, node.life, decoded)
 
-    def _group(self, records: bytes, node: SimNode) -> Group:
+    def _group(self, records: bytes, node: SimNode) -> RecordGroup:
         (submitted,) = decode_groups_untrusted(records, self._record_max - RECORD_HEADER_BYTES)
         if node.up and submitted.kind == RecordKind.OPEN:
             node.engine.watch_nonce(submitted.group[0][RECORD_HEADER_BYTES:])
@@ -111,7 +111,7 @@ class ScenarioClient:
             node.engine.watch(submitted.session)
         return submitted.group
 
-    def _arrive(self, node: SimNode, life: int, groups: list[Group]) -> None:
+    def _arrive(self, node: SimNode, life: int, groups: list[RecordGroup]) -> None:
         if node.up and node.life == life and not node.paused:
             self._world.hand_in(node, groups)
 

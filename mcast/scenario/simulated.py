@@ -14,10 +14,10 @@ from mcast.machine.engine import Applied
 from mcast.node.report import gaps_of
 from mcast.node.setup import frame_body_max
 from mcast.protocol.replica import Settings
-from mcast.scenario.audit import Replica
+from mcast.scenario.audit import AuditedReplica
 from mcast.scenario.faults import Board, Plight, Turn, resolve, turns_of
 from mcast.scenario.model import Scenario
-from mcast.scenario.outcome import PATIENCE_S, Happened, Run
+from mcast.scenario.outcome import PATIENCE_S, Happened, ScenarioRun
 from mcast.scenario.simclient import ScenarioClient
 from mcast.scenario.workload import TICK_S, Command, Meter, Schedule
 from mcast.sim.cluster import RECEIVE_WINDOW_BYTES, WALL_CLOCK_NS
@@ -37,7 +37,7 @@ CALM: Final = Weather()
 def run_simulated(
     scenario: Scenario, commands: Sequence[Command], machine: type[StateMachine], seed: int,
     lines: list[str] | None = None,
-) -> Run:  # fmt: skip
+) -> ScenarioRun:  # fmt: skip
     """Run a scenario in virtual time. `lines`, when given, is filled with a readable log."""
     return _Simulation(scenario, commands, machine, seed, lines).run()
 
@@ -88,7 +88,7 @@ class _Simulation:
         self._last_sequencer: str | None = None
         self._begun = 0.0
 
-    def run(self) -> Run:
+    def run(self) -> ScenarioRun:
         """Found, work and suffer, heal, recover."""
         recovered_s: float | None = None
         problem: str | None = None
@@ -106,7 +106,7 @@ class _Simulation:
             problem = str(violation)
         self._meter.finish(self._loop.now)
         whole = recovered_s is not None
-        return Run(
+        return ScenarioRun(
             receipts=self._receipts,
             meter=self._meter,
             faults=tuple(self._happened),
@@ -261,7 +261,7 @@ class _Simulation:
         return ""
 
 
-def _replica(node: SimNode) -> Replica:
+def _replica(node: SimNode) -> AuditedReplica:
     engine = node.engine
 
     def frames() -> Iterator[Frame]:
@@ -270,7 +270,7 @@ def _replica(node: SimNode) -> Replica:
             yield from burst
             first = burst[-1].last + 1
 
-    return Replica(node.name, engine.applied_seq, engine.chain, engine.result_chain, frames)
+    return AuditedReplica(node.name, engine.applied_seq, engine.chain, engine.result_chain, frames)
 
 
 def _gaps(node: SimNode, world: World) -> dict[str, Any]:

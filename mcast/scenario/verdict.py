@@ -10,7 +10,7 @@ from mcast.analysis import Reconciliation, reconcile, repair_latency
 from mcast.machine.api import StateMachine
 from mcast.scenario.audit import NOTHING_LOST, NOTHING_TWICE, ONE_LOG, RECONCILED, audit, ledger_findings
 from mcast.scenario.model import Scenario
-from mcast.scenario.outcome import Happened, Run
+from mcast.scenario.outcome import Happened, ScenarioRun
 from mcast.scenario.workload import Command
 
 Backend = Literal["sim", "processes"]
@@ -33,7 +33,7 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class ScenarioReport:
     """What became of a scenario."""
 
     scenario: str
@@ -95,14 +95,14 @@ class Report:
 
 
 def judge(  # noqa: PLR0913 - what was asked for and what came of it
-    scenario: Scenario, commands: Sequence[Command], machine: type[StateMachine], run: Run, backend: Backend, seed: int,
-    replay: str | None,
-) -> Report:  # fmt: skip
+    scenario: Scenario, commands: Sequence[Command], machine: type[StateMachine], run: ScenarioRun, backend: Backend,
+    seed: int, replay: str | None,
+) -> ScenarioReport:  # fmt: skip
     """Hold a run to its invariants, always, and to the scenario's expectations."""
     accounts = reconcile(run.gaps)
     receipts = [receipt for receipt in run.receipts if receipt is not None]
     outcomes = [receipt.outcome for receipt in receipts]
-    return Report(
+    return ScenarioReport(
         scenario=scenario.name,
         file=str(scenario.path),
         backend=backend,
@@ -133,7 +133,7 @@ def _notes(scenario: Scenario, backend: Backend) -> Iterator[str]:
 
 
 def _invariants(
-    scenario: Scenario, commands: Sequence[Command], machine: type[StateMachine], run: Run,
+    scenario: Scenario, commands: Sequence[Command], machine: type[StateMachine], run: ScenarioRun,
     accounts: Sequence[Reconciliation],
 ) -> list[Check]:  # fmt: skip
     unanswered = run.receipts.count(None)
@@ -153,7 +153,7 @@ def _invariants(
     return checks + [Check(name, None, None, not found, "; ".join(found)) for name, found in findings.items()]
 
 
-def _expectations(scenario: Scenario, run: Run) -> list[Check]:
+def _expectations(scenario: Scenario, run: ScenarioRun) -> list[Check]:
     expect = scenario.expect
     checks = []
     if expect.outage_ms_max is not None:

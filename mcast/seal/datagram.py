@@ -39,7 +39,15 @@ from mcast.wire.envelope import (
     encode_envelope,
     name_hash,
 )
-from mcast.wire.frame import FRAME_HEADER_BYTES, HEADER, Frame, Run, decode_header_untrusted, new_frame, within_bounds
+from mcast.wire.frame import (
+    FRAME_HEADER_BYTES,
+    HEADER,
+    Frame,
+    FrameRun,
+    decode_header_untrusted,
+    new_frame,
+    within_bounds,
+)
 from mcast.wire.messages import FRAME_KINDS, Kind, decode_message_untrusted, type_of
 
 FRAME_OVERHEAD_BYTES: Final = ENVELOPE_BYTES + FRAME_HEADER_BYTES + SEAL_TAG_BYTES
@@ -225,7 +233,7 @@ class Opener:
         if self.own or envelope.channel != UNICAST:
             raise DecodeError("misdirected", f"for {envelope.to:016x}")
 
-    def open_run(self, first: Envelope, run: Run, datagrams: Sequence[Bytes], at: int) -> int:
+    def open_run(self, first: Envelope, run: FrameRun, datagrams: Sequence[Bytes], at: int) -> int:
         """Append to `run` the frames of the datagrams from `datagrams[at]` on that go on where `first` and `run` end.
 
         `first` is an opened DATA datagram's envelope, and `run` holds its frame. Each must come from the same process,

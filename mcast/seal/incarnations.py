@@ -52,14 +52,14 @@ _MASK: Final = (1 << REPLAY_WINDOW) - 1
 _FOLLOWED: Final = 4  # counters near each other, far from those before: that many were lost, and nobody forged
 
 
-class Arrival(NamedTuple):
+class ProvenDatagram(NamedTuple):
     """A datagram of a proven incarnation: what the protocol receives."""
 
     envelope: Envelope
     message: Any
 
 
-_arrival: Final = partial(tuple.__new__, Arrival)  # as Arrival(...), in half the time
+_arrival: Final = partial(tuple.__new__, ProvenDatagram)  # as Arrival(...), in half the time
 
 
 class ReplayWindow:
@@ -130,7 +130,7 @@ class _Sender:
     """Oldest first."""
     candidates: dict[bytes, float] = field(default_factory=dict)
     """Unproven incarnations, oldest first, and when each was last heard."""
-    held: list[Arrival] = field(default_factory=list)
+    held: list[ProvenDatagram] = field(default_factory=list)
     held_bytes: int = 0
     challenge: bytes | None = None
     """The random bytes of the challenge that is out."""
@@ -184,7 +184,7 @@ class Incarnations:
         self._forgotten = 0
         self._replaced = 0
 
-    def admit(self, envelope: Envelope, message: Any, now: float) -> list[Arrival]:
+    def admit(self, envelope: Envelope, message: Any, now: float) -> list[ProvenDatagram]:
         """What the protocol may have now that this opened datagram came: itself, nothing, or all that it proves.
 
         Raises:
@@ -210,7 +210,7 @@ class Incarnations:
                 return []
         return [_arrival((envelope, message))]
 
-    def proven(self, node: int, incarnation: bytes, now: float) -> list[Arrival]:
+    def proven(self, node: int, incarnation: bytes, now: float) -> list[ProvenDatagram]:
         """A TLS connection just opened proved this incarnation of `node`: gives what was held of it.
 
         A retired incarnation stays retired: the words of a dying process may be read after its successor's.
@@ -267,7 +267,7 @@ class Incarnations:
             replaced=self._replaced,
         )
 
-    def _admit_unproven(self, sender: _Sender, envelope: Envelope, message: Any, now: float) -> list[Arrival]:
+    def _admit_unproven(self, sender: _Sender, envelope: Envelope, message: Any, now: float) -> list[ProvenDatagram]:
         node, incarnation = envelope.sender, envelope.incarnation
         if type(message) is Proof:
             if message.random != sender.challenge:
@@ -277,7 +277,7 @@ class Incarnations:
             raise DecodeError("old incarnation", incarnation.hex())
         self._note_candidate(node, sender, incarnation, now)
         if type(message) is not Challenge:
-            self._hold(sender, Arrival(envelope, message))
+            self._hold(sender, ProvenDatagram(envelope, message))
         elif now < sender.proof_due:
             raise DecodeError("challenged too often", incarnation.hex())
         else:
@@ -294,7 +294,7 @@ class Incarnations:
         if now >= sender.challenge_due:
             self._ask(node, sender, now)
 
-    def _hold(self, sender: _Sender, arrival: Arrival) -> None:
+    def _hold(self, sender: _Sender, arrival: ProvenDatagram) -> None:
         size = _size(arrival.message)
         if len(sender.held) >= UNPROVEN_DATAGRAMS_MAX or sender.held_bytes + size > UNPROVEN_BYTES_MAX:
             raise DecodeError("hold full", f"{len(sender.held)} datagrams, {sender.held_bytes} bytes")
@@ -311,7 +311,7 @@ class Incarnations:
     def _prove(self, node: int, challenge: Challenge) -> None:
         self.unsent.append((node, Proof(challenge.random)))
 
-    def _accept(self, node: int, sender: _Sender, incarnation: bytes, now: float) -> list[Arrival]:
+    def _accept(self, node: int, sender: _Sender, incarnation: bytes, now: float) -> list[ProvenDatagram]:
         if sender.live is not None:
             self._replaced += 1
             sender.retired = [*sender.retired, sender.live][-INCARNATIONS_RETIRED_MAX:]

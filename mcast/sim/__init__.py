@@ -13,8 +13,8 @@ from mcast.sim.directed import BOUNDS, SCENARIOS, play
 from mcast.sim.guards import GUARDS
 from mcast.sim.invariants import Violation
 from mcast.sim.plan import Plan, draw_plan
-from mcast.sim.runs import Outcome, rules_without, run, swarm
-from mcast.sim.stage import Scenario
+from mcast.sim.runs import RunOutcome, rules_without, run, swarm
+from mcast.sim.stage import Scene
 
 __all__ = [
     "BOUNDS",
@@ -22,9 +22,9 @@ __all__ = [
     "MEANINGS",
     "SCENARIOS",
     "Ablation",
-    "Outcome",
     "Plan",
-    "Scenario",
+    "RunOutcome",
+    "Scene",
     "Violation",
     "catch",
     "draw_plan",

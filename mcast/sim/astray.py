@@ -9,7 +9,7 @@ from functools import partial
 
 from mcast.sim.disk import SimFiles
 from mcast.sim.invariants import Violation
-from mcast.sim.network import Arrival, Datagram
+from mcast.sim.network import Datagram, Delivery
 from mcast.sim.node import SimNode
 from mcast.sim.scenes import config_number
 from mcast.sim.stage import Stage, has_committed_all
@@ -34,7 +34,7 @@ def copied_vote(stage: Stage) -> None:
         if datagram.kind == Kind.VOTE_REQUEST:
             return not called[0] or (source, target) not in (("n2", "n4"), ("n3", "n5"))
         if datagram.kind == Kind.VOTE and source in ("n4", "n5") and target in rivals:
-            rivals[target].deliver([Arrival(datagram, "misdirected")])
+            rivals[target].deliver([Delivery(datagram, "misdirected")])
         return called[0] and (source, target) in (("n2", "n5"), ("n3", "n4"))
 
     stage.drop(drops)
@@ -52,7 +52,7 @@ def copied_handover(stage: Stage) -> None:
 
     def diverts(source: str, target: str, datagram: Datagram) -> bool:
         if datagram.kind == Kind.HANDOVER and target == "n2":
-            third.deliver([Arrival(datagram, "misdirected")])
+            third.deliver([Delivery(datagram, "misdirected")])
             return True
         return False
 

@@ -22,7 +22,7 @@ OUT_OF_ORDER_PAUSE_S: Final = 0.020  # between two resends that a node asked for
 
 
 @dataclass(slots=True)
-class Pending:
+class PendingRecord:
     """One record (or one fragmented command) without an answer: its bytes never change."""
 
     request: int
@@ -74,7 +74,7 @@ class SimClient:
         self._nonce = random.randbytes(NONCE_BYTES)
         self._session = 0
         self._request = 1
-        self._pending: dict[int, Pending] = {}
+        self._pending: dict[int, PendingRecord] = {}
         self._gateway = index % len(world.nodes)
         self._opened_at = float("-inf")
         self._resent_at = float("-inf")
@@ -111,7 +111,7 @@ class SimClient:
                 self._send([one for one in fresh if one is not None])
             self._world.loop.after(self._random.expovariate(1.0) * self._habits.pause_s, self._work)
 
-    def _make(self) -> Pending | None:
+    def _make(self) -> PendingRecord | None:
         room = self.wanted - self.issued
         if not room:
             return None
@@ -129,7 +129,7 @@ class SimClient:
                 commands.pop()
             count = len(commands)
             group = (encode_record(RecordKind.COMMANDS, count, self._session, self._request, lowest, payload),)
-        pending = Pending(self._request, count, group, number, self._world.loop.now)
+        pending = PendingRecord(self._request, count, group, number, self._world.loop.now)
         self._pending[self._request] = pending
         self._request += count
         self.issued += count
@@ -140,7 +140,7 @@ class SimClient:
         assert isinstance(packed, bytes)
         return packed
 
-    def _send(self, pending: Sequence[Pending]) -> None:
+    def _send(self, pending: Sequence[PendingRecord]) -> None:
         now = self._world.loop.now
         for one in pending:
             one.sent = now
@@ -207,7 +207,7 @@ class SimClient:
         for at in range(pending.count):
             self._world.checker.acknowledged(self.index, pending.number + at, result.seq + at)
 
-    def _check(self, pending: Pending, result: Applied) -> None:
+    def _check(self, pending: PendingRecord, result: Applied) -> None:
         values, errors = msgpack.unpackb(result.outcomes, strict_map_key=False)
         numbers = range(pending.number, pending.number + pending.count)
         expected = [None if number % REJECTED_EACH == 0 else number for number in numbers]

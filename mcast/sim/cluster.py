@@ -28,8 +28,8 @@ from mcast.sim.invariants import Checker, Violation
 from mcast.sim.loop import Loop
 from mcast.sim.network import Network, Weather
 from mcast.sim.node import DiskSpeed, SimNode, World
-from mcast.sim.plan import DISK_LOSSES, Fault, Plan
-from mcast.sim.reads import Reader
+from mcast.sim.plan import DISK_LOSSES, Plan, PlannedFault
+from mcast.sim.reads import SimReader
 from mcast.sim.voters import disks, suffices
 from mcast.wire.envelope import name_hash
 
@@ -47,7 +47,7 @@ CLOCK_DRIFT: Final = 0.1  # seconds a second, at most: far worse than any real c
 DRIFT_S: Final = 0.05  # between two small steps of a clock that drifts
 
 
-class Cluster:
+class SimCluster:
     """One run of a plan. `random` feeds everything but the plan itself."""
 
     def __init__(self, plan: Plan, rules: Rules, lines: list[str] | None = None) -> None:
@@ -100,7 +100,7 @@ class Cluster:
             SimClient(self.world, index, plan.habits, Random(f"{plan.seed}:client:{index}"))
             for index in range(plan.clients)
         ]
-        self.reader = Reader(self.world, self.clients, Random(f"{plan.seed}:reads"), plan.read_pause_s)
+        self.reader = SimReader(self.world, self.clients, Random(f"{plan.seed}:reads"), plan.read_pause_s)
         self.faults_done = 0
         self._calm = plan.weather
         self._kept_down: set[int] = set()
@@ -299,7 +299,7 @@ class Cluster:
         """Whether this node's machine may lose power now: what it may lose by that must be spared by the others."""
         return self.checker.spares(node.book) or (node.syncs and self.checker.complete())
 
-    def _break(self, fault: Fault) -> None:
+    def _break(self, fault: PlannedFault) -> None:
         sequencer = self.sequencer()
         targets = fault.nodes or ((sequencer,) if sequencer is not None else (0,))
         self.faults_done += 1
@@ -337,7 +337,7 @@ class Cluster:
         else:
             self._cut(fault, targets)
 
-    def _crash(self, fault: Fault, targets: tuple[int, ...]) -> None:
+    def _crash(self, fault: PlannedFault, targets: tuple[int, ...]) -> None:
         for target in targets:
             node = self.nodes[target]
             if not node.up:
@@ -350,7 +350,7 @@ class Cluster:
                 node.cuts = self.random.choice((1, 1, 2, 3))
             self.loop.after(fault.for_s, self._start, node)
 
-    def _black_out(self, fault: Fault) -> None:
+    def _black_out(self, fault: PlannedFault) -> None:
         """All machines lose power at once; what no disk holds is gone then, and clients start over."""
         syncs = self.plan.sync == "always"
         if not self.checker.complete() or (not syncs and (self.plan.observers or self.checker.readmissions)):
@@ -375,7 +375,7 @@ class Cluster:
         node.files.write_back()
         self.loop.after(self.random.expovariate(1.0) * WRITE_BACK_S, self._write_back, node)
 
-    def _cut(self, fault: Fault, targets: tuple[int, ...]) -> None:
+    def _cut(self, fault: PlannedFault, targets: tuple[int, ...]) -> None:
         links = self._links(fault.kind, targets)
         self.network.blocked |= links
         self.loop.after(fault.for_s, self.network.blocked.difference_update, links)

@@ -15,7 +15,7 @@ from mcast.protocol.rules import Rules
 from mcast.sim import astray, deafness, disklosses, forging, guards, scenes
 from mcast.sim.invariants import Violation
 from mcast.sim.node import SimNode
-from mcast.sim.stage import Scenario, Stage, has_committed_all
+from mcast.sim.stage import Scene, Stage, has_committed_all
 from mcast.wire.frame import make_frame
 from mcast.wire.messages import FRAME_KINDS, Ack, Kind, Nak, Range
 from mcast.wire.records import NONCE_BYTES, RecordKind, encode_record, split_fragments
@@ -283,56 +283,56 @@ def _epoch_of(data: bytes) -> int:
     return int.from_bytes(data[56:64], "big")
 
 
-SCENARIOS: Final[dict[str, Scenario]] = {
-    "fencing": Scenario(stale_question),
-    "assigned_frames_only": Scenario(old_tail),
-    "vote_log_rule": Scenario(short_log),
-    "epoch_begins_with_vote": Scenario(resumed_epoch),
-    "storage_id_checked": Scenario(lost_disk),
-    "dedupe_contiguous": Scenario(second_before_first),
-    "commit_own_epoch_only": Scenario(figure_8, 5),
-    "reconcile_before_ack": Scenario(long_absence),
-    "commit_proven": Scenario(long_absence),
-    "ack_chain_checked": Scenario(lying_acknowledgement),
-    "log_matching": Scenario(rotten_frame),
-    "ticket_named": Scenario(stale_ticket, 5),
-    "truncation_durable": Scenario(stale_bytes, 5),
-    "bootstrap_by_all": Scenario(bootstrapped_twice),
-    "fragments_cut_by_epoch": Scenario(half_a_command),
-    "heartbeats_end_with_epoch": Scenario(ghostly_heartbeats, 3, 0.015),
-    "repair_floor": Scenario(scenes.spent_budget),
-    "read_index_own_epoch": Scenario(scenes.early_reader),
-    "suspect_abstains": Scenario(scenes.unsynced_tail, sync="os"),
-    "positions_of_same_processes": Scenario(scenes.passed_on, sync="os"),
-    "read_index_confirmed": Scenario(scenes.deposed_reader),
-    "staleness_proven": Scenario(scenes.deposed_proof, 5),
-    "positions_of_newest_config": Scenario(scenes.old_disk, 5),
-    "watermark_before_ack": Scenario(disklosses.lost_tail),
-    "watermark_lowered_first": Scenario(disklosses.cut_before_lowered, 5),
-    "doubt_before_mending": Scenario(disklosses.doubt_mended_away),
-    "deaf_are_sought": Scenario(deafness.deaf_voter),
-    "answers_named": Scenario(guards.late_index),
-    "receiver_checked": Scenario(astray.copied_handover),
-    "config_named_by_epoch": Scenario(astray.two_epochs_config, 4),
-    "ack_of_own_epoch": Scenario(guards.old_ack),
-    "vote_of_own_epoch": Scenario(guards.old_vote),
-    "promise_ordered": Scenario(astray.gathered_completions),
-    "epoch_jump_bounded": Scenario(forging.far_promise),
-    "ack_of_begun_round": Scenario(guards.future_round),
-    "lone_word_doubted": Scenario(forging.far_heartbeat),
-    "lone_word_halts_nobody": Scenario(forging.rival_heartbeat),
-    "best_log_preferred": Scenario(disklosses.older_disk),
-    "doubt_when_told": Scenario(disklosses.told_and_forgotten),
-    "promise_held_against_log": Scenario(disklosses.older_meta),
-    "meta_held_against_watermark": Scenario(disklosses.older_vote),
+SCENARIOS: Final[dict[str, Scene]] = {
+    "fencing": Scene(stale_question),
+    "assigned_frames_only": Scene(old_tail),
+    "vote_log_rule": Scene(short_log),
+    "epoch_begins_with_vote": Scene(resumed_epoch),
+    "storage_id_checked": Scene(lost_disk),
+    "dedupe_contiguous": Scene(second_before_first),
+    "commit_own_epoch_only": Scene(figure_8, 5),
+    "reconcile_before_ack": Scene(long_absence),
+    "commit_proven": Scene(long_absence),
+    "ack_chain_checked": Scene(lying_acknowledgement),
+    "log_matching": Scene(rotten_frame),
+    "ticket_named": Scene(stale_ticket, 5),
+    "truncation_durable": Scene(stale_bytes, 5),
+    "bootstrap_by_all": Scene(bootstrapped_twice),
+    "fragments_cut_by_epoch": Scene(half_a_command),
+    "heartbeats_end_with_epoch": Scene(ghostly_heartbeats, 3, 0.015),
+    "repair_floor": Scene(scenes.spent_budget),
+    "read_index_own_epoch": Scene(scenes.early_reader),
+    "suspect_abstains": Scene(scenes.unsynced_tail, sync="os"),
+    "positions_of_same_processes": Scene(scenes.passed_on, sync="os"),
+    "read_index_confirmed": Scene(scenes.deposed_reader),
+    "staleness_proven": Scene(scenes.deposed_proof, 5),
+    "positions_of_newest_config": Scene(scenes.old_disk, 5),
+    "watermark_before_ack": Scene(disklosses.lost_tail),
+    "watermark_lowered_first": Scene(disklosses.cut_before_lowered, 5),
+    "doubt_before_mending": Scene(disklosses.doubt_mended_away),
+    "deaf_are_sought": Scene(deafness.deaf_voter),
+    "answers_named": Scene(guards.late_index),
+    "receiver_checked": Scene(astray.copied_handover),
+    "config_named_by_epoch": Scene(astray.two_epochs_config, 4),
+    "ack_of_own_epoch": Scene(guards.old_ack),
+    "vote_of_own_epoch": Scene(guards.old_vote),
+    "promise_ordered": Scene(astray.gathered_completions),
+    "epoch_jump_bounded": Scene(forging.far_promise),
+    "ack_of_begun_round": Scene(guards.future_round),
+    "lone_word_doubted": Scene(forging.far_heartbeat),
+    "lone_word_halts_nobody": Scene(forging.rival_heartbeat),
+    "best_log_preferred": Scene(disklosses.older_disk),
+    "doubt_when_told": Scene(disklosses.told_and_forgotten),
+    "promise_held_against_log": Scene(disklosses.older_meta),
+    "meta_held_against_watermark": Scene(disklosses.older_vote),
 }
 """Rule -> the scenario that needs it."""
 
-COPIED_VOTE: Final = Scenario(astray.copied_vote, 5)
+COPIED_VOTE: Final = Scene(astray.copied_vote, 5)
 """Two rules keep two candidates from counting one vote, which names whom it is for twice; each does alone."""
 
-BOUNDS: Final[dict[str, Scenario]] = {
-    scene.__name__: Scenario(scene)
+BOUNDS: Final[dict[str, Scene]] = {
+    scene.__name__: Scene(scene)
     for scene in (
         scenes.deaf_sequencer,
         scenes.seen_death,
@@ -349,7 +349,7 @@ BOUNDS: Final[dict[str, Scenario]] = {
 """Scenarios of no single rule: what must come about, and how soon."""
 
 
-def play(scenario: Scenario, rules: Rules, lines: list[str] | None = None) -> str | None:
+def play(scenario: Scene, rules: Rules, lines: list[str] | None = None) -> str | None:
     """Play a scenario; what went wrong in words, None when nothing did."""
     stage = Stage(rules, lines, members=scenario.members, delay_s=scenario.delay_s, sync=scenario.sync)
     try:

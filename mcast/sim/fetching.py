@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from mcast.protocol.effects import CatchUp, FetchHistory
+from mcast.protocol.effects import CatchUp, FetchEpochs
 from mcast.wire.envelope import name_hash
 from mcast.wire.epochs import decode_epochs_untrusted
 from mcast.wire.frame import Frame
@@ -36,7 +36,7 @@ class Fetching:
         self._frames += 1
         self._fetch_from(self._frames, effect, effect.first)
 
-    def history(self, effect: FetchHistory) -> None:
+    def history(self, effect: FetchEpochs) -> None:
         """Fetch pages until none is wanted, or no peer has given one."""
         self._node.world.marks["history fetch"] += 1
         self._pages += 1

@@ -11,9 +11,9 @@ from functools import partial
 from typing import Final
 
 from mcast.sim.invariants import Violation
-from mcast.sim.network import Arrival, Datagram
+from mcast.sim.network import Datagram, Delivery
 from mcast.sim.node import SimNode
-from mcast.sim.stage import Scenario, Stage, has_committed_all
+from mcast.sim.stage import Scene, Stage, has_committed_all
 from mcast.wire.envelope import name_hash
 from mcast.wire.messages import FRAME_KINDS, Ack, Heartbeat, Kind, Vote
 
@@ -100,7 +100,7 @@ def late_index(stage: Stage) -> None:
     stage.until("they commit", partial(has_committed_all, first))
     stage.read(reader)
     stage.run(0.001)
-    reader.deliver([Arrival(answers[0], "duplicated")])
+    reader.deliver([Delivery(answers[0], "duplicated")])
     stage.run(0.02)
     stage.whole()
 
@@ -125,7 +125,7 @@ def late_ack(stage: Stage) -> None:
     _replaced(stage, second, ("n1", "n3"))
     stage.read(second)
     stage.run(0.003)
-    second.deliver([Arrival(late[0], "")])
+    second.deliver([Delivery(late[0], "")])
     stage.run(0.02)
     stage.whole()
 
@@ -299,17 +299,17 @@ def _genesis_chain(node: SimNode) -> bytes:
     return genesis.chain
 
 
-GUARDS: Final[dict[str, Scenario]] = {
-    "transferred_old_tail": Scenario(transferred_old_tail),
-    "truncated_config": Scenario(truncated_config, 5),
-    "redrawn_genesis": Scenario(redrawn_genesis),
-    "late_index": Scenario(late_index),
-    "late_ack": Scenario(late_ack),
-    "old_ack": Scenario(old_ack),
-    "old_vote": Scenario(old_vote),
-    "follower_of_the_deposed": Scenario(follower_of_the_deposed, 5),
-    "proof_of_the_deposed": Scenario(proof_of_the_deposed, 5),
-    "suspect_reader": Scenario(suspect_reader, sync="os"),
-    "acknowledged_before_the_loss": Scenario(acknowledged_before_the_loss, sync="os"),
+GUARDS: Final[dict[str, Scene]] = {
+    "transferred_old_tail": Scene(transferred_old_tail),
+    "truncated_config": Scene(truncated_config, 5),
+    "redrawn_genesis": Scene(redrawn_genesis),
+    "late_index": Scene(late_index),
+    "late_ack": Scene(late_ack),
+    "old_ack": Scene(old_ack),
+    "old_vote": Scene(old_vote),
+    "follower_of_the_deposed": Scene(follower_of_the_deposed, 5),
+    "proof_of_the_deposed": Scene(proof_of_the_deposed, 5),
+    "suspect_reader": Scene(suspect_reader, sync="os"),
+    "acknowledged_before_the_loss": Scene(acknowledged_before_the_loss, sync="os"),
 }
 """Name -> the scenario; each row of the table of mutants that it catches names it."""

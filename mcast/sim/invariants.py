@@ -18,7 +18,7 @@ from mcast.wire.frame import Frame, follows
 from mcast.wire.messages import (
     Ack,
     Commit,
-    Config,
+    Configuration,
     Confirm,
     Handover,
     Heartbeat,
@@ -78,7 +78,7 @@ class Book:
         """Whether the log is known to hold all that was acknowledged from it."""
         self.owes = 0
         """What had been committed when it came back as a suspect: until it holds that it must remain one."""
-        self.configs: list[tuple[int, Config]] = []
+        self.configs: list[tuple[int, Configuration]] = []
         """The configurations in the log, oldest first: (event, configuration)."""
         self.commit = 0
         self.applied = 0
@@ -86,7 +86,7 @@ class Book:
         """The promise in its newest envelope since it started."""
 
     @property
-    def config(self) -> Config | None:
+    def config(self) -> Configuration | None:
         """The newest one in the log: effective."""
         return self.configs[-1][1] if self.configs else None
 
@@ -98,7 +98,7 @@ class Checker:
         self.books = [Book(name) for name in names]
         self.last = 0
         """The last event known committed anywhere, ever."""
-        self.config: Config | None = None
+        self.config: Configuration | None = None
         """The newest committed one."""
         self.extinct = False
         """A blackout took all there was, GENESIS included: nothing is left to go on from."""
@@ -111,7 +111,7 @@ class Checker:
         self._clock = clock
         self._commits: tuple[list[float], list[int]] = ([], [])
         """When which event was the last one committed."""
-        self._carried: dict[bytes, Config] = {}
+        self._carried: dict[bytes, Configuration] = {}
         """Chain of a frame -> the configuration in it."""
         self._begun: dict[int, int] = {}
         """Epoch -> its first event."""
@@ -246,7 +246,7 @@ class Checker:
         """The disks that are there, and whose logs are trusted."""
         return {book.meta.storage_id for book in self.books if book.meta and book.trusted and book is not without}
 
-    def effective(self) -> list[Config]:
+    def effective(self) -> list[Configuration]:
         """Every configuration that may decide: the newest committed one, and what newer ones the logs hold."""
         least = self.config.number if self.config else 0
         configs = [book.config for book in self.books if book.config is not None and book.config.number >= least]
@@ -428,7 +428,7 @@ class Checker:
         self._carried[frame.chain] = config
         book.configs.append((frame.last, config))
 
-    def _reconfigured(self, book: Book, frame: Frame, config: Config) -> None:
+    def _reconfigured(self, book: Book, frame: Frame, config: Configuration) -> None:
         seq, older = book.configs[-1]
         self.readmissions += len(config.members) > len(older.members)
         if wrong := differ(older, config):

@@ -58,7 +58,7 @@ class Datagram:
         """What opening `data` gave: every receiver gets the same bytes, so it is done once."""
 
 
-class Arrival(NamedTuple):
+class Delivery(NamedTuple):
     """What reaches one receiver's socket, or (`fate` "lost") would have."""
 
     datagram: Datagram
@@ -71,7 +71,7 @@ class Receiver(Protocol):
     up: bool
     life: int
 
-    def deliver(self, arrivals: list[Arrival]) -> None:
+    def deliver(self, arrivals: list[Delivery]) -> None:
         """A burst has arrived."""
 
 
@@ -188,34 +188,34 @@ class Network:
         when = self._newest[link] = max(when, self._newest.get(link, 0.0))
         is_blocked = link in self.blocked or link in self.no_datagrams
         if weather.calm and not is_blocked and shared is None and self.gate is None:
-            self._loop.at(when, deliver, [Arrival(datagram, "") for datagram in datagrams])
+            self._loop.at(when, deliver, [Delivery(datagram, "") for datagram in datagrams])
             return
-        together: list[Arrival] = []
+        together: list[Delivery] = []
         for index, datagram in enumerate(datagrams):
             is_lost = is_blocked or (shared is not None and shared[index])
             is_lost = is_lost or (self.gate is not None and not self.gate(source, target, datagram))
             if is_lost or draw() < weather.loss:
                 self.dropped += 1
                 if datagram.first is not None:
-                    together.append(Arrival(datagram, "lost"))
+                    together.append(Delivery(datagram, "lost"))
                 continue
             chance = draw()  # one draw decides between the rarer fates
             if weather.late and draw() < weather.late:
                 is_copy = draw() < 0.5
                 late = when + LATE_S * draw()
-                self._loop.at(late, deliver, [Arrival(datagram, "duplicated" if is_copy else "reordered")])
+                self._loop.at(late, deliver, [Delivery(datagram, "duplicated" if is_copy else "reordered")])
                 if not is_copy:
                     continue
             if chance < weather.corrupt:
-                together.append(Arrival(self._damaged(datagram), "corrupted"))
+                together.append(Delivery(self._damaged(datagram), "corrupted"))
             elif chance < weather.corrupt + weather.reorder:
                 late = when + (1 + draw() * 10) * weather.delay_s
-                self._loop.at(late, deliver, [Arrival(datagram, "reordered")])
+                self._loop.at(late, deliver, [Delivery(datagram, "reordered")])
             else:
-                together.append(Arrival(datagram, ""))
+                together.append(Delivery(datagram, ""))
                 if chance > 1.0 - weather.duplicate:
                     again = when + draw() * 20 * weather.delay_s
-                    self._loop.at(again, deliver, [Arrival(datagram, "duplicated")])
+                    self._loop.at(again, deliver, [Delivery(datagram, "duplicated")])
         if together:
             self._loop.at(when, deliver, together)
 
@@ -230,7 +230,7 @@ class Network:
             if (source, other) in self.blocked or (self.gate is not None and not self.gate(source, other, datagram)):
                 continue
             after = weather.delay_s * (1 + 20 * draw()) if draw() < 0.8 else LATE_S * draw()
-            self._loop.after(after, self.nodes[other].deliver, [Arrival(datagram, "misdirected")])
+            self._loop.after(after, self.nodes[other].deliver, [Delivery(datagram, "misdirected")])
 
     def _damaged(self, datagram: Datagram) -> Datagram:
         data = bytearray(datagram.data)

@@ -20,7 +20,7 @@ from mcast.protocol.effects import (
     CatchUp,
     Contradicted,
     Effect,
-    FetchHistory,
+    FetchEpochs,
     HaltRequired,
     LogDoubted,
     LogRecovered,
@@ -45,7 +45,7 @@ from mcast.sim.disk import SimFiles, Stopped
 from mcast.sim.fetching import Fetching
 from mcast.sim.groupworker import GroupWorker
 from mcast.sim.invariants import Book, Violation
-from mcast.sim.network import Arrival, Datagram
+from mcast.sim.network import Datagram, Delivery
 from mcast.sim.recorder import Recorder
 from mcast.sim.voice import Voice
 from mcast.sim.worker import DiskWorker, Job
@@ -131,7 +131,7 @@ class SimNode:
         self.life += 1
         self.up = True
         self.paused = False
-        self._waiting: list[list[Arrival]] = []
+        self._waiting: list[list[Delivery]] = []
         self._timer_at = float("inf")
         self._stuck = (0.0, 0)
         self._fetching = Fetching(self)
@@ -283,7 +283,7 @@ class SimNode:
 
     # What comes in
 
-    def deliver(self, arrivals: list[Arrival], *, relayed: bool = False) -> None:
+    def deliver(self, arrivals: list[Delivery], *, relayed: bool = False) -> None:
         """A burst of datagrams reaches the socket; or, `relayed`, came over TCP."""
         if not self.up:
             return
@@ -405,7 +405,7 @@ class SimNode:
             self._apply(effect.frames)
         elif isinstance(effect, CatchUp):
             self._fetching.catch_up(effect)
-        elif isinstance(effect, FetchHistory):
+        elif isinstance(effect, FetchEpochs):
             self._fetching.history(effect)
         else:
             raise AssertionError(f"unknown effect {kind}")
@@ -429,7 +429,7 @@ class SimNode:
         target = self.world.index.get(effect.to)
         if target is not None:
             self.world.marks["relayed"] += 1
-            arrivals, peer = [Arrival(self._voice.control(effect.message, effect.to), "")], self.world.nodes[target]
+            arrivals, peer = [Delivery(self._voice.control(effect.message, effect.to), "")], self.world.nodes[target]
             self.world.network.tcp(self.index, target, lambda: peer.deliver(arrivals, relayed=True), lambda: None)
 
     def _repair(self, effect: Repair) -> None:

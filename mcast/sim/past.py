@@ -10,7 +10,7 @@ from mcast.storage.files import Files
 from mcast.storage.segment import SEGMENT_BYTES
 from mcast.storage.store import Store
 from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
-from mcast.wire.messages import Config, EpochStart, Genesis, Member, encode_message
+from mcast.wire.messages import Configuration, EpochStart, Genesis, Member, encode_message
 from mcast.wire.records import RecordKind, encode_record
 
 _WRITTEN_AT_ONCE: Final = 4_096  # frames
@@ -21,7 +21,7 @@ def eventful(members: Sequence[Member], epochs: int, cluster_uuid: bytes) -> lis
 
     The first of the members rules in all of them, and nothing else happened.
     """
-    config = Config(1, tuple(members))
+    config = Configuration(1, tuple(members))
     genesis = encode_record(RecordKind.GENESIS, 1, 0, 0, 0, encode_message(Genesis(cluster_uuid, config)))
     start = encode_record(RecordKind.EPOCH_START, 1, 0, 0, 0, encode_message(EpochStart(members[0].node, config)))
     log = [make_frame(0, 1, 1, 0, 1, CHAIN_ZERO, genesis)]

@@ -33,7 +33,7 @@ DISK_LOSSES: Final = frozenset({"wipe", "rot", "lost-tail"})
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class PlannedFault:
     """Something that goes wrong at `at` for `for_s` seconds. `nodes` are indices; empty: whoever is sequencer then."""
 
     at: float
@@ -71,7 +71,7 @@ class Plan:
     clients: int
     habits: Habits
     read_pause_s: float
-    faults: tuple[Fault, ...]
+    faults: tuple[PlannedFault, ...]
     deaf: tuple[tuple[int, str], ...]
     """Nodes and their DEAFNESS, from `deaf_at` on: it never heals, and the cluster must become whole in spite of it."""
     deaf_at: float
@@ -135,10 +135,10 @@ def draw_plan(seed: int) -> Plan:
     )
 
 
-def _forgeries(random: Random, nodes: int, trouble_s: float) -> tuple[Fault, ...]:
+def _forgeries(random: Random, nodes: int, trouble_s: float) -> tuple[PlannedFault, ...]:
     """Promises that nobody gave, far and near, to one node or to several."""
     return tuple(
-        Fault(
+        PlannedFault(
             CALM_START_S + random.random() * (trouble_s - CALM_START_S),
             0.0,
             "forged",
@@ -194,7 +194,9 @@ def _habits(random: Random, frame_body_max: int) -> Habits:
     )
 
 
-def _faults(random: Random, members: int, observers: int, trouble_s: float, election_s: float) -> tuple[Fault, ...]:
+def _faults(
+    random: Random, members: int, observers: int, trouble_s: float, election_s: float
+) -> tuple[PlannedFault, ...]:
     count = random.choice((0, 1, 2, 4, 6, 10))
     kinds = [kind for kind in KINDS if random.random() < 0.5] or ["crash"]
     nodes, blackouts_left = members + observers, 1
@@ -211,11 +213,13 @@ def _faults(random: Random, members: int, observers: int, trouble_s: float, elec
         target = () if random.random() < 0.5 else some
         if kind in {*DISK_LOSSES, "pause", "slow-disk", "isolate"} and target:
             target = some[:1]
-        faults.append(Fault(at, for_s, kind, target, random.choice((0.3, 0.5, 0.9))))
+        faults.append(PlannedFault(at, for_s, kind, target, random.choice((0.3, 0.5, 0.9))))
     return tuple(sorted(faults, key=lambda fault: fault.at))
 
 
-def _disk_faults(random: Random, nodes: int, trouble_s: float, election_s: float, *, groups: bool) -> tuple[Fault, ...]:
+def _disk_faults(
+    random: Random, nodes: int, trouble_s: float, election_s: float, *, groups: bool
+) -> tuple[PlannedFault, ...]:
     kinds = [kind for kind in DISK_KINDS if random.random() < 0.6 and (groups or kind != "full-disk")]
     if random.random() < 0.5 or not kinds:
         return ()
@@ -224,5 +228,5 @@ def _disk_faults(random: Random, nodes: int, trouble_s: float, election_s: float
         at = CALM_START_S + random.random() * (trouble_s - CALM_START_S)
         target = () if random.random() < 0.3 else (int(random.random() * nodes),)
         for_s = election_s * (0.2 + 3 * random.random())
-        faults.append(Fault(at, for_s, random.choice(kinds), target, random.random()))
+        faults.append(PlannedFault(at, for_s, random.choice(kinds), target, random.random()))
     return tuple(faults)

@@ -34,7 +34,7 @@ class Asked(NamedTuple):
     number: int
 
 
-class Reader:
+class SimReader:
     """Asks now and then, `pause_s` seconds apart on average, until `stop`. `clients` may change meanwhile."""
 
     def __init__(self, world: World, clients: Sequence[SimClient], random: Random, pause_s: float) -> None:

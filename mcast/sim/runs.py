@@ -1,6 +1,6 @@
 """Many seeds: each a cluster of its own, run in worker processes; the first broken promise comes back as data.
 
-One seed is one run, in every process and under every PYTHONHASHSEED; `Outcome.trace` proves it.
+One seed is one run, in every process and under every PYTHONHASHSEED; `RunOutcome.trace` proves it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from multiprocessing import get_context, parent_process
 from typing import Final
 
 from mcast.protocol.rules import Rules
-from mcast.sim.cluster import Cluster
+from mcast.sim.cluster import SimCluster
 from mcast.sim.invariants import Violation
 from mcast.sim.loop import Runaway
 from mcast.sim.plan import Plan, draw_plan
@@ -24,7 +24,7 @@ SEEDS_A_TASK: Final = 8  # a process takes so many at once
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RunOutcome:
     """What became of one run."""
 
     seed: int
@@ -62,15 +62,15 @@ def rules_without(names: Iterable[str]) -> Rules:
     return replace(Rules(), **dict.fromkeys(names, False))
 
 
-def run(seed: int, without: Sequence[str] = (), lines: list[str] | None = None) -> Outcome:
+def run(seed: int, without: Sequence[str] = (), lines: list[str] | None = None) -> RunOutcome:
     """One run. `lines`, when given, is filled with a readable log."""
     return run_plan(draw_plan(seed), without, lines)
 
 
-def run_plan(plan: Plan, without: Sequence[str] = (), lines: list[str] | None = None) -> Outcome:
+def run_plan(plan: Plan, without: Sequence[str] = (), lines: list[str] | None = None) -> RunOutcome:
     """One run of a plan that may differ from its seed's own."""
     started = time.process_time()
-    cluster = Cluster(plan, rules_without(without), lines)
+    cluster = SimCluster(plan, rules_without(without), lines)
     violation = None
     try:
         cluster.run()
@@ -80,7 +80,7 @@ def run_plan(plan: Plan, without: Sequence[str] = (), lines: list[str] | None = 
         if lines is not None:
             raise
         violation = f"{type(error).__name__}: {error}"
-    return Outcome(
+    return RunOutcome(
         seed=plan.seed,
         without=tuple(without),
         violation=violation,
@@ -96,7 +96,7 @@ def run_plan(plan: Plan, without: Sequence[str] = (), lines: list[str] | None = 
     )
 
 
-def run_many(seeds: Sequence[int], without: Sequence[str] = ()) -> list[Outcome]:
+def run_many(seeds: Sequence[int], without: Sequence[str] = ()) -> list[RunOutcome]:
     """Some runs, one after another, in this process."""
     return [run(seed, without) for seed in seeds]
 
@@ -105,8 +105,8 @@ def swarm(
     seeds: Sequence[int],
     workers: int,
     without: Sequence[str] = (),
-    progress: Callable[[Outcome], None] = lambda outcome: None,
-) -> Generator[Outcome, None, None]:
+    progress: Callable[[RunOutcome], None] = lambda outcome: None,
+) -> Generator[RunOutcome, None, None]:
     """Run all seeds in `workers` processes; outcomes come in order of seeds, each told to `progress` as well.
 
     Close it to stop early: what has not begun then never does.
@@ -120,7 +120,7 @@ def swarm(
         return
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent)
     try:
-        futures: list[Future[list[Outcome]]] = [pool.submit(run_many, task, tuple(without)) for task in tasks]
+        futures: list[Future[list[RunOutcome]]] = [pool.submit(run_many, task, tuple(without)) for task in tasks]
         for future in futures:
             for outcome in future.result():
                 progress(outcome)

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from mcast.limits import HEARTBEAT_HISTORY
 from mcast.protocol.rules import Rules
 from mcast.seal.datagram import Sealer
-from mcast.sim.cluster import Cluster
+from mcast.sim.cluster import SimCluster
 from mcast.sim.invariants import Violation
 from mcast.sim.network import Datagram, Weather
 from mcast.sim.node import DiskSpeed, SimNode
@@ -47,7 +47,7 @@ class Stage:
             faults=(),
             deaf=(),
         )
-        self.cluster = Cluster(plan, rules, lines)
+        self.cluster = SimCluster(plan, rules, lines)
         self.network = self.cluster.network
         self.nodes = self.cluster.nodes
         self._numbered = 0
@@ -168,7 +168,7 @@ class Stage:
         return len(last) == 1 and all(node.replica.commit_seq in last for node in nodes if node.up)
 
 
-class Scenario(NamedTuple):
+class Scene(NamedTuple):
     """A counter-example: `play` it on a stage of `members` nodes with this one-way delay."""
 
     play: Callable[[Stage], None]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Final, NamedTuple, get_args, get_origin, get_type_hints
 
 from mcast.seal.datagram import checksum
-from mcast.sim.network import Arrival, Datagram
+from mcast.sim.network import Datagram, Delivery
 from mcast.sim.node import SimNode
 from mcast.sim.stage import Stage
 from mcast.wire.envelope import CONTROL, UNICAST, Envelope, address, encode_envelope, name_hash
@@ -58,7 +58,7 @@ def deliver(forgery: Forgery, *targets: SimNode) -> None:
     """It reaches these nodes at once."""
     for node in targets:
         if envelope_sender(forgery) != node.hash:
-            node.deliver([Arrival(forgery.to(node, alone=len(targets) == 1), FORGED)])
+            node.deliver([Delivery(forgery.to(node, alone=len(targets) == 1), FORGED)])
 
 
 def envelope_sender(forgery: Forgery) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from mcast.protocol.quorum import majority
 from mcast.wire.frame import Frame
 from mcast.wire.messages import (
-    Config,
+    Configuration,
     decode_config_untrusted,
     decode_epoch_start_untrusted,
     decode_genesis_untrusted,
@@ -20,7 +20,7 @@ from mcast.wire.messages import (
 from mcast.wire.records import RecordKind, decode_records_untrusted
 
 
-def config_in(frame: Frame) -> tuple[RecordKind, Config] | None:
+def config_in(frame: Frame) -> tuple[RecordKind, Configuration] | None:
     """The configuration that a frame carries, and the kind of its record; None for all but the fabric's own events."""
     if not frame.body or frame.body[0] < RecordKind.GENESIS:
         return None
@@ -34,17 +34,17 @@ def config_in(frame: Frame) -> tuple[RecordKind, Config] | None:
     return None
 
 
-def disks(config: Config) -> set[bytes]:
+def disks(config: Configuration) -> set[bytes]:
     """The storage ids that vote."""
     return {member.storage_id for member in config.members}
 
 
-def suffices(held: Iterable[bytes], config: Config) -> bool:
+def suffices(held: Iterable[bytes], config: Configuration) -> bool:
     """Whether these disks hold a majority of a configuration."""
     return len(disks(config) & set(held)) >= majority(len(config.members))
 
 
-def differ(older: Config, newer: Config) -> str:
+def differ(older: Configuration, newer: Configuration) -> str:
     """What is wrong with `newer` as the successor of `older`, in words; nothing when it is a lawful one."""
     if newer.number != older.number + 1:
         return f"configuration {newer.number} follows configuration {older.number}"

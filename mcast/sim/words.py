@@ -11,7 +11,7 @@ from mcast.protocol.effects import (
     Apply,
     CatchUp,
     Effect,
-    FetchHistory,
+    FetchEpochs,
     Multicast,
     Notice,
     Relay,
@@ -52,7 +52,7 @@ class Words:
         if isinstance(effect, CatchUp):
             peers = ", ".join(map(self._name, effect.peers)) or "nobody"
             return f"-> CatchUp {effect.first}..{effect.until} from {peers}"
-        if isinstance(effect, FetchHistory):
+        if isinstance(effect, FetchEpochs):
             return f"-> FetchHistory from {', '.join(map(self._name, effect.peers)) or 'nobody'}"
         return f"-> {self._value(effect)}"
 

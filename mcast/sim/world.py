@@ -16,8 +16,8 @@ from mcast.sim.loop import Loop
 from mcast.sim.network import Datagram, Network
 from mcast.sim.words import Words
 from mcast.wire.envelope import Envelope, name_hash
-from mcast.wire.frame import Frame, Run
-from mcast.wire.groups import Group
+from mcast.wire.frame import Frame, FrameRun
+from mcast.wire.groups import RecordGroup
 from mcast.wire.messages import Kind, Message
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class World:
         self.machine: Callable[[], StateMachine] | None = None
         """Makes what the nodes run; None: a Recorder."""
 
-    def hand_in(self, node: SimNode, groups: Sequence[Group]) -> None:
+    def hand_in(self, node: SimNode, groups: Sequence[RecordGroup]) -> None:
         """Groups have reached their client's gateway: it numbers them, or sends them on to the sequencer it knows."""
         if node.replica.is_sequencer:
             node.submit(groups)
@@ -78,9 +78,9 @@ class World:
         return datagram.opened
 
 
-def in_runs(opened: list[tuple[Envelope, Frame | Message]]) -> list[tuple[Envelope, Frame | Run | Message]]:
+def in_runs(opened: list[tuple[Envelope, Frame | Message]]) -> list[tuple[Envelope, Frame | FrameRun | Message]]:
     """The same arrivals, frames of consecutive DATA datagrams together, as a node's transport has them."""
-    joined: list[tuple[Envelope, Frame | Run | Message]] = []
+    joined: list[tuple[Envelope, Frame | FrameRun | Message]] = []
     for envelope, message in opened:
         if joined and type(message) is Frame and joined[-1][0].kind == envelope.kind == Kind.DATA:
             first, before = joined[-1]

@@ -12,10 +12,10 @@ from typing import Final, NamedTuple
 from mcast.errors import CorruptionError, DiskFailed, DiskFull, EnvironmentProblem, Gone
 from mcast.storage.descriptors import UNOPENED
 from mcast.storage.files import IOV_MAX, Files, write_all
-from mcast.storage.recovery import CLUSTER_START_KINDS, UUID_UNKNOWN, Recovery, begun, founded_uuid
+from mcast.storage.recovery import CLUSTER_START_KINDS, UUID_UNKNOWN, ScannedLog, begun, founded_uuid
 from mcast.storage.segment import ENTRY_EXTRA_BYTES, SEGMENT_BYTES, SEGMENT_BYTES_MIN, SegmentHeader, encode_entries
 from mcast.storage.segments import BURST_BYTES, FULL, Segment, Segments, create_segment, remove_segments
-from mcast.storage.verdict import Fault, Verdict
+from mcast.storage.verdict import LogFault, Verdict
 from mcast.wire.frame import CHAIN_ZERO, FRAME_HEADER_BYTES, Frame
 
 NEWER_REMEDY: Final = "start the version of mcast that wrote it, or a later one"
@@ -37,7 +37,7 @@ class Journal:
     """A node's log on disk. Not for two processes at once: the owner holds the directory's lock."""
 
     def __init__(
-        self, files: Files, directory: str, recovery: Recovery, *, segment_bytes: int, truncation_durable: bool
+        self, files: Files, directory: str, recovery: ScannedLog, *, segment_bytes: int, truncation_durable: bool
     ) -> None:
         """For `open` and `create` only."""
         assert segment_bytes >= SEGMENT_BYTES_MIN, f"segments of {segment_bytes} bytes do not fit every frame"
@@ -62,7 +62,7 @@ class Journal:
     @classmethod
     def create(
         cls, files: Files, directory: str, *, segment_bytes: int = SEGMENT_BYTES, truncation_durable: bool = True
-    ) -> tuple[Journal, Recovery]:
+    ) -> tuple[Journal, ScannedLog]:
         """Begin an empty journal in a directory without one; durable on return.
 
         Raises:
@@ -85,7 +85,7 @@ class Journal:
         cls,
         files: Files,
         directory: str,
-        recovery: Recovery,
+        recovery: ScannedLog,
         *,
         segment_bytes: int = SEGMENT_BYTES,
         truncation_durable: bool = True,
@@ -105,7 +105,7 @@ class Journal:
         if recovery.verdict is Verdict.CORRUPT:
             raise CorruptionError(recovery.detail)
         if recovery.verdict is Verdict.FOREIGN:
-            newer = recovery.fault is Fault.SEGMENT_NEWER
+            newer = recovery.fault is LogFault.SEGMENT_NEWER
             remedy = NEWER_REMEDY if newer else "move that file away, or use another data_dir"
             raise EnvironmentProblem(recovery.detail, remedy)
         journal = cls(files, directory, recovery, segment_bytes=segment_bytes, truncation_durable=truncation_durable)
@@ -367,7 +367,7 @@ class Journal:
                 raise self._disk_error(error) from error
             self._uncut = None
 
-    def _settle(self, recovery: Recovery, *, rewrite: bool) -> None:
+    def _settle(self, recovery: ScannedLog, *, rewrite: bool) -> None:
         """Carry out the verdict, and make what was found durable: the process before may not have come to it."""
         remove_segments(self._files, self._directory, recovery.excess)
         if recovery.verdict.cuts:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from mcast.storage.files import Files
 
 
-class _File:
+class _LookedFile:
     """One that the base has under this path, until it is changed: then what it holds, whole."""
 
     __slots__ = ("content", "path")
@@ -28,8 +28,8 @@ class Unwritten:
     def __init__(self, base: Files, directory: str) -> None:
         self._base = base
         self._directories: set[str] = set()
-        self._files: dict[str, _File] = {}
-        self._open: dict[int, tuple[_File, int | None]] = {}
+        self._files: dict[str, _LookedFile] = {}
+        self._open: dict[int, tuple[_LookedFile, int | None]] = {}
         """By descriptor: the file, and the base's descriptor of it."""
         self._next_fd = -1
         self._read_names(directory)
@@ -42,12 +42,12 @@ class Unwritten:
             try:
                 self._read_names(path)
             except OSError:  # it is no directory
-                self._files[path] = _File(path, None)
+                self._files[path] = _LookedFile(path, None)
 
     def open(self, path: str, *, create: bool = False) -> int:
         """See Files.open."""
         if create:
-            file = self._files[path] = _File(path, bytearray())
+            file = self._files[path] = _LookedFile(path, bytearray())
             return self._opened(file, None)
         file = self._file(path)
         return self._opened(file, None if file.content is not None else self._base.open(file.path))
@@ -132,15 +132,15 @@ class Unwritten:
 
     def lock(self, path: str, owner: str | None) -> int:
         """See Files.lock; where the base has no such file, nobody can hold it."""
-        file = self._files.setdefault(path, _File(path, bytearray()))
+        file = self._files.setdefault(path, _LookedFile(path, bytearray()))
         return self._opened(file, None if file.content is not None else self._base.lock(path, None))
 
-    def _opened(self, file: _File, base_fd: int | None) -> int:
+    def _opened(self, file: _LookedFile, base_fd: int | None) -> int:
         fd, self._next_fd = self._next_fd, self._next_fd - 1
         self._open[fd] = file, base_fd
         return fd
 
-    def _file(self, path: str) -> _File:
+    def _file(self, path: str) -> _LookedFile:
         if path not in self._files:
             raise _missing(path)
         return self._files[path]

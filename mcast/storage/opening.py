@@ -19,8 +19,8 @@ from mcast.protocol.rules import Rules
 from mcast.storage.files import Files
 from mcast.storage.journal import NEWER_REMEDY, Journal
 from mcast.storage.meta import META_NAME, DirectoryMeta, load_meta, store_meta
-from mcast.storage.recovery import Recovery, recover
-from mcast.storage.verdict import Fault, Past, Verdict
+from mcast.storage.recovery import ScannedLog, recover
+from mcast.storage.verdict import LogFault, Past, Verdict
 from mcast.storage.watermark import WATERMARK_NAME, Watermark, WatermarkFile, load_watermark, open_watermark
 
 JOURNAL_NAME: Final = "journal"
@@ -64,7 +64,7 @@ class Opening:
         self._marked: Watermark | None = None
         """What the watermark said."""
 
-    def run(self, segment_bytes: int, cache_bytes: int) -> tuple[Journal, WatermarkFile, Recovery]:
+    def run(self, segment_bytes: int, cache_bytes: int) -> tuple[Journal, WatermarkFile, ScannedLog]:
         """Mend what may be mended, set aside what may not; on return all is durable, and `state` is what was stored.
 
         Raises:
@@ -98,7 +98,7 @@ class Opening:
         # Behind journal and watermark: from now on a missing one is a lost one.
         return journal, self._settle(journal, replace(self._fresh, meta=meta)), recovery
 
-    def _judge(self, before: DirectoryMeta, cache_bytes: int) -> Recovery:
+    def _judge(self, before: DirectoryMeta, cache_bytes: int) -> ScannedLog:
         try:
             found = load_watermark(self._files, self._path)
         except NewerFormat as error:
@@ -118,7 +118,7 @@ class Opening:
             cache_bytes=cache_bytes,
         )
 
-    def _loss(self, before: DirectoryMeta, recovery: Recovery) -> str:
+    def _loss(self, before: DirectoryMeta, recovery: ScannedLog) -> str:
         """What the disk lost that was acknowledged or promised; nothing where it did not.
 
         The watermark knows which meta was written last, and each event's epoch was promised, durably, before the event
@@ -172,7 +172,7 @@ class Opening:
         self.state = replace(self._fresh, turn=meta.turn)
         return meta
 
-    def _doubt(self, before: DirectoryMeta, recovery: Recovery) -> None:
+    def _doubt(self, before: DirectoryMeta, recovery: ScannedLog) -> None:
         """Note the doubt, durably, before anything is mended: a start cut short in between leaves a whole, shorter log.
 
         All else in the meta stays, so that the next start comes to the same verdict for the same reasons.
@@ -180,7 +180,7 @@ class Opening:
         if recovery.suspect and not before.suspect and self._rules.doubt_before_mending:
             self._store(replace(before, suspect=True))
 
-    def _keep_identity(self, before: DirectoryMeta, journal: Journal, recovery: Recovery) -> WatermarkFile:
+    def _keep_identity(self, before: DirectoryMeta, journal: Journal, recovery: ScannedLog) -> WatermarkFile:
         if recovery.verdict.cuts:
             self._note(f"{recovery.detail}: the tail was cut")
         if self._past(before) is Past.UNSYNCED:
@@ -218,7 +218,7 @@ class Opening:
         if not self._files.exists(self._journal_path):
             return False
         found = recover(self._files, self._journal_path, past=Past.SAME_BOOT)
-        return found.last_seq > 0 or (found.fault is not Fault.ZERO_TAIL and bool(found.segments or found.excess))
+        return found.last_seq > 0 or (found.fault is not LogFault.ZERO_TAIL and bool(found.segments or found.excess))
 
     def _set_aside(self, name: str, pattern: str) -> None:
         for number in range(1, _DAMAGED_MAX):

@@ -31,7 +31,7 @@ from mcast.storage.segment import (
     segment_number,
     sound_entry,
 )
-from mcast.storage.verdict import RECOVERY_TABLE, Fault, Mark, Past, Verdict
+from mcast.storage.verdict import RECOVERY_TABLE, LogFault, Mark, Past, Verdict
 from mcast.storage.watermark import Watermark
 from mcast.wire.epochs import Epochs
 from mcast.wire.frame import CHAIN_ZERO, FRAME_HEADER_BYTES, Frame, decode_frame_untrusted
@@ -75,11 +75,11 @@ class SegmentState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recovery:
+class ScannedLog:
     """What a scan found. With verdict CORRUPT or FOREIGN the rest describes the log up to the fault."""
 
     verdict: Verdict
-    fault: Fault
+    fault: LogFault
     mark: Mark
     detail: str
     """Where the log ends and why, for an operator."""
@@ -120,7 +120,7 @@ def recover(  # noqa: PLR0913 - each by name
     doubtful: bool = False,
     synced_floor: int = 0,
     cache_bytes: int = CACHE_BYTES_MAX,
-) -> Recovery:
+) -> ScannedLog:
     """Scan the journal in `directory` and judge it; changes nothing.
 
     `watermark` is what the log must reach; `doubtful` says that it may have been higher, or of another storage id.
@@ -132,11 +132,11 @@ def recover(  # noqa: PLR0913 - each by name
     return _Scan(files, directory, cache_bytes, watermark).run(past, synced_floor, doubtful=doubtful)
 
 
-def begun(directory: str, header: SegmentHeader) -> Recovery:
+def begun(directory: str, header: SegmentHeader) -> ScannedLog:
     """What a scan finds in a journal that was just begun with this header."""
     last_seq = header.first - 1
-    return Recovery(
-        verdict=Verdict.INTACT, fault=Fault.ZERO_TAIL, mark=Mark.REACHED, detail=f"{directory}: new",
+    return ScannedLog(
+        verdict=Verdict.INTACT, fault=LogFault.ZERO_TAIL, mark=Mark.REACHED, detail=f"{directory}: new",
         low_water=header.first, last_seq=last_seq, last_chain=header.chain_before, last_epoch=0, synced_seq=last_seq,
         cluster_uuid=header.cluster_uuid, cluster_starts=(), base_seq=last_seq, base_chain=header.chain_before,
         history=Epochs(), frames=(), genesis=None, config=None, segments=(SegmentState(header),), excess=(),
@@ -178,18 +178,18 @@ class _Scan:
         self._genesis: Frame | None = None
         self._config: Frame | None = None
 
-    def run(self, past: Past, synced_floor: int, *, doubtful: bool) -> Recovery:
+    def run(self, past: Past, synced_floor: int, *, doubtful: bool) -> ScannedLog:
         fault, at = self._walk()
         self._synced = max(self._synced, synced_floor)
-        if fault is not Fault.ZERO_TAIL and self._look_behind(at) and fault in _DAMAGE:
-            fault = Fault.VALID_AFTER_INVALID
+        if fault is not LogFault.ZERO_TAIL and self._look_behind(at) and fault in _DAMAGE:
+            fault = LogFault.VALID_AFTER_INVALID
         # The first segment was durable before its first event, so its loss is never a write that did not get through.
         behind = bool(self._segments) and self._last_seq + 1 > self._synced
         mark = self._compare(doubtful=doubtful)
         verdict = RECOVERY_TABLE[fault, behind, mark, past]
         low_water = self._segments[0].header.first if self._segments else 1
         self._keep_uncommitted()
-        return Recovery(
+        return ScannedLog(
             verdict=verdict,
             fault=fault,
             mark=mark,
@@ -227,39 +227,39 @@ class _Scan:
         epoch, seq = self._watermark.epoch, self._watermark.seq
         return f"acknowledged up to event {seq} of epoch {epoch}: {mark.value}"
 
-    def _walk(self) -> tuple[Fault, tuple[int, int]]:
+    def _walk(self) -> tuple[LogFault, tuple[int, int]]:
         """Read the log up to its end or the first fault; returns that and where (segment number, byte)."""
         at = (1, 0)
-        fault = Fault.SEGMENT_MISSING
+        fault = LogFault.SEGMENT_MISSING
         for expected, number in enumerate(self._numbers, start=1):
             at = (expected, 0)
             if number != expected:
-                return Fault.SEGMENT_MISSING, at
+                return LogFault.SEGMENT_MISSING, at
             fd = self._files.open(self._path(number))
             try:
                 placed = self._place(self._files.pread(fd, HEADER_BYTES, 0), number)
-                if isinstance(placed, Fault):
+                if isinstance(placed, LogFault):
                     return placed, at
                 self._segments.append(placed)
                 fault = self._scan_entries(fd, placed, final=number == self._numbers[-1])
             finally:
                 self._files.close(fd)
             at = (number, placed.end)
-            if fault is not Fault.ZERO_TAIL:
+            if fault is not LogFault.ZERO_TAIL:
                 return fault, at
         return fault, at
 
-    def _place(self, data: bytes, number: int) -> SegmentState | Fault:
+    def _place(self, data: bytes, number: int) -> SegmentState | LogFault:
         """The segment whose header this is, if it continues the log."""
         try:
             header = decode_header_untrusted(data)
         except NewerFormat:
-            return Fault.SEGMENT_NEWER
+            return LogFault.SEGMENT_NEWER
         except DecodeError:
-            return Fault.SEGMENT_HEADER
+            return LogFault.SEGMENT_HEADER
         if header.cluster_uuid != UUID_UNKNOWN:
             if self._uuid not in (UUID_UNKNOWN, header.cluster_uuid):
-                return Fault.SEGMENT_FOREIGN
+                return LogFault.SEGMENT_FOREIGN
             self._uuid = header.cluster_uuid
         if not self._segments and header.number == number:
             self._last_seq, self._chain = header.first - 1, header.chain_before
@@ -268,11 +268,11 @@ class _Scan:
                 self._mark_chain = self._chain
         place = (number, self._last_seq + 1, self._chain)
         if (header.number, header.first, header.chain_before) != place:
-            return Fault.SEGMENT_MISPLACED
+            return LogFault.SEGMENT_MISPLACED
         self._synced = max(self._synced, header.synced)
         return SegmentState(header)
 
-    def _scan_entries(self, fd: int, segment: SegmentState, *, final: bool) -> Fault:
+    def _scan_entries(self, fd: int, segment: SegmentState, *, final: bool) -> LogFault:
         """Take every good entry of one segment into the log; returns what stands behind the last one."""
         size = self._files.size(fd)
         while True:
@@ -283,7 +283,7 @@ class _Scan:
             fault = None
             while at <= enough and fault is None:
                 taken = self._check_entry(data, at, segment.seed)
-                if isinstance(taken, Fault):
+                if isinstance(taken, LogFault):
                     fault = taken
                 else:
                     segment.note(taken.first, offset + at)
@@ -293,7 +293,7 @@ class _Scan:
             if fault is not None:
                 return self._classify(fd, segment, size, fault, final=final)
 
-    def _check_entry(self, data: bytes, at: int, seed: int) -> Frame | Fault:
+    def _check_entry(self, data: bytes, at: int, seed: int) -> Frame | LogFault:
         """The entry at offset `at`, if it continues the log; else what is wrong with it."""
         sound = sound_entry(data, at, seed, self._last_seq, self._epoch, self._chain)
         if sound is None:
@@ -303,29 +303,29 @@ class _Scan:
             self._synced = synced
         return frame
 
-    def _find_fault(self, data: bytes, at: int, seed: int) -> Fault:
+    def _find_fault(self, data: bytes, at: int, seed: int) -> LogFault:
         """What is wrong with the entry at offset `at`, which does not continue the log."""
         head = data[at : at + ENTRY_HEAD_BYTES]
         if not head or head.count(0) == len(head):
-            return Fault.ZERO_TAIL
+            return LogFault.ZERO_TAIL
         if len(head) < ENTRY_HEAD_BYTES:
-            return Fault.HEADER
+            return LogFault.HEADER
         length = body_length(data, at)
         end = at + ENTRY_EXTRA_BYTES + length
         if length > FRAME_BODY_BYTES_MAX or end > len(data):
-            return Fault.LENGTH
+            return LogFault.LENGTH
         synced = entry_synced(data, at, seed)
         if synced is None:
-            return Fault.HEADER
+            return LogFault.HEADER
         try:
             frame = decode_frame_untrusted(data, at + PREFIX_BYTES)
         except DecodeError:
-            return Fault.HEADER
+            return LogFault.HEADER
         if data[end - 1 : end] != END_MARK:
-            return Fault.CHAIN
+            return LogFault.CHAIN
         if frame.first != self._last_seq + 1:
-            return Fault.DUPLICATE if frame.first <= self._last_seq else Fault.GAP
-        return Fault.EPOCH_BACK if frame.epoch < self._epoch else Fault.CHAIN
+            return LogFault.DUPLICATE if frame.first <= self._last_seq else LogFault.GAP
+        return LogFault.EPOCH_BACK if frame.epoch < self._epoch else LogFault.CHAIN
 
     def _take(self, frame: Frame) -> None:
         """The log now ends with this frame."""
@@ -355,22 +355,22 @@ class _Scan:
                 if any(seq == oldest.first for seq, _ in self._cluster_starts):
                     self._genesis = oldest
 
-    def _classify(self, fd: int, segment: SegmentState, size: int, fault: Fault, *, final: bool) -> Fault:
+    def _classify(self, fd: int, segment: SegmentState, size: int, fault: LogFault, *, final: bool) -> LogFault:
         """Tell a write cut short, and stray bytes behind zeros, from the fault met at the segment's end."""
         last = _last_nonzero(self._files, fd, segment.end, size)
         if last is None:
-            return Fault.ZERO_TAIL
-        if fault is Fault.ZERO_TAIL:
-            return Fault.HEADER
+            return LogFault.ZERO_TAIL
+        if fault is LogFault.ZERO_TAIL:
+            return LogFault.HEADER
         if not final or fault not in _DAMAGE:
             return fault
         head = self._files.pread(fd, ENTRY_HEAD_BYTES, segment.end)
         if last < segment.end + ENTRY_HEAD_BYTES:
-            return Fault.TORN
+            return LogFault.TORN
         if entry_synced(head, 0, segment.header.seed) is None:
             return fault
         mark = segment.end + ENTRY_EXTRA_BYTES + body_length(head, 0) - 1
-        return Fault.TORN if last < mark else fault
+        return LogFault.TORN if last < mark else fault
 
     def _look_behind(self, at: tuple[int, int]) -> bool:
         """Search behind the fault at (segment, byte) for intact entries; they can only raise the synced point."""
@@ -426,7 +426,7 @@ class _Scan:
 
 
 CLUSTER_START_KINDS: Final = frozenset({RecordKind.GENESIS, RecordKind.RECOVERY})
-_DAMAGE: Final = frozenset({Fault.LENGTH, Fault.HEADER, Fault.CHAIN})
+_DAMAGE: Final = frozenset({LogFault.LENGTH, LogFault.HEADER, LogFault.CHAIN})
 
 
 def _last_nonzero(files: Files, fd: int, offset: int, size: int) -> int | None:

@@ -18,7 +18,7 @@ from enum import Enum
 from typing import Final
 
 
-class Fault(Enum):
+class LogFault(Enum):
     """The first thing wrong behind the log's last good entry."""
 
     ZERO_TAIL = "nothing but zeros"
@@ -102,23 +102,23 @@ _DAMAGED: Final[_Columns] = {
 _LOST: Final[_Columns] = dict.fromkeys(Mark, (_X, _X, _X))
 _REFUSED: Final[_Columns] = dict.fromkeys(Mark, (_F, _F, _F))
 _BEHIND: Final = {
-    Fault.ZERO_TAIL: _ENDS,
-    Fault.TORN: _TORN,
-    Fault.LENGTH: _DAMAGED,
-    Fault.HEADER: _DAMAGED,
-    Fault.CHAIN: _DAMAGED,
-    Fault.DUPLICATE: _DAMAGED,
-    Fault.GAP: _DAMAGED,
-    Fault.EPOCH_BACK: _DAMAGED,
-    Fault.VALID_AFTER_INVALID: _DAMAGED,
-    Fault.SEGMENT_HEADER: _DAMAGED,
-    Fault.SEGMENT_MISPLACED: _DAMAGED,
-    Fault.SEGMENT_MISSING: _DAMAGED,
-    Fault.SEGMENT_FOREIGN: _REFUSED,
-    Fault.SEGMENT_NEWER: _REFUSED,
+    LogFault.ZERO_TAIL: _ENDS,
+    LogFault.TORN: _TORN,
+    LogFault.LENGTH: _DAMAGED,
+    LogFault.HEADER: _DAMAGED,
+    LogFault.CHAIN: _DAMAGED,
+    LogFault.DUPLICATE: _DAMAGED,
+    LogFault.GAP: _DAMAGED,
+    LogFault.EPOCH_BACK: _DAMAGED,
+    LogFault.VALID_AFTER_INVALID: _DAMAGED,
+    LogFault.SEGMENT_HEADER: _DAMAGED,
+    LogFault.SEGMENT_MISPLACED: _DAMAGED,
+    LogFault.SEGMENT_MISSING: _DAMAGED,
+    LogFault.SEGMENT_FOREIGN: _REFUSED,
+    LogFault.SEGMENT_NEWER: _REFUSED,
 }
 # (fault, behind the synced point, mark, past) -> verdict
-RECOVERY_TABLE: Final[dict[tuple[Fault, bool, Mark, Past], Verdict]] = {
+RECOVERY_TABLE: Final[dict[tuple[LogFault, bool, Mark, Past], Verdict]] = {
     (fault, behind, mark, past): (columns if behind or columns is _REFUSED else _LOST)[mark][at]
     for fault, columns in _BEHIND.items()
     for behind in (False, True)

@@ -55,7 +55,7 @@ class Watermark(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundWatermark:
     """What a directory's watermark file says."""
 
     watermark: Watermark | None
@@ -104,11 +104,11 @@ class WatermarkFile:
         self._files.close(self._fd)
 
 
-def load_watermark(files: Files, directory: str) -> Found:
+def load_watermark(files: Files, directory: str) -> FoundWatermark:
     """What the directory's watermark file says; nothing when there is none. Raises OSError, NewerFormat."""
     path = f"{directory}/{WATERMARK_NAME}"
     if not files.exists(path):
-        return Found(None, whole=False)
+        return FoundWatermark(None, whole=False)
     fd = files.open(path)
     try:
         slots = [files.pread(fd, _SLOT.size + _CHECKSUM_BYTES, place * SLOT_BYTES) for place in (0, 1)]
@@ -123,9 +123,9 @@ def load_watermark(files: Files, directory: str) -> Found:
         except DecodeError:
             continue
     if not readable:
-        return Found(None, whole=False)
+        return FoundWatermark(None, whole=False)
     turn, watermark = max(readable)
-    return Found(watermark, len(readable) == len(slots), turn)
+    return FoundWatermark(watermark, len(readable) == len(slots), turn)
 
 
 def open_watermark(files: Files, directory: str, watermark: Watermark) -> WatermarkFile:

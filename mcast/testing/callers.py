@@ -11,7 +11,7 @@ from typing import Any, Final
 from mcast.client.client import Client
 from mcast.clock import monotonic_s
 from mcast.errors import NotSent, NotYet, QueryFailed, Refused, Unknown
-from mcast.history.calls import Call, Outcome
+from mcast.history.calls import CallOutcome, RecordedCall
 from mcast.wire.levels import LEVELS, Consistency
 
 SUBMITS_S: Final = (0.2, 1.0, 4.0)  # patience: some calls end as unknown in every election, some outlast it
@@ -19,7 +19,7 @@ QUERY_S: Final = 2.0
 REGISTER_S: Final = 1.5  # a register serves so long, then the next one: the search is exponential in unknown calls
 PAUSE_S: Final = 0.06  # between two calls of one task, on average
 LARGE_CHARACTERS: Final = 6_000  # more than a frame holds: numbered as fragments
-_ERRORS: Final[dict[type[Exception], Outcome]] = {
+_ERRORS: Final[dict[type[Exception], CallOutcome]] = {
     NotSent: "not_sent", Refused: "refused", NotYet: "not_yet", Unknown: "unknown", QueryFailed: "failed",
 }  # fmt: skip
 
@@ -30,7 +30,7 @@ class Callers:
     Every value submitted occurs once, so that it is known whose it is.
     """
 
-    def __init__(self, record: Callable[[Call], None]) -> None:
+    def __init__(self, record: Callable[[RecordedCall], None]) -> None:
         self.stopping = False
         self._record = record
         self._numbers = itertools.count(1)
@@ -92,7 +92,7 @@ class Callers:
     async def _submit(self, name: str, client: Client, draw: random.Random, *command: Any) -> None:
         invoked_ns = _now_ns()
         receipts: Sequence[Any] = [None]
-        outcome: Outcome = "ok"
+        outcome: CallOutcome = "ok"
         error = None
         try:
             receipts = [await client.submit(*command, timeout=draw.choice(SUBMITS_S))]
@@ -103,7 +103,7 @@ class Callers:
     async def _submit_batch(self, name: str, client: Client, draw: random.Random, commands: list[list[Any]]) -> None:
         invoked_ns = _now_ns()
         receipts: Sequence[Any] = [None] * len(commands)
-        outcome: Outcome = "ok"
+        outcome: CallOutcome = "ok"
         error = None
         try:
             receipts = await client.submit_many(commands, timeout=draw.choice(SUBMITS_S))
@@ -113,8 +113,8 @@ class Callers:
         self._note(name, invoked_ns, commands, receipts, outcome, error, next(self._numbers))
 
     def _note(  # noqa: PLR0913 - what is known of a batch
-        self, name: str, invoked_ns: int, commands: Sequence[Sequence[Any]], receipts: Sequence[Any], outcome: Outcome,
-        error: str | None, batch: int | None,
+        self, name: str, invoked_ns: int, commands: Sequence[Sequence[Any]], receipts: Sequence[Any],
+        outcome: CallOutcome, error: str | None, batch: int | None,
     ) -> None:  # fmt: skip
         returned_ns = _now_ns()
         for place, (command, receipt) in enumerate(zip(commands, receipts, strict=True)):
@@ -125,7 +125,7 @@ class Callers:
                     "epoch": receipt.epoch,
                 }  # fmt: skip
             self._record(
-                Call(
+                RecordedCall(
                     client=name, kind="submit", name=command[0], args=tuple(command[1:]), invoked_ns=invoked_ns,
                     returned_ns=returned_ns, batch=batch, place=place, **told,
                 )
@@ -147,7 +147,7 @@ class Callers:
         except (NotSent, Refused, NotYet, QueryFailed) as error:
             told = {"outcome": _ERRORS[type(error)], "error": str(error)}
         self._record(
-            Call(
+            RecordedCall(
                 client=name, kind="query", name=query[0], args=tuple(query[1:]), level=level, invoked_ns=invoked_ns,
                 returned_ns=_now_ns(), **bounds, **told,
             )

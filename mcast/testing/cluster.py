@@ -30,7 +30,7 @@ from mcast.errors import ConfigError, NotYet
 from mcast.limits import TIMEOUT_S
 from mcast.machine.api import StateMachine
 from mcast.net.faulty import parse_faults
-from mcast.net.link import Peer
+from mcast.net.link import PeerAddress
 from mcast.net.memory import Hub
 from mcast.node.node import Node
 from mcast.node.recover import recover
@@ -78,7 +78,7 @@ class Cluster:
         self._lost_before: Counter[str] = Counter()
         """What nodes had lost when they were last stopped: their ledgers went with them."""
         self._running: dict[str, Node] = {}
-        self._apart: set[frozenset[Peer]] = set()
+        self._apart: set[frozenset[PeerAddress]] = set()
         self.hub = Hub(self._passes)
         self._stack = contextlib.AsyncExitStack()
 
@@ -178,7 +178,7 @@ class Cluster:
         own = self._peer(node_id)
         self._apart |= {frozenset({own, self._peer(node.id)}) for node in self.config.nodes if node.id != node_id}
 
-    def part_link(self, own: Peer) -> None:
+    def part_link(self, own: PeerAddress) -> None:
         """The same for a node of a test's own, at this address of the hub."""
         self._apart |= {frozenset({own, self._peer(node.id)}) for node in self.config.nodes}
 
@@ -247,7 +247,7 @@ class Cluster:
         if node_id in self._running:
             raise ValueError(f"{node_id} is running: stop it first")
 
-    def _peer(self, node_id: str) -> Peer:
+    def _peer(self, node_id: str) -> PeerAddress:
         node = self.config.node(node_id)
         return node.host, node.port
 
@@ -256,7 +256,7 @@ class Cluster:
         named = {name_hash(node.id): self._peer(node.id) for node in self.config.nodes}
         return not any(frozenset({self._peer(node_id), named[other]}) in self._apart for other in others or named)
 
-    def _passes(self, source: Peer, target: Peer) -> bool:
+    def _passes(self, source: PeerAddress, target: PeerAddress) -> bool:
         return frozenset({source, target}) not in self._apart
 
 

@@ -26,7 +26,7 @@ from mcast.errors import ConfigError
 from mcast.limits import TCP_MESSAGE_BYTES_MAX
 from mcast.net import sockets
 from mcast.net.interfaces import Interface, choose_interface
-from mcast.net.link import Peer
+from mcast.net.link import PeerAddress
 from mcast.wire.envelope import ENVELOPE_BYTES
 from mcast.wire.records import RecordKind, encode_record
 from mcast.wire.stream import Ask, Hello, StreamKind, pack_message, pack_raw
@@ -154,7 +154,7 @@ def flood(config: Config, hostile: Hostile, per_port: int, rate: float) -> Sent:
     interface, sent = loopback(config), Sent()
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
-        targets: list[tuple[socket.socket, Peer | None, str]] = []
+        targets: list[tuple[socket.socket, PeerAddress | None, str]] = []
         for port in (config.port, config.port + 1):
             group = stack.enter_context(contextlib.closing(sockets.open_sender(config.group, port, interface)))
             targets.append((group, None, f"{config.group}:{port}"))
@@ -192,13 +192,13 @@ async def assail_tcp(config: Config, hostile: Hostile, connections: int) -> int:
 
 
 def _in_turn(
-    targets: Sequence[tuple[socket.socket, Peer | None, str]], rounds: int
-) -> Iterator[tuple[socket.socket, Peer | None, str]]:
+    targets: Sequence[tuple[socket.socket, PeerAddress | None, str]], rounds: int
+) -> Iterator[tuple[socket.socket, PeerAddress | None, str]]:
     for _ in range(rounds):
         yield from targets
 
 
-def _send(sock: socket.socket, datagram: bytes, peer: Peer | None) -> None:
+def _send(sock: socket.socket, datagram: bytes, peer: PeerAddress | None) -> None:
     for _ in range(REFUSED_TRIES):
         try:
             sock.send(datagram) if peer is None else sock.sendto(datagram, peer)

@@ -20,7 +20,7 @@ from typing import Any, Final, TextIO
 
 from mcast.clock import monotonic_s
 from mcast.errors import CorruptionError, Error, NotSent, NotYet
-from mcast.history import Call, Finding, Judgement, Stretch, encode_call, encode_stretch, judge
+from mcast.history import Finding, Judgement, RecordedCall, Stretch, encode_call, encode_stretch, judge
 from mcast.storage.files import RealFiles
 from mcast.storage.recovery import recover
 from mcast.storage.verdict import Past, Verdict
@@ -54,7 +54,7 @@ class Options:
 
 
 @dataclass(slots=True)
-class Result:
+class OutsideResult:
     """What happened. `troubles` is (seconds since the begin, kind, node, seconds it lasted) in order."""
 
     judgement: Judgement
@@ -69,7 +69,7 @@ class Result:
         return not self.problems and not self.judgement.findings
 
 
-async def run_outside(options: Options, folder: Path) -> Result:
+async def run_outside(options: Options, folder: Path) -> OutsideResult:
     """Run a cluster in `folder`, trouble it, heal it, judge it. The history is left there: `history.jsonl` has
     every call, `streams.jsonl` every stretch of a subscription.
 
@@ -98,7 +98,7 @@ async def run_outside(options: Options, folder: Path) -> Result:
         except CorruptionError as error:
             findings.append(f"{node}: {error}")
     judgement = judge(run.calls, logs, run.stretches)
-    return Result(judgement, run.happened, [*run.problems, *findings], run.status)
+    return OutsideResult(judgement, run.happened, [*run.problems, *findings], run.status)
 
 
 def journal_frames(directory: Path) -> tuple[Frame, ...]:
@@ -116,7 +116,7 @@ class _Run:
     lan: Lan | None
     history: TextIO
     streams: TextIO
-    calls: list[Call] = field(default_factory=list)
+    calls: list[RecordedCall] = field(default_factory=list)
     stretches: list[Stretch] = field(default_factory=list)
     happened: list[tuple[float, str, str, float]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -159,7 +159,7 @@ class _Run:
             finally:
                 callers.stopping = True
 
-    def _record(self, call: Call) -> None:
+    def _record(self, call: RecordedCall) -> None:
         self.calls.append(call)
         self.history.write(encode_call(call) + "\n")
 
@@ -281,7 +281,7 @@ def _last_words(log: Path) -> str:
     return lines[-1] if lines else "nothing"
 
 
-def summarize(result: Result) -> dict[str, Any]:
+def summarize(result: OutsideResult) -> dict[str, Any]:
     """The run as one JSON document."""
     kinds: Counter[str] = Counter(kind for _, kind, _, _ in result.troubles)
     judgement = result.judgement
@@ -303,4 +303,4 @@ def _told(findings: Iterable[Finding]) -> list[dict[str, str]]:
     return [{"check": finding.check, "text": finding.text} for finding in findings]
 
 
-__all__ = ["Options", "Result", "journal_frames", "run_outside", "summarize"]
+__all__ = ["Options", "OutsideResult", "journal_frames", "run_outside", "summarize"]

@@ -11,7 +11,7 @@ from typing import Final, Literal
 from mcast.client.client import Client
 from mcast.clock import monotonic_s
 from mcast.errors import Gone, NotSent
-from mcast.history.streams import Ended, Given, Stretch
+from mcast.history.streams import Given, StreamEnd, Stretch
 from mcast.machine.events import Event
 
 STRETCH_S: Final = (0.3, 3.0)  # at one gateway, unless it dies; then the client goes on at another by itself
@@ -58,7 +58,7 @@ class Subscribers:
     async def _stretch(self, name: str, first: int, node: str, pace: Pace, draw: random.Random) -> Stretch | None:
         """Events from `first` on, for a while; None when no node could be connected to."""
         given: list[Given] = []
-        ended: Ended = "left"
+        ended: StreamEnd = "left"
         low_water = None
         async with contextlib.AsyncExitStack() as stack:
             try:

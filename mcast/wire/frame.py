@@ -58,7 +58,7 @@ class Frame(NamedTuple):
         return FRAME_HEADER_BYTES + len(self.body)
 
 
-Run = list[Frame]
+FrameRun = list[Frame]
 """Frames that came in consecutive DATA datagrams of one sender, under the envelope of the first."""
 
 new_frame: Final[Callable[[tuple[int, int, int, int, int, bytes, bytes, bytes]], Frame]] = partial(tuple.__new__, Frame)

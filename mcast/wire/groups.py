@@ -52,7 +52,7 @@ _FRAGMENT_BYTES_MIN: Final = MTU_MIN // 2  # at the smallest MTU all but a comma
 _STATUS_MAX: Final = int(max(Status))
 _ALIKE: Final = int(Status.ALIKE)
 
-Group = tuple[bytes, ...]
+RecordGroup = tuple[bytes, ...]
 """The encoded records of one group."""
 
 
@@ -62,7 +62,7 @@ class Submitted(NamedTuple):
     kind: int
     session: int
     request: int
-    group: Group
+    group: RecordGroup
 
 
 class Result(NamedTuple):

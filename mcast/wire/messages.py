@@ -147,7 +147,7 @@ class Busy:
 
 
 @dataclass(frozen=True, slots=True)
-class Gone:
+class RepairGone:
     """The answer to a Nak: events before `low_water` are not repaired over UDP any more: fetch them over TCP."""
 
     low_water: Seq
@@ -371,7 +371,7 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class Configuration:
     """The voters from this event on. `number` rises by one with each CONFIG."""
 
     number: U32
@@ -383,7 +383,7 @@ class Genesis:
     """Payload of event 1: the cluster's uuid and first voters."""
 
     cluster_uuid: Bytes16
-    config: Config
+    config: Configuration
 
 
 @dataclass(frozen=True, slots=True)
@@ -391,7 +391,7 @@ class EpochStart:
     """Payload of an epoch's first event: who leads. Repeats the config, never changes it."""
 
     node: Text
-    config: Config
+    config: Configuration
 
 
 @dataclass(frozen=True, slots=True)
@@ -399,14 +399,14 @@ class Recovery:
     """A majority was lost for ever: from this event on the log belongs to another cluster, with a voter of its own."""
 
     cluster_uuid: Bytes16
-    config: Config
+    config: Configuration
     former: Annotated[tuple[Member, ...], MEMBERS_MAX]
     """Every node that ever voted in this log: they may come back, with empty disks."""
 
 
 type_of: Final[dict[int, type]] = {
-    Kind.HEARTBEAT: Heartbeat, Kind.COMMIT: Commit, Kind.ACK: Ack, Kind.NAK: Nak, Kind.BUSY: Busy, Kind.GONE: Gone,
-    Kind.STALE: Stale, Kind.PRE_VOTE_REQUEST: PreVoteRequest, Kind.PRE_VOTE: PreVote,
+    Kind.HEARTBEAT: Heartbeat, Kind.COMMIT: Commit, Kind.ACK: Ack, Kind.NAK: Nak, Kind.BUSY: Busy,
+    Kind.GONE: RepairGone, Kind.STALE: Stale, Kind.PRE_VOTE_REQUEST: PreVoteRequest, Kind.PRE_VOTE: PreVote,
     Kind.VOTE_REQUEST: VoteRequest, Kind.VOTE: Vote, Kind.FOUND: Found, Kind.VIRGIN: Virgin,
     Kind.GENESIS: GenesisOffer, Kind.CONFIRM: Confirm, Kind.CHALLENGE: Challenge, Kind.PROOF: Proof,
     Kind.READ: Read, Kind.READ_INDEX: ReadIndex,
@@ -417,17 +417,17 @@ type_of: Final[dict[int, type]] = {
 kind_of: Final[dict[type, Kind]] = {message: Kind(kind) for kind, message in type_of.items()}
 
 Message = (
-    Heartbeat | Commit | Ack | Nak | Busy | Gone | Stale | PreVoteRequest | PreVote | VoteRequest | Vote | Found
+    Heartbeat | Commit | Ack | Nak | Busy | RepairGone | Stale | PreVoteRequest | PreVote | VoteRequest | Vote | Found
     | Virgin | GenesisOffer | Confirm | Challenge | Proof | Read | ReadIndex | Handover
     | Survey | Standing | Twin | Heard | Knock | News | PathRequest | PathProbe
 )  # fmt: skip
 
-_PAYLOADS: Final = (Genesis, EpochStart, Config, Recovery)
+_PAYLOADS: Final = (Genesis, EpochStart, Configuration, Recovery)
 _CODECS: Final = {message: codec_for(message) for message in (*kind_of, *_PAYLOADS)}
 _DECODERS: Final = {kind: _CODECS[message].decode_untrusted for kind, message in type_of.items()}
 
 
-def encode_message(message: Message | Genesis | EpochStart | Config | Recovery) -> bytes:
+def encode_message(message: Message | Genesis | EpochStart | Configuration | Recovery) -> bytes:
     """A control message's or internal payload's bytes."""
     return _CODECS[type(message)].encode(message)
 
@@ -458,10 +458,10 @@ def decode_recovery_untrusted(data: bytes | memoryview) -> Recovery:
     return recovery
 
 
-def decode_config_untrusted(data: bytes | memoryview) -> Config:
+def decode_config_untrusted(data: bytes | memoryview) -> Configuration:
     """The payload of a CONFIG record. Raises DecodeError."""
-    config = _CODECS[Config].decode_untrusted(data)
-    assert isinstance(config, Config)
+    config = _CODECS[Configuration].decode_untrusted(data)
+    assert isinstance(config, Configuration)
     return config
 
 

@@ -180,7 +180,7 @@ class Fault(NamedTuple):
     spec: str
 
 
-class Handover(NamedTuple):
+class HandoverRequest(NamedTuple):
     """To the sequencer's node: give your role to the node with the id `to`."""
 
     id: int
@@ -256,7 +256,7 @@ class Pong(NamedTuple):
 
 StreamMessage = (
     Hello | Welcome | Opened | Query | Answer | QueryRefused | Ask | Fault | Report | Failure | ForwardRefused
-    | Fetch | FetchEnd | FetchGone | Ping | Pong | Handover | Subscribe | FetchHistory
+    | Fetch | FetchEnd | FetchGone | Ping | Pong | HandoverRequest | Subscribe | FetchHistory
 )  # fmt: skip
 
 
@@ -492,7 +492,7 @@ _CHECKS: Final[dict[int, tuple[Any, tuple[_Check, ...]]]] = {
     StreamKind.PING: (Ping, (_ID,)),
     StreamKind.PONG: (Pong, (_ID, _integer(SEQ_MAX))),
     StreamKind.HINDERED: (Failure, (_ID, _WORDS)),
-    StreamKind.HANDOVER: (Handover, (_ID, _NAME)),
+    StreamKind.HANDOVER: (HandoverRequest, (_ID, _NAME)),
     StreamKind.SUBSCRIBE: (Subscribe, (_SEQ,)),
     StreamKind.FETCH_HISTORY: (FetchHistory, (_EPOCH, _SEQ, _BYTES16)),
 }  # fmt: skip

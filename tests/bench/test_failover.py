@@ -1,6 +1,6 @@
 import pytest
 
-from mcast.bench.failover import OUTAGE_S_MAX, Workload, measure, summary
+from mcast.bench.failover import OUTAGE_S_MAX, FailoverWorkload, measure, summary
 from tests.bench.overload import PATIENCE, unless_overloaded
 
 pytestmark = PATIENCE
@@ -14,7 +14,7 @@ def test_outages_are_summed_up_in_order_and_told_as_they_came() -> None:
 @pytest.mark.parametrize("kind", ["kill", "cut"])
 async def test_a_sequencer_that_is_gone_is_replaced_and_nothing_is_lost(kind: str) -> None:
     told: list[tuple[str, float]] = []
-    workload = Workload(kind=kind, times=1, sealed=False, pause_s=0.0)
+    workload = FailoverWorkload(kind=kind, times=1, sealed=False, pause_s=0.0)
     document = await unless_overloaded(lambda: measure(workload, lambda what, share: told.append((what, share))))
     (run,) = document["runs"]
     assert set(document) == {

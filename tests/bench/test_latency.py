@@ -1,7 +1,7 @@
 import pytest
 
 from mcast.bench import latency
-from mcast.bench.latency import Workload
+from mcast.bench.latency import LatencyWorkload
 from tests.bench.overload import PATIENCE, unless_overloaded
 
 pytestmark = PATIENCE
@@ -21,7 +21,7 @@ def nothing(what: str, share: float) -> None:
 
 
 async def test_a_command_at_a_time_stands_beside_the_bare_pipe() -> None:
-    workload = Workload(count=60, nodes=2)
+    workload = LatencyWorkload(count=60, nodes=2)
     document = await unless_overloaded(lambda: latency.measure(workload, 2, True, nothing))
     assert set(document) == DOCUMENT
     assert document["sync_us"] is None
@@ -38,7 +38,7 @@ async def test_a_command_at_a_time_stands_beside_the_bare_pipe() -> None:
 
 
 async def test_at_a_rate_every_command_counts_from_when_it_was_due() -> None:
-    workload = Workload(rate=5.0, seconds=1.0, nodes=1, at="follower")
+    workload = LatencyWorkload(rate=5.0, seconds=1.0, nodes=1, at="follower")
     document = await unless_overloaded(lambda: latency.measure(workload, 1, False, nothing))
     (one,) = document["rounds"]
     assert document["held"] is True

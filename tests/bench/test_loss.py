@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from mcast.bench.job import BrokenRun
-from mcast.bench.loss import Workload, figures, measure, parse_shares
+from mcast.bench.loss import LossWorkload, figures, measure, parse_shares
 from mcast.errors import ConfigError
 from tests.bench.overload import PATIENCE, unless_overloaded
 
@@ -64,7 +64,7 @@ def test_there_is_no_number_where_nothing_was_lost() -> None:
 async def test_a_small_run_repairs_what_it_loses() -> None:
     """Of events that fill a datagram each: 20% of 600 are lost, however few moments a busy machine sends them in."""
     told: list[tuple[str, float]] = []
-    workload = Workload(rate=500, seconds=0.6, size=1_000)
+    workload = LossWorkload(rate=500, seconds=0.6, size=1_000)
     document = await unless_overloaded(lambda: measure(workload, [0.2], lambda what, share: told.append((what, share))))
     (run,) = document["runs"]
     assert set(document) == {"bench", "machine", "gso", "workload", "runs"}

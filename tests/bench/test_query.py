@@ -1,7 +1,7 @@
 import pytest
 
 from mcast.bench import query
-from mcast.bench.query import Workload
+from mcast.bench.query import QueryWorkload
 from mcast.wire.levels import Consistency
 from tests.bench.overload import PATIENCE, unless_overloaded
 
@@ -23,7 +23,7 @@ REPLICA = {
 
 @pytest.mark.parametrize("level", ["session", "linearizable"])
 async def test_queries_that_must_wait_are_answered_at_a_follower(level: Consistency) -> None:
-    workload = Workload(level=level, clients=3, depth=1, seconds=0.1, nodes=2, sealed=False)
+    workload = QueryWorkload(level=level, clients=3, depth=1, seconds=0.1, nodes=2, sealed=False)
     document = await unless_overloaded(lambda: query.measure(workload, 1, lambda what, share: None))
     assert set(document) == DOCUMENT
     (one,) = document["rounds"]
@@ -35,7 +35,7 @@ async def test_queries_that_must_wait_are_answered_at_a_follower(level: Consiste
 
 
 async def test_all_replicas_answer_at_the_same_time() -> None:
-    workload = Workload(clients=2, depth=5, at="all", seconds=0.1, nodes=2, observers=1)
+    workload = QueryWorkload(clients=2, depth=5, at="all", seconds=0.1, nodes=2, observers=1)
     document = await unless_overloaded(lambda: query.measure(workload, 2, lambda what, share: None))
     for one in document["rounds"]:
         assert set(one["replicas"]) == {"n1", "n2", "n3"}

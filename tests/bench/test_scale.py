@@ -5,12 +5,12 @@ import pytest
 from mcast.bench import scale, throughput
 from mcast.bench.job import BrokenRun
 from mcast.bench.scale import FIGURES, ROLES, SWEEPS, by_role, workload_at
-from mcast.bench.throughput import Workload
+from mcast.bench.throughput import ThroughputWorkload
 from tests.bench.overload import PATIENCE, unless_overloaded
 
 pytestmark = PATIENCE
 
-TINY = Workload(events=1_000, nodes=2, sealed=False)
+TINY = ThroughputWorkload(events=1_000, nodes=2, sealed=False)
 DOCUMENT = {"bench", "sweep", "unit", "machine", "gso", "workload", "growth", "points"}
 
 
@@ -25,15 +25,15 @@ def test_the_usual_values_of_each_sweep_ascend_within_its_bounds() -> None:
 
 
 def test_each_sweep_changes_one_thing() -> None:
-    base = Workload(events=100_000)
-    assert workload_at("observers", 4, base) == Workload(events=100_000, observers=4)
-    assert workload_at("members", 5, base) == Workload(events=100_000, nodes=5)
-    assert workload_at("loss", 5, base) == Workload(events=100_000, loss=0.05)
-    assert workload_at("clients", 10, base) == Workload(events=100_000, clients=10)
+    base = ThroughputWorkload(events=100_000)
+    assert workload_at("observers", 4, base) == ThroughputWorkload(events=100_000, observers=4)
+    assert workload_at("members", 5, base) == ThroughputWorkload(events=100_000, nodes=5)
+    assert workload_at("loss", 5, base) == ThroughputWorkload(events=100_000, loss=0.05)
+    assert workload_at("clients", 10, base) == ThroughputWorkload(events=100_000, clients=10)
     assert workload_at("log", 200_000, base) == base
-    assert workload_at("size", 255, base) == Workload(events=100_000, size=255)
-    assert workload_at("size", 1 << 20, base) == Workload(events=64, size=1 << 20)
-    assert workload_at("state", 5_000, base) == Workload(events=100_000, keys=5_000, fill=True)
+    assert workload_at("size", 255, base) == ThroughputWorkload(events=100_000, size=255)
+    assert workload_at("size", 1 << 20, base) == ThroughputWorkload(events=64, size=1 << 20)
+    assert workload_at("state", 5_000, base) == ThroughputWorkload(events=100_000, keys=5_000, fill=True)
 
 
 def test_roles_share_what_their_processes_used() -> None:
@@ -76,7 +76,7 @@ async def test_a_log_grows_on_one_cluster() -> None:
 
 
 async def test_a_state_is_filled_before_it_is_measured() -> None:
-    base = Workload(events=1_000, nodes=1, size=64, sealed=False)
+    base = ThroughputWorkload(events=1_000, nodes=1, size=64, sealed=False)
     document = await unless_overloaded(lambda: scale.measure("state", [2_000], base, 1, nothing))
     (point,) = document["points"]
     assert point["sequencer"]["cpu_us"]["median"] > 0
@@ -86,7 +86,7 @@ async def test_a_state_is_filled_before_it_is_measured() -> None:
 async def test_a_value_at_which_a_run_broke_has_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
     measured: list[int] = []
 
-    async def measure_once(workload: Workload, tell: Any) -> Any:
+    async def measure_once(workload: ThroughputWorkload, tell: Any) -> Any:
         measured.append(workload.clients)
         if workload.clients == 2:
             raise BrokenRun("n2 died")

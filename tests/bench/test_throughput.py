@@ -8,7 +8,7 @@ import pytest
 import mcast
 from mcast.bench import throughput
 from mcast.bench.job import BrokenRun, run_job
-from mcast.bench.throughput import Workload
+from mcast.bench.throughput import ThroughputWorkload
 from tests.bench.children import descendants, lives
 from tests.bench.overload import PATIENCE, START_S, unless_overloaded
 
@@ -34,7 +34,9 @@ def nothing(what: str, share: float) -> None:
 
 
 async def test_a_small_round_is_measured_beside_the_yardstick() -> None:
-    document = await unless_overloaded(lambda: throughput.measure(Workload(events=3_000, nodes=2), 1, True, nothing))
+    document = await unless_overloaded(
+        lambda: throughput.measure(ThroughputWorkload(events=3_000, nodes=2), 1, True, nothing)
+    )
     (one,) = document["rounds"]
     assert document["workload"]["event_bytes"] == 12
     assert document["gso"] is (sys.platform == "linux")
@@ -54,7 +56,7 @@ async def test_a_small_round_is_measured_beside_the_yardstick() -> None:
 
 
 async def test_clients_and_observers_take_part_under_loss_without_the_yardstick() -> None:
-    workload = Workload(events=601, nodes=2, observers=1, clients=3, loss=0.1, size=300, sealed=False)
+    workload = ThroughputWorkload(events=601, nodes=2, observers=1, clients=3, loss=0.1, size=300, sealed=False)
     document = await unless_overloaded(lambda: throughput.measure(workload, 1, False, nothing))
     (one,) = document["rounds"]
     assert set(one["cpu_us_per_event"]) == {"n1", "n2", "n3", "client"}
@@ -85,7 +87,7 @@ async def test_a_machine_without_segmentation_offload_is_measured_and_told_apart
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(NO_GSO)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(mcast.__file__).parents[1])]))
-    workload = Workload(events=3_000, size=200, nodes=2)
+    workload = ThroughputWorkload(events=3_000, size=200, nodes=2)
     document = await unless_overloaded(lambda: throughput.measure(workload, 1, True, nothing))
     assert document["gso"] is False
     (one,) = document["rounds"]

@@ -7,7 +7,7 @@ import pytest
 from mcast.bench.usage import (
     CLIENT,
     COUNTED,
-    Reading,
+    UsageReading,
     machine_busy_s,
     of_process,
     others_busy,
@@ -44,11 +44,11 @@ def test_of_a_process_that_is_gone_nothing_is_known() -> None:
     assert set(of_process(2**22 + 1).values()) == {None}
 
 
-def reading(at_s: float, busy_s: float | None, user_s: float | None, sends: int, kernel_s: float = 0.0) -> Reading:
+def reading(at_s: float, busy_s: float | None, user_s: float | None, sends: int, kernel_s: float = 0.0) -> UsageReading:
     counts: dict[str, float | None] = {**dict.fromkeys(COUNTED), "sends": sends}
     cpu_s = None if user_s is None else user_s * 2
     counts |= {"cpu_s": cpu_s, "user_s": user_s, "system_s": user_s, "switches": sends * 2, "rss_mib": at_s}
-    return Reading(at_s, busy_s, kernel_s, {"n1": counts})
+    return UsageReading(at_s, busy_s, kernel_s, {"n1": counts})
 
 
 def test_what_was_used_is_told_for_one_event_and_as_a_share_of_a_processor() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mcast.bench import yardstick
-from mcast.bench.group import Place
+from mcast.bench.group import MeetingPlace
 from tests.bench.overload import PATIENCE
 
 
@@ -37,7 +37,7 @@ def test_a_measurement_is_whole(measure: Callable[[Path], dict[str, Any]], keys:
 
 def test_nobody_syncs_before_all_can(tmp_path: Path) -> None:
     gate, said = threading.Barrier(2), SimpleQueue[Any]()
-    arguments = (0, Place(0, 0, str(tmp_path)), said, str(tmp_path), 3, gate)
+    arguments = (0, MeetingPlace(0, 0, str(tmp_path)), said, str(tmp_path), 3, gate)
     writer = threading.Thread(target=yardstick._sync_writer, args=arguments)
     writer.start()
     assert said.get(timeout=10) == "ready"

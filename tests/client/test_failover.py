@@ -12,7 +12,7 @@ import pytest
 
 from mcast.client import keeper
 from mcast.client.client import connect
-from mcast.client.link import Link
+from mcast.client.link import StreamLink
 from mcast.client.questions import Questions
 from mcast.client.receipts import Receipts
 from mcast.clock import monotonic_s
@@ -145,14 +145,14 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Quick looks; why a gateway was left, in order."""
     monkeypatch.setattr(keeper, "WATCH_INTERVAL_S", 0.01)
     left: list[str] = []
-    close = Link.close
+    close = StreamLink.close
 
-    def closing(link: Link, reason: str = "closed", flush: bool = False) -> None:
+    def closing(link: StreamLink, reason: str = "closed", flush: bool = False) -> None:
         if reason.startswith("no progress"):
             left.append(reason)
         close(link, reason, flush)
 
-    monkeypatch.setattr(Link, "close", closing)
+    monkeypatch.setattr(StreamLink, "close", closing)
     return left
 
 

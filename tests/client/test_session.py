@@ -12,7 +12,7 @@ import pytest
 from mcast.client.calls import BatchCall, SingleCall
 from mcast.client.packing import PackedCommands
 from mcast.client.receipts import Receipts
-from mcast.client.session import BEHIND_MAX, OUTSTANDING_BYTES_MAX, Session
+from mcast.client.session import BEHIND_MAX, OUTSTANDING_BYTES_MAX, ClientSession
 from mcast.errors import DecodeError, NotSent, Refused, Unknown
 from mcast.limits import SESSION_PENDING_RECORDS_MAX
 from mcast.machine.outcomes import NOTHING
@@ -27,9 +27,9 @@ def nonces() -> Iterator[bytes]:
     return (bytes([number]) * 16 for number in count(1))
 
 
-def new_session(*, opened: bool = True) -> Session:
+def new_session(*, opened: bool = True) -> ClientSession:
     source = nonces()
-    session = Session(lambda: next(source), RECORD_MAX)
+    session = ClientSession(lambda: next(source), RECORD_MAX)
     if opened:
         call = SingleCall(PackedCommands(b"\x91\xa1x", 1))
         session.enqueue(call.entry)
@@ -39,13 +39,13 @@ def new_session(*, opened: bool = True) -> Session:
     return session
 
 
-def single(session: Session, size: int = 10) -> SingleCall:
+def single(session: ClientSession, size: int = 10) -> SingleCall:
     call = SingleCall(PackedCommands(bytes(size), 1))
     session.enqueue(call.entry)
     return call
 
 
-def batch(session: Session, *counts: int) -> BatchCall:
+def batch(session: ClientSession, *counts: int) -> BatchCall:
     call = BatchCall(Receipts())
     session.enqueue(*call.expect([PackedCommands(bytes(40), number) for number in counts]))
     return call
@@ -241,7 +241,7 @@ async def test_a_number_that_another_command_took_is_refused_for_certain() -> No
     assert (await other.future).value == 3, "whoever shares the session is not harmed"
 
 
-async def expired(session: Session, call: SingleCall) -> Unknown:
+async def expired(session: ClientSession, call: SingleCall) -> Unknown:
     session.take()
     call.expire(lambda: "n1 is silent")
     assert groups(session.give_up(call.entry))[0][0].kind == RecordKind.NOOP

@@ -12,7 +12,7 @@ import pytest
 
 from mcast.client import keeper, subscription
 from mcast.client.client import Client, connect
-from mcast.client.link import Dialer, Link
+from mcast.client.link import Dialer, StreamLink
 from mcast.clock import monotonic_s
 from mcast.errors import DecodeError, Error, Gone, NotSent, Refused
 from mcast.machine.events import Event
@@ -269,13 +269,13 @@ async def test_who_takes_slowly_keeps_little_and_misses_nothing(
 class Sink:
     """Reads nothing, ever."""
 
-    def link_message(self, link: Link, kind: int, payload: bytes) -> None:
+    def link_message(self, link: StreamLink, kind: int, payload: bytes) -> None:
         """Nor listens."""
 
-    def link_writable(self, link: Link) -> None:
+    def link_writable(self, link: StreamLink) -> None:
         """Nothing to write."""
 
-    def link_lost(self, link: Link, reason: str) -> None:
+    def link_lost(self, link: StreamLink, reason: str) -> None:
         """Nothing to do."""
 
 
@@ -324,7 +324,7 @@ async def test_a_node_that_sends_nonsense_is_left_and_not_for_ever_tried(
     cluster: FakeCluster, gateways: dict[str, Gateway], client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await client.submit("incr", "k")
-    bad = eventlog.Batch([pack_raw(StreamKind.EVENTS, b"\x00\x00\x00\x09")], 3, 0)
+    bad = eventlog.EventBatch([pack_raw(StreamKind.EVENTS, b"\x00\x00\x00\x09")], 3, 0)
     monkeypatch.setattr(cluster.shells["n2"].events, "read", lambda first, told: bad)
     async with contextlib.aclosing(client.subscribe()) as events:
         assert (await take(events, 1))[0].value == 1

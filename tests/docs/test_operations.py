@@ -16,7 +16,7 @@ import typer
 import mcast
 from mcast import limits
 from mcast.bench.scale import SWEEPS
-from mcast.bench.usage import COUNTED, Reading, of_process, used
+from mcast.bench.usage import COUNTED, UsageReading, of_process, used
 from mcast.cli import bench, render
 from mcast.cli.app import app
 from mcast.cli.exits import ExitCode
@@ -36,7 +36,7 @@ from mcast.protocol.effects import (
     Truncated,
 )
 from mcast.scenario import format as scenario
-from mcast.scenario.model import GROUPS, SHARES, Kind
+from mcast.scenario.model import GROUPS, SHARES, FaultKind
 from mcast.testing import cluster
 from tests.docs.document import DOCS, fences, tables
 from tests.machine.conftest import Notebook
@@ -95,10 +95,10 @@ def test_what_init_writes_is_what_the_manual_says(tmp_path: Path) -> None:
 def test_every_key_and_kind_of_a_scenario_stands_in_its_table() -> None:
     shown = table("scenario key", "default", "meaning")
     structs: dict[str, type[msgspec.Struct]] = {
-        "cluster": scenario._ClusterTable, "workload": scenario._WorkloadTable, "fault": scenario._FaultTable,
+        "cluster": scenario._ScenarioCluster, "workload": scenario._WorkloadTable, "fault": scenario._FaultTable,
         "expect": scenario._ExpectTable,
     }  # fmt: skip
-    assert {each.name for each in msgspec.structs.fields(scenario._File)} == {"name", *structs}
+    assert {each.name for each in msgspec.structs.fields(scenario._ScenarioFile)} == {"name", *structs}
     keys = {"name": msgspec.NODEFAULT} | {
         f"{part}.{each.encode_name}": each.default if each.default_factory is msgspec.NODEFAULT else None
         for part, struct in structs.items() for each in msgspec.structs.fields(struct)
@@ -108,7 +108,7 @@ def test_every_key_and_kind_of_a_scenario_stands_in_its_table() -> None:
         said = {msgspec.NODEFAULT: "required", None: "none"}.get(value, f"`{json.dumps(value, default=str)}`")
         assert shown[key][0] == said, key
     kinds = table("kind", "also takes", "what happens to the node")
-    assert tuple(kinds) == get_args(Kind)
+    assert tuple(kinds) == get_args(FaultKind)
     assert {kind for kind, (takes, _) in kinds.items() if takes == "`percent`"} == set(SHARES)
     assert all(f'`"{group}"`' in shown["fault.node"][1] for group in GROUPS)
 
@@ -166,7 +166,7 @@ def test_every_bench_and_every_figure_of_a_process_is_explained() -> None:
     benches = {name.split()[2] for cell in table("command", "measures", "beside") for name in names(f"`{cell}`")}
     assert benches == set(typer.main.get_command(bench.app).commands)  # type: ignore[attr-defined]
     explained = {name for cell in table("figure", "meaning") for name in names(f"`{cell}`")}
-    moment = Reading(0.0, None, 0.0, {"n1": {**of_process(0), **dict.fromkeys(COUNTED)}})
+    moment = UsageReading(0.0, None, 0.0, {"n1": {**of_process(0), **dict.fromkeys(COUNTED)}})
     assert set(used(moment, moment, 1)["per_event"]["n1"]) == explained
     assert all(f"`{sweep}`" in TEXT for sweep in SWEEPS)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgpack
 
-from mcast.history.calls import Call
+from mcast.history.calls import RecordedCall
 from mcast.history.model import KeyValueModel
 from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
 from mcast.wire.levels import Consistency
@@ -44,7 +44,7 @@ class Service:
     """Makes calls that take effect one after the other, STEP_NS apart, each within its window."""
 
     entries: list[Entry] = field(default_factory=list)
-    calls: list[Call] = field(default_factory=list)
+    calls: list[RecordedCall] = field(default_factory=list)
     values: list[dict[str, Any]] = field(default_factory=lambda: [{}])
     """The state after each entry; one more than there are entries."""
     ends_ns: list[int] = field(default_factory=lambda: [0])
@@ -56,7 +56,7 @@ class Service:
         """A command; `fate` unknown takes effect, lost does not and is unknown, not_sent does not."""
         self.now_ns += STEP_NS
         name, *args = command
-        call = Call(
+        call = RecordedCall(
             client=client, kind="submit", name=name, args=tuple(args), invoked_ns=self.now_ns - early, outcome="unknown"
         )
         if fate == "not_sent":
@@ -92,7 +92,7 @@ class Service:
         model.values = copy.deepcopy(self.values[at])
         outcome, value = model.answer(name, args)
         over_ns = self.ends_ns[at + 1] if at < len(self.entries) else self.now_ns
-        call = Call(
+        call = RecordedCall(
             client=client, kind="query", name=name, args=tuple(args), invoked_ns=self.now_ns - early, outcome="ok",
             value=value, returned_ns=self.now_ns + late, seq=at, epoch=0, node="n1", level=level, served=level,
             lag_ms=(self.now_ns - over_ns) / MS, **more,
@@ -100,7 +100,7 @@ class Service:
         assert outcome == "ok"
         self.calls.append(call)
 
-    def history(self, entries: list[Entry] | None = None) -> tuple[list[Call], list[Frame]]:
+    def history(self, entries: list[Entry] | None = None) -> tuple[list[RecordedCall], list[Frame]]:
         """Calls with the numbers of the log (that of `entries` instead, if given), and its frames."""
         frames, places = make_log(self.entries)
         epochs = {frame.last: frame.epoch for frame in frames}
@@ -119,9 +119,9 @@ class Service:
         self.ends_ns.append(self.now_ns)
 
 
-def changed(call: Call, **fields: Any) -> Call:
+def changed(call: RecordedCall, **fields: Any) -> RecordedCall:
     """The call with other fields."""
-    return Call(**{name: getattr(call, name) for name in Call.__struct_fields__} | fields)
+    return RecordedCall(**{name: getattr(call, name) for name in RecordedCall.__struct_fields__} | fields)
 
 
 class _Writer:

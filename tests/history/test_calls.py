@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from mcast.errors import DecodeError
-from mcast.history.calls import Call, encode_call, read_calls_untrusted
+from mcast.history.calls import RecordedCall, encode_call, read_calls_untrusted
 
-CALL = Call(
+CALL = RecordedCall(
     client="c1", kind="query", name="scan", args=("", 2), invoked_ns=5, returned_ns=9, outcome="ok",
     value=[["k", {"a": [1, None, 2.5]}]], seq=3, epoch=1, node="n2", level="bounded", served="bounded", max_ms=50.0,
     lag_ms=1.25,
@@ -15,7 +15,7 @@ CALL = Call(
 
 
 def test_a_call_survives_its_line() -> None:
-    lost = Call(client="c1", kind="submit", name="incr", args=("k", -1), invoked_ns=7, outcome="unknown")
+    lost = RecordedCall(client="c1", kind="submit", name="incr", args=("k", -1), invoked_ns=7, outcome="unknown")
     assert list(read_calls_untrusted([encode_call(CALL), "\n", encode_call(lost).encode()])) == [CALL, lost]
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcast.history.calls import Call
+from mcast.history.calls import RecordedCall
 from mcast.history.linear import Operation, check_registers, is_linearizable
 
 NIL = msgpack.packb(None)
@@ -114,9 +114,9 @@ def test_beyond_its_budget_it_decides_nothing() -> None:
     assert is_linearizable(crowd[:4] + crowd[-1:], steps_max=1_000) == "violated"
 
 
-def call(name: str, *args: object, outcome: str = "ok", value: object = None, at: int = 0) -> Call:
+def call(name: str, *args: object, outcome: str = "ok", value: object = None, at: int = 0) -> RecordedCall:
     kind = "query" if name == "get" else "submit"
-    return Call(
+    return RecordedCall(
         client="a", kind=kind, name=name, args=args, invoked_ns=at, returned_ns=at + 1, outcome=outcome, value=value,  # type: ignore[arg-type]
         level="linearizable" if kind == "query" else None,
     )  # fmt: skip

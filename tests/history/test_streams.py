@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from mcast.history.calls import Call
+from mcast.history.calls import RecordedCall
 from mcast.history.findings import Finding
 from mcast.history.log import read_log
 from mcast.history.model import KeyValueModel
@@ -50,7 +50,7 @@ def stretch_of(frames: Iterable[Frame], first: int = 1, name: str = "s0") -> Str
     return Stretch(subscriber=name, first=first, events=events)
 
 
-def found(stretch: Stretch, history: tuple[list[Call], list[Frame]] | None = None) -> tuple[Finding, ...]:
+def found(stretch: Stretch, history: tuple[list[RecordedCall], list[Frame]] | None = None) -> tuple[Finding, ...]:
     calls, frames = history or service().history()
     return judge(calls, {"n1": frames, "n2": frames}, [stretch]).findings
 

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mcast.history.calls import Call
+from mcast.history.calls import RecordedCall
 from mcast.history.verdict import Judgement, judge
 from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
 from mcast.wire.levels import Consistency
 from tests.history.honest import MS, STEP_NS, Entry, Service, changed
 
-History = tuple[list[Call], list[Frame]]
+History = tuple[list[RecordedCall], list[Frame]]
 
 
 def checked(history: History) -> Judgement:
@@ -81,7 +81,7 @@ def test_an_answer_may_hold_at_any_event_of_a_frame_and_is_judged_there() -> Non
         assert told(([*calls[:at], changed(calls[at], **wrong), *calls[at + 1 :]], large)) == {"model"}
 
 
-def changing(which: Callable[[Call], bool], **fields: Any) -> Callable[[Service], History]:
+def changing(which: Callable[[RecordedCall], bool], **fields: Any) -> Callable[[Service], History]:
     """A history whose first such call says something else."""
 
     def corrupt(service: Service) -> History:
@@ -98,7 +98,7 @@ def relogged(change: Callable[[list[Entry]], list[Entry]]) -> Callable[[Service]
     return lambda service: service.history(change(list(service.entries)))
 
 
-def is_query(level: str) -> Callable[[Call], bool]:
+def is_query(level: str) -> Callable[[RecordedCall], bool]:
     return lambda call: call.level == level
 
 

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from mcast.client.client import Client
-from mcast.client.link import CONNECT_S_MAX, Dialer, Link, LinkOwner
+from mcast.client.link import CONNECT_S_MAX, Dialer, LinkOwner, StreamLink
 from mcast.config import NodeConfig, load_config
 
 ROOT: Final = Path(__file__).parents[2]
@@ -102,7 +102,7 @@ class _Turns(Dialer):
     _turns = asyncio.Semaphore(DIALS_AT_ONCE)
     links = 0
 
-    async def open(self, node: NodeConfig, owner: LinkOwner, timeout_s: float = CONNECT_S_MAX) -> Link:
+    async def open(self, node: NodeConfig, owner: LinkOwner, timeout_s: float = CONNECT_S_MAX) -> StreamLink:
         async with self._turns:
             link = await super().open(node, owner, timeout_s)
         _Turns.links += 1

@@ -16,7 +16,7 @@ from mcast.wire.records import RecordKind, encode_record
 from mcast.wire.stream import (
     VERSION,
     Ask,
-    Handover,
+    HandoverRequest,
     Hello,
     Ping,
     Query,
@@ -39,7 +39,7 @@ KINDS = {
     "GAPS": pack_message(StreamKind.GAPS, Ask(1)),
     "PING": pack_message(StreamKind.PING, Ping(1)),
     "QUERY": QUESTION,
-    "HANDOVER": pack_message(StreamKind.HANDOVER, Handover(1, "nobody")),
+    "HANDOVER": pack_message(StreamKind.HANDOVER, HandoverRequest(1, "nobody")),
     "SUBMIT": pack_raw(StreamKind.SUBMIT, UNORDERED),
 }
 

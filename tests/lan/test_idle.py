@@ -16,7 +16,7 @@ from typing import Self
 
 import pytest
 
-from mcast.client.link import Dialer, Link, Unreachable
+from mcast.client.link import Dialer, StreamLink, Unreachable
 from mcast.testing.processes import Processes
 from tests.lan.crowd import Crowd
 from tests.lan.load import Load, settled
@@ -35,7 +35,7 @@ PAUSE_S_MAX = 5.0  # between two acknowledgements of honest clients meanwhile; m
 pytestmark = pytest.mark.timeout(60 + CLIENTS // 10)
 
 
-async def patiently(dial: Callable[[], Awaitable[Link]]) -> Link:
+async def patiently(dial: Callable[[], Awaitable[StreamLink]]) -> StreamLink:
     """As clients do, try again: one process that is all of them may be too slow for a handshake's two seconds."""
     for _ in range(DIALS_MAX):
         try:
@@ -50,18 +50,18 @@ class Idler:
     """Connects and then says nothing; counts whom its node has left."""
 
     def __init__(self) -> None:
-        self.links: list[Link] = []
+        self.links: list[StreamLink] = []
         self.lost = 0
         self.closed = False
 
-    def link_message(self, link: Link, kind: int, payload: bytes) -> None:
+    def link_message(self, link: StreamLink, kind: int, payload: bytes) -> None:
         """Nothing is asked, so nothing is answered."""
         raise AssertionError(f"message {kind}")
 
-    def link_writable(self, link: Link) -> None:
+    def link_writable(self, link: StreamLink) -> None:
         """Nothing waits to be written."""
 
-    def link_lost(self, link: Link, reason: str) -> None:
+    def link_lost(self, link: StreamLink, reason: str) -> None:
         """The node is gone, unless this side has closed."""
         self.lost += not self.closed
 

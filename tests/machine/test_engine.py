@@ -16,13 +16,13 @@ from mcast.machine.executor import UNKNOWN_COMMAND
 from mcast.machine.kv import KeyValue
 from mcast.machine.outcomes import decode_outcomes_untrusted
 from mcast.machine.sessions import APPLIED, OUT_OF_ORDER, OUTCOME_GONE, REUSED, SESSION_EXPIRED, mark_number
-from mcast.wire.messages import Config, EpochStart, Genesis, Recovery, encode_message
+from mcast.wire.messages import Configuration, EpochStart, Genesis, Recovery, encode_message
 from mcast.wire.records import RecordKind, encode_record, split_fragments
 from tests.machine.conftest import Log, Notebook, record
 
 LogOf = Callable[..., Log]
-EPOCH_START = encode_record(RecordKind.EPOCH_START, 1, 0, 0, 0, encode_message(EpochStart("n1", Config(1, ()))))
-GENESIS = encode_record(RecordKind.GENESIS, 1, 0, 0, 0, encode_message(Genesis(b"u" * 16, Config(1, ()))))
+EPOCH_START = encode_record(RecordKind.EPOCH_START, 1, 0, 0, 0, encode_message(EpochStart("n1", Configuration(1, ()))))
+GENESIS = encode_record(RecordKind.GENESIS, 1, 0, 0, 0, encode_message(Genesis(b"u" * 16, Configuration(1, ()))))
 
 
 def noop(session: int, request: int) -> bytes:
@@ -258,7 +258,7 @@ def test_a_recovery_names_another_cluster_and_ends_every_session(log: Log, noteb
     log.add(GENESIS)
     session = log.open()
     log.send(session, 1, ("note", "a"))
-    payload = encode_message(Recovery(b"v" * 16, Config(2, ()), ()))
+    payload = encode_message(Recovery(b"v" * 16, Configuration(2, ()), ()))
     log.add(encode_record(RecordKind.RECOVERY, 1, 0, 0, 0, payload))
     assert log.engine.cluster_uuid == b"v" * 16
     assert log.send(session, 2, ("note", "b")).status == SESSION_EXPIRED

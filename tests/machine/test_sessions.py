@@ -18,8 +18,8 @@ from mcast.machine.sessions import (
     OUT_OF_ORDER,
     OUTCOME_GONE,
     REUSED,
+    ContentMark,
     Kept,
-    Mark,
     Session,
     SessionTable,
     mark_of,
@@ -44,7 +44,9 @@ def kept(request: int, count: int = 1, size: int = 1, mark: int = 0) -> Kept:
     return Kept(request, count, 10 + request, 1, mark, bytes(size))
 
 
-def judged(table: SessionTable, session: Session, request: int, lowest: int, mark: Mark) -> tuple[int, Kept | None]:
+def judged(
+    table: SessionTable, session: Session, request: int, lowest: int, mark: ContentMark
+) -> tuple[int, Kept | None]:
     status, found, kept = table.judge(session.id, session.time, request, lowest, mark)
     assert found is session
     return status, kept

@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from mcast.errors import EnvironmentProblem
-from mcast.net.link import Peer
+from mcast.net.link import PeerAddress
 from mcast.net.memory import BURST_DATAGRAMS, QUEUE_BYTES_MAX, Hub
 from mcast.wire.envelope import CONTROL, STREAM, UNICAST
 
@@ -32,7 +32,7 @@ def test_an_address_is_taken_once_and_free_again_after_close() -> None:
 
 
 def test_passes_cuts_the_network() -> None:
-    def passes(source: Peer, target: Peer) -> bool:
+    def passes(source: PeerAddress, target: PeerAddress) -> bool:
         return {source, target} != {A, B}
 
     hub = Hub(passes)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mcast.client.link import Dialer, Link, Unreachable
+from mcast.client.link import Dialer, StreamLink, Unreachable
 from mcast.config import NodeConfig
 from mcast.machine.kv import KeyValue
 from mcast.node import catchup as catchup_module
@@ -175,7 +175,7 @@ def dialled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     opened: list[str] = []
     dial = Dialer.open
 
-    async def counted(self: Dialer, node: NodeConfig, *args: Any) -> Link:
+    async def counted(self: Dialer, node: NodeConfig, *args: Any) -> StreamLink:
         opened.append(node.id)
         return await dial(self, node, *args)
 
@@ -254,7 +254,7 @@ async def test_who_does_not_answer_keeps_no_repeated_request_from_the_others(
     behind = fake.shells.pop("n3")
     dial = Dialer.open
 
-    async def blocked(self: Dialer, node: NodeConfig, *args: Any) -> Link:
+    async def blocked(self: Dialer, node: NodeConfig, *args: Any) -> StreamLink:
         if node.id == "n1":
             await asyncio.sleep(0.05)
             raise Unreachable("no answer")

@@ -15,13 +15,13 @@ from mcast.node.forward import RETRY_S, SILENT_LOOKS, SILENT_LOOKS_TOLD, Forward
 from mcast.node.gateway import Gateway
 from mcast.protocol.effects import EpochChanged, SequencerReady, SteppedDown
 from mcast.wire.envelope import name_hash
-from mcast.wire.groups import Group
+from mcast.wire.groups import RecordGroup
 from mcast.wire.records import RecordKind, encode_record
 
 N1, N2, N3 = (name_hash(f"n{number}") for number in (1, 2, 3))
 
 
-def group(number: int) -> Group:
+def group(number: int) -> RecordGroup:
     return (encode_record(RecordKind.OPEN, 1, 0, 0, 0, bytes([number]) * 16),)
 
 
@@ -30,7 +30,7 @@ class Forwarding:
 
     def __init__(self, cluster: FakeCluster) -> None:
         shell = cluster.shells["n2"]
-        self.unanswered: list[Group] = []
+        self.unanswered: list[RecordGroup] = []
         self.resends = 0
         self.forwarder = Forwarder(
             shell,  # type: ignore[arg-type]
@@ -39,7 +39,7 @@ class Forwarding:
             lambda: None,
         )
 
-    def send(self, *groups: Group) -> None:
+    def send(self, *groups: RecordGroup) -> None:
         """What a gateway does: keep, then send."""
         self.unanswered += groups
         self.forwarder.send(groups)
@@ -74,7 +74,7 @@ async def submitted(cluster: FakeCluster, **expected: int) -> None:
     assert {node: cluster.shells[node].submitted for node in expected} == expected
 
 
-def numbers(groups: Sequence[Group]) -> list[int]:
+def numbers(groups: Sequence[RecordGroup]) -> list[int]:
     return [part[-1] for (part,) in groups]
 
 
@@ -141,7 +141,7 @@ async def test_a_node_that_is_not_the_sequencer_refuses_and_is_asked_again_less_
     shell = cluster.shells["n1"]
     asked: list[int] = []
 
-    def refuse(groups: Sequence[Group], *, elsewhere: bool = False) -> bool:
+    def refuse(groups: Sequence[RecordGroup], *, elsewhere: bool = False) -> bool:
         asked.append(len(groups))
         return len(asked) > 4
 
@@ -170,7 +170,7 @@ async def test_resending_keeps_the_order(
 ) -> None:
     seen: list[int] = []
 
-    def note(groups: Sequence[Group], *, elsewhere: bool = False) -> bool:
+    def note(groups: Sequence[RecordGroup], *, elsewhere: bool = False) -> bool:
         seen.extend(numbers(groups))
         return True
 

@@ -13,7 +13,7 @@ from mcast.machine.kv import KeyValue
 from mcast.node import catchup as catchup_module
 from mcast.node.fake import FakeCluster, FakeShell, serving
 from mcast.node.gateway import Gateway
-from mcast.protocol.effects import FetchHistory
+from mcast.protocol.effects import FetchEpochs
 from mcast.wire.envelope import name_hash
 from mcast.wire.epochs import Epochs
 from mcast.wire.messages import EpochEntry
@@ -42,7 +42,7 @@ async def gateways(cluster: FakeCluster) -> AsyncIterator[dict[str, Gateway]]:
 
 def ask(shell: FakeShell, *peers: int) -> None:
     assert shell.on_catch_up is not None
-    shell.on_catch_up(FetchHistory(peers))
+    shell.on_catch_up(FetchEpochs(peers))
 
 
 async def all_of_it(shell: FakeShell) -> None:

@@ -14,7 +14,7 @@ from mcast.config import Config, NodeConfig
 from mcast.errors import ConfigError, EnvironmentProblem, Unknown
 from mcast.limits import EPOCH_MAX
 from mcast.machine.kv import KeyValue
-from mcast.node.recover import Loss, examine, recover
+from mcast.node.recover import RecoveryLoss, examine, recover
 from mcast.node.setup import open_store
 from mcast.protocol.cluster_uuid import succeeds
 from mcast.storage.files import RealFiles
@@ -234,7 +234,7 @@ async def test_looking_writes_nothing_whatever_a_start_would_mend_and_tells_what
         DAMAGES[damage](folder)
         before = everything(c.config.data_dir)
         try:
-            told: Loss | str = examine(c.config, "n1")
+            told: RecoveryLoss | str = examine(c.config, "n1")
         except EnvironmentProblem as problem:
             told = str(problem)
         assert everything(c.config.data_dir) == before
@@ -242,7 +242,7 @@ async def test_looking_writes_nothing_whatever_a_start_would_mend_and_tells_what
         found = store.last_seq, tuple(f"at a start: {finding}" for finding in store.findings)
         store.close()
         assert everything(c.config.data_dir) != before, "a start does write"
-        if isinstance(told, Loss):
+        if isinstance(told, RecoveryLoss):
             assert (told.last_seq, told.done) == (found[0], False)
         else:
             assert found[0] == 0 and all(finding in told for finding in found[1])
@@ -267,7 +267,7 @@ async def test_looking_changes_nothing() -> None:
         assert loss == examine(c.config, "n1")
         done = recover(c.config, "n1")
         end = loss.last_seq + 1
-        assert done == Loss("n1", loss.epoch + 1, end, end, ("n1",), ("n2", "n3"), done=True)
+        assert done == RecoveryLoss("n1", loss.epoch + 1, end, end, ("n1",), ("n2", "n3"), done=True)
 
 
 async def test_what_became_of_a_log_that_was_set_aside_is_told() -> None:

@@ -15,7 +15,7 @@ from mcast.protocol.recovered import Recovered
 from mcast.sim.disk import SimFiles, Stopped
 from mcast.storage.store import Store
 from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
-from mcast.wire.messages import Config as Members
+from mcast.wire.messages import Configuration as Members
 from mcast.wire.messages import Genesis, Member, encode_message
 from mcast.wire.records import RecordKind, encode_record
 

@@ -8,7 +8,7 @@ from mcast.config import Config, NodeConfig
 from mcast.net.memory import Hub
 from mcast.node.report import HISTORIES_FAILED_TOLD
 from mcast.node.shell import Shell
-from mcast.protocol.ledger import ClosedGap
+from mcast.protocol.ledger import ClosedGapEntry
 from mcast.wire.envelope import Envelope, name_hash
 from mcast.wire.messages import EpochEntry, Heartbeat, Kind
 
@@ -52,8 +52,8 @@ async def test_gaps_has_the_contracts_fields(shell: Shell) -> None:
 
 async def test_closed_gaps_name_their_repairer_and_the_time_of_day(shell: Shell) -> None:
     ledger = shell.replica._ledger
-    ledger._closed.append(ClosedGap(3, 9, opened_at=12.5, naks=2, repaired_by=name_hash("n3"), latency_s=0.0042))
-    ledger._closed.append(ClosedGap(11, 11, opened_at=13.0, naks=0, repaired_by=None, latency_s=0.001))
+    ledger._closed.append(ClosedGapEntry(3, 9, opened_at=12.5, naks=2, repaired_by=name_hash("n3"), latency_s=0.0042))
+    ledger._closed.append(ClosedGapEntry(11, 11, opened_at=13.0, naks=0, repaired_by=None, latency_s=0.001))
     shell.wall.offset_ns = 1_700_000_000 * 10**9
     first, second = shell.gaps()["closed"]
     assert first == {

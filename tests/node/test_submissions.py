@@ -14,7 +14,7 @@ from mcast.machine.sessions import mark_of
 from mcast.node.fake import FakeCluster, serving
 from mcast.node.gateway import Gateway
 from mcast.node.submissions import _is_content
-from mcast.wire.groups import Group, Result
+from mcast.wire.groups import RecordGroup, Result
 from mcast.wire.records import RecordKind, encode_record, split_fragments
 from mcast.wire.stream import Ping, Status, StreamKind, pack_message, pack_raw
 from tests.node.raw import Raw, hello, opening, raws
@@ -29,7 +29,7 @@ def commands(payload: bytes = COMMAND, count: int = 1, lowest: int = 1) -> bytes
 
 
 RECORD, NOOP = commands(), encode_record(RecordKind.NOOP, 1, 5, 9, 1, b"")
-LARGE: Group = tuple(split_fragments(5, 9, 3, COMMAND * 100, 100))
+LARGE: RecordGroup = tuple(split_fragments(5, 9, 3, COMMAND * 100, 100))
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ LARGE: Group = tuple(split_fragments(5, 9, 3, COMMAND * 100, 100))
         (LARGE, commands(COMMAND * 100), False),
     ],
 )
-def test_content_is_told_by_the_record_or_its_mark(group: Group, mark: int | bytes, same: bool) -> None:
+def test_content_is_told_by_the_record_or_its_mark(group: RecordGroup, mark: int | bytes, same: bool) -> None:
     assert _is_content(group, mark) is same
 
 

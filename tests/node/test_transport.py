@@ -7,7 +7,7 @@ from mcast.net.memory import Hub, MemoryLink
 from mcast.node.setup import make_transport
 from mcast.node.transport import Transport, ordered_by_epoch
 from mcast.seal.datagram import Opener, Sealer
-from mcast.seal.incarnations import Arrival, Incarnations
+from mcast.seal.incarnations import Incarnations, ProvenDatagram
 from mcast.seal.keys import KeyRing
 from mcast.wire.envelope import CONTROL, STREAM, Envelope, name_hash
 from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
@@ -41,7 +41,7 @@ def pair() -> tuple[Transport, Transport]:
     return a, b
 
 
-def messages(arrivals: list[Arrival]) -> list[object]:
+def messages(arrivals: list[ProvenDatagram]) -> list[object]:
     found: list[object] = []
     for arrival in arrivals:
         found += arrival.message if type(arrival.message) is list else [arrival.message]
@@ -122,9 +122,9 @@ def test_faults_meet_foreign_datagrams_only_and_clearing_delivers_what_they_hold
     assert b.next_deadline() == float("inf")
 
 
-def arrival(promised: int, message: object) -> Arrival:
+def arrival(promised: int, message: object) -> ProvenDatagram:
     channel = STREAM if type(message) is Frame else CONTROL
-    return Arrival(Envelope(0, channel, 0, 0, 0, bytes(16), 1, promised), message)
+    return ProvenDatagram(Envelope(0, channel, 0, 0, 0, bytes(16), 1, promised), message)
 
 
 def test_a_known_epochs_frames_stay_before_its_messages() -> None:

@@ -13,13 +13,13 @@ from mcast.protocol.replica import Arrival, Replica
 from mcast.protocol.rules import Rules
 from mcast.wire.envelope import Envelope, name_hash
 from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
-from mcast.wire.messages import Config, EpochStart, Genesis, Member, Message, encode_message, kind_of
+from mcast.wire.messages import Configuration, EpochStart, Genesis, Member, Message, encode_message, kind_of
 from mcast.wire.records import RecordKind, encode_record
 
 NODES = ("n1", "n2", "n3")
 KEY = {node: name_hash(node) for node in NODES}
 STORAGE = {node: node.encode().ljust(16, b".") for node in NODES}
-CONFIG = Config(1, tuple(Member(node, STORAGE[node], f"{node}:7711") for node in NODES))
+CONFIG = Configuration(1, tuple(Member(node, STORAGE[node], f"{node}:7711") for node in NODES))
 UUID = b"u" * 16
 SETTLED = Rules(best_log_preferred=False)
 """As of a process whose first seconds are over."""
@@ -37,7 +37,7 @@ def command_record(count: int = 1, size: int = 20) -> bytes:
     return encode_record(RecordKind.COMMANDS, count, 9, 1, 1, b"x" * max(size, count))
 
 
-def genesis(config: Config = CONFIG) -> Frame:
+def genesis(config: Configuration = CONFIG) -> Frame:
     record = encode_record(RecordKind.GENESIS, 1, 0, 0, 0, encode_message(Genesis(UUID, config)))
     return make_frame(0, 1, 1, 0, 1, CHAIN_ZERO, record)
 

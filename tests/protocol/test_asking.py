@@ -6,7 +6,7 @@ from mcast.limits import DEEP_GAP_FRAMES, NAK_RANGES_MAX
 from mcast.protocol.effects import CatchUp, Send
 from mcast.protocol.replica import Replica
 from mcast.protocol.rules import Rules
-from mcast.wire.messages import Busy, Gone, Nak, PeerState
+from mcast.wire.messages import Busy, Nak, PeerState, RepairGone
 
 from .bench import KEY, arrival, epoch_log, extended, frame_arrival, of, settle
 from .test_following import beat, follower, hear
@@ -103,8 +103,8 @@ def test_a_catch_up_without_progress_is_asked_for_again() -> None:
     assert of(CatchUp, settle(node, 1.3))
 
 
-@pytest.mark.parametrize("answer", [Busy(50_000, 1), Gone(40, 0, 1)])
-def test_a_refusal_of_somebody_elses_nak_moves_nothing(answer: Busy | Gone) -> None:
+@pytest.mark.parametrize("answer", [Busy(50_000, 1), RepairGone(40, 0, 1)])
+def test_a_refusal_of_somebody_elses_nak_moves_nothing(answer: Busy | RepairGone) -> None:
     for rules, moves in ((None, False), (Rules(answers_named=False), True)):
         node = follower(LOG[:2], rules=rules)
         hear(node, LOG[:2], high=50)
@@ -115,7 +115,7 @@ def test_a_refusal_of_somebody_elses_nak_moves_nothing(answer: Busy | Gone) -> N
 def test_gone_sends_to_tcp() -> None:
     node = follower(LOG[:2])
     hear(node, LOG[:2], high=50)
-    node.receive([arrival("n1", Gone(40, 0, nonce_of(node)), promised=1)], 0.02)
+    node.receive([arrival("n1", RepairGone(40, 0, nonce_of(node)), promised=1)], 0.02)
     assert of(CatchUp, settle(node, 0.02))
 
 
@@ -124,7 +124,7 @@ def test_what_no_repairer_has_in_memory_is_fetched_to_the_end_even_if_frames_wai
     whole = extended(LOG, 60)
     hear(node, LOG[:2], high=whole[-1].last)
     node.receive([frame_arrival("n1", whole[-1], counter=90)], 0.01)
-    node.receive([arrival("n1", Gone(40, 0, nonce_of(node)), promised=1)], 0.02)
+    node.receive([arrival("n1", RepairGone(40, 0, nonce_of(node)), promised=1)], 0.02)
     assert of(CatchUp, settle(node, 0.02))
     node.transferred(whole[2:30], KEY["n1"], 0.03)
     assert node.statistics().catching_up, "a NAK for what follows would be answered by GONE once more"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mcast.limits import HEARTBEAT_HISTORY, HISTORY_PAGE_ENTRIES
-from mcast.protocol.effects import Append, Effect, FetchHistory, Meta
+from mcast.protocol.effects import Append, Effect, FetchEpochs, Meta
 from mcast.protocol.log import Log
 from mcast.protocol.recovered import Recovered
 from mcast.protocol.replica import Replica
@@ -76,7 +76,7 @@ def test_nothing_is_judged_or_acknowledged_before_the_history_reaches_the_logs_e
     law = epochs_of(FRAMES)
     node = follower(FRAMES[:7], 40)
     effects = hear(node, law)
-    assert of(FetchHistory, effects) and not of(Ack, effects)
+    assert of(FetchEpochs, effects) and not of(Ack, effects)
     assert node.history_wanted == law[-HEARTBEAT_HISTORY]
     node.receive([frame_arrival("n1", FRAMES[7], kind=2, promised=40)], 0.02)
     assert node.last_seq == FRAMES[6].last and not of(Append, settle(node, 0.02))
@@ -212,12 +212,12 @@ def test_random_logs_and_pages_come_to_what_a_whole_history_says() -> None:
 def test_a_fetch_that_failed_is_asked_for_again_and_said() -> None:
     law = epochs_of(FRAMES)
     node = follower([], 40)
-    assert of(FetchHistory, hear(node, law))
-    assert not of(FetchHistory, hear(node, law, 0.03, round=2)), "one is under way"
+    assert of(FetchEpochs, hear(node, law))
+    assert not of(FetchEpochs, hear(node, law, 0.03, round=2)), "one is under way"
     node.history_failed(0.04)
     assert node.statistics().histories_failed == 1
-    assert of(FetchHistory, hear(node, law, 0.10, round=3))
-    assert of(FetchHistory, hear(node, law, 1.20, round=4)), "it may have got lost"
+    assert of(FetchEpochs, hear(node, law, 0.10, round=3))
+    assert of(FetchEpochs, hear(node, law, 1.20, round=4)), "it may have got lost"
     give(node, law, now=1.21)
     assert node.statistics().histories_failed == 0 and node.statistics().history_wanted is not None
 
@@ -228,7 +228,7 @@ def test_those_that_have_it_are_asked() -> None:
     law = epochs_of(FRAMES)
     node = follower([], 40)
     peers = (PeerState(KEY["n3"], 3, 0), PeerState(99, law[-1].first, 0))
-    (fetch,) = of(FetchHistory, hear(node, law, peers=peers))
+    (fetch,) = of(FetchEpochs, hear(node, law, peers=peers))
     assert set(fetch.peers) == {KEY["n1"], 99}
 
 

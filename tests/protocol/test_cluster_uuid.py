@@ -9,7 +9,7 @@ from mcast.protocol.cluster_uuid import new_uuid, recovered_uuid, succeeds
 from mcast.protocol.effects import HaltRequired
 from mcast.protocol.replica import Replica
 from mcast.wire.frame import Frame, make_frame
-from mcast.wire.messages import Config, Member, Recovery, encode_message
+from mcast.wire.messages import Configuration, Member, Recovery, encode_message
 from mcast.wire.records import RecordKind, encode_record
 
 from .bench import KEY, arrival, core, epoch_log, replica, settings, settle
@@ -23,7 +23,7 @@ ALONE = Member("n1", b"another storage!", "10.0.0.1:1")
 def recovery_frame(log: list[Frame], former: tuple[Member, ...] = ()) -> Frame:
     """What `mcast recover` on n1 adds to a log."""
     uuid = recovered_uuid(core("n1", log).cluster_uuid, 5)
-    payload = encode_message(Recovery(uuid, Config(2, (ALONE,)), former))
+    payload = encode_message(Recovery(uuid, Configuration(2, (ALONE,)), former))
     record = encode_record(RecordKind.RECOVERY, 1, 0, 0, 0, payload)
     newest = log[-1]
     return make_frame(9, newest.last + 1, 1, newest.last, newest.time, newest.chain, record)

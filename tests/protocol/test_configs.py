@@ -1,11 +1,11 @@
 from mcast.protocol.configs import UNNAMED, ConfigName, Configs, is_outdated
-from mcast.wire.messages import Config, Member
+from mcast.wire.messages import Configuration, Member
 
 from .bench import CONFIG, KEY, STORAGE, epoch_log, genesis
 
 ONE, OTHER = b"1" * 16, b"2" * 16
-LESS = Config(2, CONFIG.members[:2])
-MORE = Config(2, (*CONFIG.members[:2], Member("n4", b"4" * 16, "n4:7711")))
+LESS = Configuration(2, CONFIG.members[:2])
+MORE = Configuration(2, (*CONFIG.members[:2], Member("n4", b"4" * 16, "n4:7711")))
 
 
 def test_the_newest_is_effective_until_it_is_cut() -> None:

@@ -8,7 +8,7 @@ import pytest
 from mcast.protocol.effects import Append
 from mcast.protocol.following import RUN_FRAMES_MAX
 from mcast.wire.frame import Frame, make_frame
-from mcast.wire.messages import Config, encode_message
+from mcast.wire.messages import Configuration, encode_message
 from mcast.wire.records import RecordKind, encode_record
 
 from .bench import CONFIG, command_frame, epoch_log, extended, frame_arrival, of, settle
@@ -167,7 +167,7 @@ def test_what_overlaps_a_held_frame_does_not_join_it(run: bool) -> None:
 def test_a_configuration_in_a_run_is_read() -> None:
     node = follower(LOG[:3])
     hear(node, LOG[:3], stream_sent=2)
-    record = encode_record(RecordKind.CONFIG, 1, 0, 0, 0, encode_message(Config(2, CONFIG.members[:2])))
+    record = encode_record(RecordKind.CONFIG, 1, 0, 0, 0, encode_message(Configuration(2, CONFIG.members[:2])))
     config = make_frame(1, 5, 1, 0, LOG[3].time + 1, LOG[3].chain, record)
     envelope, _ = frame_arrival("n1", LOG[3], counter=3)
     node.receive([(envelope, [LOG[3], config])], 0.02)

@@ -2,7 +2,7 @@ from mcast.protocol.core import Core
 from mcast.protocol.membership import Membership
 from mcast.protocol.rules import Rules
 from mcast.wire.frame import Frame
-from mcast.wire.messages import Ack, Config
+from mcast.wire.messages import Ack, Configuration
 
 from .bench import CONFIG, KEY, STORAGE, command_frame, core, epoch_log
 
@@ -22,7 +22,7 @@ def ack_of(frame: Frame) -> Ack:
     return Ack(1, FRESH, frame.last, frame.chain, 1, 1, 1)
 
 
-def storage_of(config: Config | None) -> dict[str, bytes]:
+def storage_of(config: Configuration | None) -> dict[str, bytes]:
     return {} if config is None else {member.node: member.storage_id for member in config.members}
 
 
@@ -75,6 +75,6 @@ def test_who_has_its_vote_already_is_not_removed() -> None:
 
 def test_the_last_member_is_never_removed() -> None:
     shared, membership = applied()
-    alone = Config(2, tuple(member for member in CONFIG.members if member.node == "n3"))
+    alone = Configuration(2, tuple(member for member in CONFIG.members if member.node == "n3"))
     shared.configs.adopt(LOG[6], alone)
     assert membership.next_config(start_seq=2) is None

@@ -9,7 +9,7 @@ from mcast.protocol.effects import Effect, Repair
 from mcast.protocol.repairing import _BURST_S, Repairing
 from mcast.protocol.rules import Rules
 from mcast.wire.frame import Frame
-from mcast.wire.messages import Busy, Gone, Nak, Range
+from mcast.wire.messages import Busy, Nak, Range, RepairGone
 
 from .bench import KEY, core, envelope, epoch_log, extended, of, recovered, settings
 
@@ -62,7 +62,7 @@ def test_below_the_cache_the_answer_is_gone_never_silence() -> None:
     shared.log._cache_bytes_max = 5_000
     shared.log.trim(keep_from=500)
     repairing = Repairing(shared, 0.0)
-    (gone,) = of(Gone, ask(shared, repairing, [(3, 3)], 1.0))
+    (gone,) = of(RepairGone, ask(shared, repairing, [(3, 3)], 1.0))
     assert gone.low_water > 3
 
 
@@ -141,7 +141,7 @@ def test_who_cries_far_more_than_the_others_is_sent_to_tcp_until_a_clean_window(
         assert repair is None or len(repair.frames) == count
     window(repairing, streamed, REPAIR_PEAK_WINDOW_S)
     again = ask(shared, repairing, [(300, 300)], 6.0, "n2")
-    assert (of(Gone, again), len(of(Repair, again))) == (([Gone(602, 0, 7)], 0) if sent_away else ([], 1))
+    assert (of(RepairGone, again), len(of(Repair, again))) == (([RepairGone(602, 0, 7)], 0) if sent_away else ([], 1))
     assert of(Repair, ask(shared, repairing, [(300, 300)], 6.5, "n3")), "who cried less is served"
     window(repairing, streamed, 2 * REPAIR_PEAK_WINDOW_S)
     assert of(Repair, ask(shared, repairing, [(400, 400)], 11.0, "n2")), "it was quiet for a window"
@@ -158,7 +158,7 @@ def test_who_is_needed_is_served_however_much_it_cries() -> None:
         window(repairing, 1_000, REPAIR_PEAK_WINDOW_S)
         wanted = 500 if needed == "not committed yet" else 300
         assert of(Repair, ask(shared, repairing, [(wanted, wanted)], 6.0)), needed
-    assert of(Gone, ask(*repairer_of_a_crybaby(), [(300, 300)], 6.0)), "else it would be sent away"
+    assert of(RepairGone, ask(*repairer_of_a_crybaby(), [(300, 300)], 6.0)), "else it would be sent away"
 
 
 def repairer_of_a_crybaby() -> tuple[Core, Repairing]:

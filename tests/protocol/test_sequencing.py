@@ -14,7 +14,7 @@ from mcast.wire.frame import make_frame
 from mcast.wire.messages import (
     Ack,
     Commit,
-    Config,
+    Configuration,
     EpochStart,
     Handover,
     Heartbeat,
@@ -467,7 +467,7 @@ def test_a_lost_disks_late_acknowledgement_commits_nothing_once_its_member_is_re
 def five_ruled_by_n1() -> Replica:
     """n1 of five members goes on with its epoch: without a vote, which is the rule switched off for it."""
     nodes = tuple(f"n{number}" for number in range(1, 6))
-    config = Config(1, tuple(Member(node, node.encode().ljust(16, b"."), f"{node}:7711") for node in nodes))
+    config = Configuration(1, tuple(Member(node, node.encode().ljust(16, b"."), f"{node}:7711") for node in nodes))
     first = genesis(config)
     record = encode_record(RecordKind.EPOCH_START, 1, 0, 0, 0, encode_message(EpochStart("n1", config)))
     start = make_frame(1, 2, 1, 0, 2, first.chain, record)

@@ -6,7 +6,7 @@ from mcast.analysis import Reconciliation
 from mcast.client.receipts import Receipt
 from mcast.machine.kv import KeyValue
 from mcast.machine.rehearsal import Rehearsal
-from mcast.scenario.audit import NOTHING_LOST, NOTHING_TWICE, ONE_LOG, Replica, audit, ledger_findings
+from mcast.scenario.audit import NOTHING_LOST, NOTHING_TWICE, ONE_LOG, AuditedReplica, audit, ledger_findings
 from mcast.wire.frame import Frame
 from mcast.wire.records import RecordKind
 
@@ -29,9 +29,9 @@ class Log(Rehearsal):
         first = self.frames[2].first
         return [Receipt(first + at, 1, *outcome) for at, outcome in enumerate(self.outcomes)]
 
-    def replica(self, name: str = "n1") -> Replica:
+    def replica(self, name: str = "n1") -> AuditedReplica:
         engine = self.engine
-        return Replica(name, engine.applied_seq, engine.chain, engine.result_chain, lambda: self.frames)
+        return AuditedReplica(name, engine.applied_seq, engine.chain, engine.result_chain, lambda: self.frames)
 
 
 def test_an_honest_run_has_no_findings() -> None:

@@ -4,12 +4,14 @@ import pytest
 
 from mcast.net.faulty import FaultSpec, parse_faults
 from mcast.scenario.faults import Board, Plight, Turn, resolve, turns_of
-from mcast.scenario.model import ClusterPlan, Expectations, FaultPlan, Kind, Scenario, Workload
+from mcast.scenario.model import ClusterPlan, Expectations, FaultKind, FaultPlan, Scenario, Workload
 
 IDS = ("n1", "n2", "n3")
 
 
-def fault(kind: Kind = "loss", node: str = "n2", at: float = 1.0, for_s: float | None = 2.0, **how: float) -> FaultPlan:
+def fault(
+    kind: FaultKind = "loss", node: str = "n2", at: float = 1.0, for_s: float | None = 2.0, **how: float
+) -> FaultPlan:
     return FaultPlan(at=at, for_s=for_s, nodes=(node,), kind=kind, **how)
 
 

@@ -8,7 +8,7 @@ import pytest
 from mcast.machine.kv import KeyValue
 from mcast.scenario import load_scenario, run_scenario
 from mcast.scenario.local import run_local
-from mcast.scenario.outcome import Run
+from mcast.scenario.outcome import ScenarioRun
 from mcast.scenario.workload import commands_of
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
@@ -103,7 +103,7 @@ async def test_the_ledgers_tell_what_befell_datagrams(tmp_path: Path) -> None:
     assert not any(injected["n1"].values()) and not any(injected["n3"].values())
 
 
-async def run_troubled(folder: Path, lines: Sequence[str]) -> Run:
+async def run_troubled(folder: Path, lines: Sequence[str]) -> ScenarioRun:
     file = folder / "troubled.toml"
     file.write_text("\n".join([TROUBLED, *lines]))
     scenario = load_scenario(file)

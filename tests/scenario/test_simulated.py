@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mcast.machine.kv import KeyValue
-from mcast.scenario import Report, load_scenario, run_scenario
+from mcast.scenario import ScenarioReport, load_scenario, run_scenario
 from mcast.scenario.simulated import run_simulated
 from mcast.scenario.workload import commands_of
 
@@ -22,12 +22,12 @@ seconds = {seconds}
 clients = 2
 commands = [["incr", "k{{n%5}}", 1], ["append", "list", "{{n}}"]]
 """
-Play = Callable[..., Report]
+Play = Callable[..., ScenarioReport]
 
 
 @pytest.fixture
 def play(tmp_path: Path) -> Play:
-    def play(more: str, seconds: float = 0.6, seed: int = 1) -> Report:
+    def play(more: str, seconds: float = 0.6, seed: int = 1) -> ScenarioReport:
         file = tmp_path / "short.toml"
         file.write_text(WORKLOAD.format(seconds=seconds) + more)
         return run_scenario(load_scenario(file), "sim", seed)
@@ -58,7 +58,7 @@ def test_a_seed_gives_one_run_and_another_seed_another(play: Play) -> None:
     assert one.replay is not None and one.replay.endswith("short.toml --backend sim --seed 1")
 
 
-def check_of(report: Report, name: str) -> Any:
+def check_of(report: ScenarioReport, name: str) -> Any:
     return next(check for check in report.checks if check.name == name)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from mcast.sim import draw_plan
-from mcast.sim.plan import Fault
+from mcast.sim.plan import PlannedFault
 from mcast.sim.runs import run_plan
 
 
@@ -16,7 +16,7 @@ def test_disks_that_are_full_for_a_while_break_no_promise(sync: str) -> None:
     for seed in range(8):
         plan = draw_plan(seed)
         faults = tuple(
-            Fault(0.35 + 0.12 * at, 0.1, kind, (at % plan.members,), 0.5)
+            PlannedFault(0.35 + 0.12 * at, 0.1, kind, (at % plan.members,), 0.5)
             for at, kind in enumerate(
                 ("full-disk", "full-disk", "crash", "full-disk", "torn-call", "full-disk", "short-write")
             )

@@ -12,7 +12,7 @@ from mcast.wire.envelope import name_hash
 from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
 from mcast.wire.messages import (
     Ack,
-    Config,
+    Configuration,
     EpochStart,
     Genesis,
     Member,
@@ -26,7 +26,7 @@ from mcast.wire.records import RecordKind, encode_record
 
 NAMES = ("n1", "n2", "n3")
 IDS = [bytes([at]) * 16 for at in range(1, 4)]
-CONFIG = Config(1, tuple(Member(name, disk, "a") for name, disk in zip(NAMES, IDS, strict=True)))
+CONFIG = Configuration(1, tuple(Member(name, disk, "a") for name, disk in zip(NAMES, IDS, strict=True)))
 GENESIS = make_frame(
     0, 1, 1, 0, 1, CHAIN_ZERO,
     encode_record(RecordKind.GENESIS, 1, 0, 0, 0, encode_message(Genesis(bytes(16), CONFIG))),
@@ -39,7 +39,7 @@ def noop(number: int) -> bytes:
 
 
 def config_after(frame: Frame, epoch: int, number: int, listed: dict[str, bytes], time: int = 2) -> Frame:
-    config = Config(number, tuple(Member(name, disk, "a") for name, disk in listed.items()))
+    config = Configuration(number, tuple(Member(name, disk, "a") for name, disk in listed.items()))
     return make_frame(
         epoch, frame.last + 1, 1, 0, time, frame.chain,
         encode_record(RecordKind.CONFIG, 1, 0, 0, 0, encode_message(config)),
@@ -243,7 +243,7 @@ def a_configuration_before_the_epoch_has_begun(story: Story) -> None:
 
 
 def an_epoch_with_a_configuration_of_its_own(story: Story) -> None:
-    other = Config(1, CONFIG.members[:2])
+    other = Configuration(1, CONFIG.members[:2])
     start = encode_record(RecordKind.EPOCH_START, 1, 0, 0, 0, encode_message(EpochStart("n2", other)))
     story.store(story.two, make_frame(2, 3, 1, 0, 2, START.chain, start))
 

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from mcast.sim.loop import Loop
-from mcast.sim.network import LATE_S, Arrival, Datagram, Network, Weather
+from mcast.sim.network import LATE_S, Datagram, Delivery, Network, Weather
 
 COUNT = 400
 
@@ -18,10 +18,10 @@ class Ear:
     def __init__(self, loop: Loop) -> None:
         self.up = True
         self.life = 1
-        self.heard: list[tuple[float, Arrival]] = []
+        self.heard: list[tuple[float, Delivery]] = []
         self._loop = loop
 
-    def deliver(self, arrivals: list[Arrival]) -> None:
+    def deliver(self, arrivals: list[Delivery]) -> None:
         self.heard.extend((self._loop.now, arrival) for arrival in arrivals)
 
     def data(self, *fates: str) -> list[bytes]:

@@ -28,7 +28,6 @@ from mcast.wire.messages import (
     EpochEntry,
     Found,
     GenesisOffer,
-    Gone,
     Handover,
     Heard,
     Heartbeat,
@@ -45,6 +44,7 @@ from mcast.wire.messages import (
     Range,
     Read,
     ReadIndex,
+    RepairGone,
     Stale,
     Standing,
     Survey,
@@ -123,8 +123,8 @@ def present(scene: Scene) -> dict[str, Frame | Message]:
     next_one, far_one = (make_frame(epoch, last + by, 1, last, newest.time, NEVER_CHAINED, record) for by in (1, 3))
     messages: list[Message] = [
         beat, ack, Commit(epoch, beat.commit, beat.commit_chain, beat.confirmed),
-        Nak(epoch, (Range(last, last), Range(last + 1, last + 1)), 5), Busy(1_000, 5), Gone(last, 0, 5), Stale(epoch),
-        PreVoteRequest(epoch + 1, epoch, last, 5), PreVote(epoch + 1, disk, True, 5, other.hash),
+        Nak(epoch, (Range(last, last), Range(last + 1, last + 1)), 5), Busy(1_000, 5), RepairGone(last, 0, 5),
+        Stale(epoch), PreVoteRequest(epoch + 1, epoch, last, 5), PreVote(epoch + 1, disk, True, 5, other.hash),
         VoteRequest(epoch, epoch, last), Vote(epoch, disk, True, other.hash), Found(bytes(16), bytes(16)),
         Virgin(bytes(16), disk, bytes(16)), GenesisOffer(newest.head + newest.body), Confirm(chain, disk),
         Challenge(bytes(16)), Proof(bytes(16)), Read(epoch, 5), ReadIndex(epoch, 5, beat.round, last, last),
@@ -280,8 +280,8 @@ def test_a_forged_refusal_of_a_repair_is_over_soon(kind: Kind) -> None:
     scene.stage.whole()
 
 
-def refusal(kind: Kind, nonce: int) -> Busy | Gone:
-    return Busy(1_000, nonce) if kind == Kind.BUSY else Gone(3, 0, nonce)
+def refusal(kind: Kind, nonce: int) -> Busy | RepairGone:
+    return Busy(1_000, nonce) if kind == Kind.BUSY else RepairGone(3, 0, nonce)
 
 
 @pytest.mark.parametrize("kind", [Kind.FOUND, Kind.VIRGIN, Kind.GENESIS, Kind.CONFIRM])

@@ -8,12 +8,12 @@ from mcast.protocol.rules import Rules
 from mcast.sim.disk import SimFiles
 from mcast.storage.files import Files
 from mcast.storage.journal import Journal
-from mcast.storage.recovery import Recovery, recover
+from mcast.storage.recovery import ScannedLog, recover
 from mcast.storage.segment import SEGMENT_BYTES_MIN
 from mcast.storage.store import RULES, Store
 from mcast.storage.verdict import Past
 from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
-from mcast.wire.messages import Config, Genesis, encode_message
+from mcast.wire.messages import Configuration, Genesis, encode_message
 from mcast.wire.records import RecordKind, encode_record
 
 DATA = "/data/n1"
@@ -40,7 +40,7 @@ def a_log(frames: int, *, size: int = 100, count: int = 1, epoch: int = 1, after
 
 def genesis_frame(uuid: bytes = UUID) -> Frame:
     """Event 1 of a real log."""
-    record = encode_record(RecordKind.GENESIS, 1, 0, 0, 0, encode_message(Genesis(uuid, Config(1, ()))))
+    record = encode_record(RecordKind.GENESIS, 1, 0, 0, 0, encode_message(Genesis(uuid, Configuration(1, ()))))
     return make_frame(0, 1, 1, 0, 1_000, CHAIN_ZERO, record)
 
 
@@ -96,7 +96,7 @@ def open_journal(
     segment_bytes: int = SEGMENT_BYTES_MIN,
     truncation_durable: bool = True,
     rewrite_unsynced: bool = True,
-) -> tuple[Journal, Recovery]:
+) -> tuple[Journal, ScannedLog]:
     """What a scan finds, and the journal mended accordingly; without a watermark."""
     found = recover(files, directory, past=past, synced_floor=synced_floor)
     journal = Journal.open(

@@ -16,7 +16,7 @@ from mcast.storage.segment import decode_header_untrusted, segment_name
 from mcast.storage.segments import OPEN_SEGMENTS_MAX
 from mcast.storage.verdict import Past, Verdict
 from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
-from mcast.wire.messages import Config, Recovery, encode_message
+from mcast.wire.messages import Configuration, Recovery, encode_message
 from mcast.wire.records import RecordKind, encode_record
 
 from .logs import JOURNAL, UUID, a_frame, a_log, begin, everything, genesis_frame, open_journal, reopen
@@ -408,7 +408,7 @@ def test_a_truncated_genesis_takes_the_uuid_with_it() -> None:
 
 
 def a_recovery(after: Frame, uuid: bytes) -> Frame:
-    payload = encode_message(Recovery(uuid, Config(2, ()), ()))
+    payload = encode_message(Recovery(uuid, Configuration(2, ()), ()))
     record = encode_record(RecordKind.RECOVERY, 1, 0, 0, 0, payload)
     return make_frame(after.epoch + 1, after.last + 1, 1, after.last, after.time, after.chain, record)
 

@@ -7,7 +7,7 @@ import pytest
 from mcast.errors import CorruptionError, EnvironmentProblem
 from mcast.sim.disk import SimFiles
 from mcast.storage.journal import Journal
-from mcast.storage.recovery import Recovery, recover
+from mcast.storage.recovery import ScannedLog, recover
 from mcast.storage.segment import (
     ENTRY_EXTRA_BYTES,
     HEADER_BYTES,
@@ -19,7 +19,7 @@ from mcast.storage.segment import (
     encode_header,
     segment_name,
 )
-from mcast.storage.verdict import RECOVERY_TABLE, Fault, Mark, Past, Verdict
+from mcast.storage.verdict import RECOVERY_TABLE, LogFault, Mark, Past, Verdict
 from mcast.storage.watermark import Watermark
 from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
 from mcast.wire.messages import EpochEntry
@@ -83,13 +83,13 @@ class Disk:
 
     def recover(
         self, *, past: Past = Past.SAME_BOOT, judged: Judged = (None, False), floor: int = 0, cache_bytes: int = 1 << 20
-    ) -> Recovery:
+    ) -> ScannedLog:
         return recover(
             self.files, JOURNAL, past=past, watermark=judged[0], doubtful=judged[1], synced_floor=floor,
             cache_bytes=cache_bytes,
         )  # fmt: skip
 
-    def open(self, found: Recovery) -> Journal:
+    def open(self, found: ScannedLog) -> Journal:
         return Journal.open(self.files, JOURNAL, found, segment_bytes=SEGMENT_BYTES_MIN)
 
 
@@ -207,53 +207,53 @@ def zeros(disk: Disk) -> int:
 
 
 LENGTH_AT = PREFIX_BYTES + 20
-DAMAGES: list[tuple[str, Callable[[Disk], int], Fault]] = [
-    ("nothing of the last entry", zeros, Fault.ZERO_TAIL),
-    ("part of the prefix", torn(9), Fault.TORN),
-    ("part of the head", torn(PREFIX_BYTES + 30), Fault.TORN),
-    ("no body", torn(PREFIX_BYTES + 56), Fault.TORN),
-    ("all but the end mark", torn(PREFIX_BYTES + 56 + SIZE), Fault.TORN),
-    ("length", flipped(LENGTH_AT), Fault.LENGTH),
-    ("magic", flipped(0), Fault.HEADER),
-    ("checksum", flipped(5), Fault.HEADER),
-    ("synced", flipped(15), Fault.HEADER),
-    ("length, low byte", flipped(LENGTH_AT + 3), Fault.HEADER),
-    ("epoch", flipped(PREFIX_BYTES + 7), Fault.HEADER),
-    ("chain", flipped(PREFIX_BYTES + 40), Fault.HEADER),
-    ("body", flipped(PREFIX_BYTES + 56), Fault.CHAIN),
-    ("body's last byte", flipped(PREFIX_BYTES + 56 + SIZE - 1), Fault.CHAIN),
-    ("end mark", flipped(PREFIX_BYTES + 56 + SIZE), Fault.CHAIN),
-    ("another log", another_log, Fault.CHAIN),
-    ("claims the future", claims_the_future, Fault.CHAIN),
-    ("twice", again, Fault.DUPLICATE),
-    ("one skipped", skips_one, Fault.GAP),
-    ("epoch going back", epoch_back, Fault.EPOCH_BACK),
-    ("valid after invalid", valid_after_invalid, Fault.VALID_AFTER_INVALID),
-    ("one lost in between", lost_in_between, Fault.VALID_AFTER_INVALID),
-    ("stray bytes", stray_bytes, Fault.HEADER),
-    ("segment header", segment_header, Fault.SEGMENT_HEADER),
-    ("segment emptied", segment_emptied, Fault.SEGMENT_HEADER),
-    ("segment missing", segment_missing, Fault.SEGMENT_MISSING),
-    ("segment misplaced", segment_misplaced, Fault.SEGMENT_MISPLACED),
-    ("segment number", segment_number_wrong, Fault.SEGMENT_MISPLACED),
-    ("end of a segment lost", end_of_segment_lost, Fault.SEGMENT_MISPLACED),
-    ("segment of another cluster", segment_foreign, Fault.SEGMENT_FOREIGN),
-    ("segment of a later version", segment_newer, Fault.SEGMENT_NEWER),
+DAMAGES: list[tuple[str, Callable[[Disk], int], LogFault]] = [
+    ("nothing of the last entry", zeros, LogFault.ZERO_TAIL),
+    ("part of the prefix", torn(9), LogFault.TORN),
+    ("part of the head", torn(PREFIX_BYTES + 30), LogFault.TORN),
+    ("no body", torn(PREFIX_BYTES + 56), LogFault.TORN),
+    ("all but the end mark", torn(PREFIX_BYTES + 56 + SIZE), LogFault.TORN),
+    ("length", flipped(LENGTH_AT), LogFault.LENGTH),
+    ("magic", flipped(0), LogFault.HEADER),
+    ("checksum", flipped(5), LogFault.HEADER),
+    ("synced", flipped(15), LogFault.HEADER),
+    ("length, low byte", flipped(LENGTH_AT + 3), LogFault.HEADER),
+    ("epoch", flipped(PREFIX_BYTES + 7), LogFault.HEADER),
+    ("chain", flipped(PREFIX_BYTES + 40), LogFault.HEADER),
+    ("body", flipped(PREFIX_BYTES + 56), LogFault.CHAIN),
+    ("body's last byte", flipped(PREFIX_BYTES + 56 + SIZE - 1), LogFault.CHAIN),
+    ("end mark", flipped(PREFIX_BYTES + 56 + SIZE), LogFault.CHAIN),
+    ("another log", another_log, LogFault.CHAIN),
+    ("claims the future", claims_the_future, LogFault.CHAIN),
+    ("twice", again, LogFault.DUPLICATE),
+    ("one skipped", skips_one, LogFault.GAP),
+    ("epoch going back", epoch_back, LogFault.EPOCH_BACK),
+    ("valid after invalid", valid_after_invalid, LogFault.VALID_AFTER_INVALID),
+    ("one lost in between", lost_in_between, LogFault.VALID_AFTER_INVALID),
+    ("stray bytes", stray_bytes, LogFault.HEADER),
+    ("segment header", segment_header, LogFault.SEGMENT_HEADER),
+    ("segment emptied", segment_emptied, LogFault.SEGMENT_HEADER),
+    ("segment missing", segment_missing, LogFault.SEGMENT_MISSING),
+    ("segment misplaced", segment_misplaced, LogFault.SEGMENT_MISPLACED),
+    ("segment number", segment_number_wrong, LogFault.SEGMENT_MISPLACED),
+    ("end of a segment lost", end_of_segment_lost, LogFault.SEGMENT_MISPLACED),
+    ("segment of another cluster", segment_foreign, LogFault.SEGMENT_FOREIGN),
+    ("segment of a later version", segment_newer, LogFault.SEGMENT_NEWER),
 ]
 
 
-def expected(fault: Fault, *, behind: bool, mark: Mark, past: Past) -> Verdict:
+def expected(fault: LogFault, *, behind: bool, mark: Mark, past: Past) -> Verdict:
     """The rule in words, against the table in data."""
-    if fault in (Fault.SEGMENT_FOREIGN, Fault.SEGMENT_NEWER):
+    if fault in (LogFault.SEGMENT_FOREIGN, LogFault.SEGMENT_NEWER):
         return Verdict.FOREIGN
     if not behind or mark is Mark.OTHER:
         return Verdict.CORRUPT
     if mark is Mark.SHORT and past is not Past.UNSYNCED:
         return Verdict.CORRUPT
     suspect = past is Past.UNSYNCED or mark is Mark.UNKNOWN
-    if fault is Fault.ZERO_TAIL:
+    if fault is LogFault.ZERO_TAIL:
         return Verdict.SUSPECT if suspect else Verdict.INTACT
-    if past is Past.SAME_BOOT and fault is not Fault.TORN:
+    if past is Past.SAME_BOOT and fault is not LogFault.TORN:
         return Verdict.CORRUPT
     return Verdict.CUT_SUSPECT if suspect or past is Past.OTHER_BOOT else Verdict.CUT
 
@@ -262,13 +262,13 @@ CELLS = [(behind, mark, past) for behind in (False, True) for mark in Mark for p
 
 
 def test_the_table_has_every_cell_as_the_rule_says() -> None:
-    assert set(RECOVERY_TABLE) == {(fault, *cell) for fault in Fault for cell in CELLS}
+    assert set(RECOVERY_TABLE) == {(fault, *cell) for fault in LogFault for cell in CELLS}
     for (fault, behind, mark, past), verdict in RECOVERY_TABLE.items():
         assert verdict is expected(fault, behind=behind, mark=mark, past=past)
 
 
 def test_every_fault_is_provoked_below() -> None:
-    assert {fault for _, _, fault in DAMAGES} == set(Fault)
+    assert {fault for _, _, fault in DAMAGES} == set(LogFault)
 
 
 def judged_as(mark: Mark, disk: Disk, last: int) -> list[Judged]:
@@ -285,7 +285,7 @@ def judged_as(mark: Mark, disk: Disk, last: int) -> list[Judged]:
 
 
 @pytest.mark.parametrize(("damage", "fault"), [row[1:] for row in DAMAGES], ids=[row[0] for row in DAMAGES])
-def test_each_damage_gets_its_verdict_in_every_cell(damage: Callable[[Disk], int], fault: Fault) -> None:
+def test_each_damage_gets_its_verdict_in_every_cell(damage: Callable[[Disk], int], fault: LogFault) -> None:
     disk = Disk()
     last = damage(disk)
     mended = set()
@@ -299,7 +299,7 @@ def test_each_damage_gets_its_verdict_in_every_cell(damage: Callable[[Disk], int
             _assert_carried_out(disk, found, past)
 
 
-def _assert_carried_out(damaged: Disk, found: Recovery, past: Past) -> None:
+def _assert_carried_out(damaged: Disk, found: ScannedLog, past: Past) -> None:
     disk = damaged.copy()
     if found.verdict in (Verdict.CORRUPT, Verdict.FOREIGN):
         with pytest.raises(CorruptionError if found.verdict is Verdict.CORRUPT else EnvironmentProblem):
@@ -316,7 +316,7 @@ def _assert_carried_out(damaged: Disk, found: Recovery, past: Past) -> None:
     disk.files.crash()
     again = disk.recover(past=Past.OTHER_BOOT)
     once = disk.open(again)
-    assert (again.verdict, again.fault, once.last_seq) == (Verdict.INTACT, Fault.ZERO_TAIL, last)
+    assert (again.verdict, again.fault, once.last_seq) == (Verdict.INTACT, LogFault.ZERO_TAIL, last)
     behind = a_log(4, size=SIZE, epoch=9, after=kept[-1])
     once.append(behind)
     once.close()
@@ -342,7 +342,7 @@ def test_an_entry_behind_the_damage_proves_what_was_synced(past: Past) -> None:
     disk.flip(disk.log[1], PREFIX_BYTES + 60)
     found = disk.recover(past=past)
     assert (found.last_seq, found.synced_seq) == (1, 8)
-    assert (found.verdict, found.fault) == (Verdict.CORRUPT, Fault.VALID_AFTER_INVALID)
+    assert (found.verdict, found.fault) == (Verdict.CORRUPT, LogFault.VALID_AFTER_INVALID)
 
 
 @pytest.mark.parametrize("past", Past)
@@ -376,7 +376,7 @@ def test_an_entry_of_another_segment_proves_nothing() -> None:
     disk.flip(disk.last, PREFIX_BYTES + 60)
     disk.put(number, offset + ENTRY_EXTRA_BYTES + SIZE, stray)
     found = disk.recover(past=Past.OTHER_BOOT)
-    assert (found.synced_seq, found.verdict, found.fault) == (0, Verdict.CUT_SUSPECT, Fault.CHAIN)
+    assert (found.synced_seq, found.verdict, found.fault) == (0, Verdict.CUT_SUSPECT, LogFault.CHAIN)
 
 
 @pytest.mark.parametrize("past", Past)

@@ -11,7 +11,7 @@ from mcast.sim.disk import SimFiles, Stopped
 from mcast.storage.watermark import (
     SLOT_BYTES,
     WATERMARK_NAME,
-    Found,
+    FoundWatermark,
     Watermark,
     decode_slot_untrusted,
     load_watermark,
@@ -35,7 +35,7 @@ def a_disk(seed: int = 1) -> SimFiles:
 
 def test_there_is_none_at_first_and_then_what_was_written_last() -> None:
     files = a_disk()
-    assert load_watermark(files, "/d") == Found(None, whole=False)
+    assert load_watermark(files, "/d") == FoundWatermark(None, whole=False)
     file = open_watermark(files, "/d", at(1))
     for seq in (2, 3, 4):
         assert load_watermark(files, "/d").watermark == file.written == at(seq - 1)
@@ -106,7 +106,10 @@ def test_one_made_anew_is_there_as_a_whole_or_not_at_all(stop: int, loss: str) -
         open_watermark(files, "/d", at(2))
     except Stopped:
         files.crash()
-        assert load_watermark(files, "/d") in (before, Found(at(2), whole=True, turn=load_watermark(files, "/d").turn))
+        assert load_watermark(files, "/d") in (
+            before,
+            FoundWatermark(at(2), whole=True, turn=load_watermark(files, "/d").turn),
+        )
     else:
         files.crash()
         assert load_watermark(files, "/d").watermark == at(2)
@@ -138,7 +141,7 @@ def test_a_slot_that_is_not_whole_is_told(place: int, offset: int) -> None:
     found = load_watermark(files, "/d")
     assert found.watermark in (at(5), at(6)) and not found.whole
     files.corrupt(PATH, (1 - place) * SLOT_BYTES + 70)
-    assert load_watermark(files, "/d") == Found(None, whole=False)
+    assert load_watermark(files, "/d") == FoundWatermark(None, whole=False)
 
 
 @given(st.binary(max_size=100))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from mcast.errors import DecodeError
 from mcast.limits import EPOCH_MAX, MEMBERS_MAX, NAK_RANGES_MAX, NAME_BYTES_MAX, NODES_MAX, SEQ_MAX
 from mcast.wire.messages import (
-    Config,
+    Configuration,
     EpochStart,
     Genesis,
     Heartbeat,
@@ -147,7 +147,7 @@ def test_tuples_are_bounded_before_they_are_read(message: Any, item: bytes, limi
 
 def test_names_are_bounded_and_are_text() -> None:
     member = Member("x" * NAME_BYTES_MAX, bytes(16), "127.0.0.1:1")
-    start = EpochStart("n1", Config(1, (member,) * MEMBERS_MAX))
+    start = EpochStart("n1", Configuration(1, (member,) * MEMBERS_MAX))
     encoded = encode_message(start)
     assert decode_epoch_start_untrusted(encoded) == start
     with pytest.raises(DecodeError) as caught:
@@ -160,6 +160,6 @@ def test_names_are_bounded_and_are_text() -> None:
 
 def test_own_bytes_beyond_a_bound_are_a_bug() -> None:
     with pytest.raises(AssertionError):
-        encode_message(EpochStart("x" * (NAME_BYTES_MAX + 1), Config(1, ())))
+        encode_message(EpochStart("x" * (NAME_BYTES_MAX + 1), Configuration(1, ())))
     with pytest.raises(AssertionError):
         encode_message(Nak(1, (Range(1, 2),) * (NAK_RANGES_MAX + 1), 7))

@@ -25,7 +25,7 @@ from mcast.wire.records import CLIENT_KINDS, RecordKind, decode_records_untruste
 DOCUMENT = (Path(next(iter(mcast.wire.__path__))).parent / "docs" / "PROTOCOL.md").read_text()
 VECTORS = [tomllib.loads(block) for block in re.findall(r"^```toml\n(.*?)^```$", DOCUMENT, re.M | re.S)]
 PARTS = (messages.EpochEntry, messages.PeerState, messages.Range)
-PAYLOADS = (messages.Member, messages.Config, messages.Genesis, messages.EpochStart, messages.Recovery)
+PAYLOADS = (messages.Member, messages.Configuration, messages.Genesis, messages.EpochStart, messages.Recovery)
 
 
 def vectors(about: str) -> list[Any]:

@@ -27,7 +27,7 @@ from mcast.wire.stream import (
     FetchGone,
     FetchHistory,
     ForwardRefused,
-    Handover,
+    HandoverRequest,
     Hello,
     Opened,
     Ping,
@@ -72,11 +72,11 @@ MESSAGES: list[tuple[StreamKind, StreamMessage]] = [
     (StreamKind.GONE, FetchGone(4)),
     (StreamKind.PING, Ping(1)),
     (StreamKind.PONG, Pong(1, 250)),
-    (StreamKind.HANDOVER, Handover(1, "n2")),
+    (StreamKind.HANDOVER, HandoverRequest(1, "n2")),
     (StreamKind.SUBSCRIBE, Subscribe(1)),
     (StreamKind.FETCH_HISTORY, FetchHistory(3, 9, NONCE)),
     (StreamKind.HINDERED, Failure(1, "n2 cannot reach n1")),
-    (StreamKind.HANDOVER, Handover(1, "n2")),
+    (StreamKind.HANDOVER, HandoverRequest(1, "n2")),
 ]
 
 

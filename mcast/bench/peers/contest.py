@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from mcast.bench.job import BrokenRun, run_job
-from mcast.bench.measure import Document, Progress, machine, spread
+from mcast.bench.measure import Document, OnProgress, machine, spread
 from mcast.bench.memory import take_memory
-from mcast.bench.peers.kinds import KINDS, Kind
+from mcast.bench.peers.kinds import KINDS, PeerKind
 from mcast.bench.peers.peer import NODES, SILENCE_S, START_S
 
 SIZES: Final = (12, 256, 1_024)
@@ -20,14 +20,14 @@ RATES: Final = ("applied_per_s", "acknowledged_per_s")
 _SIZE_S: Final = 10  # times the seconds wanted, that one size may take
 _WRITTEN_PER_S: Final = 1 << 30  # bytes at most, of all copies of what is submitted; half of it before the clock runs
 
-Turn = dict[str, Any]
+PeerTurn = dict[str, Any]
 """By size: what `turn.play` returns."""
-Round = dict[str, Turn]
+Round = dict[str, PeerTurn]
 """By system."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Workload:
+class PeerWorkload:
     """What every system is given."""
 
     sizes: Sequence[int] = SIZES
@@ -43,7 +43,7 @@ def entrants(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys([*(KINDS[name].beside for name in chosen), *chosen]))
 
 
-async def measure(workload: Workload, names: Sequence[str], rounds: int, progress: Progress) -> Document:
+async def measure(workload: PeerWorkload, names: Sequence[str], rounds: int, progress: OnProgress) -> Document:
     """Let the systems take turns, each round beginning with the next one; medians with the least and the greatest.
 
     `lead` is how many times as many events a second the system's counterpart of ours applied in the same round,
@@ -80,7 +80,7 @@ async def measure(workload: Workload, names: Sequence[str], rounds: int, progres
     }
 
 
-async def _turn(name: str, events: Mapping[str, int | None], workload: Workload, progress: Progress) -> Turn:
+async def _turn(name: str, events: Mapping[str, int | None], workload: PeerWorkload, progress: OnProgress) -> PeerTurn:
     written = sum(_written(int(size), count, workload.seconds) for size, count in events.items())
     await asyncio.to_thread(take_memory, written)
     limit_s = 2 * START_S + len(workload.sizes) * (SILENCE_S + _SIZE_S * workload.seconds)
@@ -100,7 +100,7 @@ def _written(size: int, events: int | None, seconds: float) -> int:
 
 def entry(name: str, played: Sequence[Round], sizes: Sequence[int], error: str | None) -> Document:
     """One system's part of the document."""
-    kind: Kind = KINDS[name]
+    kind: PeerKind = KINDS[name]
     told = {
         "name": name,
         "title": kind.title,

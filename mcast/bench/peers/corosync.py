@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
 
-from mcast.bench.peers.cpg import Group
+from mcast.bench.peers.cpg import CpgGroup
 from mcast.bench.peers.crew import Crew, Servers, replica_of, until
 from mcast.bench.peers.embedded import Embedded, answer
 from mcast.bench.peers.peer import NODES, Peer, make_events
@@ -97,7 +97,7 @@ def _live(pipe: Connection, daemon: int) -> None:
         delivered += 1
         replica.apply(message)
 
-    group: Group = until("corosync does not answer", lambda: Group(b"peers", deliver))
+    group: CpgGroup = until("corosync does not answer", lambda: CpgGroup(b"peers", deliver))
 
     def flood(count: int, size: int) -> tuple[float, float]:
         events, sent, wanted = make_events(count, size), 0, delivered + count

@@ -31,7 +31,7 @@ class _Callbacks(ctypes.Structure):
     _fields_ = (("deliver", _Deliver), ("change", _Change))
 
 
-class Group:
+class CpgGroup:
     """Membership of the group `name`, through the daemon of this process's network namespace.
 
     `deliver` hears each message in the agreed order, while `dispatch` runs. Raises OSError where libcpg refuses.

@@ -14,19 +14,19 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from mcast.bench.job import BrokenRun
-from mcast.bench.peers.peer import SILENCE_S, START_S, Replica
+from mcast.bench.peers.peer import SILENCE_S, START_S, PeerReplica
 
 _END_S: Final = 3.0  # for a server to end by itself
 _POLL_S: Final = 0.02
 _WORDS: Final = 300  # characters of a dead process's last line
 
-Message = tuple[Any, ...]
+CrewMessage = tuple[Any, ...]
 
 
 class Crew:
     """Python processes that replicate or read, by their index: a context manager, at whose end they are killed.
 
-    Each is spawned with a pipe to it and says ("ready", ...) first. A `Replica` made by `replica_of` its pipe says
+    Each is spawned with a pipe to it and says ("ready", ...) first. A `PeerReplica` made by `replica_of` its pipe says
     ("applied", when, count, digest) at each mark. What they print goes to logs in `folder`.
     """
 
@@ -34,7 +34,7 @@ class Crew:
         self._folder = folder
         self._context = multiprocessing.get_context("spawn")
         self._members: list[tuple[Any, Connection]] = []
-        self._early: dict[int, list[Message]] = {}
+        self._early: dict[int, list[CrewMessage]] = {}
         self.submitted = 0
         """Events that all replicas are to have applied at the next mark."""
 
@@ -58,7 +58,7 @@ class Crew:
         theirs.close()
         self._members.append((process, ours))
 
-    def ready(self) -> list[Message]:
+    def ready(self) -> list[CrewMessage]:
         """What each said when it was ready."""
         return [self.hear(index, "ready", START_S) for index in range(len(self._members))]
 
@@ -66,7 +66,7 @@ class Crew:
         """Ask one for something."""
         self._members[index][1].send(message)
 
-    def hear(self, index: int, word: str, timeout_s: float = SILENCE_S) -> Message:
+    def hear(self, index: int, word: str, timeout_s: float = SILENCE_S) -> CrewMessage:
         """The next message of one that begins with `word`, without it.
 
         Raises:
@@ -115,9 +115,9 @@ def last_words(log: Path) -> str:
     return log.read_text(errors="replace").strip().rsplit("\n", 1)[-1][-_WORDS:] or "no word"
 
 
-def replica_of(pipe: Connection) -> Replica:
+def replica_of(pipe: Connection) -> PeerReplica:
     """A replica that answers marks on the pipe."""
-    return Replica(lambda count, digest: pipe.send(("applied", time.perf_counter(), count, digest)))
+    return PeerReplica(lambda count, digest: pipe.send(("applied", time.perf_counter(), count, digest)))
 
 
 class Servers:

@@ -14,7 +14,7 @@ from mcast.bench.peers.crew import Crew, Servers, replica_of
 from mcast.bench.peers.http2 import Http2, header_block
 from mcast.bench.peers.peer import NODES, Peer
 from mcast.bench.peers.protobuf import blob, fields, number
-from mcast.bench.peers.served import Served
+from mcast.bench.peers.served import ServedPeer
 from mcast.testing.processes import free_ports
 
 _HOST: Final = "127.0.0.1"
@@ -46,7 +46,7 @@ def running(folder: Path) -> Iterator[Peer]:
             readers.start(_follow, port)
         readers.ready()
         with closing(Http2(_HOST, leader)) as link:
-            yield Served(_Writer(link), readers)
+            yield ServedPeer(_EtcdWriter(link), readers)
 
 
 def _leads(port: int) -> bool:
@@ -61,7 +61,7 @@ def _leads(port: int) -> bool:
     return bool(status.get(4)) and status.get(4) == dict(fields(header)).get(2)
 
 
-class _Writer:
+class _EtcdWriter:
     def __init__(self, link: Http2) -> None:
         self._link = link
 

@@ -23,7 +23,7 @@ _ASK_S: Final = 10.0  # for a program to tell its version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
+class PeerKind:
     """One system: how the table calls it, and what its numbers mean."""
 
     title: str
@@ -61,43 +61,43 @@ class Kind:
         return open_it(folder)
 
 
-KINDS: Final[Mapping[str, Kind]] = {
-    OURS: Kind(
+KINDS: Final[Mapping[str, PeerKind]] = {
+    OURS: PeerKind(
         title="mcast, sync os", module="mcast.bench.peers.ours:running_unsynced",
         acknowledged="a majority has it in its journal, and the sequencer's node has applied it",
     ),
-    OURS_SYNCED: Kind(
+    OURS_SYNCED: PeerKind(
         title="mcast, sync always", module="mcast.bench.peers.ours:running_synced", beside=OURS_SYNCED,
         acknowledged="a majority has synced it to disk, and the sequencer's node has applied it",
     ),
-    "redis": Kind(
+    "redis": PeerKind(
         title="Redis Streams, one master", module="mcast.bench.peers.redis",
         acknowledged="the one master has it in memory; no copy is awaited",
         programs=["redis-server"], version_words=["redis-server", "-v"], packages=["hiredis"],
         install="apt install redis-server; pip install hiredis",
     ),
-    "pysyncobj": Kind(
+    "pysyncobj": PeerKind(
         title="PySyncObj, in memory", module="mcast.bench.peers.pysyncobj",
         acknowledged="a majority has it in memory, and the leader has applied it",
         packages=["pysyncobj"], install="pip install PySyncObj",
     ),
-    "nats": Kind(
+    "nats": PeerKind(
         title="NATS JetStream R3, file", module="mcast.bench.peers.nats",
         acknowledged="a majority has it in a file, synced every two minutes",
         programs=["nats-server"], version_words=["nats-server", "-v"], install="apt install nats-server",
     ),
-    "etcd": Kind(
+    "etcd": PeerKind(
         title="etcd, fsync", module="mcast.bench.peers.etcd", beside=OURS_SYNCED,
         acknowledged="a majority has synced it to disk, and one member has applied it",
         programs=["etcd"], version_words=["etcd", "--version"], install="apt install etcd-server",
     ),
-    "corosync": Kind(
+    "corosync": PeerKind(
         title="Corosync CPG", module="mcast.bench.peers.corosync",
         acknowledged="its sender has had it back in the agreed order; no other copy is awaited",
         programs=["corosync", "ip", "unshare"], version_words=["corosync", "-v"],
         install="apt install corosync libcpg4 iproute2 util-linux; run as root",
     ),
-    "pipes": Kind(
+    "pipes": PeerKind(
         title="three pipes, no agreement", module="mcast.bench.peers.pipes", beside="pipes",
         acknowledged="nothing; it is in pipes to three processes: what the measuring itself can do",
     ),

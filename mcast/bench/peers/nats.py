@@ -14,7 +14,7 @@ from typing import Any, Final
 from mcast.bench.job import BrokenRun
 from mcast.bench.peers.crew import Crew, Servers, replica_of, until
 from mcast.bench.peers.peer import NODES, SILENCE_S, Peer
-from mcast.bench.peers.served import Served
+from mcast.bench.peers.served import ServedPeer
 from mcast.testing.processes import free_ports
 
 _HOST: Final = "127.0.0.1"
@@ -22,7 +22,7 @@ _WINDOW: Final = 2_000  # messages unacknowledged
 _ASK_S: Final = 0.5  # for an answer; a cluster that is not up yet gives none
 _INBOX: Final = b"_INBOX.client"
 
-Message = tuple[bytes, bytes]
+NatsMessage = tuple[bytes, bytes]
 """Where to answer, and the payload."""
 
 
@@ -43,7 +43,7 @@ def running(folder: Path) -> Iterator[Peer]:
             readers.start(_follow, port)
         readers.ready()
         with closing(Wire(clients[int(leader[1:])])) as wire:
-            yield Served(_Writer(wire), readers)
+            yield ServedPeer(_NatsWriter(wire), readers)
 
 
 def _config(name: str, port: int, route: int, routes: Sequence[int], folder: Path) -> str:
@@ -74,7 +74,7 @@ def _api(port: int, name: str, request: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-class _Writer:
+class _NatsWriter:
     """Publishes with the answers' inbox as its window."""
 
     def __init__(self, wire: Wire) -> None:
@@ -108,7 +108,7 @@ class Wire:
         """Send all of it."""
         self._socket.sendall(data)
 
-    def read(self) -> list[Message]:
+    def read(self) -> list[NatsMessage]:
         """The messages that came with the next bytes; none, if those were something else."""
         if not (data := self._socket.recv(1 << 18)):
             raise BrokenRun("nats-server closed the connection")
@@ -127,7 +127,7 @@ def publication(subject: bytes, answer_to: bytes, payload: bytes) -> bytes:
     return b"PUB %b %b %d\r\n%b\r\n" % (subject, answer_to, len(payload), payload)
 
 
-def parse(data: bytes) -> tuple[list[Message], int, bytes]:
+def parse(data: bytes) -> tuple[list[NatsMessage], int, bytes]:
     """The whole messages in `data`, how many pings, and the bytes of what is not whole yet.
 
     Raises:

@@ -43,7 +43,7 @@ def make_events(count: int, size: int) -> list[bytes]:
     return events
 
 
-class Replica:
+class PeerReplica:
     """The state that events make: the newest of each key. At a mark it tells how many it has applied, and a digest."""
 
     def __init__(self, tell: Callable[[int, int], None]) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 
 from mcast.bench.peers.crew import Crew, replica_of
 from mcast.bench.peers.peer import NODES, Peer
-from mcast.bench.peers.served import Served
+from mcast.bench.peers.served import ServedPeer
 
 _BATCH: Final = 1_000  # events of one write
 
@@ -22,10 +22,10 @@ def running(folder: Path) -> Iterator[Peer]:
         for _ in range(NODES):
             readers.start(_read)
         readers.ready()
-        yield Served(_Writer(readers), readers)
+        yield ServedPeer(_PipeWriter(readers), readers)
 
 
-class _Writer:
+class _PipeWriter:
     def __init__(self, readers: Crew) -> None:
         self._readers = readers
 

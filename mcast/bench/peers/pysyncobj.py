@@ -14,7 +14,7 @@ from pysyncobj import SyncObj, SyncObjConf, replicated
 from mcast.bench.job import BrokenRun
 from mcast.bench.peers.crew import Crew, replica_of
 from mcast.bench.peers.embedded import Embedded, answer
-from mcast.bench.peers.peer import NODES, Peer, Replica, make_events
+from mcast.bench.peers.peer import NODES, Peer, PeerReplica, make_events
 from mcast.testing.processes import free_ports
 
 _WINDOW: Final = 5_000  # calls unacknowledged
@@ -38,7 +38,7 @@ def running(folder: Path) -> Iterator[Peer]:
 
 
 class _Object(SyncObj):  # type: ignore[misc]  # has no types
-    def __init__(self, address: str, others: list[str], conf: Any, replica: Replica) -> None:
+    def __init__(self, address: str, others: list[str], conf: Any, replica: PeerReplica) -> None:
         super().__init__(address, others, conf)
         self._replica = replica
 

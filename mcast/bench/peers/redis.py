@@ -14,7 +14,7 @@ from typing import Any, Final
 from mcast.bench.job import BrokenRun
 from mcast.bench.peers.crew import Crew, Servers, replica_of
 from mcast.bench.peers.peer import NODES, SILENCE_S, Peer
-from mcast.bench.peers.served import Served
+from mcast.bench.peers.served import ServedPeer
 from mcast.testing.processes import free_ports
 
 _HOST: Final = "127.0.0.1"
@@ -35,7 +35,7 @@ def running(folder: Path) -> Iterator[Peer]:
             for _ in range(NODES):
                 readers.start(_follow, port)
             readers.ready()
-            yield Served(wire, readers)
+            yield ServedPeer(wire, readers)
 
 
 class _Wire:

@@ -17,7 +17,7 @@ class Writer(Protocol):
         """Submit them in order, many on the way at a time, until every one is acknowledged. Raises BrokenRun."""
 
 
-class Served:
+class ServedPeer:
     """A `Peer` out of a writer and a crew of readers."""
 
     def __init__(self, writer: Writer, readers: Crew) -> None:

@@ -23,7 +23,7 @@ def failover(  # noqa: PLR0913 - one argument a flag
     times: Annotated[int, typer.Option("--times", help="How often.", metavar="N")] = 30,
     profile: Annotated[str, typer.Option("--profile", help="`default` or `fast`.", metavar="NAME")] = "default",
     nodes: flags.Nodes = 3,
-    sync: flags.Sync = "os",
+    sync: flags.SyncOption = "os",
     key: flags.Sealed = True,
     rate: Annotated[float, typer.Option("--rate", help="Commands a second at each node.", metavar="N")] = 100.0,
     pause: Annotated[
@@ -53,7 +53,7 @@ def failover(  # noqa: PLR0913 - one argument a flag
     flags.check_number("--nodes", nodes, bench.MEMBERS_MIN, limits.MEMBERS_MAX)
     flags.check_number("--rate", rate, 1.0, BEAT_RATE_MAX)
     flags.check_number("--pause", pause, 0.0, PAUSE_MAX)
-    workload = bench.Workload(
+    workload = bench.FailoverWorkload(
         kind=kind, times=times, nodes=nodes, profile=profile, sync=sync, sealed=key, rate=rate, pause_s=pause
     )
     run(lambda progress: bench.measure(workload, progress), show, Wanted(json, csv, plot))

@@ -18,7 +18,7 @@ RATE_MAX: Final = 1_000_000.0  # commands/s
 
 Nodes = Annotated[int, typer.Option("--nodes", help="Members of the cluster.", metavar="N")]
 Observers = Annotated[int, typer.Option("--observers", help="Replicas beside them that don't vote.", metavar="N")]
-Sync = Annotated[str, typer.Option("--sync", help="`os` or `always`.", metavar="MODE")]
+SyncOption = Annotated[str, typer.Option("--sync", help="`os` or `always`.", metavar="MODE")]
 Sealed = Annotated[bool, typer.Option("--key/--no-key", help="With a key file, or without.")]
 Mtu = Annotated[
     int | None,

@@ -27,7 +27,7 @@ def latency(  # noqa: PLR0913 - one argument a flag
     ] = "sequencer",
     size: flags.Size = 12,
     nodes: flags.Nodes = 3,
-    sync: flags.Sync = "os",
+    sync: flags.SyncOption = "os",
     key: flags.Sealed = True,
     mtu: flags.Mtu = None,
     rounds: flags.Rounds = 5,
@@ -65,7 +65,7 @@ def latency(  # noqa: PLR0913 - one argument a flag
     if yardstick and size > COMMAND_BYTES_MAX:
         fix = f"give at most {COMMAND_BYTES_MAX:,}, or --no-yardstick"
         raise ConfigError("--size", size, "the bare pipe sends one datagram a command", fix)
-    workload = bench.Workload(
+    workload = bench.LatencyWorkload(
         count=count, rate=rate, seconds=seconds, size=size, at=at, nodes=nodes, sync=sync, sealed=key, mtu=mtu
     )
     document = run(lambda progress: bench.measure(workload, rounds, yardstick, progress), show, Wanted(json, csv, plot))

@@ -17,7 +17,7 @@ def loss(  # noqa: PLR0913 - one argument a flag
     rate: Annotated[float, typer.Option("--rate", help="Commands a second.", metavar="N")] = 2_000.0,
     size: flags.Size = 255,
     nodes: flags.Nodes = 3,
-    sync: flags.Sync = "os",
+    sync: flags.SyncOption = "os",
     key: flags.Sealed = True,
     mtu: flags.Mtu = None,
     seed: Annotated[int, typer.Option("--seed", help="Of which datagrams are lost.", metavar="N")] = 7,
@@ -42,7 +42,7 @@ def loss(  # noqa: PLR0913 - one argument a flag
     flags.check_size(size)
     flags.check_cluster(nodes, sync)
     mtu = flags.datagram(mtu, lossy=True)
-    workload = bench.Workload(
+    workload = bench.LossWorkload(
         rate=rate, seconds=seconds, size=size, nodes=nodes, sync=sync, sealed=key, mtu=mtu, seed=seed
     )
     document = run(lambda progress: bench.measure(workload, shares, progress), show, Wanted(json, csv, plot))

@@ -30,7 +30,7 @@ def query(  # noqa: PLR0913 - one argument a flag
     seconds: Annotated[float, typer.Option("--seconds", help="Of one round.", metavar="S")] = 3.0,
     nodes: flags.Nodes = 3,
     observers: flags.Observers = 0,
-    sync: flags.Sync = "os",
+    sync: flags.SyncOption = "os",
     key: flags.Sealed = True,
     rounds: flags.Rounds = 3,
     json: options.Json = False,
@@ -53,7 +53,7 @@ def query(  # noqa: PLR0913 - one argument a flag
     flags.check_number("--seconds", seconds, 0.1, SECONDS_MAX)
     flags.check_number("--rounds", rounds, 1, flags.ROUNDS_MAX)
     flags.check_cluster(nodes, sync, observers=observers)
-    workload = bench.Workload(
+    workload = bench.QueryWorkload(
         level=cast("Consistency", level), clients=clients, depth=depth, at=at, seconds=seconds, nodes=nodes,
         observers=observers, sync=sync, sealed=key,
     )  # fmt: skip

@@ -32,7 +32,7 @@ def scale(  # noqa: PLR0913 - one argument a flag
         int | None, typer.Option("--size", help="Bytes of one event; else 12, under loss 255.", metavar="B")
     ] = None,
     nodes: flags.Nodes = 3,
-    sync: flags.Sync = "os",
+    sync: flags.SyncOption = "os",
     key: flags.Sealed = True,
     mtu: flags.Mtu = None,
     rounds: flags.Rounds = 3,
@@ -50,7 +50,7 @@ def scale(  # noqa: PLR0913 - one argument a flag
     Examples: `mcast bench scale observers` · `mcast bench scale log --values 100k,1M,20M --rounds 1 --plot log.svg`
     """
     from mcast.bench import scale as bench
-    from mcast.bench.throughput import Workload
+    from mcast.bench.throughput import ThroughputWorkload
 
     flags.check_word("WHAT", sweep, tuple(bench.SWEEPS))
     if sweep == "log":
@@ -64,7 +64,7 @@ def scale(  # noqa: PLR0913 - one argument a flag
     flags.check_size(kind.size if size is None else size)
     flags.check_cluster(nodes, sync, observers=int(max(wanted)) if sweep == "observers" else 0)
     mtu = flags.datagram(mtu, lossy=sweep == "loss")
-    base = Workload(
+    base = ThroughputWorkload(
         events=events, size=kind.size if size is None else size, nodes=nodes, sync=sync, sealed=key, mtu=mtu
     )
     document = run(lambda progress: bench.measure(sweep, wanted, base, rounds, progress), show, Wanted(json, csv, plot))

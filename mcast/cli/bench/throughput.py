@@ -24,7 +24,7 @@ def throughput(  # noqa: PLR0913 - one argument a flag
     nodes: flags.Nodes = 3,
     observers: flags.Observers = 0,
     clients: Clients = 1,
-    sync: flags.Sync = "os",
+    sync: flags.SyncOption = "os",
     key: flags.Sealed = True,
     mtu: flags.Mtu = None,
     loss: Annotated[
@@ -53,7 +53,7 @@ def throughput(  # noqa: PLR0913 - one argument a flag
     flags.check_cluster(nodes, sync, observers)
     lost = _share(loss)
     mtu = flags.datagram(mtu, lossy=lost > 0)
-    workload = bench.Workload(
+    workload = bench.ThroughputWorkload(
         events=events, size=size, nodes=nodes, observers=observers, clients=clients, sync=sync, sealed=key,
         mtu=mtu, loss=lost,
     )  # fmt: skip

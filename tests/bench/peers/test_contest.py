@@ -8,11 +8,11 @@ import pytest
 
 from mcast.bench.job import BrokenRun
 from mcast.bench.peers import contest
-from mcast.bench.peers.contest import Workload, entrants, measure
-from mcast.bench.peers.kinds import KINDS, Kind
+from mcast.bench.peers.contest import PeerWorkload, entrants, measure
+from mcast.bench.peers.kinds import KINDS, PeerKind
 
 Job = dict[str, Any]
-SMALL = Workload(sizes=(12,), seconds=0.1)
+SMALL = PeerWorkload(sizes=(12,), seconds=0.1)
 
 
 def result(applied: int, ack_us: float, events: int = 777) -> Job:
@@ -38,7 +38,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, list[Any]]], 
         monkeypatch.setattr(contest, "run_job", run_job)
         for name in turns:
             kind = KINDS[name]
-            here = Kind(title=kind.title, acknowledged=kind.acknowledged, beside=kind.beside, module=kind.module)
+            here = PeerKind(title=kind.title, acknowledged=kind.acknowledged, beside=kind.beside, module=kind.module)
             monkeypatch.setitem(KINDS, name, here)
         return asked
 
@@ -73,7 +73,7 @@ async def test_each_round_begins_with_the_next_and_repeats_the_first_ones_events
 
 async def test_a_number_of_events_asked_for_is_given_from_the_first_round_on(script: Any) -> None:
     asked = script({"mcast": [result(10, 1)]})
-    await measure(Workload(sizes=(12, 99), events=4_000), ["mcast"], 1, quiet)
+    await measure(PeerWorkload(sizes=(12, 99), events=4_000), ["mcast"], 1, quiet)
     assert [job["events"] for job in asked] == [{"12": 4_000, "99": 4_000}]
 
 
@@ -96,7 +96,7 @@ async def test_without_our_own_number_there_is_no_ratio(script: Any) -> None:
 
 async def test_what_is_not_installed_is_left_out_with_its_command(script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     script({"mcast": [result(10, 1)]})
-    lacking = Kind(title="x", acknowledged="x", module="x", programs=["nonesuch-d"], install="apt install nonesuch")
+    lacking = PeerKind(title="x", acknowledged="x", module="x", programs=["nonesuch-d"], install="apt install nonesuch")
     monkeypatch.setitem(KINDS, "etcd", lacking)
     document = await measure(SMALL, ["etcd", "mcast"], 1, quiet)
     assert [one["name"] for one in document["peers"]] == ["mcast"]

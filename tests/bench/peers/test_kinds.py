@@ -4,7 +4,7 @@ from importlib.metadata import version
 
 import pytest
 
-from mcast.bench.peers.kinds import KINDS, OURS, OURS_SYNCED, USUAL, Kind
+from mcast.bench.peers.kinds import KINDS, OURS, OURS_SYNCED, USUAL, PeerKind
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -17,17 +17,17 @@ def test_every_system_has_a_module_and_words(name: str) -> None:
 
 
 def test_what_is_missing_is_named() -> None:
-    kind = Kind(title="", acknowledged="", module="", programs=["sh", "nonesuch-d"], packages=["json", "nonesuch"])
+    kind = PeerKind(title="", acknowledged="", module="", programs=["sh", "nonesuch-d"], packages=["json", "nonesuch"])
     assert kind.missing() == "nonesuch-d, nonesuch"
     assert KINDS[OURS].missing() is None
 
 
 def test_a_version_is_what_the_program_says() -> None:
     told = [sys.executable, "-c", "print('Nonesuch Engine, version 3.1.7-1 built by 12')"]
-    assert Kind(title="", acknowledged="", module="", programs=["x"], version_words=told).version() == "3.1.7"
-    assert Kind(title="", acknowledged="", module="", version_words=[sys.executable, "-c", ""]).version() == ""
-    assert Kind(title="", acknowledged="", module="", packages=["msgpack"]).version() == version("msgpack")
-    assert Kind(title="", acknowledged="", module="", packages=["nonesuch"]).version() == ""
+    assert PeerKind(title="", acknowledged="", module="", programs=["x"], version_words=told).version() == "3.1.7"
+    assert PeerKind(title="", acknowledged="", module="", version_words=[sys.executable, "-c", ""]).version() == ""
+    assert PeerKind(title="", acknowledged="", module="", packages=["msgpack"]).version() == version("msgpack")
+    assert PeerKind(title="", acknowledged="", module="", packages=["nonesuch"]).version() == ""
 
 
 def test_what_syncs_stands_beside_what_syncs() -> None:

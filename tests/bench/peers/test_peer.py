@@ -1,6 +1,6 @@
 import pytest
 
-from mcast.bench.peers.peer import KEYS, MARK, SIZE_MIN, Replica, make_events
+from mcast.bench.peers.peer import KEYS, MARK, SIZE_MIN, PeerReplica, make_events
 
 
 @pytest.mark.parametrize("count", [1, 2, KEYS, 2 * KEYS + 3])
@@ -14,7 +14,7 @@ def test_events_have_their_size_and_only_the_last_is_marked(count: int) -> None:
 
 def test_a_replica_tells_at_a_mark_how_many_it_applied_and_what_it_holds() -> None:
     told: list[tuple[int, int]] = []
-    one, other = (Replica(lambda *what: told.append(what)) for _ in range(2))
+    one, other = (PeerReplica(lambda *what: told.append(what)) for _ in range(2))
     for event in make_events(5, 12):
         one.apply(event)
     assert [count for count, _ in told] == [5]
