@@ -242,7 +242,7 @@ class BatchCall:
 
     def _keep(self, answers: Sequence[tuple[Entry, RecordResult]]) -> None:
         try:
-            self.receipts.settle([(entry.slot, result) for entry, result in answers])
+            self.receipts.take_answers([(entry.slot, result) for entry, result in answers])
         except DecodeError as error:
             self.error = error
             self.give_up()

@@ -116,7 +116,7 @@ class Receipts(Sequence[Receipt]):
         self._ends = None
         return first
 
-    def settle(self, answers: Sequence[tuple[int, RecordResult]]) -> None:
+    def take_answers(self, answers: Sequence[tuple[int, RecordResult]]) -> None:
         """The records of these slots were answered. Raises DecodeError for outcomes that are not what they claim."""
         results, sizes = self._results, self._sizes
         for slot, result in answers:

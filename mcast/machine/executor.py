@@ -234,7 +234,7 @@ class Executor:
                 command[0] = context  # the list becomes the call's arguments: cheaper than slicing it
                 value = handlers[name](*command)
                 if value.__class__ not in ATOMS:
-                    value = _settle(value, len(values), errors)
+                    value = _freeze_value(value, len(values), errors)
                 append(value)
             except Rejected as rejected:
                 errors[len(values)] = [REJECTED, rejection_text(rejected)]
@@ -439,7 +439,7 @@ def _stretches(commands: list[Any]) -> list[list[Any]]:
     return [commands[start:end] for start, end in pairwise(bounds)]
 
 
-def _settle(value: Any, index: int, errors: Errors) -> Any:
+def _freeze_value(value: Any, index: int, errors: Errors) -> Any:
     """The value as of now: a handler may return a part of its state, which the next event changes."""
     try:
         return settled(value)
@@ -455,5 +455,5 @@ def _settle_of_run(value: Any, index: int, errors: Errors) -> Any:
     elif isinstance(value, BaseException):
         errors[index] = [FAILED, type(value).__name__]
     else:
-        return _settle(value, index, errors)
+        return _freeze_value(value, index, errors)
     return None

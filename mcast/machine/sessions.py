@@ -274,12 +274,12 @@ class SessionTable:
     def _refer(self, session: Session, content_bytes: int) -> None:
         """Records of so many bytes are about to be kept as marks."""
         if self._content_bytes + content_bytes > SESSIONS_CONTENT_BYTES_MAX:
-            self._settle()
+            self._drop_content()
         self._unsettled[session.id] = session
         session.content_bytes += content_bytes
         self._content_bytes += content_bytes
 
-    def _settle(self) -> None:
+    def _drop_content(self) -> None:
         """Let go of records: what is still kept of them is marked."""
         for session in self._unsettled.values():
             session.kept = deque(map(_settled, session.kept))

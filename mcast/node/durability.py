@@ -128,7 +128,7 @@ class GroupCommit:
 
     def truncate(self, ticket: int, last: int) -> None:
         """Durably cut the journal behind event `last`. On a full disk it waits for room, and what follows with it."""
-        self._settle()
+        self._make_durable()
         kept = [(number, frames) for number, frames in self._unwritten if frames[0].first <= last]
         self._unwritten = deque((number, [frame for frame in frames if frame.last <= last]) for number, frames in kept)
         self._unwritten_bytes = sum(frames_bytes(frames) for _, frames in self._unwritten)
@@ -166,7 +166,7 @@ class GroupCommit:
 
         It is whole only with what was appended last: noted before that is durable, it could be lost unnoticed.
         """
-        self._settle()
+        self._make_durable()
         self._unclear = True
         self._clear()
 
@@ -187,7 +187,7 @@ class GroupCommit:
             self._unwritten_bytes -= frames_bytes(frames)
             self._note_written(ticket, frames)
         if self._unclear:
-            self._settle()
+            self._make_durable()
             self._clear()
 
     def _doubt(self) -> None:
@@ -254,7 +254,7 @@ class GroupCommit:
         if self._syncer is not None:
             self._syncer.close()
 
-    def _settle(self) -> None:
+    def _make_durable(self) -> None:
         """Make durable what was written so far."""
         self._wait()
         if self._syncer is None:

@@ -129,7 +129,7 @@ class Shell:
         self._queue = ApplyQueue(self.engine, self._tell_applied, self._guard)
         self.watch = Watch(self)
         self._settling: asyncio.Handle | None = None
-        self._settles = False
+        self._running_effects = False
         """Whether this is inside `_settle`: what is submitted there waits for its end."""
         self._at_once_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -244,7 +244,7 @@ class Shell:
         if elsewhere:
             self.replica.awaited_elsewhere(monotonic_s())
         if (
-            self.replica.idle and self._settling is None and not self._settles
+            self.replica.idle and self._settling is None and not self._running_effects
             and monotonic_s() >= self._at_once_s + AT_ONCE_APART_S
         ):  # fmt: skip
             self._turn()
@@ -259,10 +259,10 @@ class Shell:
         if self._active:
             with self._guard:
                 token = self.replica.ask_read(monotonic_s())
-                if self._settles:
+                if self._running_effects:
                     self._schedule()
                 else:
-                    self._settle()
+                    self._run_effects()
         return token
 
     def transferred(self, frames: Sequence[Frame], peer: int) -> None:
@@ -347,7 +347,7 @@ class Shell:
                 self._queue.run()
             else:
                 self._receive(self.transport.receive(monotonic_s()))
-                self._settle()
+                self._run_effects()
 
     def _due(self) -> None:
         """The timer. Sockets are drained before the protocol judges who was silent."""
@@ -363,7 +363,7 @@ class Shell:
             else:
                 self._drains = 0
                 self._tick(monotonic_s())
-            self._settle()
+            self._run_effects()
 
     def _tick(self, now: float) -> None:
         if now >= self._disk_due:
@@ -378,11 +378,11 @@ class Shell:
         """The end of a turn in which something was submitted or fetched."""
         self._settling = None
         with self._guard:
-            self._settle()
+            self._run_effects()
 
     def _synced(self) -> None:
         with self._guard:
-            self._settle()
+            self._run_effects()
 
     def _wake(self) -> None:
         """A sync has ended; called in another thread."""
@@ -401,11 +401,11 @@ class Shell:
         if arrivals:
             replica.receive(arrivals, monotonic_s())
 
-    def _settle(self) -> None:
+    def _run_effects(self) -> None:
         """Carry out effects until there are none, tell the notices, arm the timer; applying comes last."""
         if not self._active:
             return
-        self._settles = True
+        self._running_effects = True
         replica, carry_out = self.replica, self._carry_out
         if self._submitted:
             groups, self._submitted = self._submitted, []
@@ -428,7 +428,7 @@ class Shell:
             self.transport.tell_commit()
         self._queue.run()
         self.transport.tell_commit()  # at once; but where little was applied, after the client's answer
-        self._settles = False
+        self._running_effects = False
         self._arm()
 
     def _tell(self, notices: Sequence[Notice]) -> None:

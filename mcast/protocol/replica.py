@@ -437,7 +437,7 @@ class Replica:
 
     def _won(self, now: float) -> None:
         self._following.lead(self._sequencing.begin(now))
-        self._sequencing.settle(now)
+        self._sequencing.finish_burst(now)
 
     def _resume(self, now: float) -> None:
         core = self._core
@@ -488,7 +488,7 @@ class Replica:
         if self._core.leads_epoch:
             if reading.out and (nonce := reading.unanswered) is not None:
                 self._sequencing.read_asked(self._core.me, nonce)
-            self._sequencing.settle(now)
+            self._sequencing.finish_burst(now)
             if reading.out and self._core.commit:
                 reading.confirmed(self._sequencing.confirmed, now)
             self._repairing.streamed(self._sequencing.stream_sent, now)

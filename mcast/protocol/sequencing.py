@@ -223,7 +223,7 @@ class Sequencing:
             elif ack.seq >= core.log.low_water - 1:  # an older one can't be judged; more will be acknowledged
                 core.counts["ack of another chain"] += 1
 
-    def settle(self, now: float) -> None:
+    def finish_burst(self, now: float) -> None:
         """After a burst of acknowledgements: confirm rounds, commit, open the window, tell."""
         core = self.core
         if not core.leads_epoch:

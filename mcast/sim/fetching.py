@@ -53,7 +53,7 @@ class Fetching:
         def failed() -> None:
             if fetch == self._frames and not node.paused:
                 node.replica.transfer_failed(peer_hash, node.now)
-                node.settle()
+                node.run_effects()
 
         def read() -> Sequence[Frame]:
             try:
@@ -70,7 +70,7 @@ class Fetching:
                 return
             world.marks["transfer"] += 1
             node.replica.transferred(frames, peer_hash, node.now)
-            node.settle()
+            node.run_effects()
             if fetch == self._frames and frames[-1].last < effect.until:
                 self._fetch_from(fetch, effect, frames[-1].last + 1)
 
@@ -89,7 +89,7 @@ class Fetching:
         def failed() -> None:
             if not node.paused:
                 self._fetch_pages(fetch, peers[1:])
-                node.settle()
+                node.run_effects()
 
         def read() -> bytes | None:
             page = None if peer.paused else peer.replica.history_before(before, PAGE_ENTRIES)
@@ -102,7 +102,7 @@ class Fetching:
             world.marks["history page"] += 1
             node.replica.history_fetched(before, decode_epochs_untrusted(page), node.now)
             self._fetch_pages(fetch, peers)
-            node.settle()
+            node.run_effects()
 
         world.network.exchange(node.index, peer.index, read, arrived, failed)
 

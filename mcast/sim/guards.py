@@ -32,7 +32,7 @@ def transferred_old_tail(stage: Stage) -> None:
     follower = others[1] if others[0].replica.last_seq == begin else others[0]
     stage.run(0.05)
     follower.replica.transferred([frame], name_hash("n1"), follower.now)
-    follower.settle()
+    follower.run_effects()
     stage.network.gate = None
     stage.run(0.05)
     stage.whole()

@@ -164,7 +164,7 @@ class SimNode:
         doubt = ", a suspect" if recovered.suspect else ""
         self.world.marks["suspect"] += recovered.suspect
         self.world.loop.say(f"{self.name} starts at event {self.store.last_seq}{doubt}")
-        self.settle()
+        self.run_effects()
         if self.life > 1:
             self._be_seen()  # a reconnecting peer meets another incarnation
 
@@ -243,12 +243,12 @@ class SimNode:
         if self.up and self.life == life and not self.paused and not self.world.network.blocked.intersection(ways):
             self.world.marks["seen death"] += 1
             self.replica.peer_died(name_hash(of.name), self.now)
-            self.settle()
+            self.run_effects()
 
     def hand_over(self, to: SimNode) -> None:
         """Ask this node, if it leads, to give its role to another."""
         self.world.marks["handed over"] += self.replica.hand_over(name_hash(to.name), self.now) is None
-        self.settle()
+        self.run_effects()
 
     def wipe(self) -> None:
         """The disk of a stopped node is replaced by an empty one."""
@@ -279,7 +279,7 @@ class SimNode:
             self.deliver([arrival for burst in waiting for arrival in burst])
         self._worker.go_on()
         self.replica.tick(self.now)
-        self.settle()
+        self.run_effects()
 
     # What comes in
 
@@ -314,7 +314,7 @@ class SimNode:
             if any(envelope.promised < self.replica.promised for envelope, _ in opened):
                 opened = self._fence(opened)
             self.replica.receive(in_runs(opened), self.now, relayed=relayed)
-            self.settle()
+            self.run_effects()
 
     def _is_for_another(self, envelope: Envelope) -> bool:
         """Whether a datagram names another node: opened once for all, it is judged here as each `Opener` would."""
@@ -325,7 +325,7 @@ class SimNode:
         replica, rest, life = self.replica, [], self.life
         for _ in range(DUE_MAX):  # what is due anyway is no answer; one read served may begin the next
             replica.receive([], self.now)
-            if not self.settle() or self.life != life:
+            if not self.run_effects() or self.life != life:
                 break
         for arrival in opened if self.life == life else ():
             if arrival[0].promised >= replica.promised:
@@ -343,12 +343,12 @@ class SimNode:
         if elsewhere:
             self.replica.awaited_elsewhere(self.now)
         taken = self.replica.submit(groups, self.now)
-        self.settle()
+        self.run_effects()
         return taken
 
     # What goes out
 
-    def settle(self) -> bool:
+    def run_effects(self) -> bool:
         """Carry out what the replica wants done, hear what it says, and set its timer; whether that was anything."""
         replica, life = self.replica, self.life
         anything = False
@@ -471,7 +471,7 @@ class SimNode:
             if times > TIMER_STUCK:
                 raise Violation(f"{self.name} asks for the timer again and again at one instant")
             self.replica.tick(max(now, due))
-            self.settle()
+            self.run_effects()
         else:
             self._arm()
 
@@ -486,7 +486,7 @@ class SimNode:
         """The disk is done with these."""
         for job in jobs:
             self.replica.completed(job.ticket, self.now)
-        self.settle()
+        self.run_effects()
 
     def _say(self, text: str) -> None:
         self.world.loop.say(f"{self.name} {text}")

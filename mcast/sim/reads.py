@@ -83,7 +83,7 @@ class SimReader:
         token = node.replica.ask_read(node.now)
         if token is not None:
             self._asked[node.index, node.life, token] = asked
-        node.settle()
+        node.run_effects()
 
     def look(self, node: SimNode) -> None:
         """A bounded and a session read at a node that is up, served at once or not at all."""

@@ -218,7 +218,7 @@ def paged_history(stage: Stage) -> None:
         pages.append((before, page))
         for asked, answer in (pages[0], pages[-1], pages[-1]):
             absent.replica.history_fetched(asked, answer, absent.now)
-        absent.settle()
+        absent.run_effects()
     stage.run(0.1)
     stage.whole()
 

@@ -113,7 +113,7 @@ class Stage:
         for name in names:
             node = self.node(name)
             node.replica.peer_died(name_hash(of.name), node.now)
-            node.settle()
+            node.run_effects()
 
     def cut(self, *names: str) -> None:
         """Separate these nodes from the others, and keep those that were cut off before."""

@@ -109,7 +109,7 @@ class Journal:
             remedy = NEWER_REMEDY if newer else "move that file away, or use another data_dir"
             raise EnvironmentProblem(recovery.detail, remedy)
         journal = cls(files, directory, recovery, segment_bytes=segment_bytes, truncation_durable=truncation_durable)
-        journal._settle(recovery, rewrite=rewrite_unsynced)
+        journal._carry_out_verdict(recovery, rewrite=rewrite_unsynced)
         return journal
 
     @property
@@ -367,7 +367,7 @@ class Journal:
                 raise self._disk_error(error) from error
             self._uncut = None
 
-    def _settle(self, recovery: ScannedLog, *, rewrite: bool) -> None:
+    def _carry_out_verdict(self, recovery: ScannedLog, *, rewrite: bool) -> None:
         """Carry out the verdict, and make what was found durable: the process before may not have come to it."""
         remove_segments(self._files, self._directory, recovery.excess)
         if recovery.verdict.cuts:

@@ -96,7 +96,7 @@ class Opening:
         )
         meta = Meta(self._draw_id()) if before is None else self.state.meta
         # Behind journal and watermark: from now on a missing one is a lost one.
-        return journal, self._settle(journal, replace(self._fresh, meta=meta)), recovery
+        return journal, self._finish_opening(journal, replace(self._fresh, meta=meta)), recovery
 
     def _judge(self, before: DirectoryMeta, cache_bytes: int) -> ScannedLog:
         try:
@@ -189,9 +189,9 @@ class Opening:
             self._note(f"{recovery.detail}: acknowledged events may be missing")
         suspect = before.suspect or recovery.suspect
         state = replace(self._fresh, meta=before.meta, synced_seq=journal.synced_seq, suspect=suspect)
-        return self._settle(journal, state)
+        return self._finish_opening(journal, state)
 
-    def _settle(self, journal: Journal, state: DirectoryMeta) -> WatermarkFile:
+    def _finish_opening(self, journal: Journal, state: DirectoryMeta) -> WatermarkFile:
         """All that the journal holds may be acknowledged from now on: first the watermark, then the meta say so."""
         storage_id, turn = state.meta.storage_id, self.state.turn
         end = Watermark(storage_id, journal.last_epoch, journal.last_seq, journal.last_chain, turn)

@@ -155,7 +155,7 @@ class _Run:
                 group.create_task(callers.run(f"at-{node}", make, self.options.seed, writes=False))
             try:
                 await self._trouble()
-                await self._settle()
+                await self._expect_recovery()
             finally:
                 callers.stopping = True
 
@@ -259,7 +259,7 @@ class _Run:
                 async with asyncio.timeout(1.0):
                     await self.processes.connect().fault(node, spec)
 
-    async def _settle(self) -> None:
+    async def _expect_recovery(self) -> None:
         """All faults are over: every node must be live and hold the same under load's end."""
         try:
             await self.processes.live(HEAL_S)

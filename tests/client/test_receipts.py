@@ -20,8 +20,8 @@ def outcomes(values: list[Any], exceptions: dict[int, list[Any]] | None = None) 
 def filled() -> Receipts:
     receipts = Receipts()
     assert receipts.expect([3, 2]) == 0 and receipts.expect([1]) == 2
-    receipts.settle([(1, RecordResult(20, 7, 2, outcomes([None, 5], {0: [2, "KeyError"]})))])
-    receipts.settle([(0, RecordResult(10, 7, 3, outcomes(["a", None, "c"], {1: [1, "no"]})))])
+    receipts.take_answers([(1, RecordResult(20, 7, 2, outcomes([None, 5], {0: [2, "KeyError"]})))])
+    receipts.take_answers([(0, RecordResult(10, 7, 3, outcomes(["a", None, "c"], {1: [1, "no"]})))])
     return receipts
 
 
@@ -49,9 +49,9 @@ def test_index_slice_and_iteration_agree() -> None:
 def test_what_is_known_behind_an_unknown_record_is_not_of_the_first() -> None:
     receipts = Receipts(keep=False)
     receipts.expect([3, 2, 4])
-    receipts.settle([(2, RecordResult(30, 7, 4, outcomes([0] * 4)))])
+    receipts.take_answers([(2, RecordResult(30, 7, 4, outcomes([0] * 4)))])
     assert (receipts.known, receipts.known_first) == (4, 0)
-    receipts.settle([(0, RecordResult(10, 7, 3, outcomes([0] * 3)))])
+    receipts.take_answers([(0, RecordResult(10, 7, 3, outcomes([0] * 3)))])
     assert (receipts.known, receipts.known_first) == (7, 3)
 
 
@@ -61,7 +61,7 @@ def test_counts() -> None:
     assert (receipts.known, receipts.ok, receipts.rejected, receipts.failed) == (5, 3, 1, 1)
     assert receipts.known_first == 5 and Receipts().known_first == 0
     assert (receipts.first_seq, receipts.last_seq, receipts.epoch) == (10, None, 7)
-    receipts.settle([(2, RecordResult(30, 8, 1, outcomes([0])))])
+    receipts.take_answers([(2, RecordResult(30, 8, 1, outcomes([0])))])
     assert (receipts.last_seq, receipts.epoch, receipts.ok) == (30, 8, 4)
     assert (Receipts().first_seq, Receipts().last_seq, Receipts().epoch) == (None, None, None)
 
@@ -73,7 +73,9 @@ def test_first_last_and_epoch_are_known_of_what_is_only_counted(order: list[int]
         assert receipts.expect([2, 2, 2, 2]) == 0
     for slot in order:
         for receipts in (kept, counted):
-            receipts.settle([(slot, RecordResult(10 * slot + 10, slot, 2, outcomes([None, None], {1: [1, "no"]})))])
+            receipts.take_answers(
+                [(slot, RecordResult(10 * slot + 10, slot, 2, outcomes([None, None], {1: [1, "no"]})))]
+            )
         for about in ("first_seq", "last_seq", "epoch", "known", "count", "ok", "rejected", "failed"):
             assert getattr(counted, about) == getattr(kept, about), about
     assert (counted.first_seq, counted.last_seq, counted.rejected) == (10, 41, 4)
@@ -84,7 +86,7 @@ def test_each_record_is_counted_once_however_often_one_asks() -> None:
     receipts = Receipts(keep=False)
     for number in range(1, 4):
         result = RecordResult(number, 1, 2, outcomes([None, "À"], {0: [1, "À"]} if number < 3 else {0: [2, "E"]}))
-        receipts.settle([(receipts.expect([2]), result)])
+        receipts.take_answers([(receipts.expect([2]), result)])
         rejected, failed = (number, 0) if number < 3 else (2, 1)
         for _ in range(2):
             assert (receipts.ok, receipts.rejected, receipts.failed) == (number, rejected, failed)
@@ -102,7 +104,9 @@ def test_few_and_many_outcomes_are_counted_alike() -> None:
 
 def test_values_are_dropped_but_counted_when_not_kept() -> None:
     receipts = Receipts(keep=False)
-    receipts.settle([(receipts.expect([2]), RecordResult(1, 1, 2, outcomes(["big" * 100, None], {1: [1, "no"]})))])
+    receipts.take_answers(
+        [(receipts.expect([2]), RecordResult(1, 1, 2, outcomes(["big" * 100, None], {1: [1, "no"]})))]
+    )
     assert (receipts.ok, receipts.rejected, receipts.last_seq) == (1, 1, 2)
 
 
@@ -110,9 +114,9 @@ def test_receipts_are_told_in_input_order() -> None:
     told: list[list[Receipt]] = []
     receipts = Receipts(on_receipts=told.append)
     first, second = receipts.expect([1]), receipts.expect([1])
-    receipts.settle([(second, RecordResult(2, 1, 1, outcomes(["b"])))])
+    receipts.take_answers([(second, RecordResult(2, 1, 1, outcomes(["b"])))])
     assert told == []
-    receipts.settle([(first, RecordResult(1, 1, 1, outcomes(["a"])))])
+    receipts.take_answers([(first, RecordResult(1, 1, 1, outcomes(["a"])))])
     assert [[receipt.value for receipt in part] for part in told] == [["a"], ["b"]]
 
 

@@ -116,7 +116,7 @@ def of(kind: type[T], effects: Sequence[Effect]) -> list[T]:
     return found
 
 
-def settle(node: Replica, now: float) -> list[Effect]:
+def drain(node: Replica, now: float) -> list[Effect]:
     """Complete every ticket until nothing more comes; returns all effects on the way."""
     gathered: list[Effect] = []
     for _ in range(20):

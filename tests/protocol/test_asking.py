@@ -8,7 +8,7 @@ from mcast.protocol.replica import Replica
 from mcast.protocol.rules import Rules
 from mcast.wire.messages import Busy, Nak, PeerState, RepairGone
 
-from .bench import KEY, arrival, epoch_log, extended, frame_arrival, of, settle
+from .bench import KEY, arrival, drain, epoch_log, extended, frame_arrival, of
 from .test_following import beat, follower, hear
 
 LOG = epoch_log([(1, "n1", 300)])
@@ -19,7 +19,7 @@ def run(node: Replica, until: float, now: float, step: float = 0.0005) -> list[t
     naks: list[tuple[float, int, Nak]] = []
     while now < until:
         node.tick(now)
-        for effect in settle(node, now):
+        for effect in drain(node, now):
             if isinstance(effect, Send) and isinstance(effect.message, Nak):
                 naks.append((now, effect.to, effect.message))
         now += step
@@ -94,13 +94,13 @@ def test_a_catch_up_without_progress_is_asked_for_again() -> None:
     hear(node, LOG[:2], high=far)
     node.transfer_failed(KEY["n1"], 0.05)
     node.tick(0.06)
-    assert of(CatchUp, settle(node, 0.06)) == []
+    assert of(CatchUp, drain(node, 0.06)) == []
     node.tick(0.2)
-    assert of(CatchUp, settle(node, 0.2))
+    assert of(CatchUp, drain(node, 0.2))
     node.receive([arrival("n1", beat(LOG[:2], 1, high=far, round=2), promised=1)], 0.3)
-    assert of(CatchUp, settle(node, 0.3)) == []
+    assert of(CatchUp, drain(node, 0.3)) == []
     node.tick(1.3)
-    assert of(CatchUp, settle(node, 1.3))
+    assert of(CatchUp, drain(node, 1.3))
 
 
 @pytest.mark.parametrize("answer", [Busy(50_000, 1), RepairGone(40, 0, 1)])
@@ -109,14 +109,14 @@ def test_a_refusal_of_somebody_elses_nak_moves_nothing(answer: Busy | RepairGone
         node = follower(LOG[:2], rules=rules)
         hear(node, LOG[:2], high=50)
         node.receive([arrival("n1", answer, promised=1)], 0.02)
-        assert (bool(of(CatchUp, settle(node, 0.02))) or not run(node, 0.03, 0.02)) is moves
+        assert (bool(of(CatchUp, drain(node, 0.02))) or not run(node, 0.03, 0.02)) is moves
 
 
 def test_gone_sends_to_tcp() -> None:
     node = follower(LOG[:2])
     hear(node, LOG[:2], high=50)
     node.receive([arrival("n1", RepairGone(40, 0, nonce_of(node)), promised=1)], 0.02)
-    assert of(CatchUp, settle(node, 0.02))
+    assert of(CatchUp, drain(node, 0.02))
 
 
 def test_what_no_repairer_has_in_memory_is_fetched_to_the_end_even_if_frames_wait_behind_it() -> None:
@@ -125,7 +125,7 @@ def test_what_no_repairer_has_in_memory_is_fetched_to_the_end_even_if_frames_wai
     hear(node, LOG[:2], high=whole[-1].last)
     node.receive([frame_arrival("n1", whole[-1], counter=90)], 0.01)
     node.receive([arrival("n1", RepairGone(40, 0, nonce_of(node)), promised=1)], 0.02)
-    assert of(CatchUp, settle(node, 0.02))
+    assert of(CatchUp, drain(node, 0.02))
     node.transferred(whole[2:30], KEY["n1"], 0.03)
     assert node.statistics().catching_up, "a NAK for what follows would be answered by GONE once more"
     node.transferred(whole[30:39], KEY["n1"], 0.04)

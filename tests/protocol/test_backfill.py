@@ -23,6 +23,7 @@ from .bench import (
     UUID,
     arrival,
     command_frame,
+    drain,
     epoch_log,
     epoch_start,
     frame_arrival,
@@ -31,7 +32,6 @@ from .bench import (
     recovered,
     replica,
     settings,
-    settle,
 )  # fmt: skip
 
 FRAMES = epoch_log([(epoch, "n1", 1) for epoch in range(1, 41)])
@@ -50,7 +50,7 @@ def hear(node: Replica, law: Epochs, now: float = 0.01, sender: str = "n1", **ho
     """A heartbeat of whoever's log has the epochs `law`."""
     message = beat(law.newest(HEARTBEAT_HISTORY), law.last_epoch, law[-1].first + 1, **how)
     node.receive([arrival(sender, message, promised=law.last_epoch)], now)
-    return settle(node, now)
+    return drain(node, now)
 
 
 def give(node: Replica, law: Epochs, most: int = 10, now: float = 0.02) -> bool:
@@ -79,7 +79,7 @@ def test_nothing_is_judged_or_acknowledged_before_the_history_reaches_the_logs_e
     assert of(FetchEpochs, effects) and not of(Ack, effects)
     assert node.history_wanted == law[-HEARTBEAT_HISTORY]
     node.receive([frame_arrival("n1", FRAMES[7], kind=2, promised=40)], 0.02)
-    assert node.last_seq == FRAMES[6].last and not of(Append, settle(node, 0.02))
+    assert node.last_seq == FRAMES[6].last and not of(Append, drain(node, 0.02))
     assert node.high_seq == law[-1].first + 1, "what it lacks shows all the same"
     give(node, law, most=40)
     node.receive([frame_arrival("n1", FRAMES[7], kind=2, promised=40)], 0.03)
@@ -205,7 +205,7 @@ def test_random_logs_and_pages_come_to_what_a_whole_history_says() -> None:
         hear(node, law)
         while give(node, law, most=rng.randint(1, 9)):
             pass
-        settle(node, 0.05)
+        drain(node, 0.05)
         assert node.last_seq == (own[equal - 1].last if equal else 0)
 
 

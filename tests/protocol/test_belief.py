@@ -11,7 +11,7 @@ from mcast.protocol.replica import Replica
 from mcast.protocol.rules import Rules
 from mcast.wire.messages import Ack, Commit, Read, ReadIndex
 
-from .bench import KEY, arrival, command_frame, epoch_log, epoch_start, extended, frame_arrival, of, settle
+from .bench import KEY, arrival, command_frame, drain, epoch_log, epoch_start, extended, frame_arrival, of
 from .test_following import beat, follower, hear
 
 LOG = epoch_log([(1, "n1", 4)])
@@ -41,7 +41,7 @@ def hearing(forged: dict[str, int], rules: Rules | None = None) -> Replica:
     hear(node, LOG, round=1)
     said = beat(LOG, 1, **({"round": 2, "confirmed": 1} | forged))
     node.receive([arrival("n1", said, promised=1)], 0.02)
-    settle(node, 0.02)
+    drain(node, 0.02)
     for at in range(6):
         node.receive([arrival("n1", beat(LOG, 1, round=3 + at, confirmed=2 + at), promised=1)], 0.05 * (at + 1))
     return node
@@ -49,7 +49,7 @@ def hearing(forged: dict[str, int], rules: Rules | None = None) -> Replica:
 
 def test_a_high_water_that_nobody_repeats_is_taken_back() -> None:
     node = hearing({"high": MAX})
-    settle(node, 0.4)
+    drain(node, 0.4)
     statistics = node.statistics()
     assert (node.high_seq, statistics.gaps_open, statistics.catching_up) == (LOG[-1].last, 0, False)
     assert statistics.counts["high water taken back"] == 1
@@ -61,7 +61,7 @@ def test_a_high_water_that_nobody_repeats_is_taken_back() -> None:
 
 def test_a_follower_answers_the_true_rounds_after_one_that_never_began() -> None:
     node = hearing({"round": MAX_ROUND})
-    assert [ack.round for ack in of(Ack, settle(node, 0.4))] == [3, 4, 5, 6, 7, 8]
+    assert [ack.round for ack in of(Ack, drain(node, 0.4))] == [3, 4, 5, 6, 7, 8]
 
 
 def test_a_confirmed_round_that_cannot_be_does_not_hide_those_that_are() -> None:
@@ -108,7 +108,7 @@ def test_datagrams_that_were_never_sent_are_not_lost(sent: int) -> None:
     node = hearing({"stream_sent": sent})
     longer = extended(LOG, 2)
     node.receive([frame_arrival("n1", frame, counter=1 + at) for at, frame in enumerate(longer[6:])], 0.4)
-    settle(node, 0.4)
+    drain(node, 0.4)
     report = node.ledger_report()
     assert (node.last_seq, report.lost, report.repaired, report.duplicates) == (longer[-1].last, 0, 0, 0)
 
@@ -184,7 +184,7 @@ def test_a_commit_confirms_no_round_that_was_not_heard_of() -> None:
     node = follower(LOG)
     hear(node, LOG, round=6)
     node.ask_read(0.1)
-    (asked,) = of(Read, settle(node, 0.1))
+    (asked,) = of(Read, drain(node, 0.1))
     node.receive([arrival("n1", Commit(1, 4, LOG[3].chain, 2**64 - 1), promised=1)], 0.11)
     node.receive([arrival("n1", ReadIndex(1, asked.nonce, 7, 4, 6), promised=1)], 0.12)
     assert reads(node) == []
@@ -195,7 +195,7 @@ def test_a_read_is_not_confirmed_by_a_round_that_was_taken_back() -> None:
     hear(node, LOG, round=MAX_ROUND, confirmed=MAX_ROUND - 1)
     hear(node, LOG, now=0.05, round=7, confirmed=6)
     node.ask_read(0.1)
-    (asked,) = of(Read, settle(node, 0.1))
+    (asked,) = of(Read, drain(node, 0.1))
     node.receive([arrival("n1", ReadIndex(1, asked.nonce, 8, 4, 6), promised=1)], 0.12)
     assert reads(node) == []
 
@@ -204,7 +204,7 @@ def test_an_index_of_a_round_that_never_comes_gives_way() -> None:
     node = follower(LOG)
     hear(node, LOG, round=6)
     node.ask_read(0.1)
-    (asked,) = of(Read, settle(node, 0.1))
+    (asked,) = of(Read, drain(node, 0.1))
     for begun in (MAX_ROUND, 8):
         node.receive([arrival("n1", ReadIndex(1, asked.nonce, begun, 4, 6), promised=1)], 0.12)
     hear(node, LOG, now=0.15, round=9, confirmed=8)

@@ -13,7 +13,7 @@ from mcast.protocol.rules import Rules
 from mcast.wire.frame import CHAIN_ZERO, Frame, decode_frame_untrusted, make_frame
 from mcast.wire.messages import Confirm, Found, GenesisOffer, Stale, Virgin, VoteRequest
 
-from .bench import KEY, NODES, STORAGE, arrival, genesis, of, recovered, replica, settings, settle
+from .bench import KEY, NODES, STORAGE, arrival, drain, genesis, of, recovered, replica, settings
 from .test_following import LOG, beat
 
 HASH = members_hash(settings().members)
@@ -22,7 +22,7 @@ HASH = members_hash(settings().members)
 def founder(rules: Rules | None = None, frames: Sequence[Frame] = ()) -> tuple[Replica, list[Effect]]:
     node = replica("n1", frames, 0, rules)
     node.tick(0.0)
-    return node, settle(node, 0.0)
+    return node, drain(node, 0.0)
 
 
 def virgin(sender: str, found: Found, **how: bytes) -> Arrival:
@@ -35,19 +35,19 @@ def test_only_the_first_member_calls() -> None:
     assert of(Found, effects)
     other = replica("n2")
     other.tick(5.0)
-    assert settle(other, 5.0) == []
+    assert drain(other, 5.0) == []
 
 
 def test_genesis_needs_every_member() -> None:
     node, effects = founder()
     (found,) = of(Found, effects)
     node.receive([virgin("n2", found)], 0.1)
-    assert of(Append, settle(node, 0.1)) == []
+    assert of(Append, drain(node, 0.1)) == []
     node.tick(0.2)
     assert node.statistics().bootstrap_waits_for == ("n3",)
-    settle(node, 0.2)
+    drain(node, 0.2)
     node.receive([virgin("n3", found)], 0.3)
-    effects = settle(node, 0.3)
+    effects = drain(node, 0.3)
     (append,) = of(Append, effects)
     assert {each.to for each in effects if isinstance(each, Send) and isinstance(each.message, GenesisOffer)} == {
         KEY["n2"],
@@ -59,7 +59,7 @@ def test_genesis_needs_every_member() -> None:
 def test_with_the_ablation_a_majority_is_enough() -> None:
     node, effects = founder(Rules(bootstrap_by_all=False))
     node.receive([virgin("n2", of(Found, effects)[0])], 0.1)
-    assert of(Append, settle(node, 0.1))
+    assert of(Append, drain(node, 0.1))
 
 
 def test_an_echo_of_another_call_or_list_does_not_count() -> None:
@@ -74,7 +74,7 @@ def founded() -> tuple[Replica, list[Effect]]:
     node, effects = founder()
     (found,) = of(Found, effects)
     node.receive([virgin("n2", found), virgin("n3", found)], 0.1)
-    effects = settle(node, 0.1)
+    effects = drain(node, 0.1)
     return node, effects
 
 
@@ -82,11 +82,11 @@ def test_the_first_vote_waits_for_every_confirmation() -> None:
     node, effects = founded()
     frame = of(Append, effects)[0].frames[0]
     node.receive([arrival("n2", Confirm(frame.chain, STORAGE["n2"]))], 0.2)
-    assert of(VoteRequest, settle(node, 0.2)) == []
+    assert of(VoteRequest, drain(node, 0.2)) == []
     node.receive([arrival("n3", Confirm(b"?" * 16, STORAGE["n3"]))], 0.2)
-    assert of(VoteRequest, settle(node, 0.2)) == []
+    assert of(VoteRequest, drain(node, 0.2)) == []
     node.receive([arrival("n3", Confirm(frame.chain, STORAGE["n3"]))], 0.3)
-    (request,) = of(VoteRequest, settle(node, 0.3))
+    (request,) = of(VoteRequest, drain(node, 0.3))
     assert request.epoch == 1
 
 
@@ -101,11 +101,11 @@ def test_a_member_that_lost_its_disk_before_the_first_vote_makes_the_founder_beg
     node, effects = founder(frames=[genesis()])
     (found,) = of(Found, effects)
     node.receive([virgin("n2", found, storage_id=b"fresh".ljust(16))], 0.1)
-    assert of(Truncate, settle(node, 0.1))
+    assert of(Truncate, drain(node, 0.1))
     node.tick(0.2)
-    (again,) = of(Found, settle(node, 0.2))
+    (again,) = of(Found, drain(node, 0.2))
     node.receive([virgin("n2", again, storage_id=b"fresh".ljust(16)), virgin("n3", again)], 0.3)
-    assert of(Append, settle(node, 0.3))
+    assert of(Append, drain(node, 0.3))
 
 
 def offer(frame: Frame) -> Arrival:
@@ -129,7 +129,7 @@ def test_a_virgin_member_replaces_an_earlier_genesis() -> None:
     newer = genesis()._replace()
     newer = make_frame(0, 1, 1, 0, 99, CHAIN_ZERO, old.body)
     node.receive([offer(newer)], 0.1)
-    effects = settle(node, 0.1)
+    effects = drain(node, 0.1)
     assert [type(effect) for effect in effects[:2]] == [Truncate, Append]
     assert node.last_chain == newer.chain
 
@@ -143,7 +143,7 @@ def test_who_has_promised_an_epoch_takes_no_genesis() -> None:
 def test_a_genesis_without_us_or_with_garbage_is_refused() -> None:
     node = Replica(settings("n2"), recovered("n3"), random.Random(1), 0.0)
     node.receive([offer(genesis()), arrival("n1", GenesisOffer(b"garbage"))], 0.1)
-    assert settle(node, 0.1) == []
+    assert drain(node, 0.1) == []
     assert node.statistics().counts == {"genesis without us": 1, "bad genesis": 1}
 
 
@@ -152,7 +152,7 @@ def test_one_member_alone_is_a_cluster() -> None:
     now = 0.0
     for _ in range(30):
         node.tick(now)
-        settle(node, now)
+        drain(node, now)
         if node.is_sequencer:
             break
         now = max(now + 0.001, min(node.next_deadline(), now + 0.1))
@@ -164,7 +164,7 @@ def test_nobody_else_stands_before_the_founder_has_called() -> None:
     node = replica("n2", [genesis()])
     for step in range(60):
         node.tick(step / 10)
-        assert settle(node, step / 10) == []
+        assert drain(node, step / 10) == []
     assert NODES
 
 
@@ -172,16 +172,16 @@ def test_nobody_else_stands_before_the_founder_has_called() -> None:
 def test_a_promise_which_may_be_forged_ends_no_bootstrap(frames: list[Frame]) -> None:
     for node in (replica("n1", frames, promised=9), replica("n1", frames)):
         node.receive([arrival("n3", Stale(0), promised=9)], 0.1)
-        settle(node, 0.1)
+        drain(node, 0.1)
         node.tick(0.5)
-        assert of(Found, settle(node, 0.5))
+        assert of(Found, drain(node, 0.5))
         assert (node.statistics().role, node.promised) == ("bootstrap", 9)
 
 
 def test_who_leads_ends_a_bootstrap() -> None:
     node = replica("n1", [genesis()])
     node.receive([arrival("n2", beat(LOG, 1), promised=1)], 0.1)
-    settle(node, 0.1)
+    drain(node, 0.1)
     assert (node.statistics().role, node.sequencer) == ("follower", KEY["n2"])
 
 
@@ -190,7 +190,7 @@ def test_who_has_voted_or_came_back_with_another_disk_founds_no_more() -> None:
     for meta in (voted, Meta(b"fresh".ljust(16), promised=7)):
         node = Replica(settings("n1"), Recovered(meta, frames=(genesis(),)), random.Random(1), 0.0)
         node.receive([arrival("n2", Found(bytes(16), bytes(16)), promised=7)], 0.1)
-        assert of(Virgin, settle(node, 0.1)) == []
+        assert of(Virgin, drain(node, 0.1)) == []
         assert node.statistics().role == "follower"
 
 
@@ -217,7 +217,7 @@ def test_a_confirmation_counts_under_the_storage_id_that_genesis_lists() -> None
     frame = of(Append, effects)[0].frames[0]
     confirms = [Confirm(frame.chain, STORAGE["n2"]), Confirm(frame.chain, b"fresh".ljust(16))]
     node.receive([arrival(sender, confirm) for sender, confirm in zip(("n2", "n3"), confirms, strict=True)], 0.2)
-    assert of(VoteRequest, settle(node, 0.2)) == []
+    assert of(VoteRequest, drain(node, 0.2)) == []
 
 
 def stored_late() -> tuple[Replica, Append, Found]:
@@ -242,7 +242,7 @@ def test_a_genesis_that_was_dropped_while_it_was_written_founds_nothing() -> Non
     node.receive([virgin("n2", found, storage_id=b"fresh".ljust(16))], 0.2)
     assert of(Truncate, node.take_effects())
     node.completed(append.ticket, 0.3)
-    effects = settle(node, 0.3)
+    effects = drain(node, 0.3)
     assert of(GenesisOffer, effects) == []
     assert of(WriteMeta, effects) == [], "nor is an epoch promised"
 
@@ -261,24 +261,24 @@ def test_a_stranger_takes_no_members_place() -> None:
     (found,) = of(Found, effects)
     envelope, message = virgin("n3", found)
     node.receive([virgin("n2", found), (envelope._replace(sender=12345), message)], 0.1)
-    assert of(Append, settle(node, 0.1)) == []
+    assert of(Append, drain(node, 0.1)) == []
 
 
 def test_a_founder_takes_nobodys_genesis() -> None:
     node, _ = founder()
     node.receive([offer(genesis())], 0.1)
-    assert of(Append, settle(node, 0.1)) == []
+    assert of(Append, drain(node, 0.1)) == []
 
 
 def test_a_genesis_drawn_anew_needs_every_member_again() -> None:
     node, _, found = stored_late()
     fresh = virgin("n2", found, storage_id=b"fresh".ljust(16))
     node.receive([fresh], 0.2)
-    settle(node, 0.2)
+    drain(node, 0.2)
     node.receive([fresh], 0.3)
-    assert of(Append, settle(node, 0.3)) == []
+    assert of(Append, drain(node, 0.3)) == []
     node.receive([virgin("n3", found)], 0.4)
-    assert of(Append, settle(node, 0.4))
+    assert of(Append, drain(node, 0.4))
 
 
 @pytest.mark.parametrize("wrong", [{"epoch": 1}, {"first": 2}, {"chain_before": b"?" * 16}])

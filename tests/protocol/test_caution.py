@@ -10,7 +10,7 @@ from mcast.protocol.replica import Replica
 from mcast.protocol.rules import Rules
 from mcast.wire.messages import Ack, PeerState, PreVote, PreVoteRequest, Read, ReadIndex, Standing, Survey
 
-from .bench import KEY, STORAGE, arrival, extended, frame_arrival, of, replica, settle
+from .bench import KEY, STORAGE, arrival, drain, extended, frame_arrival, of, replica
 from .test_following import LOG, hear
 
 END = (1, LOG[-1].last)
@@ -22,7 +22,7 @@ def asked(
 ) -> int:
     """Let it ask, and these voters answer; returns how often it did."""
     node.tick(now)
-    questions = of(Survey, settle(node, now))
+    questions = of(Survey, drain(node, now))
     for question in questions:
         for name, end in ends.items():
             named = storage_id or STORAGE[name]
@@ -34,7 +34,7 @@ def asked(
 def favours(node: Replica, end: tuple[int, int], now: float) -> bool:
     """Whether it would vote for n3 with a log that ends there."""
     node.receive([arrival("n3", PreVoteRequest(9, *end, nonce=5), promised=1)], now)
-    (answer,) = of(PreVote, settle(node, now))
+    (answer,) = of(PreVote, drain(node, now))
     return answer.granted
 
 
@@ -59,7 +59,7 @@ def test_it_does_not_stand_itself_meanwhile() -> None:
     for step in range(200):
         now = step * 0.1 + 0.01
         node.tick(now)
-        effects = settle(node, now)
+        effects = drain(node, now)
         for question in of(Survey, effects):
             answer = Standing(question.nonce, STORAGE["n1"], *FURTHER, 1, False, 0, bytes(16), KEY["n2"])
             node.receive([arrival("n1", answer, promised=1)], now)
@@ -106,7 +106,7 @@ def test_the_ablation_asks_nobody() -> None:
 def told(node: Replica, heard: tuple[int, int], now: float = 0.001, *, as_of: str = "n2") -> list[Effect]:
     """Let it ask, and n3 answer that it heard this node acknowledge so much; returns what it wants done."""
     node.tick(now)
-    (question,) = of(Survey, settle(node, now))
+    (question,) = of(Survey, drain(node, now))
     answer = Standing(question.nonce, STORAGE["n3"], *END, 1, False, 0, bytes(16), KEY[as_of], *heard, STORAGE["n2"])
     node.receive([arrival("n3", answer, promised=1)], now)
     return node.take_effects()
@@ -136,7 +136,7 @@ def test_what_this_process_acknowledged_is_no_doubt() -> None:
     node = started()
     hear(node, log, now=0.0001, high=log[-1].last + 5)
     node.receive([frame_arrival("n1", frame, counter=1 + at) for at, frame in enumerate(log[len(LOG) :])], 0.0002)
-    assert of(Ack, settle(node, 0.0003))[-1].seq == log[-1].last
+    assert of(Ack, drain(node, 0.0003))[-1].seq == log[-1].last
     assert not of(NoteDoubt, told(node, (1, log[-1].last)))
     assert of(NoteDoubt, told(node, (1, log[-1].last + 1), 0.2))
 
@@ -144,7 +144,7 @@ def test_what_this_process_acknowledged_is_no_doubt() -> None:
 def test_what_a_disk_acknowledged_that_was_lost_since_is_not_about_this_one() -> None:
     node = started()
     node.tick(0.001)
-    (question,) = of(Survey, settle(node, 0.001))
+    (question,) = of(Survey, drain(node, 0.001))
     answer = Standing(question.nonce, STORAGE["n3"], *END, 1, False, 0, bytes(16), KEY["n2"], 2, 9, STORAGE["n1"])
     node.receive([arrival("n3", answer, promised=1)], 0.002)
     assert not node.take_effects()
@@ -157,7 +157,7 @@ def test_an_answer_for_another_or_to_another_question_tells_nothing() -> None:
         [arrival("n3", Standing(7, STORAGE["n3"], *END, 1, False, 0, bytes(16), KEY["n2"], 2, 9, STORAGE["n2"]), 1)],
         0.0001,
     )
-    assert not of(NoteDoubt, settle(node, 0.001))
+    assert not of(NoteDoubt, drain(node, 0.001))
 
 
 def test_the_doubt_is_not_taken_back_before_it_was_noted() -> None:
@@ -177,7 +177,7 @@ def test_a_sequencer_tells_what_it_heard_and_so_does_who_heard_its_heartbeats() 
     hear(node, LOG, peers=peers)
     for asker, heard in (("n2", END), ("n1", (1, 3))):
         node.receive([arrival(asker, Survey(5), promised=1)], 0.02)
-        (answer,) = of(Standing, settle(node, 0.02))
+        (answer,) = of(Standing, drain(node, 0.02))
         assert (answer.heard_epoch, answer.heard_seq, answer.heard_id) == (*heard, STORAGE[asker])
     assert 99 not in node._core.heard
 
@@ -186,12 +186,12 @@ def test_a_proof_from_before_the_doubt_does_not_end_it() -> None:
     node = started()
     hear(node, LOG, now=0.0001, high=END[1] + 1)
     node.ask_read(0.0001)
-    (read,) = of(Read, settle(node, 0.0001))
+    (read,) = of(Read, drain(node, 0.0001))
     index = ReadIndex(1, read.nonce, 2, END[1], END[1])
     node.receive([arrival("n1", index, promised=1)], 0.0002)
     (doubt,) = of(NoteDoubt, told(node, (1, END[1] + 1), 0.001))
     node.completed(doubt.ticket, 0.001)
-    settle(node, 0.001)
+    drain(node, 0.001)
     hear(node, LOG, now=0.002, high=END[1] + 1, round=2, confirmed=2)
     node.tick(0.003)
     assert node.statistics().suspect, "this node itself may have confirmed that round"

@@ -7,7 +7,7 @@ from mcast.protocol.replica import Replica
 from mcast.protocol.rules import Rules
 from mcast.wire.messages import Stale, VoteRequest
 
-from .bench import arrival, of, replica, settle
+from .bench import arrival, drain, of, replica
 from .test_election import pre_vote_request, silent
 from .test_following import LOG, follower, hear
 
@@ -15,7 +15,7 @@ from .test_following import LOG, follower, hear
 def heard(node: Replica, promised: int, now: float) -> int:
     """What a node promises once it has heard another one speak under this promise."""
     node.receive([arrival("n2", Stale(1), promised=promised)], now)
-    settle(node, now)
+    drain(node, now)
     return node.promised
 
 

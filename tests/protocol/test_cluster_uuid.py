@@ -12,7 +12,7 @@ from mcast.wire.frame import Frame, make_frame
 from mcast.wire.messages import Configuration, Member, Recovery, encode_message
 from mcast.wire.records import RecordKind, encode_record
 
-from .bench import KEY, arrival, core, epoch_log, replica, settings, settle
+from .bench import KEY, arrival, core, drain, epoch_log, replica, settings
 from .bench import recovered as found
 from .test_following import beat
 
@@ -53,7 +53,7 @@ def heard(node: Replica, uuid: bytes, *, repeated: bool = True) -> list[object]:
     for beats in range(1, 22 if repeated else 2):
         said = replace(beat(LOG, 1, round=beats), cluster_uuid=uuid)
         node.receive([arrival("n3", said, promised=1)], 0.05 * beats)
-        settle(node, 0.05 * beats)
+        drain(node, 0.05 * beats)
     return [notice for notice in node.take_notices() if isinstance(notice, HaltRequired)]
 
 

@@ -8,7 +8,7 @@ from mcast.protocol.rules import Rules
 from mcast.protocol.states import Input
 from mcast.wire.messages import Handover, PeerState, PreVote, PreVoteRequest, Stale, Vote, VoteRequest
 
-from .bench import KEY, SETTLED, STORAGE, arrival, epoch_log, epoch_start, of, replica, settle
+from .bench import KEY, SETTLED, STORAGE, arrival, drain, epoch_log, epoch_start, of, replica
 from .test_following import beat
 
 LOG = epoch_log([(1, "n3", 2)])
@@ -20,7 +20,7 @@ def silent(node: str = "n1", rules: Rules | None = None, promised: int = 1) -> R
 
 def pre_vote_request(node: Replica, now: float = 2.0) -> PreVoteRequest:
     node.tick(now)
-    (request,) = of(PreVoteRequest, settle(node, now))
+    (request,) = of(PreVoteRequest, drain(node, now))
     return request
 
 
@@ -59,7 +59,7 @@ def test_a_pre_vote_must_answer_this_pre_vote_under_a_members_storage_id(wrong: 
 def test_a_voter_that_hears_its_sequencer_refuses_the_pre_vote() -> None:
     node = silent("n2")
     node.receive([arrival("n3", beat(LOG, 1), promised=1)], 2.0)
-    settle(node, 2.0)
+    drain(node, 2.0)
     node.receive([arrival("n1", PreVoteRequest(2, 1, 4, 5), promised=1)], 2.1)
     (answer,) = of(PreVote, node.take_effects())
     assert not answer.granted
@@ -74,7 +74,7 @@ def test_heartbeats_whose_confirmed_round_stands_still_are_silence() -> None:
     while now < 3.0:
         node.receive([arrival("n3", beat(LOG, 1, round=int(now * 100), confirmed=3), promised=1)], now)
         node.tick(now)
-        if of(PreVoteRequest, settle(node, now)):
+        if of(PreVoteRequest, drain(node, now)):
             break
         now += 0.05
     assert 1.5 <= now <= 2.1
@@ -84,7 +84,7 @@ def ask_vote(
     node: Replica, sender: str = "n1", epoch: int = 2, last: tuple[int, int] = (1, 4), now: float = 2.0
 ) -> list[Vote]:
     node.receive([arrival(sender, VoteRequest(epoch, *last), promised=epoch)], now)
-    return of(Vote, settle(node, now))
+    return of(Vote, drain(node, now))
 
 
 def test_one_vote_an_epoch_and_again_to_the_same_candidate() -> None:
@@ -109,7 +109,7 @@ def test_the_vote_is_durable_before_it_is_given() -> None:
 def test_a_vote_for_an_epoch_that_was_promised_before_is_durable_before_it_is_given() -> None:
     node = silent("n2")
     node.receive([arrival("n1", Stale(1), promised=2)], 2.0)
-    settle(node, 2.0)
+    drain(node, 2.0)
     node.receive([arrival("n1", VoteRequest(2, 1, 4), promised=2)], 2.0)
     effects = node.take_effects()
     (vote,) = of(WriteMeta, effects)
@@ -139,7 +139,7 @@ def test_votes_under_an_unknown_storage_id_do_not_elect() -> None:
         node = silent(rules=rules)
         request = pre_vote_request(node)
         node.receive([arrival("n2", PreVote(2, STORAGE["n2"], True, request.nonce, KEY["n1"]), promised=1)], 2.0)
-        settle(node, 2.0)
+        drain(node, 2.0)
         node.receive([arrival("n2", Vote(2, b"wiped".ljust(16), True, KEY["n1"]), promised=2)], 2.0)
         assert (node.statistics().role == "sequencer-elect") is elected
         assert node.statistics().counts.get("vote of no voter", 0) == (not elected)
@@ -150,7 +150,7 @@ def candidate(rules: Rules | None = None) -> Replica:
     node = silent(rules=rules)
     request = pre_vote_request(node)
     node.receive([arrival("n2", PreVote(2, STORAGE["n2"], True, request.nonce, KEY["n1"]), promised=1)], 2.0)
-    settle(node, 2.0)
+    drain(node, 2.0)
     return node
 
 
@@ -177,7 +177,7 @@ def test_a_node_outside_the_configuration_never_stands() -> None:
     node._core.promised = 1
     for step in range(40):
         node.tick(2.0 + step / 10)
-        assert of(PreVoteRequest, settle(node, 2.0)) == []
+        assert of(PreVoteRequest, drain(node, 2.0)) == []
 
 
 def test_a_stale_envelope_is_refused_and_told() -> None:
@@ -212,7 +212,7 @@ def test_failed_pre_votes_back_off() -> None:
     now, waits = 2.0, []
     for _ in range(8):
         node.tick(now)
-        settle(node, now)
+        drain(node, now)
         waits.append(node.next_deadline() - now)
         now = node.next_deadline()
     assert waits[0] < 0.05
@@ -224,7 +224,7 @@ def test_who_saw_it_die_stands_at_once_and_lets_others_stand() -> None:
     node = silent("n2")
     node.receive([arrival("n3", beat(LOG, 1), promised=1)], 2.0)
     node.tick(2.0)
-    settle(node, 2.0)
+    drain(node, 2.0)
     node.peer_died(KEY["n1"], 2.1)
     assert node.next_deadline() > 2.2
     node.peer_died(KEY["n3"], 2.1)
@@ -234,36 +234,36 @@ def test_who_saw_it_die_stands_at_once_and_lets_others_stand() -> None:
     assert answer.granted
     now = node.next_deadline()
     node.tick(now)
-    assert of(PreVoteRequest, settle(node, now))
+    assert of(PreVoteRequest, drain(node, now))
 
 
 def test_a_shorter_log_stands_after_the_longer_one() -> None:
     node = silent("n2")
     peers = (PeerState(KEY["n1"], 9, 0),)
     node.receive([arrival("n3", beat(LOG, 1, peers=peers), promised=1)], 2.0)
-    settle(node, 2.0)
+    drain(node, 2.0)
     node.peer_died(KEY["n3"], 2.1)
     node.tick(2.104)
-    assert of(PreVoteRequest, settle(node, 2.104)) == []
+    assert of(PreVoteRequest, drain(node, 2.104)) == []
     node.tick(2.1051)
-    assert of(PreVoteRequest, settle(node, 2.1051))
+    assert of(PreVoteRequest, drain(node, 2.1051))
 
 
 def test_who_is_appointed_calls_the_vote_without_asking_for_silence() -> None:
     node = silent("n2")
     node.receive([arrival("n3", beat(LOG, 1), promised=1)], 2.0)
-    settle(node, 2.0)
+    drain(node, 2.0)
     node.receive([arrival("n1", Handover(1), promised=1)], 2.1)
-    assert of(VoteRequest, settle(node, 2.1)) == []
+    assert of(VoteRequest, drain(node, 2.1)) == []
     node.receive([arrival("n3", Handover(1), promised=1)], 2.1)
-    assert of(VoteRequest, settle(node, 2.1))
+    assert of(VoteRequest, drain(node, 2.1))
 
 
 def test_a_candidate_asks_again_before_it_tries_a_higher_epoch() -> None:
     node = silent()
     request = pre_vote_request(node)
     node.receive([arrival("n2", PreVote(2, STORAGE["n2"], True, request.nonce, KEY["n1"]), promised=1)], 2.0)
-    calls = of(VoteRequest, settle(node, 2.0))
+    calls = of(VoteRequest, drain(node, 2.0))
     while not of(PreVoteRequest, effects := tick_next(node)):
         calls += of(VoteRequest, effects)
     assert [call.epoch for call in calls] == [2, 2, 2]
@@ -272,13 +272,13 @@ def test_a_candidate_asks_again_before_it_tries_a_higher_epoch() -> None:
 def tick_next(node: Replica) -> list[Effect]:
     now = node.next_deadline()
     node.tick(now)
-    return settle(node, now)
+    return drain(node, now)
 
 
 def pre_vote_granted(node: Replica, sender: str, last: tuple[int, int] = (1, 4), now: float = 2.001) -> bool:
     """Whether a node that has not heard anybody for long grants this pre-vote."""
     node.receive([arrival(sender, PreVoteRequest(2, *last, 5), promised=1)], now)
-    (answer,) = of(PreVote, settle(node, now))
+    (answer,) = of(PreVote, drain(node, now))
     return answer.granted
 
 
@@ -315,9 +315,9 @@ def test_who_stands_favours_nobody_for_the_same_epoch() -> None:
 def test_an_appointment_of_an_epoch_that_is_over_is_none() -> None:
     node = replica("n2", LOG, 2)
     node.receive([arrival("n3", beat([*LOG, epoch_start(2, "n3", LOG[-1])], 2), promised=2)], 2.0)
-    settle(node, 2.0)
+    drain(node, 2.0)
     node.receive([arrival("n3", Handover(1), promised=2)], 2.1)
-    assert of(VoteRequest, settle(node, 2.1)) == []
+    assert of(VoteRequest, drain(node, 2.1)) == []
 
 
 def test_who_stands_while_a_promise_is_being_written_stands_for_an_epoch_above_it() -> None:
@@ -332,7 +332,7 @@ def test_who_stands_while_a_promise_is_being_written_stands_for_an_epoch_above_i
 def test_a_vote_that_is_asked_for_twice_is_durable_before_it_is_given_twice() -> None:
     node = silent("n2")
     node.receive([arrival("n1", Stale(1), promised=2)], 2.0)
-    settle(node, 2.0)
+    drain(node, 2.0)
     node.receive([arrival("n1", VoteRequest(2, 1, 4), promised=2)] * 2, 2.0)
     effects = node.take_effects()
     assert of(Vote, effects) == []
@@ -345,14 +345,14 @@ def test_who_stands_retreats_when_a_sequencer_speaks() -> None:
     node = silent()
     pre_vote_request(node)
     node.receive([arrival("n3", beat(LOG, 1), promised=1)], 2.001)
-    settle(node, 2.001)
+    drain(node, 2.001)
     assert node.statistics().role == "follower"
 
 
 def test_nobody_votes_below_a_promise_that_is_being_written() -> None:
     node = silent("n2")
     node.receive([arrival("n1", Stale(1), promised=2)], 2.0)
-    settle(node, 2.0)
+    drain(node, 2.0)
     node.receive([arrival("n3", Stale(2), promised=3)], 2.01)
     node.receive([arrival("n1", VoteRequest(2, 1, 4), promised=2)], 2.01)
     (promise,) = of(WriteMeta, effects := node.take_effects())
@@ -388,10 +388,10 @@ def test_who_votes_for_another_stands_no_longer() -> None:
     node = silent()
     pre_vote_request(node)
     node.receive([arrival("n3", Stale(1), promised=2)], 2.0)
-    settle(node, 2.0)
+    drain(node, 2.0)
     node._core.move(Input.SILENCE)
     node.receive([arrival("n3", VoteRequest(2, 1, 4), promised=2)], 2.01)
-    assert [vote.granted for vote in of(Vote, settle(node, 2.01))] == [True]
+    assert [vote.granted for vote in of(Vote, drain(node, 2.01))] == [True]
     assert node.statistics().role == "follower"
 
 
@@ -405,10 +405,10 @@ def test_no_vote_of_another_epoch_is_written_with_a_promise() -> None:
 def test_who_was_taken_for_dead_and_speaks_again_is_heard() -> None:
     node = silent("n2")
     node.receive([arrival("n3", beat(LOG, 1), promised=1)], 2.0)
-    settle(node, 2.0)
+    drain(node, 2.0)
     node.peer_died(KEY["n3"], 2.1)
     node.receive([arrival("n3", beat(LOG, 1, round=2, confirmed=1), promised=1)], 2.101)
-    settle(node, 2.101)
+    drain(node, 2.101)
     assert not pre_vote_granted(node, "n1", now=2.11)
 
 

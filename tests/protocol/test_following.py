@@ -29,6 +29,7 @@ from .bench import (
     UUID,
     arrival,
     command_frame,
+    drain,
     epoch_log,
     epoch_start,
     extended,
@@ -38,7 +39,6 @@ from .bench import (
     recovered,
     replica,
     settings,
-    settle,
 )
 
 
@@ -63,7 +63,7 @@ def hear(
     node: Replica, frames: list[Frame], epoch: int = 1, now: float = 0.01, sender: str = "n1", **how: Any
 ) -> list[Effect]:
     node.receive([arrival(sender, beat(frames, epoch, **how), promised=epoch)], now)
-    return settle(node, now)
+    return drain(node, now)
 
 
 LOG = epoch_log([(1, "n1", 4)])
@@ -100,7 +100,7 @@ def test_a_disk_that_falls_far_behind_is_still_told_of() -> None:
 def test_nothing_is_acknowledged_before_the_history_is_known() -> None:
     node = follower(LOG[:2])
     node.receive([frame_arrival("n1", LOG[2], counter=2)], 0.02)
-    assert of(Ack, settle(node, 0.02)) == []
+    assert of(Ack, drain(node, 0.02)) == []
     assert node.last_seq == 2
 
 
@@ -208,7 +208,7 @@ def test_an_append_from_before_a_truncation_proves_nothing() -> None:
     (append,) = of(Append, node.take_effects())
     winner = extended([*LOG[:2], epoch_start(2, "n3", LOG[1])], 3)
     node.receive([arrival("n3", beat(winner, 2), promised=2)], 0.03)
-    settle(node, 0.03)
+    drain(node, 0.03)
     node.receive([frame_arrival("n3", frame, counter=i + 1) for i, frame in enumerate(winner[2:])], 0.04)
     (rewritten,) = of(Append, node.take_effects())
     node.completed(append.ticket, 0.05)
@@ -225,10 +225,10 @@ def test_what_one_epoch_cut_and_the_next_brings_again_was_not_lost(by: str) -> N
     node = follower(first[:2])
     hear(node, first[:2])
     node.receive([frame_arrival("n1", frame, counter=index) for index, frame in enumerate(first[2:], 1)], 0.02)
-    settle(node, 0.02)
+    drain(node, 0.02)
     hear(node, shorter, 2, 0.1, sender="n3")
     node.receive([frame_arrival("n3", shorter[-1])], 0.11)
-    settle(node, 0.11)
+    drain(node, 0.11)
     assert node.last_seq == shorter[-1].last
     for now in (0.2, 0.21):
         hear(node, longer, 3, now, stream_base=8, stream_sent=9)
@@ -237,7 +237,7 @@ def test_what_one_epoch_cut_and_the_next_brings_again_was_not_lost(by: str) -> N
         node.transferred(longer[6:-1], KEY["n1"], 0.23)
     else:
         node.receive([frame_arrival("n1", frame, 2, index, 3) for index, frame in enumerate(longer[6:-1], 50)], 0.23)
-    settle(node, 0.23)
+    drain(node, 0.23)
     report = node.ledger_report()
     assert (node.last_seq, report.lost, report.superseded) == (longer[-1].last, 0, 0)
 
@@ -248,15 +248,15 @@ def test_a_fault_counts_only_while_the_epoch_it_befalls_is_followed() -> None:
     arrived = frame_arrival("n1", LOG[2], counter=2)
     sequencer = arrived[0].incarnation
     node.receive([arrived], 0.02)
-    settle(node, 0.02)
+    drain(node, 0.02)
     node.note_injected("lost", sequencer, 3)
     assert node.ledger_report().injected_lost == 1
     node.receive([frame_arrival("n1", LOG[4], counter=4)], 0.02)
-    settle(node, 0.02)
+    drain(node, 0.02)
     node.note_injected("lost", sequencer, 5)
     assert node.ledger_report().injected_lost == 2
     node.receive([arrival("n3", beat([*LOG[:3], epoch_start(2, "n3", LOG[2])], 2), promised=2)], 0.03)
-    settle(node, 0.03)
+    drain(node, 0.03)
     assert node.ledger_report().injected_lost == 1, "nothing was heard of 5"
     node.note_injected("lost", sequencer, 6)  # it was stopped, and goes on in an epoch that is over
     assert node.ledger_report().injected_lost == 1
@@ -298,7 +298,7 @@ def test_a_second_sequencer_of_one_epoch_makes_the_first_stand_for_the_next() ->
     notices = node.take_notices()
     assert SteppedDown(1) in notices and not any(isinstance(notice, HaltRequired) for notice in notices)
     assert [notice.words for notice in notices if isinstance(notice, Contradicted)]
-    (call,) = of(VoteRequest, settle(node, 0.1))
+    (call,) = of(VoteRequest, drain(node, 0.1))
     assert (call.epoch, call.last_seq) == (2, LOG[-1].last)
     node.receive([arrival("n2", beat(LOG, 1, round=2), promised=1)], 0.2)
     assert node.sequencer is None, "the epoch is over for who led it"
@@ -369,9 +369,9 @@ def test_a_catch_up_ends_with_the_epoch_that_had_what_was_to_be_fetched() -> Non
     assert node.statistics().catching_up
     winner = [*LOG, epoch_start(2, "n3", LOG[-1])]
     node.receive([arrival("n3", beat(winner, 2), promised=2)], 0.2)
-    settle(node, 0.2)
+    drain(node, 0.2)
     node.receive([frame_arrival("n3", winner[-1])], 0.21)
-    settle(node, 0.21)
+    drain(node, 0.21)
     assert not node.statistics().catching_up
     assert node.last_seq == winner[-1].last
 
@@ -393,7 +393,7 @@ def test_a_forged_frame_that_a_transfer_disproves_hides_nothing(covers: int) -> 
     forged = make_frame(1, 4, covers, 2, 99, b"?" * 16, command_frame(log[2], count=covers).body)
     node.receive([frame_arrival("n1", forged, counter=3)], 0.02)
     node.transferred(log[2:4], KEY["n3"], 0.03)
-    settle(node, 0.03)
+    drain(node, 0.03)
     assert node.last_seq == 4
     node.receive([frame_arrival("n1", frame, counter=n) for n, frame in enumerate(log[4:], 4)], 0.04)
     assert node.last_seq == log[-1].last

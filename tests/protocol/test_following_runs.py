@@ -11,7 +11,7 @@ from mcast.wire.frame import Frame, make_frame
 from mcast.wire.messages import Configuration, encode_message
 from mcast.wire.records import RecordKind, encode_record
 
-from .bench import CONFIG, command_frame, epoch_log, extended, frame_arrival, of, settle
+from .bench import CONFIG, command_frame, drain, epoch_log, extended, frame_arrival, of
 from .test_following import LOG, follower, hear
 
 
@@ -58,7 +58,7 @@ def test_runs_have_the_effects_of_their_datagrams_one_by_one(seed: int) -> None:
                 hear(node, log, 2, now, high=log[5 + ahead].last, stream_sent=ahead + 1)
         one.receive(burst, now)
         other.receive(in_runs(burst, draw), now)
-        assert settle(one, now) == settle(other, now)
+        assert drain(one, now) == drain(other, now)
         assert one.take_notices() == other.take_notices()
         assert one.statistics() == other.statistics()
         assert one.ledger_report() == other.ledger_report()
@@ -67,7 +67,7 @@ def test_runs_have_the_effects_of_their_datagrams_one_by_one(seed: int) -> None:
             now += 0.004  # long enough to ask for what is missing
             for node in (one, other):
                 node.tick(now)
-            assert settle(one, now) == settle(other, now)
+            assert drain(one, now) == drain(other, now)
 
 
 def test_a_long_run_goes_in_parts_and_one_that_finds_no_room_costs_no_more_than_its_frames() -> None:

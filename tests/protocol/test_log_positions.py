@@ -7,7 +7,7 @@ from mcast.protocol.effects import ReadReady
 from mcast.protocol.replica import Replica
 from mcast.wire.messages import Stale, Standing, Survey
 
-from .bench import SETTLED, arrival, of, replica, settle
+from .bench import SETTLED, arrival, drain, of, replica
 from .test_following import LOG
 from .test_reading import position, ready
 
@@ -19,7 +19,7 @@ def asked(node: Replica, answer: Answer, now: float, until: float) -> tuple[list
     questions = 0
     while now < until:
         node.tick(now)
-        for question in of(Survey, settle(node, now)):
+        for question in of(Survey, drain(node, now)):
             answers = answer(question)
             questions += bool(answers)
             node.receive([arrival("n2", one, 1) for one in answers], now)
@@ -67,13 +67,13 @@ def test_a_question_from_before_a_promise_does_not_count_with_one_after_it() -> 
     _, _, now = asked(node, once, 0.1, 0.12)
     assert len(answered) == 1
     node.receive([arrival("n1", Stale(1), promised=2)], now)
-    settle(node, now)
+    drain(node, now)
 
     questions = 0
     found: list[ReadReady] = []
     while not found and now < 1.0:
         node.tick(now)
-        for question in of(Survey, settle(node, now)):
+        for question in of(Survey, drain(node, now)):
             questions += 1
             node.receive([arrival("n2", one, 2) for one in honest(question)], now)
         found = ready(node)

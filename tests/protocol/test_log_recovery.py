@@ -14,6 +14,7 @@ from .bench import (
     KEY,
     STORAGE,
     arrival,
+    drain,
     epoch_log,
     epoch_start,
     extended,
@@ -21,7 +22,6 @@ from .bench import (
     of,
     recovered,
     settings,
-    settle,
 )
 from .test_election import ask_vote
 from .test_following import LOG, beat, hear
@@ -47,7 +47,7 @@ def test_a_suspect_neither_votes_nor_acknowledges_nor_stands() -> None:
     assert of(Ack, hear(node, LOG)) == []
     for step in range(1, 40):
         node.tick(2 + step / 10)
-        assert of(PreVoteRequest, settle(node, 2 + step / 10)) == []
+        assert of(PreVoteRequest, drain(node, 2 + step / 10)) == []
 
 
 def test_the_ablation_votes() -> None:
@@ -57,20 +57,20 @@ def test_the_ablation_votes() -> None:
 def test_a_round_begun_after_the_restart_clears_it_at_that_rounds_high_water() -> None:
     node = suspect()
     hear(node, LOG, round=5)
-    (asked,) = of(Read, settle(node, 0.02)) or of(Read, tick(node, 0.03))
+    (asked,) = of(Read, drain(node, 0.02)) or of(Read, tick(node, 0.03))
     end = LOG[-1].last
     node.receive([arrival("n1", ReadIndex(1, asked.nonce, 4, 2, end), promised=1)], 0.04)
-    settle(node, 0.04)
+    drain(node, 0.04)
     assert not cleared(node)
     node.receive([arrival("n1", Commit(1, 2, LOG[1].chain, 4), promised=1)], 0.05)
-    settle(node, 0.05)
+    drain(node, 0.05)
     assert cleared(node)
     assert of(Ack, hear(node, LOG, now=0.06, round=9))
 
 
 def tick(node: Replica, now: float) -> list[Effect]:
     node.tick(now)
-    return settle(node, now)
+    return drain(node, now)
 
 
 def report(question: Survey, sender: str, last_seq: int) -> Standing:
@@ -213,18 +213,18 @@ def test_answers_to_different_questions_prove_nothing_together() -> None:
 def test_an_index_that_the_next_epochs_rounds_would_confirm_clears_nothing() -> None:
     node = suspect()
     hear(node, LOG, round=5)
-    (asked,) = of(Read, settle(node, 0.02)) or of(Read, tick(node, 0.03))
+    (asked,) = of(Read, drain(node, 0.02)) or of(Read, tick(node, 0.03))
     node.receive([arrival("n1", ReadIndex(1, asked.nonce, 4, 2, LOG[-1].last), promised=1)], 0.04)
     longer = [*LOG, epoch_start(2, "n3", LOG[-1])]
     node.receive([arrival("n3", beat(longer, 2, confirmed=9, round=10), promised=2)], 0.05)
-    settle(node, 0.05)
+    drain(node, 0.05)
     assert not cleared(node)
 
 
 def test_a_log_is_whole_once_it_reaches_what_was_known_not_what_was_committed() -> None:
     node = suspect()
     hear(node, LOG, round=5)
-    (asked,) = of(Read, settle(node, 0.02)) or of(Read, tick(node, 0.03))
+    (asked,) = of(Read, drain(node, 0.02)) or of(Read, tick(node, 0.03))
     longer = extended(LOG, 2)
     answers = ReadIndex(1, asked.nonce, 4, LOG[-1].last, longer[-1].last), Commit(1, 2, LOG[1].chain, 4)
     node.receive([arrival("n1", answer, promised=1) for answer in answers], 0.04)
@@ -248,7 +248,7 @@ def test_a_suspect_that_is_appointed_does_not_stand() -> None:
     node = suspect()
     hear(node, LOG)
     node.receive([arrival("n1", Handover(1), promised=1)], 0.03)
-    effects = settle(node, 0.03)
+    effects = drain(node, 0.03)
     assert of(WriteMeta, effects) == []
     assert of(VoteRequest, effects) == []
 

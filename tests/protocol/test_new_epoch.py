@@ -4,7 +4,7 @@ from mcast.protocol.replica import Replica
 from mcast.wire.frame import Frame
 from mcast.wire.messages import Ack, Commit, PeerState, Stale
 
-from .bench import KEY, arrival, epoch_log, epoch_start, extended, frame_arrival, of, replica, settle
+from .bench import KEY, arrival, drain, epoch_log, epoch_start, extended, frame_arrival, of, replica
 from .test_following import LOG, beat, follower, hear
 
 
@@ -23,9 +23,9 @@ def test_what_waits_behind_a_gap_is_judged_anew() -> None:
 
 def hear_n3(node: Replica, frames: list[Frame], now: float, **how: int) -> None:
     node.receive([arrival("n3", beat(frames, 2, **how), promised=2)], now)
-    settle(node, now)
+    drain(node, now)
     node.receive([arrival("n3", beat(frames, 2, **how), promised=2)], now)
-    settle(node, now)
+    drain(node, now)
 
 
 def test_only_a_repair_brings_what_an_older_epoch_numbered_in_a_run_too() -> None:
@@ -62,10 +62,10 @@ def test_who_was_ahead_is_not_known() -> None:
     node = replica("n1", LOG, 1)
     peers = PeerState(KEY["n1"], 4, 0), PeerState(KEY["n2"], 9, 0)
     node.receive([arrival("n3", beat(LOG, 1, peers=peers), promised=1)], 0.01)
-    settle(node, 0.01)
+    drain(node, 0.01)
     assert node._following.rank() == 1
     node.receive([arrival("n3", Stale(1), promised=2)], 0.02)
-    settle(node, 0.02)
+    drain(node, 0.02)
     assert node._following.rank() == 0
 
 
@@ -92,5 +92,5 @@ def test_who_led_leads_no_longer() -> None:
     hear(node, LOG)
     assert node.sequencer == KEY["n1"]
     node.receive([arrival("n3", Stale(1), promised=2)], 0.02)
-    settle(node, 0.02)
+    drain(node, 0.02)
     assert node.sequencer is None

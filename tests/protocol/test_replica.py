@@ -4,7 +4,7 @@ from mcast.limits import BOOTSTRAP_RETRY_S, READ_RETRY_S, SUSPECT_ASK_S
 from mcast.protocol.effects import Append, Promise, WriteMeta
 from mcast.wire.messages import Ack, Stale
 
-from .bench import SETTLED, arrival, frame_arrival, of, replica, settle
+from .bench import SETTLED, arrival, drain, frame_arrival, of, replica
 from .test_asking import LOG as STREAM
 from .test_following import LOG, follower, hear
 from .test_log_recovery import suspect
@@ -18,7 +18,7 @@ def test_who_founds_or_doubts_its_log_is_woken_to_ask_again() -> None:
     doubtful = suspect()
     assert doubtful.next_deadline() == 0.0
     doubtful.tick(0.0)
-    settle(doubtful, 0.0)
+    drain(doubtful, 0.0)
     assert doubtful.next_deadline() <= SUSPECT_ASK_S
 
 
@@ -40,7 +40,7 @@ def test_who_waits_for_a_read_index_is_woken_to_ask_again() -> None:
     reader = follower(LOG, rules=SETTLED)
     hear(reader, LOG)
     reader.ask_read(0.1)
-    settle(reader, 0.1)
+    drain(reader, 0.1)
     assert reader.next_deadline() == 0.1 + READ_RETRY_S
 
 
@@ -48,5 +48,5 @@ def test_who_misses_something_is_woken_to_ask_for_it() -> None:
     lossy = follower(STREAM[:2])
     hear(lossy, STREAM[:2])
     lossy.receive([frame_arrival("n1", STREAM[3], counter=3)], 0.02)
-    settle(lossy, 0.02)
+    drain(lossy, 0.02)
     assert lossy.next_deadline() < 0.03

@@ -30,6 +30,7 @@ from .bench import (
     STORAGE,
     arrival,
     command_record,
+    drain,
     epoch_log,
     frame_arrival,
     genesis,
@@ -37,7 +38,6 @@ from .bench import (
     recovered,
     replica,
     settings,
-    settle,
 )
 
 LOG = epoch_log([(1, "n3", 2)])
@@ -49,9 +49,9 @@ def elected(rules: Rules | None = None, now: float = 2.0) -> Replica:
     node.tick(now)
     from mcast.wire.messages import PreVote, PreVoteRequest
 
-    (asked,) = of(PreVoteRequest, settle(node, now))
+    (asked,) = of(PreVoteRequest, drain(node, now))
     node.receive([arrival("n2", PreVote(asked.epoch, STORAGE["n2"], True, asked.nonce, KEY["n1"]), promised=1)], now)
-    settle(node, now)
+    drain(node, now)
     node.receive([arrival("n2", Vote(2, STORAGE["n2"], True, KEY["n1"]), promised=2)], now)
     return node
 
@@ -70,10 +70,10 @@ def newest(effects: Sequence[Effect], before: int) -> int:
 
 def sequencing(rules: Rules | None = None) -> Replica:
     node = elected(rules)
-    settle(node, 2.0)
+    drain(node, 2.0)
     node.receive([ack("n2", 5, node.last_chain)], 2.01)
     assert node.is_sequencer
-    settle(node, 2.01)
+    drain(node, 2.01)
     return node
 
 
@@ -93,7 +93,7 @@ def test_an_epoch_begins_with_a_heartbeat_and_then_epoch_start() -> None:
 def test_nothing_is_numbered_before_epoch_start_has_committed() -> None:
     node = elected()
     assert not node.submit([(command_record(),)], 2.0)
-    settle(node, 2.0)
+    drain(node, 2.0)
     node.receive([ack("n2", 5, node.last_chain)], 2.01)
     assert SequencerReady(2) in node.take_notices()
     assert node.submit([(command_record(),)], 2.02)
@@ -101,13 +101,13 @@ def test_nothing_is_numbered_before_epoch_start_has_committed() -> None:
 
 def test_older_events_commit_only_with_one_of_the_own_epoch() -> None:
     node = elected()
-    settle(node, 2.0)
+    drain(node, 2.0)
     node.receive([ack("n2", 4, LOG[-1].chain)], 2.01)
     assert node.commit_seq == 0
     node.receive([ack("n2", 5, node.last_chain)], 2.02)
     assert node.commit_seq == 5
     ablated = elected(Rules(commit_own_epoch_only=False))
-    settle(ablated, 2.0)
+    drain(ablated, 2.0)
     ablated.receive([ack("n2", 4, LOG[-1].chain)], 2.01)
     assert ablated.commit_seq == 4
 
@@ -124,7 +124,7 @@ def test_the_own_acknowledgement_needs_the_own_disk() -> None:
 def test_an_acknowledgement_of_a_round_never_begun_counts_for_nothing() -> None:
     node = sequencing()
     node.submit([(command_record(),)], 2.02)
-    settle(node, 2.02)
+    drain(node, 2.02)
     for never in (2, 2**64 - 1):
         node.receive([ack("n2", node.last_seq, node.last_chain, round_number=never)], 2.03)
     assert node.commit_seq == 5
@@ -143,7 +143,7 @@ def test_an_acknowledgement_of_a_round_never_begun_counts_for_nothing() -> None:
 )
 def test_a_wrong_acknowledgement_does_not_count(wrong: dict[str, Any]) -> None:
     node = elected()
-    settle(node, 2.0)
+    drain(node, 2.0)
     fields: dict[str, Any] = {"seq": 5, "chain": node.last_chain} | wrong
     node.receive([ack("n2", fields.pop("seq"), fields.pop("chain"), **fields)], 2.01)
     assert node.commit_seq == 0
@@ -156,9 +156,9 @@ def test_an_acknowledgement_too_old_to_be_checked_counts_for_nothing_and_is_nobo
     core.log._cache_bytes_max = 2_000
     for _ in range(40):
         node.submit([(command_record(size=200),)], 2.02)
-        settle(node, 2.02)
+        drain(node, 2.02)
         node.receive([ack("n2", core.log.last_seq, core.log.last_chain)], 2.02)
-    settle(node, 2.02)
+    drain(node, 2.02)
     assert core.log.low_water > held[0] + 1
     node.receive([ack("n3", *held)], 2.03)
     assert core.counts["ack of another chain"] == 0
@@ -182,7 +182,7 @@ def test_the_window_stops_numbering_and_an_acknowledgement_opens_it() -> None:
     node = sequencing()
     for _ in range(1200):
         node.submit([(command_record(1, 940),)], 2.1)
-    settle(node, 2.1)
+    drain(node, 2.1)
     assert node.backlog_bytes > 0
     stopped = node.last_seq
     node.receive([ack("n2", stopped, node.last_chain)], 2.2)
@@ -194,7 +194,7 @@ def test_commit_that_clients_of_other_nodes_wait_for_goes_out_at_once() -> None:
     node = sequencing()
     node.awaited_elsewhere(2.1)
     node.submit([(command_record(),)], 2.1)
-    settle(node, 2.1)
+    drain(node, 2.1)
     node.receive([ack("n2", 6, node.last_chain)], 2.11)
     effects = node.take_effects()
     (commit,) = of(Commit, effects)
@@ -205,19 +205,19 @@ def test_commit_that_clients_of_other_nodes_wait_for_goes_out_at_once() -> None:
 def test_commit_that_only_the_own_clients_wait_for_is_told_within_a_millisecond_if_no_frame_tells_it() -> None:
     node = sequencing()
     node.submit([(command_record(),)], 2.02)
-    settle(node, 2.02)
+    drain(node, 2.02)
     node.receive([ack("n2", 6, node.last_chain)], 2.0203)
-    effects = settle(node, 2.0203)
+    effects = drain(node, 2.0203)
     assert of(Apply, effects) and not of(Commit, effects)
     node.submit([(command_record(),)], 2.0206)
-    (stream,) = of(Stream, settle(node, 2.0206))
+    (stream,) = of(Stream, drain(node, 2.0206))
     assert stream.frames[0].commit == 6
     node.receive([ack("n2", 7, node.last_chain)], 2.0209)
-    assert not of(Commit, settle(node, 2.0209))
+    assert not of(Commit, drain(node, 2.0209))
     told: list[Any] = []
     while (due := node.next_deadline()) <= 2.0219001:
         node.tick(due)
-        effects = settle(node, due)
+        effects = drain(node, due)
         told += of(Commit, effects)
         assert not of(Heartbeat, effects), "who is known to hold the log's end need not be told where it is"
     assert [(commit.commit, commit.commit_chain) for commit in told] == [(7, node.last_chain)]
@@ -227,35 +227,35 @@ def test_commit_that_only_the_own_clients_wait_for_is_told_within_a_millisecond_
 def test_the_first_heartbeat_after_data_is_skipped_only_where_nobody_needs_it(now: float, acked: int) -> None:
     node = sequencing()
     node.tick(2.05 if now > 2.05 else now)
-    settle(node, now)
+    drain(node, now)
     node.submit([(command_record(),)], now)
-    settle(node, now)
+    drain(node, now)
     node.receive([ack("n2", acked, node.last_chain if acked == 6 else LOG[-1].chain)], now)
-    settle(node, now)
+    drain(node, now)
     due = node.next_deadline()
     node.tick(due)
-    assert due <= now + 0.001 and of(Heartbeat, settle(node, due))
+    assert due <= now + 0.001 and of(Heartbeat, drain(node, due))
 
 
 def test_no_timer_is_set_for_a_heartbeat_that_the_acknowledgements_made_needless() -> None:
     node = sequencing()
     node.submit([(command_record(),)], 2.02)
-    settle(node, 2.02)
+    drain(node, 2.02)
     assert node.next_deadline() == pytest.approx(2.021)
     node.receive([ack("n2", 6, node.last_chain)], 2.0203)
-    settle(node, 2.0203)
+    drain(node, 2.0203)
     assert node.next_deadline() == pytest.approx(2.0213), "the others are told of the commit then"
 
 
 def test_heartbeats_decay_after_data_to_the_longest_interval() -> None:
     node = sequencing()
     node.submit([(command_record(),)], 3.0)
-    settle(node, 3.0)
+    drain(node, 3.0)
     beats, now, answered = [], 3.0, 1
     while now < 3.4:
         now = node.next_deadline()
         node.tick(now)
-        effects = settle(node, now)
+        effects = drain(node, now)
         answered = newest(effects, answered)
         node.receive([ack("n2", 5, LOG[-1].chain, round_number=answered)], now)
         if of(Heartbeat, effects):
@@ -273,7 +273,7 @@ def test_heartbeats_go_on_while_data_flows() -> None:
         now += 0.0005
         node.submit([(command_record(),)], now)
         node.tick(now)
-        effects = settle(node, now)
+        effects = drain(node, now)
         beats += len(of(Heartbeat, effects))
         answered = newest(effects, answered)
         node.receive([ack("n2", node.last_seq, node.last_chain, round_number=answered)], now)
@@ -287,13 +287,13 @@ def test_a_sequencer_that_no_majority_answers_steps_down_and_falls_silent() -> N
     while now < 3.2:
         now = min(node.next_deadline(), 3.2)
         node.tick(now)
-        settle(node, now)
+        drain(node, now)
         if not node.is_sequencer:
             break
     assert any(isinstance(notice, SteppedDown) for notice in node.take_notices())
     assert not node.submit([(command_record(),)], now)
     node.tick(now + 0.06)
-    assert of(Heartbeat, settle(node, now + 0.06)) == []
+    assert of(Heartbeat, drain(node, now + 0.06)) == []
 
 
 def test_rounds_alone_keep_an_epoch_alive() -> None:
@@ -302,7 +302,7 @@ def test_rounds_alone_keep_an_epoch_alive() -> None:
     while now < 5.0:
         now = node.next_deadline()
         node.tick(now)
-        answered = newest(settle(node, now), answered)
+        answered = newest(drain(node, now), answered)
         node.receive([ack("n3", 4, LOG[-1].chain, round_number=answered)], now)
     assert node.is_sequencer
 
@@ -311,7 +311,7 @@ def test_a_higher_promise_ends_the_epoch() -> None:
     node = sequencing()
     node.submit([(command_record(),)], 2.1)
     node.receive([frame_arrival("n2", LOG[-1], promised=3)], 2.2)
-    settle(node, 2.2)
+    drain(node, 2.2)
     assert not node.is_sequencer
     assert node.promised == 3
     assert node.backlog_bytes == 0
@@ -329,11 +329,11 @@ def test_the_successor_is_appointed_once_it_holds_the_whole_log() -> None:
     node.receive([ack("n3", 5, node.last_chain)], 2.05)
     node.submit([(command_record(),)], 2.1)
     assert node.hand_over(KEY["n3"], 2.1) is None
-    assert of(Handover, settle(node, 2.1)) == []
+    assert of(Handover, drain(node, 2.1)) == []
     node.submit([(command_record(),)], 2.11)
     assert node.last_seq == 6
     node.receive([ack("n3", 6, node.last_chain)], 2.12)
-    assert [handover.epoch for handover in of(Handover, settle(node, 2.12))] == [2]
+    assert [handover.epoch for handover in of(Handover, drain(node, 2.12))] == [2]
 
 
 def test_a_successor_that_does_not_take_over_is_given_up() -> None:
@@ -346,7 +346,7 @@ def test_a_successor_that_does_not_take_over_is_given_up() -> None:
     for step in range(30):
         node.receive([ack("n2", 5, node.last_chain, round_number=answered)], 2.1 + step / 20)
         node.tick(2.1 + step / 20)
-        answered = newest(settle(node, 2.1 + step / 20), answered)
+        answered = newest(drain(node, 2.1 + step / 20), answered)
     assert node.last_seq == 6
 
 
@@ -361,10 +361,10 @@ def test_a_lost_disk_is_readmitted_in_two_configurations() -> None:
     node = sequencing()
     fresh = b"fresh".ljust(16)
     node.receive([ack("n3", 5, node.last_chain, storage=fresh)], 2.1)
-    settle(node, 2.1)
+    drain(node, 2.1)
     assert node.last_seq == 6
     node.receive([ack("n2", 6, node.last_chain)], 2.2)
-    settle(node, 2.2)
+    drain(node, 2.2)
     assert node.last_seq == 7
     node.receive([ack("n2", 7, node.last_chain)], 2.3)
     members = [notice.members for notice in node.take_notices() if isinstance(notice, MembersChanged)]
@@ -373,13 +373,13 @@ def test_a_lost_disk_is_readmitted_in_two_configurations() -> None:
 
 def test_a_sequencer_proves_its_own_staleness_only_by_rounds_begun_after_a_commit_of_its_own() -> None:
     node = elected()
-    settle(node, 2.0)
+    drain(node, 2.0)
     node.receive([ack("n2", 2, node.last_chain)], 2.005)
     assert node.proof(2.01) is None, "its predecessor may have committed more than it knows"
     node.receive([ack("n2", 5, node.last_chain)], 2.01)
     assert node.is_sequencer and node.proof(2.02) is None
     node.tick(2.06)
-    beats = [effect.message for effect in of(Multicast, settle(node, 2.06)) if isinstance(effect.message, Heartbeat)]
+    beats = [effect.message for effect in of(Multicast, drain(node, 2.06)) if isinstance(effect.message, Heartbeat)]
     node.receive([ack("n2", 5, node.last_chain, round_number=beats[-1].round)], 2.07)
     commit, age_s = node.proof(2.1) or (0, 0.0)
     assert commit == 5 and age_s == pytest.approx(0.04)
@@ -390,7 +390,7 @@ def test_a_sequencer_proves_its_own_staleness_only_by_rounds_begun_after_a_commi
 def test_what_a_lost_disk_acknowledged_does_not_count_for_its_successor() -> None:
     node = sequencing()
     node.submit([(command_record(),)], 2.1)
-    settle(node, 2.1)
+    drain(node, 2.1)
     fresh, last = b"fresh".ljust(16), node.last_chain
     node.receive([ack("n3", 6, last, storage=fresh)], 2.2)
     assert node._sequencing.progress[KEY["n3"]].seq == 6
@@ -403,14 +403,14 @@ def test_no_configuration_comes_between_the_fragments_of_a_command_nor_waits_for
     node = sequencing()
     fragments = tuple(split_fragments(9, 1, 1, b"x" * 1_500_000, 1_000))
     node.submit([fragments] * 4, 2.1)
-    settle(node, 2.1)
+    drain(node, 2.1)
     assert node.backlog_bytes > 0
     node.receive([ack("n3", node.last_seq, node.last_chain, storage=b"fresh".ljust(16))], 2.2)
     while node.backlog_bytes:
-        settle(node, 2.3)
+        drain(node, 2.3)
         node.receive([ack("n2", node.last_seq, node.last_chain)], 2.3)
         node.receive([ack("n3", node.last_seq, node.last_chain, storage=b"fresh".ljust(16))], 2.3)
-    settle(node, 2.4)
+    drain(node, 2.4)
     kinds = bytes(frame.body[0] for frame in node._core.log.between(6, node.last_seq, 1 << 20))
     commands = kinds.replace(bytes([RecordKind.CONFIG]), b"")
     assert kinds.count(RecordKind.CONFIG) >= 1
@@ -423,12 +423,12 @@ def test_an_appointment_that_is_not_answered_is_repeated_in_time() -> None:
     node = sequencing()
     node.receive([ack("n3", 5, node.last_chain)], 2.02)
     node.hand_over(KEY["n3"], 2.02)
-    assert of(Handover, settle(node, 2.02))
+    assert of(Handover, drain(node, 2.02))
     now = 2.02
     while now < 2.02 + READ_RETRY_S:
         now = node.next_deadline()
         node.tick(now)
-        effects = settle(node, now)
+        effects = drain(node, now)
     assert now == 2.02 + READ_RETRY_S
     assert of(Handover, effects)
 
@@ -437,15 +437,15 @@ def test_a_higher_promise_drops_what_waited_to_be_numbered_and_silences_the_hear
     node = sequencing()
     for _ in range(1200):
         node.submit([(command_record(1, 940),)], 2.1)
-    settle(node, 2.1)
+    drain(node, 2.1)
     assert node.backlog_bytes > 0
     node.receive([arrival("n2", Handover(1), promised=3)], 2.2)
-    effects = settle(node, 2.2)
+    effects = drain(node, 2.2)
     assert node.backlog_bytes == 0
     assert any(isinstance(notice, SteppedDown) for notice in node.take_notices())
     for step in range(10):
         node.tick(2.21 + step / 100)
-        effects += settle(node, 2.21 + step / 100)
+        effects += drain(node, 2.21 + step / 100)
     assert of(Heartbeat, effects) == []
 
 
@@ -486,13 +486,13 @@ def test_a_round_that_a_removed_member_has_answered_needs_as_many_answers_as_any
     node = five_ruled_by_n1()
     chain = node.last_chain
     node.receive([from_member(member, 2, chain, 0) for member in ("n2", "n3")], 0.01)
-    settle(node, 0.01)
+    drain(node, 0.01)
     assert node.commit_seq == 2
     node.tick(0.1)
-    (asked,) = of(Heartbeat, settle(node, 0.1))
+    (asked,) = of(Heartbeat, drain(node, 0.1))
     lost = from_member("n5", 2, chain, asked.round)
     node.receive([from_member("n5", 2, chain, 0, b"fresh".ljust(16)), lost], 0.11)
-    settle(node, 0.11)
+    drain(node, 0.11)
     assert node.statistics().config_number == 2
     node.receive([from_member("n2", 2, chain, asked.round)], 0.12)
     assert node._sequencing.confirmed < asked.round, "two of four"

@@ -7,7 +7,7 @@ from mcast.protocol.effects import CatchUp, Relay
 from mcast.protocol.replica import Replica
 from mcast.wire.messages import Knock, Nak, News, Read, ReadIndex
 
-from .bench import KEY, UUID, arrival, epoch_log, extended, frame_arrival, of, settle
+from .bench import KEY, UUID, arrival, drain, epoch_log, extended, frame_arrival, of
 from .test_asking import run
 from .test_following import beat, follower, hear
 
@@ -34,7 +34,7 @@ def knocks(node: Replica, since: float, until: float) -> list[tuple[float, int]]
     found, now = [], since
     while now < until:
         node.tick(now)
-        for effect in settle(node, now):
+        for effect in drain(node, now):
             if isinstance(effect, Relay) and isinstance(effect.message, Knock):
                 found.append((round(now, 2), effect.to))
         now += 0.01
@@ -57,7 +57,7 @@ def test_whoever_is_knocked_at_says_what_it_knows() -> None:
     node = follower(LOG[:4])
     hear(node, LOG[:4], commit=3)
     node.receive([arrival("n3", Knock(9), promised=1)], 0.1, relayed=True)
-    (told,) = [effect for effect in settle(node, 0.1) if isinstance(effect, Relay)]
+    (told,) = [effect for effect in drain(node, 0.1) if isinstance(effect, Relay)]
     assert told == Relay(KEY["n3"], News(9, UUID, KEY["n1"], 3, LOG[2].chain))
 
 
@@ -65,7 +65,7 @@ def knocking(node: Replica) -> int:
     node.tick(LIMIT_S)
     return next(
         effect.message.nonce
-        for effect in settle(node, LIMIT_S)
+        for effect in drain(node, LIMIT_S)
         if isinstance(effect, Relay) and isinstance(effect.message, Knock)
     )
 
@@ -77,10 +77,10 @@ def test_news_of_a_commit_are_fetched_and_believed_where_the_chain_is_the_own() 
     node.receive([arrival("n3", news, promised=1)], 2.1, relayed=True)
     assert node.high_seq == 6, "it knows how far behind it is"
     node.tick(2.1 + LEARNED_S)
-    (fetch,) = of(CatchUp, settle(node, 2.2))
+    (fetch,) = of(CatchUp, drain(node, 2.2))
     assert (fetch.first, fetch.until) == (5, 6)
     node.transferred(LOG[4:6], KEY["n3"], 2.3)
-    settle(node, 2.3)
+    drain(node, 2.3)
     assert (node.last_seq, node.commit_seq) == (6, 6)
 
 
@@ -98,13 +98,13 @@ def test_a_read_that_learns_of_a_commit_starts_the_fetch_it_waits_for() -> None:
     node = follower(LOG[:4])
     hear(node, LOG[:4])
     node.ask_read(0.1)
-    (asked,) = of(Read, settle(node, 0.1))
+    (asked,) = of(Read, drain(node, 0.1))
     node.receive([arrival("n1", ReadIndex(1, asked.nonce, 2, 6, 6), promised=1)], 0.11)
     hear(node, LOG[:4], round=3, confirmed=2, now=0.12)
-    assert not of(CatchUp, settle(node, 0.12)), "it is likely on its way"
+    assert not of(CatchUp, drain(node, 0.12)), "it is likely on its way"
     assert node.next_deadline() <= 0.12 + LEARNED_S
     node.tick(0.12 + LEARNED_S)
-    (fetch,) = of(CatchUp, settle(node, 0.2))
+    (fetch,) = of(CatchUp, drain(node, 0.2))
     assert (fetch.first, fetch.until) == (5, 6)
 
 
@@ -112,12 +112,12 @@ def test_what_is_learned_and_arrives_by_itself_is_not_fetched() -> None:
     node = follower(LOG[:4])
     hear(node, LOG[:4])
     node.ask_read(0.1)
-    (asked,) = of(Read, settle(node, 0.1))
+    (asked,) = of(Read, drain(node, 0.1))
     node.receive([arrival("n1", ReadIndex(1, asked.nonce, 2, 6, 6), promised=1)], 0.11)
     hear(node, LOG[:4], round=3, confirmed=2, now=0.12)
     node.receive([frame_arrival("n1", frame, counter=i + 1) for i, frame in enumerate(LOG[4:6])], 0.13)
     node.tick(0.3)
-    assert not of(CatchUp, settle(node, 0.3))
+    assert not of(CatchUp, drain(node, 0.3))
 
 
 def test_a_gap_that_naks_do_not_close_goes_to_tcp_and_the_next_one_sooner() -> None:
@@ -129,7 +129,7 @@ def test_a_gap_that_naks_do_not_close_goes_to_tcp_and_the_next_one_sooner() -> N
     hear(node, LOG[:4], round=9, confirmed=8, now=0.4)
     assert len(asked + run(node, 0.1 + GAP_STUCK_S - 0.01, 0.4)) > 5
     node.tick(0.1 + GAP_STUCK_S)
-    (fetch,) = of(CatchUp, settle(node, 0.9))
+    (fetch,) = of(CatchUp, drain(node, 0.9))
     assert fetch.first == 5
     node.transferred(LOG[4:5], KEY["n1"], 0.9)
     hear(node, LOG, round=19, confirmed=18, now=0.9)
@@ -149,14 +149,14 @@ def test_a_gap_that_repairs_shrink_is_not_stuck() -> None:
         run(node, now + 0.03, now)
         now += 0.03
         node.receive([frame_arrival("n1", frame, kind=2, counter=int(now * 1e3))], now)
-        settle(node, now)
+        drain(node, now)
     assert not node.statistics().catching_up
 
 
 def test_where_only_tcp_brings_heartbeats_nothing_is_asked_for_by_datagrams() -> None:
     node = follower(LOG[:4])
     node.receive([arrival("n1", beat(LOG, 1), promised=1)], 0.1, relayed=True)
-    effects = settle(node, 0.1)
+    effects = drain(node, 0.1)
     assert [fetch.until for fetch in of(CatchUp, effects)] == [6]
     node.tick(0.2)
-    assert not of(Nak, settle(node, 0.2))
+    assert not of(Nak, drain(node, 0.2))
