@@ -51,7 +51,7 @@ async def attack(config: Config, options: argparse.Namespace) -> dict[str, Any]:
         "recorded": len(recorded), "sent": dict(sent.ways), "ports": dict(sent.ports),
         "seconds": round(sent.seconds, 1), "connections": options.connections * len(config.nodes),
         "left_open": left_open,
-        "nodes": [_told(old, new) for old, new in zip(before["nodes"], after["nodes"], strict=True)],
+        "nodes": [_difference(old, new) for old, new in zip(before["nodes"], after["nodes"], strict=True)],
     }  # fmt: skip
 
 
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return ExitCode.OK if all(node["state"] == "live" for node in result["nodes"]) else ExitCode.FINDING
 
 
-def _told(before: NodeStatus, after: NodeStatus) -> dict[str, Any]:
+def _difference(before: NodeStatus, after: NodeStatus) -> dict[str, Any]:
     refused = Counter(after.get("refused") or {})
     refused.subtract(before.get("refused") or {})
     return {

@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ExceptionGroup:
         traceback.print_exc()
         return ExitCode.BUG
-    told = summarize(result) | {"seed": options.seed, "seconds": options.seconds, "lan": problem is None}
+    reported = summarize(result) | {"seed": options.seed, "seconds": options.seconds, "lan": problem is None}
     if result.fine and options.keep is None:
         shutil.rmtree(folder)
     else:
@@ -78,9 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not result.fine:
         note(f"outside: see {folder}")
     if options.json:
-        print_json(told)
+        print_json(reported)
     else:
-        for name, value in told.items():
+        for name, value in reported.items():
             print(f"{name:>10}  {value}")
     return ExitCode.OK if result.fine else ExitCode.FINDING
 

@@ -10,7 +10,7 @@ from mcast.limits import CLOCK_OFF_S
 _REMEDY: Final = "set by NTP (see timedatectl, chronyc tracking): handlers see the time of whoever leads"
 
 
-def told_clocks(nodes: Sequence[Mapping[str, Any]]) -> list[str]:
+def clock_findings(nodes: Sequence[Mapping[str, Any]]) -> list[str]:
     """The nodes whose clocks are seconds off those of most; all of them where no two halves agree.
 
     Each row's `clock_off_s` is what it is ahead of who asked, give or take `clock_unsure_s`: the way there and back.
@@ -32,9 +32,9 @@ def told_clocks(nodes: Sequence[Mapping[str, Any]]) -> list[str]:
         names = ", ".join(name for name, _, _ in known)
         return [f"the clocks of {names} are up to {max(offs) - min(offs):,.1f} s apart: have them {_REMEDY}"]
     middle = sorted(right)[len(right) // 2]
-    told = []
+    findings = []
     for name, off, _ in known:
         if 2 * len(agreeing[name]) <= len(known):
             way = "ahead of" if off > middle else "behind"
-            told.append(f"{name}'s clock is {abs(off - middle):,.1f} s {way} the others': have it {_REMEDY}")
-    return told
+            findings.append(f"{name}'s clock is {abs(off - middle):,.1f} s {way} the others': have it {_REMEDY}")
+    return findings

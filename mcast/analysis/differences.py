@@ -54,7 +54,7 @@ def find_fork(rows: Sequence[Row]) -> Fork | None:
     return Fork(max(before, default=0), first, "log" if len(logs) > 1 else "results", tuple(ordered))
 
 
-def told_fork(rows: Sequence[Row]) -> list[str]:
+def fork_findings(rows: Sequence[Row]) -> list[str]:
     """The fork as a finding, with what to do about it; nothing where there is none."""
     fork = find_fork(rows)
     if fork is None:
@@ -76,7 +76,7 @@ def told_fork(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def told_mixture(rows: Sequence[Row]) -> list[str]:
+def mixture_findings(rows: Sequence[Row]) -> list[str]:
     """What nodes run that others do not, a finding for each kind."""
     runs = {str(row["id"]): row["runs"] for row in rows if row.get("reachable") and _is_map(row.get("runs"))}
     allowed = [str(row["id"]) for row in rows if row.get("allow_mixed")]
@@ -87,9 +87,11 @@ def told_mixture(rows: Sequence[Row]) -> list[str]:
             if what.get(kind) is not None:
                 sides.setdefault(_shown(what[kind]), []).append(node)
         if len(sides) > 1:
-            told = "; ".join(f"{', '.join(nodes)}: {what}" for what, nodes in sides.items())
+            listed = "; ".join(f"{', '.join(nodes)}: {what}" for what, nodes in sides.items())
             permitted = f" (allow_mixed is set for {', '.join(allowed)})" if allowed else ""
-            findings.append(f"nodes run different {words}: {told}{permitted}; install the same on all and restart them")
+            findings.append(
+                f"nodes run different {words}: {listed}{permitted}; install the same on all and restart them"
+            )
     return findings
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from mcast.analysis.clocks import told_clocks
-from mcast.analysis.differences import told_fork, told_mixture
+from mcast.analysis.clocks import clock_findings
+from mcast.analysis.differences import fork_findings, mixture_findings
 from mcast.analysis.ledger import reconcile
 
 _ASKED: Final = (
@@ -23,8 +23,8 @@ def document_findings(document: Mapping[str, Any], silences: Mapping[str, str] =
     """
     nodes = document["nodes"]
     return [
-        *filter(None, [leaderless(document)]), *status_findings(document, silences), *told_fork(nodes),
-        *told_mixture(nodes), *told_clocks(nodes),
+        *filter(None, [leaderless(document)]), *status_findings(document, silences), *fork_findings(nodes),
+        *mixture_findings(nodes), *clock_findings(nodes),
     ]  # fmt: skip
 
 
@@ -55,12 +55,12 @@ def status_findings(document: Mapping[str, Any], silences: Mapping[str, str] = M
 
 def _unreachable(node: Mapping[str, Any], why: str | None) -> str:
     """A node that gave no answer; `address` stands in rows of this version."""
-    told = f"{node['id']} is unreachable" + (f": {why}" if why else "")
+    said = f"{node['id']} is unreachable" + (f": {why}" if why else "")
     where = f" {node['address']}" if node.get("address") else ""
     if why is not None and "refused" in why:
-        return f"{told}; start it on its machine: {_start(node)}"
+        return f"{said}; start it on its machine: {_start(node)}"
     return (
-        f"{told}; see that it runs on its machine ({_start(node)}), and that TCP{where} passes the firewalls between "
+        f"{said}; see that it runs on its machine ({_start(node)}), and that TCP{where} passes the firewalls between "
         "here and there"
     )
 
@@ -86,9 +86,9 @@ def leaderless(document: Mapping[str, Any]) -> str | None:
     bootstrapping = not voters and len(there) == len(document["nodes"])
     apart = [node for node in there if node.get("isolated")]
     if apart and 2 * voters > members:
-        told = "; ".join(f"{node['id']} is {node['isolated']}" for node in apart[:2])
+        said = "; ".join(f"{node['id']} is {node['isolated']}" for node in apart[:2])
         return (
-            f"nobody numbers events: {voters} of {members} members answer here, but no majority hears another: {told}"
+            f"nobody numbers events: {voters} of {members} members answer here, but no majority hears another: {said}"
         )
     if bootstrapping or 2 * voters > members:
         return "nobody numbers events yet: wait a moment; if it stays so, see why in each node's log (its stderr)"

@@ -88,8 +88,8 @@ async def measure(workload: FailoverWorkload, progress: OnProgress) -> Document:
 def summary(outages_ms: Sequence[float]) -> Document:
     """What to tell of some outages; `all` in the order they happened."""
     ordered = sorted(outages_ms)
-    told = {"p50": percentile(ordered, 0.5), "p90": percentile(ordered, 0.9), "min": ordered[0], "max": ordered[-1]}
-    return {**told, "mean": round(fsum(ordered) / len(ordered), 1), "all": list(outages_ms)}
+    summary = {"p50": percentile(ordered, 0.5), "p90": percentile(ordered, 0.9), "min": ordered[0], "max": ordered[-1]}
+    return {**summary, "mean": round(fsum(ordered) / len(ordered), 1), "all": list(outages_ms)}
 
 
 async def _strike(

@@ -122,7 +122,7 @@ class _Progress:
         self._tell = tell
         self._events = events
         self._known: dict[int, int] = {}
-        self._told_s = time.monotonic()
+        self._shown_s = time.monotonic()
 
     def of(self, client: int) -> Callable[[Receipts], None]:
         """What one client's stream reports to."""
@@ -130,8 +130,8 @@ class _Progress:
         def progress(receipts: Receipts) -> None:
             self._known[client] = receipts.known
             now_s = time.monotonic()
-            if now_s >= self._told_s + TELL_S:
-                self._told_s = now_s
+            if now_s >= self._shown_s + TELL_S:
+                self._shown_s = now_s
                 self._tell(sum(self._known.values()) / self._events)
 
         return progress
@@ -177,7 +177,7 @@ async def _steady(  # noqa: PLR0913 - as steady
                 failures.append(BrokenRun(f"{wrong} commands were not applied as they should"))
 
         before = await usage_before(pids, client)
-        sent, told_s, began = 0, 0.0, time.perf_counter()
+        sent, shown_s, began = 0, 0.0, time.perf_counter()
         while sent < total and not failures:
             elapsed_s = time.perf_counter() - began
             due = min(total, int(elapsed_s * rate) + 1) - sent
@@ -186,8 +186,8 @@ async def _steady(  # noqa: PLR0913 - as steady
                 call.add_done_callback(done)
                 calls.add(call)
                 sent += due
-            if elapsed_s >= told_s + TELL_S:
-                told_s = elapsed_s
+            if elapsed_s >= shown_s + TELL_S:
+                shown_s = elapsed_s
                 tell(sent / total)
             await asyncio.sleep(max(0.0, began + sent / rate - time.perf_counter()))
             while len(calls) > max(1.0, OUTSTANDING_S * rate):

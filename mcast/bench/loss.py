@@ -89,8 +89,8 @@ async def _run(workload: LossWorkload, share: float, progress: OnProgress) -> Do
         load, status, gaps = await while_alive(lab, in_one_epoch(lab, partial(_load, lab, workload, tell)))
     rate = round(load["submitted"] / load["seconds"])
     why = None if held(rate, workload.rate) else held_back_by(load["used"], status["sequencer"], workload.sync)
-    told = {"rate": rate, "held_back_by": why, "gso": offload(status), **load["used"]}
-    return {"loss": share, **figures(status, gaps), **told}
+    conditions = {"rate": rate, "held_back_by": why, "gso": offload(status), **load["used"]}
+    return {"loss": share, **figures(status, gaps), **conditions}
 
 
 async def _load(lab: Processes, workload: LossWorkload, tell: Tell, status: Document) -> Document:

@@ -90,12 +90,12 @@ async def settled(lab: Processes) -> tuple[Document, Document]:
         if not open_accounts and len(reconcile(gaps)) == len(lab.ids):
             return status, gaps
         if loop.time() >= deadline_s:
-            told = "; ".join(
+            listed = "; ".join(
                 f"{account.id} injected {account.injected}, detected {account.detected}, repaired {account.repaired}, "
                 f"superseded {account.superseded}, transferred {account.transferred}, open {account.open}"
                 for account in open_accounts
             )
-            raise BrokenRun(f"losses do not reconcile: {told or 'a node did not answer'}")
+            raise BrokenRun(f"losses do not reconcile: {listed or 'a node did not answer'}")
         await asyncio.sleep(LOOK_S)
 
 

@@ -38,14 +38,14 @@ def one_by_one(tell: Tell, *, config: str, at: str, size: int, count: int, warmu
             before = await usage_before(pids, client)
             took = await _one_after_the_other(client, source, count, tell)
             after = await usage_after(pids, client)
-        return _told(took, sum(took), used(before, after, count))
+        return _summary(took, sum(took), used(before, after, count))
 
     return asyncio.run(run())
 
 
 async def _one_after_the_other(client: Client, source: Iterator[Command], count: int, tell: Tell) -> array[float]:
     took = array("d")
-    told_s = clock_s = time.perf_counter()
+    shown_s = clock_s = time.perf_counter()
     for _ in range(count):
         name, *arguments = next(source)
         sent_s = time.perf_counter()
@@ -54,8 +54,8 @@ async def _one_after_the_other(client: Client, source: Iterator[Command], count:
         took.append(clock_s - sent_s)
         if receipt.outcome != "ok":
             raise BrokenRun(f"{name} came to {receipt}")
-        if clock_s > told_s + TELL_S:
-            told_s = clock_s
+        if clock_s > shown_s + TELL_S:
+            shown_s = clock_s
             tell(len(took) / count)
     return took
 
@@ -78,8 +78,8 @@ def at_a_rate(  # noqa: PLR0913 - a workload's parts
             pace = _Pace(client, source, rate, seconds)
             elapsed_s = await pace.run(tell)
             after = await usage_after(pids, client)
-        told = _told(pace.took, elapsed_s, used(before, after, len(pace.took)))
-        return {**told, "late_us": summary_us(pace.late)}
+        summary = _summary(pace.took, elapsed_s, used(before, after, len(pace.took)))
+        return {**summary, "late_us": summary_us(pace.late)}
 
     # epoll waits in whole milliseconds, select in microseconds: with the former this process would always be late.
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())) as runner:
@@ -102,7 +102,7 @@ class _Pace:
     async def run(self, tell: Tell) -> float:
         """Until the last is acknowledged; seconds since the first was due. Raises what the first failure raised."""
         began_s = time.perf_counter()
-        total, sent, told_s = max(1, int(self._rate * self._seconds)), 0, began_s
+        total, sent, shown_s = max(1, int(self._rate * self._seconds)), 0, began_s
         while sent < total and self._failure is None:
             now_s = time.perf_counter()
             if now_s > began_s + self._seconds + GRACE_S:
@@ -112,8 +112,8 @@ class _Pace:
             ):
                 self._send(due_s, now_s)
                 sent += 1
-            if now_s > told_s + TELL_S:
-                told_s = now_s
+            if now_s > shown_s + TELL_S:
+                shown_s = now_s
                 tell(sent / total)
             await asyncio.sleep(max(0.0, began_s + sent / self._rate - time.perf_counter()))
         if self._calls:
@@ -141,7 +141,7 @@ class _Pace:
             self._failure = self._failure or error
 
 
-def _told(took: array[float], elapsed_s: float, usage: dict[str, Any]) -> dict[str, Any]:
+def _summary(took: array[float], elapsed_s: float, usage: dict[str, Any]) -> dict[str, Any]:
     return {
         "took_us": summary_us(took), "curve_us": curve_us(took), "reached": round(len(took) / elapsed_s, 1),
         "used": usage,

@@ -20,8 +20,8 @@ _NINES: Final = (0.0, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9
 def summary_us(samples_s: Iterable[float]) -> dict[str, Any]:
     """`p50` to `p99.9`, `max` and `mean` in microseconds, and their `count`; there is at least one sample."""
     ordered = sorted(samples_s)
-    told = {name: in_us(percentile(ordered, share)) for name, share in SHARES.items()}
-    return {**told, "max": in_us(ordered[-1]), "mean": in_us(fsum(ordered) / len(ordered)), "count": len(ordered)}
+    summary = {name: in_us(percentile(ordered, share)) for name, share in SHARES.items()}
+    return {**summary, "max": in_us(ordered[-1]), "mean": in_us(fsum(ordered) / len(ordered)), "count": len(ordered)}
 
 
 def curve_us(samples_s: Sequence[float]) -> list[list[float]]:

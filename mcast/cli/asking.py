@@ -40,8 +40,8 @@ def silence(config: Config, silences: Mapping[str, str]) -> str:
     asked: dict[str, list[str]] = {}
     for node in config.nodes:
         asked.setdefault(silences[node.id], []).append(f"{node.id} at {node.address}")
-    told = "; ".join(f"{', '.join(nodes)}: {why}" for why, nodes in asked.items())
+    listed = "; ".join(f"{', '.join(nodes)}: {why}" for why, nodes in asked.items())
     remedy = ""
     if any("connection refused" in why for why in asked):
         remedy = "; run mcast up or mcast node; a node that still replays its journal does not listen yet"
-    return f"no node of {config.name} answered; asked {told}{remedy}"
+    return f"no node of {config.name} answered; asked {listed}{remedy}"

@@ -15,7 +15,7 @@ import typer
 
 from mcast.analysis.ledger import answering
 from mcast.cli import options, output, render
-from mcast.cli.ending import until_told
+from mcast.cli.ending import until_stopped
 from mcast.cli.exits import Ended, ExitCode
 from mcast.errors import ConfigError, DecodeError, Refused
 
@@ -78,7 +78,7 @@ def demo(  # noqa: PLR0913 - one a flag
     )  # fmt: skip
     run = _run(cluster, story, watch, loss=percent, kill=not no_kill, keep=keep, json=json)
     try:
-        shown = asyncio.run(until_told(run))
+        shown = asyncio.run(until_stopped(run))
     except asyncio.CancelledError:
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     if not shown.proven:
@@ -209,20 +209,20 @@ async def _draw(story: Story, watch: DemoWatch) -> None:
 
 
 async def _tell(story: Story, watch: DemoWatch) -> None:
-    began, told = time.monotonic(), 0
+    began, shown = time.monotonic(), 0
     due = began + PLAIN_S
     try:
         while True:
             await asyncio.sleep(REDRAW_S)
             lines = takeover_lines(watch.takeover)
-            for line in lines[told:]:
+            for line in lines[shown:]:
                 output.note(f"mcast: {line}")
-            told = len(lines)
+            shown = len(lines)
             if time.monotonic() >= due:
                 due += PLAIN_S
                 output.note(f"mcast: {_progress(story, watch, time.monotonic() - began)}")
     finally:
-        for line in takeover_lines(watch.takeover)[told:]:
+        for line in takeover_lines(watch.takeover)[shown:]:
             output.note(f"mcast: {line}")
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-async def until_told(work: Coroutine[Any, Any, T]) -> T:
+async def until_stopped(work: Coroutine[Any, Any, T]) -> T:
     """What `work` returns. SIGTERM cancels it, and then this raises CancelledError."""
     task = asyncio.ensure_future(work)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)

@@ -28,14 +28,14 @@ def print_status(document: Document, caveats: str = "") -> None:
     print_table(title, columns, [_status_row(node, sequencer) for node in document["nodes"]], _STATUS_SPARE)
 
 
-def told_since(document: Document) -> str | None:
+def counted_since(document: Document) -> str | None:
     """That what nodes count began at different times, where numbers of two nodes would seem to contradict."""
     ages = {node["id"]: node["up_s"] for node in document["nodes"] if node.get("up_s") is not None}
     counted = any(node["repairs_sent"] or node["repairs_received"] for node in document["nodes"])
     if not counted or not ages or max(ages.values()) - min(ages.values()) < STARTS_APART_S:
         return None
-    told = ", ".join(f"{node_id} {age:,.0f} s ago" for node_id, age in ages.items())
-    return f"NAKs, got, gave and queries count since each node's start: {told}"
+    listed = ", ".join(f"{node_id} {age:,.0f} s ago" for node_id, age in ages.items())
+    return f"NAKs, got, gave and queries count since each node's start: {listed}"
 
 
 def _status_row(node: Mapping[str, Any], sequencer: str | None) -> list[object]:

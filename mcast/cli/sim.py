@@ -124,7 +124,7 @@ def _swarm(seeds: range, rules: tuple[str, ...], workers: int, json: bool) -> bo
     else:
         columns = ("seeds", "events", "datagrams", "lost", "faults", "virtual_s", "seconds")
         output.print_table("", columns, [[totals[column] for column in columns]])
-        output.print_line("no violation" if broken is None else _told(broken))
+        output.print_line("no violation" if broken is None else _describe(broken))
     return broken is not None
 
 
@@ -139,7 +139,7 @@ def _one(seed: int, rules: tuple[str, ...], trace: bool, json: bool) -> bool:
     for line in lines or ():
         output.print_line(line)
     if outcome.violation is not None:
-        output.print_line(_told(outcome))
+        output.print_line(_describe(outcome))
     else:
         output.print_line(f"seed {seed}: no violation in {outcome.events} events and {outcome.faults} faults")
         output.print_line(f"trace {outcome.trace} of {outcome.steps} steps")
@@ -188,5 +188,5 @@ def _violation(outcome: RunOutcome) -> dict[str, Any]:
     return {"seed": outcome.seed, "violation": outcome.violation, "command": outcome.command}
 
 
-def _told(outcome: RunOutcome) -> str:
+def _describe(outcome: RunOutcome) -> str:
     return f"seed {outcome.seed}: {outcome.violation}\nreplay: {outcome.command}"

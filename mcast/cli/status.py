@@ -35,7 +35,7 @@ def status(
             output.print_json(document)
         else:
             render.print_status(document, caveats(config))
-            if (since := render.told_since(document)) is not None:
+            if (since := render.counted_since(document)) is not None:
                 output.note(f"mcast: {since}")
             for node in document["nodes"]:
                 if node.get("awaits"):

@@ -14,7 +14,7 @@ from mcast import limits
 from mcast.cli import options, output
 from mcast.cli.arguments import as_typed, parse_argument
 from mcast.cli.caveats import caveats
-from mcast.cli.ending import until_told
+from mcast.cli.ending import until_stopped
 from mcast.cli.exits import Ended, ExitCode
 from mcast.cli.source import CommandSource
 from mcast.cli.target import Target
@@ -58,7 +58,7 @@ def submit(  # noqa: PLR0913 - one argument a flag
             _show_receipt(receipt, config, json)
             all_ok = receipt.outcome == "ok"
         else:
-            all_ok = asyncio.run(until_told(_submit_all(target, source, receipts, json)))
+            all_ok = asyncio.run(until_stopped(_submit_all(target, source, receipts, json)))
     except Refused as error:
         raise Ended(ExitCode.USAGE, str(error)) from None
     except asyncio.CancelledError:  # by SIGTERM
@@ -118,16 +118,16 @@ async def _submit_all(target: Target, path: str, each: bool, json: bool) -> bool
                     done = error.receipts
                     raise Ended(ExitCode.SILENCE, f"{error}; {_which_known(done)}") from error
     except _ReaderGone as gone:
-        told = f"{gone}: nothing more is sent; {_which_known(done)}"
-        raise Ended(gone.code, f"{told}; others that were sent may or may not happen") from None
+        message = f"{gone}: nothing more is sent; {_which_known(done)}"
+        raise Ended(gone.code, f"{message}; others that were sent may or may not happen") from None
     except asyncio.CancelledError:
         output.note(f"mcast: interrupted: {_which_known(done)}; others that were sent may or may not happen")
         raise
     finally:
         if connected:
             _show_summary(summary_document(done, time.monotonic() - began), each, json)
-            if not json and (told := caveats(target.config)):
-                output.note(f"mcast: {told.removeprefix('; ')}")
+            if not json and (message := caveats(target.config)):
+                output.note(f"mcast: {message.removeprefix('; ')}")
     if problem is not None:
         before = "1 command before it was" if done.count == 1 else f"{done.count} commands before it were"
         raise Ended(ExitCode.USAGE, f"{problem}; {before} submitted")

@@ -39,8 +39,8 @@ def tail(  # noqa: PLR0913 - one argument a flag
 
     Examples: `mcast tail -c lab.toml` · `mcast tail -c lab.toml --from 1000 --count 10 --json`
     """
-    if not json and (told := caveats(config)):
-        output.note(f"mcast: {told.removeprefix('; ')}")
+    if not json and (message := caveats(config)):
+        output.note(f"mcast: {message.removeprefix('; ')}")
     with output.cut_short():
         asyncio.run(follow(Target(config, at, timeout), first, count, json=json))
 

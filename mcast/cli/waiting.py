@@ -13,8 +13,8 @@ from mcast.net.names import in_thread
 from mcast.node.place import FoundNode, look
 
 LOOK_S: Final = 0.5  # between two looks whether it is there
-TOLD_S: Final = 60.0  # between two lines about the same
-TOLD_ANEW_S: Final = 5.0  # between two lines about something else: what flaps must not fill a log
+LOGGED_EVERY_S: Final = 60.0  # between two lines about the same
+LOGGED_CHANGED_S: Final = 5.0  # between two lines about something else: what flaps must not fill a log
 
 
 class Waiting:
@@ -25,8 +25,8 @@ class Waiting:
         self._stopped = stopped
         self._patient = patient
         self._began_s = monotonic_s()
-        self._told = ""
-        self._told_s = float("-inf")
+        self._logged = ""
+        self._logged_s = float("-inf")
 
     async def found(self, config: Config, node_id: str | None) -> FoundNode | None:
         """The node (inferred where `node_id` is None) and its place; None if it was stopped before.
@@ -45,7 +45,7 @@ class Waiting:
             except NetworkMissing as missing:
                 await self.heed(missing)
             else:
-                if self._told:
+                if self._logged:
                     self._say(f"the network is there, after {monotonic_s() - self._began_s:.0f} s")
                 return found
         return None
@@ -55,8 +55,8 @@ class Waiting:
         if not self._patient:
             raise missing
         now_s, what = monotonic_s(), str(missing)
-        if now_s - self._told_s >= (TOLD_S if what == self._told else TOLD_ANEW_S):
-            waited = f" ({now_s - self._began_s:.0f} s so far)" if self._told else ""
+        if now_s - self._logged_s >= (LOGGED_EVERY_S if what == self._logged else LOGGED_CHANGED_S):
+            waited = f" ({now_s - self._began_s:.0f} s so far)" if self._logged else ""
             self._say(f"waits for its network{waited}: {what}")
-            self._told, self._told_s = what, now_s
+            self._logged, self._logged_s = what, now_s
         await asyncio.wait((self._stopped,), timeout=LOOK_S)

@@ -143,7 +143,7 @@ class BatchCall:
         self.error: Error | None = None
         self._raised: BaseException | None = None
         """What the caller's own callback raised: it ends the call, and is none of the link's business."""
-        self._untold = 0
+        self._unreported = 0
         """Records that may have happened, and of which nobody can tell any more."""
         self._late: list[tuple[Entry, RecordResult]] = []
         self._on_progress = on_progress
@@ -181,7 +181,7 @@ class BatchCall:
     def failed(self, entry: Entry, error: Error) -> None:
         """The batch as a whole fails; what is known stays known, what was not numbered never will be."""
         self.entries.pop(entry.slot, None)
-        self._untold += isinstance(error, Unknown)
+        self._unreported += isinstance(error, Unknown)
         if self.error is None:
             self.error = error
             self.give_up()
@@ -231,7 +231,7 @@ class BatchCall:
             raise self._raised
         if isinstance(self.error, DecodeError):
             raise self.error
-        if self._open() or self._untold:
+        if self._open() or self._unreported:
             raise self._verdict(NotSent(f"no answer: {why()}" if self._open() else "their session is over"))
         return self.receipts
 
@@ -264,7 +264,7 @@ class BatchCall:
         if isinstance(error, DecodeError):
             return error
         is_open = self._open()
-        if not (is_open or self._late or self._untold or self.receipts.known):
+        if not (is_open or self._late or self._unreported or self.receipts.known):
             return NotSent(f"no node took any of the commands: {error}") if isinstance(error, NotSent) else error
         known = f"{self.receipts.known} of {self.receipts.count} outcomes are known, the others may or may not happen"
-        return Unknown(f"{known}: {error}", self.receipts, None if self._untold and not is_open else self)
+        return Unknown(f"{known}: {error}", self.receipts, None if self._unreported and not is_open else self)

@@ -24,7 +24,7 @@ class HandedOver:
         self._room = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._more = asyncio.Event()
-        self._told = False
+        self._reported = False
 
     def hand_over(self, commands: Iterable[Command], given_up: Callable[[], bool]) -> None:
         """All of them, or until nobody takes them any more. What `commands` raises is raised on the loop."""
@@ -47,15 +47,15 @@ class HandedOver:
     def _tell(self) -> None:
         """Wake the loop, unless it has been and has not looked yet."""
         loop = self._loop
-        if loop is not None and not self._told:
-            self._told = True
+        if loop is not None and not self._reported:
+            self._reported = True
             loop.call_soon_threadsafe(self._more.set)
 
     async def __aiter__(self) -> AsyncIterator[Command]:
         self._loop = asyncio.get_running_loop()
         while True:
             self._more.clear()
-            self._told = False  # before the look: whoever adds one after it wakes this again
+            self._reported = False  # before the look: whoever adds one after it wakes this again
             ended = self._ended
             while self._waiting:
                 yield self._waiting.popleft()

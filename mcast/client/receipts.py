@@ -101,7 +101,7 @@ class Receipts(Sequence[Receipt]):
         self._known = 0
         self._keep = keep
         self._on_receipts = on_receipts
-        self._told = 0
+        self._next = 0
         self._uncounted: list[RecordResult] = []
         self._rejected = self._failed = 0
         self._latest = 0
@@ -143,11 +143,11 @@ class Receipts(Sequence[Receipt]):
             self._results[slot] = _COUNTED
 
     def _tell(self, on_receipts: Callable[[list[Receipt]], None]) -> None:
-        while self._told < len(self._results) and (result := self._results[self._told]) is not None:
+        while self._next < len(self._results) and (result := self._results[self._next]) is not None:
             on_receipts([result.receipt(index) for index in range(result.count)])
             if not self._keep:
-                self._count_only(self._told, result)
-            self._told += 1
+                self._count_only(self._next, result)
+            self._next += 1
 
     @property
     def count(self) -> int:  # type: ignore[override] # the contract's name; hides Sequence.count

@@ -60,8 +60,8 @@ class RecordedCall(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     def __str__(self) -> str:
         words = " ".join(_short(each) for each in (self.name, *self.args))
-        told = "" if self.seq is None else f" at {self.seq}"
-        return f"{self.client}: {self.level or 'submit'} {words} -> {self.outcome} {_short(self.value)}{told}"
+        where = "" if self.seq is None else f" at {self.seq}"
+        return f"{self.client}: {self.level or 'submit'} {words} -> {self.outcome} {_short(self.value)}{where}"
 
 
 def encode_call(call: RecordedCall) -> str:

@@ -29,14 +29,14 @@ class Known:
     """The highest event number that answers had told by any moment, or that had been given to a subscriber by then."""
 
     def __init__(self, calls: Iterable[RecordedCall], stretches: Iterable[Stretch] = ()) -> None:
-        told: list[tuple[int, int, RecordedCall | Stretch]] = [
+        observed: list[tuple[int, int, RecordedCall | Stretch]] = [
             (call.returned_ns or 0, call.seq or 0, call) for call in calls if call.acknowledged
         ]
-        told += [(given.at_ns, given.seq, stretch) for stretch in stretches for given in stretch.events]
-        told.sort(key=lambda each: each[:2])
-        self._times = [time for time, *_ in told]
+        observed += [(given.at_ns, given.seq, stretch) for stretch in stretches for given in stretch.events]
+        observed.sort(key=lambda each: each[:2])
+        self._times = [time for time, *_ in observed]
         self._highest: list[tuple[int, RecordedCall | Stretch | None]] = [(0, None)]
-        for _, seq, by in told:
+        for _, seq, by in observed:
             self._highest.append(max(self._highest[-1], (seq, by), key=lambda each: each[0]))
 
     def before(self, time_ns: float) -> tuple[int, RecordedCall | Stretch | None]:
@@ -114,10 +114,10 @@ def check_model(calls: Sequence[RecordedCall], log: ReplicaLog, model: Model) ->
     for seq in sorted(log.events):
         yield from due(seq)
         name, *args = log.events[seq].command
-        told = model.apply(name, args)
+        observed = model.apply(name, args)
         call = receipts.get(seq)
-        if call is not None and not _same((call.outcome, call.value), told):
-            yield Finding("model", f"the model says {told[0]} {str(told[1])[:60]}: {call}")
+        if call is not None and not _same((call.outcome, call.value), observed):
+            yield Finding("model", f"the model says {observed[0]} {str(observed[1])[:60]}: {call}")
     yield from due(float("inf"))
 
 
@@ -163,9 +163,9 @@ def _check_answer(call: RecordedCall, log: ReplicaLog, model: Model) -> Iterator
         return
     if call.seq and log.epochs[call.seq] != call.epoch:
         yield Finding("model", f"event {call.seq} is of epoch {log.epochs[call.seq]}, not {call.epoch}: {call}")
-    told = model.answer(call.name, list(call.args))
-    if not _same((call.outcome, call.value), told):
-        yield Finding("model", f"the model says {told[0]} {str(told[1])[:60]}: {call}")
+    observed = model.answer(call.name, list(call.args))
+    if not _same((call.outcome, call.value), observed):
+        yield Finding("model", f"the model says {observed[0]} {str(observed[1])[:60]}: {call}")
 
 
 def _same(one: tuple[str, Any], other: tuple[str, Any]) -> bool:

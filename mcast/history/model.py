@@ -6,17 +6,17 @@ from typing import Any, Final, Protocol
 
 _LIMIT: Final = 2**63 - 1
 _SCAN_MAX: Final = 10_000
-Told = tuple[str, Any]
+ModelOutcome = tuple[str, Any]
 """Outcome ("ok", "rejected", "failed") and value."""
 
 
 class Model(Protocol):
     """A machine's specification, executed by the judge."""
 
-    def apply(self, name: str, args: list[Any]) -> Told:
+    def apply(self, name: str, args: list[Any]) -> ModelOutcome:
         """Execute a command."""
 
-    def answer(self, name: str, args: list[Any]) -> Told:
+    def answer(self, name: str, args: list[Any]) -> ModelOutcome:
         """Answer a query."""
 
 
@@ -26,7 +26,7 @@ class KeyValueModel:
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
 
-    def apply(self, name: str, args: list[Any]) -> Told:
+    def apply(self, name: str, args: list[Any]) -> ModelOutcome:
         """Execute a command."""
         key, rest = args[0], args[1:]
         if name == "set":
@@ -51,7 +51,7 @@ class KeyValueModel:
             return self._put(key, held + by, held + by)
         return "failed", None
 
-    def answer(self, name: str, args: list[Any]) -> Told:
+    def answer(self, name: str, args: list[Any]) -> ModelOutcome:
         """Answer a query."""
         if name == "get":
             return "ok", self.values.get(args[0])
@@ -65,11 +65,11 @@ class KeyValueModel:
             return "ok", [[key, self.values[key]] for key in found[: min(limit, _SCAN_MAX)]]
         return "failed", None
 
-    def _put(self, key: Any, value: Any, told: Any) -> Told:
+    def _put(self, key: Any, value: Any, answer: Any) -> ModelOutcome:
         if type(key) is not str:
             return "rejected", None
         self.values[key] = value
-        return "ok", told
+        return "ok", answer
 
 
 _MISSING: Final = object()

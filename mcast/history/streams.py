@@ -16,7 +16,7 @@ import msgspec
 from mcast.history.calls import RecordedCall
 from mcast.history.findings import Finding
 from mcast.history.log import LoggedEvent, ReplicaLog
-from mcast.history.model import Model, Told
+from mcast.history.model import Model, ModelOutcome
 
 StreamEnd = Literal["left", "gone", "not_sent"]
 """The subscriber left; the events are no longer kept; no node took the subscription in time."""
@@ -83,13 +83,13 @@ def check_streams(
         yield from _check_gone(stretch, log)
 
 
-def _check_event(stretch: Stretch, given: Given, event: LoggedEvent, told: Told) -> Iterator[Finding]:
+def _check_event(stretch: Stretch, given: Given, event: LoggedEvent, expected: ModelOutcome) -> Iterator[Finding]:
     if given.epoch != event.epoch:
         yield Finding("streams", f"{stretch}: event {given.seq} is of epoch {event.epoch}, not {given.epoch}")
     if _packed([given.name, *given.args]) != _packed(event.command):
         yield Finding("streams", f"{stretch}: event {given.seq} is {_short(event.command)}, not {_short(given)}")
-    if given.outcome != told[0] or (told[0] == "ok" and _packed(given.value) != _packed(told[1])):
-        yield Finding("streams", f"{stretch}: the model says {told[0]} {_short(told[1])}: {_short(given)}")
+    if given.outcome != expected[0] or (expected[0] == "ok" and _packed(given.value) != _packed(expected[1])):
+        yield Finding("streams", f"{stretch}: the model says {expected[0]} {_short(expected[1])}: {_short(given)}")
 
 
 def _check_gone(stretch: Stretch, log: ReplicaLog) -> Iterator[Finding]:

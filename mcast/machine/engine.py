@@ -135,23 +135,23 @@ class Engine:
         if self._halted is not None:
             raise self._halted
         applied: list[Applied] = []
-        told: list[Executed] = []
+        by_frame: list[Executed] = []
         executor = self._executor
         executor.until = until
         at, end = 0, len(frames)
         try:
             while at < end:
                 begins = end - at >= BATCH_FRAMES_MIN and frames[at].count < RUN_MIN and self._paused is None
-                if not begins or not self._apply_batch(frames, at, applied, told):
-                    self._apply_frame(frames[at], applied, told)
-                at = len(told)
+                if not begins or not self._apply_batch(frames, at, applied, by_frame):
+                    self._apply_frame(frames[at], applied, by_frame)
+                at = len(by_frame)
                 if self._paused is not None or executor.clock() >= until:
                     break
         except Halted as halted:
             self._halted = halted
             raise
         if self.on_frames is not None and at:
-            self.on_frames(frames if at == end else frames[:at], told)
+            self.on_frames(frames if at == end else frames[:at], by_frame)
         return at, applied
 
     def observe(self, observer: Observer) -> None:
@@ -261,7 +261,7 @@ class Engine:
         self.sessions.restore(data["sessions"])
         self.machine.restore(data["machine"])
 
-    def _apply_batch(self, frames: Sequence[Frame], at: int, applied: list[Applied], told: list[Executed]) -> bool:
+    def _apply_batch(self, frames: Sequence[Frame], at: int, applied: list[Applied], by_frame: list[Executed]) -> bool:
         """Apply as many of these frames, from index `at` on, as make up a batch; False: none were.
 
         If something is special about it, all of it goes frame by frame: looking anew behind each would cost the square.
@@ -275,7 +275,7 @@ class Engine:
         commands = decode_small_records_untrusted(payloads, counts) if session is not None else None
         if session is None or commands is None:
             for frame in frames[at : at + len(firsts)]:
-                self._apply_frame(frame, applied, told)
+                self._apply_frame(frame, applied, by_frame)
                 if self._paused is not None or self._executor.clock() >= self._executor.until:
                     break
             return True
@@ -296,7 +296,7 @@ class Engine:
         heads = map(_SOLE.pack, repeat(epoch), firsts, counts, repeat(APPLIED), sizes, repeat(number), requests)
         for index, value in self._results.add(list(map(add, heads, outcomes))):
             self._mark(frames[at + index], value)
-        told += zip(zip(firsts, outcomes, strict=True), strict=True)
+        by_frame += zip(zip(firsts, outcomes, strict=True), strict=True)
         if number in self._watched:
             applied += [
                 _applied(("result", number, request, count, seq, epoch, APPLIED, executed, b"", request + count, mark))
@@ -307,8 +307,8 @@ class Engine:
         self.chain = frames[at + len(firsts) - 1].chain
         return True
 
-    def _apply_frame(self, frame: Frame, applied: list[Applied], told: list[Executed]) -> None:
-        """Apply a frame, or the rest of one; `told` grows with the frame's end, and there is `_paused` before."""
+    def _apply_frame(self, frame: Frame, applied: list[Applied], by_frame: list[Executed]) -> None:
+        """Apply a frame, or the rest of one; `by_frame` grows with the frame's end, and there is `_paused` before."""
         epoch, first, count, _, time, chain, body, _ = frame
         if first != self.applied_seq + 1:
             raise Halted(f"frame {first}..{frame.last} does not follow event {self.applied_seq}")
@@ -364,7 +364,7 @@ class Engine:
         self.chain = chain
         for _, value in self._results.add([b"".join(proof)]):
             self._mark(frame, value)
-        told.append(executions)
+        by_frame.append(executions)
 
     def _mark(self, frame: Frame, results: bytes) -> None:
         self._marks.add(ChainMark(frame.last, frame.chain, results))

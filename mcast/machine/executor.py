@@ -337,10 +337,10 @@ class Executor:
         if ATOMS.issuperset(map(type, returned)):
             values += returned
             return
-        told = None
+        reported = None
         for at, value in enumerate(returned, seq):
-            if isinstance(value, BaseException) and value is not told and not isinstance(value, Rejected):
-                told = value  # one that stands for all of them is told once
+            if isinstance(value, BaseException) and value is not reported and not isinstance(value, Rejected):
+                reported = value  # one that stands for all of them is told once
                 self.observer.failed(at, name, value)
             values.append(value if value.__class__ in ATOMS else _settle_of_run(value, len(values), work.errors))
 

@@ -153,7 +153,7 @@ def _number(name: str, what: str) -> int | None:
     request = struct.pack("16s24x", name.encode()[:15])
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-            told = fcntl.ioctl(asking, _IOCTLS[what], request)
+            answer = fcntl.ioctl(asking, _IOCTLS[what], request)
     except OSError:
         return None
-    return int(struct.unpack_from("=i" if what == "mtu" else "=H", told, 16)[0])
+    return int(struct.unpack_from("=i" if what == "mtu" else "=H", answer, 16)[0])

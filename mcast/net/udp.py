@@ -47,7 +47,7 @@ class _Drops:
     _total: int = 0
     _counted: int = 0
 
-    def told(self, count: int) -> int:
+    def count_new(self, count: int) -> int:
         """How many drops are new, given the kernel's 32-bit count."""
         self._total += (count - self._total) & 0xFFFF_FFFF
         new = max(self._total - self.own - self._counted, 0)
@@ -292,5 +292,5 @@ class UdpLink:
             if level == socket.IPPROTO_UDP and kind == sockets.UDP_GRO:
                 (segment,) = _INT.unpack_from(data)
             elif level == socket.SOL_SOCKET and kind == sockets.SO_RXQ_OVFL:
-                self.counters.kernel_drops += self._drops[sock].told(ctypes.c_uint32.from_buffer_copy(data).value)
+                self.counters.kernel_drops += self._drops[sock].count_new(ctypes.c_uint32.from_buffer_copy(data).value)
         return segment

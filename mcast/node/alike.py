@@ -149,9 +149,9 @@ class Likeness:
             self._halt([sequencer])
 
     def _halt(self, others: list[str]) -> None:
-        told = self.refused.get(others[0], "what cannot be compared")
+        why = self.refused.get(others[0], "what cannot be compared")
         self._shell.halt(
-            f"{', '.join(sorted(others))} run{'s' if len(others) == 1 else ''} other {told}; install what they run and "
+            f"{', '.join(sorted(others))} run{'s' if len(others) == 1 else ''} other {why}; install what they run and "
             "restart this node, or set allow_mixed = true in its [cluster] if that is meant"
         )
 

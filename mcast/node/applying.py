@@ -18,8 +18,8 @@ from mcast.wire.frame import Frame, frames_bytes
 SLICE_S: Final = 0.005  # of applying in one turn of the loop, and the handler that is running then
 BURST_FRAMES: Final = 64  # handed to the engine at a time: what it does for all of them at once is bounded
 BACKLOG_BYTES: Final = 8 << 20  # committed and not yet applied; beyond, nothing more is received meanwhile
-REPLAY_TOLD_EVENTS: Final = 10_000  # a replay of so many is announced, and told when done ...
-REPLAY_TOLD_S: Final = 1.0  # ... as is one that took this long
+REPLAY_ANNOUNCED_EVENTS: Final = 10_000  # a replay of so many is announced, and told when done ...
+REPLAY_ANNOUNCED_S: Final = 1.0  # ... as is one that took this long
 
 _log: Final = logging.getLogger("mcast.node")
 
@@ -107,7 +107,7 @@ async def replay(engine: Engine, bursts: Iterator[list[Frame]], until: int) -> N
     Raises:
         Halted: the machine gives up, or the journal has no frame that ends at `until`.
     """
-    began_s, many = monotonic_s(), until >= REPLAY_TOLD_EVENTS
+    began_s, many = monotonic_s(), until >= REPLAY_ANNOUNCED_EVENTS
     if many:
         _log.info("replays %s events", f"{until:,}")
     for burst in bursts if until else ():
@@ -121,5 +121,5 @@ async def replay(engine: Engine, bursts: Iterator[list[Frame]], until: int) -> N
     if engine.applied_seq != until:
         raise Halted(f"the journal replays to event {engine.applied_seq}, not to {until}")
     took_s = monotonic_s() - began_s
-    if many or took_s >= REPLAY_TOLD_S:
+    if many or took_s >= REPLAY_ANNOUNCED_S:
         _log.info("replayed %s events in %.1f s", f"{until:,}", took_s)

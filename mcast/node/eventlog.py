@@ -45,7 +45,7 @@ class EventBatch(NamedTuple):
 
     messages: list[bytes]
     next: int
-    told: int
+    outcomes_sent: int
 
 
 _Applied = tuple[Frame, Executed]
@@ -237,27 +237,27 @@ class EventLog:
             raise _gone(first, begin + total)
         return begin
 
-    def read(self, first: int, told: int) -> EventBatch:
+    def read(self, first: int, outcomes_sent: int) -> EventBatch:
         """About a chunk of events from the frame with event `first` on; no messages when there are none yet.
 
         Raises:
             Gone: they are no longer kept. CorruptionError, OSError: the disk failed.
         """
         if first > self.last:
-            return EventBatch([], first, told)
+            return EventBatch([], first, outcomes_sent)
         if first < self.low_water:
             raise _gone(first, self.low_water)
         if self._recent and first >= self._recent[0][0].first:
             return self._read_recent(first)
         if self.lost is not None and first > self.recomputed:
-            return EventBatch([], first, told)
+            return EventBatch([], first, outcomes_sent)
         frames = self._read_journal(first)
         if self.lost is not None:
             frames = [frame for frame in frames if frame.last <= self.recomputed]
         if not frames:
-            return EventBatch([], first, told)
-        pieces = [piece for piece in self._log.pieces(frames[0].first, frames[-1].last) if piece.last > told]
-        ends = told
+            return EventBatch([], first, outcomes_sent)
+        pieces = [piece for piece in self._log.pieces(frames[0].first, frames[-1].last) if piece.last > outcomes_sent]
+        ends = outcomes_sent
         if pieces:  # one piece's range at a time, so that no more outcomes are in memory than one frame may have
             ends = pieces[0].last
             pieces = [piece for piece in pieces if piece.last == ends]
@@ -266,7 +266,7 @@ class EventLog:
             executed = [one for piece in pieces for one in _unpack(self._log.read(piece))]
         except (OSError, CorruptionError) as error:
             self._lose(str(error))
-            return EventBatch([], first, told)
+            return EventBatch([], first, outcomes_sent)
         return EventBatch(_messages(executed, frames), frames[-1].last + 1, ends)
 
     def close(self) -> None:

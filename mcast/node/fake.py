@@ -199,9 +199,9 @@ class FakeShell:
         self.reads += 1
         return self.reads
 
-    def tell(self, told: Callable[[float], None]) -> None:
+    def tell(self, call: Callable[[float], None]) -> None:
         """Do it."""
-        told(0.0)
+        call(0.0)
 
     def transferred(self, frames: Sequence[Frame], peer: int) -> None:
         """Apply fetched frames that follow."""

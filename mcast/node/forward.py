@@ -91,13 +91,13 @@ class Forwarder:
             return self._trouble
         self._silent = self._silent + 1 if link.heard == self._heard else 0
         self._heard = link.heard
-        told = f"{link.node.id} at {link.node.address}: no answer for {self._silent} s"
+        reported = f"{link.node.id} at {link.node.address}: no answer for {self._silent} s"
         if self._silent < SILENT_LOOKS:
             link.write([_PING])
-            return told if self._silent >= SILENT_LOOKS_TOLD else None
-        self._silent, self._trouble = 0, told
+            return reported if self._silent >= SILENT_LOOKS_TOLD else None
+        self._silent, self._trouble = 0, reported
         link.close("no answer")
-        return told
+        return reported
 
     def send(self, groups: Sequence[RecordGroup]) -> None:
         """Send groups on their way, if there is one now."""

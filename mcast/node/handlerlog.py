@@ -16,9 +16,9 @@ from typing import Final
 from mcast.clock import monotonic_s
 from mcast.machine.executor import SLOW_S
 
-TOLD_AT_FIRST: Final = 3  # of one kind and name ...
-TOLD_EVERY_S: Final = 10.0  # ... then one in this time
-TOLD_MAX: Final = 20  # in that time of all names together
+LOGGED_AT_FIRST: Final = 3  # of one kind and name ...
+LOG_EVERY_S: Final = 10.0  # ... then one in this time
+LOGGED_MAX: Final = 20  # in that time of all names together
 TRACE_CALLS: Final = 20  # innermost calls of a traceback
 TRACE_CHARS: Final = 4_000  # and its characters at most; the end says most
 
@@ -37,8 +37,8 @@ class HandlerLog:
         """Name and event of the first one, in words."""
         self.node_id = node_id
         self._now = now
-        self._told: dict[tuple[str, str], int] = {}
-        self._untold: Counter[tuple[str, str]] = Counter()
+        self._logged: dict[tuple[str, str], int] = {}
+        self._unlogged: Counter[tuple[str, str]] = Counter()
         self._due_s: dict[tuple[str, str], float] = {}
         self._window_s = 0.0
         self._in_window = 0
@@ -91,17 +91,17 @@ class HandlerLog:
     def _may_tell(self, kind: str, name: str) -> str | None:
         """None: not this one; else how many more of its kind and name there were since the last one told."""
         key, now = (kind, name), self._now()
-        told = self._told.get(key, 0)
-        if now >= self._window_s + TOLD_EVERY_S:
+        logged = self._logged.get(key, 0)
+        if now >= self._window_s + LOG_EVERY_S:
             self._window_s, self._in_window = now, 0
-        if self._in_window >= TOLD_MAX or (told >= TOLD_AT_FIRST and now < self._due_s.get(key, 0.0)):
-            self._untold[key] += 1
+        if self._in_window >= LOGGED_MAX or (logged >= LOGGED_AT_FIRST and now < self._due_s.get(key, 0.0)):
+            self._unlogged[key] += 1
             return None
         self._in_window += 1
-        self._told[key] = told + 1
-        self._due_s[key] = now + TOLD_EVERY_S
-        untold = self._untold.pop(key, 0)
-        return f" ({untold:,} more of these since the last one told)" if untold else ""
+        self._logged[key] = logged + 1
+        self._due_s[key] = now + LOG_EVERY_S
+        unlogged = self._unlogged.pop(key, 0)
+        return f" ({unlogged:,} more of these since the last one told)" if unlogged else ""
 
 
 def trace_of(error: BaseException) -> str:

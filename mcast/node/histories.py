@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mcast.client.link import Dialer, StreamLink, Unreachable
 from mcast.errors import DecodeError
 from mcast.node.catchup import FetchQueue
-from mcast.node.report import HISTORIES_FAILED_TOLD
+from mcast.node.report import HISTORIES_FAILED_REPORTED
 from mcast.protocol.effects import FetchEpochs
 from mcast.wire.envelope import name_hash
 from mcast.wire.epochs import Epochs, decode_epochs_untrusted
@@ -71,7 +71,7 @@ class HistoryFetcher:
                 await self._fetch_from(peer)
         if (wanted := self._wanted()) is not None:
             self._failed += 1
-            if self._failed == HISTORIES_FAILED_TOLD:
+            if self._failed == HISTORIES_FAILED_REPORTED:
                 _log.warning(
                     "node %s: no node gives the epochs before epoch %d (event %d), without which no event can be "
                     "judged here; it goes on asking", self._shell.node_id, wanted.epoch, wanted.first,

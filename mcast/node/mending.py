@@ -116,7 +116,9 @@ class Mending:
                 return
             self._rejoin_due_s = now + REJOIN_S
         if moved:
-            _log.warning("node %s joined its groups anew: it %s", shell.node_id, place.told(shell.config, shell.node))
+            _log.warning(
+                "node %s joined its groups anew: it %s", shell.node_id, place.describe(shell.config, shell.node)
+            )
         if place.host != before and shell.on_moved is not None:
             shell.on_moved(place.host)
         self.missing = None

@@ -67,7 +67,7 @@ class Node:
         self.id = id
         self.shell = self._make_shell(id)
         self.gateway = Gateway(self.shell)
-        self._notices = Notices(self.shell, self._told)
+        self._notices = Notices(self.shell, self._reported)
 
     def leave_to_parent(self) -> set[int]:
         """See forks.Owner."""
@@ -141,7 +141,7 @@ class Node:
 
         return end
 
-    def _told(self, notice: NodeNotice) -> None:
+    def _reported(self, notice: NodeNotice) -> None:
         """The shell is in the middle of its own: what listeners raise must not halt it."""
         for listener in self._listeners:
             asyncio.get_running_loop().call_soon(self._pass_on, listener, notice)

@@ -35,7 +35,7 @@ class Place:
     why: str
     """In words: why these two."""
 
-    def told(self, config: Config, node: NodeConfig) -> str:
+    def describe(self, config: Config, node: NodeConfig) -> str:
         """In one line: what is used, and why."""
         version = ipaddress.ip_address(config.group).version
         card = f"{self.interface.name} ({self.interface.address(version)})"

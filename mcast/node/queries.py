@@ -420,10 +420,12 @@ class Queries:
 
     def _not_yet(self, query: Query) -> str:
         reached, high = self._shell.engine.reached[0], self._shell.replica.high_seq
-        told = f"{self._shell.node_id} has applied event {reached} and not yet {query.min_seq}"
+        reason = f"{self._shell.node_id} has applied event {reached} and not yet {query.min_seq}"
         if query.min_seq > high:
-            return f"{told}: no such event is known here, the newest that it has heard of is event {max(high, reached)}"
-        return f"{told}, {SESSION_READ_WAIT_S * 1e3:g} ms after the query came"
+            return (
+                f"{reason}: no such event is known here, the newest that it has heard of is event {max(high, reached)}"
+            )
+        return f"{reason}, {SESSION_READ_WAIT_S * 1e3:g} ms after the query came"
 
     def _unheard_of(self, waiting: _Waiting) -> bool:
         """Whether it waited for an event that no majority has committed since: no other node has it either."""

@@ -127,10 +127,10 @@ class Results:
         ]
         if shell.handlers.unknown_commands:
             then.append(_unknown(shell))
-        told = f" ({'; '.join(then)})" if then else ""
+        suffix = f" ({'; '.join(then)})" if then else ""
         return (
             f"the journal comes to other results than before the last stop, equal up to event {equal}, different at "
-            f"event {seq}{told}: was a handler changed? Put back the code that ran then; or, if the change is meant "
+            f"event {seq}{suffix}: was a handler changed? Put back the code that ran then; or, if the change is meant "
             f"for all that ever happened, stop all nodes, remove {self._directory / RESULTS_NAME} on each, and start "
             "all of them with the same code"
         )

@@ -22,7 +22,7 @@ _GONE_FOR_GOOD: Final = (
     "; no majority is known to be whole, and {} did not say where its log ends: start it; if it is gone for good, "
     "start it anew with an empty data directory"
 )
-HISTORIES_FAILED_TOLD: Final = 3  # rounds of asking everybody in vain, before it is said
+HISTORIES_FAILED_REPORTED: Final = 3  # rounds of asking everybody in vain, before it is said
 LINK_FIELDS: Final = (
     "datagrams_sent", "bytes_sent", "sends", "datagrams_received", "bytes_received", "receives", "gso", "gro",
 )  # fmt: skip
@@ -117,23 +117,23 @@ def status(shell: Shell) -> dict[str, Any]:
 
 def _doubt(statistics: Statistics, names: Mapping[int, str]) -> str:
     """Why the log may lack something, and what to do about that."""
-    told = statistics.doubted
-    if told is None:
+    said = statistics.doubted
+    if said is None:
         return "events acknowledged here before the restart may be missing"
     return (
-        f"{names.get(told.by, 'another node')} heard it acknowledge event {told.seq} of epoch {told.epoch}, and its "
-        f"log ended at event {told.last} when it started: its data directory is an older one, put back, or its disk "
+        f"{names.get(said.by, 'another node')} heard it acknowledge event {said.seq} of epoch {said.epoch}, and its "
+        f"log ended at event {said.last} when it started: its data directory is an older one, put back, or its disk "
         "lost what it had written (never put one node's directory back, start it empty; else look at the disk)"
     )
 
 
 def marks(shell: Shell) -> list[list[Any]]:
     """[event, chain, result chain] of some events: enough to compare with a node that is not at the same one."""
-    told = []
+    said = []
     for seq, known, results in shell.engine.marks():
         chain = known if known is not None else shell.replica.chain_at(seq)
-        told.append([seq, None if chain is None else chain.hex(), results.hex()])
-    return told
+        said.append([seq, None if chain is None else chain.hex(), results.hex()])
+    return said
 
 
 def why_full() -> str:
@@ -164,7 +164,7 @@ def findings(shell: Shell, statistics: Statistics) -> list[str]:
         )
     if (ahead_s := shell.replica.log_ahead_s(monotonic_s())) >= CLOCK_OFF_S:
         found.append(log_ahead_words(ahead_s))
-    if statistics.history_wanted is not None and statistics.histories_failed >= HISTORIES_FAILED_TOLD:
+    if statistics.history_wanted is not None and statistics.histories_failed >= HISTORIES_FAILED_REPORTED:
         found.append(
             f"{_history_words(statistics)}, and no node gave them, asked {statistics.histories_failed} times: see that "
             "the others are up, and that TCP passes between the nodes"

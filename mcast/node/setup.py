@@ -104,7 +104,7 @@ async def open_link(
     if hub is not None:
         return hub.link((node.host, node.port))
     place = await in_thread(partial(find_place, config, node))
-    log_of(node.id).info("%s", place.told(config, node))
+    log_of(node.id).info("%s", place.describe(config, node))
     interface = place.interface
     if config.mtu > interface.mtu:
         problem = f"{interface.name} carries packets of {interface.mtu} bytes at most"

@@ -25,11 +25,11 @@ REST: Final = 3.0  # times as long as a turn took, before the next: a quarter of
 
 
 class _Subscriber:
-    __slots__ = ("begun", "next", "queued", "told")
+    __slots__ = ("begun", "next", "outcomes_sent", "queued")
 
     def __init__(self, first: int) -> None:
         self.next = first
-        self.told = 0
+        self.outcomes_sent = 0
         self.begun = False
         self.queued = False
 
@@ -127,7 +127,7 @@ class Subscriptions:
             if not subscriber.begun and subscriber.next <= events.last:
                 subscriber.next = events.beginning(subscriber.next)
                 subscriber.begun = True
-            messages, subscriber.next, subscriber.told = events.read(subscriber.next, subscriber.told)
+            messages, subscriber.next, subscriber.outcomes_sent = events.read(subscriber.next, subscriber.outcomes_sent)
         except Gone as gone:
             del self._subscribers[connection]
             connection.send([pack_message(StreamKind.GONE, FetchGone(gone.low_water))])

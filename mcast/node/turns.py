@@ -13,7 +13,9 @@ from typing import Final, Protocol
 
 SLICE_S: Final = 0.005  # of one turn of the loop
 SHARE_S: Final = 0.0005  # of one connection, before others who wait
-_TOLD_S: Final = SLICE_S / 2  # spent before a turn is told from the next: to tell each costs every request something
+_LOGGED_EVERY_S: Final = (
+    SLICE_S / 2
+)  # spent before a turn is told from the next: to tell each costs every request something
 
 
 class Unfinished(Protocol):
@@ -41,7 +43,7 @@ class Turns:
     def spend(self, seconds: float) -> None:
         """Count what was just used."""
         self._spent_s += seconds
-        if self._spent_s > _TOLD_S:
+        if self._spent_s > _LOGGED_EVERY_S:
             self._tell_apart()
 
     def wait(self, one: Unfinished, *, served: bool) -> None:

@@ -14,7 +14,7 @@ from mcast.wire.envelope import SENDER, VERSION, VERSION_OFFSET
 
 REASONS: Final = frozenset({"older version", "newer version"})
 """Refusals that are about this."""
-TOLD_S: Final = 10.0  # after its last datagram such a node is still told of
+LOGGED_EVERY_S: Final = 10.0  # after its last datagram such a node is still told of
 
 _log: Final = logging.getLogger("mcast.node")
 
@@ -38,7 +38,11 @@ class OtherVersions:
 
     def findings(self, now: float) -> list[str]:
         """What to tell an operator, one line for each such node."""
-        return [_words(name, version) for name, (version, last) in sorted(self._heard.items()) if now - last < TOLD_S]
+        return [
+            _words(name, version)
+            for name, (version, last) in sorted(self._heard.items())
+            if now - last < LOGGED_EVERY_S
+        ]
 
 
 def _words(name: str, version: int) -> str:

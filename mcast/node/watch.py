@@ -46,7 +46,7 @@ class Watch:
         """In how many looks in a row something was amiss."""
         self._unheard, self._unheard_s = 0, 0.0
         """DATA datagrams that did not arrive, and when they became more."""
-        self._told: dict[str, str] = {}
+        self._reported: dict[str, str] = {}
         """What lasts, in words."""
         self._blocked: str | None = None
         """Why commands that come here do not get to the sequencer, as of the newest look."""
@@ -64,7 +64,7 @@ class Watch:
 
     def findings(self) -> list[str]:
         """What lasts: which ways are blocked, each with the reason that is likely and what to do."""
-        return list(self._told.values())
+        return list(self._reported.values())
 
     def hindrance(self) -> str | None:
         """Why what clients wait for may not come by this node, and what to do; None: nothing is known."""
@@ -87,11 +87,11 @@ class Watch:
         lasting |= self.mending.findings() | self._strangers.look()
         if not ways and not self.isolated:
             lasting |= self._narrow(replica.reception(now).carried)
-        for what in lasting.keys() - self._told.keys():
+        for what in lasting.keys() - self._reported.keys():
             _log.warning("node %s: %s", self._shell.node_id, lasting[what])
-        for what in self._told.keys() - lasting.keys():
+        for what in self._reported.keys() - lasting.keys():
             _log.warning("node %s: %s: no more", self._shell.node_id, what)
-        self._told = lasting
+        self._reported = lasting
         self.mending.look(
             deaf=self.isolated is not None or any(what.startswith("no") for what in ways),
             unreached=self.isolated is not None or bool(amiss) or bool(replica.statistics().sought),

@@ -27,12 +27,12 @@ class Claim:
         self._times = 0
         self._since = 0.0
 
-    def disproved(self, believed: int, told: int, now: float) -> bool:
-        """Whether `told` is to be believed from now on, in place of what is higher; to be asked of every word.
+    def disproved(self, believed: int, reported: int, now: float) -> bool:
+        """Whether `reported` is to be believed from now on, in place of what is higher; to be asked of every word.
 
         What was believed at the first contradiction counts: it may rise meanwhile, and what is told may lag a little.
         """
-        if told >= believed or (self._times and told >= self._claimed):
+        if reported >= believed or (self._times and reported >= self._claimed):
             self._times = 0
             return False
         if not self._times:

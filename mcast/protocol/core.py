@@ -316,16 +316,16 @@ class Core:
             if (storage_id := voters.get(node)) is not None:
                 self.heard[node] = beat.epoch, acked, storage_id
 
-    def doubt(self, told: LogDoubted, now: float) -> None:
+    def doubt(self, reported: LogDoubted, now: float) -> None:
         """Another node knows that this log lacks what it acknowledged: noted before anything is done about it."""
 
         def noted(_: float) -> None:
             self._noting = False
 
         self.suspect = self._noting = True
-        self.doubted = told
+        self.doubted = reported
         self.effects.append(NoteDoubt(self.ticket(noted)))
-        self.notices.append(told)
+        self.notices.append(reported)
 
     def trust(self) -> None:
         """This log is known to hold all that was acknowledged."""

@@ -11,10 +11,10 @@ from mcast.protocol.states import ELECTING, Input
 
 
 def step_aside(  # noqa: PLR0913 - the parts that decide something
-    core: Core, reading: Reading, sequencing: Sequencing, election: Election, told: LogDoubted, now: float
+    core: Core, reading: Reading, sequencing: Sequencing, election: Election, reported: LogDoubted, now: float
 ) -> None:
     """Be a suspect from now on, durably: neither rule nor stand, and take no proof from before this."""
-    core.doubt(told, now)
+    core.doubt(reported, now)
     reading.doubted()
     if core.leads_epoch:
         sequencing.stop(now)

@@ -23,7 +23,7 @@ class Endings:
         self._core = core
         self._word: tuple[object, ...] = ()
         self._times = 0
-        self._since = self._last = self._told = float("-inf")
+        self._since = self._last = self._reported = float("-inf")
 
     def belongs(self, sender: int, uuid: bytes, now: float) -> bool:
         """Whether this log may go on in cluster `uuid`: its own, or its recovery, if this node had no vote before.
@@ -56,6 +56,6 @@ class Endings:
         insists = self._times >= INSISTED_TIMES and now >= self._since + INSISTED_S
         if insists or not core.rules.lone_word_halts_nobody:
             core.halt(reason)
-        elif now >= self._told + INSISTED_S:  # the words may differ each time
-            self._told = now
+        elif now >= self._reported + INSISTED_S:  # the words may differ each time
+            self._reported = now
             core.contradicted(f"a heartbeat that means: {reason}")

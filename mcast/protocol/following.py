@@ -100,7 +100,7 @@ class Following:
             if envelope.sender != core.me:
                 self._on_rival(envelope.sender, now)
             return
-        if not self._is_told_history(beat):
+        if not self._tells_known_history(beat):
             return
         if core.sequencer != envelope.sender:
             self._adopt(envelope.sender)
@@ -281,7 +281,7 @@ class Following:
         """Whether the sender is the sequencer, or nobody is known to be."""
         return self.core.sequencer in (None, envelope.sender)
 
-    def _is_told_history(self, beat: Heartbeat) -> bool:
+    def _tells_known_history(self, beat: Heartbeat) -> bool:
         """Whether a heartbeat tells this epoch's history as it is known here; the first one does, whatever it tells."""
         core, history = self.core, self.history
         if history is not None and history.epoch == beat.epoch:

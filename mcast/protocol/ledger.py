@@ -106,7 +106,7 @@ class _EpochLosses:
     superseded: int = 0
     ahead: dict[str, Ranges] = field(default_factory=lambda: {fate: Ranges() for fate in _HARM})
     """Injected losses by fate: all of those beyond `highest`, and some that it has passed since."""
-    untold: Counter[str] = field(default_factory=Counter)
+    unheard: Counter[str] = field(default_factory=Counter)
     """Once it has ended, injected losses by fate that nothing was heard of: not counted, as long as that is so."""
 
     @property
@@ -128,16 +128,16 @@ class _EpochLosses:
             ranges.clear()
         for fate, ahead in self.ahead.items():
             ahead.discard(1, self.highest)
-            self.untold[fate] = ahead.count
+            self.unheard[fate] = ahead.count
             ahead.clear()
 
-    def told(self, frames: int) -> Counter[str]:
-        """So many frames turned up of which nothing had been heard: what of `untold` that accounts for."""
-        told: Counter[str] = Counter()
+    def take_unheard(self, frames: int) -> Counter[str]:
+        """So many frames turned up of which nothing had been heard: what of `unheard` that accounts for."""
+        taken: Counter[str] = Counter()
         for fate in _HARM:
-            told[fate] = min(frames - told.total(), self.untold[fate])
-        self.untold -= told
-        return told
+            taken[fate] = min(frames - taken.total(), self.unheard[fate])
+        self.unheard -= taken
+        return taken
 
 
 class Ledger:
@@ -285,7 +285,7 @@ class Ledger:
         for past, losses in self._losses.items():
             if past < epoch and not losses.ended:
                 losses.end()
-                self._injected -= losses.untold
+                self._injected -= losses.unheard
 
     def entered(self, epoch: int) -> None:
         """The log has passed into this epoch: what older ones lost and nobody brought was superseded."""
@@ -295,7 +295,7 @@ class Ledger:
                 losses.superseded = max(unsettled, 0)
                 if unsettled < 0:  # its sequencer died before telling how far its counter had gone
                     losses.folded -= unsettled
-                    self._injected += losses.told(-unsettled)
+                    self._injected += losses.take_unheard(-unsettled)
 
     def closed(self, loss: Loss, now: float) -> None:
         """A gap's last event arrived. One that nobody was asked for was only reordering, and is not kept."""

@@ -72,7 +72,8 @@ class Replica:
         self._log_recovery = LogRecovery(core, now)
         self._caution = Caution(
             core, now, lambda: self.high_seq,
-            lambda told, now: step_aside(core, self._following.reading, self._sequencing, self._election, told, now),
+            lambda reported,
+            now: step_aside(core, self._following.reading, self._sequencing, self._election, reported, now),
         )  # fmt: skip
         self._election = Election(core, self._log_recovery, self._caution, now, self._promised, self._won)
         self._following = Following(core, self._ledger, self._election.confirmed, self._rivalled)
@@ -83,7 +84,7 @@ class Replica:
         self._paths = Paths(core)
         self._climb = Climb(now, bounded=settings.rules.epoch_jump_bounded)
         self._held: list[Arrival] = []
-        self._stale_told: dict[int, float] = {}
+        self._stale_sent: dict[int, float] = {}
         following, election, bootstrap = self._following, self._election, self._bootstrap
         self._handlers: dict[int, Callable[[Envelope, Any, float], None]] = {
             Kind.DATA: following.data,
@@ -110,7 +111,7 @@ class Replica:
             Kind.STANDING: self._on_standing,
             Kind.HEARD: self._heard,
             Kind.KNOCK: lambda envelope, knock, now: self._touch.knocked(envelope, knock),
-            Kind.NEWS: self._told,
+            Kind.NEWS: self._on_news,
             Kind.PATH_REQUEST: self._paths.requested,
             Kind.PATH_PROBE: lambda envelope, probe, now: self._paths.arrived(envelope, probe),
         }
@@ -397,10 +398,10 @@ class Replica:
             if not core.rules.fencing:
                 return True
             core.counts["stale epoch"] += 1
-            if now - self._stale_told.get(envelope.sender, -1.0) >= STALE_INTERVAL_S:
-                if len(self._stale_told) > _STALE_PEERS_MAX:
-                    self._stale_told.clear()
-                self._stale_told[envelope.sender] = now
+            if now - self._stale_sent.get(envelope.sender, -1.0) >= STALE_INTERVAL_S:
+                if len(self._stale_sent) > _STALE_PEERS_MAX:
+                    self._stale_sent.clear()
+                self._stale_sent[envelope.sender] = now
                 core.send(envelope.sender, Stale(envelope.promised))
             return False
         if envelope.promised > core.planned.promised:
@@ -478,7 +479,7 @@ class Replica:
         if core.leads_epoch and message.epoch == core.promised and not core.relaying:
             self._sequencing.seeking.heard(envelope.sender, message, now)
 
-    def _told(self, envelope: Envelope, news: News, now: float) -> None:
+    def _on_news(self, envelope: Envelope, news: News, now: float) -> None:
         if self._touch.answers(news) and not self._core.leads_epoch:
             self._following.news(envelope, news, now)
 

@@ -77,7 +77,7 @@ class Sequencing:
         self._confirmed = 0
         self._confirmed_at = 0.0
         self._rounds: deque[tuple[int, float, int]] = deque(maxlen=256)
-        self._told: tuple[int, int] = (0, 0)
+        self._announced: tuple[int, int] = (0, 0)
         self._tell_due = float("inf")
         """When the others are to hear of a commit, if nothing else has told them until then."""
         self._elsewhere_until = 0.0
@@ -236,9 +236,9 @@ class Sequencing:
             self.number(now)
         if self.reads.waiting:
             self._serve_reads(now)
-        if core.commit > self._told[0] and self._tell_due == float("inf"):
+        if core.commit > self._announced[0] and self._tell_due == float("inf"):
             self._tell_due = now if now < self._elsewhere_until else now + HEARTBEAT_MIN_S
-        if now >= self._tell_due or self._told[1] < self.reads.proving <= self._confirmed:
+        if now >= self._tell_due or self._announced[1] < self.reads.proving <= self._confirmed:
             self._tell(now)
         if self._successor is not None:
             self._hand_over(now)
@@ -338,7 +338,7 @@ class Sequencing:
         core = self.core
         self._round += 1
         self._rounds.append((self._round, now, core.commit))
-        self._note_told(core.commit, self._confirmed)
+        self._note_announced(core.commit, self._confirmed)
         beat = Heartbeat(
             epoch=self._epoch, cluster_uuid=core.cluster_uuid,
             high=core.log.last_seq, high_chain=core.log.last_chain,
@@ -346,7 +346,7 @@ class Sequencing:
             round=self._round, confirmed=self._confirmed,
             stream_base=self._stream_base, stream_sent=self.stream_sent,
             history=self._newest,
-            peers=self._peers_told(),
+            peers=self._peers_announced(),
         )  # fmt: skip
         core.multicast(beat)
         self.seeking.tell(beat, now)
@@ -421,7 +421,7 @@ class Sequencing:
             self._last_hand = now
             self.core.send(to, Handover(self.core.promised))
 
-    def _peers_told(self) -> tuple[PeerState, ...]:
+    def _peers_announced(self) -> tuple[PeerState, ...]:
         """As many replicas' progress as fit one datagram; where they don't all, each heartbeat tells the next ones."""
         nodes = sorted(self.progress)
         room = max((self.core.settings.frame_body_max - _BEAT_BYTES) // _PEER_BYTES, 1)
@@ -451,7 +451,7 @@ class Sequencing:
         core.effects.append(Stream(burst))
         core.effects.append(Append(core.ticket(self._persisting(frames[-1]), of_append=True), burst))
         self.stream_sent += len(frames)
-        self._note_told(frames[-1].commit, self._told[1])
+        self._note_announced(frames[-1].commit, self._announced[1])
         if not core.rules.apply_only_committed:
             core.apply(core.log.last_seq)
         self._quicken(now)
@@ -477,10 +477,10 @@ class Sequencing:
             commit = Commit(core.promised, core.commit, chain, self._confirmed)
             core.multicast(commit)
             self.seeking.tell(commit, now)
-            self._note_told(core.commit, self._confirmed)
+            self._note_announced(core.commit, self._confirmed)
 
-    def _note_told(self, commit: int, confirmed: int) -> None:
-        self._told = (commit, confirmed)
+    def _note_announced(self, commit: int, confirmed: int) -> None:
+        self._announced = (commit, confirmed)
         self._tell_due = float("inf")
 
     def _window(self) -> int:

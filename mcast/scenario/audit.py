@@ -114,8 +114,8 @@ def audit(
     findings[ONE_LOG] += problems.values()
     first = next((one for one in replicas if one.id not in problems), first)
     if first.id in problems:
-        told = "no journal holds a whole log to look into"
-        return {NOTHING_LOST: [told], NOTHING_TWICE: [told], ONE_LOG: findings[ONE_LOG][:_SHOWN_MAX]}
+        reason = "no journal holds a whole log to look into"
+        return {NOTHING_LOST: [reason], NOTHING_TWICE: [reason], ONE_LOG: findings[ONE_LOG][:_SHOWN_MAX]}
     done = replay(first.frames(), first.applied_seq, machine)
     if (done.chain, done.result_chain) != (first.chain, first.result_chain):
         findings[ONE_LOG].append(f"the log of {first.id}, executed again, gives other results")

@@ -137,10 +137,10 @@ def _invariants(
     accounts: Sequence[Reconciliation],
 ) -> list[Check]:  # fmt: skip
     unanswered = run.receipts.count(None)
-    told = f"{unanswered} of {len(commands)} are not" if unanswered else ""
+    note = f"{unanswered} of {len(commands)} are not" if unanswered else ""
     checks = [
         Check(RECOVERED, None, None, run.problem is None, run.problem or ""),
-        Check(ANSWERED, None, None, not unanswered, told),
+        Check(ANSWERED, None, None, not unanswered, note),
     ]
     if run.replicas:
         findings = audit(commands, run.receipts, run.replicas, machine)
@@ -163,8 +163,8 @@ def _expectations(scenario: Scenario, run: ScenarioRun) -> list[Check]:
         closed = [gap for node in run.gaps["nodes"] if node.get("lost") is not None for gap in node["closed"]]
         latency = repair_latency(closed)
         is_within = latency.p99_ms is None or latency.p99_ms <= expect.repair_p99_ms_max
-        told = f"{latency.count} gaps" if latency.count else "no gaps"
-        checks.append(Check("repair_p99_ms_max", expect.repair_p99_ms_max, latency.p99_ms, is_within, told))
+        note = f"{latency.count} gaps" if latency.count else "no gaps"
+        checks.append(Check("repair_p99_ms_max", expect.repair_p99_ms_max, latency.p99_ms, is_within, note))
     if expect.recovered_within_s is not None:
         took = run.recovered_s
         is_within = took is not None and took <= expect.recovered_within_s

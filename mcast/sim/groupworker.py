@@ -33,7 +33,7 @@ class GroupWorker:
         self._jobs: dict[int, Job] = {}
         self._sync = _Sync(node, self._do, self._collect)
         self._commit = GroupCommit(
-            _Told(node), always=syncs, wake=lambda: None, clock=lambda: node.now, syncer=self._open_sync
+            _Reported(node), always=syncs, wake=lambda: None, clock=lambda: node.now, syncer=self._open_sync
         )
         self._awaited = self._retrying = False
 
@@ -100,7 +100,7 @@ class GroupWorker:
         return node.life == self._life
 
 
-class _Told:
+class _Reported:
     """A node's store; the checker is told of what is durable when it is."""
 
     def __init__(self, node: SimNode) -> None:

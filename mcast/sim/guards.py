@@ -139,13 +139,13 @@ def old_ack(stage: Stage) -> None:
     stage.until("n2 leads", lambda: second.replica.is_sequencer and has_committed_all(second))
     beats = heard(stage, "n2")
     stage.run(0.05)
-    mine, told = second.replica.promised, beats[-1].round
+    mine, reported = second.replica.promised, beats[-1].round
     _replaced(stage, second, ("n1", "n3"))
     stage.read(second)
     stage.run(0.003)
     stage.network.blocked.clear()
     for later in range(100):  # the old epoch had them all; one of them n2 has begun for the read
-        ack = Ack(old, _storage_id(third), 1, _genesis_chain(second), told + later, 1, 1 << 20)
+        ack = Ack(old, _storage_id(third), 1, _genesis_chain(second), reported + later, 1, 1 << 20)
         stage.inject("n3", "n2", ack, promised=mine)
     stage.cut("n2")
     stage.run(0.02)

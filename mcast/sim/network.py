@@ -156,14 +156,14 @@ class Network:
 
         def answer() -> None:
             if self.reachable(source, target) and (near.life, far.life) == lives:
-                told = ask()
-                self._loop.at(self._tcp_arrival((target, source)), land, told)
+                reply = ask()
+                self._loop.at(self._tcp_arrival((target, source)), land, reply)
             else:
                 self._loop.after(TCP_BREAK_S, fail)
 
-        def land(told: T) -> None:
+        def land(reply: T) -> None:
             if self.reachable(source, target) and (near.life, far.life) == lives:
-                arrived(told)
+                arrived(reply)
             else:
                 self._loop.after(TCP_BREAK_S, fail)
 

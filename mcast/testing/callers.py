@@ -96,8 +96,8 @@ class Callers:
         error = None
         try:
             receipts = [await client.submit(*command, timeout=draw.choice(SUBMITS_S))]
-        except (NotSent, Refused, Unknown) as told:
-            outcome, error = _ERRORS[type(told)], str(told)
+        except (NotSent, Refused, Unknown) as reported:
+            outcome, error = _ERRORS[type(reported)], str(reported)
         self._note(name, invoked_ns, [command], receipts, outcome, error, None)
 
     async def _submit_batch(self, name: str, client: Client, draw: random.Random, commands: list[list[Any]]) -> None:
@@ -107,9 +107,9 @@ class Callers:
         error = None
         try:
             receipts = await client.submit_many(commands, timeout=draw.choice(SUBMITS_S))
-        except (NotSent, Refused, Unknown) as told:
-            outcome, error = _ERRORS[type(told)], str(told)
-            receipts = getattr(told, "receipts", None) or receipts
+        except (NotSent, Refused, Unknown) as reported:
+            outcome, error = _ERRORS[type(reported)], str(reported)
+            receipts = getattr(reported, "receipts", None) or receipts
         self._note(name, invoked_ns, commands, receipts, outcome, error, next(self._numbers))
 
     def _note(  # noqa: PLR0913 - what is known of a batch
@@ -118,16 +118,16 @@ class Callers:
     ) -> None:  # fmt: skip
         returned_ns = _now_ns()
         for place, (command, receipt) in enumerate(zip(commands, receipts, strict=True)):
-            told: dict[str, Any] = {"outcome": outcome, "error": error}
+            reported: dict[str, Any] = {"outcome": outcome, "error": error}
             if receipt is not None:
-                told = {
+                reported = {
                     "outcome": receipt.outcome, "error": receipt.error, "value": receipt.value, "seq": receipt.seq,
                     "epoch": receipt.epoch,
                 }  # fmt: skip
             self._record(
                 RecordedCall(
                     client=name, kind="submit", name=command[0], args=tuple(command[1:]), invoked_ns=invoked_ns,
-                    returned_ns=returned_ns, batch=batch, place=place, **told,
+                    returned_ns=returned_ns, batch=batch, place=place, **reported,
                 )
             )  # fmt: skip
 
@@ -136,20 +136,20 @@ class Callers:
         if level == "bounded":
             bounds = draw.choice([{"max_ms": draw.choice([20, 100, 500])}, {"max_lag": draw.choice([0, 10])}, {}])
         answer = None
-        told: dict[str, Any] = {"outcome": "ok"}
+        reported: dict[str, Any] = {"outcome": "ok"}
         invoked_ns = _now_ns()
         try:
             answer = await client.query(*query, consistency=level, timeout=QUERY_S, **bounds)
-            told |= {
+            reported |= {
                 "value": answer.value, "seq": answer.seq, "epoch": answer.epoch, "node": answer.node,
                 "served": answer.level, "lag_ms": answer.lag_ms, "lag_events": answer.lag_events,
             }  # fmt: skip
         except (NotSent, Refused, NotYet, QueryFailed) as error:
-            told = {"outcome": _ERRORS[type(error)], "error": str(error)}
+            reported = {"outcome": _ERRORS[type(error)], "error": str(error)}
         self._record(
             RecordedCall(
                 client=name, kind="query", name=query[0], args=tuple(query[1:]), level=level, invoked_ns=invoked_ns,
-                returned_ns=_now_ns(), **bounds, **told,
+                returned_ns=_now_ns(), **bounds, **reported,
             )
         )  # fmt: skip
         return answer

@@ -21,6 +21,6 @@ async def drop(wrap: Sequence[str], *rules: str, hook: str = "input") -> None:
     chain = f"chain c {{ type filter hook {hook} priority 0; policy accept;\n{lines}}}\n" if rules else ""
     words = [*wrap, "nft", "-f", "-"]
     child = await asyncio.create_subprocess_exec(*words, stdin=PIPE, stderr=PIPE)
-    _, told = await child.communicate(f"{_TABLE}table inet mcast_lab {{\n{chain}}}\n".encode())
+    _, errors = await child.communicate(f"{_TABLE}table inet mcast_lab {{\n{chain}}}\n".encode())
     if child.returncode:
-        raise EnvironmentProblem(f"nft: {told.decode(errors='replace').strip()}", "install nftables, run as root")
+        raise EnvironmentProblem(f"nft: {errors.decode(errors='replace').strip()}", "install nftables, run as root")

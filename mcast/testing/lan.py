@@ -105,9 +105,9 @@ async def _address(wrap: list[str], device: str, host: str) -> None:
 async def _run(words: Sequence[str]) -> None:
     child = await asyncio.create_subprocess_exec(*words, stdout=PIPE, stderr=PIPE)
     async with asyncio.timeout(_COMMAND_S):
-        _, told = await child.communicate()
+        _, errors = await child.communicate()
     if child.returncode:
-        raise EnvironmentProblem(f"{' '.join(words)}: {told.decode(errors='replace').strip()}", _FIX)
+        raise EnvironmentProblem(f"{' '.join(words)}: {errors.decode(errors='replace').strip()}", _FIX)
 
 
 async def _child(stack: contextlib.AsyncExitStack, words: Sequence[str], says: bytes) -> Process:

@@ -288,7 +288,7 @@ def summarize(result: OutsideResult) -> dict[str, Any]:
     return {
         "fine": result.fine,
         "problems": result.problems,
-        "findings": _told(judgement.findings),
+        "findings": _as_findings(judgement.findings),
         "undecided": list(judgement.undecided),
         "calls": dict(sorted(judgement.counts.items())),
         "executed": judgement.executed,
@@ -299,7 +299,7 @@ def summarize(result: OutsideResult) -> dict[str, Any]:
     }
 
 
-def _told(findings: Iterable[Finding]) -> list[dict[str, str]]:
+def _as_findings(findings: Iterable[Finding]) -> list[dict[str, str]]:
     return [{"check": finding.check, "text": finding.text} for finding in findings]
 
 

@@ -68,16 +68,16 @@ def links_of(
     """(from, to) -> share lost, for the kinds that are about links."""
     others = [each for each in nodes if each != node]
     heard = [(other, node) for other in others]
-    told = [(node, other) for other in others]
+    outgoing = [(node, other) for other in others]
     if kind == "unplug":
-        return dict.fromkeys([*heard, *told, (node, clients), (clients, node)], 1.0)
+        return dict.fromkeys([*heard, *outgoing, (node, clients), (clients, node)], 1.0)
     if kind == "isolate":
         minority = [node, *draw.sample(others, draw.randint(0, max((len(nodes) - 1) // 2 - 1, 0)))]
         pairs = [(inside, outside) for inside in minority for outside in nodes if outside not in minority]
         return dict.fromkeys([*pairs, *((outside, inside) for inside, outside in pairs)], 1.0)
     if kind == "loss":
-        return {link: draw.uniform(0.0, _LOSS_MAX) for link in (*heard, *told)}
-    return dict.fromkeys({"deaf": heard, "mute": told}.get(kind, []), 1.0)
+        return {link: draw.uniform(0.0, _LOSS_MAX) for link in (*heard, *outgoing)}
+    return dict.fromkeys({"deaf": heard, "mute": outgoing}.get(kind, []), 1.0)
 
 
 def fault_at(node: str, losses: Mapping[tuple[str, str], float], clients: str) -> str:

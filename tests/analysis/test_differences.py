@@ -3,7 +3,7 @@
 from typing import Any
 
 from mcast.analysis import document_findings
-from mcast.analysis.differences import find_fork, told_fork, told_mixture, unlike
+from mcast.analysis.differences import find_fork, fork_findings, mixture_findings, unlike
 
 
 def row(node: str, seq: int, results: str, *marks: tuple[int, str], chain: str = "c", **more: Any) -> dict[str, Any]:
@@ -15,7 +15,7 @@ def row(node: str, seq: int, results: str, *marks: tuple[int, str], chain: str =
 def test_equal_rows_are_no_finding() -> None:
     rows = [row("n1", 9, "a"), row("n2", 9, "a"), row("n3", 0, "0"), {"id": "n4", "reachable": False}]
     assert find_fork(rows) is None
-    assert told_fork(rows) == []
+    assert fork_findings(rows) == []
 
 
 def test_rows_at_one_number_that_differ_name_the_odd_one() -> None:
@@ -23,11 +23,11 @@ def test_rows_at_one_number_that_differ_name_the_odd_one() -> None:
     fork = find_fork(rows)
     assert fork is not None
     assert (fork.seq, fork.of, fork.sides) == (9, "results", (("n1", "n3"), ("n2",)))
-    [told] = told_fork(rows)
-    assert "n2 from n1, n3" in told
-    assert "restart n2" in told
+    [reported] = fork_findings(rows)
+    assert "n2 from n1, n3" in reported
+    assert "restart n2" in reported
     document = {"sequencer": "n1", "nodes": rows}
-    assert document_findings(document) == [told]
+    assert document_findings(document) == [reported]
 
 
 def test_marks_compare_nodes_that_are_not_at_the_same_number() -> None:
@@ -35,13 +35,13 @@ def test_marks_compare_nodes_that_are_not_at_the_same_number() -> None:
     fork = find_fork(rows)
     assert fork is not None
     assert (fork.equal, fork.seq) == (8, 16)
-    assert "equal up to event 8, different at event 16" in told_fork(rows)[0]
-    assert "restart all of them" in told_fork(rows)[0]
+    assert "equal up to event 8, different at event 16" in fork_findings(rows)[0]
+    assert "restart all of them" in fork_findings(rows)[0]
 
 
 def test_a_log_that_differs_is_told_as_one() -> None:
     rows = [row("n1", 9, "a"), row("n2", 9, "b", chain="other"), row("n3", 9, "a")]
-    assert "the log of n2 from n1, n3" in told_fork(rows)[0]
+    assert "the log of n2 from n1, n3" in fork_findings(rows)[0]
 
 
 def test_what_a_mark_does_not_say_is_no_difference() -> None:
@@ -62,9 +62,9 @@ RUNS = {
 
 def test_different_machines_pythons_and_formats_are_findings_and_mcast_versions_are_not() -> None:
     rows = [row("n1", 1, "a", runs=RUNS), row("n2", 1, "a", runs=RUNS | {"mcast": "2"})]
-    assert told_mixture(rows) == []
+    assert mixture_findings(rows) == []
     rows.append(row("n3", 1, "a", runs=RUNS | {"machine_version": 2, "formats": {"wire": 3}}, allow_mixed=True))
-    versions, formats = told_mixture(rows)
+    versions, formats = mixture_findings(rows)
     assert versions.startswith("nodes run different versions of the state machine: n1, n2: 1; n3: 2 (allow_mixed is")
     assert "n1, n2: wire 2; n3: wire 3" in formats
 

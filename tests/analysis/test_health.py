@@ -29,8 +29,8 @@ def status_node(**changes: Any) -> dict[str, Any]:
     ],
 )
 def test_status_findings(changes: dict[str, Any], expected: list[str]) -> None:
-    told = status_findings({"nodes": [status_node(**changes)]})
-    assert [finding.partition("; ")[0] for finding in told] == expected
+    reported = status_findings({"nodes": [status_node(**changes)]})
+    assert [finding.partition("; ")[0] for finding in reported] == expected
 
 
 @pytest.mark.parametrize(
@@ -45,8 +45,8 @@ def test_status_findings(changes: dict[str, Any], expected: list[str]) -> None:
 )
 def test_each_of_them_says_what_to_do(changes: dict[str, Any], why: str | None, remedy: str) -> None:
     silences = {} if why is None else {"n1": why}
-    (told,) = status_findings({"nodes": [status_node(**changes)]}, silences)
-    assert remedy in told
+    (reported,) = status_findings({"nodes": [status_node(**changes)]}, silences)
+    assert remedy in reported
 
 
 @pytest.mark.parametrize(("sequencer", "expected"), [("n2", ["n1 is isolated: for 9 s"]), (None, [])])
@@ -59,8 +59,8 @@ def test_isolation_is_told_of_each_node_but_not_where_no_majority_can_be_had(
 
 def test_an_unreachable_nodes_reason_is_told() -> None:
     document = {"nodes": [status_node(reachable=False, state=None, gaps_open=None)]}
-    (told,) = status_findings(document, {"n1": "connection refused"})
-    assert told.startswith("n1 is unreachable: connection refused; ")
+    (reported,) = status_findings(document, {"n1": "connection refused"})
+    assert reported.startswith("n1 is unreachable: connection refused; ")
 
 
 def member(node_id: str, **changes: Any) -> dict[str, Any]:
@@ -90,8 +90,8 @@ def test_that_nobody_numbers_events_is_told_with_its_remedy(
 ) -> None:
     nodes = [member(f"n{number}", **change) for number, change in enumerate(changes, 1)]
     nodes.append(member("n4", role="observer", votes=False))
-    told = leaderless({"sequencer": sequencer, "nodes": nodes})
-    assert told is None if says is None else told is not None and says in told
+    reported = leaderless({"sequencer": sequencer, "nodes": nodes})
+    assert reported is None if says is None else reported is not None and says in reported
 
 
 @pytest.mark.parametrize(
@@ -107,6 +107,6 @@ def test_gap_findings(counts: tuple[int, int, int, int], open_: list[list[int]],
     node = {"id": "n1", "open": open_, "closed": [], "lost": lost, "repaired": repaired, "superseded": superseded,
             "transferred": transferred, "duplicates": 0,
             "injected": {"lost": 0, "duplicates": 0, "reordered": 0, "corrupted": 0}}  # fmt: skip
-    told = gap_findings({"nodes": [node]})
-    assert [finding.partition("; ")[0] for finding in told] == expected
-    assert all("mcast gaps" in finding or "mcast status" in finding for finding in told)
+    reported = gap_findings({"nodes": [node]})
+    assert [finding.partition("; ")[0] for finding in reported] == expected
+    assert all("mcast gaps" in finding or "mcast status" in finding for finding in reported)

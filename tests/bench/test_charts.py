@@ -40,12 +40,12 @@ def test_throughput_is_drawn_round_by_round() -> None:
 
 
 def test_latency_is_drawn_over_the_shares_that_all_rounds_have() -> None:
-    told = drawn("latency")
-    ours, pipe = told.lines
+    reported = drawn("latency")
+    ours, pipe = reported.lines
     assert list(ours.x) == pytest.approx([1.0, 10.0])
     assert (list(ours.y), list(ours.low), list(ours.high)) == ([20.0, 140.0], [10.0, 90.0], [30.0, 190.0])
     assert list(pipe.y) == [2.0, 14.0]
-    assert [text for _, text in told.ticks] == ["0 %", "50 %", "90 %"]
+    assert [text for _, text in reported.ticks] == ["0 %", "50 %", "90 %"]
 
 
 def test_a_rate_that_was_not_held_has_no_line() -> None:
@@ -85,12 +85,12 @@ def test_costs_are_drawn_by_role_with_the_least_and_the_greatest() -> None:
         "bench": "scale", "sweep": "state", "unit": "keys", "workload": {},
         "points": [{"value": 1_000, **point}, {"value": 5_000, "broken": "n1 died"}, {"value": 1 << 20, **point}],
     }  # fmt: skip
-    told = chart(document)
-    assert [line.label for line in told.lines] == ["sequencer", "a follower", "the clients"]
-    assert [(list(line.x), list(line.low), list(line.high)) for line in told.lines[:1]] == [
+    reported = chart(document)
+    assert [line.label for line in reported.lines] == ["sequencer", "a follower", "the clients"]
+    assert [(list(line.x), list(line.low), list(line.high)) for line in reported.lines[:1]] == [
         ([1_000, 1 << 20], [1.0, 1.0], [3.0, 3.0])
     ]
-    assert told.ticks == [(1_000, "1 k"), (1 << 20, "1 Mi")]
+    assert reported.ticks == [(1_000, "1 k"), (1 << 20, "1 Mi")]
     assert rows(document)[1]["broken"] == "n1 died"
 
 

@@ -7,15 +7,15 @@ pytestmark = PATIENCE
 
 
 def test_outages_are_summed_up_in_order_and_told_as_they_came() -> None:
-    told = summary([30.0, 10.0, 20.0])
-    assert told == {"p50": 20.0, "p90": 30.0, "min": 10.0, "max": 30.0, "mean": 20.0, "all": [30.0, 10.0, 20.0]}
+    reported = summary([30.0, 10.0, 20.0])
+    assert reported == {"p50": 20.0, "p90": 30.0, "min": 10.0, "max": 30.0, "mean": 20.0, "all": [30.0, 10.0, 20.0]}
 
 
 @pytest.mark.parametrize("kind", ["kill", "cut"])
 async def test_a_sequencer_that_is_gone_is_replaced_and_nothing_is_lost(kind: str) -> None:
-    told: list[tuple[str, float]] = []
+    reported: list[tuple[str, float]] = []
     workload = FailoverWorkload(kind=kind, times=1, sealed=False, pause_s=0.0)
-    document = await unless_overloaded(lambda: measure(workload, lambda what, share: told.append((what, share))))
+    document = await unless_overloaded(lambda: measure(workload, lambda what, share: reported.append((what, share))))
     (run,) = document["runs"]
     assert set(document) == {
         "bench", "machine", "gso", "workload", "acknowledged", "outage_ms", "gateway_outage_ms", "runs",
@@ -27,4 +27,4 @@ async def test_a_sequencer_that_is_gone_is_replaced_and_nothing_is_lost(kind: st
     assert document["outage_ms"]["all"] == [run["outage_ms"]]
     assert document["gateway_outage_ms"]["max"] == run["gateway_outage_ms"] > 0
     assert document["acknowledged"] > 0
-    assert set(told) == {(f"{kind} 1 of 1", 0.0)}
+    assert set(reported) == {(f"{kind} 1 of 1", 0.0)}

@@ -39,12 +39,12 @@ def documents(repaired: int = 9, *, gaps_open: int = 0) -> tuple[dict[str, Any],
 
 
 def test_figures_are_per_datagram_lost_over_all_nodes() -> None:
-    told = figures(*documents())
-    assert told["lost"] == told["injected"] == 15
-    assert (told["repaired"], told["transferred"], told["superseded"]) == (12, 3, 0)
-    assert (told["repairs_sent"], told["repairs_per_loss"]) == (12, 0.8)
-    assert (told["naks_sent"], told["naks_per_loss"]) == (9, 0.6)
-    assert told["repair_ms"] == {"gaps": 4, "mean": 6.0, "p50": 4.0, "p99": 12.0, "max": 12.0}
+    reported = figures(*documents())
+    assert reported["lost"] == reported["injected"] == 15
+    assert (reported["repaired"], reported["transferred"], reported["superseded"]) == (12, 3, 0)
+    assert (reported["repairs_sent"], reported["repairs_per_loss"]) == (12, 0.8)
+    assert (reported["naks_sent"], reported["naks_per_loss"]) == (9, 0.6)
+    assert reported["repair_ms"] == {"gaps": 4, "mean": 6.0, "p50": 4.0, "p99": 12.0, "max": 12.0}
 
 
 @pytest.mark.parametrize("broken", [documents(repaired=8), documents(gaps_open=1)])
@@ -63,9 +63,11 @@ def test_there_is_no_number_where_nothing_was_lost() -> None:
 
 async def test_a_small_run_repairs_what_it_loses() -> None:
     """Of events that fill a datagram each: 20% of 600 are lost, however few moments a busy machine sends them in."""
-    told: list[tuple[str, float]] = []
+    reported: list[tuple[str, float]] = []
     workload = LossWorkload(rate=500, seconds=0.6, size=1_000)
-    document = await unless_overloaded(lambda: measure(workload, [0.2], lambda what, share: told.append((what, share))))
+    document = await unless_overloaded(
+        lambda: measure(workload, [0.2], lambda what, share: reported.append((what, share)))
+    )
     (run,) = document["runs"]
     assert set(document) == {"bench", "machine", "gso", "workload", "runs"}
     assert set(run) == {
@@ -79,4 +81,4 @@ async def test_a_small_run_repairs_what_it_loses() -> None:
     assert run["repairs_sent"] >= run["repaired"]
     assert 0 < run["repair_ms"]["mean"] <= run["repair_ms"]["max"]
     assert run["rate"] > 0
-    assert all(0 <= share <= 1 for _, share in told)
+    assert all(0 <= share <= 1 for _, share in reported)

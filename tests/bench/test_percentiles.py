@@ -13,8 +13,8 @@ def test_percentiles_are_exact_samples() -> None:
 
 
 def test_one_sample_is_all_its_percentiles() -> None:
-    told = summary_us([0.25])
-    assert {told[name] for name in ("p50", "p99.9", "max", "mean")} == {250_000.0}
+    reported = summary_us([0.25])
+    assert {reported[name] for name in ("p50", "p99.9", "max", "mean")} == {250_000.0}
 
 
 def test_a_curve_goes_as_far_as_samples_tell_shares_apart() -> None:

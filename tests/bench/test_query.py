@@ -27,11 +27,11 @@ async def test_queries_that_must_wait_are_answered_at_a_follower(level: Consiste
     document = await unless_overloaded(lambda: query.measure(workload, 1, lambda what, share: None))
     assert set(document) == DOCUMENT
     (one,) = document["rounds"]
-    ((asked, told),) = one["replicas"].items()
+    ((asked, reported),) = one["replicas"].items()
     assert asked != document["sequencer"]
-    assert set(told) == REPLICA
-    assert told["answers"] == told["took_us"]["count"] > 0
-    assert one["answers_per_s"] == told["answers_per_s"] == document["answers_per_s"]["median"]
+    assert set(reported) == REPLICA
+    assert reported["answers"] == reported["took_us"]["count"] > 0
+    assert one["answers_per_s"] == reported["answers_per_s"] == document["answers_per_s"]["median"]
 
 
 async def test_all_replicas_answer_at_the_same_time() -> None:

@@ -42,11 +42,11 @@ def test_roles_share_what_their_processes_used() -> None:
         "sequencer": "n2", "rss_mib": dict.fromkeys(names, 50.0),
         "per_event": {name: dict.fromkeys(FIGURES, cost) for name, cost in names.items()},
     }  # fmt: skip
-    told = by_role(one, members=3)
-    assert {role: told[role]["cpu_us"] for role in ROLES} == {
+    reported = by_role(one, members=3)
+    assert {role: reported[role]["cpu_us"] for role in ROLES} == {
         "sequencer": 9.0, "followers": 2.0, "observers": 6.0, "clients": 11.0,
     }  # fmt: skip
-    assert told["followers"]["rss_mib"] == 50.0
+    assert reported["followers"]["rss_mib"] == 50.0
     assert by_role(one, members=5)["observers"]["cpu_us"] is None
 
 

@@ -52,22 +52,26 @@ def reading(at_s: float, busy_s: float | None, user_s: float | None, sends: int,
 
 
 def test_what_was_used_is_told_for_one_event_and_as_a_share_of_a_processor() -> None:
-    told = used(reading(10.0, 100.0, 1.0, 50), reading(12.0, 100.0 + 2 * (os.cpu_count() or 1), 1.5, 150), 1_000)
-    assert set(told["per_event"]["n1"]) == set(COSTS)
-    assert told["per_event"]["n1"]["user_us"] == told["per_event"]["n1"]["system_us"] == 500.0
-    assert told["per_event"]["n1"]["cpu_us"] == 1_000.0
-    assert told["per_event"]["n1"]["sends"] == 0.1
-    assert told["per_event"]["n1"]["switches"] == 0.2
-    assert told["per_event"]["n1"]["receives"] is None
-    assert told["busy"] == {"n1": 0.5}
-    assert told["rss_mib"] == {"n1": 12.0}
-    assert told["others_busy"] == pytest.approx(1 - 0.5 / (os.cpu_count() or 1), abs=0.001)
-    assert told["machine_busy"] == 1.0
+    reported = used(reading(10.0, 100.0, 1.0, 50), reading(12.0, 100.0 + 2 * (os.cpu_count() or 1), 1.5, 150), 1_000)
+    assert set(reported["per_event"]["n1"]) == set(COSTS)
+    assert reported["per_event"]["n1"]["user_us"] == reported["per_event"]["n1"]["system_us"] == 500.0
+    assert reported["per_event"]["n1"]["cpu_us"] == 1_000.0
+    assert reported["per_event"]["n1"]["sends"] == 0.1
+    assert reported["per_event"]["n1"]["switches"] == 0.2
+    assert reported["per_event"]["n1"]["receives"] is None
+    assert reported["busy"] == {"n1": 0.5}
+    assert reported["rss_mib"] == {"n1": 12.0}
+    assert reported["others_busy"] == pytest.approx(1 - 0.5 / (os.cpu_count() or 1), abs=0.001)
+    assert reported["machine_busy"] == 1.0
 
 
 def test_what_a_system_does_not_tell_is_none() -> None:
-    told = used(reading(10.0, None, None, 0), reading(11.0, None, None, 0), 10)
-    assert (told["per_event"]["n1"]["cpu_us"], told["busy"]["n1"], told["machine_busy"]) == (None, None, None)
+    reported = used(reading(10.0, None, None, 0), reading(11.0, None, None, 0), 10)
+    assert (reported["per_event"]["n1"]["cpu_us"], reported["busy"]["n1"], reported["machine_busy"]) == (
+        None,
+        None,
+        None,
+    )
 
 
 def test_others_have_what_is_left() -> None:
@@ -81,8 +85,8 @@ def test_others_have_what_is_left() -> None:
 
 def test_the_kernels_own_threads_are_no_others() -> None:
     count = os.cpu_count() or 1
-    told = used(reading(10.0, 0.0, 0.0, 0, 5.0), reading(12.0, 2.0 * count, 0.0, 0, 5.0 + count), 1)
-    assert (told["machine_busy"], told["kernel_busy"], told["others_busy"]) == (1.0, 0.5, 0.5)
+    reported = used(reading(10.0, 0.0, 0.0, 0, 5.0), reading(12.0, 2.0 * count, 0.0, 0, 5.0 + count), 1)
+    assert (reported["machine_busy"], reported["kernel_busy"], reported["others_busy"]) == (1.0, 0.5, 0.5)
 
 
 async def test_links_are_read_outside_what_is_measured() -> None:
@@ -98,6 +102,6 @@ async def test_links_are_read_outside_what_is_measured() -> None:
     pids = {"n1": os.getpid(), "n2": os.getpid()}
     before = await usage_before(pids, Busy())  # type: ignore[arg-type]
     after = await usage_after(pids, Busy())  # type: ignore[arg-type]
-    told = used(before, after, 1)["per_event"]
-    assert told[CLIENT]["cpu_us"] < 30_000
-    assert (told["n1"]["sends"], told["n2"]["sends"], told[CLIENT]["sends"]) == (0, None, None)
+    reported = used(before, after, 1)["per_event"]
+    assert reported[CLIENT]["cpu_us"] < 30_000
+    assert (reported["n1"]["sends"], reported["n2"]["sends"], reported[CLIENT]["sends"]) == (0, None, None)

@@ -25,14 +25,14 @@ def test_a_cluster_with_a_key_and_synced_disks_has_none() -> None:
 
 @pytest.mark.timeout(90)
 async def test_every_command_that_talks_to_a_cluster_says_so_to_people_and_not_in_json() -> None:
-    told = '; unsealed; sync = "os" survives kill -9, not power loss'
+    reported = '; unsealed; sync = "os" survives kill -9, not power loss'
     async with Processes(nodes=1, sync="os") as processes:
         folder = processes.path.parent
         for words in ("submit set k 1", "query get k", "status", "gaps", "tail --count 1", "fault --at n1 clear",
                       "handover --to n1"):  # fmt: skip
             done = await run(folder, *words.split())
-            assert done.code == 0 and told.removeprefix("; ") in done.out + done.err, done
+            assert done.code == 0 and reported.removeprefix("; ") in done.out + done.err, done
         done = await run(folder, "query", "get", "k", "--json")
         assert (done.document["value"], done.err) == (1, "")
         log = processes.log("n1").read_text()
-        assert "unsealed: anyone" in log and told.rpartition("; ")[2] in log
+        assert "unsealed: anyone" in log and reported.rpartition("; ")[2] in log

@@ -95,16 +95,16 @@ def test_a_terminated_demonstration_leaves_nothing_behind(number: signal.Signals
 def test_a_takeover_is_told_as_it_happens() -> None:
     takeover = Takeover("n1", 265_936)
     assert takeover_lines(None) == []
-    told = [takeover_lines(takeover)]
+    reported = [takeover_lines(takeover)]
     takeover.outage_ms, takeover.successor = 84.4, "n3"
-    told.append(takeover_lines(takeover))
+    reported.append(takeover_lines(takeover))
     takeover.restarted = True
-    told.append(takeover_lines(takeover))
-    assert told[2][:2] == told[1]
-    assert told[1][:1] == told[0] == ["n1, the sequencer, was killed (-9) after 265,936 events"]
-    assert "n3 took over" in told[1][1]
-    assert "84 ms" in told[1][1]
-    assert "n1 was started again" in told[2][2]
+    reported.append(takeover_lines(takeover))
+    assert reported[2][:2] == reported[1]
+    assert reported[1][:1] == reported[0] == ["n1, the sequencer, was killed (-9) after 265,936 events"]
+    assert "n3 took over" in reported[1][1]
+    assert "84 ms" in reported[1][1]
+    assert "n1 was started again" in reported[2][2]
 
 
 @pytest.mark.parametrize(

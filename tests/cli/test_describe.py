@@ -36,9 +36,9 @@ def test_of_a_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     config = tmp_path / "lab.toml"
     config.write_text(default_config(tmp_path).replace("mcast.machine.kv:KeyValue", "described_bank:Accounts"))
     assert main(["describe", "-c", str(config)]) == 0
-    told = capsys.readouterr().out
-    assert "described_bank:Accounts, version 1: Money." in told
-    lines = {line.split()[0]: line for line in map(str.rstrip, told.splitlines()) if line}
+    reported = capsys.readouterr().out
+    assert "described_bank:Accounts, version 1: Money." in reported
+    lines = {line.split()[0]: line for line in map(str.rstrip, reported.splitlines()) if line}
     assert lines["deposit"].split()[1] == "command"
     assert "name: str, amount: int = 1" in lines["deposit"] and lines["deposit"].endswith("Put it in.")
     assert lines["balance_of"].split()[1:] == ["query", "name", "-", "-"]

@@ -42,9 +42,9 @@ def test_two_signals_at_once_end_it_in_order(tmp_path: Path) -> None:
         assert "serves lab" in node.stderr.readline()
         for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGINT, signal.SIGCONT):
             node.send_signal(number)
-        told = node.stderr.read()
+        reported = node.stderr.read()
         assert node.wait(10) in (0, 130)
-    assert "drains and ends" in told and "Traceback" not in told
+    assert "drains and ends" in reported and "Traceback" not in reported
 
 
 @pytest.mark.parametrize("options", [(), ("--busy-poll",)])

@@ -121,15 +121,17 @@ def test_a_narrow_terminal_loses_columns_and_no_digits(
     away = dict.fromkeys(status_node("")) | {"id": "n2", "role": "member", "reachable": False}
     nodes = [status_node("n1", **numbers), away, status_node("n3", votes=False, **numbers)]
     render.print_status({"cluster": "lab", "epoch": 3, "sequencer": "n1", "nodes": nodes})
-    told = capsys.readouterr()
-    assert "2,017,999" in told.out and "unreachable" in told.out and "…" not in told.out
-    assert all(len(line) <= width for line in told.out.splitlines())
-    assert ("queries" in told.out) == (told.err == "") == (width == 140)
-    assert width == 140 or re.fullmatch(r"mcast: \d+ columns left out: widen the terminal, or use --json\n", told.err)
+    reported = capsys.readouterr()
+    assert "2,017,999" in reported.out and "unreachable" in reported.out and "…" not in reported.out
+    assert all(len(line) <= width for line in reported.out.splitlines())
+    assert ("queries" in reported.out) == (reported.err == "") == (width == 140)
+    assert width == 140 or re.fullmatch(
+        r"mcast: \d+ columns left out: widen the terminal, or use --json\n", reported.err
+    )
     render.print_gaps(gaps_document())
-    told = capsys.readouterr()
-    assert "…" not in told.out and "detected" in told.out and "difference" in told.out
-    assert ("superseded" in told.out) == (width == 140)
+    reported = capsys.readouterr()
+    assert "…" not in reported.out and "detected" in reported.out and "difference" in reported.out
+    assert ("superseded" in reported.out) == (width == 140)
 
 
 def test_a_reader_that_has_seen_enough_ends_nothing() -> None:
@@ -155,7 +157,7 @@ def test_a_pipe_gets_every_column_whole(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_counts_of_nodes_that_started_at_different_times_are_told_as_such() -> None:
     nodes = [status_node("n1", up_s=3.0), status_node("n2", up_s=200.0)]
-    assert render.told_since({"nodes": nodes}) == (
+    assert render.counted_since({"nodes": nodes}) == (
         "NAKs, got, gave and queries count since each node's start: n1 3 s ago, n2 200 s ago"
     )
-    assert render.told_since({"nodes": [status_node("n1", up_s=3.0), status_node("n2", up_s=4.0)]}) is None
+    assert render.counted_since({"nodes": [status_node("n1", up_s=3.0), status_node("n2", up_s=4.0)]}) is None

@@ -195,13 +195,13 @@ async def test_stream_of_an_async_source_in_order_with_progress(client: Client) 
             yield ("append", "l", index)
 
     seen: list[int] = []
-    told: list[Receipt] = []
+    reported: list[Receipt] = []
     receipts = await client.submit_stream(
-        source(), keep=False, on_progress=lambda so_far: seen.append(so_far.known), on_receipts=told.extend
+        source(), keep=False, on_progress=lambda so_far: seen.append(so_far.known), on_receipts=reported.extend
     )
     assert (receipts.count, receipts.ok) == (5_000, 5_000)
     assert seen == sorted(seen) and seen[-1] == 5_000
-    assert [receipt.value for receipt in told] == list(range(1, 5_001))
+    assert [receipt.value for receipt in reported] == list(range(1, 5_001))
     assert (await client.query("get", "l")).value == list(range(5_000))
 
 

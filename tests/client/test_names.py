@@ -53,11 +53,11 @@ def test_names_that_nobody_answers_for_hold_up_neither_reports_nor_the_end(tmp_p
 
     async def ask() -> None:
         for _ in range(2):
-            told = silences_of(config.nodes, await ask_each(Dialer(config, "client"), StreamKind.STATUS, 0.3))
-            assert told["n1"] == told["n12"] == "no answer within 0.3 s"
+            reported = silences_of(config.nodes, await ask_each(Dialer(config, "client"), StreamKind.STATUS, 0.3))
+            assert reported["n1"] == reported["n12"] == "no answer within 0.3 s"
             why = "the name cannot be resolved (Name or service not known)"
-            assert told["n13"] == f"{why}: write its IP address, or add it to /etc/hosts"
-            assert told["n14"] == "connection refused (is it running?)"
+            assert reported["n13"] == f"{why}: write its IP address, or add it to /etc/hosts"
+            assert reported["n14"] == "connection refused (is it running?)"
 
     asyncio.run(ask())
     assert time.monotonic() - began_s < 5

@@ -111,13 +111,13 @@ def test_values_are_dropped_but_counted_when_not_kept() -> None:
 
 
 def test_receipts_are_told_in_input_order() -> None:
-    told: list[list[Receipt]] = []
-    receipts = Receipts(on_receipts=told.append)
+    reported: list[list[Receipt]] = []
+    receipts = Receipts(on_receipts=reported.append)
     first, second = receipts.expect([1]), receipts.expect([1])
     receipts.take_answers([(second, RecordResult(2, 1, 1, outcomes(["b"])))])
-    assert told == []
+    assert reported == []
     receipts.take_answers([(first, RecordResult(1, 1, 1, outcomes(["a"])))])
-    assert [[receipt.value for receipt in part] for part in told] == [["a"], ["b"]]
+    assert [[receipt.value for receipt in part] for part in reported] == [["a"], ["b"]]
 
 
 @pytest.mark.parametrize(

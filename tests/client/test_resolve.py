@@ -187,10 +187,10 @@ async def test_of_two_that_use_one_number_at_once_only_one_is_told_it_happened(
         await duplicate.submit("set", "other", 1)
         duplicate._session.id, duplicate._session._next_request = client._session.id, client._session._next_request
         calls = {"ours": client.submit("append", "l", "ours"), "theirs": duplicate.submit("append", "l", "theirs")}
-        told = dict(zip(calls, await asyncio.gather(*calls.values(), return_exceptions=True), strict=True))
+        reported = dict(zip(calls, await asyncio.gather(*calls.values(), return_exceptions=True), strict=True))
         (winner,) = await value_of(client, "l")
-        assert isinstance(told.pop(winner), Receipt)
-        assert isinstance(told.popitem()[1], Refused)
+        assert isinstance(reported.pop(winner), Receipt)
+        assert isinstance(reported.popitem()[1], Refused)
 
 
 async def test_a_full_table_refuses_new_sessions_and_serves_the_old_ones(

@@ -325,11 +325,11 @@ async def test_a_node_that_sends_nonsense_is_left_and_not_for_ever_tried(
 ) -> None:
     await client.submit("incr", "k")
     bad = eventlog.EventBatch([pack_raw(StreamKind.EVENTS, b"\x00\x00\x00\x09")], 3, 0)
-    monkeypatch.setattr(cluster.shells["n2"].events, "read", lambda first, told: bad)
+    monkeypatch.setattr(cluster.shells["n2"].events, "read", lambda first, reported: bad)
     async with contextlib.aclosing(client.subscribe()) as events:
         assert (await take(events, 1))[0].value == 1
     for shell in cluster.shells.values():
-        monkeypatch.setattr(shell.events, "read", lambda first, told: bad)
+        monkeypatch.setattr(shell.events, "read", lambda first, reported: bad)
     with pytest.raises(DecodeError):
         await anext(client.subscribe())
 

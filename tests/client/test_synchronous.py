@@ -112,7 +112,7 @@ def test_every_method_of_the_one_is_there_in_the_other() -> None:
 
 
 def test_a_stream_is_read_in_the_caller_s_thread(client: SyncClient) -> None:
-    here, callers, told = threading.current_thread(), set(), []
+    here, callers, reported = threading.current_thread(), set(), []
 
     def commands() -> Iterator[tuple[str, str]]:
         for number in range(10_000):
@@ -121,8 +121,8 @@ def test_a_stream_is_read_in_the_caller_s_thread(client: SyncClient) -> None:
                 assert client.query("size").value <= 1
             yield "incr", "k"
 
-    receipts = client.submit_stream(commands(), keep=False, on_progress=lambda so_far: told.append(so_far.known))
-    assert (receipts.count, receipts.ok, callers, told[-1]) == (10_000, 10_000, {here}, 10_000)
+    receipts = client.submit_stream(commands(), keep=False, on_progress=lambda so_far: reported.append(so_far.known))
+    assert (receipts.count, receipts.ok, callers, reported[-1]) == (10_000, 10_000, {here}, 10_000)
     with pytest.raises(ZeroDivisionError):
         client.submit_stream(("incr", str(1 // (3 - number))) for number in range(10))
     with pytest.raises(Refused, match="command 2"):
@@ -288,8 +288,8 @@ def test_a_forked_child_is_refused_and_may_connect_itself(client: SyncClient, se
         os.write(writing, repr(words).encode())
         os._exit(0)
     os.close(writing)
-    with os.fdopen(reading) as told:
-        assert told.read() == repr(["this client is the parent process's, whic"[:40]] * 3 + [2])
+    with os.fdopen(reading) as reported:
+        assert reported.read() == repr(["this client is the parent process's, whic"[:40]] * 3 + [2])
     os.waitpid(child, 0)
     assert client.submit("incr", "k").value == 3
     assert [next(events).value for _ in range(2)] == [2, 3]

@@ -38,15 +38,19 @@ async def stream(killing: Killing, total: int) -> list[Any]:
 
 
 async def test_the_sequencer_is_killed_amid_the_stream_and_started_again() -> None:
-    cluster, told = Cluster("n2"), []
-    killing = Killing(cluster, lambda now: told.append((now.events, now.successor, now.restarted)))  # type: ignore[arg-type]
+    cluster, reported = Cluster("n2"), []
+    killing = Killing(cluster, lambda now: reported.append((now.events, now.successor, now.restarted)))  # type: ignore[arg-type]
     assert await stream(killing, 10) == list(range(10))
     assert cluster.did == ["kill n1"]
     killing.acknowledged(10, lambda: 5)
     await killing.ended()
     assert cluster.did == ["kill n1", "start n1"]
-    assert [(successor, restarted) for _, successor, restarted in told] == [(None, False), ("n2", False), ("n2", True)]
-    assert 4 <= told[0][0] <= 6  # between the strike and the hold
+    assert [(successor, restarted) for _, successor, restarted in reported] == [
+        (None, False),
+        ("n2", False),
+        ("n2", True),
+    ]
+    assert 4 <= reported[0][0] <= 6  # between the strike and the hold
 
 
 async def test_a_stream_of_one_command_is_amid_too() -> None:

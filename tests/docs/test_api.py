@@ -54,13 +54,13 @@ async def test_every_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_every_public_name_is_told() -> None:
-    told = set(re.findall(r"\w+", TEXT))
-    assert not [name for name in mcast.__all__ if name not in told]
+    reported = set(re.findall(r"\w+", TEXT))
+    assert not [name for name in mcast.__all__ if name not in reported]
     for owner in (mcast.Client, mcast.Node, mcast.Receipts, mcast.Events, mcast.SyncEvents):
         members = {name for name in vars(owner) if not name.startswith("_")}
         own = {"leave_to_parent", "timeout_s", "config", "id", "shell", "gateway", "known", "known_first",
                "expect", "take_answers", "asend", "athrow", "aclose", "batch"}  # fmt: skip
-        assert not members - own - told, owner
+        assert not members - own - reported, owner
 
 
 def test_what_the_document_says_of_signatures_is_so() -> None:
@@ -105,10 +105,10 @@ def test_a_user_s_program_passes_mypy_and_a_wrong_one_does_not(tmp_path: Path) -
         "mcast.Node('lab.toml').status()['stat']": "typeddict-item",
     }
     wrong.write_text("import mcast\n\nclient = mcast.connect_sync('lab.toml')\n" + "\n".join(lines) + "\n")
-    told = mypy(Path(__file__).with_name("program.py"), wrong).stdout
-    assert "docs/program.py" not in told, told
-    found = {int(line): code for line, code in re.findall(r"wrong_program\.py:(\d+): error: .*\[([\w-]+)\]", told)}
-    assert found == {number: code for number, code in enumerate(lines.values(), start=4)}, told
+    reported = mypy(Path(__file__).with_name("program.py"), wrong).stdout
+    assert "docs/program.py" not in reported, reported
+    found = {int(line): code for line, code in re.findall(r"wrong_program\.py:(\d+): error: .*\[([\w-]+)\]", reported)}
+    assert found == {number: code for number, code in enumerate(lines.values(), start=4)}, reported
 
 
 async def test_the_user_s_program_runs(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ COMMANDS = st.one_of(
 QUERIES: list[list[Any]] = [["get", "a"], ["size"], ["scan"], ["scan", "a", 1], ["scan", "a", -1], ["scan", 1]]
 
 
-def told(call: Any, *args: Any) -> tuple[str, Any]:
+def answer(call: Any, *args: Any) -> tuple[str, Any]:
     try:
         return "ok", call(*args)
     except Rejected:
@@ -35,6 +35,6 @@ def test_both_say_the_same(commands: list[tuple[Any, ...]]) -> None:
     machine, model = KeyValue(), KeyValueModel()
     context: Any = object.__new__(Context)
     for name, *args in commands:
-        assert repr(told(getattr(machine, name), context, *args)) == repr(model.apply(name, list(args)))
+        assert repr(answer(getattr(machine, name), context, *args)) == repr(model.apply(name, list(args)))
     for name, *args in QUERIES:
-        assert repr(told(getattr(machine, name), *args)) == repr(model.answer(name, args))
+        assert repr(answer(getattr(machine, name), *args)) == repr(model.answer(name, args))

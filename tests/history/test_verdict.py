@@ -25,7 +25,7 @@ def checked(history: History) -> Judgement:
     return judge(calls, {"n1": frames, "n2": frames})
 
 
-def told(history: History) -> set[str]:
+def reported(history: History) -> set[str]:
     return {finding.check for finding in checked(history).findings}
 
 
@@ -78,7 +78,7 @@ def test_an_answer_may_hold_at_any_event_of_a_frame_and_is_judged_there() -> Non
     assert checked((calls, large)).findings == ()
     at = next(at for at, call in enumerate(calls) if call.kind == "query" and call.acknowledged)
     for wrong in ({"value": "another"}, {"epoch": (calls[at].epoch or 0) + 1}):
-        assert told(([*calls[:at], changed(calls[at], **wrong), *calls[at + 1 :]], large)) == {"model"}
+        assert reported(([*calls[:at], changed(calls[at], **wrong), *calls[at + 1 :]], large)) == {"model"}
 
 
 def changing(which: Callable[[RecordedCall], bool], **fields: Any) -> Callable[[Service], History]:
@@ -143,7 +143,7 @@ CORRUPTIONS: dict[str, tuple[Callable[[Service], History], str]] = {
 @pytest.mark.parametrize("what", CORRUPTIONS)
 def test_a_corrupted_history_is_rejected(what: str) -> None:
     corrupt, check = CORRUPTIONS[what]
-    assert check in told(corrupt(ordinary()))
+    assert check in reported(corrupt(ordinary()))
 
 
 def test_a_batch_out_of_its_order_is_rejected() -> None:
@@ -152,9 +152,9 @@ def test_a_batch_out_of_its_order_is_rejected() -> None:
         service.submit("a", "set", key, 1, early=5 * STEP_NS, late=5 * STEP_NS)
     calls, frames = service.history()
     in_order = [changed(call, batch=1, place=at) for at, call in enumerate(calls)]
-    assert told((in_order, frames)) == set()
+    assert reported((in_order, frames)) == set()
     turned = [changed(call, batch=1, place=-at) for at, call in enumerate(calls)]
-    assert told((turned, frames)) == {"real-time order"}
+    assert reported((turned, frames)) == {"real-time order"}
 
 
 def test_logs_that_differ_or_are_damaged_are_rejected() -> None:
@@ -232,7 +232,7 @@ def test_one_fabricated_answer_is_found(service: Service, data: st.DataObject) -
     assume(candidates)
     at = data.draw(st.sampled_from(candidates))
     calls[at] = changed(calls[at], value="forged")
-    assert "model" in told((calls, frames))
+    assert "model" in reported((calls, frames))
 
 
 @settings(max_examples=60, deadline=None)
@@ -244,7 +244,7 @@ def test_one_acknowledged_command_lost_is_found(service: Service, data: st.DataO
     candidates = [call.seq or 0 for call in submits if contents.count((call.name, call.args)) == 1]
     assume(candidates)
     lost = data.draw(st.sampled_from(candidates))
-    assert "exactly once" in told(service.history(service.entries[: lost - 1] + service.entries[lost:]))
+    assert "exactly once" in reported(service.history(service.entries[: lost - 1] + service.entries[lost:]))
 
 
 @settings(max_examples=60, deadline=None)
@@ -257,7 +257,7 @@ def test_one_command_applied_once_more_is_found(service: Service, data: st.DataO
     executed = service.entries.count(entry) + service.entries.count(replace(entry, fragments=3 - entry.fragments))
     more = [entry] * (submitted - executed + 1)
     assume(len({other.client for other in candidates if other.command == entry.command}) == 1)
-    assert "exactly once" in told(service.history(service.entries + more))
+    assert "exactly once" in reported(service.history(service.entries + more))
 
 
 @settings(max_examples=60, deadline=None)
@@ -269,4 +269,4 @@ def test_one_late_call_under_an_early_number_is_found(service: Service, data: st
     at = data.draw(st.sampled_from(candidates))
     late = max(call.returned_ns or 0 for call in calls) + 1
     calls[at] = changed(calls[at], invoked_ns=late, returned_ns=late + 1)
-    assert "real-time order" in told((calls, frames))
+    assert "real-time order" in reported((calls, frames))

@@ -22,7 +22,7 @@ async def rush(path: Path, count: int, timeout_s: float) -> dict[str, Any]:
     """Connect all of them; what came of it."""
     config, leave = load_config(path), asyncio.Event()
     served: list[float] = []
-    told: list[str] = []
+    reported: list[str] = []
 
     async def one() -> None:
         began_s = monotonic_s()
@@ -30,16 +30,16 @@ async def rush(path: Path, count: int, timeout_s: float) -> dict[str, Any]:
             async with connect(config, timeout=timeout_s) as client:
                 await client.submit("incr", "rush")
                 served.append(monotonic_s() - began_s)
-                if len(served) + len(told) == count:
+                if len(served) + len(reported) == count:
                     leave.set()
                 await leave.wait()
         except Error as error:
-            told.append(f"{type(error).__name__}: {error}")
-            if len(served) + len(told) == count:
+            reported.append(f"{type(error).__name__}: {error}")
+            if len(served) + len(reported) == count:
                 leave.set()
 
     await asyncio.gather(*[one() for _ in range(count)])
-    return {"served": len(served), "slowest_s": max(served, default=0.0), "told": told[:3]}
+    return {"served": len(served), "slowest_s": max(served, default=0.0), "reported": reported[:3]}
 
 
 if __name__ == "__main__":

@@ -382,7 +382,7 @@ async def test_what_was_done_is_told_on_stderr_where_stdout_takes_nothing() -> N
         os.close(reader)
         with open("/dev/full", "wb") as full, open(gone, "wb") as left:
             for stdout, code, few in ((full, 4, 4), (left, 0, 1)):
-                for words, told in (
+                for words, reported in (
                     (("submit", "incr", "k"), "to be said was: ok: "),
                     (("submit", "incr", "k", "--json"), 'to be said was: {"seq": '),
                     (("submit", "--from", str(commands)), "to be said was: count: 5000, ok: 5000, "),
@@ -392,7 +392,7 @@ async def test_what_was_done_is_told_on_stderr_where_stdout_takes_nothing() -> N
                         sys.executable, "-m", "mcast", *words, cwd=folder, stdout=stdout, stderr=subprocess.PIPE
                     )
                     err = (await process.communicate())[1].decode()
-                    assert told in err and "count: 0" not in err and "Traceback" not in err, err
+                    assert reported in err and "count: 0" not in err and "Traceback" not in err, err
                     assert process.returncode == code, err
                 query = await asyncio.create_subprocess_exec(
                     sys.executable, "-m", "mcast", "query", "get", "k", cwd=folder, stdout=stdout,

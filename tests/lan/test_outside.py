@@ -23,30 +23,32 @@ def run(folder: Path, *options: str, seconds: float) -> dict[str, Any]:
     words += ["--seconds", str(seconds), *options]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=seconds + 100, check=False)
     assert done.stdout, done.stderr
-    told: dict[str, Any] = json.loads(done.stdout)
-    assert done.returncode == (0 if told["fine"] else 1)
-    return told
+    reported: dict[str, Any] = json.loads(done.stdout)
+    assert done.returncode == (0 if reported["fine"] else 1)
+    return reported
 
 
 def test_every_promise_holds_under_faults_of_every_kind(tmp_path: Path) -> None:
-    told = run(tmp_path, "--seed", "7", seconds=SECONDS)
-    assert (told["problems"], told["findings"]) == ([], [])
-    assert len(told["faults"]) >= 5, "a fault every few seconds"
-    assert told["epochs"] > 1
+    reported = run(tmp_path, "--seed", "7", seconds=SECONDS)
+    assert (reported["problems"], reported["findings"]) == ([], [])
+    assert len(reported["faults"]) >= 5, "a fault every few seconds"
+    assert reported["epochs"] > 1
     for level in ("any", "session", "bounded", "linearizable"):
-        assert told["calls"][f"{level} ok"] > SECONDS, "every level was served"
-    assert told["calls"]["submit ok"] > 10 * SECONDS
+        assert reported["calls"][f"{level} ok"] > SECONDS, "every level was served"
+    assert reported["calls"]["submit ok"] > 10 * SECONDS
     lines = (tmp_path / "history.jsonl").read_text().splitlines()
-    assert len(lines) == sum(told["calls"].values())
+    assert len(lines) == sum(reported["calls"].values())
     stretches = [json.loads(line) for line in (tmp_path / "streams.jsonl").read_text().splitlines()]
     assert {each["subscriber"] for each in stretches} == {"s0", "s1", "s2"}
-    assert sum(len(each["events"]) for each in stretches) == told["given"] >= 3 * told["executed"], "each had them all"
+    assert sum(len(each["events"]) for each in stretches) == reported["given"] >= 3 * reported["executed"], (
+        "each had them all"
+    )
 
 
 def test_it_runs_without_namespaces_too(tmp_path: Path) -> None:
-    told = run(tmp_path, "--seed", "3", "--loopback", "--kinds", "kill,isolate,loss", "--sealed", seconds=6)
-    assert (told["fine"], told["lan"]) == (True, False), told
-    assert told["calls"]["submit ok"] > 50
+    reported = run(tmp_path, "--seed", "3", "--loopback", "--kinds", "kill,isolate,loss", "--sealed", seconds=6)
+    assert (reported["fine"], reported["lan"]) == (True, False), reported
+    assert reported["calls"]["submit ok"] > 50
 
 
 def test_another_runs_folder_is_refused(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 NODES = ("n1", "n2", "n3")
 SERVED_S = 2.0  # for the first command once datagrams are dropped; measured: 0.5 s
 HEALED_S = 20.0  # until all is as before; measured: 1 to 3 s
-TOLD_S = 5.0  # for a client to hear why it waits; measured: 3 s
+LOGGED_EVERY_S = 5.0  # for a client to hear why it waits; measured: 3 s
 BEATS_A_SECOND = 20
 EACH_S = 0.5  # for each after that; measured: 4 ms over TCP alone
 QUICK_S = 0.03  # for the quickest of these: a delay in TCP itself would be 40 ms
@@ -132,7 +132,7 @@ async def silent(processes: Processes) -> None:
                 return
 
 
-async def told(processes: Processes, *says: str) -> None:
+async def reported(processes: Processes, *says: str) -> None:
     """Until findings say all of this."""
     async with asyncio.timeout(HEALED_S):
         while True:
@@ -172,19 +172,19 @@ async def narrow() -> None:
         for node in followers:
             await drop(lan.wrap[node], "udp length > 1300")
         await flowing(processes, sequencer)
-        await told(processes, *(f"the path from {sequencer} to {node} is too narrow" for node in followers))
-        await told(processes, "set mtu = 13")
+        await reported(processes, *(f"the path from {sequencer} to {node} is too narrow" for node in followers))
+        await reported(processes, "set mtu = 13")
         for node in followers:
             await drop(lan.wrap[node])
         await whole(processes)
         await drop(lan.wrap[sequencer], "udp length > 1300", hook="output")
         await flowing(processes, sequencer)
-        await told(processes, *(f"the path from {sequencer} to {node} is too narrow" for node in followers))
+        await reported(processes, *(f"the path from {sequencer} to {node} is too narrow" for node in followers))
         await drop(lan.wrap[sequencer])
         await whole(processes)
         await lan.configure(sequencer, f"link set {CARD} mtu 1300")
         await flowing(processes, sequencer)
-        await told(processes, f"{CARD} carries packets of 1300 bytes, and mtu = 1500")
+        await reported(processes, f"{CARD} carries packets of 1300 bytes, and mtu = 1500")
         await lan.configure(sequencer, f"link set {CARD} mtu 1500")
         await whole(processes)
         assert (await processes.status())["epoch"] == 1
@@ -205,12 +205,12 @@ async def astray() -> None:
         await processes.kill(third)
         for node in (stray, sequencer):
             await served(processes, node)
-        await told(processes, f"{stray}: no multicast of {sequencer} arrives, and its heartbeats come by unicast")
+        await reported(processes, f"{stray}: no multicast of {sequencer} arrives, and its heartbeats come by unicast")
         async with processes.connect() as client:
             await client.handover(stray)
         for node in (sequencer, stray):
             await served(processes, node)
-        await told(processes, f"{sequencer}: no multicast of {stray} arrives, and its heartbeats come by unicast")
+        await reported(processes, f"{sequencer}: no multicast of {stray} arrives, and its heartbeats come by unicast")
 
 
 async def renumbered() -> None:
@@ -252,12 +252,12 @@ async def unforwarded() -> None:
         where = processes.config.node(sequencer).address
         async with processes.connect(follower, strict=True) as client:
             with pytest.raises((NotSent, Unknown), match=f"do not get to {sequencer}: .* open TCP {where}"):
-                await client.submit("incr", "n", timeout=TOLD_S)
+                await client.submit("incr", "n", timeout=LOGGED_EVERY_S)
         async with processes.connect(follower) as client:
             began = time.monotonic()
-            await client.submit("incr", "n", timeout=TOLD_S)
+            await client.submit("incr", "n", timeout=LOGGED_EVERY_S)
             assert time.monotonic() < began + SERVED_S and client.node != follower, "another node takes it"
-        await told(processes, f"{follower}: commands that come to it do not get to {sequencer}")
+        await reported(processes, f"{follower}: commands that come to it do not get to {sequencer}")
         await drop(lan.wrap[sequencer])
         await whole(processes)
         await served(processes, follower)
@@ -272,7 +272,7 @@ async def apart() -> None:
         sequencer = (await processes.live())["sequencer"]
         lost, third = (node for node in NODES if node != sequencer)
         await lan.rule({(sequencer, lost): 1.0, (lost, sequencer): 1.0})
-        await told(processes, f"{lost} is isolated", f"it hears {third}, and nothing of {sequencer}")
+        await reported(processes, f"{lost} is isolated", f"it hears {third}, and nothing of {sequencer}")
         for node in (sequencer, third):
             await served(processes, node)
         async with processes.connect(sequencer) as client, processes.connect(lost, strict=True) as alone:
@@ -284,7 +284,7 @@ async def apart() -> None:
                 await alone.submit("incr", "n", timeout=SERVED_S)
         assert (await processes.status())["epoch"] == 1, "whoever hears the sequencer elects no other"
         await processes.kill(third)
-        await told(processes, "2 of 3 members answer here, but no majority hears another", f"{lost} is isolated")
+        await reported(processes, "2 of 3 members answer here, but no majority hears another", f"{lost} is isolated")
         await processes.start(third)
         await lan.rule({})
         await whole(processes)

@@ -80,7 +80,7 @@ def applied(frames: Sequence[Frame], bursts: Sequence[int], *, together: bool, l
     heard: list[Any] = []
     engine.on_frames = lambda frames, executed: heard.extend(zip(frames, map(list, executed), strict=True))
     engine.watch(1)
-    told: list[Any] = []
+    reported: list[Any] = []
     at = 0
     with pytest.MonkeyPatch.context() as patch:
         if not together:
@@ -91,9 +91,17 @@ def applied(frames: Sequence[Frame], bursts: Sequence[int], *, together: bool, l
                 done, more = engine.apply_until(frames[at:end], 0.5)
                 assert engine.reached[0] >= engine.applied_seq
                 at += done
-                told += more
-    told = [one._replace(mark=_settled(Kept(0, one.count, 0, 0, one.mark, b"")).mark) for one in told]
-    return [told, heard, engine.result_chain, engine.chain, engine.applied_seq, engine.digest(), engine.applied_epoch]
+                reported += more
+    reported = [one._replace(mark=_settled(Kept(0, one.count, 0, 0, one.mark, b"")).mark) for one in reported]
+    return [
+        reported,
+        heard,
+        engine.result_chain,
+        engine.chain,
+        engine.applied_seq,
+        engine.digest(),
+        engine.applied_epoch,
+    ]
 
 
 @settings(max_examples=300)

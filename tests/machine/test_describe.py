@@ -10,7 +10,7 @@ from mcast.machine.describe import DOC_MAX, WORDS_MAX, describe, shown_arguments
 from mcast.machine.kv import KeyValue
 
 
-class Untold:
+class Undescribed:
     def __repr__(self) -> str:
         raise ValueError("says nothing")
 
@@ -23,7 +23,7 @@ class Odd(StateMachine):
         return [first, *rest]
 
     @command
-    def defaults(self, ctx: Any, a: int = 1, b="x" * 500, c=Untold()) -> None: ...  # type: ignore[no-untyped-def] # noqa: B008
+    def defaults(self, ctx: Any, a: int = 1, b="x" * 500, c=Undescribed()) -> None: ...  # type: ignore[no-untyped-def] # noqa: B008
 
     @query
     def nothing(self):  # type: ignore[no-untyped-def]
@@ -60,6 +60,10 @@ def test_what_is_untyped_undocumented_or_endless() -> None:
     many, defaults = named(document["commands"], "many"), named(document["commands"], "defaults")
     assert (shown_arguments(many), many["returns"], many["doc"]) == ("first, *rest: int", "list[int]", None)
     assert [argument["required"] for argument in many["arguments"]] == [True, False]
-    assert [argument["default"] for argument in defaults["arguments"]] == ["1", repr("x" * 500)[:WORDS_MAX], "<Untold>"]
+    assert [argument["default"] for argument in defaults["arguments"]] == [
+        "1",
+        repr("x" * 500)[:WORDS_MAX],
+        "<Undescribed>",
+    ]
     assert defaults["doc"] == "x" * DOC_MAX
     assert named(document["queries"], "nothing")["returns"] is None

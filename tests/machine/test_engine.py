@@ -196,7 +196,7 @@ RECORDS = st.builds(
 
 @given(st.lists(st.tuples(st.lists(RECORDS, min_size=1, max_size=2), st.integers(0, 1), st.binary(max_size=1))))
 def test_a_frame_of_one_record_is_applied_as_any_other(drawn: list[tuple[list[bytes], int, bytes]]) -> None:
-    told: list[list[Any]] = []
+    reported: list[list[Any]] = []
     for quick in (True, False):
         log = Log(Engine(Notebook()))
         heard: list[Any] = []
@@ -211,8 +211,8 @@ def test_a_frame_of_one_record_is_applied_as_any_other(drawn: list[tuple[list[by
                 applied = log.add(*records, tail, count=count)
                 heard.append([one._replace(mark=mark_number(one.mark)) for one in applied])
                 heard.append((log.engine.result_chain, log.engine.digest(), log.engine.mid_command))
-        told.append(heard)
-    assert told[0] == told[1]
+        reported.append(heard)
+    assert reported[0] == reported[1]
 
 
 @pytest.mark.parametrize("body", [b"\xff" * 50, b"\x01", EPOCH_START + b"\x01"])

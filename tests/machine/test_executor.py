@@ -118,16 +118,16 @@ class Heard:
     """An Observer that writes down what it is told."""
 
     def __init__(self) -> None:
-        self.told: list[Any] = []
+        self.reported: list[Any] = []
 
     def failed(self, seq: int, name: str, error: BaseException) -> None:
-        self.told.append((seq, name, type(error).__name__))
+        self.reported.append((seq, name, type(error).__name__))
 
     def unknown(self, seq: int, name: object) -> None:
-        self.told.append((seq, name, "unknown"))
+        self.reported.append((seq, name, "unknown"))
 
     def slow(self, seq: int, name: object, count: int, seconds: float) -> None:
-        self.told.append((seq, name, count, seconds))
+        self.reported.append((seq, name, count, seconds))
 
 
 def test_an_observer_hears_what_no_outcome_tells(notebook: Notebook) -> None:
@@ -135,7 +135,7 @@ def test_an_observer_hears_what_no_outcome_tells(notebook: Notebook) -> None:
     executor.observer = heard
     commands = [["note", 1], ["fail", "zero"], ["refuse", "no"], ["nothing"], [], ["note"], 7, ["fail", "exit"]]
     executor.run(b"".join(map(msgpack.packb, commands)), len(commands), 10)
-    assert heard.told == [
+    assert heard.reported == [
         (11, "fail", "ZeroDivisionError"), (13, "nothing", "unknown"), (14, None, "unknown"), (17, "fail", "SystemExit")
     ]  # fmt: skip
 
@@ -146,7 +146,7 @@ def test_a_handler_that_takes_long_is_told_by_name(notebook: Notebook) -> None:
     executor.observer, executor.until = heard, 0.005
     payload = msgpack.packb(["note", 1]) + msgpack.packb(["stamp"]) + msgpack.packb(["note", 2])
     assert executor.run(payload, 3, 5) is None
-    assert heard.told == [(6, "stamp", 1, 0.245)]
+    assert heard.reported == [(6, "stamp", 1, 0.245)]
     assert executor.put_off and executor.reached == 6
     executor.until = float("inf")
     assert [outcome.kind for outcome in whole(executor.run(payload, 3, 5))] == ["ok"] * 3

@@ -377,10 +377,10 @@ SPLIT = [
 @pytest.mark.parametrize("every", [1, 2, 7])
 def test_a_run_waits_behind_any_of_its_commands_and_nothing_hangs_on_where(commands: list[Any], every: int) -> None:
     """An outcome that hung on it would differ between replicas, which put it off where each likes."""
-    machine, told, ticks = Counter(), Heard(), iter(range(10**6))
+    machine, reported, ticks = Counter(), Heard(), iter(range(10**6))
     payload = b"".join(map(msgpack.packb, commands))
     executor = Executor(machine, clock=lambda: float(next(ticks) % every == every - 1))
-    executor.observer = told
+    executor.observer = reported
     executor.until = 1.0
     executor.context.enter(1, 55)
     reached = []
@@ -392,7 +392,7 @@ def test_a_run_waits_behind_any_of_its_commands_and_nothing_hangs_on_where(comma
     at_once.observer = heard
     at_once.context.enter(1, 55)
     assert outcomes == at_once.run(payload, len(commands), 40)
-    assert (machine.calls, told.told) == (other.calls, heard.told)
+    assert (machine.calls, reported.reported) == (other.calls, heard.reported)
 
 
 def test_a_run_that_is_given_up_is_closed_whatever_it_does_then() -> None:
@@ -419,7 +419,7 @@ def test_slow_steps_of_a_run_are_told_by_their_numbers() -> None:
     executor.until = 0.1
     commands = run_of()
     assert executor.run(b"".join(map(msgpack.packb, commands)), RUN_MIN, 40) is None
-    assert heard.told == [(42, "add", 1, 0.4)]
+    assert heard.reported == [(42, "add", 1, 0.4)]
 
 
 def test_a_run_handler_that_raises_is_told_once() -> None:
@@ -427,4 +427,4 @@ def test_a_run_handler_that_raises_is_told_once() -> None:
     executor.observer = heard
     commands = run_of("raise", "key")
     executor.run(b"".join(map(msgpack.packb, commands)), len(commands), 40)
-    assert heard.told == [(40, "add", "KeyError")]
+    assert heard.reported == [(40, "add", "KeyError")]

@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"no such mutant or area: {', '.join(sorted(unknown)) or 'nothing is left of the table'}")
     progress = Progress(len(mutants))
     try:
-        verdicts = judge_all(mutants, jobs=max(options.jobs, 1), limit_s=options.limit, told=progress.judged)
+        verdicts = judge_all(mutants, jobs=max(options.jobs, 1), limit_s=options.limit, reported=progress.judged)
     except SpoiledError as spoiled:
         progress.done()
         print(f"{spoiled}\nThe named tests do not pass on the true code; mend them first.", file=sys.stderr)

@@ -58,13 +58,13 @@ def test_the_fates_of_mutants(tmp_path: Path) -> None:
         row("not_importable", "def larger", "import nowhere\ndef larger", "test_first"),
     ]
     root = tree(tmp_path)
-    told: list[Verdict] = []
-    verdicts = judge_all(rows, jobs=2, root=root, told=told.append)
+    reported: list[Verdict] = []
+    verdicts = judge_all(rows, jobs=2, root=root, reported=reported.append)
     fates = [KILLED, SURVIVED, STALE, STALE, STALE, STALE, EXPLAINED, BROKEN]
     assert [(verdict.mutant.name, verdict.fate) for verdict in verdicts] == [
         (row.name, fate) for row, fate in zip(rows, fates, strict=True)
     ]
-    assert sorted(verdict.mutant.name for verdict in told) == sorted(row.name for row in rows)
+    assert sorted(verdict.mutant.name for verdict in reported) == sorted(row.name for row in rows)
     assert (root / "mcast" / "larger.py").read_text() == CODE, "only copies are changed"
 
 

@@ -84,9 +84,9 @@ class Copy:
         command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", *tests]
         # The copy goes before whatever is installed, in the processes that tests start, too.
         environment = {**os.environ, "PYTHONPATH": str(self.folder)}
-        with tempfile.TemporaryFile() as told:
+        with tempfile.TemporaryFile() as reported:
             process = subprocess.Popen(
-                command, cwd=self.folder, env=environment, stdout=told, stderr=told, start_new_session=True
+                command, cwd=self.folder, env=environment, stdout=reported, stderr=reported, start_new_session=True
             )
             try:
                 status: int | None = process.wait(limit_s)
@@ -96,8 +96,8 @@ class Copy:
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
                     process.wait()
-            told.seek(0)
-            return status, told.read().decode(errors="replace")
+            reported.seek(0)
+            return status, reported.read().decode(errors="replace")
 
     def _write(self, path: Path, text: str) -> None:
         """Each time with another date: compiled code is known as outdated by its source's date and size only."""
@@ -112,9 +112,9 @@ def judge_all(
     jobs: int,
     limit_s: float = LIMIT_S,
     root: Path = ROOT,
-    told: Callable[[Verdict], None] = lambda verdict: None,
+    reported: Callable[[Verdict], None] = lambda verdict: None,
 ) -> list[Verdict]:
-    """The fates of these mutants, in their order; `told` hears of each at once. Raises SpoiledError."""
+    """The fates of these mutants, in their order; `reported` hears of each at once. Raises SpoiledError."""
     rows = list(mutants)
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         free: SimpleQueue[Copy] = SimpleQueue()
@@ -130,7 +130,7 @@ def judge_all(
                 verdict = copy.judge(mutant, limit_s)
             finally:
                 free.put(copy)
-            told(verdict)
+            reported(verdict)
             return verdict
 
         with ThreadPoolExecutor(jobs) as pool:

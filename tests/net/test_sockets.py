@@ -27,7 +27,7 @@ DISCOVER: Final = {4: (socket.IPPROTO_IP, 10), 6: (socket.IPPROTO_IPV6, 23)}  # 
 
 def tell_options() -> None:
     """Print, for each IP version: hops on loopback and elsewhere, and what each kind of socket does with large ones."""
-    told = {}
+    reported = {}
     for version, group in GROUPS.items():
         lo = choose_interface(HOSTS[version], group)
         makers: dict[str, Callable[[], socket.socket]] = {
@@ -43,8 +43,8 @@ def tell_options() -> None:
         for kind, make in makers.items():
             with make() as sock:
                 discover[kind] = sock.getsockopt(*DISCOVER[version])
-        told[version] = (hops, discover)
-    print(json.dumps(told))
+        reported[version] = (hops, discover)
+    print(json.dumps(reported))
 
 
 def test_multicast_stays_on_this_machine_or_this_lan_and_no_datagram_is_fragmented() -> None:

@@ -137,8 +137,8 @@ async def test_an_address_that_opened_too_many_sessions_opens_no_more_whatever_i
     for number in range(MOST + 3):
         record = encode_record(RecordKind.OPEN, 1, 0, 0, 0, number.to_bytes(16, "big"))
         raw.send(pack_raw(kind, record))
-    told = [(await raw.message())[1].session for _ in range(MOST + 3)] if claim == "client" else []
-    assert told.count(0) == (3 if told else 0)
+    reported = [(await raw.message())[1].session for _ in range(MOST + 3)] if claim == "client" else []
+    assert reported.count(0) == (3 if reported else 0)
     while gateways["n1"]._submissions.openings.refused < 3:
         await asyncio.sleep(0.001)
     assert len(cluster.shells["n3"].engine.sessions) == MOST

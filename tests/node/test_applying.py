@@ -149,15 +149,15 @@ async def test_a_long_replay_is_announced_and_told_and_a_short_one_is_not(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "mcast.node")
-    monkeypatch.setattr(applying, "REPLAY_TOLD_S", float("inf"))
+    monkeypatch.setattr(applying, "REPLAY_ANNOUNCED_S", float("inf"))
     await replay(Engine(KeyValue()), iter([log(30)]), 30)
     assert not caplog.messages
-    monkeypatch.setattr(applying, "REPLAY_TOLD_EVENTS", 30)
+    monkeypatch.setattr(applying, "REPLAY_ANNOUNCED_EVENTS", 30)
     await replay(Engine(KeyValue()), iter([log(30)]), 30)
     first, second = caplog.messages
     assert first == "replays 30 events" and second.startswith("replayed 30 events in ")
-    monkeypatch.setattr(applying, "REPLAY_TOLD_EVENTS", 31)
-    monkeypatch.setattr(applying, "REPLAY_TOLD_S", 0.0)
+    monkeypatch.setattr(applying, "REPLAY_ANNOUNCED_EVENTS", 31)
+    monkeypatch.setattr(applying, "REPLAY_ANNOUNCED_S", 0.0)
     await replay(Engine(KeyValue()), iter([log(30)]), 30)
     assert len(caplog.messages) == 3, "few, but it took long"
 

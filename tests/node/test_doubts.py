@@ -41,12 +41,20 @@ async def test_it_is_told_and_says_so_and_finds_it_again_and_heals() -> None:
             assert status["state"] == "catching-up"
             (finding,) = [words for words in status_findings({"nodes": [status]}) if "until its log" in words]
             if not again:
-                (told,) = [notice for notice in notices if isinstance(notice, LogDoubted)]
-                assert (told.by, told.last < told.seq) == (name_hash(sequencer), True) and told.last <= before
-                assert f"{older}: {sequencer} heard it acknowledge event {told.seq} of epoch {told.epoch}" in finding
+                (reported,) = [notice for notice in notices if isinstance(notice, LogDoubted)]
+                assert (reported.by, reported.last < reported.seq) == (
+                    name_hash(sequencer),
+                    True,
+                ) and reported.last <= before
+                assert (
+                    f"{older}: {sequencer} heard it acknowledge event {reported.seq} of epoch {reported.epoch}"
+                    in finding
+                )
                 assert "its data directory is an older one, put back" in finding and "start it empty" in finding
-                line = NoticeLog({name_hash(sequencer): sequencer}).line(told)
-                assert line is not None and line.startswith(f"{sequencer} heard this node acknowledge event {told.seq}")
+                line = NoticeLog({name_hash(sequencer): sequencer}).line(reported)
+                assert line is not None and line.startswith(
+                    f"{sequencer} heard this node acknowledge event {reported.seq}"
+                )
                 await c.kill(older)
         await c.restart(away)
         async with asyncio.timeout(20):

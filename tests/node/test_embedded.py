@@ -106,14 +106,14 @@ async def test_when_a_program_that_forked_is_killed_its_node_is_dead(tmp_path: P
     path, config = one_node(tmp_path, way == "sealed")
     program = start(path, way)
     assert program.stdout is not None
-    told: dict[str, int] = {}
+    reported: dict[str, int] = {}
     child = 0
     try:
-        while not {"child", "parent"} <= told.keys():
-            told |= json.loads(await asyncio.to_thread(program.stdout.readline))
-        child = told["child"]
-        assert told["value"] == 52, "the parent goes on"
-        assert told["left"] == 0
+        while not {"child", "parent"} <= reported.keys():
+            reported |= json.loads(await asyncio.to_thread(program.stdout.readline))
+        child = reported["child"]
+        assert reported["value"] == 52, "the parent goes on"
+        assert reported["left"] == 0
         program.kill()
         program.wait(10)
         os.kill(child, 0)
@@ -133,6 +133,6 @@ async def test_when_a_program_that_forked_is_killed_its_node_is_dead(tmp_path: P
 def test_a_child_that_leaves_the_block_stops_nothing(tmp_path: Path, way: str) -> None:
     path, _ = one_node(tmp_path, False)
     program = start(path, way)
-    told, _ = program.communicate(timeout=30)
+    reported, _ = program.communicate(timeout=30)
     assert program.returncode == 0
-    assert {"parent": program.pid, "value": 52} in [json.loads(line) for line in told.splitlines()]
+    assert {"parent": program.pid, "value": 52} in [json.loads(line) for line in reported.splitlines()]

@@ -45,11 +45,11 @@ async def fill(cluster: FakeCluster, records: int = RECORDS) -> FakeShell:
 
 def read_all(shell: FakeShell, first: int) -> list[Event]:
     """What a subscriber reads, in how many batches it takes."""
-    reader, told = EventReader(first), 0
+    reader, reported = EventReader(first), 0
     events: list[Event] = []
     following = shell.events.beginning(first)
     while True:
-        messages, following, told = shell.events.read(following, told)
+        messages, following, reported = shell.events.read(following, reported)
         if not messages:
             return events
         for message in messages:
@@ -72,9 +72,9 @@ async def test_reading_begins_anywhere(cluster: FakeCluster) -> None:
 async def test_memory_is_bounded_and_batches_are_small(cluster: FakeCluster) -> None:
     shell = await fill(cluster, 2_000)
     assert shell.events._recent_bytes <= 9_000 + 3_000 and shell.events._unwritten_bytes < 3_000
-    following = told = 1
+    following = reported = 1
     while True:
-        messages, following, told = shell.events.read(following, told)
+        messages, following, reported = shell.events.read(following, reported)
         if not messages:
             break
         assert max(map(len, messages)) < 3_000 + 1_000 + 500
@@ -183,7 +183,7 @@ async def test_events_that_the_disk_has_changed_are_not_sent(
     changed = whole.next  # the first frame of the second batch: proven by the last one of the first
     assert shell.events.read(1, 0) == whole
     with pytest.raises(CorruptionError, match="not as they were written"):
-        shell.events.read(whole.next, whole.told)
+        shell.events.read(whole.next, whole.outcomes_sent)
     changed = intact(1, 1_000)[1].first
     with pytest.raises(CorruptionError):
         shell.events.read(1, 0)

@@ -254,8 +254,8 @@ async def test_a_connection_over_which_nothing_comes_back_is_given_up_said_and_d
     (before,) = gateways["n1"]._connections
     before.pause(True)
     for look in range(SILENT_LOOKS):
-        told = forwarder.look()
-        assert told is None if look < SILENT_LOOKS_TOLD else str(told).endswith(f"no answer for {look} s")
+        reported = forwarder.look()
+        assert reported is None if look < SILENT_LOOKS_TOLD else str(reported).endswith(f"no answer for {look} s")
     assert str(forwarder.look()).endswith(f"no answer for {SILENT_LOOKS} s")
     async with asyncio.timeout(5):
         while gateways["n1"]._connections in (set(), {before}) or forwarder.linked is None:
@@ -285,9 +285,9 @@ async def test_why_a_sequencer_cannot_be_reached_is_said_until_another_rules(
 ) -> None:
     await gateways["n1"].stop(drain_s=0)
     forwarding.forwarder.notice(EpochChanged(1, N1))
-    while (told := forwarding.forwarder.look()) is None or "no answer" in told:
+    while (reported := forwarding.forwarder.look()) is None or "no answer" in reported:
         await asyncio.sleep(0.001)
-    assert told.startswith("n1 at 127.0.0.1") and told.endswith("connection refused (is it running?)")
+    assert reported.startswith("n1 at 127.0.0.1") and reported.endswith("connection refused (is it running?)")
     cluster.sequencer = N3
     forwarding.forwarder.notice(EpochChanged(2, N3))
     assert forwarding.forwarder.look() is None

@@ -358,12 +358,12 @@ async def test_behind_a_pong_clients_hear_what_keeps_the_node_from_serving_them(
     raw = await Raw.open(cluster, "n2", hello()._replace(role=role, node="n3" if role == "peer" else ""))
     raw.send(b"".join(pack_message(StreamKind.PING, Ping(number)) for number in (5, 6, 7)))
     kinds = [await raw.message() for _ in range(3)]
-    told = [message.text for kind, message in kinds if kind == StreamKind.HINDERED]
+    reported = [message.text for kind, message in kinds if kind == StreamKind.HINDERED]
     if role == "client":
         assert [kind for kind, _ in kinds] == [StreamKind.PONG, StreamKind.HINDERED, StreamKind.PONG]
-        assert told == [("commands do not get to n1" * 100)[:1_000]]
+        assert reported == [("commands do not get to n1" * 100)[:1_000]]
     else:
-        assert told == []
+        assert reported == []
 
 
 async def test_a_clients_unanswered_bytes_are_bounded(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mcast.node.handlerlog import TOLD_AT_FIRST, TOLD_EVERY_S, TOLD_MAX, TRACE_CHARS, HandlerLog, trace_of
+from mcast.node.handlerlog import LOG_EVERY_S, LOGGED_AT_FIRST, LOGGED_MAX, TRACE_CHARS, HandlerLog, trace_of
 
 
 class Clock:
@@ -46,12 +46,12 @@ def test_a_flood_stays_a_few_lines_and_is_counted(
     error = raised(ValueError())
     for seq in range(10_000):
         log.failed(seq, "work", error)
-    assert len(caplog.messages) == TOLD_AT_FIRST
-    clock.now_s += TOLD_EVERY_S
+    assert len(caplog.messages) == LOGGED_AT_FIRST
+    clock.now_s += LOG_EVERY_S
     log.failed(10_000, "work", error)
     log.failed(10_001, "work", error)
-    assert len(caplog.messages) == TOLD_AT_FIRST + 1
-    assert f"({10_000 - TOLD_AT_FIRST:,} more of these since the last one told)" in caplog.messages[-1]
+    assert len(caplog.messages) == LOGGED_AT_FIRST + 1
+    assert f"({10_000 - LOGGED_AT_FIRST:,} more of these since the last one told)" in caplog.messages[-1]
     assert log.failures == {"work": 10_002}
 
 
@@ -62,10 +62,10 @@ def test_all_names_together_are_bounded_too(log: HandlerLog, clock: Clock, caplo
         log.unknown(number, f"work{number}")
         log.query_failed(number, f"ask{number}", raised(ValueError()))
         log.query_took(f"ask{number}", 0.2)
-    assert len(caplog.messages) == TOLD_MAX
-    clock.now_s += TOLD_EVERY_S
+    assert len(caplog.messages) == LOGGED_MAX
+    clock.now_s += LOG_EVERY_S
     log.failed(1, "work99", raised(ValueError()))
-    assert len(caplog.messages) == TOLD_MAX + 1
+    assert len(caplog.messages) == LOGGED_MAX + 1
 
 
 def test_slow_handlers_are_told_by_name(log: HandlerLog, caplog: pytest.LogCaptureFixture) -> None:

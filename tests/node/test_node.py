@@ -95,9 +95,9 @@ async def test_three_nodes_on_loopback_take_commands_at_any_node_and_answer_ever
         assert (await node.query("get", "k", min_seq=receipt.seq)).value == "x" * 100_000
         assert node.status()["queries"] == 2
         assert node.status()["sealed"] is sealed
-        told = (await (await node.client()).status())["nodes"]
+        reported = (await (await node.client()).status())["nodes"]
         asked = {"clock_off_s", "clock_unsure_s"}  # what only the asker knows
-        assert [one.keys() for one in told if one["id"] == node.id] == [node.status().keys() | asked]
+        assert [one.keys() for one in reported if one["id"] == node.id] == [node.status().keys() | asked]
     assert len({node.shell.engine.result_chain for node in nodes}) == 1
 
 

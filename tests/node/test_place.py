@@ -48,7 +48,7 @@ def config(*hosts: str, spec: str = "auto") -> Config:
 
 def place(settings: Config, *interfaces: Interface) -> tuple[str, str]:
     found = find_place(settings, settings.nodes[0], interfaces)
-    assert settings.group in found.told(settings, settings.nodes[0])
+    assert settings.group in found.describe(settings, settings.nodes[0])
     return found.host, found.interface.name
 
 
@@ -62,8 +62,8 @@ def test_a_name_is_resolved_first_and_of_two_cards_the_one_with_the_own_address_
 def test_an_own_address_on_loopback_keeps_to_loopback(host: str) -> None:
     settings = config(host, host)
     assert place(settings, LAN, LO)[1] == "lo"
-    told = find_place(settings, settings.nodes[0], [LAN, LO]).told(settings, settings.nodes[0])
-    assert "stays on this machine" in told
+    reported = find_place(settings, settings.nodes[0], [LAN, LO]).describe(settings, settings.nodes[0])
+    assert "stays on this machine" in reported
     with pytest.raises(ConfigError, match="on loopback, where eth0 leads nowhere"):
         find_place(config(host, host, spec="eth0"), settings.nodes[0], [LO, LAN])
 

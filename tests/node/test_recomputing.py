@@ -88,8 +88,8 @@ async def test_whatever_befell_the_files_a_subscription_from_the_beginning_gets_
         assert await subscribed(c.client, 2 * COMMANDS) == list(range(1, 2 * COMMANDS + 1))
         assert c.node("n1").status()["findings"] == []
         assert c.node("n1").shell.recomputing._engine is None, "the second machine is forgotten"
-        told = [line for line in caplog.messages if "outcomes for subscribers" in line]
-        assert len(told) == 2 and "are lost and computed again" in told[0] and "all there again" in told[1]
+        reported = [line for line in caplog.messages if "outcomes for subscribers" in line]
+        assert len(reported) == 2 and "are lost and computed again" in reported[0] and "all there again" in reported[1]
 
 
 async def test_a_full_disk_is_a_finding_until_it_has_room_and_then_all_is_there(

@@ -234,18 +234,18 @@ async def test_looking_writes_nothing_whatever_a_start_would_mend_and_tells_what
         DAMAGES[damage](folder)
         before = everything(c.config.data_dir)
         try:
-            told: RecoveryLoss | str = examine(c.config, "n1")
+            reported: RecoveryLoss | str = examine(c.config, "n1")
         except EnvironmentProblem as problem:
-            told = str(problem)
+            reported = str(problem)
         assert everything(c.config.data_dir) == before
         store, _ = open_store(c.config, "n1", None)
         found = store.last_seq, tuple(f"at a start: {finding}" for finding in store.findings)
         store.close()
         assert everything(c.config.data_dir) != before, "a start does write"
-        if isinstance(told, RecoveryLoss):
-            assert (told.last_seq, told.done) == (found[0], False)
+        if isinstance(reported, RecoveryLoss):
+            assert (reported.last_seq, reported.done) == (found[0], False)
         else:
-            assert found[0] == 0 and all(finding in told for finding in found[1])
+            assert found[0] == 0 and all(finding in reported for finding in found[1])
 
 
 async def test_looking_at_a_node_that_runs_is_refused_and_leaves_its_lock_alone() -> None:

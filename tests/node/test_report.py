@@ -6,7 +6,7 @@ import pytest
 
 from mcast.config import Config, NodeConfig
 from mcast.net.memory import Hub
-from mcast.node.report import HISTORIES_FAILED_TOLD
+from mcast.node.report import HISTORIES_FAILED_REPORTED
 from mcast.node.shell import Shell
 from mcast.protocol.ledger import ClosedGapEntry
 from mcast.wire.envelope import Envelope, name_hash
@@ -74,7 +74,7 @@ async def test_a_history_that_is_fetched_is_said_and_one_that_cannot_be_had_is_a
     status = shell.status()
     assert (status["state"], status["lag_events"], status["findings"]) == ("catching-up", 700, [])
     assert status["awaits"].startswith("the epochs before epoch 9 (event 600) are not known here")
-    for _ in range(HISTORIES_FAILED_TOLD):
+    for _ in range(HISTORIES_FAILED_REPORTED):
         shell.tell(shell.replica.history_failed)
     (finding,) = shell.status()["findings"]
     assert "no node gave them, asked 3 times: see that the others are up" in finding

@@ -17,9 +17,9 @@ def test_another_cluster_is_told_with_how_to_find_it_and_what_to_change() -> Non
     strangers = Strangers(shell)
     assert strangers.look() == {}
     refused["foreign cluster"] = 1
-    (told,) = strangers.look().values()
-    assert "one not named 'lab' come on group 239.1.2.3, ports 7700 and 7701" in told
-    assert "tcpdump -n dst host 239.1.2.3 and udp port 7701" in told and "another group and port" in told
+    (reported,) = strangers.look().values()
+    assert "one not named 'lab' come on group 239.1.2.3, ports 7700 and 7701" in reported
+    assert "tcpdump -n dst host 239.1.2.3 and udp port 7701" in reported and "another group and port" in reported
     for _ in range(LOOKS_KEPT - 1):
         assert strangers.look()
     assert strangers.look() == {}, "it has gone"

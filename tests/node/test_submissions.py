@@ -77,7 +77,7 @@ async def opened(cluster: FakeCluster, node: str) -> tuple[Raw, int]:
     return raw, (await raw.message())[1].session
 
 
-async def told(raw: Raw) -> Result:
+async def reported(raw: Raw) -> Result:
     kind, result = await raw.message()
     assert kind == StreamKind.RESULT
     assert isinstance(result, Result)
@@ -104,8 +104,8 @@ async def test_who_lost_its_request_number_to_another_content_is_not_told_that_i
         await submitted(cluster, "n2", other, b"")
     await submitted(cluster, "n1", first, submit(session, 1, ALIKE[0]))
     cluster.release()
-    assert (await told(first)).status == Status.REUSED
-    assert (await told(other)).status == Status.ALIKE
+    assert (await reported(first)).status == Status.REUSED
+    assert (await reported(other)).status == Status.ALIKE
     assert [gateways[node]._submissions.reused for node in ("n1", "n2")] == [1, 0]
     assert cluster.shells["n3"].engine.query("get", ["k"]) == ALIKE[1]
 
@@ -115,10 +115,10 @@ async def test_what_was_answered_is_not_answered_again_as_a_refusal(
 ) -> None:
     first, session = await opened(cluster, "n1")
     first.send(submit(session, 1, b"mine"))
-    assert (await told(first)).status == Status.ALIKE
+    assert (await reported(first)).status == Status.ALIKE
     other = await Raw.open(cluster, "n2", hello())
     other.send(submit(session, 1, b"another's"))
-    assert (await told(other)).status == Status.REUSED
+    assert (await reported(other)).status == Status.REUSED
     first.send(pack_message(StreamKind.PING, Ping(1)))
     assert (await first.message())[0] == StreamKind.PONG, "nothing is said of what nobody waits for"
     assert gateways["n1"]._submissions.reused == 0
@@ -133,8 +133,8 @@ async def test_a_hole_is_filled_from_the_first_missing_request_on(
     assert cluster.lose_taken() == 1
     cluster.held = False
     raw.send(submit(session, 2, b"beyond it"))
-    results = [await told(raw)]
+    results = [await reported(raw)]
     while results[-1].request + results[-1].events <= 2:
-        results.append(await told(raw))
+        results.append(await reported(raw))
     assert sum(result.events for result in results) == 2, "the client had to send nothing again"
     assert {result.status for result in results} == {Status.ALIKE}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mcast.node.versions import TOLD_S, OtherVersions
+from mcast.node.versions import LOGGED_EVERY_S, OtherVersions
 from mcast.seal.datagram import Sealer
 from mcast.wire.envelope import CONTROL, name_hash
 from mcast.wire.messages import Kind
@@ -23,7 +23,7 @@ def test_it_is_named_while_it_is_heard(caplog: pytest.LogCaptureFixture) -> None
     (finding,) = versions.findings(4.0)
     assert finding.startswith("n2 sends datagrams of wire version 1") and "an older mcast" in finding
     assert len(caplog.messages) == 1 and finding in caplog.messages[0]
-    assert versions.findings(4.0 + TOLD_S) == []
+    assert versions.findings(4.0 + LOGGED_EVERY_S) == []
 
 
 def test_strangers_of_any_name_are_one(caplog: pytest.LogCaptureFixture) -> None:

@@ -81,8 +81,8 @@ def test_what_is_blocked_is_told_when_it_lasts_and_until_it_has_passed(
     lab: Lab, reception: dict[str, Any], says: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert lab.look(LASTS_LOOKS - 1, **reception) == [] or "carried" in reception
-    (told,) = lab.look(5)
-    assert told.startswith(says)
+    (reported,) = lab.look(5)
+    assert reported.startswith(says)
     assert len(caplog.records) == 1, "once"
     lab.reception = FINE
     assert lab.look(1) == []
@@ -97,12 +97,12 @@ def test_a_sequencer_hears_no_heartbeats_and_is_not_deaf(lab: Lab) -> None:
 def test_commands_that_do_not_get_to_the_sequencer_are_told_beside_a_path_too_narrow(lab: Lab) -> None:
     lab.unforwarded = "n1 at 10.0.0.1:7711: no answer within 10 s"
     assert lab.look(LASTS_LOOKS - 1, carried=1_292)[1:] == [], "a moment is none"
-    told = sorted(lab.look(1))
-    assert told[0] == (
+    reported = sorted(lab.look(1))
+    assert reported[0] == (
         "commands that come to it do not get to n1: n1 at 10.0.0.1:7711: no answer within 10 s; open TCP 10.0.0.1:7711 "
         "for it in the firewalls between them, both ways"
     )
-    assert told[1].startswith("the path from n1 to n2 is too narrow")
+    assert reported[1].startswith("the path from n1 to n2 is too narrow")
     lab.leads_epoch = True
     assert lab.look(1) == []
     lab.leads_epoch, lab.isolated = False, True
@@ -137,9 +137,13 @@ def test_a_stream_that_nothing_was_sent_on_lately_is_not_said_to_be_blocked(
 def test_isolation_says_what_is_heard_and_is_logged_once(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
     lab.isolated = True
     assert lab.look(multicast_s=NEVER) == [], "it is told apart"
-    told = str(lab.watch.isolated)
-    assert "for 7 s no majority has confirmed to it what is committed; it hears n1, and nothing of n3. Start " in told
-    assert "Start those of n3 that do not run; else look for what blocks the network between them and n2: UDP" in told
+    reported = str(lab.watch.isolated)
+    assert (
+        "for 7 s no majority has confirmed to it what is committed; it hears n1, and nothing of n3. Start " in reported
+    )
+    assert (
+        "Start those of n3 that do not run; else look for what blocks the network between them and n2: UDP" in reported
+    )
     lab.isolated = False
     lab.look()
     assert str(lab.watch.isolated) == "None"

@@ -103,7 +103,7 @@ def test_the_ablation_asks_nobody() -> None:
     assert favours(node, END, 0.01)
 
 
-def told(node: Replica, heard: tuple[int, int], now: float = 0.001, *, as_of: str = "n2") -> list[Effect]:
+def reported(node: Replica, heard: tuple[int, int], now: float = 0.001, *, as_of: str = "n2") -> list[Effect]:
     """Let it ask, and n3 answer that it heard this node acknowledge so much; returns what it wants done."""
     node.tick(now)
     (question,) = of(Survey, drain(node, now))
@@ -115,7 +115,7 @@ def told(node: Replica, heard: tuple[int, int], now: float = 0.001, *, as_of: st
 @pytest.mark.parametrize("heard", [(1, END[1] + 1), (2, 0), (2, 1)])
 def test_who_was_heard_to_acknowledge_more_than_it_holds_doubts_itself(heard: tuple[int, int]) -> None:
     node = started()
-    effects = told(node, heard)
+    effects = reported(node, heard)
     assert [type(effect) for effect in effects] == [NoteDoubt], "noted before anything else"
     assert [notice for notice in node.take_notices() if isinstance(notice, LogDoubted)] == [
         LogDoubted(KEY["n3"], *heard, END[1])
@@ -127,7 +127,7 @@ def test_who_was_heard_to_acknowledge_more_than_it_holds_doubts_itself(heard: tu
 @pytest.mark.parametrize("heard", [(0, 0), (0, 99), END, (1, END[1] - 1), (1, 0)])
 def test_what_it_holds_it_may_have_acknowledged(heard: tuple[int, int]) -> None:
     node = started()
-    assert not of(NoteDoubt, told(node, heard))
+    assert not of(NoteDoubt, reported(node, heard))
     assert not node.statistics().suspect
 
 
@@ -137,8 +137,8 @@ def test_what_this_process_acknowledged_is_no_doubt() -> None:
     hear(node, log, now=0.0001, high=log[-1].last + 5)
     node.receive([frame_arrival("n1", frame, counter=1 + at) for at, frame in enumerate(log[len(LOG) :])], 0.0002)
     assert of(Ack, drain(node, 0.0003))[-1].seq == log[-1].last
-    assert not of(NoteDoubt, told(node, (1, log[-1].last)))
-    assert of(NoteDoubt, told(node, (1, log[-1].last + 1), 0.2))
+    assert not of(NoteDoubt, reported(node, (1, log[-1].last)))
+    assert of(NoteDoubt, reported(node, (1, log[-1].last + 1), 0.2))
 
 
 def test_what_a_disk_acknowledged_that_was_lost_since_is_not_about_this_one() -> None:
@@ -151,7 +151,7 @@ def test_what_a_disk_acknowledged_that_was_lost_since_is_not_about_this_one() ->
 
 
 def test_an_answer_for_another_or_to_another_question_tells_nothing() -> None:
-    assert not of(NoteDoubt, told(started(), (2, 9), as_of="n1"))
+    assert not of(NoteDoubt, reported(started(), (2, 9), as_of="n1"))
     node = started()
     node.receive(
         [arrival("n3", Standing(7, STORAGE["n3"], *END, 1, False, 0, bytes(16), KEY["n2"], 2, 9, STORAGE["n2"]), 1)],
@@ -162,7 +162,7 @@ def test_an_answer_for_another_or_to_another_question_tells_nothing() -> None:
 
 def test_the_doubt_is_not_taken_back_before_it_was_noted() -> None:
     node = started()
-    (effect,) = told(node, (1, END[1] + 1))
+    (effect,) = reported(node, (1, END[1] + 1))
     core = node._core
     core.trust()
     assert node.statistics().suspect
@@ -189,7 +189,7 @@ def test_a_proof_from_before_the_doubt_does_not_end_it() -> None:
     (read,) = of(Read, drain(node, 0.0001))
     index = ReadIndex(1, read.nonce, 2, END[1], END[1])
     node.receive([arrival("n1", index, promised=1)], 0.0002)
-    (doubt,) = of(NoteDoubt, told(node, (1, END[1] + 1), 0.001))
+    (doubt,) = of(NoteDoubt, reported(node, (1, END[1] + 1), 0.001))
     node.completed(doubt.ticket, 0.001)
     drain(node, 0.001)
     hear(node, LOG, now=0.002, high=END[1] + 1, round=2, confirmed=2)

@@ -183,8 +183,8 @@ def test_a_cut_below_commit_halts(kept: int) -> None:
             break
     assert "committed" in halts[0].reason
     assert 0.05 * beats == pytest.approx(INSISTED_S + 0.05), "one word alone is no reason: it may be forged"
-    (told,) = [notice for notice in notices if isinstance(notice, Contradicted)]
-    assert "committed" in told.words
+    (reported,) = [notice for notice in notices if isinstance(notice, Contradicted)]
+    assert "committed" in reported.words
     assert node.last_seq == 7
 
 

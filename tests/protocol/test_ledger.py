@@ -173,9 +173,9 @@ def test_a_fault_in_what_a_dead_sequencer_sent_last_counts_if_its_frame_turns_up
     ledger.entered(2)
     ledger.entered(3)
     report = ledger.report(())
-    told = min(brought, 2)
+    reported = min(brought, 2)
     assert (report.lost, report.repaired, report.superseded) == (1 + brought, 1 + brought, 0)
-    assert report.injected_lost + report.injected_corrupted == 1 + told
+    assert report.injected_lost + report.injected_corrupted == 1 + reported
     assert report.injected_duplicated == 1
 
 

@@ -259,9 +259,9 @@ def test_a_suspect_that_is_appointed_does_not_stand() -> None:
 def test_the_members_of_the_log_and_of_the_cluster_file_must_report(members: tuple[str, ...]) -> None:
     kept = replace(recovered("n2", LOG, 1), suspect=True)
     node = Replica(settings("n2", members=members), kept, random.Random(1), 0.0)
-    told = ("n1", "n3") if "n4" in members else ("n1",)
+    reported = ("n1", "n3") if "n4" in members else ("n1",)
     before = Survey(ask(node, 0.1).nonce + 1)
-    node.receive([arrival(sender, report(before, sender, 1), promised=1) for sender in told], 0.11)
+    node.receive([arrival(sender, report(before, sender, 1), promised=1) for sender in reported], 0.11)
     question = ask(node, 0.1 + SUSPECT_QUESTION_S)
-    node.receive([arrival(sender, report(question, sender, LOG[-1].last), promised=1) for sender in told], 0.21)
+    node.receive([arrival(sender, report(question, sender, LOG[-1].last), promised=1) for sender in reported], 0.21)
     assert not cleared(node)

@@ -230,9 +230,9 @@ def test_a_confirmed_round_is_told_at_once_only_to_reads_that_wait_for_it() -> N
     node = sequencing()
     now = quiet(node, 2.01)
     (given,) = indexed(node, 5, now)
-    for voter, told in (("n2", [given.round]), ("n3", [])):
+    for voter, reported in (("n2", [given.round]), ("n3", [])):
         node.receive([ack(voter, 5, node.last_chain, round_number=given.round)], now + 0.001)
-        assert [commit.confirmed for commit in of(Commit, drain(node, now + 0.001))] == told
+        assert [commit.confirmed for commit in of(Commit, drain(node, now + 0.001))] == reported
     now = node.next_deadline()
     node.tick(now)
     (beat,) = of(Heartbeat, drain(node, now))

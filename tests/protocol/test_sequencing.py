@@ -214,13 +214,13 @@ def test_commit_that_only_the_own_clients_wait_for_is_told_within_a_millisecond_
     assert stream.frames[0].commit == 6
     node.receive([ack("n2", 7, node.last_chain)], 2.0209)
     assert not of(Commit, drain(node, 2.0209))
-    told: list[Any] = []
+    reported: list[Any] = []
     while (due := node.next_deadline()) <= 2.0219001:
         node.tick(due)
         effects = drain(node, due)
-        told += of(Commit, effects)
+        reported += of(Commit, effects)
         assert not of(Heartbeat, effects), "who is known to hold the log's end need not be told where it is"
-    assert [(commit.commit, commit.commit_chain) for commit in told] == [(7, node.last_chain)]
+    assert [(commit.commit, commit.commit_chain) for commit in reported] == [(7, node.last_chain)]
 
 
 @pytest.mark.parametrize(("now", "acked"), [(2.1, 6), (2.02, 5)], ids=["a beat is due", "a tail may be lost"])

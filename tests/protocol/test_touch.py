@@ -57,8 +57,8 @@ def test_whoever_is_knocked_at_says_what_it_knows() -> None:
     node = follower(LOG[:4])
     hear(node, LOG[:4], commit=3)
     node.receive([arrival("n3", Knock(9), promised=1)], 0.1, relayed=True)
-    (told,) = [effect for effect in drain(node, 0.1) if isinstance(effect, Relay)]
-    assert told == Relay(KEY["n3"], News(9, UUID, KEY["n1"], 3, LOG[2].chain))
+    (reported,) = [effect for effect in drain(node, 0.1) if isinstance(effect, Relay)]
+    assert reported == Relay(KEY["n3"], News(9, UUID, KEY["n1"], 3, LOG[2].chain))
 
 
 def knocking(node: Replica) -> int:

@@ -43,8 +43,8 @@ def test_an_honest_run_has_no_findings() -> None:
 
 def test_what_was_acknowledged_must_be_in_the_log() -> None:
     log = Log(COMMANDS[:3])
-    told = [*log.receipts(), Receipt(6, 1, "ok", 1, None)]
-    [finding] = audit(COMMANDS, told, [log.replica()], KeyValue)[NOTHING_LOST]
+    reported = [*log.receipts(), Receipt(6, 1, "ok", 1, None)]
+    [finding] = audit(COMMANDS, reported, [log.replica()], KeyValue)[NOTHING_LOST]
     assert "command 3 was acknowledged as event 6" in finding
 
 
@@ -71,8 +71,8 @@ def test_a_command_executed_too_often_is_found() -> None:
 
 def test_two_commands_cannot_be_one_event() -> None:
     log = Log([["incr", "a"]])
-    told = [*log.receipts(), *log.receipts()]
-    found = audit([["incr", "a"]] * 2, told, [log.replica()], KeyValue)
+    reported = [*log.receipts(), *log.receipts()]
+    found = audit([["incr", "a"]] * 2, reported, [log.replica()], KeyValue)
     assert found[NOTHING_TWICE] == ["event 3 was given to 2 commands"]
 
 

@@ -99,7 +99,7 @@ async def test_the_ledgers_tell_what_befell_datagrams(tmp_path: Path) -> None:
         lines += ["[[fault]]", "at = 0.1", f'kind = "{kind}"', 'node = "n2"', "percent = 20"]
     run = await run_troubled(tmp_path, lines)
     injected = {node["id"]: node["injected"] for node in run.gaps["nodes"]}
-    assert min(injected["n2"][told] for told in ("reordered", "duplicates", "corrupted")) > 0
+    assert min(injected["n2"][reported] for reported in ("reordered", "duplicates", "corrupted")) > 0
     assert not any(injected["n1"].values()) and not any(injected["n3"].values())
 
 

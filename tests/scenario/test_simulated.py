@@ -133,14 +133,16 @@ def test_clients_wait_for_as_long_as_the_trouble_makes_them(play: Play, faults: 
     assert check_of(troubled, "outage_ms_max").measured >= outage_ms
 
 
-@pytest.mark.parametrize(("kind", "told"), [("dup", "duplicates"), ("reorder", "reordered"), ("corrupt", "corrupted")])
-def test_the_ledgers_tell_what_befell_datagrams(tmp_path: Path, kind: str, told: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "reported"), [("dup", "duplicates"), ("reorder", "reordered"), ("corrupt", "corrupted")]
+)
+def test_the_ledgers_tell_what_befell_datagrams(tmp_path: Path, kind: str, reported: str) -> None:
     file = tmp_path / "short.toml"
     file.write_text(WORKLOAD.format(seconds=0.4) + fault(kind, '"n2"', percent=20))
     scenario = load_scenario(file)
     run = run_simulated(scenario, commands_of(scenario, KeyValue), KeyValue, 1)
     injected = {node["id"]: node["injected"] for node in run.gaps["nodes"]}
-    assert injected["n2"].pop(told) > 0
+    assert injected["n2"].pop(reported) > 0
     assert {count for node in injected.values() for count in node.values()} == {0}
 
 

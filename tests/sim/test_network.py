@@ -126,8 +126,8 @@ def test_isolation_cuts_both_ways_and_only_at_the_border() -> None:
 @pytest.mark.parametrize("trouble", ["none", "cut", "one way cut", "far end down", "far end restarted"])
 def test_an_exchange_is_answered_or_breaks(trouble: str) -> None:
     loop, network, ears = make(Weather())
-    told: list[str] = []
-    network.exchange(0, 1, lambda: "answer", told.append, lambda: told.append("broken"))
+    reported: list[str] = []
+    network.exchange(0, 1, lambda: "answer", reported.append, lambda: reported.append("broken"))
     if trouble == "cut":
         network.isolate([0])
     elif trouble == "one way cut":
@@ -137,7 +137,7 @@ def test_an_exchange_is_answered_or_breaks(trouble: str) -> None:
     elif trouble == "far end restarted":
         ears[1].life += 1
     loop.run(1.0)
-    assert told == (["answer"] if trouble == "none" else ["broken"])
+    assert reported == (["answer"] if trouble == "none" else ["broken"])
 
 
 def test_messages_on_one_connection_keep_their_order_in_any_weather() -> None:
@@ -151,8 +151,8 @@ def test_messages_on_one_connection_keep_their_order_in_any_weather() -> None:
 
 def test_nobody_is_told_of_a_broken_connection_after_its_own_restart() -> None:
     loop, network, ears = make(Weather())
-    told: list[str] = []
-    network.tcp(0, 1, lambda: told.append("arrived"), lambda: told.append("broken"))
+    reported: list[str] = []
+    network.tcp(0, 1, lambda: reported.append("arrived"), lambda: reported.append("broken"))
     ears[0].life += 1
     loop.run(1.0)
-    assert told == []
+    assert reported == []

@@ -293,10 +293,15 @@ def test_a_cluster_is_founded_whatever_is_forged_meanwhile(kind: Kind) -> None:
         tap, forged = Tap(stage), [0]
 
         def forge(
-            envelope: Envelope, said: Any, target: SimNode, at: int = at, stage: Stage = stage, told: list[int] = forged
+            envelope: Envelope,
+            said: Any,
+            target: SimNode,
+            at: int = at,
+            stage: Stage = stage,
+            reported: list[int] = forged,
         ) -> None:
             every = list(forgeries(envelope, said))
-            told[0] = len(every)
+            reported[0] = len(every)
             if at < len(every):
                 stage.cluster.loop.after(0.0, deliver, every[at], target)
 

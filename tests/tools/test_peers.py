@@ -55,9 +55,9 @@ def document(**changes: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def run(monkeypatch: pytest.MonkeyPatch, told: dict[str, Any]) -> int:
+def run(monkeypatch: pytest.MonkeyPatch, reported: dict[str, Any]) -> int:
     async def measure(*what: Any) -> dict[str, Any]:
-        return told
+        return reported
 
     monkeypatch.setattr(peers, "measure", measure)
     return int(peers.main([]))

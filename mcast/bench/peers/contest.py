@@ -101,7 +101,7 @@ def _written(size: int, events: int | None, seconds: float) -> int:
 def entry(name: str, played: Sequence[Round], sizes: Sequence[int], error: str | None) -> Document:
     """One system's part of the document."""
     kind: PeerKind = KINDS[name]
-    told = {
+    row = {
         "name": name,
         "title": kind.title,
         "version": kind.version(),
@@ -109,8 +109,8 @@ def entry(name: str, played: Sequence[Round], sizes: Sequence[int], error: str |
         "beside": kind.beside,
     }
     if error is not None:
-        return {**told, "error": error}
-    return {**told, "error": None, "sizes": {str(size): summed(name, kind.beside, played, str(size)) for size in sizes}}
+        return {**row, "error": error}
+    return {**row, "error": None, "sizes": {str(size): summed(name, kind.beside, played, str(size)) for size in sizes}}
 
 
 def summed(name: str, beside: str, played: Sequence[Round], size: str) -> Document:

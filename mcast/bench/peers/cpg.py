@@ -42,11 +42,11 @@ class CpgGroup:
         """How many there are now."""
         string_at = ctypes.string_at
 
-        def delivered(*told: int) -> None:
-            deliver(string_at(told[4], told[5]))
+        def delivered(*result: int) -> None:
+            deliver(string_at(result[4], result[5]))
 
-        def changed(*told: int) -> None:
-            self.members = told[3]
+        def changed(*result: int) -> None:
+            self.members = result[3]
 
         self._callbacks = _Callbacks(_Deliver(delivered), _Change(changed))  # kept: the library holds only pointers
         self._library = ctypes.CDLL(_LIBRARY)
@@ -62,21 +62,21 @@ class CpgGroup:
 
     def send(self, message: bytes) -> bool:
         """Multicast a message in the agreed order; False if the daemon can take no more now."""
-        told = self._library.cpg_mcast_joined(self._handle, _AGREED, byref(_Iovec(message, len(message))), 1)
-        if told == _TRY_AGAIN:
+        result = self._library.cpg_mcast_joined(self._handle, _AGREED, byref(_Iovec(message, len(message))), 1)
+        if result == _TRY_AGAIN:
             return False
-        _check("cpg_mcast_joined", told)
+        _check("cpg_mcast_joined", result)
         return True
 
     def dispatch(self, wait_s: float = 0.0) -> None:
         """Deliver what has come; wait so long for something, if there is nothing."""
         if wait_s:
             self._ready.poll(wait_s * 1_000)
-        told = self._library.cpg_dispatch(self._handle, _ALL)
-        if told != _TRY_AGAIN:
-            _check("cpg_dispatch", told)
+        result = self._library.cpg_dispatch(self._handle, _ALL)
+        if result != _TRY_AGAIN:
+            _check("cpg_dispatch", result)
 
 
-def _check(call: str, told: int) -> None:
-    if told != _OK:
-        raise OSError(f"{call}: error {told}")
+def _check(call: str, result: int) -> None:
+    if result != _OK:
+        raise OSError(f"{call}: error {result}")

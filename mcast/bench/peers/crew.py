@@ -92,13 +92,13 @@ class Crew:
         Raises:
             BrokenRun: one has applied another number of events, or not the same as the others.
         """
-        told = [self.hear(index, "applied") for index in range(len(self._members))]
-        if {count for _, count, _ in told} != {self.submitted}:
-            counts = ", ".join(str(count) for _, count, _ in told)
+        answers = [self.hear(index, "applied") for index in range(len(self._members))]
+        if {count for _, count, _ in answers} != {self.submitted}:
+            counts = ", ".join(str(count) for _, count, _ in answers)
             raise BrokenRun(f"the replicas applied {counts} of {self.submitted} events")
-        if len({digest for *_, digest in told}) != 1:
+        if len({digest for *_, digest in answers}) != 1:
             raise BrokenRun("the replicas differ")
-        return max(float(when) for when, *_ in told)
+        return max(float(when) for when, *_ in answers)
 
     def _log(self, index: int) -> Path:
         return self._folder / f"replica-{index + 1}.log"

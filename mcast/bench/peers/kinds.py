@@ -49,8 +49,8 @@ class PeerKind:
             with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # run from a checkout
                 return importlib.metadata.version(self.packages[0] if self.packages else "mcast-fabric")
             return ""
-        told = subprocess.run(self.version_words, capture_output=True, text=True, timeout=_ASK_S, check=False)
-        found = re.search(r"\d+(\.\d+)+", told.stdout + told.stderr)
+        printed = subprocess.run(self.version_words, capture_output=True, text=True, timeout=_ASK_S, check=False)
+        found = re.search(r"\d+(\.\d+)+", printed.stdout + printed.stderr)
         return found[0] if found else ""
 
     def running(self, folder: Path) -> AbstractContextManager[Peer]:

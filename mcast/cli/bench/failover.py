@@ -70,8 +70,8 @@ def show(document: dict[str, Any]) -> None:
     )
     rows: list[list[object]] = []
     for key, label in (("outage_ms", "the other nodes' clients"), ("gateway_outage_ms", "the struck node's client")):
-        told = document[key]
-        rows.append([label, *(told[name] for name in ("p50", "p90", "mean", "min", "max"))])
+        summary = document[key]
+        rows.append([label, *(summary[name] for name in ("p50", "p90", "mean", "min", "max"))])
     output.print_table(title, ["outage of", "p50 ms", "p90 ms", "mean ms", "min ms", "max ms"], rows)
     output.print_line(f"each, in ms: {' '.join(f'{one:g}' for one in document['outage_ms']['all'])}")
     output.print_line(f"{document['acknowledged']:,} commands were acknowledged: none lost, none doubled")

@@ -101,6 +101,6 @@ def show(document: dict[str, Any]) -> None:
         lines.append(spread_row(f"p50 by that of {floor}", document["ratio"], lambda value: f"{value:.2f}"))
     output.print_table(title, ["", *SPREAD], lines)
     used = document["rounds"][-1]["per_event"]
-    told = ", ".join(f"{name} {each['cpu_us']:.0f}" for name, each in used.items() if each["cpu_us"] is not None)
-    if told:
-        output.print_line(f"CPU us per command, last round: {told} (sequencer: {document['sequencer']})")
+    listed = ", ".join(f"{name} {each['cpu_us']:.0f}" for name, each in used.items() if each["cpu_us"] is not None)
+    if listed:
+        output.print_line(f"CPU us per command, last round: {listed} (sequencer: {document['sequencer']})")

@@ -68,19 +68,19 @@ def show(document: dict[str, Any]) -> None:
         f"at a time; {cluster_words(work)}; medians of {len(document['rounds'])}"
     )
     lines = []
-    for node_id, told in document["replicas"].items():
-        lines.append(spread_row(f"{node_id}: answers/s", told["answers_per_s"]))
+    for node_id, shown in document["replicas"].items():
+        lines.append(spread_row(f"{node_id}: answers/s", shown["answers_per_s"]))
         call = "a query took" if work["depth"] == 1 else f"{work['depth']:,} queries took"
         for name in ("p50", "p99"):
-            lines.append(spread_row(f"{node_id}: {call}, {name} us", told["took_us"][name]))
+            lines.append(spread_row(f"{node_id}: {call}, {name} us", shown["took_us"][name]))
     if len(document["replicas"]) > 1:
         lines.append(spread_row("all together: answers/s", document["answers_per_s"]))
     output.print_table(title, ["", *SPREAD], lines)
     last = document["rounds"][-1]["replicas"]
-    told = ", ".join(
+    shown = ", ".join(
         f"{node_id} {one['per_event'][node_id]['cpu_us']:.1f}, its clients {one['per_event']['client']['cpu_us']:.1f}"
         for node_id, one in last.items()
         if one["per_event"][node_id]["cpu_us"] is not None
     )
-    if told:
-        output.print_line(f"CPU us per answer, last round: {told} (sequencer: {document['sequencer']})")
+    if shown:
+        output.print_line(f"CPU us per answer, last round: {shown} (sequencer: {document['sequencer']})")

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, TextIO
 
 from mcast.cli import output
 from mcast.cli.bench import drawing
-from mcast.cli.ending import until_told
+from mcast.cli.ending import until_stopped
 from mcast.cli.exits import Ended, ExitCode
 from mcast.errors import ConfigError
 
@@ -53,7 +53,7 @@ def run(measuring: Measuring, show: Callable[[Document], None], wanted: Wanted) 
     wanted.check()
     try:
         with _progress() as progress:
-            document = asyncio.run(until_told(measuring(progress)))
+            document = asyncio.run(until_stopped(measuring(progress)))
     except BrokenRun as broken:
         raise Ended(ExitCode.FINDING, f"the run broke, so there is no number: {broken}") from broken
     except (asyncio.CancelledError, KeyboardInterrupt):
@@ -67,8 +67,8 @@ def _hand_out(document: Document, show: Callable[[Document], None], wanted: Want
         output.note("mcast: this machine has no segmentation offload (gso: false): a system call for every datagram")
     others = _others_busy(document)
     if others > OTHERS_MAX:
-        told = f"other programs used {others:.0%} of this machine's processors meanwhile"
-        output.note(f"mcast: {told}: measure again when it is quiet")
+        warning = f"other programs used {others:.0%} of this machine's processors meanwhile"
+        output.note(f"mcast: {warning}: measure again when it is quiet")
     if wanted.csv_to_stdout:
         _write_csv(sys.stdout, document)
     elif wanted.json:

@@ -102,13 +102,13 @@ def show(document: dict[str, Any]) -> None:
     ]  # fmt: skip
     output.print_table(title, columns, lines)
     if document["growth"] is not None and document["growth"]["sequencer"]["cpu_us"] is not None:
-        told = ", ".join(
+        shown = ", ".join(
             f"{role} {ratio['cpu_us']:.3g} times (user {ratio['user_us']:.3g})"
             for role, ratio in document["growth"].items()
             if None not in ratio.values()
         )
         what = "for one byte, the last value" if document["sweep"] == "size" else "the last value"
-        output.print_line(f"{what} by the first: {told}")
+        output.print_line(f"{what} by the first: {shown}")
 
 
 def _row(point: dict[str, Any]) -> list[object]:

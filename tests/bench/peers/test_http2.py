@@ -117,7 +117,7 @@ def test_no_more_is_sent_than_the_server_has_room_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "words"),
+    ("reported", "words"),
     [
         (frame(HEADERS, END_HEADERS | END_STREAM, 1, b"\x88"), "refused a call"),
         (frame(GO_AWAY, 0, 0, bytes(8) + b"too_many_pings"), "too_many_pings"),
@@ -125,6 +125,6 @@ def test_no_more_is_sent_than_the_server_has_room_for() -> None:
         (b"", "closed the connection"),
     ],
 )
-def test_a_server_that_refuses_breaks_the_run(told: bytes, words: str) -> None:
-    with connection(told) as (client, _), pytest.raises(BrokenRun, match=words):
+def test_a_server_that_refuses_breaks_the_run(reported: bytes, words: str) -> None:
+    with connection(reported) as (client, _), pytest.raises(BrokenRun, match=words):
         client.read()

@@ -23,8 +23,8 @@ def test_what_is_missing_is_named() -> None:
 
 
 def test_a_version_is_what_the_program_says() -> None:
-    told = [sys.executable, "-c", "print('Nonesuch Engine, version 3.1.7-1 built by 12')"]
-    assert PeerKind(title="", acknowledged="", module="", programs=["x"], version_words=told).version() == "3.1.7"
+    reported = [sys.executable, "-c", "print('Nonesuch Engine, version 3.1.7-1 built by 12')"]
+    assert PeerKind(title="", acknowledged="", module="", programs=["x"], version_words=reported).version() == "3.1.7"
     assert PeerKind(title="", acknowledged="", module="", version_words=[sys.executable, "-c", ""]).version() == ""
     assert PeerKind(title="", acknowledged="", module="", packages=["msgpack"]).version() == version("msgpack")
     assert PeerKind(title="", acknowledged="", module="", packages=["nonesuch"]).version() == ""

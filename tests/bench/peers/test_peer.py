@@ -13,12 +13,12 @@ def test_events_have_their_size_and_only_the_last_is_marked(count: int) -> None:
 
 
 def test_a_replica_tells_at_a_mark_how_many_it_applied_and_what_it_holds() -> None:
-    told: list[tuple[int, int]] = []
-    one, other = (PeerReplica(lambda *what: told.append(what)) for _ in range(2))
+    reported: list[tuple[int, int]] = []
+    one, other = (PeerReplica(lambda *what: reported.append(what)) for _ in range(2))
     for event in make_events(5, 12):
         one.apply(event)
-    assert [count for count, _ in told] == [5]
+    assert [count for count, _ in reported] == [5]
     for event in reversed(make_events(5, 12)):
         other.apply(event)
-    assert [count for count, _ in told] == [5, 1]
-    assert told[0][1] != told[1][1]
+    assert [count for count, _ in reported] == [5, 1]
+    assert reported[0][1] != reported[1][1]

@@ -17,14 +17,14 @@ if "CI" in os.environ:
 @PATIENCE
 @pytest.mark.parametrize("name", PLAYED)
 def test_a_small_turn(name: str, tmp_path: Path) -> None:
-    told: list[float] = []
-    results = turn.play(told.append, name=name, folder=str(tmp_path), events={"12": 200, "100": 200}, seconds=0.05)
+    reported: list[float] = []
+    results = turn.play(reported.append, name=name, folder=str(tmp_path), events={"12": 200, "100": 200}, seconds=0.05)
     assert list(results) == ["12", "100"]
     for result in results.values():
         assert result["events"] == 200
         assert 0 < result["applied_per_s"] <= result["acknowledged_per_s"]
         assert result["ack_p50_us"] > 0
-    assert told == [0.0, 0.5]
+    assert reported == [0.0, 0.5]
 
 
 class Steady:

@@ -21,8 +21,8 @@ def test_axes_are_as_asked_for(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     path = tmp_path / "chart.svg"
     drawing.draw(Chart("title", "x", "y", CHART.lines, log_x=True, log_y=True, ticks=[(1, "one"), (10, "ten")]), path)
-    told = path.read_text()
-    assert "<!-- one -->" in told and "<!-- ten -->" in told
+    reported = path.read_text()
+    assert "<!-- one -->" in reported and "<!-- ten -->" in reported
 
 
 def test_a_chart_without_lines_is_drawn_without_a_word(tmp_path: Path) -> None:

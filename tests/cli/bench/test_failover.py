@@ -4,12 +4,17 @@ from mcast.cli.bench import failover
 
 
 def test_failover_is_a_row_for_each_kind_of_client(capsys: pytest.CaptureFixture[str]) -> None:
-    told = {"p50": 65.5, "p90": 80.0, "mean": 66.1, "min": 50.0, "max": 90.0, "all": [50.0, 90.0]}
+    reported = {"p50": 65.5, "p90": 80.0, "mean": 66.1, "min": 50.0, "max": 90.0, "all": [50.0, 90.0]}
     work = {
         "kind": "stop", "times": 2, "nodes": 3, "profile": "fast", "sealed": True, "sync": "os", "rate": 100.0,
     }  # fmt: skip
     failover.show(
-        {"workload": work, "outage_ms": told, "gateway_outage_ms": {**told, "max": 1_000.0}, "acknowledged": 1_234}
+        {
+            "workload": work,
+            "outage_ms": reported,
+            "gateway_outage_ms": {**reported, "max": 1_000.0},
+            "acknowledged": 1_234,
+        }
     )
     said = capsys.readouterr().out
     assert "the sequencer stopped 2 times: 3 nodes, profile fast, sealed" in said

@@ -54,11 +54,12 @@ def test_the_command_prints_one_document(capsys: pytest.CaptureFixture[str]) -> 
     code, said, _ = command_unless_overloaded(words, capsys)
     assert code == ExitCode.OK
     (line,) = said.splitlines()
-    told = json.loads(line)
-    assert told["bench"] == "latency"
-    assert told["took_us"]["count"]["median"] == 50
-    assert told["ratio"]["median"] == pytest.approx(
-        told["took_us"]["p50"]["median"] / (told["pipe_us"]["p50"]["median"] + told["sync_us"]["p50"]["median"]),
+    reported = json.loads(line)
+    assert reported["bench"] == "latency"
+    assert reported["took_us"]["count"]["median"] == 50
+    assert reported["ratio"]["median"] == pytest.approx(
+        reported["took_us"]["p50"]["median"]
+        / (reported["pipe_us"]["p50"]["median"] + reported["sync_us"]["p50"]["median"]),
         rel=0.01,
     )
 
@@ -68,9 +69,9 @@ def test_a_rate_nobody_can_hold_is_a_finding_without_a_number(capsys: pytest.Cap
     words = "bench latency --rate 1000000 --seconds 0.3 --rounds 1 --nodes 2 --no-key --no-yardstick --json"
     code, said, noted = command_unless_overloaded(words, capsys)
     assert code == ExitCode.FINDING
-    told = json.loads(said)
-    assert (told["held"], told["took_us"], told["ratio"]) == (False, None, None)
-    assert 0 < told["reached"]["median"] < 900_000
+    reported = json.loads(said)
+    assert (reported["held"], reported["took_us"], reported["ratio"]) == (False, None, None)
+    assert 0 < reported["reached"]["median"] < 900_000
     assert "mcast: only " in noted
     assert " of 1,000,000 commands/s were reached, so there is no latency: " in noted
-    assert told["held_back_by"] in noted
+    assert reported["held_back_by"] in noted

@@ -15,10 +15,10 @@ def document(depth: int, *nodes: str) -> dict[str, Any]:
     work = {
         "level": "bounded", "clients": 4, "depth": depth, "nodes": 3, "observers": 1, "sealed": False, "sync": "os",
     }  # fmt: skip
-    told = {"answers_per_s": SPREAD, "took_us": {"p50": SPREAD, "p99": SPREAD}}
+    reported = {"answers_per_s": SPREAD, "took_us": {"p50": SPREAD, "p99": SPREAD}}
     used = {"per_event": {**{node_id: {"cpu_us": 12.34} for node_id in nodes}, "client": {"cpu_us": 5.0}}}
     return {
-        "workload": work, "answers_per_s": SPREAD, "sequencer": "n1", "replicas": dict.fromkeys(nodes, told),
+        "workload": work, "answers_per_s": SPREAD, "sequencer": "n1", "replicas": dict.fromkeys(nodes, reported),
         "rounds": [{"replicas": dict.fromkeys(nodes, used)}],
     }  # fmt: skip
 

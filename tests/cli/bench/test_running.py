@@ -52,12 +52,12 @@ async def running(bench: str, load: str = "mcast.bench.jobs") -> AsyncIterator[t
 async def ended(process: Process, started: set[int]) -> tuple[int, str]:
     """The exit code and what it said, once nothing of it is left; it said nothing on stdout."""
     async with asyncio.timeout(START_S):
-        said, told = await process.communicate()
+        said, reported = await process.communicate()
         while any(lives(pid) for pid in started):
             await asyncio.sleep(0.05)
     assert said == b""
     assert process.returncode is not None
-    return process.returncode, told.decode()
+    return process.returncode, reported.decode()
 
 
 @PATIENCE
@@ -66,10 +66,10 @@ async def test_a_node_that_dies_in_the_middle_breaks_the_run(bench: str) -> None
     async with running(bench) as (process, started):
         [victim] = [pid for pid in started if "mcast node" in words(pid) and "--id n2" in words(pid)]
         os.kill(victim, signal.SIGKILL)
-        code, told = await ended(process, started)
+        code, reported = await ended(process, started)
     assert code == ExitCode.FINDING
-    assert told.startswith("mcast: the run broke, so there is no number: n2 died in the middle of the run; ")
-    assert told.count("\n") == 1
+    assert reported.startswith("mcast: the run broke, so there is no number: n2 died in the middle of the run; ")
+    assert reported.count("\n") == 1
 
 
 @PATIENCE
@@ -79,9 +79,9 @@ async def test_a_node_that_dies_in_the_middle_breaks_the_run(bench: str) -> None
 async def test_an_interrupted_run_leaves_nothing_behind(bench: str, number: signal.Signals) -> None:
     async with running(bench) as (process, started):
         process.send_signal(number)
-        code, told = await ended(process, started)
+        code, reported = await ended(process, started)
     assert code == ExitCode.INTERRUPTED
-    assert told == "mcast: interrupted: no number; no node is left running\n"
+    assert reported == "mcast: interrupted: no number; no node is left running\n"
 
 
 @PATIENCE
@@ -122,6 +122,6 @@ def test_what_makes_a_number_doubtful_is_told(
         return {"gso": gso, "rounds": [{"others_busy": share} for share in others]}
 
     run(lambda progress: measuring(), lambda document: None, Wanted(True, None, None))
-    told = capsys.readouterr().err
-    assert told.startswith(said)
-    assert bool(told) is bool(said)
+    reported = capsys.readouterr().err
+    assert reported.startswith(said)
+    assert bool(reported) is bool(said)

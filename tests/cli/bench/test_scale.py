@@ -58,6 +58,6 @@ def test_the_command_prints_one_document(capsys: pytest.CaptureFixture[str]) -> 
     words = "bench scale clients --values 1,2 --events 1000 --rounds 1 --nodes 1 --no-key --json"
     code, said, _ = command_unless_overloaded(words, capsys)
     assert code == ExitCode.OK
-    told = json.loads(said)
-    assert (told["bench"], told["sweep"]) == ("scale", "clients")
-    assert [point["value"] for point in told["points"]] == [1, 2]
+    reported = json.loads(said)
+    assert (reported["bench"], reported["sweep"]) == ("scale", "clients")
+    assert [point["value"] for point in reported["points"]] == [1, 2]
