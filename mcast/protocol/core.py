@@ -131,7 +131,7 @@ class Core:
         self.heard: dict[int, tuple[int, int, bytes]] = {}
         """Voter -> the newest epoch in which it was heard to acknowledge or to lead, how far, and its storage id."""
         self.acknowledged = 0, 0
-        """The epoch and the end of this process's newest acknowledgement."""
+        """The newest epoch that this process acknowledged or led, and how far its log was persisted then."""
         self.proofs = Proofs()
         self.known: dict[int, tuple[str, str]] = {}
         """Hash -> (id, address) of every node that ever was a member in this log."""

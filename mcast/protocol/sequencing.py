@@ -93,6 +93,7 @@ class Sequencing:
         assert config is not None, "only a voter of a configuration in its log is elected"
         self._resume(now)
         epoch = core.promised
+        core.acknowledged = epoch, core.persisted  # as others take it who hear this epoch's heartbeats
         self._start_seq = core.log.last_seq + 1
         own = EpochEntry(epoch, self._start_seq, core.log.last_chain)
         self._epoch, self._newest = epoch, (*core.log.epochs.newest(core.settings.heartbeat_epochs - 1), own)

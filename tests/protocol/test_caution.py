@@ -12,6 +12,7 @@ from mcast.wire.messages import Ack, PeerState, PreVote, PreVoteRequest, Read, R
 
 from .bench import KEY, STORAGE, arrival, drain, extended, frame_arrival, of, replica
 from .test_following import LOG, hear
+from .test_sequencing import elected
 
 END = (1, LOG[-1].last)
 FURTHER = (1, LOG[-1].last + 5)
@@ -139,6 +140,20 @@ def test_what_this_process_acknowledged_is_no_doubt() -> None:
     assert of(Ack, drain(node, 0.0003))[-1].seq == log[-1].last
     assert not of(NoteDoubt, reported(node, (1, log[-1].last)))
     assert of(NoteDoubt, reported(node, (1, log[-1].last + 1), 0.2))
+
+
+def test_that_this_process_led_an_epoch_since_it_began_is_no_doubt() -> None:
+    node = elected()
+    node.receive([arrival("n3", PreVoteRequest(3, *END, nonce=5), promised=3)], 2.01)
+    drain(node, 2.01)
+    assert not node.leads_epoch
+    node.tick(2.12)
+    (question,) = of(Survey, drain(node, 2.12))
+    told = Standing(
+        question.nonce, STORAGE["n2"], *END, 1, False, 0, bytes(16), KEY["n1"], 2, 0, STORAGE["n1"]
+    )  # fmt: skip
+    node.receive([arrival("n2", told, promised=3)], 2.13)
+    assert not of(NoteDoubt, drain(node, 2.13))
 
 
 def test_what_a_disk_acknowledged_that_was_lost_since_is_not_about_this_one() -> None:
