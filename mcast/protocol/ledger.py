@@ -98,6 +98,8 @@ class _EpochLosses:
     """Repairs and transfers of events up to here are not taken back: they are forgotten."""
     announced: bool = False
     """Whether a heartbeat has spoken of it."""
+    seen: Ranges = field(default_factory=Ranges)
+    """Counters that had arrived when heartbeats said that none so high were sent: such words may come late."""
     strangers: int = 0
     """Heartbeats in a row of another process."""
     duplicates: int = 0
@@ -121,10 +123,25 @@ class _EpochLosses:
         """Whether it makes a difference here if this datagram arrives."""
         return self.base < counter and (counter <= self.highest or not self.ended)
 
+    def miss(self, until: int) -> None:
+        """Nothing arrived behind `highest`, up to counter `until`, but what was seen before."""
+        self.missing.add(self.highest + 1, until)
+        self.seen.discard(1, self.highest)
+        for first, last in self.seen:
+            self.missing.discard(first, last)
+        self.seen.discard(1, until)
+
+    def see_beyond(self, counter: int) -> None:
+        """Heartbeats say that no higher one was sent: what is missing there was not lost, what arrived may be true."""
+        self.seen.add(counter + 1, self.highest)
+        for first, last in self.missing:
+            self.seen.discard(first, last)
+        self.missing.discard(counter + 1, self.highest)
+
     def end(self) -> None:
         """No original comes any more: what only a late one would need is forgotten."""
         self.folded, self.final = self.lost, SEQ_MAX
-        for ranges in (self.missing, self.repairs, self.transfers):
+        for ranges in (self.missing, self.repairs, self.transfers, self.seen):
             ranges.clear()
         for fate, ahead in self.ahead.items():
             ahead.discard(1, self.highest)
@@ -227,7 +244,9 @@ class Ledger:
         """Whoever said that more datagrams than these were sent, or spoke of events beyond `high`, did not know."""
         losses = self._losses.get(epoch)
         if losses is not None:
-            losses.missing.discard(stream_sent + 1, max(losses.highest, stream_sent + 1))
+            if losses.highest > stream_sent:
+                losses.see_beyond(stream_sent)
+                self._bound(losses)
             losses.highest, losses.base = min(losses.highest, stream_sent), min(losses.base, stream_sent)
             losses.counted_from = min(losses.counted_from, high)
 
@@ -368,7 +387,7 @@ class Ledger:
         if until - losses.highest > COUNTER_JUMP_MAX:
             losses.base = until  # no group outruns a replica by so much: a hostile or restarted counter
             return
-        losses.missing.add(losses.highest + 1, until)
+        losses.miss(until)
         self._bound(losses)
 
     def _bound(self, losses: _EpochLosses) -> None:
@@ -379,6 +398,8 @@ class Ledger:
         for healed in (losses.repairs, losses.transfers):
             while len(healed) > self._ranges_max:
                 losses.final = max(losses.final, healed.pop()[1])
+        while len(losses.seen) > self._ranges_max:
+            losses.seen.pop()
 
     def _counting(self, frame: Frame) -> _EpochLosses | None:
         """The epoch in whose tally a frame counts; None when it belongs to joining."""

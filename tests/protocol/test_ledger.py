@@ -328,6 +328,19 @@ def test_an_absurd_counter_is_no_loss_and_costs_no_memory() -> None:
     assert tally(ledger)[0] == 0
 
 
+def test_late_heartbeats_that_know_of_less_make_no_loss_of_what_had_arrived() -> None:
+    ledger, frames = Ledger(), stream(6)
+    for counter in (1, 2, 4, 5):
+        ledger.data(frames[counter - 1], MINE, counter)
+    ledger.lower(1, 2, frames[1].last)
+    assert tally(ledger)[0] == 0
+    ledger.announced(1, MINE, 0, 3, frames[2].last)
+    ledger.announced(1, MINE, 0, 6, frames[5].last)
+    assert tally(ledger)[0] == 2, "the third and the sixth"
+    assert ledger.data(frames[2], MINE, 3) is Fate.LATE
+    assert tally(ledger)[0] == 1
+
+
 def test_epochs_beyond_the_bound_are_added_up() -> None:
     ledger = Ledger()
     for epoch in range(1, 200):
