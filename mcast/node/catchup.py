@@ -107,7 +107,7 @@ class FetchServer:
         connection.send([end])
 
     async def _history_page(self, wanted: FetchHistory) -> bytes:
-        page = self._shell.replica.history_before(EpochEntry(*wanted), HISTORY_PAGE_ENTRIES)
+        page = self._shell.replica.history_page(EpochEntry(*wanted), HISTORY_PAGE_ENTRIES)
         return pack_raw(StreamKind.HISTORY, page.packed() if page is not None else b"")
 
     async def _send_frames(self, connection: Connection, fetch: Fetch) -> bytes:

@@ -61,7 +61,7 @@ class HistoryFetcher:
             task.result()
 
     def _wanted(self) -> EpochEntry | None:
-        return self._shell.replica.history_wanted
+        return self._shell.replica.wanted_history
 
     async def _run(self, request: FetchEpochs) -> None:
         for peer in dict.fromkeys((*request.peers, *self._nodes)):
@@ -76,7 +76,7 @@ class HistoryFetcher:
                     "node %s: no node gives the epochs before epoch %d (event %d), without which no event can be "
                     "judged here; it goes on asking", self._shell.node_id, wanted.epoch, wanted.first,
                 )  # fmt: skip
-            self._shell.tell(self._shell.replica.history_failed)
+            self._shell.tell(self._shell.replica.on_history_failed)
 
     async def _fetch_from(self, peer: int) -> None:
         """Fetch from one peer as long as that helps."""
@@ -108,4 +108,4 @@ class HistoryFetcher:
     def _take(self, before: EpochEntry, page: Epochs) -> None:
         if len(page):
             self._failed = 0
-        self._shell.tell(lambda now: self._shell.replica.history_fetched(before, page, now))
+        self._shell.tell(lambda now: self._shell.replica.on_history_page(before, page, now))

@@ -173,7 +173,7 @@ class Queries:
 
     def _cannot_know(self, query: Query, now: float) -> bool:
         """Whether this node is isolated, and the query asks for more than it can know so."""
-        self._isolation_looked_s, self._isolated = now, self._shell.replica.isolated(now)
+        self._isolation_looked_s, self._isolated = now, self._shell.replica.is_isolated(now)
         if not self._isolated or query.level == "any":
             return False
         return query.level != "session" or query.min_seq > self._shell.engine.reached[0]
@@ -386,7 +386,7 @@ class Queries:
     def _look(self, now: float, share_s: float) -> _Moment:
         """How the state stands; for answers of the next `share_s` seconds, so their age is told as it will be then."""
         (seq, epoch), ends_s = self._shell.engine.reached, now + share_s
-        lag_s = None if self._shell.replica.isolated(now) else self._age_s(ends_s)
+        lag_s = None if self._shell.replica.is_isolated(now) else self._age_s(ends_s)
         self._moment = _Moment(
             ends_s, seq, epoch, max(self._shell.replica.high_seq - seq, 0),
             None if lag_s is None else round(lag_s * 1e3, 3),

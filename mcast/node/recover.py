@@ -128,7 +128,7 @@ def _core(config: Config, node_id: str, found: Recovered) -> Core:
 def _loss(config: Config, core: Core, node_id: str) -> RecoveryLoss:
     members = tuple(member.node for member in core.config.members) if core.config else ()
     others = tuple(node.id for node in config.nodes if node.id != node_id)
-    return RecoveryLoss(node_id, core.log.last_epoch, core.log.last_seq, core.commit, members, others)
+    return RecoveryLoss(node_id, core.log.last_epoch, core.log.last_seq, core.commit_seq, members, others)
 
 
 def _frame(config: Config, core: Core, meta: Meta, epoch: int) -> Frame:

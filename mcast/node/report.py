@@ -50,7 +50,7 @@ def state(shell: Shell) -> str:
         return "catching-up"
     if not shell.was_live:
         return "starting"
-    return "isolated" if shell.replica.isolated(monotonic_s()) else "live"
+    return "isolated" if shell.replica.is_isolated(monotonic_s()) else "live"
 
 
 def status(shell: Shell) -> dict[str, Any]:

@@ -242,9 +242,9 @@ class Shell:
             return False
         self._submitted += groups
         if elsewhere:
-            self.replica.awaited_elsewhere(monotonic_s())
+            self.replica.hasten_commits(monotonic_s())
         if (
-            self.replica.idle and self._settling is None and not self._running_effects
+            self.replica.is_idle and self._settling is None and not self._running_effects
             and monotonic_s() >= self._at_once_s + AT_ONCE_APART_S
         ):  # fmt: skip
             self._turn()
@@ -267,11 +267,11 @@ class Shell:
 
     def transferred(self, frames: Sequence[Frame], peer: int) -> None:
         """Hand over frames fetched over TCP from `peer`, in order."""
-        self.tell(lambda now: self.replica.transferred(frames, peer, now))
+        self.tell(lambda now: self.replica.on_transfer(frames, peer, now))
 
     def transfer_failed(self, peer: int) -> None:
         """A catch-up from `peer` broke off."""
-        self.tell(lambda now: self.replica.transfer_failed(peer, now))
+        self.tell(lambda now: self.replica.on_transfer_failed(peer, now))
 
     def proven(self, node: int, incarnation: bytes) -> None:
         """A TCP connection to `node`, or a sealed one from it, proved that this incarnation of it lives."""
@@ -279,7 +279,7 @@ class Shell:
 
     def peer_died(self, node: int) -> None:
         """The process that led as `node` is dead: nobody listens on its port, or another incarnation does."""
-        self.tell(lambda now: self.replica.peer_died(node, now))
+        self.tell(lambda now: self.replica.on_peer_died(node, now))
 
     def relayed(self, datagram: bytes) -> None:
         """A datagram came over TCP."""
@@ -420,7 +420,7 @@ class Shell:
                 break
             now = monotonic_s()
             for ticket in completed:
-                replica.completed(ticket, now)
+                replica.complete(ticket, now)
         notices = replica.take_notices()
         if notices:
             self._tell(notices)

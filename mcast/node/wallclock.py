@@ -37,7 +37,7 @@ class WallClock:
             return
         self._due_s = now + LOOK_S
         before, self.offset_ns = self.offset_ns, self.read()
-        replica.wall_offset_is(self.offset_ns)
+        replica.set_wall_offset(self.offset_ns)
         set_s = (self.offset_ns - before) / 1e9
         if abs(set_s) >= CLOCK_OFF_S and now >= self._quiet_until_s:
             self._quiet_until_s = now + QUIET_S

@@ -100,7 +100,7 @@ class Watch:
     def isolation(self, now: float) -> str | None:
         """Since when it is isolated, what is heard at all, and what to do; None while it is in touch."""
         shell = self._shell
-        if not shell.replica.isolated(now):
+        if not shell.replica.is_isolated(now):
             return None
         alone_s = shell.replica.in_touch_s(now)
         silences = shell.transport.silences(now).items()

@@ -58,8 +58,8 @@ class Asking:
         """Another epoch, perhaps this node's own: what was to be reached in the last one may never have been kept."""
         self.catching_up = False
         self._until = self._gone_below = 0
-        if self._core.learned > self._core.log.last_seq:
-            self._core.learned_due = 0.0
+        if self._core.known_commit > self._core.log.last_seq:
+            self._core.known_commit_due = 0.0
         self._draw_nonce()
 
     def lower(self, last: int) -> None:
@@ -72,7 +72,7 @@ class Asking:
         """Go over to TCP when the gap is deep, and back when it is bridged."""
         log = self._core.log
         if self.catching_up:
-            bridged = len(self._reorder) and self._shallow() and log.last_seq + 1 >= self._gone_below
+            bridged = len(self._reorder) and self._is_shallow() and log.last_seq + 1 >= self._gone_below
             bridged = bridged and not self._is_stuck(now)
             if log.last_seq >= self._until or bridged:
                 self.catching_up = False
@@ -80,7 +80,7 @@ class Asking:
                 self._progress = (log.last_seq, now)
             elif now >= self._progress[1] + _RETRY_S:
                 self._fetch(now)
-        elif not self._shallow() or (len(self._gaps) and self._hearing.only_tcp(now)):
+        elif not self._is_shallow() or (len(self._gaps) and self._hearing.hears_only_tcp(now)):
             self.catch_up(now)
 
     def catch_up(self, now: float) -> None:
@@ -89,18 +89,18 @@ class Asking:
             self.catching_up = True
             self._fetch(now)
 
-    def gone(self, gone: RepairGone, now: float) -> None:
+    def on_gone(self, gone: RepairGone, now: float) -> None:
         """A repairer leaves all events before its low water to TCP."""
         if self._is_answer(gone) and self._core.log.last_seq + 1 < gone.low_water:
             self._gone_below = max(self._gone_below, gone.low_water)
             self.catch_up(now)
 
-    def failed(self, now: float) -> None:
+    def on_transfer_failed(self, now: float) -> None:
         """A catch-up broke off; ask anew, of others, a little later."""
         if self.catching_up:
             self._progress = (self._core.log.last_seq, min(self._progress[1], now - _RETRY_S + _FAILED_RETRY_S))
 
-    def busy(self, busy: Busy, now: float) -> None:
+    def on_busy(self, busy: Busy, now: float) -> None:
         """A repairer's budget is spent."""
         if self._is_answer(busy):
             self._busy_until = max(self._busy_until, now + min(busy.retry_after_us / 1e6, NAK_RETRY_MAX_S))
@@ -108,10 +108,10 @@ class Asking:
     def tick(self, now: float) -> None:
         """Send the NAKs that are due; fetch what they do not bring, and what is known to be committed and missing."""
         core = self._core
-        if core.learned <= core.log.last_seq:
-            core.learned_due = float("inf")
-        elif now >= core.learned_due and core.reconciled:
-            core.learned_due = float("inf")
+        if core.known_commit <= core.log.last_seq:
+            core.known_commit_due = float("inf")
+        elif now >= core.known_commit_due and core.reconciled:
+            core.known_commit_due = float("inf")
             self.catch_up(now)
         if self.catching_up:
             self.judge(now)
@@ -120,8 +120,8 @@ class Asking:
         if self.catching_up or now < self._busy_until or not len(self._gaps):
             return
         ranges: dict[int, list[Range]] = {}
-        for gap in self._gaps.due(now):
-            target = self._whom(gap)
+        for gap in self._gaps.take_due(now):
+            target = self._next_repairer(gap)
             if target is not None:
                 gap.loss.asked = target
                 ranges.setdefault(target, []).append(Range(gap.first, gap.last))
@@ -131,7 +131,7 @@ class Asking:
 
     def deadline(self) -> float:
         """When `tick` has work next."""
-        learned_due = self._core.learned_due if self._core.reconciled else float("inf")
+        learned_due = self._core.known_commit_due if self._core.reconciled else float("inf")
         if self.catching_up:
             return min(self._progress[1] + _RETRY_S, learned_due)
         if not len(self._gaps):
@@ -145,14 +145,14 @@ class Asking:
     def _draw_nonce(self) -> None:
         self._nonce = self._core.random.getrandbits(63)
 
-    def _whom(self, gap: Gap) -> int | None:
+    def _next_repairer(self, gap: Gap) -> int | None:
         sequencer = self._core.sequencer
         if sequencer is not None and sequencer != self._core.me and gap.tries <= NAK_SEQUENCER_TRIES:
             return sequencer
         covering = sorted(node for node, acked in self.peers.items() if acked >= gap.last and node != self._core.me)
         return self._core.random.choice(covering) if covering else sequencer
 
-    def _shallow(self) -> bool:
+    def _is_shallow(self) -> bool:
         behind = min((gap.last for gap in self._gaps), default=0) - self._core.log.last_seq
         deep = self._core.settings.deep_gap_frames * self._core.log.events_per_frame
         return behind <= deep and len(self._gaps) <= LEDGER_OPEN_MAX
@@ -178,7 +178,7 @@ class Asking:
 
     def _fetch(self, now: float) -> None:
         log = self._core.log
-        self._until = max(self._gaps.frontier, self._core.learned)
+        self._until = max(self._gaps.frontier, self._core.known_commit)
         self._progress = (log.last_seq, now)
         peers = [node for node, acked in self.peers.items() if acked > log.last_seq and node != self._core.me]
         self._core.random.shuffle(peers)

@@ -65,7 +65,7 @@ class Backfill:
             return True
         return False
 
-    def want(self, now: float) -> None:
+    def request_page(self, now: float) -> None:
         """Have the next page fetched, unless a fetch is under way."""
         if now < self._due:
             return
@@ -87,7 +87,7 @@ class Backfill:
         self.failures = 0
         return True
 
-    def failed(self, now: float) -> None:
+    def on_history_failed(self, now: float) -> None:
         """Nobody gave the page that is wanted; ask again a little later."""
         self._due = min(self._due, now + _FAILED_RETRY_S)
         self.failures += 1

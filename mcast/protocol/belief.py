@@ -27,7 +27,7 @@ class Claim:
         self._times = 0
         self._since = 0.0
 
-    def disproved(self, believed: int, reported: int, now: float) -> bool:
+    def yields_to(self, believed: int, reported: int, now: float) -> bool:
         """Whether `reported` is to be believed from now on, in place of what is higher; to be asked of every word.
 
         What was believed at the first contradiction counts: it may rise meanwhile, and what is told may lag a little.
@@ -104,16 +104,16 @@ class Beliefs:
         """Take a heartbeat; `known_high` and `known_sent` are the highest event and stream counter spoken of before."""
         is_first, is_newer = not self.round, beat.confirmed > self._confirmed
         self.round = beat.round
-        is_next = beat.round > self._newest or self._of_round.disproved(self._newest, beat.round, now)
+        is_next = beat.round > self._newest or self._of_round.yields_to(self._newest, beat.round, now)
         too_high = too_many = False
         if is_next:
             self._newest, self._of_round = beat.round, Claim(self._lasting_s)
         if is_next and self._doubting:
-            if self._of_confirmed.disproved(self._confirmed, beat.confirmed, now):
+            if self._of_confirmed.yields_to(self._confirmed, beat.confirmed, now):
                 self._confirmed = beat.confirmed
             # Who is confirmed by a majority has all that is committed; one that was cut off may not know of it all.
-            too_high = is_newer and self._of_high.disproved(max(known_high, self.high), beat.high, now)
-            too_many = self._of_sent.disproved(known_sent, beat.stream_sent, now)
+            too_high = is_newer and self._of_high.yields_to(max(known_high, self.high), beat.high, now)
+            too_many = self._of_sent.yields_to(known_sent, beat.stream_sent, now)
         self._confirmed = max(self._confirmed, beat.confirmed)
         self.high = beat.high if too_high else max(self.high, beat.high)
         return HeartbeatVerdict(is_newer or is_first, is_newer, too_high, too_many)

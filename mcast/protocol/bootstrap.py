@@ -61,7 +61,7 @@ class Bootstrap:
         self._calls = 0
         self._due = now
         is_founder = core.settings.is_member and core.settings.members[0][0] == core.settings.node
-        if self.virgin:
+        if self.is_virgin:
             if is_founder:
                 core.move(Input.FOUND)
             elif core.log.last_seq:
@@ -70,7 +70,7 @@ class Bootstrap:
             core.move(Input.JOIN)
 
     @property
-    def virgin(self) -> bool:
+    def is_virgin(self) -> bool:
         """Whether no epoch can have begun with this node: it gave no vote, and holds at most a GENESIS that lists it.
 
         What it has promised does not matter. An epoch has the votes of a majority, so of another member than a founder
@@ -78,7 +78,7 @@ class Bootstrap:
         """
         core, held = self.core, self.core.log.last_seq
         its_own = held == 1 and core.voters().get(core.me) == core.meta.storage_id
-        return core.planned.voted_epoch == 0 and (held == 0 or its_own)
+        return core.planned_meta.voted_epoch == 0 and (held == 0 or its_own)
 
     def tick(self, now: float) -> None:
         """Ask again those who have not answered."""
@@ -91,25 +91,25 @@ class Bootstrap:
         self.waiting_for = tuple(
             node for node, _ in core.settings.members if name_hash(node) not in answered | {core.me}
         )
-        if genesis is None and self._enough(answered):
-            self._found(now)
+        if genesis is None and self._is_enough(answered):
+            self._make_genesis(now)
             return
         self._calls += 1
         core.call(Found(self._nonce, self._hash), map(name_hash, self.waiting_for), self._calls - _CALLS_PLAIN)
-        if genesis is not None and core.persisted:
+        if genesis is not None and core.persisted_seq:
             self._offer(genesis, now)
 
     def deadline(self) -> float:
         """When `tick` has work next."""
         return self._due if self.core.role is Role.BOOTSTRAP else float("inf")
 
-    def asked(self, envelope: Envelope, found: Found) -> None:
+    def on_found(self, envelope: Envelope, found: Found) -> None:
         """The founder asks: virgin?"""
-        if self.virgin:
+        if self.is_virgin:
             self._founder = envelope.incarnation
             self.core.send(envelope.sender, Virgin(found.nonce, self.core.meta.storage_id, self._hash))
 
-    def answered(self, envelope: Envelope, virgin: Virgin, now: float) -> None:
+    def on_virgin(self, envelope: Envelope, virgin: Virgin, now: float) -> None:
         """A member is virgin."""
         core = self.core
         if core.role is not Role.BOOTSTRAP or virgin.nonce != self._nonce:
@@ -124,13 +124,13 @@ class Bootstrap:
         self.unlike.discard(envelope.sender)
         if any(name_hash(node) == envelope.sender for node, _ in core.settings.members):
             self._virgins[envelope.sender] = virgin.storage_id
-            if self._enough(set(self._virgins)):
-                self._found(now)
+            if self._is_enough(set(self._virgins)):
+                self._make_genesis(now)
 
-    def offered(self, envelope: Envelope, offer: GenesisOffer, now: float) -> None:
+    def on_genesis_offer(self, envelope: Envelope, offer: GenesisOffer, now: float) -> None:
         """Store the founder's GENESIS, in place of an earlier one, and confirm it."""
         core = self.core
-        if not self.virgin or core.role is Role.BOOTSTRAP:
+        if not self.is_virgin or core.role is Role.BOOTSTRAP:
             return
         try:
             frame = decode_frame_untrusted(offer.frame)
@@ -143,16 +143,16 @@ class Bootstrap:
             core.counts["genesis without us"] += 1
             return
         if core.log.last_chain != frame.chain:
-            if core.log.last_seq and core.planned.promised and envelope.incarnation != self._founder:
+            if core.log.last_seq and core.planned_meta.promised and envelope.incarnation != self._founder:
                 return  # a late word of another bootstrap: an epoch may have begun since
             self._drop_genesis()
             self._store(frame, lambda _: self._confirm(envelope.sender, frame))
             if core.role is Role.EMPTY:
                 core.move(Input.JOIN)
-        elif core.persisted:
+        elif core.persisted_seq:
             self._confirm(envelope.sender, frame)
 
-    def confirmed(self, envelope: Envelope, confirm: Confirm, now: float) -> None:
+    def on_confirm(self, envelope: Envelope, confirm: Confirm, now: float) -> None:
         """A member has stored GENESIS durably."""
         core = self.core
         genesis = core.log.frame_at(1)
@@ -160,7 +160,7 @@ class Bootstrap:
             return
         if core.voters().get(envelope.sender) == confirm.storage_id:
             self._confirmed.add(envelope.sender)
-            self._offer_done(now)
+            self._finish_once_confirmed(now)
 
     def _begin_anew(self) -> None:
         """A member lost its disk before all had confirmed: nothing is promised yet, so GENESIS can be redrawn."""
@@ -177,11 +177,11 @@ class Bootstrap:
             core.cut_persisted()
             core.effects.append(Truncate(core.ticket(lambda _: None), 0))
 
-    def _enough(self, answered: set[int]) -> bool:
+    def _is_enough(self, answered: set[int]) -> bool:
         members = len(self.core.settings.members)
         return len(answered) >= (members if self.core.rules.bootstrap_by_all else majority(members))
 
-    def _found(self, now: float) -> None:
+    def _make_genesis(self, now: float) -> None:
         core = self.core
         uuid = new_uuid(core.random.getrandbits(128))
         members = tuple(
@@ -199,19 +199,19 @@ class Bootstrap:
         core.log.append(frame)
         core.note_internal(frame)
 
-        def persisted(now: float) -> None:
+        def on_persisted(now: float) -> None:
             core.persist(1, frame.chain)
             done(now)
 
-        core.effects.append(Append(core.ticket(persisted, of_append=True), (frame,)))
+        core.effects.append(Append(core.ticket(on_persisted, of_append=True), (frame,)))
 
     def _offer(self, frame: Frame, now: float) -> None:
         for node in self.core.voters():
             if node != self.core.me and node not in self._confirmed:
                 self.core.send(node, GenesisOffer(frame.head + frame.body))
-        self._offer_done(now)
+        self._finish_once_confirmed(now)
 
-    def _offer_done(self, now: float) -> None:
+    def _finish_once_confirmed(self, now: float) -> None:
         if self.core.role is Role.BOOTSTRAP and self._confirmed | {self.core.me} >= set(self.core.voters()):
             self._on_confirmed(now)
 

@@ -75,7 +75,7 @@ class Caution:
         """When `tick` has work next."""
         return self._due
 
-    def reported(self, envelope: Envelope, position: Standing, now: float) -> None:
+    def on_standing(self, envelope: Envelope, position: Standing, now: float) -> None:
         """A node says where its log ends; a suspect can't be elected, so no vote waits for it."""
         core, sender = self._core, envelope.sender
         if not self._asks or not is_answer(core, position, self._nonce):

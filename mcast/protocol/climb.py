@@ -29,7 +29,7 @@ class Climb:
         self._room = _FULL
         self._at = now
 
-    def towards(self, wanted: int, promised: int, now: float) -> int:
+    def next_promise(self, wanted: int, promised: int, now: float) -> int:
         """The epoch to promise when somebody speaks under `wanted`, which is higher; `promised` itself: none now."""
         if not self._bounded:
             return wanted

@@ -81,7 +81,7 @@ class Settings:
     receive_window: int
     """What this node's receive buffer takes in one go."""
     wall_offset_ns: int
-    """Added to the protocol's clock, gives the time of day, to begin with; see `Replica.wall_offset_is`."""
+    """Added to the protocol's clock, gives the time of day, to begin with; see `Replica.set_wall_offset`."""
     heartbeat_max_s: float
     election_timeout_s: tuple[float, float]
     observers: tuple[int, ...] = ()
@@ -100,7 +100,7 @@ class Settings:
 
 
 class Core:
-    """The replica's shared state. `commit` is proven; `persisted` is durable as the sync mode says."""
+    """The replica's shared state. `commit_seq` is proven; `persisted_seq` is durable as the sync mode says."""
 
     def __init__(self, settings: Settings, recovered: Recovered, random: random_module.Random) -> None:
         self.settings = settings
@@ -115,11 +115,11 @@ class Core:
         self.leads_epoch = False
         """Whether this node's epoch is under way here."""
         self.sequencer: int | None = None
-        self.commit = 0
-        self.applied = 0
-        self.persisted = self.log.last_seq
+        self.commit_seq = 0
+        self.handed_seq = 0
+        self.persisted_seq = self.log.last_seq
         self.persisted_chain = self.log.last_chain
-        """The chain behind event `persisted`, which a slow disk may leave far behind what is in memory."""
+        """The chain behind event `persisted_seq`, which a slow disk may leave far behind what is in memory."""
         self.reconciled = False
         """Whether the log has been cut to what the promised epoch's history allows."""
         self.suspect = recovered.suspect and settings.rules.suspect_abstains
@@ -144,9 +144,9 @@ class Core:
         """Whether what is being received came over TCP."""
         self.in_touch = 0.0
         """When a majority last proved here, by a round or a quorum's read, that this node is not cut off."""
-        self.learned = 0
+        self.known_commit = 0
         """An event known to be committed, by whatever way that came to be known; it may not have arrived."""
-        self.learned_due = float("inf")
+        self.known_commit_due = float("inf")
         """When it is fetched, if it has not arrived until then."""
         self.wall_offset_ns = settings.wall_offset_ns
         """As the owner last said."""
@@ -162,15 +162,15 @@ class Core:
         self._tickets: dict[int, tuple[Callable[[float], None], bool]] = {}
         self._last_ticket = 0
         if recovered.frames:
-            self.commit = self.applied = max(recovered.frames[-1].commit, 0)
+            self.commit_seq = self.handed_seq = max(recovered.frames[-1].commit, 0)
         elif recovered.base_seq:
-            self.commit = self.applied = recovered.base_seq
+            self.commit_seq = self.handed_seq = recovered.base_seq
         for frame in (recovered.genesis, recovered.config, *recovered.frames):
             if frame is not None:
                 self.note_internal(frame)  # knows the commit: what is older than the newest committed is let go
 
     @property
-    def planned(self) -> Meta:
+    def planned_meta(self) -> Meta:
         """The newest meta asked to be written; the durable one may still lag behind it."""
         return self._planned_meta
 
@@ -203,7 +203,7 @@ class Core:
             self.move(Input.BREAK)
             self.notices.append(HaltRequired(reason))
 
-    def contradicted(self, words: str) -> None:
+    def tell_contradiction(self, words: str) -> None:
         """Tell of what somebody says, and was not obeyed."""
         self.notices.append(Contradicted(words))
 
@@ -226,11 +226,11 @@ class Core:
             if calls >= CALLS_DATAGRAMS or node in self.relayed:
                 self.effects.append(Relay(node, message))
 
-    def learn(self, commit: int, now: float) -> None:
-        """Events up to `commit` are committed, somebody says who must know."""
-        if commit > max(self.learned, self.log.last_seq):
-            self.learned = commit
-            self.learned_due = min(self.learned_due, now + LEARNED_S)
+    def note_commit(self, commit: int, now: float) -> None:
+        """Events up to `commit_seq` are committed, somebody says who must know."""
+        if commit > max(self.known_commit, self.log.last_seq):
+            self.known_commit = commit
+            self.known_commit_due = min(self.known_commit_due, now + LEARNED_S)
 
     def ticket(self, done: Callable[[float], None], *, of_append: bool = False) -> int:
         """A number under which the owner reports that an effect is durable."""
@@ -238,7 +238,7 @@ class Core:
         self._tickets[self._last_ticket] = (done, of_append)
         return self._last_ticket
 
-    def completed(self, ticket: int, now: float) -> None:
+    def complete(self, ticket: int, now: float) -> None:
         """An effect is durable. Unknown tickets are those a truncation has voided."""
         entry = self._tickets.pop(ticket, None)
         if entry is not None:
@@ -253,7 +253,7 @@ class Core:
         """Make a promise or vote durable, then go on with `done`. `durable=False` is the ablation."""
         self._planned_meta = meta
 
-        def written(now: float) -> None:
+        def on_written(now: float) -> None:
             self.meta = meta  # writes complete in the order they were asked for
             if meta.promised != self.promised:
                 self.promised = meta.promised
@@ -261,9 +261,9 @@ class Core:
             done(now)
 
         if not durable:
-            written(now)
+            on_written(now)
             return
-        self.effects.append(WriteMeta(self.ticket(written), meta))
+        self.effects.append(WriteMeta(self.ticket(on_written), meta))
 
     def note_internal(self, frame: Frame) -> None:
         """Read a frame of the fabric's own events for the configuration it carries."""
@@ -286,7 +286,7 @@ class Core:
                     self._adopt_config(frame, decode_config_untrusted(record.payload))
         except DecodeError as error:
             self.halt(f"event {frame.first} is not what its kind says: {error}")
-        self.configs.trim(self.commit)
+        self.configs.trim(self.commit_seq)
 
     def _note_start(self, frame: Frame, payload: bytes) -> None:
         """One EPOCH_START is mostly like the last, and a restart meets very many of them: then it is not read anew."""
@@ -319,12 +319,12 @@ class Core:
     def doubt(self, reported: LogDoubted, now: float) -> None:
         """Another node knows that this log lacks what it acknowledged: noted before anything is done about it."""
 
-        def noted(_: float) -> None:
+        def on_noted(_: float) -> None:
             self._noting = False
 
         self.suspect = self._noting = True
         self.doubted = reported
-        self.effects.append(NoteDoubt(self.ticket(noted)))
+        self.effects.append(NoteDoubt(self.ticket(on_noted)))
         self.notices.append(reported)
 
     def trust(self) -> None:
@@ -342,29 +342,29 @@ class Core:
 
     def persist(self, last: int, chain: bytes) -> None:
         """Events up to `last`, behind which the chain is `chain`, are durable as the sync mode says."""
-        if last > self.persisted:
-            self.persisted, self.persisted_chain = last, chain
+        if last > self.persisted_seq:
+            self.persisted_seq, self.persisted_chain = last, chain
 
     def cut_persisted(self) -> None:
         """The log was cut: nothing behind its end is persisted."""
-        if self.persisted > self.log.last_seq:
-            self.persisted, self.persisted_chain = self.log.last_seq, self.log.last_chain
+        if self.persisted_seq > self.log.last_seq:
+            self.persisted_seq, self.persisted_chain = self.log.last_seq, self.log.last_chain
 
     def advance_commit(self, commit: int) -> bool:
-        """Commit up to `commit`, which is proven and within the log; hand the owner what became applicable."""
-        if commit <= self.commit:
+        """Commit up to `commit_seq`, which is proven and within the log; hand the owner what became applicable."""
+        if commit <= self.commit_seq:
             return False
         assert commit <= self.log.last_seq
-        self.commit = commit
+        self.commit_seq = commit
         if self.rules.apply_only_committed:
             self.apply(commit)
         return True
 
     def apply(self, until: int) -> None:
         """Hand over the frames from the last applied event on, up to `until`."""
-        if until <= self.applied:
+        if until <= self.handed_seq:
             return
-        frames = self.log.between(self.applied + 1, until, frames_max=1 << 30)
+        frames = self.log.frames_between(self.handed_seq + 1, until, frames_max=1 << 30)
         self.effects.append(Apply(tuple(frames)))
-        self.applied = frames[-1].last
-        self.log.trim(self.applied + 1)
+        self.handed_seq = frames[-1].last
+        self.log.trim(self.handed_seq + 1)

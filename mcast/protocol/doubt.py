@@ -15,10 +15,10 @@ def step_aside(  # noqa: PLR0913 - the parts that decide something
 ) -> None:
     """Be a suspect from now on, durably: neither rule nor stand, and take no proof from before this."""
     core.doubt(reported, now)
-    reading.doubted()
+    reading.on_doubt()
     if core.leads_epoch:
         sequencing.stop(now)
         core.sequencer = None
     if core.leads_epoch or core.role in ELECTING:
         core.move(Input.RETREAT)
-        election.grace(now)
+        election.restart_timeout(now)

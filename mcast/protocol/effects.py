@@ -1,7 +1,7 @@
 """What the protocol asks its owner to do (effects) and tells it (notices).
 
 Effects are carried out in the order given. Those with a `ticket` take effect durably and are answered by
-`Replica.completed(ticket, now)`. A completion from before a truncation proves nothing, so tickets are never reused.
+`Replica.complete(ticket, now)`. A completion from before a truncation proves nothing, so tickets are never reused.
 Nodes stand as the 64-bit hash of their id (`wire.envelope.name_hash`).
 """
 
@@ -117,7 +117,7 @@ class Apply:
 
 @dataclass(frozen=True, slots=True)
 class CatchUp:
-    """Fetch frames from event `first` on over TCP from any of `peers`; hand them to `Replica.transferred`.
+    """Fetch frames from event `first` on over TCP from any of `peers`; hand them to `Replica.on_transfer`.
 
     Emitted again with a new `first` when progress is lost; `until` is the seq that must be reached to rejoin.
     """
@@ -129,10 +129,10 @@ class CatchUp:
 
 @dataclass(frozen=True, slots=True)
 class FetchEpochs:
-    """Fetch over TCP what precedes `Replica.history_wanted`, page after page, until that is None.
+    """Fetch over TCP what precedes `Replica.wanted_history`, page after page, until that is None.
 
-    From any of `peers`, or whoever else has it. Hand each page to `Replica.history_fetched`; when all have failed, say
-    so with `Replica.history_failed`. Emitted again when there is no progress.
+    From any of `peers`, or whoever else has it. Hand each page to `Replica.on_history_page`; when all have failed, say
+    so with `Replica.on_history_failed`. Emitted again when there is no progress.
     """
 
     peers: tuple[int, ...]

@@ -51,28 +51,28 @@ class Election:
         self._in_favour: set[int] = set()
         self._sequencer_died = False
         """Whether the sequencer's death was seen, not only its silence heard."""
-        self.grace(now)
+        self.restart_timeout(now)
 
-    def confirmed(self, now: float) -> None:
+    def on_round_confirmed(self, now: float) -> None:
         """The sequencer proved that a majority hears it."""
         self._heard_at = now
         self._tries = 0
         self._sequencer_died = False
-        self.grace(now)
+        self.restart_timeout(now)
 
-    def grace(self, now: float) -> None:
+    def restart_timeout(self, now: float) -> None:
         """Grant the present epoch one election timeout of silence."""
         self._silent_at = now + self.core.random.uniform(*self.core.settings.election_timeout_s)
 
-    def peer_died(self, rank: int, now: float) -> None:
+    def on_sequencer_died(self, rank: int, now: float) -> None:
         """The sequencer is dead: stand at once, after those whose logs are further ahead."""
         self._sequencer_died = True
         self._tries = 0
         self._silent_at = min(self._silent_at, now + rank * PEER_DIED_RANK_S)
 
-    def appointed(self, now: float) -> None:
+    def on_appointment(self, now: float) -> None:
         """The sequencer hands over to this node: no pre-vote, nobody is to be asked whether it is silent."""
-        if self.core.role is Role.FOLLOWER and self._electable():
+        if self.core.role is Role.FOLLOWER and self._is_electable():
             self.call(now, Input.APPOINTED)
 
     def tick(self, now: float) -> None:
@@ -80,9 +80,9 @@ class Election:
         if now < self._silent_at or self.core.role not in _CALLABLE:
             return
         if self.core.role is Role.CANDIDATE and self._calls < VOTE_CALLS_MAX:
-            self._call_out(now)
+            self._request_votes(now)
             return
-        if not self._electable():
+        if not self._is_electable():
             self._silent_at = now + self.core.settings.election_timeout_s[0]
             return
         self.core.sequencer = None
@@ -96,29 +96,31 @@ class Election:
         """Stand for the next epoch: promise it and vote for oneself, durably, then ask the others."""
         core = self.core
         core.move(because)
-        epoch = core.planned.promised + 1
+        epoch = core.planned_meta.promised + 1
         if problem := spent(epoch):
             core.halt(problem)
             return
         self._calls = VOTE_CALLS_MAX  # nobody is asked before the own vote is durable
         self._in_favour = set()
 
-        def promised(then: float) -> None:
+        def on_promised(then: float) -> None:
             self._on_promise(then)
             if core.role is not Role.CANDIDATE or core.promised != epoch:
                 return
             self._calls = 0
-            self._call_out(then)
+            self._request_votes(then)
             self._count(core.me, core.meta.storage_id, then)
 
-        core.write_meta(replace(core.planned, promised=epoch, voted_epoch=epoch, voted_for=core.me), promised, now)
+        core.write_meta(
+            replace(core.planned_meta, promised=epoch, voted_epoch=epoch, voted_for=core.me), on_promised, now
+        )
 
-    def pre_vote_asked(self, envelope: Envelope, request: PreVoteRequest, now: float) -> None:
+    def on_pre_vote_request(self, envelope: Envelope, request: PreVoteRequest, now: float) -> None:
         """Would this node vote for the sender?"""
         core = self.core
         silent = self._sequencer_died or now >= self._heard_at + core.settings.election_timeout_s[0]
         granted = (
-            silent and core.role not in LEADS_EPOCH and request.epoch > core.planned.promised
+            silent and core.role not in LEADS_EPOCH and request.epoch > core.planned_meta.promised
             and self._may_vote(request.last_epoch, request.last_seq) and not self._stands_before(envelope, request)
         )  # fmt: skip
         if granted:
@@ -145,7 +147,7 @@ class Election:
         log = core.log
         return (request.last_epoch, request.last_seq, -other) < (log.last_epoch, log.last_seq, -own)
 
-    def pre_vote_given(self, envelope: Envelope, answer: PreVote, now: float) -> None:
+    def on_pre_vote(self, envelope: Envelope, answer: PreVote, now: float) -> None:
         """An answer to this node's request for pre-votes."""
         core = self.core
         named = (answer.nonce, answer.candidate) == (self._nonce, core.me) or not core.rules.answers_named
@@ -156,9 +158,9 @@ class Election:
             if len(self._in_favour) >= majority(len(core.voters())):
                 self.call(now)
 
-    def vote_asked(self, envelope: Envelope, request: VoteRequest, now: float) -> None:
+    def on_vote_request(self, envelope: Envelope, request: VoteRequest, now: float) -> None:
         """Vote once per epoch, durably, for a log at least as up to date as this one."""
-        core, planned = self.core, self.core.planned
+        core, planned = self.core, self.core.planned_meta
         if request.epoch != core.promised or planned.promised != request.epoch:
             return
         free = planned.voted_epoch < request.epoch or planned.voted_for == envelope.sender
@@ -167,23 +169,23 @@ class Election:
             return
         if core.role in ELECTING and envelope.sender != core.me:
             core.move(Input.RETREAT)
-        self.grace(now)
+        self.restart_timeout(now)
 
-        def voted(_: float) -> None:
+        def on_voted(_: float) -> None:
             self._answer(request, envelope.sender, granted=True)
 
         meta = replace(planned, voted_epoch=request.epoch, voted_for=envelope.sender)
         if meta == core.meta == planned:
-            voted(now)  # written with the promise, or asked for again
+            on_voted(now)  # written with the promise, or asked for again
         else:
-            core.write_meta(meta, voted, now, durable=core.rules.vote_durable)
+            core.write_meta(meta, on_voted, now, durable=core.rules.vote_durable)
 
-    def votes_at_once(self, request: VoteRequest, promised: int) -> bool:
-        """Whether the vote may be written with the promise of its epoch, saving a write; `vote_asked` judges again."""
+    def may_vote_at_once(self, request: VoteRequest, promised: int) -> bool:
+        """Whether the vote may be written together with the promise of its epoch; `on_vote_request` judges again."""
         both = self.core.rules.vote_durable and self.core.rules.promise_durable
         return both and request.epoch == promised and self._may_vote(request.last_epoch, request.last_seq)
 
-    def vote_given(self, envelope: Envelope, vote: Vote, now: float) -> None:
+    def on_vote(self, envelope: Envelope, vote: Vote, now: float) -> None:
         """An answer to this node's call."""
         core = self.core
         if core.role is not Role.CANDIDATE or (vote.epoch != core.promised and core.rules.vote_of_own_epoch):
@@ -203,7 +205,7 @@ class Election:
     def _answer(self, request: VoteRequest, candidate: int, *, granted: bool) -> None:
         self.core.send(candidate, Vote(request.epoch, self.core.meta.storage_id, granted, candidate))
 
-    def _call_out(self, now: float) -> None:
+    def _request_votes(self, now: float) -> None:
         """Ask for votes, again where an answer was lost: a vote is given again to the same candidate."""
         core = self.core
         self._calls += 1
@@ -238,7 +240,7 @@ class Election:
         self._silent_at = now + self.core.random.uniform(*ELECTION_RETRY_S) * doubled
         self._tries += 1
 
-    def _electable(self) -> bool:
+    def _is_electable(self) -> bool:
         core = self.core
         in_config = core.is_voter(core.me, core.meta.storage_id)
         allowed = self._caution.allows_vote(core.log.last_epoch, core.log.last_seq)
@@ -247,8 +249,8 @@ class Election:
     def _may_vote(self, last_epoch: int, last_seq: int) -> bool:
         parts = (self._log_recovery, self._caution)
         allowed = all(part.allows_vote(last_epoch, last_seq) for part in parts)
-        return allowed and self._up_to_date(last_epoch, last_seq)
+        return allowed and self._is_up_to_date(last_epoch, last_seq)
 
-    def _up_to_date(self, last_epoch: int, last_seq: int) -> bool:
+    def _is_up_to_date(self, last_epoch: int, last_seq: int) -> bool:
         log = self.core.log
         return (last_epoch, last_seq) >= (log.last_epoch, log.last_seq) or not self.core.rules.vote_log_rule

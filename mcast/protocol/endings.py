@@ -58,4 +58,4 @@ class Endings:
             core.halt(reason)
         elif now >= self._reported + INSISTED_S:  # the words may differ each time
             self._reported = now
-            core.contradicted(f"a heartbeat that means: {reason}")
+            core.tell_contradiction(f"a heartbeat that means: {reason}")

@@ -64,7 +64,7 @@ class Following:
         self._claim: tuple[int, bytes] = (0, b"")
         self._appended: list[Frame] = []
 
-    def new_epoch(self) -> None:
+    def on_new_epoch(self) -> None:
         """A higher epoch was promised: nothing is known of it yet."""
         self.core.reconciled = False
         self.history = None
@@ -73,8 +73,8 @@ class Following:
         self.asking.peers.clear()
         self.staleness.reset()
         self.hearing.reset()
-        self.reading.new_epoch()
-        self.ledger.promised(self.core.promised)
+        self.reading.on_new_epoch()
+        self.ledger.on_new_epoch(self.core.promised)
 
     def lead(self, history: History) -> None:
         """This node's own epoch begins: its log is the law."""
@@ -82,9 +82,9 @@ class Following:
         self.beliefs.take_history(())
         self.core.reconciled = True
         self._rebase(self.core.log.last_seq, 0.0)
-        self.ledger.entered(history.epoch)
+        self.ledger.on_epoch_entered(history.epoch)
 
-    def heartbeat(self, envelope: Envelope, beat: Heartbeat, now: float) -> None:
+    def on_heartbeat(self, envelope: Envelope, beat: Heartbeat, now: float) -> None:
         """The sequencer speaks for its epoch."""
         core = self.core
         if beat.epoch != core.promised:
@@ -105,7 +105,7 @@ class Following:
         if core.sequencer != envelope.sender:
             self._adopt(envelope.sender)
             self.hearing.reset()
-        self.hearing.heartbeat(TCP if core.relaying else UNICAST if envelope.channel == _UNICAST else MULTICAST, now)
+        self.hearing.on_heartbeat(TCP if core.relaying else UNICAST if envelope.channel == _UNICAST else MULTICAST, now)
         self.asking.peers.update({peer.node: peer.acked for peer in beat.peers})
         self.asking.peers[envelope.sender] = beat.high
         core.note_heard(envelope.sender, beat)
@@ -114,30 +114,30 @@ class Following:
             if self.history is None:
                 return
         self._believe(beat, now)
-        self.staleness.heard(beat, core.me)
-        self.reading.confirmed(beat.confirmed, now)
+        self.staleness.on_heartbeat(beat, core.me)
+        self.reading.on_round_confirmed(beat.confirmed, now)
         sent = (beat.stream_base, beat.stream_sent, beat.high)
-        self.hearing.announced(beat.stream_sent)
-        self.ledger.announced(beat.epoch, envelope.incarnation, *sent, core.log.last_seq)
+        self.hearing.on_announced(beat.stream_sent)
+        self.ledger.on_heartbeat(beat.epoch, envelope.incarnation, *sent, core.log.last_seq)
         if core.reconciled:
-            self._opened(self.gaps.expect(beat.high, now))
+            self._tell_gap(self.gaps.expect(beat.high, now))
             self.asking.judge(now)
         self._adopt_commit(beat.commit, beat.commit_chain)
         self.acknowledge(now)
 
-    def commit(self, envelope: Envelope, message: Commit, now: float) -> None:
+    def on_commit(self, envelope: Envelope, message: Commit, now: float) -> None:
         """Commit, or the confirmed round, moved on without data."""
         if message.epoch == self.core.promised and envelope.sender == self.core.sequencer:
             confirmed = min(message.confirmed, self.beliefs.round)  # none is confirmed here that was not heard of
-            self.staleness.confirmed(confirmed)
+            self.staleness.on_round_confirmed(confirmed)
             self._adopt_commit(message.commit, message.commit_chain)
-            self.reading.confirmed(confirmed, now)
+            self.reading.on_round_confirmed(confirmed, now)
 
-    def news(self, envelope: Envelope, news: News, now: float) -> None:
+    def on_news(self, envelope: Envelope, news: News, now: float) -> None:
         """What another node knows, perhaps not the sequencer: what is committed is committed."""
         core = self.core
         if news.cluster_uuid == core.cluster_uuid and any(core.cluster_uuid):
-            core.learn(news.commit, now)
+            core.note_commit(news.commit, now)
             self._adopt_commit(news.commit, news.commit_chain)
 
     @property
@@ -146,32 +146,32 @@ class Following:
         return max(self.gaps.frontier, self.beliefs.high)
 
     @property
-    def history_wanted(self) -> EpochEntry | None:
+    def wanted_history(self) -> EpochEntry | None:
         """The epoch whose predecessors must be fetched before this log can be reconciled."""
         core = self.core
         if core.reconciled or core.leads_epoch or self.history is None or core.role is Role.HALTED:
             return None
         return self.backfill.oldest
 
-    def history_fetched(self, before: EpochEntry, page: Epochs, now: float) -> None:
+    def on_history_page(self, before: EpochEntry, page: Epochs, now: float) -> None:
         """The epochs that precede `before` came over TCP."""
-        if self.history_wanted is not None and self.backfill.take(before, page, now):
+        if self.wanted_history is not None and self.backfill.take(before, page, now):
             self._reconcile(now)
 
-    def data(self, envelope: Envelope, arrived: Frame | FrameRun, now: float) -> None:
+    def on_data(self, envelope: Envelope, arrived: Frame | FrameRun, now: float) -> None:
         """One DATA datagram, or a run of them; what of it just goes on from the log's end is taken at once."""
-        self.hearing.streamed()
+        self.hearing.on_data()
         if isinstance(arrived, Frame):
-            self.frame(envelope, arrived, now)
+            self.on_frame(envelope, arrived, now)
             return
         at, is_its = 0, self._is_of_sequencer(envelope)
         while at < len(arrived):
             taken = self._take(arrived[at : at + RUN_FRAMES_MAX], envelope.counter + at, now) if is_its else 0
             if not taken:
-                self.frame(envelope._replace(counter=envelope.counter + at), arrived[at], now)
+                self.on_frame(envelope._replace(counter=envelope.counter + at), arrived[at], now)
             at += taken or 1
 
-    def frame(self, envelope: Envelope, frame: Frame, now: float) -> None:
+    def on_frame(self, envelope: Envelope, frame: Frame, now: float) -> None:
         """One DATA or REPAIR datagram."""
         core = self.core
         original = envelope.kind == _DATA
@@ -182,7 +182,7 @@ class Following:
             core.counts["data of another sequencer"] += 1
             return
         if original:
-            fate = self.ledger.data(frame, envelope.incarnation, envelope.counter, core.log.last_seq)
+            fate = self.ledger.on_data(frame, envelope.incarnation, envelope.counter, core.log.last_seq)
             if fate is Fate.DUPLICATE:
                 return
         last = frame.first + frame.count - 1
@@ -192,42 +192,42 @@ class Following:
         if last <= core.log.last_seq or (
             frame.first > core.log.last_seq and not self.gaps.lacks(frame.first, frame.first)
         ):
-            self._surplus(envelope, frame)
+            self._count_surplus(envelope, frame)
             return
-        if not self._lawful(frame):
+        if not self._is_lawful(frame):
             self._refuse(envelope, frame, "unassigned frame")
             return
         if frame.first == core.log.last_seq + 1:
             if core.rules.log_matching and not follows(frame, core.log.last_chain):
                 self._refuse(envelope, frame, "chain")
                 return
-            self._expel(frame.first, last, now)
-            self._arrived(envelope, frame, last, now)
+            self._drop_overlapping(frame.first, last, now)
+            self._count_arrival(envelope, frame, last, now)
             self._accept(frame)
             if len(self.reorder):
                 self._drain(now)
         elif frame.first > core.log.last_seq and self.gaps.lacks(frame.first, last) and self.reorder.offer([frame]):
-            self._arrived(envelope, frame, last, now)
+            self._count_arrival(envelope, frame, last, now)
         else:
             self._refuse(envelope, frame, "no room beyond a gap")
 
-    def transferred(self, frames: Sequence[Frame], peer: int, now: float) -> None:
+    def on_transfer(self, frames: Sequence[Frame], peer: int, now: float) -> None:
         """Frames that came over TCP, in order."""
         core = self.core
         for frame in frames:
             if frame.first != core.log.last_seq + 1:
                 continue
-            if not self._lawful(frame) or (core.rules.log_matching and not follows(frame, core.log.last_chain)):
+            if not self._is_lawful(frame) or (core.rules.log_matching and not follows(frame, core.log.last_chain)):
                 core.counts["transfer refused"] += 1
                 break
             held = self.reorder.pop(frame.first)
             if held is not None and held.chain != frame.chain:  # none of this log's: what it covers is missing
-                self.ledger.disproved(held)
-                self._opened(self.gaps.reopen(held.first, held.last, now))
+                self.ledger.note_disproved(held)
+                self._tell_gap(self.gaps.reopen(held.first, held.last, now))
                 held = None
             if held is None:
-                self._expel(frame.first, frame.last, now)
-                self.ledger.transferred(frame)
+                self._drop_overlapping(frame.first, frame.last, now)
+                self.ledger.on_transfer(frame)
                 self._fill(frame.first, frame.last, peer, now)
             self._accept(frame)
         self._drain(now)
@@ -253,13 +253,13 @@ class Following:
             last = appended[-1]
             core.dated_at = now
             core.effects.append(
-                Append(core.ticket(lambda then: self._persisted(last, then), of_append=True), tuple(appended))
+                Append(core.ticket(lambda then: self._on_persisted(last, then), of_append=True), tuple(appended))
             )
             core.advance_commit(appended[-1].commit)
             if not core.rules.apply_only_committed:
                 core.apply(core.log.last_seq)
             self._adopt_commit(*self._claim)
-            self.gaps.progressed(core.log.last_seq)
+            self.gaps.on_progress(core.log.last_seq)
         self.gaps.declare(now)
 
     def acknowledge(self, now: float) -> None:
@@ -271,10 +271,10 @@ class Following:
             return
         assert core.sequencer is not None
         stamp = int(now * 1e9)
-        self.staleness.sent(stamp)
-        persisted, window = (core.persisted, core.persisted_chain), core.settings.receive_window
+        self.staleness.note_stamp(stamp)
+        persisted, window = (core.persisted_seq, core.persisted_chain), core.settings.receive_window
         ack = Ack(core.promised, core.meta.storage_id, *persisted, self.beliefs.round, stamp, window)
-        core.acknowledged = core.promised, core.persisted
+        core.acknowledged = core.promised, core.persisted_seq
         core.send(core.sequencer, ack)
 
     def _is_of_sequencer(self, envelope: Envelope) -> bool:
@@ -303,7 +303,7 @@ class Following:
     def _believe(self, beat: Heartbeat, now: float) -> None:
         """A round that was confirmed lately is life; what the sequencer no longer says of its numbers is taken back."""
         core = self.core
-        known = max(self.high_seq, core.learned), self.ledger.highest(beat.epoch)
+        known = max(self.high_seq, core.known_commit), self.ledger.highest(beat.epoch)
         is_alive, is_newer, too_high, too_many = self.beliefs.hear(beat, *known, now)
         if is_newer:
             core.in_touch = now
@@ -318,11 +318,11 @@ class Following:
         """The sequencer knows of nothing beyond event `high`, whoever spoke of more."""
         core = self.core
         core.counts["high water taken back"] += 1
-        core.learned = min(core.learned, high)
+        core.known_commit = min(core.known_commit, high)
         for frame in self.reorder.drop_unless(lambda frame: frame.last <= high):
-            self.ledger.disproved(frame)
+            self.ledger.note_disproved(frame)
             if frame.first <= high:
-                self._opened(self.gaps.reopen(frame.first, high, now))
+                self._tell_gap(self.gaps.reopen(frame.first, high, now))
         self.gaps.lower(high)
         self.asking.lower(high)
 
@@ -340,19 +340,19 @@ class Following:
         core, history = self.core, self.history
         assert history is not None
         if not self.backfill.suffices():
-            self.backfill.want(now)
+            self.backfill.request_page(now)
             return
         history = self.history = History(history.epoch, self.backfill.epochs)
         point = history.common_point(core.log.epochs, core.log.last_seq)
         assert point is not None
         if point < core.log.last_seq:
-            if point < core.commit:
-                reason = f"epoch {core.promised} would cut committed event {core.commit} back to {point}"
+            if point < core.commit_seq:
+                reason = f"epoch {core.promised} would cut committed event {core.commit_seq} back to {point}"
                 self._endings.end((core.sequencer, core.promised, point), reason, now)
                 self.history = None
                 return
-            for frame in core.log.between(point + 1, core.log.last_seq, core.log.last_seq):
-                self.ledger.unkept(frame)
+            for frame in core.log.frames_between(point + 1, core.log.last_seq, core.log.last_seq):
+                self.ledger.note_unkept(frame)
             core.log.truncate(point)
             core.forget_configs(point)
             core.void_appends()
@@ -365,14 +365,14 @@ class Following:
     def _rebase(self, last: int, now: float) -> None:
         """Begin anew behind event `last`: keep of the early frames what this epoch's history assigns."""
         self.asking.stop()
-        for frame in self.reorder.drop_unless(self._lawful):
-            self.ledger.unkept(frame)
+        for frame in self.reorder.drop_unless(self._is_lawful):
+            self.ledger.note_unkept(frame)
         self.reorder.drop_unless(lambda frame: frame.first > last)
         self.gaps.restart(last)
         for first, end in self.reorder.ends():
-            self._opened(self.gaps.seen(first, end, now))
+            self._tell_gap(self.gaps.on_early_frame(first, end, now))
 
-    def _lawful(self, frame: Frame) -> bool:
+    def _is_lawful(self, frame: Frame) -> bool:
         if not self.core.rules.assigned_frames_only:
             return self.core.reconciled
         return self.core.reconciled and self.history is not None and self.history.assigns(frame)
@@ -380,19 +380,19 @@ class Following:
     def _accept(self, frame: Frame) -> None:
         core = self.core
         if frame.epoch != core.log.last_epoch:
-            self.ledger.entered(frame.epoch)
+            self.ledger.on_epoch_entered(frame.epoch)
         core.log.append(frame)
         core.note_internal(frame)
         self._appended.append(frame)
 
-    def _expel(self, first: int, last: int, now: float) -> None:
+    def _drop_overlapping(self, first: int, last: int, now: float) -> None:
         """The chain proves what events `first` to `last` are: frames held that overlap them were none of this log's."""
         if self.gaps.lacks(first, last):
             return
         for frame in self.reorder.drop_unless(lambda frame: frame.first > last):
-            self.ledger.disproved(frame)
+            self.ledger.note_disproved(frame)
             if frame.last > last:
-                self._opened(self.gaps.reopen(last + 1, frame.last, now))
+                self._tell_gap(self.gaps.reopen(last + 1, frame.last, now))
 
     def _drain(self, now: float) -> None:
         """Take from the reorder buffer what now follows."""
@@ -400,22 +400,22 @@ class Following:
         while (frame := self.reorder.pop(core.log.last_seq + 1)) is not None:
             if core.rules.log_matching and not follows(frame, core.log.last_chain):
                 core.counts["chain"] += 1
-                self.ledger.disproved(frame)
-                self._opened(self.gaps.reopen(frame.first, frame.last, now))
+                self.ledger.note_disproved(frame)
+                self._tell_gap(self.gaps.reopen(frame.first, frame.last, now))
                 return
             self._accept(frame)
 
     def _take(self, run: FrameRun, counter: int, now: float) -> int:
-        """Take frames, from the first on, as long as they need none of `frame`'s special cases; returns how many.
+        """Take frames, from the first on, as long as they need none of `on_frame`'s special cases; returns how many.
 
         Nothing is there of what they bring: all of it is missing, in one gap, or lies just beyond the highest event
         known. At the log's end they join it, behind a gap they wait.
         """
         core, log, gaps, epoch, first = self.core, self.core.log, self.gaps, run[0].epoch, run[0].first
         room = gaps.room(first)
-        if not room or epoch != core.promised or not core.rules.log_matching or not self._lawful(run[0]):
+        if not room or epoch != core.promised or not core.rules.log_matching or not self._is_lawful(run[0]):
             return 0
-        run = run[: self.ledger.expected(epoch, counter, len(run))]
+        run = run[: self.ledger.alike_count(epoch, counter, len(run))]
         joins = first == log.last_seq + 1
         if joins:
             run = chained(run, epoch, first + room, log.last_chain) if epoch == log.last_epoch else []
@@ -426,9 +426,9 @@ class Following:
         if not run:
             return 0
         last = run[-1].first + run[-1].count - 1
-        self.ledger.streamed(epoch, counter, len(run))
+        self.ledger.on_stream(epoch, counter, len(run))
         if first > gaps.frontier:
-            gaps.streamed(last, len(run))
+            gaps.on_stream(last, len(run))
         else:
             self._fill(first, last, 0, now)
         if joins:
@@ -438,52 +438,52 @@ class Following:
                 self._drain(now)
         return len(run)
 
-    def _arrived(self, envelope: Envelope, frame: Frame, last: int, now: float) -> None:
+    def _count_arrival(self, envelope: Envelope, frame: Frame, last: int, now: float) -> None:
         """Book a frame's arrival with the gaps and the ledger."""
         if frame.first > self.gaps.frontier:
-            self._opened(self.gaps.seen(frame.first, last, now))
+            self._tell_gap(self.gaps.on_early_frame(frame.first, last, now))
             if envelope.kind == Kind.REPAIR:
-                self.ledger.repaired(frame)
+                self.ledger.on_repair(frame)
             return
         if envelope.kind == _DATA:
             self._fill(frame.first, last, 0, now)
         else:
-            self.ledger.repaired(frame)
+            self.ledger.on_repair(frame)
             self._fill(frame.first, last, envelope.sender, now)
 
     def _fill(self, first: int, last: int, source: int, now: float) -> None:
-        for loss in self.gaps.filled(first, last):
+        for loss in self.gaps.fill(first, last):
             if source:
                 loss.repaired_by = source
-                self.gaps.repair_was_needed()
+                self.gaps.on_useful_repair()
                 if loss.naks == 1:
-                    self.gaps.measured(now - loss.asked_at)
+                    self.gaps.on_round_trip(now - loss.asked_at)
             elif loss.naks and not loss.repaired_by and not loss.late:
                 loss.late = True
-                self.gaps.original_was_late()
+                self.gaps.on_late_original()
             if not loss.missing:
-                self.ledger.closed(loss, now)
+                self.ledger.on_gap_closed(loss, now)
                 if loss.naks or loss.repaired_by:
                     self.core.notices.append(GapClosed(loss.first, loss.last, now - loss.opened))
 
-    def _surplus(self, envelope: Envelope, frame: Frame) -> None:
+    def _count_surplus(self, envelope: Envelope, frame: Frame) -> None:
         if envelope.kind == _DATA:
-            self.ledger.overtaken(frame)
+            self.ledger.on_late_original(frame)
         else:
             self.core.counts["repairs surplus"] += 1
 
     def _refuse(self, envelope: Envelope, frame: Frame, reason: str) -> None:
         self.core.counts[reason] += 1
         if envelope.kind == _DATA:
-            self.ledger.unkept(frame)
+            self.ledger.note_unkept(frame)
 
-    def _opened(self, loss: Loss | None) -> None:
+    def _tell_gap(self, loss: Loss | None) -> None:
         if loss is not None:
             self.core.notices.append(GapOpened(loss.first, loss.last))
 
     def _adopt_commit(self, commit: int, chain: bytes) -> None:
         core = self.core
-        if commit <= core.commit:
+        if commit <= core.commit_seq:
             return
         if not core.rules.commit_proven:
             core.advance_commit(min(commit, core.log.last_seq))
@@ -494,6 +494,6 @@ class Following:
         else:
             core.counts["unproven commit"] += 1
 
-    def _persisted(self, last: Frame, now: float) -> None:
+    def _on_persisted(self, last: Frame, now: float) -> None:
         self.core.persist(last.last, last.chain)
         self.acknowledge(now)

@@ -120,7 +120,7 @@ class Gaps:
         self.frontier = high
         return loss
 
-    def seen(self, first: int, last: int, now: float) -> Loss | None:
+    def on_early_frame(self, first: int, last: int, now: float) -> Loss | None:
         """A frame arrived beyond the frontier; returns the loss it reveals, if any."""
         assert first > self.frontier
         self._arrivals += 1
@@ -128,12 +128,12 @@ class Gaps:
         self.frontier = last
         return loss
 
-    def streamed(self, last: int, frames: int) -> None:
+    def on_stream(self, last: int, frames: int) -> None:
         """So many frames arrived, each right behind the frontier, the last one ending at event `last`."""
         self._arrivals += frames
         self.frontier = last
 
-    def filled(self, first: int, last: int) -> list[Loss]:
+    def fill(self, first: int, last: int) -> list[Loss]:
         """Events `first` to `last` arrived, from at most just behind the frontier on; returns the losses they fill."""
         touched: list[Loss] = []
         gaps = self._gaps
@@ -179,19 +179,19 @@ class Gaps:
                 gap.last = last
         self.frontier = min(self.frontier, last)
 
-    def original_was_late(self) -> None:
+    def on_late_original(self) -> None:
         """An original arrived after it was NAKed: the first delay is too short here."""
         self.delay_s = min(self.delay_s * 2, NAK_DELAY_MAX_S)
         self._calm = 0
 
-    def repair_was_needed(self) -> None:
+    def on_useful_repair(self) -> None:
         """A repair filled a gap before any original did."""
         self._calm += 1
         if self._calm >= NAK_CALM:
             self.delay_s = max(self.delay_s / 2, NAK_DELAY_S)
             self._calm = 0
 
-    def measured(self, round_trip_s: float) -> None:
+    def on_round_trip(self, round_trip_s: float) -> None:
         """A first NAK was answered after this long."""
         self.round_trip_s = 0.875 * self.round_trip_s + 0.125 * round_trip_s if self.round_trip_s else round_trip_s
 
@@ -212,7 +212,7 @@ class Gaps:
                 waiting.append(gap)
         self._undeclared = waiting
 
-    def due(self, now: float) -> list[Gap]:
+    def take_due(self, now: float) -> list[Gap]:
         """The gaps to ask for now, oldest first, at most one NAK's worth; each one's retry is set.
 
         A NAK that goes out anyway takes along declared gaps that were not asked for yet, and retries that are all but
@@ -231,14 +231,14 @@ class Gaps:
         return asked
 
     def deadline(self) -> float:
-        """When `declare` or `due` has work next."""
+        """When `declare` or `take_due` has work next."""
         deadline = min((gap.loss.opened + GAP_DECLARED_S for gap in self._undeclared), default=float("inf"))
         for gap in self._gaps.values():
             if gap.declared and gap.due < deadline:
                 deadline = min(deadline, max(gap.due, self._next_nak))
         return deadline
 
-    def progressed(self, until: int) -> None:
+    def on_progress(self, until: int) -> None:
         """The log's end moved: the gaps just beyond `until` retry without the back-off they had gathered."""
         if not self._gaps:
             return

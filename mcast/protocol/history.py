@@ -22,7 +22,7 @@ class History:
         self.epochs = epochs
 
     @property
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether it reaches back to event 1."""
         return self.covers(1)
 

@@ -112,16 +112,16 @@ class _EpochLosses:
     """Once it has ended, injected losses by fate that nothing was heard of: not counted, as long as that is so."""
 
     @property
-    def lost(self) -> int:
+    def lost_count(self) -> int:
         return self.missing.count + self.folded
 
     @property
-    def ended(self) -> bool:
+    def is_over(self) -> bool:
         return self.final == SEQ_MAX
 
     def heeds(self, counter: int) -> bool:
         """Whether it makes a difference here if this datagram arrives."""
-        return self.base < counter and (counter <= self.highest or not self.ended)
+        return self.base < counter and (counter <= self.highest or not self.is_over)
 
     def miss(self, until: int) -> None:
         """Nothing arrived behind `highest`, up to counter `until`, but what was seen before."""
@@ -140,7 +140,7 @@ class _EpochLosses:
 
     def end(self) -> None:
         """No original comes any more: what only a late one would need is forgotten."""
-        self.folded, self.final = self.lost, SEQ_MAX
+        self.folded, self.final = self.lost_count, SEQ_MAX
         for ranges in (self.missing, self.repairs, self.transfers, self.seen):
             ranges.clear()
         for fate, ahead in self.ahead.items():
@@ -168,16 +168,16 @@ class Ledger:
         self._injected: Counter[str] = Counter()
         self._ranges_max = ranges_max
 
-    def data(self, frame: Frame, incarnation: bytes, counter: int, log_end: int = 0) -> Fate:
+    def on_data(self, frame: Frame, incarnation: bytes, counter: int, log_end: int = 0) -> Fate:
         """A DATA datagram arrived; the log ends at event `log_end`."""
         losses = self._losses.get(frame.epoch)
         if losses is None:
-            if frame.first <= log_end and not self._heard(incarnation):
+            if frame.first <= log_end and not self._knows(incarnation):
                 return Fate.NEW
             losses = self._begin(frame.epoch, incarnation, counter - 1, frame.first - 1)
         if counter > losses.highest:
             if counter > losses.highest + 1:
-                self._miss(losses, counter - 1)
+                self._note_missing(losses, counter - 1)
             losses.highest = counter
             if frame.first > losses.final:
                 return Fate.NEW
@@ -185,35 +185,35 @@ class Ledger:
             return Fate.DUPLICATE
         if frame.first > losses.final and counter in losses.missing:
             losses.missing.discard(counter, counter)
-            self._bound(losses)
+            self._drop_beyond_bound(losses)
             return Fate.LATE
         if counter > losses.base:
             losses.duplicates += 1
             return Fate.DUPLICATE
         return Fate.NEW
 
-    def expected(self, epoch: int, counter: int, datagrams: int) -> int:
-        """How many of the next `datagrams`, from `counter` on, `data` would judge alike: all new, or all late."""
+    def alike_count(self, epoch: int, counter: int, datagrams: int) -> int:
+        """How many of the next `datagrams`, from `counter` on, `on_data` would judge alike: all new, or all late."""
         losses = self._losses.get(epoch)
         if losses is None:
             return 0
         if counter == losses.highest + 1:
             return datagrams
-        return min(losses.missing.run(counter), datagrams)
+        return min(losses.missing.run_length(counter), datagrams)
 
-    def streamed(self, epoch: int, counter: int, datagrams: int) -> None:
-        """So many datagrams arrived that were `expected`."""
+    def on_stream(self, epoch: int, counter: int, datagrams: int) -> None:
+        """So many datagrams arrived, no more than `alike_count` said."""
         losses = self._losses[epoch]
         if counter > losses.highest:
             losses.highest += datagrams
         else:
             losses.missing.discard(counter, counter + datagrams - 1)
-            self._bound(losses)
+            self._drop_beyond_bound(losses)
 
-    def announced(  # noqa: PLR0913 - what a heartbeat says, and what it is held against
+    def on_heartbeat(  # noqa: PLR0913 - what a heartbeat says, and what it is held against
         self, epoch: int, incarnation: bytes, stream_base: int, stream_sent: int, high: int, log_end: int = 0
     ) -> None:
-        """A heartbeat said how many DATA datagrams were sent, and the last event in them; see `data` for `log_end`."""
+        """A heartbeat says how many DATA datagrams were sent, and their last event; see `on_data` for `log_end`."""
         losses = self._losses.get(epoch)
         if losses is not None and losses.incarnation != incarnation:
             losses.strangers += 1
@@ -225,14 +225,14 @@ class Ledger:
             losses.base = stream_base
             losses.missing.discard(1, stream_base)
         if losses is None:
-            known = self._heard(incarnation)
+            known = self._knows(incarnation)
             if high < log_end and not known:
                 return
             base = stream_base if known else stream_sent
             losses = self._begin(epoch, incarnation, base, 0 if known else high)
         losses.announced, losses.strangers = True, 0
         if stream_sent > losses.highest:
-            self._miss(losses, stream_sent)
+            self._note_missing(losses, stream_sent)
             losses.highest = stream_sent
 
     def highest(self, epoch: int) -> int:
@@ -246,29 +246,29 @@ class Ledger:
         if losses is not None:
             if losses.highest > stream_sent:
                 losses.see_beyond(stream_sent)
-                self._bound(losses)
+                self._drop_beyond_bound(losses)
             losses.highest, losses.base = min(losses.highest, stream_sent), min(losses.base, stream_sent)
             losses.counted_from = min(losses.counted_from, high)
 
-    def repaired(self, frame: Frame) -> None:
+    def on_repair(self, frame: Frame) -> None:
         """A REPAIR datagram brought a frame that was missing."""
-        losses = self._healing(frame)
+        losses = self._tally_healed_by(frame)
         if losses is not None:
             losses.repaired += 1
             losses.repairs.add(frame.first, frame.last)
-            self._bound(losses)
+            self._drop_beyond_bound(losses)
 
-    def transferred(self, frame: Frame) -> None:
+    def on_transfer(self, frame: Frame) -> None:
         """A frame that was missing came over TCP."""
-        losses = self._healing(frame)
+        losses = self._tally_healed_by(frame)
         if losses is not None:
             losses.transferred += 1
             losses.transfers.add(frame.first, frame.last)
-            self._bound(losses)
+            self._drop_beyond_bound(losses)
 
-    def overtaken(self, frame: Frame) -> None:
+    def on_late_original(self, frame: Frame) -> None:
         """The original of a frame came after its repair or transfer, if it had one: that one healed no loss."""
-        losses = self._counting(frame)
+        losses = self._tally_of(frame)
         if losses is None:
             return
         if frame.first in losses.repairs:
@@ -277,11 +277,11 @@ class Ledger:
         elif frame.first in losses.transfers:
             losses.transfers.discard(frame.first, frame.last)
             losses.transferred -= 1
-        self._bound(losses)
+        self._drop_beyond_bound(losses)
 
-    def unkept(self, frame: Frame) -> None:
+    def note_unkept(self, frame: Frame) -> None:
         """A DATA datagram arrived but could not be kept: its later repair will heal no loss."""
-        losses = self._counting(frame)
+        losses = self._tally_of(frame)
         if losses is None:
             return
         if len(losses.unkept) < self._ranges_max or losses.unkept.touches(frame.first, frame.last):
@@ -289,34 +289,34 @@ class Ledger:
         else:
             losses.folded += 1  # no room to remember it, so its repair will heal a loss
 
-    def disproved(self, frame: Frame) -> None:
+    def note_disproved(self, frame: Frame) -> None:
         """A frame that was held proved to be none of this log's: if a repair brought it, that one healed no loss."""
-        losses = self._counting(frame)
+        losses = self._tally_of(frame)
         if losses is not None and frame.first in losses.repairs:
             losses.repairs.discard(frame.first, frame.last)
             losses.repaired -= 1
-            self._bound(losses)
+            self._drop_beyond_bound(losses)
         else:
-            self.unkept(frame)
+            self.note_unkept(frame)
 
-    def promised(self, epoch: int) -> None:
+    def on_new_epoch(self, epoch: int) -> None:
         """No original of an older epoch is heard any more."""
         for past, losses in self._losses.items():
-            if past < epoch and not losses.ended:
+            if past < epoch and not losses.is_over:
                 losses.end()
                 self._injected -= losses.unheard
 
-    def entered(self, epoch: int) -> None:
+    def on_epoch_entered(self, epoch: int) -> None:
         """The log has passed into this epoch: what older ones lost and nobody brought was superseded."""
         for past, losses in self._losses.items():
             if past < epoch:
-                unsettled = losses.lost - losses.repaired - losses.transferred
+                unsettled = losses.lost_count - losses.repaired - losses.transferred
                 losses.superseded = max(unsettled, 0)
                 if unsettled < 0:  # its sequencer died before telling how far its counter had gone
                     losses.folded -= unsettled
                     self._injected += losses.take_unheard(-unsettled)
 
-    def closed(self, loss: Loss, now: float) -> None:
+    def on_gap_closed(self, loss: Loss, now: float) -> None:
         """A gap's last event arrived. One that nobody was asked for was only reordering, and is not kept."""
         if loss.naks or loss.repaired_by:
             self._closed.append(
@@ -325,13 +325,13 @@ class Ledger:
                 )
             )
 
-    def injected(self, fate: str, incarnation: bytes, counter: int) -> None:
+    def note_injected(self, fate: str, incarnation: bytes, counter: int) -> None:
         """The faulty transport did something to a first-sent DATA datagram."""
         each = [losses for losses in self._losses.values() if losses.incarnation == incarnation]
         heeding = next((losses for losses in reversed(each) if losses.heeds(counter)), None)
         if heeding is not None:
             self._inject(heeding, fate, counter)
-        elif all(losses.ended for losses in each):
+        elif all(losses.is_over for losses in each):
             early = self._early.setdefault(incarnation, [])
             if len(early) < _EARLY_MAX:
                 early.append((fate, counter))
@@ -345,7 +345,7 @@ class Ledger:
         return LedgerReport(
             open=open_ranges,
             closed=tuple(self._closed),
-            lost=past["lost"] + sum(losses.lost for losses in each),
+            lost=past["lost"] + sum(losses.lost_count for losses in each),
             repaired=past["repaired"] + sum(losses.repaired for losses in each),
             superseded=past["superseded"] + sum(losses.superseded for losses in each),
             transferred=past["transferred"] + sum(losses.transferred for losses in each),
@@ -356,11 +356,11 @@ class Ledger:
             injected_corrupted=self._injected["corrupted"],
         )
 
-    def _heard(self, incarnation: bytes) -> bool:
+    def _knows(self, incarnation: bytes) -> bool:
         return any(losses.incarnation == incarnation for losses in self._losses.values())
 
     def _begin(self, epoch: int, incarnation: bytes, base: int, counted_from: int) -> _EpochLosses:
-        self.promised(epoch)
+        self.on_new_epoch(epoch)
         losses = self._losses[epoch] = _EpochLosses(incarnation, base, counted_from, base)
         for fate, counter in self._early.pop(incarnation, ()):
             if counter > base:
@@ -368,7 +368,7 @@ class Ledger:
         while len(self._losses) > _EPOCHS_MAX:
             oldest = self._losses.pop(next(iter(self._losses)))
             self._past.update(
-                lost=oldest.lost, repaired=oldest.repaired, superseded=oldest.superseded,
+                lost=oldest.lost_count, repaired=oldest.repaired, superseded=oldest.superseded,
                 transferred=oldest.transferred, duplicates=oldest.duplicates,
             )  # fmt: skip
         return losses
@@ -383,14 +383,14 @@ class Ledger:
             if len(ahead) > self._ranges_max:
                 ahead.pop()
 
-    def _miss(self, losses: _EpochLosses, until: int) -> None:
+    def _note_missing(self, losses: _EpochLosses, until: int) -> None:
         if until - losses.highest > COUNTER_JUMP_MAX:
             losses.base = until  # no group outruns a replica by so much: a hostile or restarted counter
             return
         losses.miss(until)
-        self._bound(losses)
+        self._drop_beyond_bound(losses)
 
-    def _bound(self, losses: _EpochLosses) -> None:
+    def _drop_beyond_bound(self, losses: _EpochLosses) -> None:
         """Forget the oldest ranges beyond the bound: from there on what was lost stays so, and what healed it too."""
         while len(losses.missing) > self._ranges_max:
             first, last = losses.missing.pop()
@@ -401,14 +401,14 @@ class Ledger:
         while len(losses.seen) > self._ranges_max:
             losses.seen.pop()
 
-    def _counting(self, frame: Frame) -> _EpochLosses | None:
+    def _tally_of(self, frame: Frame) -> _EpochLosses | None:
         """The epoch in whose tally a frame counts; None when it belongs to joining."""
         losses = self._losses.get(frame.epoch)
         return losses if losses is not None and frame.first > losses.counted_from else None
 
-    def _healing(self, frame: Frame) -> _EpochLosses | None:
+    def _tally_healed_by(self, frame: Frame) -> _EpochLosses | None:
         """The epoch in whose tally a frame that comes again heals a loss; None when it heals none."""
-        losses = self._counting(frame)
+        losses = self._tally_of(frame)
         if losses is None or frame.first not in losses.unkept:
             return losses
         losses.unkept.discard(frame.first, frame.last)

@@ -116,7 +116,7 @@ class Log:
         frame = self.frame_at(seq)
         return frame.chain if frame is not None and frame.last == seq else None
 
-    def between(self, first: int, last: int, frames_max: int) -> Sequence[Frame]:
+    def frames_between(self, first: int, last: int, frames_max: int) -> Sequence[Frame]:
         """At most `frames_max` cached frames that hold any of the events `first` to `last`."""
         start = max(bisect_right(self._firsts, first) - 1, 0)
         end = min(bisect_right(self._firsts, last), start + frames_max)

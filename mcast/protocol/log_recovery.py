@@ -73,7 +73,7 @@ class LogRecovery:
         """When `tick` has work next."""
         return self._due if self.core.suspect else float("inf")
 
-    def reported(self, envelope: Envelope, position: Standing) -> None:
+    def on_standing(self, envelope: Envelope, position: Standing) -> None:
         """A member says where its log ends."""
         if not self.core.suspect:
             return

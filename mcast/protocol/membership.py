@@ -27,17 +27,17 @@ class Membership:
         """An epoch begins: applicants apply again."""
         self.applicants = {}
 
-    def heard(self, node: int, ack: Ack) -> None:
+    def on_ack(self, node: int, ack: Ack) -> None:
         """A node acknowledged under a storage id that is no voter's: it applies once it has caught up."""
         core = self.core
-        if node in core.known and ack.seq >= core.commit and core.log.chain_at(ack.seq) == ack.chain:
+        if node in core.known and ack.seq >= core.commit_seq and core.log.chain_at(ack.seq) == ack.chain:
             self.applicants[node] = ack.storage_id
 
     def next_config(self, start_seq: int) -> Configuration | None:
         """The configuration to append now, if any may be."""
         core = self.core
         config = core.config
-        if not self.applicants or config is None or core.commit < max(start_seq, core.configs.seq):
+        if not self.applicants or config is None or core.commit_seq < max(start_seq, core.configs.seq):
             return None
         node, storage_id = next(iter(self.applicants.items()))
         node_id, address = core.known[node]

@@ -62,7 +62,7 @@ class Paths:
         """When `tick` has work next."""
         return self._due
 
-    def requested(self, envelope: Envelope, request: PathRequest, now: float) -> None:
+    def on_path_request(self, envelope: Envelope, request: PathRequest, now: float) -> None:
         """Send a node probes, as many and as large as one may ask for."""
         asker, answered = envelope.sender, self._answered
         if now < answered.get(asker, -1.0) + ANSWER_S or (asker not in answered and len(answered) >= 1_024):
@@ -73,7 +73,7 @@ class Paths:
             size = smallest + (largest - smallest) * index // (PROBES - 1)
             self._core.effects.append(Send(asker, PathProbe(request.nonce, bytes(size - OVERHEAD))))
 
-    def arrived(self, envelope: Envelope, probe: PathProbe) -> None:
+    def on_path_probe(self, envelope: Envelope, probe: PathProbe) -> None:
         """A probe came through."""
         if envelope.sender == self._peer and probe.nonce == self._nonce and not self._core.relaying:
             self._arrived = max(self._arrived, OVERHEAD + len(probe.padding))

@@ -25,14 +25,14 @@ class Ranges:
         return iter(self._lasts.items())
 
     def __contains__(self, number: int) -> bool:
-        return self.run(number) > 0
+        return self.run_length(number) > 0
 
     @property
     def count(self) -> int:
         """Numbers in all."""
         return self._count
 
-    def run(self, first: int) -> int:
+    def run_length(self, first: int) -> int:
         """How many consecutive numbers from `first` on are in the set."""
         index = self._lasts.bisect_right(first) - 1
         return max(int(self._lasts.peekitem(index)[1]) + 1 - first, 0) if index >= 0 else 0

@@ -64,11 +64,11 @@ class Reading:
         return self._last_token
 
     @property
-    def unanswered(self) -> int | None:
+    def awaited_nonce(self) -> int | None:
         """The nonce of the request that is out, while no index has come for it; the sequencer gives its own."""
         return self._nonce if self._index is None else None
 
-    def new_epoch(self) -> None:
+    def on_new_epoch(self) -> None:
         """Another epoch: what was asked is asked anew, of whoever leads."""
         self._waiting = [*self.out, *self._waiting]
         self.out = ()
@@ -76,24 +76,24 @@ class Reading:
         self._confirmed = 0
         self._highest = None
 
-    def doubted(self) -> None:
+    def on_doubt(self) -> None:
         """The own log is a suspect from now on: only a round that begins after this, without this node, proves it."""
-        self.new_epoch()
+        self.on_new_epoch()
         self._proven_high = None
 
-    def answered(self, envelope: Envelope, index: ReadIndex, now: float) -> None:
+    def on_read_index(self, envelope: Envelope, index: ReadIndex, now: float) -> None:
         """The sequencer named a commit and the round that will prove it."""
         if envelope.sender == self.core.sequencer and index.epoch == self.core.promised:
-            self.index_given(index, now)
+            self.take_index(index, now)
 
-    def index_given(self, index: ReadIndex, now: float) -> None:
+    def take_index(self, index: ReadIndex, now: float) -> None:
         """An index for the request that is out; a later one for the same request would serve no better."""
         named = index.nonce == self._nonce or not self.core.rules.answers_named
         if named and self.out and (self._index is None or index.round < self._index.round):
             self._index = index
-            self.confirmed(self._confirmed, now)
+            self.on_round_confirmed(self._confirmed, now)
 
-    def confirmed(self, round_number: int, now: float) -> None:
+    def on_round_confirmed(self, round_number: int, now: float) -> None:
         """A majority has answered all rounds of this epoch up to this one."""
         self._confirmed = round_number  # the last word: a lower one is late, and costs a heartbeat
         index = self._index
@@ -101,7 +101,7 @@ class Reading:
             return
         if self._confirmed >= index.round or not self.core.rules.read_index_confirmed:
             self._proven_high = index.high
-            self._ready(index.commit, now)
+            self._finish(index.commit, now)
 
     def prove(self, now: float) -> None:
         """A suspect log: reach the high water of a round begun after the restart, which this node did not answer."""
@@ -161,7 +161,7 @@ class Reading:
             return
         found = (max(ends), self._nonce)
         if self._highest is not None and self._highest[0] == found[0] and self._highest[1] != self._nonce:
-            self._ready(found[0], now)
+            self._finish(found[0], now)
         elif self._highest is None or self._highest[0] != found[0]:
             self._highest = found
             self._positions_due = now + LOG_POSITIONS_AGAIN_S
@@ -178,7 +178,7 @@ class Reading:
         self._calls = self._calls + 1 if core.sequencer is None else 0
         self._asked_epoch = core.promised if core.sequencer is not None else 0
         if core.leads_epoch:
-            return  # the sequencer's own half looks at `unanswered`
+            return  # the sequencer's own half looks at `awaited_nonce`
         if core.sequencer is not None:
             core.send(core.sequencer, Read(core.promised, self._nonce))
         elif now >= self._positions_due or self._highest is None:
@@ -186,14 +186,14 @@ class Reading:
             core.call(Survey(self._nonce), core.voters(), self._calls)
             self._judge_positions(now)
 
-    def _ready(self, commit: int, now: float) -> None:
+    def _finish(self, commit: int, now: float) -> None:
         tokens, self.out, self._index = self.out, (), None
         self._highest = None
         self._calls = 0
         core = self.core
         core.in_touch = max(core.in_touch, self._sent)
         if self._asked_epoch and not core.leads_epoch:
-            core.learn(commit, now)  # a log's end that was reported need not be committed
+            core.note_commit(commit, now)  # a log's end that was reported need not be committed
         if tokens:
             self.core.notices.append(ReadReady(tokens, commit))
         if self._waiting:
@@ -237,7 +237,7 @@ class ReadAnswers:
         self.waiting = []
         self.proving = 0
 
-    def asked(self, requester: int, nonce: int) -> None:
+    def on_read(self, requester: int, nonce: int) -> None:
         """A node wants an index."""
         if len(self.waiting) < READS_WAITING_MAX and (requester, nonce) not in self.waiting:
             self.waiting.append((requester, nonce))
@@ -247,12 +247,12 @@ class ReadAnswers:
         may = started or not self.core.rules.read_index_own_epoch
         return may and confirmed >= self.proving
 
-    def begun(self, round_number: int) -> Sequence[tuple[int, ReadIndex]]:
+    def begin_round(self, round_number: int) -> Sequence[tuple[int, ReadIndex]]:
         """A round has begun for all reads that wait: (requester, answer) for each."""
         core = self.core
         self.proving = round_number
         asked, self.waiting = self.waiting, []
         return [
-            (requester, ReadIndex(core.promised, nonce, round_number, core.commit, core.log.last_seq))
+            (requester, ReadIndex(core.promised, nonce, round_number, core.commit_seq, core.log.last_seq))
             for requester, nonce in asked
         ]

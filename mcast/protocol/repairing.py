@@ -57,7 +57,7 @@ class Repairing:
         self._given_before: Counter[int] = Counter()
         self._streamed_window = 0
 
-    def asked(self, envelope: Envelope, nak: Nak, now: float) -> None:
+    def on_nak(self, envelope: Envelope, nak: Nak, now: float) -> None:
         """Answer one NAK, oldest range first."""
         core, requester = self.core, envelope.sender
         if requester == core.me:
@@ -71,8 +71,8 @@ class Repairing:
                 # not the cache's begin: what a crybaby lacks is in memory, and must be fetched all the same
                 core.send(requester, RepairGone(max(core.log.low_water, core.log.last_seq), 0, nak.nonce))
                 break
-            for frame in core.log.between(wanted.first, wanted.last, left):
-                if self._repeated(frame, requester, now):
+            for frame in core.log.frames_between(wanted.first, wanted.last, left):
+                if self._is_repeat(frame, requester, now):
                     continue
                 if not self._spend(requester, frame):
                     core.counts["repairs refused"] += 1
@@ -89,7 +89,7 @@ class Repairing:
             core.effects.append(Repair(None, tuple(shared)))
         self.repairs_sent += len(alone) + len(shared)
 
-    def streamed(self, sent: int, now: float) -> None:
+    def note_streamed(self, sent: int, now: float) -> None:
         """Note how many DATA datagrams this node has sent in all: the peak rate sets the budget."""
         elapsed = now - self._window_began
         if elapsed >= REPAIR_PEAK_WINDOW_S:
@@ -115,7 +115,7 @@ class Repairing:
             self._shared = {key: entry for key, entry in self._shared.items() if entry[1] > now - REPAIR_SHARED_S}
 
     def _spend(self, requester: int, frame: Frame) -> bool:
-        blocks_commit = frame.last > self.core.commit and requester in self.core.voters()
+        blocks_commit = frame.last > self.core.commit_seq and requester in self.core.voters()
         if self.core.rules.repair_floor and blocks_commit:
             return True
         drawn = self._drawn.get(requester, 0.0) + 1
@@ -126,7 +126,7 @@ class Repairing:
         self._given[requester] += 1
         return True
 
-    def _repeated(self, frame: Frame, requester: int, now: float) -> bool:
+    def _is_repeat(self, frame: Frame, requester: int, now: float) -> bool:
         key = (frame.first, requester)
         if now - self._asked.get(key, -1.0) < REPAIR_REPEAT_S:
             return True
@@ -141,7 +141,7 @@ class Repairing:
     def _is_crybaby(self, requester: int, last: int) -> bool:
         core = self.core
         given = self._given_before[requester]
-        if not core.leads_epoch or given <= _CRYBABY_SHARE * self._streamed_window or last > core.commit:
+        if not core.leads_epoch or given <= _CRYBABY_SHARE * self._streamed_window or last > core.commit_seq:
             return False
         voters = core.voters()
         others = [node for node in voters if node != requester]

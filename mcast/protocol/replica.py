@@ -1,6 +1,6 @@
 """One replica: the protocol's parts wired together, behind a handful of verbs.
 
-    receive(arrivals, now)   transferred(frames, peer, now)   submit(groups, now)   completed(ticket, now)   tick(now)
+    receive(arrivals, now)   on_transfer(frames, peer, now)   submit(groups, now)   complete(ticket, now)   tick(now)
                                                |
                                  take_effects()   take_notices()   next_deadline()
 
@@ -75,9 +75,9 @@ class Replica:
             lambda reported,
             now: step_aside(core, self._following.reading, self._sequencing, self._election, reported, now),
         )  # fmt: skip
-        self._election = Election(core, self._log_recovery, self._caution, now, self._promised, self._won)
-        self._following = Following(core, self._ledger, self._election.confirmed, self._rivalled)
-        self._sequencing = Sequencing(core, self._following.reading.index_given)
+        self._election = Election(core, self._log_recovery, self._caution, now, self._on_promised, self._on_won)
+        self._following = Following(core, self._ledger, self._election.on_round_confirmed, self._on_rival)
+        self._sequencing = Sequencing(core, self._following.reading.take_index)
         self._repairing = Repairing(core, now)
         self._bootstrap = Bootstrap(core, now, self._election.call)
         self._touch = Touch(core, now)
@@ -87,33 +87,33 @@ class Replica:
         self._stale_sent: dict[int, float] = {}
         following, election, bootstrap = self._following, self._election, self._bootstrap
         self._handlers: dict[int, Callable[[Envelope, Any, float], None]] = {
-            Kind.DATA: following.data,
-            Kind.REPAIR: following.frame,
-            Kind.HEARTBEAT: following.heartbeat,
-            Kind.COMMIT: following.commit,
-            Kind.ACK: self._sequencing.ack,
-            Kind.NAK: self._repairing.asked,
-            Kind.BUSY: lambda envelope, busy, now: following.asking.busy(busy, now),
-            Kind.GONE: lambda envelope, gone, now: following.asking.gone(gone, now),
+            Kind.DATA: following.on_data,
+            Kind.REPAIR: following.on_frame,
+            Kind.HEARTBEAT: following.on_heartbeat,
+            Kind.COMMIT: following.on_commit,
+            Kind.ACK: self._sequencing.on_ack,
+            Kind.NAK: self._repairing.on_nak,
+            Kind.BUSY: lambda envelope, busy, now: following.asking.on_busy(busy, now),
+            Kind.GONE: lambda envelope, gone, now: following.asking.on_gone(gone, now),
             Kind.STALE: lambda envelope, stale, now: None,  # the envelope's promise has said it all
-            Kind.PRE_VOTE_REQUEST: election.pre_vote_asked,
-            Kind.PRE_VOTE: election.pre_vote_given,
-            Kind.VOTE_REQUEST: election.vote_asked,
-            Kind.VOTE: election.vote_given,
-            Kind.FOUND: lambda envelope, found, now: bootstrap.asked(envelope, found),
-            Kind.VIRGIN: bootstrap.answered,
-            Kind.GENESIS: bootstrap.offered,
-            Kind.CONFIRM: bootstrap.confirmed,
-            Kind.READ: lambda envelope, read, now: self._sequencing.read_asked(envelope.sender, read.nonce),
-            Kind.READ_INDEX: following.reading.answered,
-            Kind.HANDOVER: self._appointed,
+            Kind.PRE_VOTE_REQUEST: election.on_pre_vote_request,
+            Kind.PRE_VOTE: election.on_pre_vote,
+            Kind.VOTE_REQUEST: election.on_vote_request,
+            Kind.VOTE: election.on_vote,
+            Kind.FOUND: lambda envelope, found, now: bootstrap.on_found(envelope, found),
+            Kind.VIRGIN: bootstrap.on_virgin,
+            Kind.GENESIS: bootstrap.on_genesis_offer,
+            Kind.CONFIRM: bootstrap.on_confirm,
+            Kind.READ: lambda envelope, read, now: self._sequencing.on_read(envelope.sender, read.nonce),
+            Kind.READ_INDEX: following.reading.on_read_index,
+            Kind.HANDOVER: self._on_handover,
             Kind.SURVEY: lambda envelope, question, now: answer_log_position(core, envelope, question),
             Kind.STANDING: self._on_standing,
-            Kind.HEARD: self._heard,
-            Kind.KNOCK: lambda envelope, knock, now: self._touch.knocked(envelope, knock),
+            Kind.HEARD: self._on_heard,
+            Kind.KNOCK: lambda envelope, knock, now: self._touch.on_knock(envelope, knock),
             Kind.NEWS: self._on_news,
-            Kind.PATH_REQUEST: self._paths.requested,
-            Kind.PATH_PROBE: lambda envelope, probe, now: self._paths.arrived(envelope, probe),
+            Kind.PATH_REQUEST: self._paths.on_path_request,
+            Kind.PATH_PROBE: lambda envelope, probe, now: self._paths.on_path_probe(envelope, probe),
         }
         if problem := spent(core.promised):
             core.halt(problem)
@@ -131,46 +131,46 @@ class Replica:
         for envelope, message in arrivals:
             if core.role is Role.HALTED:
                 return
-            if envelope.promised != core.promised and not self._fenced(envelope, message, now):
+            if envelope.promised != core.promised and not self._may_pass(envelope, message, now):
                 continue
             handler = handlers.get(envelope.kind)
             if handler is None:
                 core.counts["unexpected kind"] += 1
                 continue
             handler(envelope, message, now)
-        self._after(now)
+        self._finish_burst(now)
 
-    def transferred(self, frames: Sequence[Frame], peer: int, now: float) -> None:
+    def on_transfer(self, frames: Sequence[Frame], peer: int, now: float) -> None:
         """Take frames that were fetched over TCP, in order; they are judged like any other."""
         if self._core.role is not Role.HALTED and not self._core.leads_epoch:
-            self._following.transferred(frames, peer, now)
-            self._after(now)
+            self._following.on_transfer(frames, peer, now)
+            self._finish_burst(now)
 
-    def transfer_failed(self, peer: int, now: float) -> None:
+    def on_transfer_failed(self, peer: int, now: float) -> None:
         """A catch-up from this peer broke off."""
         self._core.counts["transfers failed"] += 1
-        self._following.asking.failed(now)
+        self._following.asking.on_transfer_failed(now)
 
     @property
-    def history_wanted(self) -> EpochEntry | None:
+    def wanted_history(self) -> EpochEntry | None:
         """The epoch whose predecessors are wanted, before frames can be judged; None when all that matters is known."""
-        return self._following.history_wanted
+        return self._following.wanted_history
 
-    def history_before(self, entry: EpochEntry, most: int) -> Epochs | None:
+    def history_page(self, entry: EpochEntry, most: int) -> Epochs | None:
         """The `most` epochs that precede this one in the own log, for another node; None unless it stands there."""
         return self._core.log.epochs.before(entry, most)
 
-    def history_fetched(self, before: EpochEntry, page: Epochs, now: float) -> None:
+    def on_history_page(self, before: EpochEntry, page: Epochs, now: float) -> None:
         """Take a page of epochs that precede `before`; one that is not the page wanted now changes nothing."""
-        self._following.history_fetched(before, page, now)
-        self._after(now)
+        self._following.on_history_page(before, page, now)
+        self._finish_burst(now)
 
-    def history_failed(self, now: float) -> None:
+    def on_history_failed(self, now: float) -> None:
         """Nobody gave the page that is wanted."""
         self._core.counts["histories not had"] += 1
-        self._following.backfill.failed(now)
+        self._following.backfill.on_history_failed(now)
 
-    def wall_offset_is(self, offset_ns: int) -> None:
+    def set_wall_offset(self, offset_ns: int) -> None:
         """The time of day is so far ahead of the protocol's clock from now on: somebody set the machine's clock."""
         self._core.wall_offset_ns = offset_ns
 
@@ -182,43 +182,43 @@ class Replica:
         """Take encoded records to be numbered, each group contiguously. False: not the sequencer; nothing was taken."""
         return self._sequencing.submit(groups, now)
 
-    def awaited_elsewhere(self, now: float) -> None:
+    def hasten_commits(self, now: float) -> None:
         """What is submitted now came from another node: it is to hear of the commit at once."""
-        self._sequencing.awaited_elsewhere(now)
+        self._sequencing.hasten_commits(now)
 
     def ask_read(self, now: float) -> int | None:
         """Begin a linearizable read: ReadReady will name the token returned here. None: too many wait already."""
         token = self._following.reading.ask(now)
-        self._after(now)
+        self._finish_burst(now)
         return token
 
-    def peer_died(self, node: int, now: float) -> None:
+    def on_peer_died(self, node: int, now: float) -> None:
         """`node` is dead: its TCP connection closed, and a new one was refused or met another incarnation."""
         core = self._core
         if node == core.sequencer and not core.leads_epoch and core.role is not Role.HALTED:
-            self._election.peer_died(self._following.rank(), now)
+            self._election.on_sequencer_died(self._following.rank(), now)
 
     def hand_over(self, to: int, now: float) -> str | None:
         """Give the sequencer's role to another member; None when that is under way, else what stands in the way."""
         refusal = self._sequencing.hand_over(to, now)
-        self._after(now)
+        self._finish_burst(now)
         return refusal
 
     def successor(self, now: float) -> int | None:
         """Whom this node, which leads, had best hand over to; None when no other voter was heard lately."""
         return self._sequencing.successor(now) if self.is_sequencer else None
 
-    def completed(self, ticket: int, now: float) -> None:
+    def complete(self, ticket: int, now: float) -> None:
         """An effect with this ticket is durable."""
         if self._core.role is Role.HALTED:
             return
-        self._core.completed(ticket, now)
+        self._core.complete(ticket, now)
         held = self._held
         if held and held[0][0].promised <= self._core.promised:
             self._held = []
             self.receive(held, now, relayed=any(envelope.sender in self._core.relayed for envelope, _ in held))
         else:
-            self._after(now)
+            self._finish_burst(now)
 
     def tick(self, now: float) -> None:
         """Do what is due."""
@@ -237,7 +237,7 @@ class Replica:
             self._following.asking.tick(now)
         self._election.tick(now)
         self._sequencing.tick(now)
-        self._after(now)
+        self._finish_burst(now)
 
     def next_deadline(self) -> float:
         """When `tick` wants to be called, at the latest; infinity when never."""
@@ -266,7 +266,7 @@ class Replica:
 
     def note_injected(self, fate: str, incarnation: bytes, counter: int) -> None:
         """The faulty transport lost, duplicated, reordered or corrupted a first-sent DATA datagram."""
-        self._ledger.injected(fate, incarnation, counter)
+        self._ledger.note_injected(fate, incarnation, counter)
 
     @property
     def promised(self) -> int:
@@ -294,9 +294,9 @@ class Replica:
         return self._core.role is Role.SEQUENCER
 
     @property
-    def idle(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether this node leads and what is submitted now need not wait for anything before it."""
-        return self._sequencing.idle
+        return self._sequencing.is_idle
 
     @property
     def last_seq(self) -> int:
@@ -315,21 +315,21 @@ class Replica:
     @property
     def commit_seq(self) -> int:
         """The highest event proven committed."""
-        return self._core.commit
+        return self._core.commit_seq
 
     @property
     def high_seq(self) -> int:
         """The highest event known to exist."""
         core = self._core
-        return max(core.log.last_seq, core.learned, 0 if core.leads_epoch else self._following.high_seq)
+        return max(core.log.last_seq, core.known_commit, 0 if core.leads_epoch else self._following.high_seq)
 
     def in_touch_s(self, now: float) -> float:
         """How long ago a round, a proof or a quorum's read last showed that this node is in touch with a majority."""
         return max(now - self._core.in_touch, 0.0)
 
-    def isolated(self, now: float) -> bool:
+    def is_isolated(self, now: float) -> bool:
         """Whether that is too long ago for anything but `any` queries."""
-        return self._touch.isolated(now)
+        return self._touch.is_isolated(now)
 
     def reception(self, now: float) -> Reception:
         """What arrives here, and by which way."""
@@ -375,12 +375,12 @@ class Replica:
             config_number=core.config.number if core.config else 0,
             epoch=core.promised,
             last_seq=core.log.last_seq,
-            commit_seq=core.commit,
-            persisted_seq=core.persisted,
+            commit_seq=core.commit_seq,
+            persisted_seq=core.persisted_seq,
             high_seq=self.high_seq,
             gaps_open=0 if core.leads_epoch else len(following.gaps),
             catching_up=following.asking.catching_up,
-            history_wanted=following.history_wanted,
+            history_wanted=following.wanted_history,
             histories_failed=following.backfill.failures,
             naks_sent=following.asking.naks_sent,
             repairs_sent=self._repairing.repairs_sent,
@@ -391,7 +391,7 @@ class Replica:
             counts=dict(core.counts),
         )
 
-    def _fenced(self, envelope: Envelope, message: Frame | FrameRun | Message, now: float) -> bool:
+    def _may_pass(self, envelope: Envelope, message: Frame | FrameRun | Message, now: float) -> bool:
         """Judge an envelope whose promise differs from ours; True when it may be processed now."""
         core = self._core
         if envelope.promised < core.promised:
@@ -404,39 +404,39 @@ class Replica:
                 self._stale_sent[envelope.sender] = now
                 core.send(envelope.sender, Stale(envelope.promised))
             return False
-        if envelope.promised > core.planned.promised:
-            promised = self._climb.towards(envelope.promised, core.planned.promised, now)
+        if envelope.promised > core.planned_meta.promised:
+            promised = self._climb.next_promise(envelope.promised, core.planned_meta.promised, now)
             if promised < envelope.promised:
                 core.counts["far epoch"] += 1
-                if promised == core.planned.promised:
+                if promised == core.planned_meta.promised:
                     return False
             self._held = []
-            meta = replace(core.planned, promised=promised)
-            if type(message) is VoteRequest and self._election.votes_at_once(message, meta.promised):
+            meta = replace(core.planned_meta, promised=promised)
+            if type(message) is VoteRequest and self._election.may_vote_at_once(message, meta.promised):
                 meta = replace(meta, voted_epoch=message.epoch, voted_for=envelope.sender)
-            core.write_meta(meta, self._promised, now, durable=core.rules.promise_durable)
+            core.write_meta(meta, self._on_promised, now, durable=core.rules.promise_durable)
             if core.promised == envelope.promised:
                 return True
-        if envelope.promised == core.planned.promised:
+        if envelope.promised == core.planned_meta.promised:
             room = HELD_DATAGRAMS_MAX - len(self._held)
             self._held += singly(envelope, message)[:room] if type(message) is list else [(envelope, message)][:room]
         return False
 
-    def _promised(self, now: float) -> None:
+    def _on_promised(self, now: float) -> None:
         """A higher epoch has become this node's durable promise."""
         core = self._core
-        own_call = core.role is Role.CANDIDATE and core.planned.voted_for == core.me
+        own_call = core.role is Role.CANDIDATE and core.planned_meta.voted_for == core.me
         self._sequencing.stop(now)
         core.sequencer = None
         self._following.flush(now)
-        self._following.new_epoch()
-        self._election.grace(now)
-        if core.role in ELECTING and own_call and core.planned.voted_epoch == core.promised:
+        self._following.on_new_epoch()
+        self._election.restart_timeout(now)
+        if core.role in ELECTING and own_call and core.planned_meta.voted_epoch == core.promised:
             return
         if core.role is not Role.BOOTSTRAP:  # that one goes on until it hears that somebody leads
             core.move(Input.JOIN if core.role is Role.EMPTY else Input.RETREAT)
 
-    def _won(self, now: float) -> None:
+    def _on_won(self, now: float) -> None:
         self._following.lead(self._sequencing.begin(now))
         self._sequencing.finish_burst(now)
 
@@ -447,11 +447,11 @@ class Replica:
                 core.move(event)
             self._following.lead(self._sequencing.resume(now))
 
-    def _appointed(self, envelope: Envelope, handover: Handover, now: float) -> None:
+    def _on_handover(self, envelope: Envelope, handover: Handover, now: float) -> None:
         if envelope.sender == self._core.sequencer and handover.epoch == self._core.promised:
-            self._election.appointed(now)
+            self._election.on_appointment(now)
 
-    def _rivalled(self, rival: int, now: float) -> None:
+    def _on_rival(self, rival: int, now: float) -> None:
         """Another node speaks as the sequencer of this one's epoch: one of the two is false, so the epoch is over.
 
         Nothing is numbered under it any more, here. A vote for the next one says whose log goes on; should both have
@@ -463,36 +463,36 @@ class Replica:
         if not core.rules.lone_word_halts_nobody:
             core.halt(words)
             return
-        core.contradicted(f"{words}: another one is {rival:016x}; this node stands for the next")
+        core.tell_contradiction(f"{words}: another one is {rival:016x}; this node stands for the next")
         self._sequencing.stop(now)
         core.move(Input.RETREAT)
         core.sequencer = None
-        self._election.appointed(now)
+        self._election.on_appointment(now)
 
     def _on_standing(self, envelope: Envelope, position: Standing, now: float) -> None:
         self._following.reading.on_standing(envelope, position, now)
-        self._log_recovery.reported(envelope, position)
-        self._caution.reported(envelope, position, now)
+        self._log_recovery.on_standing(envelope, position)
+        self._caution.on_standing(envelope, position, now)
 
-    def _heard(self, envelope: Envelope, message: Heard, now: float) -> None:
+    def _on_heard(self, envelope: Envelope, message: Heard, now: float) -> None:
         core = self._core
         if core.leads_epoch and message.epoch == core.promised and not core.relaying:
-            self._sequencing.seeking.heard(envelope.sender, message, now)
+            self._sequencing.seeking.on_heard(envelope.sender, message, now)
 
     def _on_news(self, envelope: Envelope, news: News, now: float) -> None:
         if self._touch.answers(news) and not self._core.leads_epoch:
-            self._following.news(envelope, news, now)
+            self._following.on_news(envelope, news, now)
 
-    def _after(self, now: float) -> None:
+    def _finish_burst(self, now: float) -> None:
         """Once per burst: what single datagrams only gathered."""
         reading = self._following.reading
         if self._core.leads_epoch:
-            if reading.out and (nonce := reading.unanswered) is not None:
-                self._sequencing.read_asked(self._core.me, nonce)
+            if reading.out and (nonce := reading.awaited_nonce) is not None:
+                self._sequencing.on_read(self._core.me, nonce)
             self._sequencing.finish_burst(now)
-            if reading.out and self._core.commit:
-                reading.confirmed(self._sequencing.confirmed, now)
-            self._repairing.streamed(self._sequencing.stream_sent, now)
+            if reading.out and self._core.commit_seq:
+                reading.on_round_confirmed(self._sequencing.confirmed_round, now)
+            self._repairing.note_streamed(self._sequencing.stream_sent, now)
         else:
             self._following.flush(now)
             if self._core.suspect:

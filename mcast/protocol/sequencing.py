@@ -93,12 +93,12 @@ class Sequencing:
         assert config is not None, "only a voter of a configuration in its log is elected"
         self._resume(now)
         epoch = core.promised
-        core.acknowledged = epoch, core.persisted  # as others take it who hear this epoch's heartbeats
+        core.acknowledged = epoch, core.persisted_seq  # as others take it who hear this epoch's heartbeats
         self._start_seq = core.log.last_seq + 1
         own = EpochEntry(epoch, self._start_seq, core.log.last_chain)
         self._epoch, self._newest = epoch, (*core.log.epochs.newest(core.settings.heartbeat_epochs - 1), own)
-        self.beat(now)
-        start = self._internal(RecordKind.EPOCH_START, EpochStart(core.settings.node, config), now)
+        self.send_heartbeat(now)
+        start = self._number_internal(RecordKind.EPOCH_START, EpochStart(core.settings.node, config), now)
         self._emit([start], now)
         return History(epoch, core.log.epochs)
 
@@ -125,12 +125,12 @@ class Sequencing:
             self._beat_due = float("inf")
 
     @property
-    def idle(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether this node leads and nothing waits for a majority, or to be numbered."""
         return self.core.role is Role.SEQUENCER and not self._in_flight and not self._pending
 
     @property
-    def confirmed(self) -> int:
+    def confirmed_round(self) -> int:
         """The highest round of this epoch that a majority has answered."""
         return self._confirmed
 
@@ -144,7 +144,7 @@ class Sequencing:
         self.number(now)
         return True
 
-    def awaited_elsewhere(self, now: float) -> None:
+    def hasten_commits(self, now: float) -> None:
         """What is submitted now came from another node, which answers its clients when it hears of the commit."""
         self._elsewhere_until = now + _ELSEWHERE_S
 
@@ -159,7 +159,7 @@ class Sequencing:
         window = self._window()
         while True:
             if applicants and (config := self._config_due()) is not None:
-                frames.append(self._internal(RecordKind.CONFIG, config, now))
+                frames.append(self._number_internal(RecordKind.CONFIG, config, now))
             if not self._pending or self._in_flight_bytes >= window:
                 break
             frames += self._pack(now, window)
@@ -169,7 +169,7 @@ class Sequencing:
     def _pack(self, now: float, window: int) -> list[Frame]:
         """Number records, frame by frame, until none waits or the window is full."""
         core, log, pending, room = self.core, self.core.log, self._pending, self.core.settings.frame_body_max
-        epoch, commit, time = core.promised, core.commit, self._time.read(now)
+        epoch, commit, time = core.promised, core.commit_seq, self._time.read(now)
         first, chain, in_flight = log.last_seq + 1, log.last_chain, self._in_flight_bytes
         frames: list[Frame] = []
         while pending and in_flight < window:
@@ -194,7 +194,7 @@ class Sequencing:
         log.extend(frames)
         return frames
 
-    def ack(self, envelope: Envelope, ack: Ack, now: float) -> None:
+    def on_ack(self, envelope: Envelope, ack: Ack, now: float) -> None:
         """A replica says what it holds."""
         core = self.core
         if not core.leads_epoch or (ack.epoch != core.promised and core.rules.ack_of_own_epoch):
@@ -213,9 +213,9 @@ class Sequencing:
         progress.window = ack.window
         if ack.round > progress.round:
             progress.round = ack.round
-            self.seeking.answered(envelope.sender, now)
+            self.seeking.on_answer(envelope.sender, now)
         if not progress.counted:
-            self.membership.heard(envelope.sender, ack)
+            self.membership.on_ack(envelope.sender, ack)
         if ack.seq > progress.seq:
             if core.log.chain_at(ack.seq) == ack.chain or not core.rules.ack_chain_checked:
                 progress.seq = min(ack.seq, core.log.last_seq)
@@ -229,15 +229,15 @@ class Sequencing:
         core = self.core
         if not core.leads_epoch:
             return
-        if self._rounds or core.commit < core.log.last_seq:
+        if self._rounds or core.commit_seq < core.log.last_seq:
             self._count(now)
-            if core.commit == core.log.last_seq and self._may_skip_beat():
+            if core.commit_seq == core.log.last_seq and self._may_skip_beat():
                 self._skip_beat()
         if self._pending or self.membership.applicants:
             self.number(now)
         if self.reads.waiting:
             self._serve_reads(now)
-        if core.commit > self._announced[0] and self._tell_due == float("inf"):
+        if core.commit_seq > self._announced[0] and self._tell_due == float("inf"):
             self._tell_due = now if now < self._elsewhere_until else now + HEARTBEAT_MIN_S
         if now >= self._tell_due or self._announced[1] < self.reads.proving <= self._confirmed:
             self._tell(now)
@@ -253,12 +253,12 @@ class Sequencing:
             rounds = [one.round for node, one in progress if one.counted and node in voters]
             self._confirm(reached([*rounds, self._round] if mine else rounds, len(voters)), now)
         seqs = [one.seq for node, one in progress if one.counted and node in voters]
-        held = reached([*seqs, core.persisted] if mine else seqs, len(voters))
+        held = reached([*seqs, core.persisted_seq] if mine else seqs, len(voters))
         while self._in_flight and self._in_flight[0][0] <= held:
             self._in_flight_bytes -= self._in_flight.popleft()[1]
-        if held > core.commit and (held >= self._start_seq or not core.rules.commit_own_epoch_only):
+        if held > core.commit_seq and (held >= self._start_seq or not core.rules.commit_own_epoch_only):
             core.advance_commit(held)
-            if core.role is Role.SEQUENCER_ELECT and core.commit >= self._start_seq:
+            if core.role is Role.SEQUENCER_ELECT and core.commit_seq >= self._start_seq:
                 core.move(Input.STARTED)
                 core.notices.append(SequencerReady(core.promised))
 
@@ -284,8 +284,8 @@ class Sequencing:
         self._hand_over(now)
         if now >= self._beat_due and self._may_skip_beat():
             self._skip_beat()
-        if now >= self._beat_due or (core.leads_epoch and self._unproven and now >= self._last_beat + READ_RETRY_S):
-            self.beat(now)
+        if now >= self._beat_due or (core.leads_epoch and self._awaits_proof and now >= self._last_beat + READ_RETRY_S):
+            self.send_heartbeat(now)
         elif core.leads_epoch and now >= self._tell_due:
             self._tell(now)
 
@@ -294,14 +294,14 @@ class Sequencing:
         if not self.core.leads_epoch:
             return self._beat_due
         due = min(self._beat_due, self._tell_due, self._confirmed_at + self.core.settings.election_timeout_s[1])
-        if self._unproven:
+        if self._awaits_proof:
             due = min(due, self._last_beat + READ_RETRY_S)
         return due if self._successor is None else min(due, self._hand_due(*self._successor))
 
-    def read_asked(self, requester: int, nonce: int) -> None:
+    def on_read(self, requester: int, nonce: int) -> None:
         """A node, perhaps this one, wants a read index; `settle` begins the round."""
         if self.core.leads_epoch:
-            self.reads.asked(requester, nonce)
+            self.reads.on_read(requester, nonce)
 
     def hand_over(self, to: int, now: float) -> str | None:
         """Begin to hand the role to a voter; what stands in the way, or None."""
@@ -313,7 +313,7 @@ class Sequencing:
         progress = self.progress.get(to)
         if to == core.me or progress is None or not progress.counted:
             return "the successor must be another member that acknowledges"
-        if progress.heard < self._lately(now):
+        if progress.heard < self._alive_since(now):
             return "the successor was not heard lately"
         self._successor = (to, now + HANDOVER_S)
         self._hand_over(now)
@@ -326,28 +326,28 @@ class Sequencing:
         fit = [
             (progress.seq, node)
             for node, progress in self.progress.items()
-            if progress.counted and node in voters and node != core.me and progress.heard >= self._lately(now)
+            if progress.counted and node in voters and node != core.me and progress.heard >= self._alive_since(now)
         ]
         return max(fit)[1] if fit else None
 
-    def _lately(self, now: float) -> float:
+    def _alive_since(self, now: float) -> float:
         """Whoever lives has acknowledged since then."""
         return now - 3 * self.core.settings.heartbeat_max_s
 
-    def beat(self, now: float) -> None:
+    def send_heartbeat(self, now: float) -> None:
         """One heartbeat; it opens a round."""
         core = self.core
         self._round += 1
-        self._rounds.append((self._round, now, core.commit))
-        self._note_announced(core.commit, self._confirmed)
+        self._rounds.append((self._round, now, core.commit_seq))
+        self._note_announced(core.commit_seq, self._confirmed)
         beat = Heartbeat(
             epoch=self._epoch, cluster_uuid=core.cluster_uuid,
             high=core.log.last_seq, high_chain=core.log.last_chain,
-            commit=core.commit, commit_chain=core.log.chain_at(core.commit) or bytes(16),
+            commit=core.commit_seq, commit_chain=core.log.chain_at(core.commit_seq) or bytes(16),
             round=self._round, confirmed=self._confirmed,
             stream_base=self._stream_base, stream_sent=self.stream_sent,
             history=self._newest,
-            peers=self._peers_announced(),
+            peers=self._next_peer_states(),
         )  # fmt: skip
         core.multicast(beat)
         self.seeking.tell(beat, now)
@@ -372,7 +372,7 @@ class Sequencing:
         )
 
     @property
-    def _unproven(self) -> bool:
+    def _awaits_proof(self) -> bool:
         """Whether reads wait for a round that is out; it is begun again after a while: an answer may have been lost."""
         return self._confirmed < self.reads.proving
 
@@ -385,9 +385,9 @@ class Sequencing:
 
     def _serve_reads(self, now: float) -> None:
         core = self.core
-        if self.reads.may_begin(self._confirmed, core.commit >= self._start_seq):
-            self.beat(now)
-            for requester, index in self.reads.begun(self._round):
+        if self.reads.may_begin(self._confirmed, core.commit_seq >= self._start_seq):
+            self.send_heartbeat(now)
+            for requester, index in self.reads.begin_round(self._round):
                 if requester == core.me:
                     self.on_own_index(index, now)
                 else:
@@ -399,12 +399,12 @@ class Sequencing:
             return None
         return self.membership.next_config(self._start_seq)
 
-    def _internal(self, kind: RecordKind, payload: Configuration | EpochStart, now: float) -> Frame:
+    def _number_internal(self, kind: RecordKind, payload: Configuration | EpochStart, now: float) -> Frame:
         """Number an event of the fabric's own, alone in its frame."""
         record = encode_record(kind, 1, 0, 0, 0, encode_message(payload))
         core, log = self.core, self.core.log
         time = self._time.read(now)
-        frame = make_frame(core.promised, log.last_seq + 1, 1, core.commit, time, log.last_chain, record)
+        frame = make_frame(core.promised, log.last_seq + 1, 1, core.commit_seq, time, log.last_chain, record)
         log.append(frame)
         core.note_internal(frame)
         return frame
@@ -422,7 +422,7 @@ class Sequencing:
             self._last_hand = now
             self.core.send(to, Handover(self.core.promised))
 
-    def _peers_announced(self) -> tuple[PeerState, ...]:
+    def _next_peer_states(self) -> tuple[PeerState, ...]:
         """As many replicas' progress as fit one datagram; where they don't all, each heartbeat tells the next ones."""
         nodes = sorted(self.progress)
         room = max((self.core.settings.frame_body_max - _BEAT_BYTES) // _PEER_BYTES, 1)
@@ -450,18 +450,18 @@ class Sequencing:
         core = self.core
         burst = tuple(frames)
         core.effects.append(Stream(burst))
-        core.effects.append(Append(core.ticket(self._persisting(frames[-1]), of_append=True), burst))
+        core.effects.append(Append(core.ticket(self._persisted_callback(frames[-1]), of_append=True), burst))
         self.stream_sent += len(frames)
         self._note_announced(frames[-1].commit, self._announced[1])
         if not core.rules.apply_only_committed:
             core.apply(core.log.last_seq)
         self._quicken(now)
 
-    def _persisting(self, last: Frame) -> Callable[[float], None]:
-        def persisted(now: float) -> None:  # who completes a ticket settles then
+    def _persisted_callback(self, last: Frame) -> Callable[[float], None]:
+        def on_persisted(now: float) -> None:  # who completes a ticket settles then
             self.core.persist(last.last, last.chain)
 
-        return persisted
+        return on_persisted
 
     def _quicken(self, now: float) -> None:
         """Data went out: its loss must show soon, so heartbeats start over from the shortest interval."""
@@ -473,12 +473,12 @@ class Sequencing:
     def _tell(self, now: float) -> None:
         core = self.core
         self._tell_due = float("inf")
-        chain = core.log.chain_at(core.commit)
+        chain = core.log.chain_at(core.commit_seq)
         if chain is not None:
-            commit = Commit(core.promised, core.commit, chain, self._confirmed)
+            commit = Commit(core.promised, core.commit_seq, chain, self._confirmed)
             core.multicast(commit)
             self.seeking.tell(commit, now)
-            self._note_announced(core.commit, self._confirmed)
+            self._note_announced(core.commit_seq, self._confirmed)
 
     def _note_announced(self, commit: int, confirmed: int) -> None:
         self._announced = (commit, confirmed)

@@ -66,7 +66,7 @@ class Staleness:
         self._open: deque[tuple[int, int, int]] = deque(maxlen=_ROUNDS_MAX)
         self._sent: dict[int, None] = {}
 
-    def sent(self, stamp: int) -> None:
+    def note_stamp(self, stamp: int) -> None:
         """An acknowledgement carries this stamp. Only such echoes count: an earlier boot's clock was another one."""
         self._sent[stamp] = None
         if len(self._sent) > _STAMPS_MAX:
@@ -76,7 +76,7 @@ class Staleness:
         """A new epoch: its rounds are other rounds."""
         self._open.clear()
 
-    def heard(self, beat: Heartbeat, me: int) -> None:
+    def on_heartbeat(self, beat: Heartbeat, me: int) -> None:
         """A heartbeat opened a round, and says which rounds are confirmed."""
         begun = bool(beat.history) and beat.commit >= beat.history[-1].first
         own = own_stamp(beat, me)
@@ -89,9 +89,9 @@ class Staleness:
             while self._open and self._open[-1][0] >= beat.round:  # late, or never begun: nothing may wait behind it
                 self._open.pop()
             self._open.append((beat.round, own, beat.commit))
-        self.confirmed(beat.confirmed)
+        self.on_round_confirmed(beat.confirmed)
 
-    def confirmed(self, round_number: int) -> None:
+    def on_round_confirmed(self, round_number: int) -> None:
         """A majority has answered all rounds up to this one."""
         while self._open and self._open[0][0] <= round_number:
             _, stamp, commit = self._open.popleft()

@@ -27,7 +27,7 @@ class Touch:
         self._due = now
         self._nonce = 0
 
-    def isolated(self, now: float) -> bool:
+    def is_isolated(self, now: float) -> bool:
         """Whether nothing has proven for too long that this node is in touch with a majority."""
         return now >= self._core.in_touch + self.limit_s
 
@@ -49,12 +49,14 @@ class Touch:
         """When `tick` has work next."""
         return max(self._due, self._core.in_touch + self.limit_s)
 
-    def knocked(self, envelope: Envelope, knock: Knock) -> None:
+    def on_knock(self, envelope: Envelope, knock: Knock) -> None:
         """A node that is out of touch asks what is known here."""
         core = self._core
-        chain = core.log.chain_at(core.commit)
+        chain = core.log.chain_at(core.commit_seq)
         if core.role is not Role.EMPTY and chain is not None:
-            core.send(envelope.sender, News(knock.nonce, core.cluster_uuid, core.sequencer or 0, core.commit, chain))
+            core.send(
+                envelope.sender, News(knock.nonce, core.cluster_uuid, core.sequencer or 0, core.commit_seq, chain)
+            )
 
     def answers(self, news: News) -> bool:
         """Whether these news were asked for."""

@@ -78,11 +78,11 @@ class Seeking:
             self._way(node, now)
         self._note()
 
-    def answered(self, node: int, now: float) -> None:
+    def on_answer(self, node: int, now: float) -> None:
         """A replica answered a newer round."""
         self._way(node, now).answered = now
 
-    def heard(self, node: int, message: Heard, now: float) -> None:
+    def on_heard(self, node: int, message: Heard, now: float) -> None:
         """It hears without so much help, and its datagrams arrive."""
         way = self._way(node, now)
         way.way = min(way.way, MULTICAST if message.multicast else UNICAST)
@@ -142,7 +142,7 @@ class Hearing:
         self._bare = [0, 0]
         self._data, self._sent_then, self.unheard = True, 0, 0
 
-    def heartbeat(self, way: int, now: float) -> None:
+    def on_heartbeat(self, way: int, now: float) -> None:
         """A heartbeat came by this way; its sequencer is told when more help comes than is needed."""
         heard, core = self._heard, self._core
         heard[way] = now
@@ -160,17 +160,17 @@ class Hearing:
         """When the newest came by this way; minus infinity before the first."""
         return self._heard[way]
 
-    def streamed(self) -> None:
+    def on_data(self) -> None:
         """DATA arrived."""
         self._data = True
 
-    def announced(self, sent: int) -> None:
+    def on_announced(self, sent: int) -> None:
         """Its sequencer has sent so many DATA datagrams by now."""
         if self._data or sent < self._sent_then:
             self._data, self._sent_then = False, sent
         self.unheard = sent - self._sent_then
 
-    def only_tcp(self, now: float) -> bool:
+    def hears_only_tcp(self, now: float) -> bool:
         """Whether heartbeats arrive, but no datagrams."""
         since = now - SEEK_UNICAST_HEARTBEATS * self._core.settings.heartbeat_max_s
         return self._heard[TCP] >= since > max(self._heard[MULTICAST], self._heard[UNICAST])

@@ -52,7 +52,7 @@ class Fetching:
 
         def failed() -> None:
             if fetch == self._frames and not node.paused:
-                node.replica.transfer_failed(peer_hash, node.now)
+                node.replica.on_transfer_failed(peer_hash, node.now)
                 node.run_effects()
 
         def read() -> Sequence[Frame]:
@@ -69,7 +69,7 @@ class Fetching:
                 world.loop.after(NOTHING_S, self._if_alive(failed))
                 return
             world.marks["transfer"] += 1
-            node.replica.transferred(frames, peer_hash, node.now)
+            node.replica.on_transfer(frames, peer_hash, node.now)
             node.run_effects()
             if fetch == self._frames and frames[-1].last < effect.until:
                 self._fetch_from(fetch, effect, frames[-1].last + 1)
@@ -78,11 +78,11 @@ class Fetching:
 
     def _fetch_pages(self, fetch: int, peers: Sequence[int]) -> None:
         node, world = self._node, self._node.world
-        before = node.replica.history_wanted
+        before = node.replica.wanted_history
         if fetch != self._pages or before is None:
             return
         if not peers:
-            node.replica.history_failed(node.now)
+            node.replica.on_history_failed(node.now)
             return
         peer = world.nodes[world.index[peers[0]]]
 
@@ -92,7 +92,7 @@ class Fetching:
                 node.run_effects()
 
         def read() -> bytes | None:
-            page = None if peer.paused else peer.replica.history_before(before, PAGE_ENTRIES)
+            page = None if peer.paused else peer.replica.history_page(before, PAGE_ENTRIES)
             return None if page is None else page.packed()
 
         def arrived(page: bytes | None) -> None:
@@ -100,7 +100,7 @@ class Fetching:
                 world.loop.after(NOTHING_S, self._if_alive(failed))
                 return
             world.marks["history page"] += 1
-            node.replica.history_fetched(before, decode_epochs_untrusted(page), node.now)
+            node.replica.on_history_page(before, decode_epochs_untrusted(page), node.now)
             self._fetch_pages(fetch, peers)
             node.run_effects()
 

@@ -31,7 +31,7 @@ def transferred_old_tail(stage: Stage) -> None:
     stage.until("an epoch begins", lambda: any(node.replica.last_seq == begin for node in others))
     follower = others[1] if others[0].replica.last_seq == begin else others[0]
     stage.run(0.05)
-    follower.replica.transferred([frame], name_hash("n1"), follower.now)
+    follower.replica.on_transfer([frame], name_hash("n1"), follower.now)
     follower.run_effects()
     stage.network.gate = None
     stage.run(0.05)

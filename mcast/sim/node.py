@@ -121,7 +121,7 @@ class SimNode:
         """Somebody sets the wall clock, or it drifts."""
         self.settings = replace(self.settings, wall_offset_ns=self.settings.wall_offset_ns + by_ns)
         if self.up:
-            self.replica.wall_offset_is(self.settings.wall_offset_ns)
+            self.replica.set_wall_offset(self.settings.wall_offset_ns)
 
     # Life and death
 
@@ -242,7 +242,7 @@ class SimNode:
         ways = (self.index, of.index), (of.index, self.index)
         if self.up and self.life == life and not self.paused and not self.world.network.blocked.intersection(ways):
             self.world.marks["seen death"] += 1
-            self.replica.peer_died(name_hash(of.name), self.now)
+            self.replica.on_peer_died(name_hash(of.name), self.now)
             self.run_effects()
 
     def hand_over(self, to: SimNode) -> None:
@@ -341,7 +341,7 @@ class SimNode:
     def submit(self, groups: Sequence[tuple[bytes, ...]], *, elsewhere: bool = False) -> bool:
         """Number groups of records here, of clients `elsewhere` too; False when this node is not the sequencer."""
         if elsewhere:
-            self.replica.awaited_elsewhere(self.now)
+            self.replica.hasten_commits(self.now)
         taken = self.replica.submit(groups, self.now)
         self.run_effects()
         return taken
@@ -485,7 +485,7 @@ class SimNode:
     def completed(self, jobs: Sequence[Job]) -> None:
         """The disk is done with these."""
         for job in jobs:
-            self.replica.completed(job.ticket, self.now)
+            self.replica.complete(job.ticket, self.now)
         self.run_effects()
 
     def _say(self, text: str) -> None:

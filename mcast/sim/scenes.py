@@ -209,15 +209,15 @@ def paged_history(stage: Stage) -> None:
         sequencer = other
     stage.join()
     stage.network.tcp_open = False
-    stage.until("n1 wants history", lambda: absent.replica.history_wanted is not None)
+    stage.until("n1 wants history", lambda: absent.replica.wanted_history is not None)
     pages: list[tuple[EpochEntry, Epochs]] = []
-    while (before := absent.replica.history_wanted) is not None:
-        page = sequencer.replica.history_before(before, 7)
+    while (before := absent.replica.wanted_history) is not None:
+        page = sequencer.replica.history_page(before, 7)
         if page is None:
             raise Violation(f"{sequencer.name} has not the epoch that its own heartbeats told")
         pages.append((before, page))
         for asked, answer in (pages[0], pages[-1], pages[-1]):
-            absent.replica.history_fetched(asked, answer, absent.now)
+            absent.replica.on_history_page(asked, answer, absent.now)
         absent.run_effects()
     stage.run(0.1)
     stage.whole()

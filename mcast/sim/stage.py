@@ -112,7 +112,7 @@ class Stage:
         """These nodes' connections to another one close, and a new one is refused."""
         for name in names:
             node = self.node(name)
-            node.replica.peer_died(name_hash(of.name), node.now)
+            node.replica.on_peer_died(name_hash(of.name), node.now)
             node.run_effects()
 
     def cut(self, *names: str) -> None:

@@ -75,6 +75,6 @@ async def test_a_history_that_is_fetched_is_said_and_one_that_cannot_be_had_is_a
     assert (status["state"], status["lag_events"], status["findings"]) == ("catching-up", 700, [])
     assert status["awaits"].startswith("the epochs before epoch 9 (event 600) are not known here")
     for _ in range(HISTORIES_FAILED_REPORTED):
-        shell.tell(shell.replica.history_failed)
+        shell.tell(shell.replica.on_history_failed)
     (finding,) = shell.status()["findings"]
     assert "no node gave them, asked 3 times: see that the others are up" in finding

@@ -126,5 +126,5 @@ def drain(node: Replica, now: float) -> list[Effect]:
         gathered.extend(effects)
         for effect in effects:
             if isinstance(effect, Append | Truncate | WriteMeta):
-                node.completed(effect.ticket, now)
+                node.complete(effect.ticket, now)
     return gathered

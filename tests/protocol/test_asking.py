@@ -83,7 +83,7 @@ def test_a_deep_gap_goes_over_tcp_and_comes_back() -> None:
     assert node.statistics().catching_up
     assert run(node, 0.2, 0.02) == []
     whole = extended(LOG, far - LOG[-1].last)
-    node.transferred(whole[2:], KEY["n3"], 0.3)
+    node.on_transfer(whole[2:], KEY["n3"], 0.3)
     assert node.last_seq == far
     assert not node.statistics().catching_up
 
@@ -92,7 +92,7 @@ def test_a_catch_up_without_progress_is_asked_for_again() -> None:
     far = 2 + DEEP_GAP_FRAMES + 400
     node = follower(LOG[:2])
     hear(node, LOG[:2], high=far)
-    node.transfer_failed(KEY["n1"], 0.05)
+    node.on_transfer_failed(KEY["n1"], 0.05)
     node.tick(0.06)
     assert of(CatchUp, drain(node, 0.06)) == []
     node.tick(0.2)
@@ -126,7 +126,7 @@ def test_what_no_repairer_has_in_memory_is_fetched_to_the_end_even_if_frames_wai
     node.receive([frame_arrival("n1", whole[-1], counter=90)], 0.01)
     node.receive([arrival("n1", RepairGone(40, 0, nonce_of(node)), promised=1)], 0.02)
     assert of(CatchUp, drain(node, 0.02))
-    node.transferred(whole[2:30], KEY["n1"], 0.03)
+    node.on_transfer(whole[2:30], KEY["n1"], 0.03)
     assert node.statistics().catching_up, "a NAK for what follows would be answered by GONE once more"
-    node.transferred(whole[30:39], KEY["n1"], 0.04)
+    node.on_transfer(whole[30:39], KEY["n1"], 0.04)
     assert not node.statistics().catching_up

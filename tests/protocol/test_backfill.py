@@ -55,12 +55,12 @@ def hear(node: Replica, law: Epochs, now: float = 0.01, sender: str = "n1", **ho
 
 def give(node: Replica, law: Epochs, most: int = 10, now: float = 0.02) -> bool:
     """The page that the node wants; False when it wants none."""
-    before = node.history_wanted
+    before = node.wanted_history
     if before is None:
         return False
     page = law.before(before, most)
     assert page is not None
-    node.history_fetched(before, page, now)
+    node.on_history_page(before, page, now)
     return True
 
 
@@ -77,7 +77,7 @@ def test_nothing_is_judged_or_acknowledged_before_the_history_reaches_the_logs_e
     node = follower(FRAMES[:7], 40)
     effects = hear(node, law)
     assert of(FetchEpochs, effects) and not of(Ack, effects)
-    assert node.history_wanted == law[-HEARTBEAT_HISTORY]
+    assert node.wanted_history == law[-HEARTBEAT_HISTORY]
     node.receive([frame_arrival("n1", FRAMES[7], kind=2, promised=40)], 0.02)
     assert node.last_seq == FRAMES[6].last and not of(Append, drain(node, 0.02))
     assert node.high_seq == law[-1].first + 1, "what it lacks shows all the same"
@@ -111,17 +111,17 @@ def test_a_page_that_answers_another_question_changes_nothing() -> None:
     law = epochs_of(FRAMES)
     node = follower([], 40)
     hear(node, law)
-    before = node.history_wanted
+    before = node.wanted_history
     assert before is not None
     page = law.before(before, 10)
     older = law.before(law[10], 10)
     assert page is not None and older is not None
-    node.history_fetched(law[10], older, 0.02)
-    assert node.history_wanted == before
-    node.history_fetched(before, page, 0.02)
-    wanted = node.history_wanted
-    node.history_fetched(before, page, 0.03)
-    assert node.history_wanted == wanted == page[0], "the same one again"
+    node.on_history_page(law[10], older, 0.02)
+    assert node.wanted_history == before
+    node.on_history_page(before, page, 0.02)
+    wanted = node.wanted_history
+    node.on_history_page(before, page, 0.03)
+    assert node.wanted_history == wanted == page[0], "the same one again"
     while give(node, law):
         pass
     assert node._following.history is not None and node._following.history.epochs == law
@@ -131,11 +131,11 @@ def test_a_page_must_lie_before_what_it_precedes() -> None:
     law = epochs_of(FRAMES)
     node = follower([], 40)
     hear(node, law)
-    before = node.history_wanted
+    before = node.wanted_history
     assert before is not None
-    node.history_fetched(before, law.part(30, 41), 0.02)
-    node.history_fetched(before, Epochs(), 0.02)
-    assert node.history_wanted == before
+    node.on_history_page(before, law.part(30, 41), 0.02)
+    node.on_history_page(before, Epochs(), 0.02)
+    assert node.wanted_history == before
 
 
 def test_what_was_fetched_in_one_epoch_serves_the_next() -> None:
@@ -147,7 +147,7 @@ def test_what_was_fetched_in_one_epoch_serves_the_next() -> None:
     pages = 0
     while give(node, law, most=5, now=0.02 + pages):
         pages += 1
-        if node.history_wanted is not None:
+        if node.wanted_history is not None:
             epoch += 1
             frames.append(epoch_start(epoch, "n3", frames[-1]))
             law = epochs_of(frames)
@@ -161,15 +161,15 @@ def test_so_it_does_when_more_epochs_have_passed_than_a_heartbeat_tells() -> Non
     node = follower([], 40)
     hear(node, epochs_of(frames))
     assert give(node, epochs_of(frames), most=20)
-    known = node.history_wanted
+    known = node.wanted_history
     for epoch in range(41, 71):
         frames.append(epoch_start(epoch, "n3", frames[-1]))
     law = epochs_of(frames)
     hear(node, law, 0.5, "n3")
-    assert node.history_wanted == law[-HEARTBEAT_HISTORY]
-    while node.history_wanted != known:
+    assert node.wanted_history == law[-HEARTBEAT_HISTORY]
+    while node.wanted_history != known:
         assert give(node, law, most=6, now=0.6)
-        assert node.history_wanted is not None and node.history_wanted.first >= known.first  # type: ignore[union-attr]
+        assert node.wanted_history is not None and node.wanted_history.first >= known.first  # type: ignore[union-attr]
     while give(node, law, most=6, now=0.7):
         pass
     assert node._following.history is not None and node._following.history.epochs == law
@@ -214,7 +214,7 @@ def test_a_fetch_that_failed_is_asked_for_again_and_said() -> None:
     node = follower([], 40)
     assert of(FetchEpochs, hear(node, law))
     assert not of(FetchEpochs, hear(node, law, 0.03, round=2)), "one is under way"
-    node.history_failed(0.04)
+    node.on_history_failed(0.04)
     assert node.statistics().histories_failed == 1
     assert of(FetchEpochs, hear(node, law, 0.10, round=3))
     assert of(FetchEpochs, hear(node, law, 1.20, round=4)), "it may have got lost"

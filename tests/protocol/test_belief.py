@@ -21,16 +21,16 @@ MAX_ROUND = 2**64 - 1
 
 def test_a_claim_is_disproved_by_words_in_a_row_and_not_by_late_ones() -> None:
     claim = Claim()
-    assert not claim.disproved(9, 9, 0.0)
+    assert not claim.yields_to(9, 9, 0.0)
     for _ in range(5):
-        assert [claim.disproved(9, 3, 0.0) for _ in range(2)] == [False, False]
-        assert not claim.disproved(9, 9, 0.0)
-    assert [claim.disproved(9, 3, 0.0) for _ in range(CONTRADICTIONS)][-1]
+        assert [claim.yields_to(9, 3, 0.0) for _ in range(2)] == [False, False]
+        assert not claim.yields_to(9, 9, 0.0)
+    assert [claim.yields_to(9, 3, 0.0) for _ in range(CONTRADICTIONS)][-1]
 
 
 def test_what_is_told_may_lag_behind_what_is_heard_otherwise() -> None:
     claim = Claim()
-    assert not any(claim.disproved(10 * at + 10, 10 * at + 5, at / 20) for at in range(50)), (
+    assert not any(claim.yields_to(10 * at + 10, 10 * at + 5, at / 20) for at in range(50)), (
         "frames overtake each heartbeat"
     )
 
@@ -78,7 +78,7 @@ def test_a_heartbeat_that_contradicts_itself_is_nobodys(forged: dict[str, int]) 
 def test_a_deposed_sequencer_takes_back_nothing_that_others_know() -> None:
     node = follower(LOG)
     hear(node, LOG, round=9, confirmed=8)
-    node._core.learn(12, 0.02)
+    node._core.note_commit(12, 0.02)
     for at in range(9):
         hear(node, LOG, now=0.05 * (at + 1), round=10 + at, confirmed=8)
     assert node.high_seq == 12, "no round of its is confirmed any more"

@@ -118,7 +118,7 @@ def test_a_member_stores_genesis_before_confirming_it() -> None:
     effects = node.take_effects()
     (append,) = of(Append, effects)
     assert of(Confirm, effects) == []
-    node.completed(append.ticket, 0.2)
+    node.complete(append.ticket, 0.2)
     (confirm,) = of(Confirm, node.take_effects())
     assert (confirm.chain, confirm.storage_id) == (genesis().chain, STORAGE["n2"])
 
@@ -233,7 +233,7 @@ def test_genesis_is_offered_only_once_it_is_stored() -> None:
     node, append, _ = stored_late()
     node.tick(1.0)
     assert of(GenesisOffer, node.take_effects()) == []
-    node.completed(append.ticket, 1.1)
+    node.complete(append.ticket, 1.1)
     assert of(GenesisOffer, node.take_effects())
 
 
@@ -241,7 +241,7 @@ def test_a_genesis_that_was_dropped_while_it_was_written_founds_nothing() -> Non
     node, append, found = stored_late()
     node.receive([virgin("n2", found, storage_id=b"fresh".ljust(16))], 0.2)
     assert of(Truncate, node.take_effects())
-    node.completed(append.ticket, 0.3)
+    node.complete(append.ticket, 0.3)
     effects = drain(node, 0.3)
     assert of(GenesisOffer, effects) == []
     assert of(WriteMeta, effects) == [], "nor is an epoch promised"
@@ -252,7 +252,7 @@ def test_genesis_is_confirmed_only_once_it_is_stored_however_often_it_is_offered
     node.receive([offer(genesis()), offer(genesis())], 0.1)
     effects = node.take_effects()
     assert of(Confirm, effects) == []
-    node.completed(of(Append, effects)[0].ticket, 0.2)
+    node.complete(of(Append, effects)[0].ticket, 0.2)
     assert of(Confirm, node.take_effects())
 
 

@@ -149,10 +149,10 @@ def test_that_this_process_led_an_epoch_since_it_began_is_no_doubt() -> None:
     assert not node.leads_epoch
     node.tick(2.12)
     (question,) = of(Survey, drain(node, 2.12))
-    told = Standing(
+    position = Standing(
         question.nonce, STORAGE["n2"], *END, 1, False, 0, bytes(16), KEY["n1"], 2, 0, STORAGE["n1"]
     )  # fmt: skip
-    node.receive([arrival("n2", told, promised=3)], 2.13)
+    node.receive([arrival("n2", position, promised=3)], 2.13)
     assert not of(NoteDoubt, drain(node, 2.13))
 
 
@@ -181,7 +181,7 @@ def test_the_doubt_is_not_taken_back_before_it_was_noted() -> None:
     core = node._core
     core.trust()
     assert node.statistics().suspect
-    node.completed(effect.ticket, 0.002)  # type: ignore[union-attr]
+    node.complete(effect.ticket, 0.002)  # type: ignore[union-attr]
     core.trust()
     assert (node.statistics().suspect, node.statistics().doubted) == (False, None)
 
@@ -205,7 +205,7 @@ def test_a_proof_from_before_the_doubt_does_not_end_it() -> None:
     index = ReadIndex(1, read.nonce, 2, END[1], END[1])
     node.receive([arrival("n1", index, promised=1)], 0.0002)
     (doubt,) = of(NoteDoubt, reported(node, (1, END[1] + 1), 0.001))
-    node.completed(doubt.ticket, 0.001)
+    node.complete(doubt.ticket, 0.001)
     drain(node, 0.001)
     hear(node, LOG, now=0.002, high=END[1] + 1, round=2, confirmed=2)
     node.tick(0.003)

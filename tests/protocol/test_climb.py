@@ -21,36 +21,38 @@ def heard(node: Replica, promised: int, now: float) -> int:
 
 def test_what_elections_can_have_raised_is_promised_at_once() -> None:
     climb = Climb(0.0)
-    assert climb.towards(6, 5, 0.0) == 6
-    assert climb.towards(900, 6, 0.0) == 900
+    assert climb.next_promise(6, 5, 0.0) == 6
+    assert climb.next_promise(900, 6, 0.0) == 900
 
 
 def test_a_far_promise_is_approached_by_whole_steps_some_time_apart() -> None:
     climb, promised = Climb(0.0), 5
     for step in range(1, 4):
         now = step * EPOCH_JUMP_S
-        promised = climb.towards(EPOCH_MAX, promised, now)
+        promised = climb.next_promise(EPOCH_MAX, promised, now)
         assert promised == 5 + step * EPOCH_JUMP_MAX
         for soon in (0.1, 0.5, 0.9):
-            assert climb.towards(EPOCH_MAX, promised, now + soon * EPOCH_JUMP_S) == promised, "each is a durable write"
+            assert climb.next_promise(EPOCH_MAX, promised, now + soon * EPOCH_JUMP_S) == promised, (
+                "each is a durable write"
+            )
 
 
 def test_many_near_jumps_get_no_further_than_one_far_one() -> None:
     climb, promised = Climb(0.0), 5
     for number in range(10_000):
-        promised = climb.towards(promised + EPOCH_JUMP_MAX // 3, promised, number / 10_000)
+        promised = climb.next_promise(promised + EPOCH_JUMP_MAX // 3, promised, number / 10_000)
     assert promised <= 5 + EPOCH_JUMP_MAX * (1 + 1 / EPOCH_JUMP_S)
-    assert climb.towards(promised + 1, promised, 1.1) == promised + 1, "and an election is believed a moment later"
+    assert climb.next_promise(promised + 1, promised, 1.1) == promised + 1, "and an election is believed a moment later"
 
 
 def test_nobodys_words_raise_a_promise_to_where_none_can_follow() -> None:
     climb = Climb(0.0)
-    assert climb.towards(EPOCH_MAX, EPOCH_SPENT - 3, 0.0) == EPOCH_SPENT - 1
-    assert climb.towards(EPOCH_MAX, EPOCH_SPENT - 1, 9.0) == EPOCH_SPENT - 1
+    assert climb.next_promise(EPOCH_MAX, EPOCH_SPENT - 3, 0.0) == EPOCH_SPENT - 1
+    assert climb.next_promise(EPOCH_MAX, EPOCH_SPENT - 1, 9.0) == EPOCH_SPENT - 1
 
 
 def test_unbounded_is_the_ablation() -> None:
-    assert Climb(0.0, bounded=False).towards(EPOCH_MAX, 5, 0.0) == EPOCH_MAX
+    assert Climb(0.0, bounded=False).next_promise(EPOCH_MAX, 5, 0.0) == EPOCH_MAX
     node = follower(LOG, rules=Rules(epoch_jump_bounded=False))
     assert heard(node, EPOCH_MAX, 0.1) == EPOCH_MAX
 

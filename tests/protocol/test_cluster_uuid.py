@@ -45,7 +45,7 @@ def test_a_recovery_in_the_log_names_the_cluster_its_only_voter_and_who_may_come
     assert shared.cluster_uuid == recovered_uuid(core("n1", LOG).cluster_uuid, 5)
     assert shared.voters() == {KEY["n1"]: ALONE.storage_id}
     assert [name for name, _ in shared.known.values()] == ["n1", "n2", "n3", "n7"]
-    assert shared.commit == LOG[-1].last
+    assert shared.commit_seq == LOG[-1].last
 
 
 def heard(node: Replica, uuid: bytes, *, repeated: bool = True) -> list[object]:

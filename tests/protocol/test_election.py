@@ -41,7 +41,7 @@ def test_the_own_vote_is_durable_before_anybody_is_asked() -> None:
     assert (write.meta.promised, write.meta.voted_epoch, write.meta.voted_for) == (2, 2, KEY["n1"])
     assert of(VoteRequest, effects) == []
     assert node.promised == 1
-    node.completed(write.ticket, 2.01)
+    node.complete(write.ticket, 2.01)
     assert node.promised == 2
     assert of(VoteRequest, node.take_effects())
 
@@ -101,7 +101,7 @@ def test_the_vote_is_durable_before_it_is_given() -> None:
     (both,) = of(WriteMeta, effects)
     assert (both.meta.promised, both.meta.voted_epoch, both.meta.voted_for) == (2, 2, KEY["n1"])
     assert of(Vote, effects) == []
-    node.completed(both.ticket, 2.0)
+    node.complete(both.ticket, 2.0)
     effects = node.take_effects()
     assert (of(WriteMeta, effects), of(Vote, effects)[0].granted) == ([], True)
 
@@ -114,7 +114,7 @@ def test_a_vote_for_an_epoch_that_was_promised_before_is_durable_before_it_is_gi
     effects = node.take_effects()
     (vote,) = of(WriteMeta, effects)
     assert of(Vote, effects) == []
-    node.completed(vote.ticket, 2.0)
+    node.complete(vote.ticket, 2.0)
     assert of(Vote, node.take_effects())[0].granted
 
 
@@ -123,7 +123,7 @@ def test_a_log_that_gets_no_vote_gets_the_promise_alone() -> None:
     node.receive([arrival("n1", VoteRequest(2, 1, 3), promised=2)], 2.0)
     (promise,) = of(WriteMeta, node.take_effects())
     assert (promise.meta.promised, promise.meta.voted_epoch) == (2, 0)
-    node.completed(promise.ticket, 2.0)
+    node.complete(promise.ticket, 2.0)
     assert not of(Vote, node.take_effects())[0].granted
 
 
@@ -202,7 +202,7 @@ def test_a_higher_promise_is_durable_before_its_bearer_is_heard() -> None:
     node.receive([arrival("n3", beat(LOG, 7), promised=7)], 0.1)
     (write,) = of(WriteMeta, node.take_effects())
     assert node.sequencer is None
-    node.completed(write.ticket, 0.2)
+    node.complete(write.ticket, 0.2)
     assert node.promised == 7
     assert node.sequencer == KEY["n3"]
 
@@ -225,9 +225,9 @@ def test_who_saw_it_die_stands_at_once_and_lets_others_stand() -> None:
     node.receive([arrival("n3", beat(LOG, 1), promised=1)], 2.0)
     node.tick(2.0)
     drain(node, 2.0)
-    node.peer_died(KEY["n1"], 2.1)
+    node.on_peer_died(KEY["n1"], 2.1)
     assert node.next_deadline() > 2.2
-    node.peer_died(KEY["n3"], 2.1)
+    node.on_peer_died(KEY["n3"], 2.1)
     assert node.next_deadline() <= 2.11
     node.receive([arrival("n1", PreVoteRequest(2, 1, 4, 5), promised=1)], 2.1)
     (answer,) = of(PreVote, node.take_effects())
@@ -242,7 +242,7 @@ def test_a_shorter_log_stands_after_the_longer_one() -> None:
     peers = (PeerState(KEY["n1"], 9, 0),)
     node.receive([arrival("n3", beat(LOG, 1, peers=peers), promised=1)], 2.0)
     drain(node, 2.0)
-    node.peer_died(KEY["n3"], 2.1)
+    node.on_peer_died(KEY["n3"], 2.1)
     node.tick(2.104)
     assert of(PreVoteRequest, drain(node, 2.104)) == []
     node.tick(2.1051)
@@ -337,7 +337,7 @@ def test_a_vote_that_is_asked_for_twice_is_durable_before_it_is_given_twice() ->
     effects = node.take_effects()
     assert of(Vote, effects) == []
     for write in of(WriteMeta, effects):
-        node.completed(write.ticket, 2.0)
+        node.complete(write.ticket, 2.0)
     assert [vote.granted for vote in of(Vote, node.take_effects())] == [True, True]
 
 
@@ -377,7 +377,7 @@ def test_nobody_is_asked_however_long_the_own_vote_takes() -> None:
 
 def test_a_refusal_is_no_vote() -> None:
     node, write = called()
-    node.completed(write.ticket, 2.0)
+    node.complete(write.ticket, 2.0)
     node.receive([arrival("n2", Vote(2, STORAGE["n2"], False, KEY["n1"]), promised=2)], 2.01)
     assert node.statistics().role == "candidate"
     node.receive([arrival("n2", Vote(2, STORAGE["n2"], True, KEY["n1"]), promised=2)], 2.02)
@@ -406,7 +406,7 @@ def test_who_was_taken_for_dead_and_speaks_again_is_heard() -> None:
     node = silent("n2")
     node.receive([arrival("n3", beat(LOG, 1), promised=1)], 2.0)
     drain(node, 2.0)
-    node.peer_died(KEY["n3"], 2.1)
+    node.on_peer_died(KEY["n3"], 2.1)
     node.receive([arrival("n3", beat(LOG, 1, round=2, confirmed=1), promised=1)], 2.101)
     drain(node, 2.101)
     assert not pre_vote_granted(node, "n1", now=2.11)

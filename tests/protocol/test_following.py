@@ -77,7 +77,7 @@ def test_frames_in_order_are_journaled_in_one_append_and_acknowledged() -> None:
     (append,) = of(Append, effects)
     assert append.frames == tuple(LOG[2:5])
     assert of(Ack, effects) == []
-    node.completed(append.ticket, 0.03)
+    node.complete(append.ticket, 0.03)
     (ack,) = of(Ack, node.take_effects())
     assert (ack.epoch, ack.seq, ack.chain) == (1, 5, LOG[4].chain)
 
@@ -92,7 +92,7 @@ def test_a_disk_that_falls_far_behind_is_still_told_of() -> None:
     assert of(Apply, effects), "and what is applied leaves the memory"
     acks = [(ack.seq, ack.chain) for ack in of(Ack, effects)]
     assert acks == [(2, LOG[1].chain)]
-    node.completed(of(Append, effects)[0].ticket, 0.04)
+    node.complete(of(Append, effects)[0].ticket, 0.04)
     (ack,) = of(Ack, node.take_effects())
     assert (ack.seq, ack.chain) == (frames[-1].last, frames[-1].chain)
 
@@ -211,9 +211,9 @@ def test_an_append_from_before_a_truncation_proves_nothing() -> None:
     drain(node, 0.03)
     node.receive([frame_arrival("n3", frame, counter=i + 1) for i, frame in enumerate(winner[2:])], 0.04)
     (rewritten,) = of(Append, node.take_effects())
-    node.completed(append.ticket, 0.05)
+    node.complete(append.ticket, 0.05)
     assert of(Ack, node.take_effects()) == []
-    node.completed(rewritten.ticket, 0.06)
+    node.complete(rewritten.ticket, 0.06)
     assert [ack.seq for ack in of(Ack, node.take_effects())] == [winner[-1].last]
 
 
@@ -234,7 +234,7 @@ def test_what_one_epoch_cut_and_the_next_brings_again_was_not_lost(by: str) -> N
         hear(node, longer, 3, now, stream_base=8, stream_sent=9)
     node.receive([frame_arrival("n1", longer[-1], counter=9)], 0.22)
     if by == "transfer":
-        node.transferred(longer[6:-1], KEY["n1"], 0.23)
+        node.on_transfer(longer[6:-1], KEY["n1"], 0.23)
     else:
         node.receive([frame_arrival("n1", frame, 2, index, 3) for index, frame in enumerate(longer[6:-1], 50)], 0.23)
     drain(node, 0.23)
@@ -315,9 +315,9 @@ def test_transferred_frames_are_judged_like_any_other() -> None:
     node = follower(LOG[:2])
     hear(node, LOG)
     strange = make_frame(1, 3, 1, 0, 9, b"?" * 16, LOG[2].body)
-    node.transferred([strange], KEY["n3"], 0.02)
+    node.on_transfer([strange], KEY["n3"], 0.02)
     assert node.last_seq == 2
-    node.transferred(LOG[2:], KEY["n3"], 0.03)
+    node.on_transfer(LOG[2:], KEY["n3"], 0.03)
     assert node.last_seq == 6
     (closed,) = [notice for notice in node.take_notices() if isinstance(notice, GapClosed)]
     assert (closed.first, closed.last) == (3, 6), "told of, though nobody was asked for a repair"
@@ -327,7 +327,7 @@ def test_an_early_frame_keeps_its_place_when_the_rest_comes_over_tcp() -> None:
     node = follower(LOG[:2])
     hear(node, LOG)
     node.receive([frame_arrival("n1", LOG[5], counter=6)], 0.02)
-    node.transferred(LOG[2:5], KEY["n3"], 0.03)
+    node.on_transfer(LOG[2:5], KEY["n3"], 0.03)
     assert node.last_seq == 6
     assert node.ledger_report().open == ()
 
@@ -347,7 +347,7 @@ def test_genesis_alone_has_its_own_epoch() -> None:
 def test_a_transfer_may_bring_more_than_was_known_to_exist() -> None:
     node = follower(LOG[:2])
     hear(node, LOG[:2], high=3)
-    node.transferred(LOG[2:5], KEY["n3"], 0.02)
+    node.on_transfer(LOG[2:5], KEY["n3"], 0.02)
     hear(node, LOG, high=5, now=0.03, round=2)
     assert node.ledger_report().open == ()
 
@@ -355,7 +355,7 @@ def test_a_transfer_may_bring_more_than_was_known_to_exist() -> None:
 def test_an_original_that_arrives_after_its_transfer_was_not_lost() -> None:
     node = follower(LOG[:2])
     hear(node, LOG[:2], stream_sent=1)
-    node.transferred(LOG[2:4], KEY["n3"], 0.02)
+    node.on_transfer(LOG[2:4], KEY["n3"], 0.02)
     assert node.ledger_report().transferred == 2
     node.receive([frame_arrival("n1", LOG[2], counter=2), frame_arrival("n1", LOG[3], counter=3)], 0.03)
     report = node.ledger_report()
@@ -381,7 +381,7 @@ def test_a_completion_after_a_halt_is_nothing() -> None:
     node.receive([arrival("n3", beat(LOG, 2), promised=2)], 0.1)
     (write,) = of(WriteMeta, node.take_effects())
     node._core.halt("for the test")
-    node.completed(write.ticket, 0.2)
+    node.complete(write.ticket, 0.2)
     assert node.take_effects() == []
 
 
@@ -392,7 +392,7 @@ def test_a_forged_frame_that_a_transfer_disproves_hides_nothing(covers: int) -> 
     hear(node, log[:2], stream_sent=1)
     forged = make_frame(1, 4, covers, 2, 99, b"?" * 16, command_frame(log[2], count=covers).body)
     node.receive([frame_arrival("n1", forged, counter=3)], 0.02)
-    node.transferred(log[2:4], KEY["n3"], 0.03)
+    node.on_transfer(log[2:4], KEY["n3"], 0.03)
     drain(node, 0.03)
     assert node.last_seq == 4
     node.receive([frame_arrival("n1", frame, counter=n) for n, frame in enumerate(log[4:], 4)], 0.04)

@@ -25,135 +25,135 @@ def tally(ledger: Ledger) -> tuple[int, int, int, int, int]:
 
 def test_a_hole_in_the_counter_is_one_lost_datagram() -> None:
     ledger, frames = Ledger(), stream(5)
-    assert ledger.data(frames[0], MINE, 1) is Fate.NEW
-    assert ledger.data(frames[2], MINE, 3) is Fate.NEW
+    assert ledger.on_data(frames[0], MINE, 1) is Fate.NEW
+    assert ledger.on_data(frames[2], MINE, 3) is Fate.NEW
     assert tally(ledger) == (1, 0, 0, 0, 0)
-    ledger.repaired(frames[1])
+    ledger.on_repair(frames[1])
     assert tally(ledger) == (1, 1, 0, 0, 0)
 
 
 def test_a_late_original_was_not_lost_and_takes_its_repair_back() -> None:
     ledger, frames = Ledger(), stream(5)
-    ledger.data(frames[0], MINE, 1)
-    ledger.data(frames[2], MINE, 3)
-    ledger.repaired(frames[1])
-    assert ledger.data(frames[1], MINE, 2) is Fate.LATE
-    ledger.overtaken(frames[1])
+    ledger.on_data(frames[0], MINE, 1)
+    ledger.on_data(frames[2], MINE, 3)
+    ledger.on_repair(frames[1])
+    assert ledger.on_data(frames[1], MINE, 2) is Fate.LATE
+    ledger.on_late_original(frames[1])
     assert tally(ledger) == (0, 0, 0, 0, 0)
 
 
 def test_a_late_original_takes_a_transfer_back_too() -> None:
     ledger, frames = Ledger(), stream(5)
-    ledger.data(frames[0], MINE, 1)
-    ledger.data(frames[2], MINE, 3)
-    ledger.transferred(frames[1])
+    ledger.on_data(frames[0], MINE, 1)
+    ledger.on_data(frames[2], MINE, 3)
+    ledger.on_transfer(frames[1])
     assert tally(ledger) == (1, 0, 1, 0, 0)
-    assert ledger.data(frames[1], MINE, 2) is Fate.LATE
-    ledger.overtaken(frames[1])
+    assert ledger.on_data(frames[1], MINE, 2) is Fate.LATE
+    ledger.on_late_original(frames[1])
     assert tally(ledger) == (0, 0, 0, 0, 0)
 
 
 def test_an_original_of_an_epoch_long_added_up_takes_nothing_back() -> None:
     ledger, frames = Ledger(), stream(5)
-    ledger.data(frames[0], MINE, 1)
-    ledger.data(frames[2], MINE, 3)
-    ledger.repaired(frames[1])
+    ledger.on_data(frames[0], MINE, 1)
+    ledger.on_data(frames[2], MINE, 3)
+    ledger.on_repair(frames[1])
     for epoch in range(2, 100):
-        ledger.data(stream(3, epoch)[0], OTHER, epoch)
+        ledger.on_data(stream(3, epoch)[0], OTHER, epoch)
     before = tally(ledger)
-    ledger.overtaken(frames[1])
+    ledger.on_late_original(frames[1])
     assert tally(ledger) == before
 
 
 def test_a_network_duplicate_is_counted_once_each() -> None:
     ledger, frames = Ledger(), stream(3)
-    ledger.data(frames[0], MINE, 1)
-    assert ledger.data(frames[0], MINE, 1) is Fate.DUPLICATE
+    ledger.on_data(frames[0], MINE, 1)
+    assert ledger.on_data(frames[0], MINE, 1) is Fate.DUPLICATE
     assert tally(ledger) == (0, 0, 0, 0, 1)
 
 
 def test_what_was_sent_before_a_restart_and_comes_late_says_nothing_of_what_the_log_holds() -> None:
     ledger, frames = Ledger(), stream(9)
     log_end = frames[4].last  # as recovered; the sender's datagrams up to 5 are in it
-    ledger.announced(1, MINE, 0, 2, frames[1].last, log_end)
-    assert ledger.data(frames[3], MINE, 4, log_end) is Fate.NEW
-    ledger.announced(1, MINE, 0, 6, frames[5].last, log_end)
+    ledger.on_heartbeat(1, MINE, 0, 2, frames[1].last, log_end)
+    assert ledger.on_data(frames[3], MINE, 4, log_end) is Fate.NEW
+    ledger.on_heartbeat(1, MINE, 0, 6, frames[5].last, log_end)
     assert tally(ledger) == (0, 0, 0, 0, 0), "5 are in the log, and the sixth belongs to joining"
-    ledger.announced(1, MINE, 0, 8, frames[7].last, log_end)
+    ledger.on_heartbeat(1, MINE, 0, 8, frames[7].last, log_end)
     assert tally(ledger)[0] == 2
 
 
 def test_a_sender_known_from_its_last_epoch_is_held_against_all_of_the_new_one() -> None:
     ledger, frames = Ledger(), stream(5)
-    ledger.data(frames[0], MINE, 1)
-    ledger.announced(2, MINE, 1, 3, 9, log_end=12)  # the log's tail is about to be cut
+    ledger.on_data(frames[0], MINE, 1)
+    ledger.on_heartbeat(2, MINE, 1, 3, 9, log_end=12)  # the log's tail is about to be cut
     assert tally(ledger)[0] == 2
 
 
 def test_a_heartbeat_reveals_a_lost_tail() -> None:
     ledger, frames = Ledger(), stream(5)
-    ledger.data(frames[0], MINE, 1)
-    ledger.announced(1, MINE, 0, 3, frames[2].last)
+    ledger.on_data(frames[0], MINE, 1)
+    ledger.on_heartbeat(1, MINE, 0, 3, frames[2].last)
     assert tally(ledger)[0] == 2
 
 
 def test_what_was_sent_before_we_listened_is_joining_and_not_loss() -> None:
     ledger, frames = Ledger(), stream(5)
-    ledger.announced(1, MINE, 0, 3, frames[2].last)
-    ledger.repaired(frames[0])
-    ledger.transferred(frames[1])
+    ledger.on_heartbeat(1, MINE, 0, 3, frames[2].last)
+    ledger.on_repair(frames[0])
+    ledger.on_transfer(frames[1])
     assert tally(ledger) == (0, 0, 0, 0, 0)
-    ledger.data(frames[4], MINE, 5)
-    ledger.repaired(frames[3])
+    ledger.on_data(frames[4], MINE, 5)
+    ledger.on_repair(frames[3])
     assert tally(ledger) == (1, 1, 0, 0, 0)
 
 
 def test_what_a_dead_epoch_lost_is_superseded_once_the_log_passes_it() -> None:
     ledger, frames = Ledger(), stream(5)
-    ledger.data(frames[0], MINE, 1)
-    ledger.data(frames[3], MINE, 4)
-    ledger.repaired(frames[1])
-    ledger.entered(2)
+    ledger.on_data(frames[0], MINE, 1)
+    ledger.on_data(frames[3], MINE, 4)
+    ledger.on_repair(frames[1])
+    ledger.on_epoch_entered(2)
     assert tally(ledger) == (2, 1, 0, 1, 0)
 
 
 def test_a_second_epoch_of_one_process_goes_on_counting() -> None:
     ledger = Ledger()
     first = stream(3)
-    ledger.data(first[0], MINE, 1)
-    ledger.announced(3, MINE, 2, 4, 9)
+    ledger.on_data(first[0], MINE, 1)
+    ledger.on_heartbeat(3, MINE, 2, 4, 9)
     assert tally(ledger)[0] == 2  # counters 3 and 4 of the new epoch
 
 
 def test_a_frame_we_could_not_keep_was_not_lost() -> None:
     ledger, frames = Ledger(), stream(3)
-    ledger.data(frames[0], MINE, 1)
-    ledger.data(frames[1], MINE, 2)
-    ledger.unkept(frames[1])
-    ledger.repaired(frames[1])
+    ledger.on_data(frames[0], MINE, 1)
+    ledger.on_data(frames[1], MINE, 2)
+    ledger.note_unkept(frames[1])
+    ledger.on_repair(frames[1])
     assert tally(ledger) == (0, 0, 0, 0, 0)
 
 
 def test_injected_faults_count_from_where_we_listened() -> None:
     ledger, frames = Ledger(), stream(5)
-    ledger.injected("lost", MINE, 1)
-    ledger.injected("lost", MINE, 3)
-    ledger.injected("lost", OTHER, 1)
-    ledger.data(frames[1], MINE, 2)
-    ledger.injected("corrupted", MINE, 4)
+    ledger.note_injected("lost", MINE, 1)
+    ledger.note_injected("lost", MINE, 3)
+    ledger.note_injected("lost", OTHER, 1)
+    ledger.on_data(frames[1], MINE, 2)
+    ledger.note_injected("corrupted", MINE, 4)
     report = ledger.report(())
     assert (report.injected_lost, report.injected_corrupted) == (1, 1)
 
 
 def test_a_fault_in_what_an_ended_epoch_goes_on_to_send_is_not_counted() -> None:
     ledger, frames = Ledger(), stream(5)
-    ledger.data(frames[0], MINE, 1)
-    ledger.injected("lost", MINE, 2)
-    ledger.data(frames[2], MINE, 3)
-    ledger.promised(2)
-    ledger.injected("lost", MINE, 4)  # its sender was stopped, and has not heard of the promise
-    ledger.repaired(frames[1])
-    ledger.entered(2)
+    ledger.on_data(frames[0], MINE, 1)
+    ledger.note_injected("lost", MINE, 2)
+    ledger.on_data(frames[2], MINE, 3)
+    ledger.on_new_epoch(2)
+    ledger.note_injected("lost", MINE, 4)  # its sender was stopped, and has not heard of the promise
+    ledger.on_repair(frames[1])
+    ledger.on_epoch_entered(2)
     report = ledger.report(())
     assert (report.lost, report.repaired, report.injected_lost) == (1, 1, 1)
 
@@ -161,17 +161,17 @@ def test_a_fault_in_what_an_ended_epoch_goes_on_to_send_is_not_counted() -> None
 @pytest.mark.parametrize("brought", [0, 1, 2, 3])
 def test_a_fault_in_what_a_dead_sequencer_sent_last_counts_if_its_frame_turns_up(brought: int) -> None:
     ledger, frames = Ledger(), stream(9)
-    ledger.data(frames[0], MINE, 1)
-    ledger.injected("lost", MINE, 2)
-    ledger.data(frames[2], MINE, 3)
+    ledger.on_data(frames[0], MINE, 1)
+    ledger.note_injected("lost", MINE, 2)
+    ledger.on_data(frames[2], MINE, 3)
     for fate, counter in (("corrupted", 4), ("lost", 5), ("duplicated", 6)):
-        ledger.injected(fate, MINE, counter)
+        ledger.note_injected(fate, MINE, counter)
     assert ledger.report(()).injected_lost == 2
-    ledger.promised(2)
+    ledger.on_new_epoch(2)
     for frame in frames[1:2] + frames[3 : 3 + brought]:  # the third of those was lost by the network
-        ledger.repaired(frame)
-    ledger.entered(2)
-    ledger.entered(3)
+        ledger.on_repair(frame)
+    ledger.on_epoch_entered(2)
+    ledger.on_epoch_entered(3)
     report = ledger.report(())
     reported = min(brought, 2)
     assert (report.lost, report.repaired, report.superseded) == (1 + brought, 1 + brought, 0)
@@ -181,25 +181,25 @@ def test_a_fault_in_what_a_dead_sequencer_sent_last_counts_if_its_frame_turns_up
 
 def test_losses_ahead_of_the_counter_are_kept_as_few_runs() -> None:
     ledger, frames = Ledger(ranges_max=100), stream(2)
-    ledger.data(frames[0], MINE, 1)
+    ledger.on_data(frames[0], MINE, 1)
     for counter in range(2, 1_000, 2):
-        ledger.injected("lost", MINE, counter)
+        ledger.note_injected("lost", MINE, counter)
     assert len(ledger._losses[1].ahead["lost"]) <= 100
-    ledger.announced(1, MINE, 0, 1_000, 3)
-    ledger.injected("lost", MINE, 1_002)
-    ledger.promised(2)
+    ledger.on_heartbeat(1, MINE, 0, 1_000, 3)
+    ledger.note_injected("lost", MINE, 1_002)
+    ledger.on_new_epoch(2)
     assert ledger.report(()).injected_lost == 499
 
 
 def test_a_fault_before_a_second_epoch_of_one_process_is_heard_counts_if_that_epoch_sent_the_datagram() -> None:
     ledger = Ledger()
-    ledger.data(stream(3)[0], MINE, 1)
-    ledger.promised(2)
-    ledger.injected("lost", MINE, 2)  # still sent in its first epoch
-    ledger.promised(3)
-    ledger.injected("lost", MINE, 3)
+    ledger.on_data(stream(3)[0], MINE, 1)
+    ledger.on_new_epoch(2)
+    ledger.note_injected("lost", MINE, 2)  # still sent in its first epoch
+    ledger.on_new_epoch(3)
+    ledger.note_injected("lost", MINE, 3)
     assert ledger.report(()).injected_lost == 0
-    ledger.announced(3, MINE, 2, 4, 9)
+    ledger.on_heartbeat(3, MINE, 2, 4, 9)
     report = ledger.report(())
     assert (report.lost, report.injected_lost) == (2, 1), "4 was lost too, and not on purpose"
 
@@ -207,7 +207,7 @@ def test_a_fault_before_a_second_epoch_of_one_process_is_heard_counts_if_that_ep
 def test_faults_of_senders_never_heard_are_remembered_of_a_bounded_number() -> None:
     ledger = Ledger()
     for sender in range(1_000):
-        ledger.injected("lost", sender.to_bytes(16, "big"), 1)
+        ledger.note_injected("lost", sender.to_bytes(16, "big"), 1)
     assert len(ledger._early) <= 64
 
 
@@ -222,38 +222,38 @@ def long_stream() -> list[Frame]:
 
 def test_any_number_of_frames_that_could_not_be_kept_were_not_lost(long_stream: list[Frame]) -> None:
     ledger = Ledger()
-    ledger.data(long_stream[0], MINE, 1)
+    ledger.on_data(long_stream[0], MINE, 1)
     for counter, frame in enumerate(long_stream[100_000:], 100_001):  # behind a gap, and no room
-        ledger.data(frame, MINE, counter)
-        ledger.unkept(frame)
+        ledger.on_data(frame, MINE, counter)
+        ledger.note_unkept(frame)
     for frame in long_stream[1:]:
-        ledger.transferred(frame)
+        ledger.on_transfer(frame)
     assert tally(ledger) == (99_999, 0, 99_999, 0, 0)
 
 
 def test_any_number_of_late_originals_take_their_transfers_back(long_stream: list[Frame]) -> None:
     ledger = Ledger()
-    ledger.data(long_stream[0], MINE, 1)
-    ledger.announced(1, MINE, 0, MANY, long_stream[-1].last)
+    ledger.on_data(long_stream[0], MINE, 1)
+    ledger.on_heartbeat(1, MINE, 0, MANY, long_stream[-1].last)
     for frame in long_stream[1:]:
-        ledger.transferred(frame)
+        ledger.on_transfer(frame)
     assert tally(ledger) == (MANY - 1, 0, MANY - 1, 0, 0)
     for counter, frame in enumerate(long_stream[1:200_000], 2):
-        assert ledger.data(frame, MINE, counter) is Fate.LATE
-        ledger.overtaken(frame)
+        assert ledger.on_data(frame, MINE, counter) is Fate.LATE
+        ledger.on_late_original(frame)
     assert tally(ledger) == (MANY - 200_000, 0, MANY - 200_000, 0, 0)
 
 
 def test_any_number_of_holes_can_still_be_closed_by_late_originals() -> None:
     ledger, frames = Ledger(), stream(2)
-    ledger.data(frames[0], MINE, 1)
-    ledger.announced(1, MINE, 0, 5_000_001, 3)
+    ledger.on_data(frames[0], MINE, 1)
+    ledger.on_heartbeat(1, MINE, 0, 5_000_001, 3)
     assert tally(ledger)[0] == 5_000_000
-    assert ledger.expected(1, 2, 64) == 64
+    assert ledger.alike_count(1, 2, 64) == 64
     for counter in range(2, 200_002, 50):
-        ledger.streamed(1, counter, ledger.expected(1, counter, 50))
+        ledger.on_stream(1, counter, ledger.alike_count(1, counter, 50))
     assert tally(ledger) == (4_800_000, 0, 0, 0, 0)
-    assert ledger.expected(1, 200_001, 64) == 0, "it has come"
+    assert ledger.alike_count(1, 200_001, 64) == 0, "it has come"
     assert len(ledger._losses[1].missing) == 1
 
 
@@ -265,7 +265,7 @@ def test_it_reconciles_whatever_it_has_to_forget(fates: list[str], ranges_max: i
     """Every frame is brought in the end, before or after its original, which may come in any order too."""
     frames = stream(len(fates) + 1)
     ledger = Ledger(ranges_max)
-    ledger.data(frames[0], MINE, 1)
+    ledger.on_data(frames[0], MINE, 1)
     steps = [("heal", index) for index in range(len(fates))]
     steps += [("original", index) for index, fate in enumerate(fates) if fate != "is lost"]
     steps += [("announce", 0)]
@@ -274,21 +274,21 @@ def test_it_reconciles_whatever_it_has_to_forget(fates: list[str], ranges_max: i
     for step, index in steps:
         frame, counter = frames[index + 1], index + 2
         if step == "announce":
-            ledger.announced(1, MINE, 0, len(fates) + 1, frames[-1].last)
+            ledger.on_heartbeat(1, MINE, 0, len(fates) + 1, frames[-1].last)
             continue
         if step == "heal":
             if index not in there:
-                random.choice((ledger.repaired, ledger.transferred))(frame)
-        elif ledger.data(frame, MINE, counter) is Fate.DUPLICATE:
+                random.choice((ledger.on_repair, ledger.on_transfer))(frame)
+        elif ledger.on_data(frame, MINE, counter) is Fate.DUPLICATE:
             continue
         elif index in there:
-            ledger.overtaken(frame)
+            ledger.on_late_original(frame)
         elif fates[index] == "is unkept":
-            ledger.unkept(frame)
+            ledger.note_unkept(frame)
             continue
         there.add(index)
     for index in {*range(len(fates))} - there:  # dropped as duplicates after their turn to be healed
-        ledger.transferred(frames[index + 1])
+        ledger.on_transfer(frames[index + 1])
     lost, repaired, transferred, _, _ = tally(ledger)
     assert lost == repaired + transferred
     assert lost >= fates.count("is lost")
@@ -300,44 +300,44 @@ def test_it_reconciles_whatever_it_has_to_forget(fates: list[str], ranges_max: i
 
 def test_an_epoch_that_is_over_keeps_only_numbers() -> None:
     ledger, frames = Ledger(), stream(5)
-    ledger.data(frames[0], MINE, 1)
-    ledger.data(frames[3], MINE, 4)
-    ledger.repaired(frames[1])
-    ledger.data(stream(3, 2)[0], OTHER, 1)
+    ledger.on_data(frames[0], MINE, 1)
+    ledger.on_data(frames[3], MINE, 4)
+    ledger.on_repair(frames[1])
+    ledger.on_data(stream(3, 2)[0], OTHER, 1)
     assert tally(ledger) == (2, 1, 0, 0, 0)
     assert not len(ledger._losses[1].missing)
-    ledger.transferred(frames[2])
+    ledger.on_transfer(frames[2])
     assert tally(ledger) == (2, 1, 1, 0, 0)
 
 
 def test_what_was_superseded_and_came_back_after_all_is_no_longer() -> None:
     ledger, frames = Ledger(), stream(5)
-    ledger.data(frames[0], MINE, 1)
-    ledger.data(frames[3], MINE, 4)
-    ledger.entered(2)  # of an epoch that began before the end of this one, and came to nothing
+    ledger.on_data(frames[0], MINE, 1)
+    ledger.on_data(frames[3], MINE, 4)
+    ledger.on_epoch_entered(2)  # of an epoch that began before the end of this one, and came to nothing
     assert tally(ledger) == (2, 0, 0, 2, 0)
-    ledger.transferred(frames[1])
-    ledger.entered(3)
+    ledger.on_transfer(frames[1])
+    ledger.on_epoch_entered(3)
     assert tally(ledger) == (2, 0, 1, 1, 0)
 
 
 def test_an_absurd_counter_is_no_loss_and_costs_no_memory() -> None:
     ledger, frames = Ledger(), stream(2)
-    ledger.data(frames[0], MINE, 1)
-    ledger.data(frames[1], MINE, 2**60)
+    ledger.on_data(frames[0], MINE, 1)
+    ledger.on_data(frames[1], MINE, 2**60)
     assert tally(ledger)[0] == 0
 
 
 def test_late_heartbeats_that_know_of_less_make_no_loss_of_what_had_arrived() -> None:
     ledger, frames = Ledger(), stream(6)
     for counter in (1, 2, 4, 5):
-        ledger.data(frames[counter - 1], MINE, counter)
+        ledger.on_data(frames[counter - 1], MINE, counter)
     ledger.lower(1, 2, frames[1].last)
     assert tally(ledger)[0] == 0
-    ledger.announced(1, MINE, 0, 3, frames[2].last)
-    ledger.announced(1, MINE, 0, 6, frames[5].last)
+    ledger.on_heartbeat(1, MINE, 0, 3, frames[2].last)
+    ledger.on_heartbeat(1, MINE, 0, 6, frames[5].last)
     assert tally(ledger)[0] == 2, "the third and the sixth"
-    assert ledger.data(frames[2], MINE, 3) is Fate.LATE
+    assert ledger.on_data(frames[2], MINE, 3) is Fate.LATE
     assert tally(ledger)[0] == 1
 
 
@@ -345,16 +345,16 @@ def test_epochs_beyond_the_bound_are_added_up() -> None:
     ledger = Ledger()
     for epoch in range(1, 200):
         frames = extended([genesis()], 3, epoch=epoch)[1:]
-        ledger.data(frames[0], MINE, 1)
-        ledger.data(frames[2], MINE, 3)
-        ledger.repaired(frames[1])
+        ledger.on_data(frames[0], MINE, 1)
+        ledger.on_data(frames[2], MINE, 3)
+        ledger.on_repair(frames[1])
     assert tally(ledger)[:2] == (199, 199)
 
 
 def test_reordering_alone_leaves_no_entry() -> None:
     ledger = Ledger()
-    ledger.closed(Loss(1, 2, 0.0, 0), 0.001)
-    ledger.closed(Loss(3, 4, 0.0, 0, naks=1, repaired_by=7), 0.004)
+    ledger.on_gap_closed(Loss(1, 2, 0.0, 0), 0.001)
+    ledger.on_gap_closed(Loss(3, 4, 0.0, 0, naks=1, repaired_by=7), 0.004)
     closed = ledger.report(()).closed
     assert [(gap.first, gap.last, gap.repaired_by) for gap in closed] == [(3, 4, 7)]
     assert closed[0].latency_s == 0.004

@@ -65,9 +65,9 @@ def test_truncation_inside_a_frame_is_refused() -> None:
 def test_between_returns_every_frame_that_holds_an_event_of_the_range() -> None:
     frames = extended([genesis()], 4, count=5)
     log = log_of(frames)
-    assert list(log.between(4, 8, 99)) == frames[1:3]
-    assert list(log.between(1, 99, 2)) == frames[:2]
-    assert list(log.between(30, 99, 9)) == []
+    assert list(log.frames_between(4, 8, 99)) == frames[1:3]
+    assert list(log.frames_between(1, 99, 2)) == frames[:2]
+    assert list(log.frames_between(30, 99, 9)) == []
 
 
 def test_trimming_keeps_what_is_not_yet_applied() -> None:

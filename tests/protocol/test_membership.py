@@ -12,9 +12,9 @@ FRESH = b"fresh".ljust(16)
 
 def applied(rules: Rules | None = None, *, seq: int = 7, commit: int = 7) -> tuple[Core, Membership]:
     shared = core("n1", LOG, 1, rules)
-    shared.commit = commit
+    shared.commit_seq = commit
     membership = Membership(shared)
-    membership.heard(KEY["n3"], ack_of(LOG[seq - 1]))
+    membership.on_ack(KEY["n3"], ack_of(LOG[seq - 1]))
     return shared, membership
 
 
@@ -40,7 +40,7 @@ def test_it_is_added_once_the_removal_has_committed() -> None:
     assert removed is not None
     shared.configs.adopt(command_frame(LOG[6]), removed)
     assert membership.next_config(start_seq=2) is None
-    shared.commit = 8
+    shared.commit_seq = 8
     assert storage_of(membership.next_config(start_seq=2)) == {**STORAGE, "n3": FRESH}
 
 
@@ -58,9 +58,9 @@ def test_who_has_not_caught_up_or_holds_another_log_does_not_apply() -> None:
     _, behind = applied(seq=5)
     assert behind.next_config(start_seq=2) is None
     shared, membership = applied(seq=5)
-    membership.heard(KEY["n3"], Ack(1, FRESH, 7, b"?" * 16, 1, 1, 1))
+    membership.on_ack(KEY["n3"], Ack(1, FRESH, 7, b"?" * 16, 1, 1, 1))
     assert membership.next_config(start_seq=2) is None
-    membership.heard(12345, ack_of(LOG[6]))
+    membership.on_ack(12345, ack_of(LOG[6]))
     assert membership.next_config(start_seq=2) is None
     assert shared.config is not None
 

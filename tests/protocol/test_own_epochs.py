@@ -69,7 +69,7 @@ def test_rounds_begin_anew_and_none_is_confirmed() -> None:
 
 def cut_back(node: Replica) -> None:
     """n3's epoch 3 goes on from what was committed: the rest of this node's log is cut."""
-    committed = list(node._core.log.between(1, node.commit_seq, 99))
+    committed = list(node._core.log.frames_between(1, node.commit_seq, 99))
     longer = [*committed, epoch_start(3, "n3", committed[-1])]
     deposed(node)
     node.receive([arrival("n3", beat(longer, 3), promised=3), frame_arrival("n3", longer[-1])], 2.3)
@@ -100,11 +100,11 @@ def test_what_was_on_its_way_takes_no_room() -> None:
     cut_back(node)
     elected_again(node)
     commit_all(node, 4.01)
-    assert node.idle
+    assert node.is_idle
     node.submit([(command_record(),)], 4.02)
     assert of(Stream, drain(node, 4.02))
     commit_all(node, 4.03)
-    assert node.idle
+    assert node.is_idle
 
 
 def test_who_applied_for_a_vote_applies_again() -> None:
@@ -204,7 +204,7 @@ def test_a_stray_frame_that_its_own_log_has_passed_is_let_go() -> None:
     for _ in range(5):
         node.submit([(command_record(),)], 2.1)
     drain(node, 2.1)
-    log = extended([*LOG, *node._core.log.between(5, node.last_seq, 99)], 0)
+    log = extended([*LOG, *node._core.log.frames_between(5, node.last_seq, 99)], 0)
     winner = [*log, epoch_start(3, "n3", log[-1])]
     for now in (2.2, 2.21):
         node.receive([arrival("n3", beat(winner, 3), promised=3)], now)

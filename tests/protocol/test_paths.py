@@ -28,13 +28,13 @@ def search(paths: Paths, passes: Callable[[int], bool], now: float = 1.0, stuck:
             return now
         (asked,) = (effect.message for effect in effects if isinstance(effect, Relay))
         assert isinstance(asked, PathRequest)
-        answers.requested(envelope("n2", asked), asked, now)
+        answers.on_path_request(envelope("n2", asked), asked, now)
         probes, answers._core.effects = answers._core.effects, []
         assert len(probes) == PROBES
         for effect in probes:
             assert isinstance(effect, Send) and isinstance(effect.message, PathProbe)
             if passes(OVERHEAD + len(effect.message.padding)):
-                paths.arrived(envelope("n1", effect.message), effect.message)
+                paths.on_path_probe(envelope("n1", effect.message), effect.message)
         now = paths.deadline()
         paths.tick(stuck, now)
 
@@ -79,8 +79,8 @@ def test_another_sequencers_path_is_another() -> None:
 def test_what_was_not_asked_for_is_no_probe() -> None:
     paths = asker()
     paths.tick(1, 1.0)
-    paths.arrived(envelope("n3", PathProbe(paths._nonce, b"")), PathProbe(paths._nonce, b""))
-    paths.arrived(envelope("n1", PathProbe(paths._nonce + 1, b"")), PathProbe(paths._nonce + 1, b""))
+    paths.on_path_probe(envelope("n3", PathProbe(paths._nonce, b"")), PathProbe(paths._nonce, b""))
+    paths.on_path_probe(envelope("n1", PathProbe(paths._nonce + 1, b"")), PathProbe(paths._nonce + 1, b""))
     assert paths._arrived == 0
 
 
@@ -88,7 +88,7 @@ def test_probes_are_sent_seldom_and_never_larger_than_a_full_datagram() -> None:
     paths = Paths(core("n1"))
     for nonce in range(5):
         request = PathRequest(nonce, 0, 2**32 - 1)
-        paths.requested(envelope("n2", request), request, 1.0)
+        paths.on_path_request(envelope("n2", request), request, 1.0)
     sizes = [
         OVERHEAD + len(effect.message.padding)
         for effect in paths._core.effects

@@ -33,7 +33,7 @@ def test_it_is_a_set_of_numbers(steps: list[tuple[str, int, int]], first: int, l
         assert list(ranges) == ranges_of(model)
     assert ranges.count == len(model)
     assert (first in ranges) == (first in model)
-    assert ranges.run(first) == next(taken for taken in range(len(model) + 1) if first + taken not in model)
+    assert ranges.run_length(first) == next(taken for taken in range(len(model) + 1) if first + taken not in model)
     assert ranges.touches(first, first + length - 1) == bool(model & set(range(first - 1, first + length + 1)))
 
 

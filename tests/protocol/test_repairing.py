@@ -20,7 +20,7 @@ def repairer(
     frames: Sequence[Frame] = LOG, rules: Rules | None = None, commit: int | None = None
 ) -> tuple[Core, Repairing]:
     shared = core("n1", frames, 1, rules)
-    shared.commit = frames[-1].last if commit is None else commit
+    shared.commit_seq = frames[-1].last if commit is None else commit
     return shared, Repairing(shared, 0.0)
 
 
@@ -28,7 +28,7 @@ def ask(
     shared: Core, repairing: Repairing, ranges: Sequence[tuple[int, int]], now: float, sender: str = "n2"
 ) -> list[Effect]:
     nak = Nak(1, tuple(Range(*bounds) for bounds in ranges), 7)
-    repairing.asked(envelope(sender, nak, 1), nak, now)
+    repairing.on_nak(envelope(sender, nak, 1), nak, now)
     effects, shared.effects = shared.effects, []
     return effects
 
@@ -173,4 +173,4 @@ def repairer_of_a_crybaby() -> tuple[Core, Repairing]:
 
 def window(repairing: Repairing, streamed: int, now: float) -> None:
     """A window in which so many frames were streamed ends."""
-    repairing.streamed(repairing._streamed_then + streamed, now)
+    repairing.note_streamed(repairing._streamed_then + streamed, now)

@@ -29,7 +29,7 @@ def test_an_acknowledgement_is_said_before_the_promise_that_completes_with_it() 
     node.receive([arrival("n3", Stale(1), promised=2)], 0.02)
     effects = node.take_effects()
     for ticket in (of(Append, effects)[0].ticket, of(WriteMeta, effects)[0].ticket):
-        node.completed(ticket, 0.03)
+        node.complete(ticket, 0.03)
     effects = node.take_effects()
     (ack,) = of(Ack, effects)
     assert ack.epoch == 1

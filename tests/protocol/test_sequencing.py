@@ -117,7 +117,7 @@ def test_the_own_acknowledgement_needs_the_own_disk() -> None:
     effects = node.take_effects()
     node.receive([ack("n2", 5, node.last_chain)], 2.01)
     assert node.commit_seq == 0
-    node.completed(of(Append, effects)[-1].ticket, 2.02)
+    node.complete(of(Append, effects)[-1].ticket, 2.02)
     assert node.commit_seq == 5
 
 
@@ -192,7 +192,7 @@ def test_the_window_stops_numbering_and_an_acknowledgement_opens_it() -> None:
 
 def test_commit_that_clients_of_other_nodes_wait_for_goes_out_at_once() -> None:
     node = sequencing()
-    node.awaited_elsewhere(2.1)
+    node.hasten_commits(2.1)
     node.submit([(command_record(),)], 2.1)
     drain(node, 2.1)
     node.receive([ack("n2", 6, node.last_chain)], 2.11)
@@ -411,7 +411,7 @@ def test_no_configuration_comes_between_the_fragments_of_a_command_nor_waits_for
         node.receive([ack("n2", node.last_seq, node.last_chain)], 2.3)
         node.receive([ack("n3", node.last_seq, node.last_chain, storage=b"fresh".ljust(16))], 2.3)
     drain(node, 2.4)
-    kinds = bytes(frame.body[0] for frame in node._core.log.between(6, node.last_seq, 1 << 20))
+    kinds = bytes(frame.body[0] for frame in node._core.log.frames_between(6, node.last_seq, 1 << 20))
     commands = kinds.replace(bytes([RecordKind.CONFIG]), b"")
     assert kinds.count(RecordKind.CONFIG) >= 1
     assert commands == bytes([RecordKind.FRAGMENT]) * (4 * len(fragments))
@@ -458,7 +458,7 @@ def test_a_lost_disks_late_acknowledgement_commits_nothing_once_its_member_is_re
     writes += of(Append, node.take_effects())
     assert node.statistics().config_number == 2
     for write in writes:
-        node.completed(write.ticket, 2.3)
+        node.complete(write.ticket, 2.3)
     assert node.commit_seq == 5, "of the two members left only one has it"
     node.receive([ack("n2", 6, chain)], 2.4)
     assert node.commit_seq == 6
@@ -495,6 +495,6 @@ def test_a_round_that_a_removed_member_has_answered_needs_as_many_answers_as_any
     drain(node, 0.11)
     assert node.statistics().config_number == 2
     node.receive([from_member("n2", 2, chain, asked.round)], 0.12)
-    assert node._sequencing.confirmed < asked.round, "two of four"
+    assert node._sequencing.confirmed_round < asked.round, "two of four"
     node.receive([from_member("n3", 2, chain, asked.round)], 0.13)
-    assert node._sequencing.confirmed == asked.round
+    assert node._sequencing.confirmed_round == asked.round

@@ -15,55 +15,55 @@ def beat(round_number: int, confirmed: int, commit: int, stamp_ns: int) -> Heart
 def listening() -> Staleness:
     staleness = Staleness()
     for stamp in (10**9, 2 * 10**9):
-        staleness.sent(stamp)
+        staleness.note_stamp(stamp)
     return staleness
 
 
 def test_an_echo_of_an_earlier_boots_stamp_proves_nothing() -> None:
     staleness = Staleness()
-    staleness.heard(beat(1, 0, 5, 10**15), ME)
-    staleness.confirmed(1)
+    staleness.on_heartbeat(beat(1, 0, 5, 10**15), ME)
+    staleness.on_round_confirmed(1)
     assert staleness.age_s(3.0, 5) is None
-    staleness.sent(2 * 10**9)
-    staleness.heard(beat(2, 2, 5, 2 * 10**9), ME)
+    staleness.note_stamp(2 * 10**9)
+    staleness.on_heartbeat(beat(2, 2, 5, 2 * 10**9), ME)
     assert staleness.age_s(3.0, 5) == 1.0
 
 
 def test_hearing_a_heartbeat_proves_nothing() -> None:
     staleness = listening()
-    staleness.heard(beat(1, 0, 5, 10**9), ME)
+    staleness.on_heartbeat(beat(1, 0, 5, 10**9), ME)
     assert staleness.age_s(2.0, 5) is None
 
 
 def test_a_confirmed_round_proves_the_age_of_its_commit() -> None:
     staleness = listening()
-    staleness.heard(beat(1, 0, 5, 10**9), ME)
-    staleness.heard(beat(2, 1, 6, 2 * 10**9), ME)
+    staleness.on_heartbeat(beat(1, 0, 5, 10**9), ME)
+    staleness.on_heartbeat(beat(2, 1, 6, 2 * 10**9), ME)
     assert staleness.age_s(3.0, 5) == 2.0
     assert staleness.age_s(3.0, 4) is None
 
 
 def test_a_round_without_our_stamp_proves_nothing() -> None:
     staleness = listening()
-    staleness.heard(beat(1, 0, 5, 0), ME)
-    staleness.confirmed(1)
+    staleness.on_heartbeat(beat(1, 0, 5, 0), ME)
+    staleness.on_round_confirmed(1)
     assert staleness.age_s(3.0, 9) is None
 
 
 def test_a_new_epoch_forgets_open_rounds_but_not_proofs() -> None:
     staleness = listening()
-    staleness.heard(beat(4, 0, 5, 10**9), ME)
-    staleness.confirmed(4)
-    staleness.heard(beat(5, 4, 8, 2 * 10**9), ME)
+    staleness.on_heartbeat(beat(4, 0, 5, 10**9), ME)
+    staleness.on_round_confirmed(4)
+    staleness.on_heartbeat(beat(5, 4, 8, 2 * 10**9), ME)
     staleness.reset()
-    staleness.confirmed(5)
+    staleness.on_round_confirmed(5)
     assert staleness.age_s(3.0, 8) == 2.0
 
 
 def test_a_sequencer_without_a_commit_of_its_own_proves_nothing() -> None:
     staleness = listening()
-    staleness.heard(beat(1, 0, 2, 10**9), ME)
-    staleness.confirmed(1)
+    staleness.on_heartbeat(beat(1, 0, 2, 10**9), ME)
+    staleness.on_round_confirmed(1)
     assert staleness.age_s(3.0, 9) is None
 
 
@@ -91,14 +91,14 @@ def test_a_commit_of_the_epoch_before_is_none_of_its_own() -> None:
     epochs = EpochEntry(1, 3, bytes(16)), EpochEntry(2, 9, bytes(16))
     for commit, proven in ((5, False), (9, True)):
         staleness = listening()
-        staleness.heard(replace(beat(1, 0, commit, 10**9), epoch=2, history=epochs), ME)
-        staleness.confirmed(1)
+        staleness.on_heartbeat(replace(beat(1, 0, commit, 10**9), epoch=2, history=epochs), ME)
+        staleness.on_round_confirmed(1)
         assert (staleness.age_s(3.0, 20) is not None) is proven
 
 
 def test_no_proof_waits_behind_a_round_that_never_began() -> None:
     staleness = listening()
-    staleness.heard(beat(2**64 - 1, 0, 5, 10**9), ME)
-    staleness.heard(beat(2, 1, 6, 2 * 10**9), ME)
-    staleness.confirmed(2)
+    staleness.on_heartbeat(beat(2**64 - 1, 0, 5, 10**9), ME)
+    staleness.on_heartbeat(beat(2, 1, 6, 2 * 10**9), ME)
+    staleness.on_round_confirmed(2)
     assert staleness.age_s(3.0, 6) == 1.0

@@ -18,16 +18,16 @@ LIMIT_S = 2.0  # two election timeouts of the tests' settings
 def test_a_confirmed_round_keeps_a_follower_in_touch() -> None:
     node = follower(LOG[:2])
     hear(node, LOG[:2], round=5, confirmed=4, now=1.0)
-    assert (node.in_touch_s(1.5), node.isolated(2.9), node.isolated(3.0)) == (0.5, False, True)
+    assert (node.in_touch_s(1.5), node.is_isolated(2.9), node.is_isolated(3.0)) == (0.5, False, True)
     hear(node, LOG[:2], round=6, confirmed=4, now=2.0)
-    assert node.isolated(3.0), "a sequencer that nobody answers proves nothing"
+    assert node.is_isolated(3.0), "a sequencer that nobody answers proves nothing"
     hear(node, LOG[:2], round=7, confirmed=6, now=3.0)
-    assert not node.isolated(3.1)
+    assert not node.is_isolated(3.1)
 
 
 def test_a_node_that_starts_is_given_time() -> None:
     node = follower(LOG[:2])
-    assert not node.isolated(LIMIT_S - 0.1) and node.isolated(LIMIT_S)
+    assert not node.is_isolated(LIMIT_S - 0.1) and node.is_isolated(LIMIT_S)
 
 
 def knocks(node: Replica, since: float, until: float) -> list[tuple[float, int]]:
@@ -79,7 +79,7 @@ def test_news_of_a_commit_are_fetched_and_believed_where_the_chain_is_the_own() 
     node.tick(2.1 + LEARNED_S)
     (fetch,) = of(CatchUp, drain(node, 2.2))
     assert (fetch.first, fetch.until) == (5, 6)
-    node.transferred(LOG[4:6], KEY["n3"], 2.3)
+    node.on_transfer(LOG[4:6], KEY["n3"], 2.3)
     drain(node, 2.3)
     assert (node.last_seq, node.commit_seq) == (6, 6)
 
@@ -131,7 +131,7 @@ def test_a_gap_that_naks_do_not_close_goes_to_tcp_and_the_next_one_sooner() -> N
     node.tick(0.1 + GAP_STUCK_S)
     (fetch,) = of(CatchUp, drain(node, 0.9))
     assert fetch.first == 5
-    node.transferred(LOG[4:5], KEY["n1"], 0.9)
+    node.on_transfer(LOG[4:5], KEY["n1"], 0.9)
     hear(node, LOG, round=19, confirmed=18, now=0.9)
     assert node.last_seq == 6 and not node.statistics().catching_up
     node.receive([frame_arrival("n1", frames[7], counter=4)], 1.0)

@@ -65,7 +65,7 @@ def test_a_commit_goes_the_same_ways() -> None:
     beats(node, 2.0, 2.5)
     node.submit([(command_record(),)], 2.5)
     drain(node, 2.5)
-    node.awaited_elsewhere(2.5)
+    node.hasten_commits(2.5)
     node.receive([ack("n3", node.last_seq, node.last_chain)], 2.501)
     node.tick(2.51)
     assert ways(drain(node, 2.51), Commit) == {MULTICAST, ("Send", "n2"), ("Relay", "n2")}
