@@ -57,7 +57,7 @@ class _Other:
         finally:
             self._questions.forget(number)
 
-    def link_message(self, link: StreamLink, kind: int, payload: bytes) -> None:
+    def on_link_message(self, link: StreamLink, kind: int, payload: bytes) -> None:
         message = decode_stream_untrusted(kind, payload)
         if kind == StreamKind.ANSWER:
             self._questions.answered(message)
@@ -68,9 +68,9 @@ class _Other:
         else:
             raise DecodeError("unexpected message", str(kind))
 
-    def link_writable(self, link: StreamLink) -> None:
+    def on_link_writable(self, link: StreamLink) -> None:
         """Queries are small; none waits to be written."""
 
-    def link_lost(self, link: StreamLink, reason: str) -> None:
+    def on_link_lost(self, link: StreamLink, reason: str) -> None:
         self.link = None
         self._questions.abandon(Unreachable(f"{self._node.id} at {self._node.address}: {reason}"))

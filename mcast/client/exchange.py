@@ -142,7 +142,7 @@ class Exchange:
         link.write(pack_run(StreamKind.SUBMIT, self.session.resend()) + self.questions.resend())
         self.flush()
 
-    def link_message(self, link: StreamLink, kind: int, payload: bytes) -> None:
+    def on_link_message(self, link: StreamLink, kind: int, payload: bytes) -> None:
         """Hand an answer to whom it concerns."""
         if link is not self.keeper.link:
             return
@@ -178,13 +178,13 @@ class Exchange:
         if self.session.queue:  # there may be room for it now
             self.flush_soon()
 
-    def link_writable(self, link: StreamLink) -> None:
+    def on_link_writable(self, link: StreamLink) -> None:
         """The gateway reads again."""
         self.flush_soon()
 
-    def link_lost(self, link: StreamLink, reason: str) -> None:
+    def on_link_lost(self, link: StreamLink, reason: str) -> None:
         """Another gateway is looked for at once."""
-        self.keeper.link_lost(link, reason)
+        self.keeper.on_link_lost(link, reason)
 
     def waiting(self) -> bool:
         """Whether any answer is awaited."""

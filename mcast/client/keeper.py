@@ -85,7 +85,7 @@ class Keeper:
             link.close(flush=True)
             await link.wait_closed()
 
-    def link_lost(self, link: StreamLink, reason: str) -> None:
+    def on_link_lost(self, link: StreamLink, reason: str) -> None:
         """Go to another node."""
         if link is self.link:
             self.failures[link.node.id] = f"{link.node.id} at {link.node.address}: {reason}"

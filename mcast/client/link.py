@@ -53,15 +53,15 @@ def key_problem(config: Config, mismatch: str) -> ConfigError:
 
 
 class LinkOwner(Protocol):
-    """Who a link reports to. None of these may raise anything but DecodeError (from `link_message`)."""
+    """Who a link reports to. None of these may raise anything but DecodeError (from `on_link_message`)."""
 
-    def link_message(self, link: StreamLink, kind: int, payload: bytes) -> None:
+    def on_link_message(self, link: StreamLink, kind: int, payload: bytes) -> None:
         """A message after WELCOME arrived."""
 
-    def link_writable(self, link: StreamLink) -> None:
+    def on_link_writable(self, link: StreamLink) -> None:
         """The write buffer has room again."""
 
-    def link_lost(self, link: StreamLink, reason: str) -> None:
+    def on_link_lost(self, link: StreamLink, reason: str) -> None:
         """The connection is gone; called once, and only for links that `open_link` returned."""
 
 
@@ -133,7 +133,7 @@ class StreamLink(asyncio.Protocol):
         try:
             for kind, payload in self._splitter.feed(data):
                 if self.welcomed.done():
-                    self._owner.link_message(self, kind, payload)
+                    self._owner.on_link_message(self, kind, payload)
                 else:
                     self._greet(kind, payload)
         except DecodeError as error:
@@ -155,7 +155,7 @@ class StreamLink(asyncio.Protocol):
         """There is room again."""
         self.writable = True
         if self.welcomed.done():
-            self._owner.link_writable(self)
+            self._owner.on_link_writable(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tell the owner, or the task that still waits for WELCOME."""
@@ -171,7 +171,7 @@ class StreamLink(asyncio.Protocol):
             self.welcomed.set_exception(kind(f"{self.node.id} at {self.node.address}: {words}"))
             self.welcomed.exception()  # marks it as seen: the task that waited may have given up
         elif self._adopted:
-            self._owner.link_lost(self, reason)
+            self._owner.on_link_lost(self, reason)
 
     def check_certificate(self) -> None:
         """Raise Unreachable if the connection is secured and the certificate is another node's."""

@@ -27,7 +27,7 @@ class _Asker:
     def __init__(self) -> None:
         self.answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
-    def link_message(self, link: StreamLink, kind: int, payload: bytes) -> None:
+    def on_link_message(self, link: StreamLink, kind: int, payload: bytes) -> None:
         """The answer arrived."""
         if kind not in (StreamKind.REPORT, StreamKind.ERROR):
             raise DecodeError("unexpected message", str(kind))
@@ -35,10 +35,10 @@ class _Asker:
         if not self.answer.done():
             self.answer.set_result(message)
 
-    def link_writable(self, link: StreamLink) -> None:
+    def on_link_writable(self, link: StreamLink) -> None:
         """Nothing waits to be written."""
 
-    def link_lost(self, link: StreamLink, reason: str) -> None:
+    def on_link_lost(self, link: StreamLink, reason: str) -> None:
         """There will be no answer."""
         if not self.answer.done():
             self.answer.set_exception(Unreachable(f"{link.node.id} at {link.node.address}: {reason}"))

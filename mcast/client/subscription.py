@@ -211,7 +211,7 @@ class Subscription:
         self._keeper.watch()
         self._changed.set()
 
-    def link_message(self, link: StreamLink, kind: int, payload: bytes) -> None:
+    def on_link_message(self, link: StreamLink, kind: int, payload: bytes) -> None:
         """Keep events for who takes them; stop reading while they are many."""
         if link is not self._keeper.link or self._error is not None:
             return
@@ -265,14 +265,14 @@ class Subscription:
         kept = f"the oldest kept is {low_water}, at {min(self._gone, key=self._gone.__getitem__)}"
         self._end(Gone(f"event {self._reader.next} is no longer kept; {kept}", low_water))
 
-    def link_writable(self, link: StreamLink) -> None:
+    def on_link_writable(self, link: StreamLink) -> None:
         """One small message is all that is ever written."""
 
-    def link_lost(self, link: StreamLink, reason: str) -> None:
+    def on_link_lost(self, link: StreamLink, reason: str) -> None:
         """Another gateway is looked for at once."""
         if self._answers != self._greeted and self._reader.next != NOW:  # else it took the connection only to end it
             self._without_link_s = asyncio.get_running_loop().time()
-        self._keeper.link_lost(link, reason)
+        self._keeper.on_link_lost(link, reason)
         self._changed.set()
 
     def waiting(self) -> bool:

@@ -48,26 +48,26 @@ WRONG_ARITY: Final = "WrongArity"
 class Observer(Protocol):
     """Who is told what handlers do that nobody else sees. What it raises is the engine's end: it must not."""
 
-    def failed(self, seq: int, name: str, error: BaseException) -> None:
+    def on_failed(self, seq: int, name: str, error: BaseException) -> None:
         """The handler of command `name` raised something else than Rejected, at event `seq`."""
 
-    def unknown(self, seq: int, name: object) -> None:
+    def on_unknown(self, seq: int, name: object) -> None:
         """Event `seq` is a command that this machine does not have."""
 
-    def slow(self, seq: int, name: object, count: int, seconds: float) -> None:
+    def on_slow(self, seq: int, name: object, count: int, seconds: float) -> None:
         """A handler took at least so long for the event, or for `count` of them from `seq` on."""
 
 
 class Unwatched:
     """An Observer that looks away."""
 
-    def failed(self, seq: int, name: str, error: BaseException) -> None:
+    def on_failed(self, seq: int, name: str, error: BaseException) -> None:
         """Nothing."""
 
-    def unknown(self, seq: int, name: object) -> None:
+    def on_unknown(self, seq: int, name: object) -> None:
         """Nothing."""
 
-    def slow(self, seq: int, name: object, count: int, seconds: float) -> None:
+    def on_slow(self, seq: int, name: object, count: int, seconds: float) -> None:
         """Nothing."""
 
 
@@ -246,7 +246,7 @@ class Executor:
                 append(None)
             if (now := clock()) >= until:
                 if now - until >= SLOW_S:
-                    self.observer.slow(context.seq, name, 1, now - until)
+                    self.observer.on_slow(context.seq, name, 1, now - until)
                 break
         return len(values) - before
 
@@ -273,7 +273,7 @@ class Executor:
             work.begun = _Begun(returned, commands, name, seq, at)
             return True
         if (late_s := self.clock() - self.until) >= SLOW_S:
-            self.observer.slow(seq, name, count, late_s)
+            self.observer.on_slow(seq, name, count, late_s)
         if returned is NotImplemented:
             return False
         if returned is None:
@@ -309,7 +309,7 @@ class Executor:
                     self._keep_all((value,), begun.name, work.seq + len(values), work)
                 if (now := clock()) >= until:
                     if now - until >= SLOW_S:
-                        self.observer.slow(work.seq + len(values) - 1, begun.name, 1, now - until)
+                        self.observer.on_slow(work.seq + len(values) - 1, begun.name, 1, now - until)
                     return False
             wrong = len(values) - begun.at < count or next(begun.steps, begun) is not begun
             begun.steps.close()
@@ -341,7 +341,7 @@ class Executor:
         for at, value in enumerate(returned, seq):
             if isinstance(value, BaseException) and value is not reported and not isinstance(value, Rejected):
                 reported = value  # one that stands for all of them is told once
-                self.observer.failed(at, name, value)
+                self.observer.on_failed(at, name, value)
             values.append(value if value.__class__ in ATOMS else _settle_of_run(value, len(values), work.errors))
 
     def _why(self, error: BaseException, name: Any, command: Any) -> str:
@@ -350,12 +350,12 @@ class Executor:
         traceback = error.__traceback__
         if traceback is None or traceback.tb_next is not None or isinstance(error, DecodeError):
             if name.__class__ is str and not isinstance(error, DecodeError):
-                self.observer.failed(self.context.seq, name, error)
+                self.observer.on_failed(self.context.seq, name, error)
             return type(error).__name__
         # Raised by the call itself, not inside the handler: nothing of that name, or it doesn't take these arguments.
         if isinstance(error, TypeError) and isinstance(name, str) and name in self._handlers:
             return WRONG_ARITY
-        self.observer.unknown(self.context.seq, name if command else None)
+        self.observer.on_unknown(self.context.seq, name if command else None)
         return UNKNOWN_COMMAND
 
     def _halted(self, error: BaseException, name: object = None, command: Any = (), count: int = 1) -> Halted:

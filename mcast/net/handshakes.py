@@ -35,7 +35,7 @@ class Handshakes:
         """Have `step` called in its turn; those of handshakes that have begun come first."""
         (self._beginning if begins else self._ending).append(step)
         if self._next is None:
-            self._next = asyncio.get_running_loop().call_soon(self._turn)
+            self._next = asyncio.get_running_loop().call_soon(self._on_turn)
 
     def stop(self) -> None:
         """Nobody's turn comes any more."""
@@ -44,7 +44,7 @@ class Handshakes:
         if self._next is not None:
             self._next.cancel()
 
-    def _turn(self) -> None:
+    def _on_turn(self) -> None:
         self._next, until_s = None, self._clock() + SLICE_S
         try:
             while queue := self._ending or self._beginning:
@@ -53,4 +53,4 @@ class Handshakes:
                     break
         finally:
             if self._ending or self._beginning:
-                self._next = asyncio.get_running_loop().call_soon(self._turn)
+                self._next = asyncio.get_running_loop().call_soon(self._on_turn)

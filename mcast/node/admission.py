@@ -38,12 +38,12 @@ class Places:
         self._peers: Counter[str] = Counter()
         self.clients: set[Connection] = set()
 
-    def know(self, peers: Mapping[int, PeerAddress]) -> None:
+    def learn(self, peers: Mapping[int, PeerAddress]) -> None:
         """The other nodes' own addresses, by their names' hashes; one whose name is unknown has none."""
         found = {node.id: peers.get(name_hash(node.id)) for node in self._config.nodes}
         self._addresses = {node_id: peer[0] for node_id, peer in found.items() if peer is not None}
 
-    def borne_out(self, connection: Connection, hello: Hello) -> bool:
+    def has_evidence(self, connection: Connection, hello: Hello) -> bool:
         """Whether something else than its word says that it is this peer; a certificate was compared before."""
         if hello.role != "peer":
             return False
@@ -60,7 +60,7 @@ class Places:
             self.clients.add(connection)
         return True
 
-    def leave(self, connection: Connection) -> None:
+    def on_disconnect(self, connection: Connection) -> None:
         """It has ended."""
         self.clients.discard(connection)
         if connection.peer_place:
@@ -98,7 +98,7 @@ class Openings:
         """Whether somebody at this address may open one more session; the same again is no other one."""
         if nonce in self._opening:
             return True
-        address = self._known(host)
+        address = self._counted_address(host)
         held = self._of.setdefault(address, set())
         if len(held) >= (most := self._most()):
             self._prune(address)
@@ -110,7 +110,7 @@ class Openings:
         self._opening[nonce] = address, self._clock()
         return True
 
-    def opened(self, nonce: bytes, session: int) -> None:
+    def on_open_applied(self, nonce: bytes, session: int) -> None:
         """The OPEN with this nonce was applied: as which session, 0 for none."""
         address, _ = self._opening.pop(nonce, (None, 0.0))
         if address is not None:
@@ -126,7 +126,7 @@ class Openings:
             self._looked_s, self._room = now_s, self._find_room()
         return min(ADDRESS_SESSIONS_MAX, max(ADDRESS_SESSIONS_MIN, self._room // self._nodes))
 
-    def _known(self, host: str) -> str:
+    def _counted_address(self, host: str) -> str:
         """The address as it is counted: of IPv6 the network, in which a machine may have any number."""
         try:
             address = ip_address(host.partition("%")[0])

@@ -68,7 +68,7 @@ class Likeness:
         if node_id in self.refused:
             raise DecodeError("other machine", f"{node_id} runs other {self.refused[node_id]}, so it is not served")
 
-    def connected(self, node_id: str, incarnation: bytes) -> None:
+    def on_hello(self, node_id: str, incarnation: bytes) -> None:
         """A peer has introduced itself: ask what it runs, unless this process of it was asked."""
         if self._begun and self._known.get(node_id) != incarnation:
             self._known[node_id] = incarnation
@@ -76,7 +76,7 @@ class Likeness:
             self.refused.pop(node_id, None)
             self._ask(next(node for node in self._others if node.id == node_id), ASK_S)
 
-    def notice(self, notice: Notice) -> None:
+    def on_notice(self, notice: Notice) -> None:
         """A node that leads and was not heard is asked."""
         if isinstance(notice, EpochChanged) and notice.sequencer is not None:
             name = self._names.get(notice.sequencer)
@@ -96,9 +96,9 @@ class Likeness:
         if self._begun and node.id not in self._asking:
             task = asyncio.get_running_loop().create_task(self._hear(node, timeout_s))
             self._asking[node.id] = task
-            task.add_done_callback(lambda _: self._asked(node.id))
+            task.add_done_callback(lambda _: self._on_answered(node.id))
 
-    def _asked(self, node_id: str) -> None:
+    def _on_answered(self, node_id: str) -> None:
         del self._asking[node_id]
         if not self._asking and self.refused:
             self._judge()

@@ -47,7 +47,7 @@ class ApplyQueue:
         self._stopped = False
 
     @property
-    def full(self) -> bool:
+    def is_full(self) -> bool:
         """Whether applying must catch up before more is received."""
         return self.bytes > BACKLOG_BYTES
 
@@ -61,7 +61,7 @@ class ApplyQueue:
         if self._waiting and self._next is None and not self._stopped:
             used_up = self.run_slice()
             if (used_up or self._waiting) and not self._stopped:
-                self._next = asyncio.get_running_loop().call_soon(self._turn)
+                self._next = asyncio.get_running_loop().call_soon(self._on_turn)
 
     def run_slice(self) -> bool:
         """Apply until a slice of time is over; whether it is."""
@@ -95,7 +95,7 @@ class ApplyQueue:
             self._next.cancel()
             self._next = None
 
-    def _turn(self) -> None:
+    def _on_turn(self) -> None:
         self._next = None
         with self._guard:
             self.run()

@@ -57,12 +57,12 @@ class FetchServer:
         self._others = asyncio.Semaphore(1)
         """For those who are peers by their own word only: they must not keep the others waiting."""
 
-    def fetch(self, connection: Connection, fetch: Fetch) -> None:
+    def on_fetch(self, connection: Connection, fetch: Fetch) -> None:
         """Begin to send frames. Raises DecodeError for a second request before the first has been served."""
         self._begin(connection, partial(self._send_frames, connection, fetch))
 
-    def history(self, connection: Connection, wanted: FetchHistory) -> None:
-        """Send the page of the epoch history that precedes an epoch, empty where it is not known. Raises as `fetch`."""
+    def on_fetch_history(self, connection: Connection, wanted: FetchHistory) -> None:
+        """Send the page of the epoch history that precedes an epoch, empty if that is unknown. Raises as `on_fetch`."""
         self._begin(connection, partial(self._history_page, wanted))
 
     def _begin(self, connection: Connection, serve: Callable[[], Awaitable[bytes]]) -> None:
@@ -71,12 +71,12 @@ class FetchServer:
         self._drained[connection] = asyncio.Event()
         self._tasks[connection] = asyncio.get_running_loop().create_task(self._serve(connection, serve))
 
-    def writable(self, connection: Connection) -> None:
+    def on_writable(self, connection: Connection) -> None:
         """The connection's write buffer has drained."""
         if connection in self._drained:
             self._drained[connection].set()
 
-    def gone(self, connection: Connection) -> None:
+    def on_disconnect(self, connection: Connection) -> None:
         """The connection has ended."""
         task = self._tasks.pop(connection, None)
         if task is not None:
@@ -128,7 +128,7 @@ class FetchServer:
 
 
 class Fetcher:
-    """Carries out CatchUp: install `asked` as the shell's `on_catch_up`. A newer request replaces the older one."""
+    """Carries out CatchUp: install `fetch` as the shell's `on_catch_up`. A newer request replaces the older one."""
 
     def __init__(self, shell: Shell, dialer: Dialer) -> None:
         self._shell = shell
@@ -143,12 +143,12 @@ class Fetcher:
         self._failed: dict[int, float] = {}
         """Until when a peer counts as one that lately failed."""
 
-    def asked(self, request: CatchUp) -> None:
+    def fetch(self, request: CatchUp) -> None:
         """Fetch what is asked for, unless a fetch under way already gets there."""
         self._request = request
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
-            self._task.add_done_callback(self._done)
+            self._task.add_done_callback(self._on_done)
 
     def progress(self) -> dict[str, Any] | None:
         """What is being fetched: from whom, the next event and the one to reach; None when nothing is."""
@@ -156,7 +156,7 @@ class Fetcher:
             return None
         return {"from": self._from, "next": self._shell.replica.last_seq + 1, "until": self._request.until}
 
-    def moved(self) -> None:
+    def on_address_change(self) -> None:
         """Somebody has another address: the connection may lead nowhere, and the next fetch dials anew."""
         self._close_kept()
 
@@ -167,14 +167,14 @@ class Fetcher:
             await asyncio.gather(self._task, return_exceptions=True)
         self._close_kept()
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _on_done(self, task: asyncio.Task[None]) -> None:
         self._task = self._from = None
         request, self._request = self._request, None
         if task.cancelled():
             return
         task.result()
         if request is not None:  # it came when the fetch was over, and nobody had seen that yet
-            self.asked(request)
+            self.fetch(request)
 
     async def _run(self) -> None:
         """Ask one peer after the other until the log reaches `until`, or all have failed."""
@@ -188,7 +188,7 @@ class Fetcher:
                 self._failed.pop(peer, None)
             else:
                 self._failed[peer] = asyncio.get_running_loop().time() + FAILED_S
-                self._shell.transfer_failed(peer)
+                self._shell.on_transfer_failed(peer)
             if self._request is not request:
                 request, tried = self._request, set()
         self._request = None
@@ -247,14 +247,14 @@ class Fetcher:
     async def _fetch_windows(self, link: StreamLink, stream: FetchQueue, peer: int) -> bool:
         replica = self._shell.replica
         while self._request is not None and replica.last_seq < self._request.until:
-            while self._shell.apply_backlog_full:
+            while self._shell.is_apply_backlog_full:
                 await asyncio.sleep(APPLYING_POLL_S)
             before = replica.last_seq
             link.write([pack_message(StreamKind.FETCH, Fetch(before + 1, FETCH_WINDOW_BYTES))])
             while True:
                 kind, payload = await stream.next()
                 if kind == StreamKind.FRAMES:
-                    self._shell.transferred(decode_frames_untrusted(payload), peer)
+                    self._shell.on_transfer(decode_frames_untrusted(payload), peer)
                     continue
                 message = decode_stream_untrusted(kind, payload)
                 if kind == StreamKind.GONE:
@@ -281,15 +281,15 @@ class FetchQueue:
             raise item
         return item
 
-    def link_message(self, link: StreamLink, kind: int, payload: bytes) -> None:
+    def on_link_message(self, link: StreamLink, kind: int, payload: bytes) -> None:
         """Line it up. Raises DecodeError when a peer sends more than a window."""
         if self._queue.qsize() > 2 * FETCH_WINDOW_BYTES // FETCH_CHUNK_BYTES:
             raise DecodeError("too many frames", "beyond the window asked for")
         self._queue.put_nowait((kind, payload))
 
-    def link_writable(self, link: StreamLink) -> None:
+    def on_link_writable(self, link: StreamLink) -> None:
         """Requests are small; nothing waits to be written."""
 
-    def link_lost(self, link: StreamLink, reason: str) -> None:
+    def on_link_lost(self, link: StreamLink, reason: str) -> None:
         """No more will come."""
         self._queue.put_nowait(Unreachable(f"{link.node.id} at {link.node.address}: {reason}"))

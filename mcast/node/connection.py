@@ -25,22 +25,22 @@ class ConnectionOwner(Protocol):
     def greet(self, connection: Connection, hello: Hello) -> bytes:
         """The WELCOME for this HELLO. Raises DecodeError to refuse it."""
 
-    def burst(self, connection: Connection, messages: Sequence[tuple[int, bytes]], until_s: float) -> int:
+    def on_messages(self, connection: Connection, messages: Sequence[tuple[int, bytes]], until_s: float) -> int:
         """Handle messages until it is `until_s`, one at least; how many.
 
         Raises DecodeError for bytes that no honest client sends.
         """
 
-    def caught_up(self, connection: Connection) -> None:
+    def on_caught_up(self, connection: Connection) -> None:
         """All that this connection has sent is handled: it may be read again, if nothing else is in the way."""
 
-    def writable(self, connection: Connection) -> None:
+    def on_writable(self, connection: Connection) -> None:
         """The write buffer of this connection has drained."""
 
-    def gone(self, connection: Connection) -> None:
+    def on_disconnect(self, connection: Connection) -> None:
         """The connection has ended."""
 
-    def hostile(self, reason: str) -> None:
+    def count_hostile(self, reason: str) -> None:
         """Count a connection that was closed for what it sent, or did not send or read."""
 
 
@@ -71,10 +71,10 @@ class Connection(asyncio.Protocol):
         self._owner = owner
         self._splitter = Splitter(HELLO_BYTES_MAX)
         self._transport: asyncio.Transport | None = None
-        self._timer = asyncio.get_running_loop().call_later(HANDSHAKE_S, self._late)
+        self._timer = asyncio.get_running_loop().call_later(HANDSHAKE_S, self._on_hello_timeout)
 
     @property
-    def open(self) -> bool:
+    def is_open(self) -> bool:
         """Whether anything can still be written."""
         return self._transport is not None and not self._transport.is_closing()
 
@@ -105,7 +105,7 @@ class Connection(asyncio.Protocol):
 
     def fail(self, error: DecodeError) -> None:
         """Say why, then close."""
-        self._owner.hostile(error.reason)
+        self._owner.count_hostile(error.reason)
         self.post(pack_message(StreamKind.ERROR, Failure(0, str(error)[:1_000])))
         self.close()
 
@@ -117,7 +117,7 @@ class Connection(asyncio.Protocol):
 
     def drop(self, reason: str) -> None:
         """Close now, and count why."""
-        self._owner.hostile(reason)
+        self._owner.count_hostile(reason)
         self.abort()
 
     def abort(self) -> None:
@@ -156,13 +156,13 @@ class Connection(asyncio.Protocol):
         return [] if carrier is None else [carrier.fileno()]
 
     @property
-    def behind(self) -> bool:
+    def is_behind(self) -> bool:
         """Whether it has sent what is not handled yet; it is read no further meanwhile."""
         return bool(self._messages or self._data)
 
     def data_received(self, data: bytes | memoryview) -> None:
         """Cut into messages and handle them, as far as there is time; the rest follows."""
-        if self.behind:  # it came although reading is paused
+        if self.is_behind:  # it came although reading is paused
             self._data = memoryview(b"".join((self._data, data)))
             return
         served = self._owner.turns.share_s > 0.0
@@ -174,13 +174,13 @@ class Connection(asyncio.Protocol):
 
     def go_on(self) -> None:
         """Handle what was left."""
-        if not self.behind:  # it has ended meanwhile
+        if not self.is_behind:  # it has ended meanwhile
             return
         self._data = self._data[self._handle(self._data) :]
         if self._messages or self._data:
             self._owner.turns.wait(self, served=True)
         else:
-            self._owner.caught_up(self)
+            self._owner.on_caught_up(self)
 
     def _handle(self, data: bytes | memoryview) -> int:
         """Handle `_messages` and what `data` holds, for a share of time; how much of `data` was cut."""
@@ -195,7 +195,7 @@ class Connection(asyncio.Protocol):
                 if self._messages and self.hello is None:
                     self._introduce(*self._messages.pop(0))
                 if self._messages:
-                    self._messages = self._messages[self._owner.burst(self, self._messages, until_s) :]
+                    self._messages = self._messages[self._owner.on_messages(self, self._messages, until_s) :]
                 now_s = monotonic_s()
         except DecodeError as error:
             self._forget()
@@ -217,13 +217,13 @@ class Connection(asyncio.Protocol):
         self._timer.cancel()
         self.send([welcome])
 
-    def _late(self) -> None:
-        if not self._in_handshake:  # else its end is counted, whatever ends it
-            self._owner.hostile("no HELLO in time")
+    def _on_hello_timeout(self) -> None:
+        if not self._is_in_handshake:  # else its end is counted, whatever ends it
+            self._owner.count_hostile("no HELLO in time")
         self.abort()
 
     @property
-    def _in_handshake(self) -> bool:
+    def _is_in_handshake(self) -> bool:
         return self.extra("sslcontext") is not None and self.extra("ssl_object") is None
 
     def pause_writing(self) -> None:
@@ -233,13 +233,13 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Bulk senders go on."""
         self.congested = False
-        self._owner.writable(self)
+        self._owner.on_writable(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Forget it."""
-        if self._in_handshake:
-            self._owner.hostile("no TLS handshake")
+        if self._is_in_handshake:
+            self._owner.count_hostile("no TLS handshake")
         self._transport = None
         self._timer.cancel()
         self._forget()
-        self._owner.gone(self)
+        self._owner.on_disconnect(self)

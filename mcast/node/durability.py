@@ -106,7 +106,7 @@ class GroupCommit:
         return None if self._syncer is None else self._syncer.fileno()
 
     @property
-    def full(self) -> bool:
+    def is_full(self) -> bool:
         """Whether the disk is full: this node acknowledges nothing more until there is room."""
         return bool(
             self._unwritten or self._unpromised or self._uncut or self._undoubted or self._unclear or self._uncovered
@@ -229,7 +229,7 @@ class GroupCommit:
         if self._syncer is None:
             if self._written:
                 self._cover()
-        elif self._syncer.idle():
+        elif self._syncer.is_idle():
             self._collect()
             if self._written and not self._uncovered:
                 self._sync(self._syncer, patient and self._written_bytes <= LITTLE_BYTES and self._took_s <= QUICK_S)

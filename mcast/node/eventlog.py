@@ -117,11 +117,11 @@ class EventLog:
         try:
             self._write(self._unwritten, self._unwritten_bytes)
         except OSError as error:
-            self._fails(error)
+            self._note_failure(error)
             if self._unwritten_bytes + EVENTS_PIECE_BYTES > EVENTS_RECENT_BYTES:
                 self._lose(f"the disk took no more of them: {error.strerror or error}")
             return
-        self._works()
+        self._note_success()
         self._hold_in_memory()
 
     def _hold_in_memory(self) -> None:
@@ -153,7 +153,7 @@ class EventLog:
                 for part in _divided(executed):
                     self._log.append(frame.first, frame.last, msgpack.packb(part))
 
-    def _fails(self, error: OSError) -> None:
+    def _note_failure(self, error: OSError) -> None:
         if self.failing is None:
             _log.warning("outcomes for subscribers cannot be written: %s; they are kept in memory for now", error)
         self.failing = str(error.strerror or error)
@@ -165,7 +165,7 @@ class EventLog:
         if self.failing is not None and self.lost is None and self._unwritten:
             self._end_piece()
 
-    def _works(self) -> None:
+    def _note_success(self) -> None:
         if self.failing is not None:
             _log.warning("outcomes for subscribers can be written again")
         self.failing = None
@@ -187,15 +187,15 @@ class EventLog:
         try:
             self._write(applied, sum(map(_size, applied)))
         except OSError as error:
-            self._fails(error)
+            self._note_failure(error)
             raise
-        self._works()
+        self._note_success()
         self.recomputed = frames[-1].last
-        whole = self._rejoined()
+        whole = self._follows_disk()
         self.on_more()
         return whole
 
-    def _rejoined(self) -> bool:
+    def _follows_disk(self) -> bool:
         """Whether what is in memory follows what is on disk; then it is to be written as ever."""
         if self._recent and self.recomputed + 1 < self._recent[0][0].first:
             return False

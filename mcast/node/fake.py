@@ -74,25 +74,25 @@ class FakeReplica:
         return self._cluster.last_seq
 
     @property
-    def history_wanted(self) -> EpochEntry | None:
+    def wanted_history(self) -> EpochEntry | None:
         """What precedes `wants` in the epoch history, until it reaches event 1."""
         return self.wants if self.wants is not None and self.wants.first > 1 else None
 
-    def history_before(self, entry: EpochEntry, most: int) -> Epochs | None:
+    def history_page(self, entry: EpochEntry, most: int) -> Epochs | None:
         """A page of `epochs`."""
         return self.epochs.before(entry, most)
 
-    def history_fetched(self, before: EpochEntry, page: Epochs, now: float) -> None:
+    def on_history_page(self, before: EpochEntry, page: Epochs, now: float) -> None:
         """Remember the page, if there is anything in it."""
         if len(page):
             self.pages.append(page)
             self.wants = page[0]
 
-    def history_failed(self, now: float) -> None:
+    def on_history_failed(self, now: float) -> None:
         """Count."""
         self.histories_failed += 1
 
-    def isolated(self, now: float) -> bool:
+    def is_isolated(self, now: float) -> bool:
         """Whether it is out of touch."""
         return self.alone_s > 0
 
@@ -180,7 +180,7 @@ class FakeShell:
         self.heard: dict[int, bytes] = {}
         self.on_relay: Callable[[Relay], None] | None = None
         self.deaf = False
-        self.apply_backlog_full = False
+        self.is_apply_backlog_full = False
         self.failed: list[int] = []
         self.faults: list[str] = []
         self.submitted = 0
@@ -203,11 +203,11 @@ class FakeShell:
         """Do it."""
         call(0.0)
 
-    def transferred(self, frames: Sequence[Frame], peer: int) -> None:
+    def on_transfer(self, frames: Sequence[Frame], peer: int) -> None:
         """Apply fetched frames that follow."""
         self.apply([frame for frame in frames if frame.first > self.engine.applied_seq])
 
-    def transfer_failed(self, peer: int) -> None:
+    def on_transfer_failed(self, peer: int) -> None:
         """Remember who failed."""
         self.failed.append(peer)
 
@@ -243,11 +243,11 @@ class FakeShell:
         """No gaps here."""
         return {"id": self.node_id, "open": [], "closed": [], "lost": 0}
 
-    def proven(self, node: int, incarnation: bytes) -> None:
+    def on_incarnation_proven(self, node: int, incarnation: bytes) -> None:
         """Remember whose incarnation was proven."""
         self.proofs.append((node, incarnation))
 
-    def peer_died(self, node: int) -> None:
+    def on_peer_died(self, node: int) -> None:
         """Remember who was seen dead."""
         self.deaths.append(node)
 

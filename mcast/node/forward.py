@@ -62,17 +62,17 @@ class Forwarder:
         self._stopped = False
 
     @property
-    def congested(self) -> bool:
+    def is_congested(self) -> bool:
         """Whether the sequencer's node takes no more for now: clients should be read no further."""
         return self._link is not None and not self._link.writable
 
     @property
-    def dead(self) -> str | None:
+    def dead_node(self) -> str | None:
         """The node whose connection ended, and on whose port nobody has listened since."""
         return self._dead
 
     @property
-    def linked(self) -> str | None:
+    def linked_node(self) -> str | None:
         """The node that it has a connection to."""
         return None if self._link is None else self._link.node.id
 
@@ -114,24 +114,24 @@ class Forwarder:
             else:
                 self._open(sequencer)
 
-    def notice(self, notice: Notice) -> None:
+    def on_notice(self, notice: Notice) -> None:
         """Follow the epochs: what an older one had not committed may be gone, so all is sent anew."""
         if isinstance(notice, SequencerReady):
             self._drop_link()
-            self._way_open()
+            self._on_way_open()
         elif isinstance(notice, EpochChanged):
             if notice.sequencer is not None:
                 self._followed = notice.epoch, notice.sequencer, self._shell.incarnation_of(notice.sequencer)
             if notice.sequencer is None or notice.sequencer == self._me:
                 self._drop_link()
             elif self._link is not None and self._target == notice.sequencer:
-                self._way_open()
+                self._on_way_open()
             else:
                 self._open(notice.sequencer)
         elif isinstance(notice, SteppedDown):
             self._open(self._shell.replica.sequencer)
 
-    def moved(self) -> None:
+    def on_address_change(self) -> None:
         """Somebody has another address: the connection may lead nowhere."""
         target = self._target
         self._drop_link()
@@ -145,7 +145,7 @@ class Forwarder:
         if dialing is not None:
             await asyncio.gather(dialing, return_exceptions=True)
 
-    def link_message(self, link: StreamLink, kind: int, payload: bytes) -> None:
+    def on_link_message(self, link: StreamLink, kind: int, payload: bytes) -> None:
         """The other side may only refuse."""
         if kind == StreamKind.PONG:
             return
@@ -156,11 +156,11 @@ class Forwarder:
         if link is self._link:
             self._retry_later()
 
-    def link_writable(self, link: StreamLink) -> None:
+    def on_link_writable(self, link: StreamLink) -> None:
         """The sequencer's node reads again."""
         self._ready()
 
-    def link_lost(self, link: StreamLink, reason: str) -> None:
+    def on_link_lost(self, link: StreamLink, reason: str) -> None:
         """Whether the sequencer died or only the connection: try again, at once, until a notice names another."""
         if link is self._link:
             self._link = None
@@ -189,24 +189,24 @@ class Forwarder:
             self._trouble = str(error)
             if isinstance(error, NobodyListens):
                 self._dead = node.id
-                self._died(node)
+                self._report_death(node)
             self._retry_later()
             return
         self._dialing = self._dead = self._trouble = None
         self._link, self._heard, self._silent = link, link.heard, 0
         self._opened_s = asyncio.get_running_loop().time()
         if self._followed is not None and self._followed[2] not in (None, link.welcome.incarnation):
-            self._died(node)
+            self._report_death(node)
         if self._shell.config.key_file is not None:
-            self._shell.proven(name_hash(node.id), link.welcome.incarnation)
+            self._shell.on_incarnation_proven(name_hash(node.id), link.welcome.incarnation)
         self._pause_s = RETRY_S[0]
-        self._way_open()
+        self._on_way_open()
 
-    def _died(self, node: NodeConfig) -> None:
+    def _report_death(self, node: NodeConfig) -> None:
         """Say once an epoch that it died: if that is wrong, its heartbeats go on, and only silence counts from then."""
         if self._followed is not None and self._followed[1] == name_hash(node.id):
             self._followed = None
-            self._shell.peer_died(name_hash(node.id))
+            self._shell.on_peer_died(name_hash(node.id))
 
     def _drop_link(self) -> None:
         if self._retry is not None:
@@ -222,10 +222,10 @@ class Forwarder:
 
     def _retry_later(self) -> None:
         if self._retry is None and not self._stopped:
-            self._retry = asyncio.get_running_loop().call_later(self._pause_s, self._again)
+            self._retry = asyncio.get_running_loop().call_later(self._pause_s, self._retry_now)
             self._pause_s = min(self._pause_s * 2, RETRY_S[1])
 
-    def _again(self) -> None:
+    def _retry_now(self) -> None:
         self._retry = None
         if self._link is not None and not self._link.writable:
             self._retry_later()  # resending into a full buffer would only make it fuller
@@ -234,7 +234,7 @@ class Forwarder:
         else:
             self._open(self._shell.replica.sequencer)
 
-    def _way_open(self) -> None:
+    def _on_way_open(self) -> None:
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None

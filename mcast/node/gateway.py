@@ -91,13 +91,13 @@ class Gateway:
         self._names = {name_hash(node.id): node.id for node in shell.config.nodes}
         self._forwarder = Forwarder(shell, dialer, lambda: self._submissions.resend(), self._reconsider)
         self._submissions = Submissions(shell, self._forwarder.send)
-        self._queries = Queries(shell, self._alive, lambda: self._forwarder.dead)
+        self._queries = Queries(shell, self._alive_nodes, lambda: self._forwarder.dead_node)
         self._subscriptions = Subscriptions(shell)
         self._fetches = FetchServer(shell)
         self._reports = Reports({
-            StreamKind.STATUS: lambda: self._reported(self.status()),
-            StreamKind.GAPS: lambda: self._reported(shell.gaps()),
-            StreamKind.DESCRIBE: lambda: self._reported({**describe(type(shell.engine.machine), shell.config.machine)}),
+            StreamKind.STATUS: lambda: self._document(self.status()),
+            StreamKind.GAPS: lambda: self._document(shell.gaps()),
+            StreamKind.DESCRIBE: lambda: self._document({**describe(type(shell.engine.machine), shell.config.machine)}),
         })  # fmt: skip
         self._handovers = Handovers(shell, self._report)
         self._fetcher = Fetcher(shell, dialer)
@@ -130,8 +130,8 @@ class Gateway:
             ),
             **{kind: partial(self._answer, kind) for kind in (StreamKind.STATUS, StreamKind.GAPS, StreamKind.DESCRIBE)},
             StreamKind.FAULT: self._fault,
-            StreamKind.HANDOVER: self._handovers.asked,
-            StreamKind.SUBSCRIBE: self._subscriptions.subscribe,
+            StreamKind.HANDOVER: self._handovers.on_handover,
+            StreamKind.SUBSCRIBE: self._subscriptions.on_subscribe,
         }
 
     async def start(self) -> None:
@@ -143,23 +143,23 @@ class Gateway:
         shell = self._shell
         node = shell.config.node(shell.node_id)
         context = _server_context(shell)
-        self._places.know(shell.transport.peers)
+        self._places.learn(shell.transport.peers)
         self.clients_max, self.spare = room_for_connections(node.id)
         link = shell.transport.link
         self._host = link.host if isinstance(link, UdpLink) else node.host
         self._listen(context)
         shell.on_moved = partial(self._move, context)
         shell.on_look = self._forwarder.look
-        shell.on_applied.append(self._applied)
-        shell.on_notice.append(self._notice)
-        shell.on_halted.append(self._halted)
+        shell.on_applied.append(self._on_applied)
+        shell.on_notice.append(self._on_notice)
+        shell.on_halted.append(self._on_halted)
         shell.on_catch_up, shell.on_relay = self._catch_up, self._relays.relay
 
     def _listen(self, context: ssl.SSLContext | None) -> None:
         node, host = self._shell.config.node(self._shell.node_id), self._host
         words = b"" if context else pack_message(StreamKind.ERROR, Failure(0, f"{node.id} is full; {_TRY_ANOTHER}"))
         try:
-            listener = open_listener(host, node.port, self._is_full, words, self.hostile)
+            listener = open_listener(host, node.port, self._is_full, words, self.count_hostile)
             try:
                 self._door = Door(listener, partial(self._accept, context), lambda: self._handshakes.many)
             except BaseException:
@@ -170,10 +170,10 @@ class Gateway:
 
     def _move(self, context: ssl.SSLContext | None, host: str) -> None:
         """Some address is another one now. Connections from or to the old one may hang: what peers need is dialled."""
-        self._places.know(self._shell.transport.peers)
-        self._forwarder.moved()
-        self._relays.moved()
-        self._fetcher.moved()
+        self._places.learn(self._shell.transport.peers)
+        self._forwarder.on_address_change()
+        self._relays.on_address_change()
+        self._fetcher.on_address_change()
         if host not in (self._host, self._shell.node.host):
             self._host, before = host, self._door
             with contextlib.suppress(EnvironmentProblem):  # it is in use: nobody else listens there for long
@@ -195,10 +195,10 @@ class Gateway:
         for connection in self._connections:
             connection.pause(True)
         await self._wait_until(lambda: not self._submissions.size, drain_s)
-        if self._applied in self._shell.on_applied:
-            self._shell.on_applied.remove(self._applied)
-            self._shell.on_notice.remove(self._notice)
-            self._shell.on_halted.remove(self._halted)
+        if self._on_applied in self._shell.on_applied:
+            self._shell.on_applied.remove(self._on_applied)
+            self._shell.on_notice.remove(self._on_notice)
+            self._shell.on_halted.remove(self._on_halted)
             self._shell.on_catch_up = self._shell.on_relay = self._shell.on_moved = self._shell.on_look = None
         if self._timer is not None:
             self._timer.cancel()
@@ -214,7 +214,7 @@ class Gateway:
         if drain_s > 0:
             for connection in list(self._connections):
                 connection.close()
-            await self._wait_until(lambda: not any(one.open for one in self._connections), FLUSH_S)
+            await self._wait_until(lambda: not any(one.is_open for one in self._connections), FLUSH_S)
         for connection in list(self._connections):
             connection.abort()
         await self._wait_until(lambda: not self._connections, FLUSH_S)  # peers that lost one dial again at once
@@ -229,7 +229,7 @@ class Gateway:
     def statistics(self) -> GatewayStatistics:
         """Counters at this moment."""
         return GatewayStatistics(
-            sum(one.open for one in self._connections), self._submissions.size, dict(self._hostile)
+            sum(one.is_open for one in self._connections), self._submissions.size, dict(self._hostile)
         )
 
     def status(self) -> dict[str, Any]:
@@ -238,7 +238,7 @@ class Gateway:
         status["up_s"] = round(monotonic_s() - self._started_s, 1)
         status["refused_connections"] = dict(self._hostile)
         status["clients"], status["clients_max"] = len(self._places.clients), self.clients_max
-        status["subscribers"], status["subscribers_behind"] = len(self._subscriptions), self._subscriptions.behind
+        status["subscribers"], status["subscribers_behind"] = len(self._subscriptions), self._subscriptions.behind_count
         status["findings"] = [*status.get("findings", ()), *self._crowd.findings(self.clients_max)]
         status["refused_sessions"] = self._submissions.openings.refused
         status["reused_requests"] = self._submissions.reused
@@ -264,10 +264,10 @@ class Gateway:
 
             if peer_node(secured) != hello.node:
                 raise DecodeError("unknown peer", f"its certificate is not that of {hello.node!r}")
-            shell.proven(name_hash(hello.node), hello.incarnation)
+            shell.on_incarnation_proven(name_hash(hello.node), hello.incarnation)
         if hello.role == "peer":
-            self.alike.connected(hello.node, hello.incarnation)
-        connection.trusted = self._places.borne_out(connection, hello)
+            self.alike.on_hello(hello.node, hello.incarnation)
+        connection.trusted = self._places.has_evidence(connection, hello)
         if not self._places.take(connection, hello, self.clients_max):
             raise DecodeError(TOO_MANY, f"{shell.node_id} serves {self.clients_max} clients; {_TRY_ANOTHER}")
         commands, queries = dict(shell.engine.commands), dict(shell.engine.queries)
@@ -277,7 +277,7 @@ class Gateway:
         )  # fmt: skip
         return pack_message(StreamKind.WELCOME, welcome)
 
-    def burst(self, connection: Connection, messages: Sequence[tuple[int, bytes]], until_s: float) -> int:
+    def on_messages(self, connection: Connection, messages: Sequence[tuple[int, bytes]], until_s: float) -> int:
         """Handle messages until it is `until_s`: commands together, queries together, the rest one by one; how many."""
         assert connection.hello is not None
         peer = connection.hello.role == "peer"
@@ -287,11 +287,11 @@ class Gateway:
         try:
             while at < len(messages):
                 kind, payload = messages[at]
-                if not connection.open:
+                if not connection.is_open:
                     return len(messages)  # it was sent more than it may leave unread
                 if kind == StreamKind.QUERY:
                     run = [one for _, one in takewhile(_is_query, messages[at:])]
-                    at += self._queries.burst(run, connection.post, partial(connection.post, last=True), until_s)
+                    at += self._queries.on_queries(run, connection.post, partial(connection.post, last=True), until_s)
                 else:
                     at += 1
                     if peer and self.alike.refused and kind in _FOR_THE_ALIKE:
@@ -301,11 +301,11 @@ class Gateway:
                     elif kind in self._handlers:
                         self._handlers[kind](connection, decode_stream_untrusted(kind, payload))
                     elif kind == StreamKind.DATAGRAM and peer:
-                        self._relays.received(connection, payload)
+                        self._relays.on_datagram(connection, payload)
                     elif kind == StreamKind.FETCH and peer:
-                        self._fetches.fetch(connection, decode_stream_untrusted(kind, payload))
+                        self._fetches.on_fetch(connection, decode_stream_untrusted(kind, payload))
                     elif kind == StreamKind.FETCH_HISTORY and peer:
-                        self._fetches.history(connection, decode_stream_untrusted(kind, payload))
+                        self._fetches.on_fetch_history(connection, decode_stream_untrusted(kind, payload))
                     else:
                         raise DecodeError("unexpected message", str(kind))
                 if monotonic_s() >= until_s:
@@ -315,31 +315,31 @@ class Gateway:
                 self._take(connection, peer, groups)
         return at
 
-    def caught_up(self, connection: Connection) -> None:
+    def on_caught_up(self, connection: Connection) -> None:
         """All that it has sent is handled: read on, unless too much waits."""
         if connection not in self._paused:
             connection.pause(False)
 
-    def writable(self, connection: Connection) -> None:
+    def on_writable(self, connection: Connection) -> None:
         """A fetch or a subscription may go on."""
-        self._fetches.writable(connection)
-        self._subscriptions.writable(connection)
+        self._fetches.on_writable(connection)
+        self._subscriptions.on_writable(connection)
 
-    def gone(self, connection: Connection) -> None:
+    def on_disconnect(self, connection: Connection) -> None:
         """The connection has ended: nobody waits there any more."""
         self._connections.discard(connection)
-        self._places.leave(connection)
+        self._places.on_disconnect(connection)
         self._paused.discard(connection)
-        self._fetches.gone(connection)
-        self._relays.gone(connection)
-        self._subscriptions.gone(connection)
-        self._submissions.gone(connection)
+        self._fetches.on_disconnect(connection)
+        self._relays.on_disconnect(connection)
+        self._subscriptions.on_disconnect(connection)
+        self._submissions.on_disconnect(connection)
         self._changed.set()
 
-    def hostile(self, reason: str) -> None:
+    def count_hostile(self, reason: str) -> None:
         """Count a connection closed for what it sent, or did not send or read."""
         self._hostile[reason] += 1
-        self._crowd.turned_away(reason)
+        self._crowd.on_turned_away(reason)
 
     def _accept(self, context: ssl.SSLContext | None) -> asyncio.BaseProtocol:
         """One more connection; before its TLS handshake, if it needs one."""
@@ -369,44 +369,44 @@ class Gateway:
 
     def _catch_up(self, request: CatchUp | FetchEpochs) -> None:
         if isinstance(request, CatchUp):
-            self._fetcher.asked(request)
+            self._fetcher.fetch(request)
         else:
-            self._histories.asked(request)
+            self._histories.fetch(request)
 
-    def _halted(self) -> None:
+    def _on_halted(self) -> None:
         """Nothing is applied here any more: whoever waits for that must hear it."""
-        self._queries.halted()
-        self._subscriptions.halted()
+        self._queries.on_halted()
+        self._subscriptions.on_halted()
         for connection in list(self._connections):
             if connection.unanswered_bytes:
                 self._send_away(connection)
 
-    def _applied(self, applied: Sequence[Applied]) -> None:
-        self._submissions.applied(applied)
-        self._queries.applied()
-        self._subscriptions.applied()
-        if self._paused and not self._node_full() and not self._forwarder.congested:
+    def _on_applied(self, applied: Sequence[Applied]) -> None:
+        self._submissions.on_applied(applied)
+        self._queries.on_applied()
+        self._subscriptions.on_applied()
+        if self._paused and not self._is_node_full() and not self._forwarder.is_congested:
             self._reconsider()  # else none of them, and there may be thousands, could go on
         if self._stopping:  # nobody else waits for an answer
             self._changed.set()
 
-    def _notice(self, notice: Notice) -> None:
+    def _on_notice(self, notice: Notice) -> None:
         """Followed in the next turn of the loop: the shell is in the middle of its own."""
         loop = asyncio.get_running_loop()
         if isinstance(notice, ReadReady):
-            loop.call_soon(self._queries.ready, notice)
+            loop.call_soon(self._queries.on_read_ready, notice)
         else:
-            loop.call_soon(self._forwarder.notice, notice)
-            self.alike.notice(notice)
+            loop.call_soon(self._forwarder.on_notice, notice)
+            self.alike.on_notice(notice)
 
     def _sequencer(self) -> str | None:
         sequencer = self._shell.replica.sequencer
         return None if sequencer is None else self._names.get(sequencer)
 
-    def _alive(self) -> set[str]:
+    def _alive_nodes(self) -> set[str]:
         """The nodes whose processes have a connection to this one's, or this one's to theirs: a dead one has none."""
-        peers = {one.hello.node for one in self._connections if one.open and one.hello and one.hello.role == "peer"}
-        return peers | ({self._forwarder.linked} if self._forwarder.linked else set())
+        peers = {one.hello.node for one in self._connections if one.is_open and one.hello and one.hello.role == "peer"}
+        return peers | ({self._forwarder.linked_node} if self._forwarder.linked_node else set())
 
     def _pong(self, number: int) -> bytes:
         """This node lives, and knew itself in touch with the cluster so long ago; before that, since its start."""
@@ -427,31 +427,31 @@ class Gateway:
             self._report(connection, fault.id, {"id": self._shell.node_id, "fault": fault.spec})
 
     def _report(self, connection: Connection, number: int, node: dict[str, Any]) -> None:
-        connection.post(pack_message(StreamKind.REPORT, Report(number, self._reported(node))), last=True)
+        connection.post(pack_message(StreamKind.REPORT, Report(number, self._document(node))), last=True)
 
-    def _reported(self, node: dict[str, Any]) -> dict[str, Any]:
+    def _document(self, node: dict[str, Any]) -> dict[str, Any]:
         return {"node": node, "epoch": self._shell.replica.promised, "sequencer": self._sequencer()}
 
-    def _full(self, connection: Connection) -> bool:
+    def _must_pause(self, connection: Connection) -> bool:
         forwards = connection.hello is not None and connection.hello.role == "client"
         return (
             connection.unanswered_bytes > GATEWAY_CLIENT_BYTES
-            or self._node_full()
-            or (forwards and self._forwarder.congested)
+            or self._is_node_full()
+            or (forwards and self._forwarder.is_congested)
         )
 
-    def _node_full(self) -> bool:
+    def _is_node_full(self) -> bool:
         """Whether nobody at all should be read further."""
         return (
             self._stopping
             or self._submissions.size > GATEWAY_BYTES
             or self._shell.replica.backlog_bytes > PENDING_BYTES_MAX
-            or self._shell.apply_backlog_full
+            or self._shell.is_apply_backlog_full
         )
 
     def _hold_back(self, connection: Connection) -> None:
         """Read this connection no further while too much waits."""
-        if self._full(connection) and connection not in self._paused:
+        if self._must_pause(connection) and connection not in self._paused:
             connection.pause(True)
             self._paused.add(connection)
             if self._timer is None:
@@ -470,9 +470,9 @@ class Gateway:
 
     def _reconsider(self) -> None:
         """Read on where there is room again."""
-        for connection in [one for one in self._paused if not self._full(one)]:
+        for connection in [one for one in self._paused if not self._must_pause(one)]:
             self._paused.discard(connection)
-            if not connection.behind:
+            if not connection.is_behind:
                 connection.pause(False)
 
 

@@ -43,17 +43,17 @@ class HandlerLog:
         self._window_s = 0.0
         self._in_window = 0
 
-    def failed(self, seq: int, name: str, error: BaseException) -> None:
+    def on_failed(self, seq: int, name: str, error: BaseException) -> None:
         """The handler of command `name` raised at event `seq`."""
         self.failures[name] += 1
-        self._failed("command", name, self._event(seq), error)
+        self._log_failure("command", name, self._event(seq), error)
 
-    def query_failed(self, seq: int, name: str, error: BaseException) -> None:
+    def on_query_failed(self, seq: int, name: str, error: BaseException) -> None:
         """The handler of query `name` raised, in the state behind event `seq`."""
         self.failures[name] += 1
-        self._failed("query", name, f"behind event {seq}", error)
+        self._log_failure("query", name, f"behind event {seq}", error)
 
-    def unknown(self, seq: int, name: object) -> None:
+    def on_unknown(self, seq: int, name: object) -> None:
         """Event `seq` is a command that this machine does not have."""
         self.unknown_commands += 1
         if not self.first_unknown:
@@ -64,13 +64,13 @@ class HandlerLog:
                 self.node_id, seq, str(name)[:64], more,
             )  # fmt: skip
 
-    def slow(self, seq: int, name: object, count: int, seconds: float) -> None:
+    def on_slow(self, seq: int, name: object, count: int, seconds: float) -> None:
         """A command's handler took long."""
         if (more := self._may_tell("slow", str(name)[:64])) is not None:
             for_all = f" for {count} commands in a run" if count > 1 else ""
             self._tell_slow(f"command {str(name)[:64]} took {seconds:.2f} s{for_all} at {self._event(seq)}", more)
 
-    def query_took(self, name: str, seconds: float) -> None:
+    def on_slow_query(self, name: str, seconds: float) -> None:
         """A query's handler took long."""
         if (more := self._may_tell("slow query", name)) is not None:
             self._tell_slow(f"query {name} took {seconds:.2f} s", more)
@@ -84,7 +84,7 @@ class HandlerLog:
     def _event(self, seq: int) -> str:
         return f"event {seq}, replayed" if self.replaying else f"event {seq}"
 
-    def _failed(self, kind: str, name: str, where: str, error: BaseException) -> None:
+    def _log_failure(self, kind: str, name: str, where: str, error: BaseException) -> None:
         if (more := self._may_tell(kind, name)) is not None:
             _log.warning("node %s: %s %s failed (%s)%s\n%s", self.node_id, kind, name, where, more, trace_of(error))
 

@@ -34,7 +34,7 @@ class Handovers:
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
 
-    def asked(self, connection: Connection, message: HandoverRequest) -> None:
+    def on_handover(self, connection: Connection, message: HandoverRequest) -> None:
         """A connection wants the role moved to a node; REPORT when that leads, ERROR when it will not."""
         if self._tasks:
             connection.post(pack_message(StreamKind.ERROR, Failure(message.id, "a handover is under way here")))
@@ -76,8 +76,8 @@ class Handovers:
         """Hand over to `to`; None when it leads, else why it does not."""
         shell = self._shell
         epoch = shell.replica.promised
-        shell.on_applied.append(self._applied)
-        shell.on_notice.append(self._noticed)
+        shell.on_applied.append(self._on_applied)
+        shell.on_notice.append(self._on_notice)
         try:
             refusal = shell.hand_over(to)
             if refusal is not None:
@@ -89,16 +89,16 @@ class Handovers:
         except TimeoutError:
             return f"the successor did not take over within {timeout_s:g} s; epoch {shell.replica.promised} goes on"
         finally:
-            shell.on_applied.remove(self._applied)
-            shell.on_notice.remove(self._noticed)
+            shell.on_applied.remove(self._on_applied)
+            shell.on_notice.remove(self._on_notice)
         return None
 
     def _rules(self, to: int, epoch: int) -> bool:
         replica, engine = self._shell.replica, self._shell.engine
         return replica.sequencer == to and engine.applied_epoch == replica.promised > epoch
 
-    def _applied(self, applied: Sequence[Applied]) -> None:
+    def _on_applied(self, applied: Sequence[Applied]) -> None:
         self._changed.set()
 
-    def _noticed(self, notice: Notice) -> None:
+    def _on_notice(self, notice: Notice) -> None:
         self._changed.set()

@@ -36,15 +36,15 @@ class HistoryFetcher:
         self._failed = 0
         """Rounds in vain since the last page."""
 
-    def asked(self, request: FetchEpochs) -> None:
+    def fetch(self, request: FetchEpochs) -> None:
         """Fetch what is wanted."""
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run(request))
-            self._task.add_done_callback(self._done)
+            self._task.add_done_callback(self._on_done)
 
     def progress(self) -> dict[str, Any] | None:
         """What is being fetched: from whom, and before which epoch and event; None when nothing is."""
-        wanted = self._wanted()
+        wanted = self._wanted_history()
         if self._task is None or wanted is None:
             return None
         return {"from": self._from, "before_epoch": wanted.epoch, "before_event": wanted.first}
@@ -55,21 +55,21 @@ class HistoryFetcher:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _on_done(self, task: asyncio.Task[None]) -> None:
         self._task = self._from = None
         if not task.cancelled():
             task.result()
 
-    def _wanted(self) -> EpochEntry | None:
+    def _wanted_history(self) -> EpochEntry | None:
         return self._shell.replica.wanted_history
 
     async def _run(self, request: FetchEpochs) -> None:
         for peer in dict.fromkeys((*request.peers, *self._nodes)):
-            if self._wanted() is None:
+            if self._wanted_history() is None:
                 return
             if peer in self._nodes:
                 await self._fetch_from(peer)
-        if (wanted := self._wanted()) is not None:
+        if (wanted := self._wanted_history()) is not None:
             self._failed += 1
             if self._failed == HISTORIES_FAILED_REPORTED:
                 _log.warning(
@@ -95,14 +95,14 @@ class HistoryFetcher:
             link.close()
 
     async def _fetch_pages(self, link: StreamLink, answers: FetchQueue) -> None:
-        while (before := self._wanted()) is not None:
+        while (before := self._wanted_history()) is not None:
             request = FetchPage(before.epoch, before.first, before.chain_before)
             link.write([pack_message(StreamKind.FETCH_HISTORY, request)])
             kind, payload = await answers.next()
             if kind != StreamKind.HISTORY:
                 raise DecodeError("unexpected message", str(kind))
             self._take(before, decode_epochs_untrusted(payload))
-            if self._wanted() == before:
+            if self._wanted_history() == before:
                 return
 
     def _take(self, before: EpochEntry, page: Epochs) -> None:

@@ -97,7 +97,7 @@ class Crowd:
         self._node_id = node_id
         self._away_s: deque[float] = deque(maxlen=AWAY_MAX)
 
-    def turned_away(self, reason: str) -> None:
+    def on_turned_away(self, reason: str) -> None:
         """Somebody was closed, or not let in, for this reason."""
         if reason not in (TOO_MANY, NO_ROOM):
             return
@@ -167,7 +167,7 @@ class Door:
         self._keep()
         listener.setblocking(False)
         listener.listen(LISTEN_BACKLOG)
-        self._loop.add_reader(listener.fileno(), self._ready)
+        self._loop.add_reader(listener.fileno(), self._on_readable)
 
     async def close(self) -> None:
         """Let nobody in any more; who has been let in stays. Idempotent."""
@@ -183,7 +183,7 @@ class Door:
         if self._entering:
             await asyncio.wait(self._entering)
 
-    def _ready(self) -> None:
+    def _on_readable(self) -> None:
         for _ in range(ACCEPTS_PER_TURN):
             if self._crowded():
                 self._pause(CROWDED_S)
@@ -227,7 +227,7 @@ class Door:
         self._again = None
         if self._kept is None:
             self._keep()
-        self._loop.add_reader(self._listener.fileno(), self._ready)
+        self._loop.add_reader(self._listener.fileno(), self._on_readable)
 
     async def _enter(self, accepted: socket.socket) -> None:
         try:

@@ -63,7 +63,7 @@ class Mending:
         if deaf or moved or self.missing or self.narrow or self.unknown or (unreached and self._named):
             self._refused, self._due_s = refused, now + EVERY_S
             self._task = asyncio.get_running_loop().create_task(self._mend(link, deaf))
-            self._task.add_done_callback(self._done)
+            self._task.add_done_callback(self._on_done)
 
     def stop(self) -> None:
         """Mend nothing any more."""
@@ -80,7 +80,7 @@ class Mending:
         }
         return {what: words for what, words in found.items() if words} | unknown
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _on_done(self, task: asyncio.Task[None]) -> None:
         self._task = None
         if not task.cancelled():
             task.result()
@@ -134,12 +134,12 @@ class Mending:
         hosts = {name_hash(node.id): (node.host, node.port) for node in shell.config.nodes if node.id != shell.node_id}
         found, unknown = await look_up(hosts, NAMES_S)
         peers, known = {**shell.transport.peers, **found}, shell.transport.peers
-        self.know(unknown)
+        self.on_unknown_names(unknown)
         shell.transport.peers = peers
         if peers != known and tell and shell.on_moved is not None:
             shell.on_moved(host)
 
-    def know(self, unknown: Mapping[int, str]) -> None:
+    def on_unknown_names(self, unknown: Mapping[int, str]) -> None:
         """Why other nodes' names mean nothing now, by their hashes: told, and looked up again."""
         names = {name_hash(node.id): node.id for node in self._shell.config.nodes}
         self.unknown = {names[node]: why for node, why in unknown.items()}

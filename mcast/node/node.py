@@ -60,14 +60,14 @@ class Node:
         self._make_shell = partial(Shell, self.config, fault=fault, machine=machine, hub=hub, files=self._files)
         self._client: Client | None = None
         if id is not None:
-            self._be(id)
+            self._become(id)
 
-    def _be(self, id: str) -> None:
+    def _become(self, id: str) -> None:
         """This is the node with that id."""
         self.id = id
         self.shell = self._make_shell(id)
         self.gateway = Gateway(self.shell)
-        self._notices = Notices(self.shell, self._reported)
+        self._notices = Notices(self.shell, self._tell_listeners)
 
     def leave_to_parent(self) -> set[int]:
         """See forks.Owner."""
@@ -77,7 +77,7 @@ class Node:
     async def start(self) -> None:
         """Recover, listen, compare with the others, take part. What fails leaves nothing open."""
         if not hasattr(self, "shell"):
-            self._be((await in_thread(partial(look, self.config, None))).node_id)
+            self._become((await in_thread(partial(look, self.config, None))).node_id)
         keep_from_children(self)
         self._notices.start()
         try:
@@ -141,7 +141,7 @@ class Node:
 
         return end
 
-    def _reported(self, notice: NodeNotice) -> None:
+    def _tell_listeners(self, notice: NodeNotice) -> None:
         """The shell is in the middle of its own: what listeners raise must not halt it."""
         for listener in self._listeners:
             asyncio.get_running_loop().call_soon(self._pass_on, listener, notice)

@@ -74,23 +74,23 @@ class Notices:
 
     def start(self) -> None:
         """Follow what happens."""
-        self._shell.on_notice.append(self._notice)
-        self._shell.on_halted.append(self._halted)
+        self._shell.on_notice.append(self._on_notice)
+        self._shell.on_halted.append(self._on_halted)
 
     def stop(self) -> None:
         """Say what is left to be said, and no more."""
-        if self._notice in self._shell.on_notice:
-            self._shell.on_notice.remove(self._notice)
-            self._shell.on_halted.remove(self._halted)
+        if self._on_notice in self._shell.on_notice:
+            self._shell.on_notice.remove(self._on_notice)
+            self._shell.on_halted.remove(self._on_halted)
         if self._telling is not None:
             self._telling.cancel()
             self._tell_gaps()
 
-    def _notice(self, happened: Notice) -> None:
+    def _on_notice(self, happened: Notice) -> None:
         line = self._lines.line(happened)
         if line is not None:
             self._log.log(logging.WARNING if type(happened) is LogDoubted else logging.INFO, "%s", line)
-            if type(happened) in _KINDS:  # a halt is told by `_halted`, whatever the reason
+            if type(happened) in _KINDS:  # a halt is told by `_on_halted`, whatever the reason
                 self._tell(_KINDS[type(happened)], line)
         if isinstance(happened, GapOpened | GapClosed) and self._telling is None:
             self._telling = asyncio.get_running_loop().call_later(GAPS_INTERVAL_S, self._tell_gaps)
@@ -102,7 +102,7 @@ class Notices:
             self._log.info("%s", line)
             self._tell("gaps", line)
 
-    def _halted(self) -> None:
+    def _on_halted(self) -> None:
         self._tell("halted", f"HALTED: {self._shell.halted}")
 
     def _tell(self, kind: NoticeKind, text: str) -> None:

@@ -121,7 +121,7 @@ class Queries:
         """All that was committed at this time is at or below this event: the newest read index."""
         self._due: deque[_Waiting] = deque()
 
-    def burst(
+    def on_queries(
         self, payloads: Iterable[bytes], reply: Reply, reply_now: Reply | None = None, until_s: float = inf
     ) -> int:
         """Take QUERYs until it is `until_s`, one at least; how many were taken.
@@ -149,22 +149,22 @@ class Queries:
         shell, now = self._shell, monotonic_s()
         reply_now = reply_now or reply
         if shell.halted is not None:
-            reply_now(self._refuse(query, f"{shell.node_id} has halted: {shell.halted}", try_node=self._better()))
+            reply_now(self._refuse(query, f"{shell.node_id} has halted: {shell.halted}", try_node=self._better_node()))
         elif query.level not in LEVELS:
             words = f"consistency level {query.level!r} is unknown; ask for one of: {', '.join(LEVELS)}"
             reply_now(self._refuse(query, words))
         elif (self._isolated or now >= self._isolation_looked_s + _MOMENT_S) and self._cannot_know(query, now):
-            reply_now(self._refuse(query, self._out_of_touch(now), try_node=self._better()))
+            reply_now(self._refuse(query, self._why_out_of_touch(now), try_node=self._better_node()))
         elif query.level == "linearizable":
-            if waiting := self._wait(query, reply, _limit_s(query), self._unconfirmed):
+            if waiting := self._wait(query, reply, _limit_s(query), self._why_unconfirmed):
                 self._fresh.append(waiting)
                 self._ask_soon()
-        elif query.level == "bounded" and not self._proven(query, now):
-            if waiting := self._wait(query, reply, SESSION_READ_WAIT_S, self._unproven):
+        elif query.level == "bounded" and not self._is_proven(query, now):
+            if waiting := self._wait(query, reply, SESSION_READ_WAIT_S, self._why_unproven):
                 self._proving.append(waiting)
                 self._ask_soon()
         elif query.min_seq > shell.engine.reached[0]:
-            if waiting := self._wait(query, reply, SESSION_READ_WAIT_S, self._not_yet):
+            if waiting := self._wait(query, reply, SESSION_READ_WAIT_S, self._why_not_yet):
                 heapq.heappush(self._applying, (query.min_seq, next(self._order), waiting))
                 if query.min_seq > shell.replica.high_seq and self._learning is None:
                     self._learning = asyncio.get_running_loop().call_later(LEARNED_S, self._learn)
@@ -185,7 +185,7 @@ class Queries:
         if self._token is None and any(seq > high and not waiting.over for seq, _, waiting in self._applying):
             self._ask_index()
 
-    def applied(self) -> None:
+    def on_applied(self) -> None:
         """Events were applied: answer those that waited for them."""
         applied, due = self._shell.engine.reached[0], []
         while self._applying and self._applying[0][0] <= applied:
@@ -195,7 +195,7 @@ class Queries:
         if self._proving:
             self._judge_proving()
 
-    def ready(self, notice: ReadReady) -> None:
+    def on_read_ready(self, notice: ReadReady) -> None:
         """A read index came: all that was committed when it was asked for is at or below its commit."""
         if self._token not in notice.tokens:
             return
@@ -207,13 +207,13 @@ class Queries:
             if seq <= applied:
                 due.append(waiting)
             elif not waiting.over:
-                waiting.why = self._behind
+                waiting.why = self._why_behind
                 heapq.heappush(self._applying, (seq, next(self._order), waiting))
         self._answer_all(due)
         self._judge_proving()
         self._ask_soon()
 
-    def halted(self) -> None:
+    def on_halted(self) -> None:
         """This node takes part no more: refuse all that wait."""
         for waiting in self._all_waiting():
             self._give_up(waiting, f"{self._shell.node_id} has halted: {self._shell.halted}")
@@ -237,7 +237,7 @@ class Queries:
     def _wait(self, query: Query, reply: Reply, limit_s: float, why: Callable[[Query], str]) -> _Waiting | None:
         """A place to wait in for at most `limit_s`; None, and refused, when there is none."""
         if self._size >= GATEWAY_READS_WAITING:
-            reply(self._refuse(query, f"{self._size} queries wait here already", try_node=self._better()))
+            reply(self._refuse(query, f"{self._size} queries wait here already", try_node=self._better_node()))
             return None
         self._size += 1
         until = asyncio.get_running_loop().time() + limit_s
@@ -264,12 +264,12 @@ class Queries:
         due: list[_Waiting] = []
         left: list[_Waiting] = []
         for waiting in self._proving:
-            served = self._proven(waiting.query, now) and waiting.query.min_seq <= applied
+            served = self._is_proven(waiting.query, now) and waiting.query.min_seq <= applied
             (due if served else left).append(waiting)
         self._proving = left
         self._answer_all(due)
 
-    def _proven(self, query: Query, now: float) -> bool:
+    def _is_proven(self, query: Query, now: float) -> bool:
         """Whether what is applied is as new as a bounded query asks."""
         applied = self._shell.engine.reached[0]
         max_s = self._max_s(query)
@@ -310,7 +310,7 @@ class Queries:
         began = monotonic_s()
         for waiting in self._all_waiting():
             if waiting.until <= now:
-                kind = "not yet" if waiting.why == self._not_yet else "refused"
+                kind = "not yet" if waiting.why == self._why_not_yet else "refused"
                 self._give_up(waiting, waiting.why(waiting.query), kind)
         self._applying = [entry for entry in self._applying if not entry[2].over]
         heapq.heapify(self._applying)
@@ -324,7 +324,13 @@ class Queries:
         if not waiting.over:
             waiting.over = True
             self._size -= 1
-            better = self._better() if kind != "not yet" else None if self._unheard_of(waiting) else self._living()
+            better = (
+                self._better_node()
+                if kind != "not yet"
+                else None
+                if self._is_unheard_of(waiting)
+                else self._living_sequencer()
+            )
             waiting.reply(self._refuse(waiting.query, reason, kind, better))
 
     def _answer_all(self, due: Iterable[_Waiting]) -> None:
@@ -340,7 +346,7 @@ class Queries:
         while self._due:
             waiting = self._due.popleft()
             if not waiting.over:  # else it was refused meanwhile
-                if waiting.query.level == "bounded" and not self._proven(waiting.query, now):
+                if waiting.query.level == "bounded" and not self._is_proven(waiting.query, now):
                     self._proving.append(waiting)  # its proof has grown too old here
                     self._ask_soon()
                     continue
@@ -356,7 +362,7 @@ class Queries:
         shell = self._shell
         engine = shell.engine
         if shell.halted is not None:
-            return self._refuse(query, f"{shell.node_id} has halted: {shell.halted}", try_node=self._better())
+            return self._refuse(query, f"{shell.node_id} has halted: {shell.halted}", try_node=self._better_node())
         began = ticks_s()
         try:
             value = engine.query(query.name, query.args)
@@ -364,10 +370,10 @@ class Queries:
             return self._refuse(query, refused.reason, try_node=refused.try_node)
         except QueryFailed as failed:
             if failed.__cause__ is not None:
-                shell.handlers.query_failed(engine.reached[0], query.name, failed.__cause__)
+                shell.handlers.on_query_failed(engine.reached[0], query.name, failed.__cause__)
             return self._refuse(query, failed.text, "rejected" if failed.rejected else "failed")
         if (took_s := ticks_s() - began) >= SLOW_S:
-            shell.handlers.query_took(query.name, took_s)
+            shell.handlers.on_slow_query(query.name, took_s)
         moment = self._moment
         if now >= moment.ends_s or query.level == "bounded":
             moment = self._look(now, 0.0 if query.level == "bounded" else _MOMENT_S)
@@ -402,23 +408,23 @@ class Queries:
         sequencer = self._shell.replica.sequencer
         return None if sequencer is None or sequencer == self._me else self._names.get(sequencer)
 
-    def _living(self) -> str | None:
+    def _living_sequencer(self) -> str | None:
         """The sequencer, if it is known, another node, and not known to be dead."""
         name = self._sequencer()
         return None if name == self._dead() else name
 
-    def _better(self) -> str | None:
+    def _better_node(self) -> str | None:
         """The sequencer; where none is known, it is this node, or it is dead, the other members in turn.
 
         Of these those that live, as far as is known; where it is not, none that is known to be dead.
         """
-        if (name := self._living()) is not None:
+        if (name := self._living_sequencer()) is not None:
             return name
         dead, alive = self._dead(), self._alive()
         others = [node for node in self._others if node in alive] or [node for node in self._others if node != dead]
         return others[next(self._turns) % len(others)] if others else None
 
-    def _not_yet(self, query: Query) -> str:
+    def _why_not_yet(self, query: Query) -> str:
         reached, high = self._shell.engine.reached[0], self._shell.replica.high_seq
         reason = f"{self._shell.node_id} has applied event {reached} and not yet {query.min_seq}"
         if query.min_seq > high:
@@ -427,7 +433,7 @@ class Queries:
             )
         return f"{reason}, {SESSION_READ_WAIT_S * 1e3:g} ms after the query came"
 
-    def _unheard_of(self, waiting: _Waiting) -> bool:
+    def _is_unheard_of(self, waiting: _Waiting) -> bool:
         """Whether it waited for an event that no majority has committed since: no other node has it either."""
         return (
             waiting.query.min_seq > self._shell.replica.high_seq
@@ -435,21 +441,21 @@ class Queries:
             and self._index[1] >= waiting.until - SESSION_READ_WAIT_S
         )
 
-    def _behind(self, query: Query) -> str:
+    def _why_behind(self, query: Query) -> str:
         return (
             f"{self._shell.node_id} has applied event {self._shell.engine.reached[0]} and not yet all that was "
             f"committed when the query came"
         )
 
-    def _unconfirmed(self, query: Query) -> str:
+    def _why_unconfirmed(self, query: Query) -> str:
         waited_ms = _limit_s(query) * 1e3
         return f"no majority has confirmed to {self._shell.node_id} within {waited_ms:.0f} ms what is committed"
 
-    def _out_of_touch(self, now: float) -> str:
+    def _why_out_of_touch(self, now: float) -> str:
         alone_s = self._shell.replica.in_touch_s(now)
         return f"{self._shell.node_id} is isolated: no majority has confirmed anything to it for {alone_s:.1f} s"
 
-    def _unproven(self, query: Query) -> str:
+    def _why_unproven(self, query: Query) -> str:
         now = monotonic_s()
         age_s, proof = self._age_s(now), self._newest_proof(now)
         node, max_ms = self._shell.node_id, self._max_s(query) * 1e3
@@ -458,7 +464,7 @@ class Queries:
         if age_s is not None and age_s * 1e3 > max_ms:
             return f"the state of {node} may be {age_s * 1e3:.1f} ms old; at most {max_ms:g} were asked for"
         if query.min_seq > self._shell.engine.reached[0]:
-            return self._not_yet(query)
+            return self._why_not_yet(query)
         lag = proof[0] - self._shell.engine.reached[0]
         wanted = "" if query.max_lag is None else f"; at most {query.max_lag} were asked for"
         return f"{node} is {lag} events behind what was committed {proof[1] * 1e3:.1f} ms ago{wanted}"

@@ -75,7 +75,7 @@ class Recomputing:
         first, most = BEGIN_S
         self._pause_s = first if now - self._lost_s > CALM_S else min(self._pause_s * 2, most)
         self._lost_s = now
-        self._later(self._pause_s)
+        self._turn_later(self._pause_s)
 
     def stop(self) -> None:
         """Compute nothing any more."""
@@ -94,16 +94,16 @@ class Recomputing:
         self._retrying = None
         self._events.retry()
 
-    def _later(self, pause_s: float) -> None:
-        self._next = asyncio.get_running_loop().call_later(pause_s, self._turn)
+    def _turn_later(self, pause_s: float) -> None:
+        self._next = asyncio.get_running_loop().call_later(pause_s, self._on_turn)
 
-    def _turn(self) -> None:
+    def _on_turn(self) -> None:
         self._next = None
         began = ticks_s()
         try:
             done = self._step(began + TURN_S)
         except OSError:
-            self._later(RETRY_S)  # `finding` says so
+            self._turn_later(RETRY_S)  # `finding` says so
             return
         except (Halted, CorruptionError, Gone, MemoryError) as error:
             self.stop()
@@ -113,38 +113,38 @@ class Recomputing:
             _log.warning("outcomes for subscribers are all there again")
             self.stop()
         else:
-            self._later(REST * (ticks_s() - began) if self._frames else RETRY_S)
+            self._turn_later(REST * (ticks_s() - began) if self._frames else RETRY_S)
 
     def _step(self, until: float) -> bool:
         """Apply for a while, and write what came of it; whether all is there. Raises what the disk and handlers do."""
         if self._bytes >= EVENTS_PIECE_BYTES:
-            return self._written()  # the disk did not take it before
-        engine = self._engine or self._begun()
+            return self._write()  # the disk did not take it before
+        engine = self._engine or self._new_engine()
         while ticks_s() < until and self._bytes < EVENTS_PIECE_BYTES:
             if not self._frames:
                 reached = self._reached()
                 chunk = self._journal.read(engine.applied_seq + 1, EVENTS_CHUNK_BYTES)
                 self._frames = [frame for frame in chunk if frame.last <= reached]
                 if not self._frames:
-                    return bool(self._computed) and self._written()
+                    return bool(self._computed) and self._write()
             done, _ = engine.apply_until(self._frames[:FRAMES], until)
             del self._frames[:done]
-        return self._bytes >= EVENTS_PIECE_BYTES and self._written()
+        return self._bytes >= EVENTS_PIECE_BYTES and self._write()
 
-    def _begun(self) -> Engine:
+    def _new_engine(self) -> Engine:
         if self._journal.low_water > 1:
             raise Gone("the journal does not begin with event 1", self._journal.low_water)
         if (machine := self._make()) is None:
             raise Halted("the state machine cannot be made a second time")
         engine = self._engine = Engine(machine, clock=ticks_s)
-        engine.on_frames = self._applied
+        engine.on_frames = self._on_applied
         return engine
 
-    def _applied(self, frames: Sequence[Frame], executed: Sequence[Executed]) -> None:
+    def _on_applied(self, frames: Sequence[Frame], executed: Sequence[Executed]) -> None:
         self._computed += zip(frames, executed, strict=True)
         self._bytes += frames_bytes(frames)
 
-    def _written(self) -> bool:
+    def _write(self) -> bool:
         done = self._events.recompute([frame for frame, _ in self._computed], [one for _, one in self._computed])
         self._computed, self._bytes = [], 0
         return done

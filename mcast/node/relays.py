@@ -65,19 +65,19 @@ class Relays:
         way = self._ways.get(effect.to)
         if way is None or self._stopped:
             return
-        message = pack_raw(StreamKind.DATAGRAM, self._shell.transport.sealed(effect.to, effect.message))
+        message = pack_raw(StreamKind.DATAGRAM, self._shell.transport.seal_for(effect.to, effect.message))
         way.used = asyncio.get_running_loop().time()
-        if way.link is not None and self._answers(way, way.link):
+        if way.link is not None and self._is_alive(way, way.link):
             if way.link.writable:
                 way.link.write([message])
             return
-        if way.inbound is not None and way.inbound.open and not way.inbound.congested:
+        if way.inbound is not None and way.inbound.is_open and not way.inbound.congested:
             way.inbound.post(message)
         else:
             way.waiting.append(message)
         self._dial(way)
 
-    def _answers(self, way: _RelayWay, link: StreamLink) -> bool:
+    def _is_alive(self, way: _RelayWay, link: StreamLink) -> bool:
         """Ask now and then; one that has not answered for too long is given up."""
         if way.used < way.ping_due:
             return True
@@ -91,20 +91,20 @@ class Relays:
         link.write([_PING])
         return True
 
-    def received(self, connection: Connection, datagram: bytes) -> None:
+    def on_datagram(self, connection: Connection, datagram: bytes) -> None:
         """A peer that dialled this node sent a datagram. Raises DecodeError for one that is too long."""
         assert connection.hello is not None
         if (way := self._ways.get(name_hash(connection.hello.node))) is not None:
             way.inbound = connection
             self._take(way, datagram)
 
-    def gone(self, connection: Connection) -> None:
+    def on_disconnect(self, connection: Connection) -> None:
         """A connection of a peer has ended."""
         for way in self._ways.values():
             if way.inbound is connection:
                 way.inbound = None
 
-    def moved(self) -> None:
+    def on_address_change(self) -> None:
         """Somebody has another address: connections may lead nowhere, and are dialled anew."""
         for way in self._ways.values():
             way.inbound = None
@@ -126,7 +126,7 @@ class Relays:
             if way.link is not None:
                 way.link.close()
 
-    def link_message(self, link: StreamLink, kind: int, payload: bytes) -> None:
+    def on_link_message(self, link: StreamLink, kind: int, payload: bytes) -> None:
         """The peer sends datagrams back, and answers PINGs."""
         if kind == StreamKind.PONG:
             return
@@ -134,10 +134,10 @@ class Relays:
             raise DecodeError("unexpected message", str(kind))
         self._take(self._ways[name_hash(link.node.id)], payload)
 
-    def link_writable(self, link: StreamLink) -> None:
+    def on_link_writable(self, link: StreamLink) -> None:
         """Nothing waits to be written."""
 
-    def link_lost(self, link: StreamLink, reason: str) -> None:
+    def on_link_lost(self, link: StreamLink, reason: str) -> None:
         """The next datagram dials anew."""
         way = self._ways[name_hash(link.node.id)]
         if way.link is link:
@@ -147,7 +147,7 @@ class Relays:
     def _take(self, way: _RelayWay, datagram: bytes) -> None:
         if len(datagram) > RELAYED_BYTES_MAX:
             raise DecodeError("message too long", f"datagram of {len(datagram)} bytes")
-        self._shell.relayed(datagram)
+        self._shell.on_relayed(datagram)
         if way.link is None and self._shell.incarnation_of(name_hash(way.node.id)) is None:
             self._dial(way)  # a challenge might not reach it; whoever answers on its address is proven
 
@@ -167,7 +167,7 @@ class Relays:
             way.dialling = None
         way.link, way.pause_s = link, RETRY_S[0]
         way.heard, way.silent = -1, 0
-        self._shell.proven(name_hash(way.node.id), link.welcome.incarnation)
+        self._shell.on_incarnation_proven(name_hash(way.node.id), link.welcome.incarnation)
         link.write([*way.waiting])
         way.waiting.clear()
         if self._looking is None and not self._stopped:

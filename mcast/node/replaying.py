@@ -47,13 +47,13 @@ async def replay_journal(shell: Shell, files: Files, directory: Path) -> Results
     if handlers.unknown_commands:
         _log.warning("node %s: %s: they fail, as they would for a client", shell.node_id, _unknown(shell))
     results.compare()
-    if results.pending and shell.halted is None:
-        shell.on_applied.append(results.applied)
+    if results.has_pending and shell.halted is None:
+        shell.on_applied.append(results.on_applied)
     return results
 
 
 class Results:
-    """What the last clean stop kept, as long as it is `pending`; and what this one will."""
+    """What the last clean stop kept, as long as it is `has_pending`; and what this one will."""
 
     def __init__(self, shell: Shell, files: Files, directory: Path) -> None:
         self._shell = shell
@@ -69,16 +69,16 @@ class Results:
             )  # fmt: skip
 
     @property
-    def pending(self) -> bool:
+    def has_pending(self) -> bool:
         """Whether some of what was kept is still to come."""
         return self._kept is not None
 
-    def applied(self, _: Sequence[object]) -> None:
+    def on_applied(self, _: Sequence[object]) -> None:
         """Events were applied."""
         if self._kept is not None and self._shell.engine.applied_seq >= self._kept.marks[-1][0]:
             self.compare()
-        if self._kept is None and self.applied in self._shell.on_applied:
-            self._shell.on_applied.remove(self.applied)
+        if self._kept is None and self.on_applied in self._shell.on_applied:
+            self._shell.on_applied.remove(self.on_applied)
 
     def compare(self) -> None:
         """Halt the node if an event that has been applied came to something else than it did."""
@@ -102,7 +102,7 @@ class Results:
     def keep(self) -> None:
         """At a clean stop: what the journal came to so far. What is still pending stays."""
         shell = self._shell
-        if shell.halted is not None or self.pending or not shell.engine.applied_seq:
+        if shell.halted is not None or self.has_pending or not shell.engine.applied_seq:
             return
         try:
             store_results(self._files, str(self._directory), KeptResults(shell.runs, tuple(self._marks())))

@@ -81,7 +81,7 @@ def status(shell: Shell) -> dict[str, Any]:
     object_["persisted_seq"] = statistics.persisted_seq
     object_["in_touch_ms"] = round(shell.replica.in_touch_s(monotonic_s()) * 1e3, 3)
     object_["isolated"] = shell.watch.isolation(monotonic_s())
-    object_["refused"] = {**shell.transport.refused(), **statistics.counts}
+    object_["refused"] = {**shell.transport.refusals(), **statistics.counts}
     object_["kernel_drops"] = link.kernel_drops
     object_["sends_lost"] = sum(link.sends_lost.values())
     names = {name_hash(node.id): node.id for node in shell.config.nodes}
@@ -107,7 +107,7 @@ def status(shell: Shell) -> dict[str, Any]:
             f"{_doubt(statistics, names)}: it neither votes nor acknowledges until its log is known whole again, which "
             f"the others tell it: start those that do not run{rest}"
         )
-    elif shell.disk_full:
+    elif shell.is_disk_full:
         object_["reason"] = why_full()
     if statistics.history_wanted is not None:
         object_["awaits"] = f"{_history_words(statistics)}: they are being fetched, and no event can be judged before"

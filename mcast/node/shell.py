@@ -174,7 +174,7 @@ class Shell:
                 _log.warning("%s", finding)
             link = await setup.open_link(self.config, self.node, self.incarnation, hub=self._hub, offload=self._offload)
             try:
-                peers = await setup.find_peers(self.config, self.node_id, link, self.watch.mending.know)
+                peers = await setup.find_peers(self.config, self.node_id, link, self.watch.mending.on_unknown_names)
                 self.transport = setup.make_transport(
                     self.config, self.node_id, self.incarnation, link, peers, recovered.meta.promised,
                     lambda: self.replica.votes,
@@ -204,10 +204,10 @@ class Shell:
         always = self.config.sync == "always"
         self._disk = GroupCommit(self.store, always=always, wake=self._wake)
         if (ended := self._disk.fileno()) is not None:
-            self._loop.add_reader(ended, self._synced)
+            self._loop.add_reader(ended, self._on_synced)
         self.joined = True
         self._active = not self._closed
-        self.transport.link.attach(self._loop, self._readable)
+        self.transport.link.attach(self._loop, self._on_readable)
         self.watch.start()
         self._schedule()
 
@@ -247,7 +247,7 @@ class Shell:
             self.replica.is_idle and self._settling is None and not self._running_effects
             and monotonic_s() >= self._at_once_s + AT_ONCE_APART_S
         ):  # fmt: skip
-            self._turn()
+            self._on_turn()
             self._at_once_s = monotonic_s()
         else:
             self._schedule()
@@ -265,25 +265,25 @@ class Shell:
                     self._run_effects()
         return token
 
-    def transferred(self, frames: Sequence[Frame], peer: int) -> None:
+    def on_transfer(self, frames: Sequence[Frame], peer: int) -> None:
         """Hand over frames fetched over TCP from `peer`, in order."""
         self.tell(lambda now: self.replica.on_transfer(frames, peer, now))
 
-    def transfer_failed(self, peer: int) -> None:
+    def on_transfer_failed(self, peer: int) -> None:
         """A catch-up from `peer` broke off."""
         self.tell(lambda now: self.replica.on_transfer_failed(peer, now))
 
-    def proven(self, node: int, incarnation: bytes) -> None:
+    def on_incarnation_proven(self, node: int, incarnation: bytes) -> None:
         """A TCP connection to `node`, or a sealed one from it, proved that this incarnation of it lives."""
-        self.tell(lambda now: self._receive(self.transport.proven(node, incarnation, now)))
+        self.tell(lambda now: self._receive(self.transport.on_incarnation_proven(node, incarnation, now)))
 
-    def peer_died(self, node: int) -> None:
+    def on_peer_died(self, node: int) -> None:
         """The process that led as `node` is dead: nobody listens on its port, or another incarnation does."""
         self.tell(lambda now: self.replica.on_peer_died(node, now))
 
-    def relayed(self, datagram: bytes) -> None:
+    def on_relayed(self, datagram: bytes) -> None:
         """A datagram came over TCP."""
-        self.tell(lambda now: self.replica.receive(self.transport.relayed(datagram, now), now, relayed=True))
+        self.tell(lambda now: self.replica.receive(self.transport.open_relayed(datagram, now), now, relayed=True))
 
     def incarnation_of(self, node: int) -> bytes | None:
         """The process of `node` that is alive, as far as is proven here."""
@@ -324,14 +324,14 @@ class Shell:
         return self._duplicate_ids.known
 
     @property
-    def apply_backlog_full(self) -> bool:
+    def is_apply_backlog_full(self) -> bool:
         """Whether applying must catch up before more is taken in."""
-        return self._queue.full
+        return self._queue.is_full
 
     @property
-    def disk_full(self) -> bool:
+    def is_disk_full(self) -> bool:
         """Whether this node has stopped acknowledging for want of disk space."""
-        return self.joined and self._disk.full
+        return self.joined and self._disk.is_full
 
     def tell(self, tell: Callable[[float], None]) -> None:
         """Tell the protocol something, while this node takes part; what follows is done at the end of this turn."""
@@ -340,16 +340,16 @@ class Shell:
                 tell(monotonic_s())
                 self._schedule()
 
-    def _readable(self) -> None:
+    def _on_readable(self) -> None:
         """A socket has something: take one burst; the loop calls again if there is more."""
         with self._guard:
-            if self._queue.full:
+            if self._queue.is_full:
                 self._queue.run()
             else:
                 self._receive(self.transport.receive(monotonic_s()))
                 self._run_effects()
 
-    def _due(self) -> None:
+    def _on_timer(self) -> None:
         """The timer. Sockets are drained before the protocol judges who was silent."""
         self._timer = None
         self._timer_due = float("inf")
@@ -374,25 +374,25 @@ class Shell:
         self.wall.follow(self.replica, now)
         self.replica.tick(now)
 
-    def _turn(self) -> None:
+    def _on_turn(self) -> None:
         """The end of a turn in which something was submitted or fetched."""
         self._settling = None
         with self._guard:
             self._run_effects()
 
-    def _synced(self) -> None:
+    def _on_synced(self) -> None:
         with self._guard:
             self._run_effects()
 
     def _wake(self) -> None:
         """A sync has ended; called in another thread."""
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self._loop.call_soon_threadsafe(self._synced)
+            self._loop.call_soon_threadsafe(self._on_synced)
 
     def _schedule(self) -> None:
         """Settle once at the end of this turn of the loop."""
         if self._settling is None and self._active:
-            self._settling = self._loop.call_soon(self._turn)
+            self._settling = self._loop.call_soon(self._on_turn)
 
     def _receive(self, arrivals: list[ProvenDatagram]) -> None:
         replica = self.replica
@@ -446,7 +446,7 @@ class Shell:
         """One timer, moved only when it would ring too late."""
         if not self._active:
             return
-        full = self._disk.full
+        full = self._disk.is_full
         if full != self._disk_was_full:
             self._disk_was_full = full
             what = report.why_full() if full else "the disk has room again: events are acknowledged"
@@ -463,7 +463,7 @@ class Shell:
         if self._timer is not None:
             self._timer.cancel()
         self._timer_due = due
-        self._timer = self._loop.call_later(max(due - monotonic_s(), 0.0), self._due)
+        self._timer = self._loop.call_later(max(due - monotonic_s(), 0.0), self._on_timer)
 
     def _next_due(self) -> float:
         return min(self.replica.next_deadline(), self.transport.next_deadline(), self._disk_due)

@@ -23,7 +23,7 @@ class Strangers:
 
     def look(self) -> dict[str, str]:
         """What is amiss, by what it is called: once a second."""
-        refused = self._shell.transport.refused().get(_FOREIGN, 0)
+        refused = self._shell.transport.refusals().get(_FOREIGN, 0)
         self._quiet_looks = 0 if refused > self._seen else self._quiet_looks + 1
         self._seen = refused
         if self._quiet_looks >= LOOKS_KEPT:

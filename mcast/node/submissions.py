@@ -134,7 +134,7 @@ class Submissions:
         """Hand over everything unanswered once more, each session's in order."""
         self._send(self._served.groups())
 
-    def gone(self, connection: Connection) -> None:
+    def on_disconnect(self, connection: Connection) -> None:
         """Nobody waits on this connection any more."""
         for session in list(connection.sessions):
             self._served.release(session)
@@ -143,7 +143,7 @@ class Submissions:
             self._served.forget_open(nonce)
             self._shell.engine.unwatch_nonce(nonce)
 
-    def applied(self, applied: Sequence[Applied]) -> None:
+    def on_applied(self, applied: Sequence[Applied]) -> None:
         """Tell clients what became of their records, with one write a connection and turn of the event loop."""
         sessions = self._served.sessions
         answers: dict[Connection, list[_Result]] = {}
@@ -151,7 +151,7 @@ class Submissions:
         results: list[_Result] = []
         for one in applied:
             if one.kind == "opened":
-                self._opened(one)
+                self._on_open_applied(one)
                 continue
             if served is None or served.session != one.session:
                 served = sessions.get(one.session)
@@ -166,8 +166,8 @@ class Submissions:
                 parts = pack_run(StreamKind.RESULT, encode_results(results))
                 connection.post(*parts, last=not connection.unanswered_bytes)
 
-    def _opened(self, opened: Applied) -> None:
-        self.openings.opened(opened.nonce, opened.session)
+    def _on_open_applied(self, opened: Applied) -> None:
+        self.openings.on_open_applied(opened.nonce, opened.session)
         connection = self._served.forget_open(opened.nonce)
         self._shell.engine.unwatch_nonce(opened.nonce)
         if connection is None:

@@ -51,11 +51,11 @@ class Subscriptions:
         return len(self._subscribers)
 
     @property
-    def behind(self) -> int:
+    def behind_count(self) -> int:
         """How many do not read what was sent: they are sent nothing more until they do."""
         return sum(connection.congested for connection in self._subscribers)
 
-    def subscribe(self, connection: Connection, message: Subscribe) -> None:
+    def on_subscribe(self, connection: Connection, message: Subscribe) -> None:
         """Begin to send events. Raises DecodeError for a second SUBSCRIBE on one connection."""
         if connection in self._subscribers:
             raise DecodeError("unexpected message", "a second SUBSCRIBE")
@@ -65,23 +65,23 @@ class Subscriptions:
         self._subscribers[connection] = _Subscriber(max(message.first, 1))
         self._queue(connection)
 
-    def applied(self) -> None:
+    def on_applied(self) -> None:
         """Events were applied: those who wait for them get them at the end of this turn of the loop."""
         waiting, self._waiting = self._waiting, []
         for connection in waiting:
             self._queue(connection)
 
-    def writable(self, connection: Connection) -> None:
+    def on_writable(self, connection: Connection) -> None:
         """The connection's write buffer has drained."""
         if connection in self._subscribers:
             self._queue(connection)
 
-    def gone(self, connection: Connection) -> None:
+    def on_disconnect(self, connection: Connection) -> None:
         """The connection has ended."""
         if self._subscribers.pop(connection, None) is not None and connection in self._waiting:
             self._waiting.remove(connection)
 
-    def halted(self) -> None:
+    def on_halted(self) -> None:
         """This node takes part no more: its subscribers shall go elsewhere."""
         for connection in list(self._subscribers):
             self._refuse(connection, f"{self._shell.node_id} has halted: {self._shell.halted}")
@@ -103,9 +103,9 @@ class Subscriptions:
         if self._turn_due is None:
             loop = asyncio.get_running_loop()
             pause_s = self._rested_s - monotonic_s()
-            self._turn_due = loop.call_later(pause_s, self._turn) if pause_s > 0 else loop.call_soon(self._turn)
+            self._turn_due = loop.call_later(pause_s, self._on_turn) if pause_s > 0 else loop.call_soon(self._on_turn)
 
-    def _turn(self) -> None:
+    def _on_turn(self) -> None:
         self._turn_due = None
         began = monotonic_s()
         while self._ready and monotonic_s() < began + TURN_S:
@@ -117,12 +117,12 @@ class Subscriptions:
         ended = monotonic_s()
         self._rested_s = ended + REST * (ended - began)
         if self._ready and self._turn_due is None:
-            self._turn_due = asyncio.get_running_loop().call_later(REST * (ended - began), self._turn)
+            self._turn_due = asyncio.get_running_loop().call_later(REST * (ended - began), self._on_turn)
 
     def _send(self, connection: Connection, subscriber: _Subscriber) -> None:
         events = self._shell.events
         if connection.congested:
-            return  # `writable` queues it again
+            return  # `on_writable` queues it again
         try:
             if not subscriber.begun and subscriber.next <= events.last:
                 subscriber.next = events.beginning(subscriber.next)
@@ -148,7 +148,7 @@ class Subscriptions:
             why = f"cannot compute outcomes again yet: {events.failing}"
             self._refuse(connection, f"{self._shell.node_id} {why}")
         else:
-            events.on_more = self.applied
+            events.on_more = self.on_applied
             self._waiting.append(connection)
 
     def _refuse(self, connection: Connection, why: str) -> None:

@@ -29,19 +29,19 @@ class SyncedStore(Protocol):
 
 
 class Syncer(Protocol):
-    """Carries out one sync at a time. What one failed with is raised by every `idle` and `wait` from then on."""
+    """Carries out one sync at a time. What one failed with is raised by every `is_idle` and `wait` from then on."""
 
     def fileno(self) -> int | None:
-        """Readable when `idle` has news. None: it calls `wake` instead, in a thread of its own."""
+        """Readable when `is_idle` has news. None: it calls `wake` instead, in a thread of its own."""
 
     def begin(self, mark: SyncMark) -> bool:
         """Sync what the mark covers, none being under way. False: it is durable already."""
 
-    def idle(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether none is under way. What was begun before is durable then."""
 
     def wait(self, limit_s: float | None = None) -> bool:
-        """Until `idle`; for `limit_s` at most, if that is given. Whether it is."""
+        """Until `is_idle`; for `limit_s` at most, if that is given. Whether it is."""
 
     def close(self) -> None:
         """Let go of what it holds; at most STOP_S are waited for a sync under way."""
@@ -76,8 +76,8 @@ class ThreadSyncer:
         self._marks.put(mark)
         return True
 
-    def idle(self) -> bool:
-        """See Syncer.idle."""
+    def is_idle(self) -> bool:
+        """See Syncer.is_idle."""
         idle = self._idle.is_set()  # before the failure is looked at, for the helper sets that first
         if self._failure is not None:
             raise self._failure
@@ -86,7 +86,7 @@ class ThreadSyncer:
     def wait(self, limit_s: float | None = None) -> bool:
         """See Syncer.wait."""
         self._idle.wait(limit_s)
-        return self.idle()
+        return self.is_idle()
 
     def close(self) -> None:
         """See Syncer.close."""
@@ -122,8 +122,8 @@ class KernelSyncer:
         self._go_on(self._steps)
         return self._steps is not None
 
-    def idle(self) -> bool:
-        """See Syncer.idle."""
+    def is_idle(self) -> bool:
+        """See Syncer.is_idle."""
         if self._failure is not None:
             raise self._failure
         if self._steps is not None:
@@ -136,9 +136,9 @@ class KernelSyncer:
         left_s = limit_s
         while self._steps is not None and (left_s is None or left_s > 0):
             self._kernel.wait(left_s)
-            if not self.idle() and left_s is not None:
+            if not self.is_idle() and left_s is not None:
                 left_s = until_s - monotonic_s()
-        return self.idle()
+        return self.is_idle()
 
     def close(self) -> None:
         """See Syncer.close."""

@@ -100,11 +100,11 @@ class Transport:
         if (peer := self._address(to)) is not None:
             self.link.send(UNICAST, [self._seal(message, UNICAST, to)], peer)
 
-    def sealed(self, to: int, message: Message) -> bytes:
+    def seal_for(self, to: int, message: Message) -> bytes:
         """A datagram for one node that is to go over TCP."""
         return self._seal(message, UNICAST, to)
 
-    def relayed(self, datagram: bytes, now: float) -> list[ProvenDatagram]:
+    def open_relayed(self, datagram: bytes, now: float) -> list[ProvenDatagram]:
         """What a datagram brings that came over TCP: nothing if refused, cut off, or its sender not proven yet."""
         if self._faults is not None and self._faults.cuts(datagram):
             return []
@@ -138,7 +138,7 @@ class Transport:
                 envelope, message = unseal(datagrams[at - 1])
                 if envelope.kind == _TWIN:
                     if self.duplicate_ids is not None and envelope.sender == self._own:
-                        self.duplicate_ids.heard(envelope, message, now)
+                        self.duplicate_ids.on_twin(envelope, message, now)
                     continue
                 admitted = admit(envelope, message, now)
                 if envelope.kind == _DATA and len(admitted) == 1 and at < end:
@@ -150,24 +150,24 @@ class Transport:
             except DecodeError as error:
                 self.dropped[error.reason] += 1
                 if self.versions is not None and error.reason in VERSION_REASONS:
-                    self.versions.heard(datagrams[at - 1], now)
+                    self.versions.note_datagram(datagrams[at - 1], now)
         return arrivals
 
-    def proven(self, node: int, incarnation: bytes, now: float) -> list[ProvenDatagram]:
+    def on_incarnation_proven(self, node: int, incarnation: bytes, now: float) -> list[ProvenDatagram]:
         """A sealed TCP connection proved this incarnation: what was held of it."""
-        return self._incarnations.proven(node, incarnation, now)
+        return self._incarnations.on_incarnation_proven(node, incarnation, now)
 
     def silences(self, now: float) -> dict[int, float]:
         """Seconds since each other node was last heard, by whatever way; infinity for one that never was."""
         return self._incarnations.silences(now)
 
-    def unproven(self) -> tuple[int, ...]:
+    def unproven_nodes(self) -> tuple[int, ...]:
         """Nodes whose datagrams arrive, but no proof of who sent them: what is sent to them may be lost."""
-        return self._incarnations.unproven()
+        return self._incarnations.unproven_senders()
 
     def incarnation_of(self, node: int) -> bytes | None:
         """The proven incarnation of a node; None before the first."""
-        return self._incarnations.live(node)
+        return self._incarnations.live_incarnation(node)
 
     def tick(self, now: float) -> None:
         """Repeat what is due of challenges; ask for duplicates."""
@@ -184,7 +184,7 @@ class Transport:
         duplicate_ids_due = _FOREVER if self.duplicate_ids is None else self.duplicate_ids.next_deadline()
         return min(self._incarnations.next_deadline(), duplicate_ids_due, _FOREVER if due is None else due)
 
-    def refused(self) -> dict[str, int]:
+    def refusals(self) -> dict[str, int]:
         """Refused datagrams by reason; with those that were held for a proof which never came."""
         unproven = self._incarnations.statistics().forgotten
         return {**self.dropped, **({"never proven": unproven} if unproven else {})}
@@ -209,8 +209,8 @@ class Transport:
             self._answer()
 
     def _answer(self) -> None:
-        for node, message in self._incarnations.outgoing():
+        for node, message in self._incarnations.take_outgoing():
             self.send(node, message)
         if self.duplicate_ids is not None:
-            for question in self.duplicate_ids.outgoing():
+            for question in self.duplicate_ids.take_outgoing():
                 self.multicast(question)

@@ -60,9 +60,9 @@ class Turns:
 
     def _tell_apart(self) -> None:
         if self._next is None:
-            self._next = asyncio.get_running_loop().call_soon(self._turn)
+            self._next = asyncio.get_running_loop().call_soon(self._on_turn)
 
-    def _turn(self) -> None:
+    def _on_turn(self) -> None:
         self._next = None
         self._spent_s = 0.0
         try:

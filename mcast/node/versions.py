@@ -28,7 +28,7 @@ class OtherVersions:
         self._heard: dict[str, tuple[int, float]] = {}
         """By node id, or "a node": at most one more than the cluster has nodes."""
 
-    def heard(self, datagram: bytes | memoryview, now: float) -> None:
+    def note_datagram(self, datagram: bytes | memoryview, now: float) -> None:
         """A datagram was refused for its version."""
         name = self._names.get(int.from_bytes(datagram[SENDER], "big"), "a node")
         version = datagram[VERSION_OFFSET]

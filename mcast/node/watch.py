@@ -78,15 +78,15 @@ class Watch:
         self.isolated = self.isolation(now)
         if was_isolated != (self.isolated is not None):
             _log.warning("node %s is %s", self._shell.node_id, self.isolated or "in touch with a majority again")
-        ways = {} if self.isolated else self._amiss(replica.reception(now), now)
-        unforwarded = self._unforwarded()
+        ways = {} if self.isolated else self._blocked_ways(replica.reception(now), now)
+        unforwarded = self._forwarding_faults()
         self._blocked = next(iter(unforwarded.values()), None)
         amiss = ways | unforwarded
         self._looks = {what: self._looks.get(what, 0) + 1 for what in amiss}
         lasting = {what: words for what, words in amiss.items() if self._looks[what] >= LASTS_LOOKS}
         lasting |= self.mending.findings() | self._strangers.look()
         if not ways and not self.isolated:
-            lasting |= self._narrow(replica.reception(now).carried)
+            lasting |= self._path_faults(replica.reception(now).carried)
         for what in lasting.keys() - self._reported.keys():
             _log.warning("node %s: %s", self._shell.node_id, lasting[what])
         for what in self._reported.keys() - lasting.keys():
@@ -115,7 +115,7 @@ class Watch:
             f"{shell.node_id}: {self._ports()}"
         )
 
-    def _amiss(self, reception: Reception, now: float) -> dict[str, str]:
+    def _blocked_ways(self, reception: Reception, now: float) -> dict[str, str]:
         """What blocks a way between this node and its sequencer, if anything does."""
         shell, replica = self._shell, self._shell.replica
         sequencer = self._names.get(replica.sequencer or 0)
@@ -128,7 +128,7 @@ class Watch:
             which = "multicast" if unicast else "datagram"
             what = f"no {which} of {sequencer} arrives"
             way = "unicast" if unicast else "TCP"
-            return {what: f"{what}, and its heartbeats come by {way}: {self._ports()}; {self._alike()}"}
+            return {what: f"{what}, and its heartbeats come by {way}: {self._ports()}; {self._how_to_compare()}"}
         if multicast and tcp:
             what = f"its datagrams do not arrive at {sequencer}"
             host = next(node.address for node in shell.config.nodes if node.id == sequencer)
@@ -140,7 +140,7 @@ class Watch:
             return {what: f"{what}, which is repaired piece by piece: {self._ports()}"}
         return {}
 
-    def _unforwarded(self) -> dict[str, str]:
+    def _forwarding_faults(self) -> dict[str, str]:
         """That commands which come here do not get to the sequencer, though its stream may arrive."""
         why = self._shell.on_look() if self._shell.on_look is not None else None
         sequencer = self._names.get(self._shell.replica.sequencer or 0)
@@ -150,7 +150,7 @@ class Watch:
         host = next(node.address for node in self._shell.config.nodes if node.id == sequencer)
         return {what: f"{what}: {why}; open TCP {host} for it in the firewalls between them, both ways"}
 
-    def _narrow(self, carried: int | None) -> dict[str, str]:
+    def _path_faults(self, carried: int | None) -> dict[str, str]:
         """That what its sequencer sends is too large for the path between them, or does not pass at all."""
         shell = self._shell
         sequencer = self._names.get(shell.replica.sequencer or 0)
@@ -174,7 +174,7 @@ class Watch:
             "must pass its firewall, and IGMP its switches"
         )
 
-    def _alike(self) -> str:
+    def _how_to_compare(self) -> str:
         return "and compare group, port and interface in the cluster files of the two"
 
 

@@ -124,7 +124,7 @@ class Sealer:
             None if ring is None else AESGCM(datagram_key(ring.keys[0], self._cluster, self._sender, incarnation))
         )
 
-    def sent(self, channel: int) -> int:
+    def newest_counter(self, channel: int) -> int:
         """The counter of the newest datagram sealed on this channel; 0 before the first."""
         return self._sent[channel]
 

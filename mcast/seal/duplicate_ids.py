@@ -41,7 +41,7 @@ class DuplicateIds:
         self._due = _LONG_AGO
         self._answer_due = _LONG_AGO
         self.unsent: list[Twin] = []
-        """What `outgoing` is to take."""
+        """What `take_outgoing` is to take."""
 
     def tick(self, now: float) -> None:
         """Ask when it is time to."""
@@ -59,7 +59,7 @@ class DuplicateIds:
         self._asked = self._random(16)
         self._say(self._asked, now, answer=False)
 
-    def heard(self, envelope: Envelope, message: Twin, now: float) -> None:
+    def on_twin(self, envelope: Envelope, message: Twin, now: float) -> None:
         """A question or answer under this node's own id."""
         if envelope.incarnation == self._incarnation:
             return  # one's own, looped back
@@ -74,7 +74,7 @@ class DuplicateIds:
             own = (self._votes(), self._age_ms(now), self._incarnation)
             self.lesser = own < (message.votes, message.age_ms, envelope.incarnation)
 
-    def outgoing(self) -> list[Twin]:
+    def take_outgoing(self) -> list[Twin]:
         """Takes what is to be multicast."""
         taken, self.unsent = self.unsent, []
         return taken

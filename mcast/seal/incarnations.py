@@ -167,7 +167,7 @@ class Incarnations:
 
     `own` and `senders` are name hashes; `random(n)` gives n fresh unpredictable bytes. Where datagrams are not `sealed`
     no counter is believed for being high. After every call the owner sends
-    what `outgoing()` gives and re-arms a timer at `next_deadline()`.
+    what `take_outgoing()` gives and re-arms a timer at `next_deadline()`.
     """
 
     def __init__(
@@ -180,7 +180,7 @@ class Incarnations:
         """Senders with candidates."""
         self._random = random
         self.unsent: list[tuple[int, Challenge | Proof]] = []
-        """What `outgoing` is to take."""
+        """What `take_outgoing` is to take."""
         self._forgotten = 0
         self._replaced = 0
 
@@ -210,7 +210,7 @@ class Incarnations:
                 return []
         return [_arrival((envelope, message))]
 
-    def proven(self, node: int, incarnation: bytes, now: float) -> list[ProvenDatagram]:
+    def on_incarnation_proven(self, node: int, incarnation: bytes, now: float) -> list[ProvenDatagram]:
         """A TLS connection just opened proved this incarnation of `node`: gives what was held of it.
 
         A retired incarnation stays retired: the words of a dying process may be read after its successor's.
@@ -220,7 +220,7 @@ class Incarnations:
             return []
         return self._accept(node, sender, incarnation, now)
 
-    def live(self, node: int) -> bytes | None:
+    def live_incarnation(self, node: int) -> bytes | None:
         """The proven incarnation of a node; None before the first."""
         sender = self._senders.get(node)
         return None if sender is None else sender.live
@@ -229,7 +229,7 @@ class Incarnations:
         """Seconds since each sender's live incarnation was last heard; infinity for one that never was."""
         return {node: now - sender.heard for node, sender in self._senders.items()}
 
-    def unproven(self) -> tuple[int, ...]:
+    def unproven_senders(self) -> tuple[int, ...]:
         """Senders whose datagrams are held for a proof that has been asked for again and again."""
         return tuple(node for node in self._waiting if self._senders[node].retry_s >= CHALLENGE_RETRY_MAX_S)
 
@@ -252,7 +252,7 @@ class Incarnations:
             deadline = min(deadline, sender.challenge_due, min(sender.candidates.values()) + UNPROVEN_S)
         return deadline
 
-    def outgoing(self) -> list[tuple[int, Challenge | Proof]]:
+    def take_outgoing(self) -> list[tuple[int, Challenge | Proof]]:
         """Takes what is to be sent: (node, message) pairs, each by unicast."""
         taken, self.unsent = self.unsent, []
         return taken

@@ -48,15 +48,15 @@ class GroupWorker:
 
     def clear_suspect(self) -> bool:
         """Note that the log is whole again; False when that is not done yet, or the node died of it."""
-        return self._do(self._commit.clear_suspect) and not self._commit.full
+        return self._do(self._commit.clear_suspect) and not self._commit.is_full
 
     def go_on(self) -> None:
         """Look for what is done, at the end of this turn."""
         if not self._awaited:
             self._awaited = True
-            self._node.world.loop.after(0.0, self._turn)
+            self._node.world.loop.after(0.0, self._on_turn)
 
-    def _turn(self) -> None:
+    def _on_turn(self) -> None:
         self._awaited = False
         self._collect()
 
@@ -67,7 +67,7 @@ class GroupWorker:
         node = self._node
         if node.life != self._life or node.paused or not self._do(self._take):
             return
-        if self._commit.full and not self._retrying:
+        if self._commit.is_full and not self._retrying:
             node.world.marks["disk full"] += 1
             self._retrying = True
             node.world.loop.after(RETRY_S, self._retry)
@@ -166,8 +166,8 @@ class _Sync:
         self._node.world.loop.after(delay_s, self._end, self._node.life, mark)
         return True
 
-    def idle(self) -> bool:
-        """See Syncer.idle."""
+    def is_idle(self) -> bool:
+        """See Syncer.is_idle."""
         return self._mark is None
 
     def wait(self, limit_s: float | None = None) -> bool:

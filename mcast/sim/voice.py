@@ -22,7 +22,7 @@ class Voice:
         """A new frame, for all."""
         sealer = self._sealer
         data = sealer.seal(Kind.DATA, STREAM, self.promised, frame.head, frame.body)
-        return Datagram(data, Kind.DATA, (sealer.incarnation, sealer.sent(STREAM)))
+        return Datagram(data, Kind.DATA, (sealer.incarnation, sealer.newest_counter(STREAM)))
 
     def control(self, message: Message, to: int | None = None) -> Datagram:
         """A message for one node, or for all."""

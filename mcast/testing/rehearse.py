@@ -26,7 +26,7 @@ class FirstFailure(Unwatched):
     def __init__(self) -> None:
         self.words = ""
 
-    def failed(self, seq: int, name: str, error: BaseException) -> None:
+    def on_failed(self, seq: int, name: str, error: BaseException) -> None:
         """The handler of command `name` raised."""
         if not self.words:
             traceback.print_exception(error)

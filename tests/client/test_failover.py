@@ -124,7 +124,7 @@ async def test_a_silent_gateway_is_left_for_another(
     cluster: FakeCluster, gateways: dict[str, Gateway], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keeper, "WATCH_INTERVAL_S", 0.01)
-    monkeypatch.setattr(gateways["n2"], "burst", lambda connection, messages: None)
+    monkeypatch.setattr(gateways["n2"], "on_messages", lambda connection, messages: None)
     async with connect(cluster.config, at="n2") as client:
         assert (await client.submit("incr", "k")).value == 1
         assert client.node != "n2"

@@ -269,13 +269,13 @@ async def test_who_takes_slowly_keeps_little_and_misses_nothing(
 class Sink:
     """Reads nothing, ever."""
 
-    def link_message(self, link: StreamLink, kind: int, payload: bytes) -> None:
+    def on_link_message(self, link: StreamLink, kind: int, payload: bytes) -> None:
         """Nor listens."""
 
-    def link_writable(self, link: StreamLink) -> None:
+    def on_link_writable(self, link: StreamLink) -> None:
         """Nothing to write."""
 
-    def link_lost(self, link: StreamLink, reason: str) -> None:
+    def on_link_lost(self, link: StreamLink, reason: str) -> None:
         """Nothing to do."""
 
 
@@ -300,7 +300,7 @@ async def test_a_subscriber_that_never_reads_costs_the_node_nothing(
         for connection in subscriptions._subscribers
     ]
     assert max(written) < 1_000_000
-    assert subscriptions.behind == 5
+    assert subscriptions.behind_count == 5
     behind = [log.last - subscriber.next for subscriber in subscriptions._subscribers.values()]
     assert min(behind) > 5_000
     receipt = await client.submit("incr", "n")

@@ -54,14 +54,14 @@ class Idler:
         self.lost = 0
         self.closed = False
 
-    def link_message(self, link: StreamLink, kind: int, payload: bytes) -> None:
+    def on_link_message(self, link: StreamLink, kind: int, payload: bytes) -> None:
         """Nothing is asked, so nothing is answered."""
         raise AssertionError(f"message {kind}")
 
-    def link_writable(self, link: StreamLink) -> None:
+    def on_link_writable(self, link: StreamLink) -> None:
         """Nothing waits to be written."""
 
-    def link_lost(self, link: StreamLink, reason: str) -> None:
+    def on_link_lost(self, link: StreamLink, reason: str) -> None:
         """The node is gone, unless this side has closed."""
         self.lost += not self.closed
 

@@ -120,13 +120,13 @@ class Heard:
     def __init__(self) -> None:
         self.reported: list[Any] = []
 
-    def failed(self, seq: int, name: str, error: BaseException) -> None:
+    def on_failed(self, seq: int, name: str, error: BaseException) -> None:
         self.reported.append((seq, name, type(error).__name__))
 
-    def unknown(self, seq: int, name: object) -> None:
+    def on_unknown(self, seq: int, name: object) -> None:
         self.reported.append((seq, name, "unknown"))
 
-    def slow(self, seq: int, name: object, count: int, seconds: float) -> None:
+    def on_slow(self, seq: int, name: object, count: int, seconds: float) -> None:
         self.reported.append((seq, name, count, seconds))
 
 

@@ -61,7 +61,7 @@ class Table:
         assert self.openings.begin(host, nonce), "sent again it is the same"
         if not lost:
             self.known.add(self._next)
-            self.openings.opened(nonce, self._next)
+            self.openings.on_open_applied(nonce, self._next)
         return True
 
 
@@ -86,7 +86,7 @@ def test_no_address_fills_the_table_through_however_many_nodes(monkeypatch: pyte
         for gateway in gateways:
             while gateway.begin(address, nonce := len(known).to_bytes(16, "big")):
                 known.add(len(known) + 1)
-                gateway.opened(nonce, len(known))
+                gateway.on_open_applied(nonce, len(known))
         return len(known) - before
 
     first = open_all("10.0.0.1")
@@ -131,7 +131,7 @@ async def test_an_address_that_opened_too_many_sessions_opens_no_more_whatever_i
     elsewhere = dataclasses.replace(cluster.config.nodes[1], address="192.0.2.7:7711")
     config = dataclasses.replace(cluster.config, nodes=(cluster.config.nodes[0], elsewhere))
     gateways["n1"]._places._config = config
-    gateways["n1"]._places.know({name_hash("n2"): ("192.0.2.7", 7711)})
+    gateways["n1"]._places.learn({name_hash("n2"): ("192.0.2.7", 7711)})
     raw = await Raw.open(cluster, "n1", hello(claim, "n2" if claim == "peer" else ""))
     kind = StreamKind.FORWARD if claim == "peer" else StreamKind.SUBMIT
     for number in range(MOST + 3):

@@ -125,5 +125,5 @@ async def test_a_peer_that_runs_something_else_is_served_neither_frames_nor_its_
         while "n2" not in gateway.alike.refused:
             await asyncio.sleep(0.01)
         while not gateway.statistics().hostile.get("other machine"):
-            odd.gateway._fetcher.asked(CatchUp(1, 10, (name_hash("n1"),)))
+            odd.gateway._fetcher.fetch(CatchUp(1, 10, (name_hash("n1"),)))
             await asyncio.sleep(0.05)

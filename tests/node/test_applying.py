@@ -184,9 +184,9 @@ def test_a_backlog_beyond_the_bound_is_full(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(applying, "BACKLOG_BYTES", 300)
     _, queue = make_queue()
     queue.add(log(2))
-    assert not queue.full
+    assert not queue.is_full
     queue.add(log(2))
-    assert queue.full
+    assert queue.is_full
 
 
 async def test_a_stopped_queue_books_no_more_turns(monkeypatch: pytest.MonkeyPatch) -> None:

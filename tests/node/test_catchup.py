@@ -62,13 +62,13 @@ async def test_all_that_is_missing_is_fetched(
     monkeypatch.setattr(catchup_module, "FETCH_CHUNK_BYTES", 3_000)
     monkeypatch.setattr(catchup_module, "FETCH_WINDOW_BYTES", 10_000)
     behind, fetched = cluster.shells["n3"], list[Frame]()
-    take = behind.transferred
+    take = behind.on_transfer
 
     def transferred(frames: Sequence[Frame], peer: int) -> None:
         fetched.extend(frames)
         take(frames, peer)
 
-    monkeypatch.setattr(behind, "transferred", transferred)
+    monkeypatch.setattr(behind, "on_transfer", transferred)
     ask(behind, N2)
     await caught_up(behind)
     assert behind.engine.result_chain == cluster.shells["n1"].engine.result_chain
@@ -85,13 +85,13 @@ async def test_pieces_of_single_events_follow_one_another(tmp_path: Path, monkey
         fake.pump()
     fake.shells["n3"] = behind
     fetched: list[int] = []
-    take = behind.transferred
+    take = behind.on_transfer
 
     def transferred(frames: Sequence[Frame], peer: int) -> None:
         fetched.extend(frame.first for frame in frames)
         take(frames, peer)
 
-    monkeypatch.setattr(behind, "transferred", transferred)
+    monkeypatch.setattr(behind, "on_transfer", transferred)
     async with serving(fake):
         ask(behind, N2, until=20)
         await caught_up(behind, until=20)
@@ -184,7 +184,7 @@ def dialled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 async def fetched(behind: FakeShell, fetcher: Fetcher, *peers: int, until: int) -> None:
-    fetcher.asked(CatchUp(behind.replica.last_seq + 1, until, peers))
+    fetcher.fetch(CatchUp(behind.replica.last_seq + 1, until, peers))
     async with asyncio.timeout(5):
         while fetcher.progress() is not None or behind.replica.last_seq < until:
             await asyncio.sleep(0.001)
@@ -218,7 +218,7 @@ async def test_one_connection_serves_as_long_as_it_is_used(
         await asyncio.sleep(0.05)
         await fetched(behind, fetcher, N2, until=one_more(fake))
         assert dialled == ["n1", "n2", "n2"], "an ended one is replaced"
-        fetcher.moved()
+        fetcher.on_address_change()
         await fetched(behind, fetcher, N2, until=one_more(fake))
         assert dialled == ["n1", "n2", "n2", "n2"], "one to where a node no longer is, too"
         assert behind.failed == []
@@ -234,13 +234,13 @@ async def test_what_is_asked_for_as_a_fetch_ends_is_not_forgotten(tmp_path: Path
     one_more(fake)
     async with serving(fake):
         fetcher = Fetcher(behind, Dialer(fake.config, "peer", "n3", behind.incarnation))  # type: ignore[arg-type]
-        fetcher.asked(CatchUp(1, 1, (N1,)))
+        fetcher.fetch(CatchUp(1, 1, (N1,)))
         task = fetcher._task
         assert task is not None
-        task.remove_done_callback(fetcher._done)
+        task.remove_done_callback(fetcher._on_done)
         await task
-        fetcher.asked(CatchUp(2, one_more(fake), (N1,)))
-        fetcher._done(task)
+        fetcher.fetch(CatchUp(2, one_more(fake), (N1,)))
+        fetcher._on_done(task)
         async with asyncio.timeout(5):
             await caught_up(behind, until=2)
         await fetcher.stop()
@@ -265,7 +265,7 @@ async def test_who_does_not_answer_keeps_no_repeated_request_from_the_others(
         fetcher = Fetcher(behind, Dialer(fake.config, "peer", "n3", behind.incarnation))  # type: ignore[arg-type]
         until = one_more(fake)
         while behind.replica.last_seq < until:
-            fetcher.asked(CatchUp(1, until, ()))
+            fetcher.fetch(CatchUp(1, until, ()))
             await asyncio.sleep(0.02)
         await fetcher.stop()
     assert behind.failed == [N1]
@@ -275,7 +275,7 @@ async def test_progress_shows_while_it_lasts_and_only_then(cluster: FakeCluster,
     shell: FakeShell = cluster.shells["n3"]
     fetcher = Fetcher(shell, Dialer(cluster.config, "peer", "n3", shell.incarnation))  # type: ignore[arg-type]
     assert fetcher.progress() is None
-    fetcher.asked(CatchUp(1, EVENTS, (N1,)))
+    fetcher.fetch(CatchUp(1, EVENTS, (N1,)))
     assert fetcher.progress() == {"from": None, "next": 1, "until": EVENTS}
     await caught_up(shell)
     await asyncio.sleep(0.01)
@@ -288,11 +288,11 @@ async def test_nothing_more_is_fetched_while_much_waits_to_be_applied(
 ) -> None:
     """A log may be larger than the memory of who catches up with it."""
     behind = cluster.shells["n3"]
-    behind.apply_backlog_full = True
+    behind.is_apply_backlog_full = True
     ask(behind, N1)
     await asyncio.sleep(0.1)
     assert behind.replica.last_seq == 0
-    behind.apply_backlog_full = False
+    behind.is_apply_backlog_full = False
     await caught_up(behind)
 
 
@@ -320,7 +320,7 @@ async def test_who_reads_nothing_gives_its_place_to_others(
     stuck = [Reader(reads=False) for _ in range(catchup_module.FETCHES_MAX)]
     reader = Reader(reads=True)
     for connection in (*stuck, reader):
-        server.fetch(connection, Fetch(1, 1_000_000))
+        server.on_fetch(connection, Fetch(1, 1_000_000))
     async with asyncio.timeout(5):
         while len(reader.sent) < 2:
             await asyncio.sleep(0.001)
@@ -333,7 +333,7 @@ async def test_a_peer_that_goes_silent_is_left(
     cluster: FakeCluster, gateways: dict[str, Gateway], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(catchup_module, "ANSWER_S", 0.02)
-    monkeypatch.setattr(gateways["n1"], "burst", lambda connection, messages: None)
+    monkeypatch.setattr(gateways["n1"], "on_messages", lambda connection, messages: None)
     behind = cluster.shells["n3"]
     ask(behind, N1)
     await caught_up(behind)

@@ -32,24 +32,24 @@ class Owner:
         """Anybody is welcome."""
         return b"welcome"
 
-    def burst(self, connection: Connection, messages: Sequence[tuple[int, bytes]], until_s: float) -> int:
+    def on_messages(self, connection: Connection, messages: Sequence[tuple[int, bytes]], until_s: float) -> int:
         """Every message takes a TICK_S."""
         taken = list(messages)[: self.at_once]
         self.now_s += len(taken) * TICK_S
         self.handled += [(connection, kind, payload) for kind, payload in taken]
         return len(taken)
 
-    def caught_up(self, connection: Connection) -> None:
+    def on_caught_up(self, connection: Connection) -> None:
         """As the gateway."""
         connection.pause(False)
 
-    def writable(self, connection: Connection) -> None:
+    def on_writable(self, connection: Connection) -> None:
         """Of no interest."""
 
-    def gone(self, connection: Connection) -> None:
+    def on_disconnect(self, connection: Connection) -> None:
         """Of no interest."""
 
-    def hostile(self, reason: str) -> None:
+    def count_hostile(self, reason: str) -> None:
         """Remember."""
         self.reasons.append(reason)
 
@@ -198,7 +198,7 @@ async def test_a_connection_that_ends_leaves_nothing_to_be_done(served: Owner) -
     for _ in range(8):
         await asyncio.sleep(0)
     assert len(served.handled) == A_SHARE + 2 * A_TURN
-    assert not connection.behind and not other.behind
+    assert not connection.is_behind and not other.is_behind
 
 
 async def test_nonsense_behind_good_words_ends_the_connection_when_its_turn_comes(

@@ -49,7 +49,7 @@ def test_nothing_completes_before_the_watermark_covers_it(disk: Disk, always: bo
     assert commit.take_completed() == []
     if always:
         assert until_synced(disk, commit) == []
-    assert commit.full
+    assert commit.is_full
     commit.append(2, frames(2))
     assert commit.take_completed() == []
     commit.retry()
@@ -194,7 +194,7 @@ def test_a_full_disk_completes_nothing_until_there_is_room_and_keeps_the_order(d
     commit.append(1, frames(1))
     disk.full = False
     commit.append(2, frames(2))  # would leave a hole if it were written now
-    assert commit.full and commit.take_completed() == []
+    assert commit.is_full and commit.take_completed() == []
     commit.retry()
     assert commit.take_completed() == [1, 2]
     assert disk.done == [("append", 1, 1), ("append", 2, 2)]
@@ -220,7 +220,7 @@ def test_a_truncation_below_the_journals_end_drops_all_that_a_full_disk_refused(
     commit.append(1, frames(5))
     commit.truncate(2, 3)
     assert disk.done == [("truncate", 3)]
-    assert not commit.full and commit.take_completed() == [2]
+    assert not commit.is_full and commit.take_completed() == [2]
 
 
 @pytest.mark.parametrize("always", [False, True])
@@ -232,13 +232,13 @@ def test_a_truncation_that_a_full_disk_refuses_waits_and_what_follows_it_waits_w
     commit.truncate(1, 4)
     commit.append(2, frames(5))  # the old event 5 still stands there
     commit.retry()
-    assert (commit.full, commit.take_completed(), disk.done) == (True, [], [])
+    assert (commit.is_full, commit.take_completed(), disk.done) == (True, [], [])
     disk.uncuttable = False
     commit.retry()
     completed = commit.take_completed()
     while len(completed) < 2:
         completed += until_synced(disk, commit)
-    assert completed == [1, 2] and not commit.full
+    assert completed == [1, 2] and not commit.is_full
     assert [step for step in disk.done if step[0] != "sync"] == [("truncate", 4), ("append", 5, 5)]
     commit.close()
 
@@ -247,13 +247,13 @@ def test_a_doubt_that_a_full_disk_refuses_is_noted_before_anything_is_mended(dis
     commit = start(disk, always=False)
     disk.full = True
     commit.order(NoteDoubt(1))
-    assert commit.full
+    assert commit.is_full
     assert commit.take_completed() == []
     disk.full = False
     commit.append(2, frames(5))
     assert disk.done == []
     commit.retry()
-    assert (commit.full, commit.take_completed(), disk.done) == (False, [1, 2], [("doubted",), ("append", 5, 5)])
+    assert (commit.is_full, commit.take_completed(), disk.done) == (False, [1, 2], [("doubted",), ("append", 5, 5)])
 
 
 def test_truncations_that_a_full_disk_refuses_become_the_deepest_of_them(disk: Disk) -> None:
@@ -267,7 +267,7 @@ def test_truncations_that_a_full_disk_refuses_become_the_deepest_of_them(disk: D
     commit.truncate(5, 6)  # below it
     commit.append(6, frames(7))
     commit.truncate(7, 7)
-    assert commit.full and commit.take_completed() == []
+    assert commit.is_full and commit.take_completed() == []
     disk.uncuttable = False
     commit.retry()
     assert commit.take_completed() == [1, 4, 5, 7, 6]
@@ -279,11 +279,11 @@ def test_the_end_of_log_recovery_is_noted_when_there_is_room(disk: Disk) -> None
     disk.full = True
     commit.clear_suspect()
     commit.retry()
-    assert (commit.full, disk.done) == (True, [])
+    assert (commit.is_full, disk.done) == (True, [])
     disk.full = False
     commit.retry()
     commit.retry()
-    assert (commit.full, disk.done) == (False, [("trusted",)])
+    assert (commit.is_full, disk.done) == (False, [("trusted",)])
 
 
 def test_log_recovery_does_not_end_before_all_of_the_log_lies_on_disk(disk: Disk) -> None:
@@ -293,10 +293,10 @@ def test_log_recovery_does_not_end_before_all_of_the_log_lies_on_disk(disk: Disk
     commit.append(1, frames(1))
     disk.full = False  # the meta is small, and fits where a segment does not
     commit.clear_suspect()
-    assert commit.full and disk.done == []
+    assert commit.is_full and disk.done == []
     commit.retry()
     assert disk.done == [("append", 1, 1), ("trusted",)]
-    assert not commit.full
+    assert not commit.is_full
 
 
 def test_log_recovery_does_not_end_before_a_sync_covers_what_was_written(disk: Disk) -> None:
@@ -333,10 +333,10 @@ def test_a_promise_that_finds_the_disk_full_waits_for_room(disk: Disk) -> None:
     commit.write_meta(1, Meta(bytes(16), promised=3))
     commit.write_meta(2, Meta(bytes(16), promised=4))
     commit.retry()
-    assert (commit.full, commit.take_completed()) == (True, [])
+    assert (commit.is_full, commit.take_completed()) == (True, [])
     disk.full = False
     commit.retry()
-    assert not commit.full
+    assert not commit.is_full
     assert commit.take_completed() == [1, 2]
     assert disk.done == [("meta", 3), ("meta", 4)]
 

@@ -98,7 +98,7 @@ async def test_without_a_sequencer_groups_wait_for_one(cluster: FakeCluster, for
     cluster.sequencer = None
     forwarding.send(group(1))
     cluster.sequencer = N3
-    forwarding.forwarder.notice(EpochChanged(2, N3))
+    forwarding.forwarder.on_notice(EpochChanged(2, N3))
     await submitted(cluster, n3=1)
     assert cluster.shells["n1"].submitted == 0
 
@@ -108,7 +108,7 @@ async def test_a_new_epoch_of_the_same_sequencer_hears_everything_again(
 ) -> None:
     forwarding.send(group(1))
     await submitted(cluster, n1=1)
-    forwarding.forwarder.notice(EpochChanged(2, N1))
+    forwarding.forwarder.on_notice(EpochChanged(2, N1))
     await submitted(cluster, n1=2)
 
 
@@ -116,11 +116,11 @@ async def test_stepping_up_and_down(cluster: FakeCluster, forwarding: Forwarding
     forwarding.send(group(1))
     await submitted(cluster, n1=1)
     cluster.sequencer = N2
-    forwarding.forwarder.notice(EpochChanged(2, N2))
-    forwarding.forwarder.notice(SequencerReady(2))
+    forwarding.forwarder.on_notice(EpochChanged(2, N2))
+    forwarding.forwarder.on_notice(SequencerReady(2))
     assert cluster.shells["n2"].submitted == 1
     cluster.sequencer = N3
-    forwarding.forwarder.notice(SteppedDown(2))
+    forwarding.forwarder.on_notice(SteppedDown(2))
     await submitted(cluster, n3=1)
 
 
@@ -161,7 +161,7 @@ async def test_a_sequencer_that_is_down_is_dialled_until_another_rules(
     forwarding.send(group(1))
     await asyncio.sleep(0.03)
     cluster.sequencer = N3
-    forwarding.forwarder.notice(EpochChanged(2, N3))
+    forwarding.forwarder.on_notice(EpochChanged(2, N3))
     await submitted(cluster, n3=1)
 
 
@@ -185,7 +185,7 @@ async def test_resending_keeps_the_order(
 async def test_a_stopped_forwarder_sends_nothing(cluster: FakeCluster, forwarding: Forwarding) -> None:
     await forwarding.forwarder.stop()
     forwarding.send(group(1))
-    forwarding.forwarder.notice(EpochChanged(2, N1))
+    forwarding.forwarder.on_notice(EpochChanged(2, N1))
     await asyncio.sleep(0.01)
     assert cluster.shells["n1"].submitted == 0
 
@@ -198,7 +198,7 @@ async def seen_dead(cluster: FakeCluster) -> list[int]:
 
 async def linked(cluster: FakeCluster, forwarding: Forwarding, gateways: dict[str, Gateway]) -> None:
     """n2 follows n1 and keeps a connection to it, though it has nothing to forward."""
-    forwarding.forwarder.notice(EpochChanged(1, N1))
+    forwarding.forwarder.on_notice(EpochChanged(1, N1))
     while not gateways["n1"].statistics().connections:
         await asyncio.sleep(0.001)
     await asyncio.sleep(RETRY_S[1])
@@ -218,7 +218,7 @@ async def test_nobody_listening_when_the_epoch_becomes_known_tells_of_death(
     cluster: FakeCluster, forwarding: Forwarding, gateways: dict[str, Gateway]
 ) -> None:
     await gateways["n1"].stop(drain_s=0)
-    forwarding.forwarder.notice(EpochChanged(1, N1))
+    forwarding.forwarder.on_notice(EpochChanged(1, N1))
     assert await seen_dead(cluster) == [N1]
 
 
@@ -239,7 +239,7 @@ async def test_another_incarnation_on_a_new_connection_tells_of_death(
     cluster: FakeCluster, forwarding: Forwarding, gateways: dict[str, Gateway]
 ) -> None:
     cluster.shells["n2"].heard[N1] = b"the one before--"
-    forwarding.forwarder.notice(EpochChanged(1, N1))
+    forwarding.forwarder.on_notice(EpochChanged(1, N1))
     assert await seen_dead(cluster) == [N1]
 
 
@@ -258,7 +258,7 @@ async def test_a_connection_over_which_nothing_comes_back_is_given_up_said_and_d
         assert reported is None if look < SILENT_LOOKS_TOLD else str(reported).endswith(f"no answer for {look} s")
     assert str(forwarder.look()).endswith(f"no answer for {SILENT_LOOKS} s")
     async with asyncio.timeout(5):
-        while gateways["n1"]._connections in (set(), {before}) or forwarder.linked is None:
+        while gateways["n1"]._connections in (set(), {before}) or forwarder.linked_node is None:
             await asyncio.sleep(0.001)
     assert forwarder.look() is None, "all is well again"
     forwarding.send(group(1))
@@ -273,10 +273,10 @@ async def test_a_sequencer_that_does_not_take_the_connection_is_named_soon(
         await asyncio.sleep(60)
 
     monkeypatch.setattr(Dialer, "open", blocked)
-    forwarding.forwarder.notice(EpochChanged(1, N1))
+    forwarding.forwarder.on_notice(EpochChanged(1, N1))
     assert [forwarding.forwarder.look() for _ in range(SILENT_LOOKS_TOLD - 1)] == [None]
     assert str(forwarding.forwarder.look()).startswith("n1 at 127.0.0.1")
-    forwarding.forwarder.notice(EpochChanged(2, None))
+    forwarding.forwarder.on_notice(EpochChanged(2, None))
     assert forwarding.forwarder.look() is None
 
 
@@ -284,10 +284,10 @@ async def test_why_a_sequencer_cannot_be_reached_is_said_until_another_rules(
     cluster: FakeCluster, forwarding: Forwarding, gateways: dict[str, Gateway]
 ) -> None:
     await gateways["n1"].stop(drain_s=0)
-    forwarding.forwarder.notice(EpochChanged(1, N1))
+    forwarding.forwarder.on_notice(EpochChanged(1, N1))
     while (reported := forwarding.forwarder.look()) is None or "no answer" in reported:
         await asyncio.sleep(0.001)
     assert reported.startswith("n1 at 127.0.0.1") and reported.endswith("connection refused (is it running?)")
     cluster.sequencer = N3
-    forwarding.forwarder.notice(EpochChanged(2, N3))
+    forwarding.forwarder.on_notice(EpochChanged(2, N3))
     assert forwarding.forwarder.look() is None

@@ -317,14 +317,14 @@ async def test_a_full_backlog_stops_reading_and_says_that_the_node_lives(
 ) -> None:
     monkeypatch.setattr(gateway_module, "KEEPALIVE_S", 0.02)
     raw, shell = await Raw.open(cluster, "n1", hello()), cluster.shells["n1"]
-    shell.apply_backlog_full = what == "applying"
+    shell.is_apply_backlog_full = what == "applying"
     shell.replica.backlog_bytes = 0 if what == "applying" else limits.PENDING_BYTES_MAX + 1
     raw.send(opening())
     assert (await raw.message())[0] == StreamKind.OPENED
     raw.send(pack_message(StreamKind.PING, Ping(77)))
     for _ in range(2):
         assert await pong(raw) == 0
-    shell.replica.backlog_bytes, shell.apply_backlog_full = 0, False
+    shell.replica.backlog_bytes, shell.is_apply_backlog_full = 0, False
     while number := 77 - await pong(raw):
         assert number == 77
 

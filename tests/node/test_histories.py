@@ -47,7 +47,7 @@ def ask(shell: FakeShell, *peers: int) -> None:
 
 async def all_of_it(shell: FakeShell) -> None:
     async with asyncio.timeout(10):
-        while shell.replica.history_wanted is not None:
+        while shell.replica.wanted_history is not None:
             await asyncio.sleep(0.001)
     joined = Epochs()
     for page in reversed(shell.replica.pages):

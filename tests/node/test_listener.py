@@ -106,10 +106,10 @@ def test_a_crowd_is_told_of_once_in_the_log_and_as_a_finding_where_a_limit_can_b
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     crowd = Crowd("n1")
-    crowd.turned_away(HUNG_UP)
+    crowd.on_turned_away(HUNG_UP)
     assert crowd.findings(12) == []
     for _ in range(1_500):
-        crowd.turned_away(TOO_MANY)
+        crowd.on_turned_away(TOO_MANY)
     (finding,) = crowd.findings(12)
     assert "n1 turned 1,000 or more connections away" in finding and "LimitNOFILE" in finding
     assert crowd.findings(CONNECTIONS_MAX) == [], "its own bound: there is nothing to raise"

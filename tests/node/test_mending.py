@@ -137,7 +137,7 @@ async def test_peers_names_are_looked_up_while_some_do_not_answer(lab: Lab) -> N
 
 async def test_a_name_that_nobody_knows_is_told_and_looked_up_until_it_is_known(lab: Lab) -> None:
     lab.shell.transport.peers = {}
-    lab.mending.know({name_hash("n2"): "two.lab:7712: nobody knows"})
+    lab.mending.on_unknown_names({name_hash("n2"): "two.lab:7712: nobody knows"})
     two = lab.addresses.pop("two.lab")
     for _ in range(2):
         words = (await lab.look())["the name of n2 is unknown"]

@@ -31,7 +31,7 @@ class Asked:
         self.cluster = FakeCluster(folder, machine, nodes=nodes)
         self.shell: FakeShell = self.cluster.shells["n1"]
         self.queries = Queries(self.shell)  # type: ignore[arg-type]
-        self.shell.on_applied.append(lambda applied: self.queries.applied())
+        self.shell.on_applied.append(lambda applied: self.queries.on_applied())
         self.replies: list[Any] = []
         self.writes = 0
 
@@ -41,11 +41,11 @@ class Asked:
     ) -> None:  # fmt: skip
         """Ask query number len(replies) + 1."""
         query = Query(7, name, list(args), level, min_seq, max_ms, max_lag, timeout_ms)
-        self.queries.burst([pack_message(StreamKind.QUERY, query)[HEAD_BYTES:]], self._replied)
+        self.queries.on_queries([pack_message(StreamKind.QUERY, query)[HEAD_BYTES:]], self._replied)
 
     def index(self, commit: int, *tokens: int) -> None:
         """The read index that was asked for last, or these, come back."""
-        self.queries.ready(ReadReady(tokens or (self.shell.reads,), commit))
+        self.queries.on_read_ready(ReadReady(tokens or (self.shell.reads,), commit))
 
     def prove(self, commit: int, age_s: float) -> None:
         """A heartbeat's proof."""
@@ -162,7 +162,7 @@ async def test_a_halted_node_refuses_every_query_and_names_another(
     asked.cluster.elect(sequencer)
     asked.ask(min_seq=1)
     asked.shell.halt("the disk failed")
-    asked.queries.halted()
+    asked.queries.on_halted()
     asked.ask(level="any")
     asked.ask(min_seq=1)
     assert {refused.kind for refused in asked.replies} == {"refused"}
@@ -269,7 +269,7 @@ async def test_the_queries_of_one_read_are_answered_in_one_write(asked: Asked) -
         Query(1, "get", ["k"], "any", 0, None, None, 1e3), Query(2, "nope", [], "any", 0, None, None, 1e3),
         Query(3, "size", [], "session", 2, None, None, 1e3), Query(4, "size", [], "session", 1, None, None, 1e3),
     ]  # fmt: skip
-    asked.queries.burst([pack_message(StreamKind.QUERY, query)[HEAD_BYTES:] for query in queries], asked._replied)
+    asked.queries.on_queries([pack_message(StreamKind.QUERY, query)[HEAD_BYTES:] for query in queries], asked._replied)
     assert [reply.id for reply in asked.replies] == [1, 2, 4] and asked.writes == 1
     asked.event()
     assert [reply.id for reply in asked.replies] == [1, 2, 4, 3]
@@ -278,7 +278,7 @@ async def test_the_queries_of_one_read_are_answered_in_one_write(asked: Asked) -
 async def test_a_read_that_is_no_query_in_the_middle_answers_what_came_before(asked: Asked) -> None:
     good = pack_message(StreamKind.QUERY, Query(1, "size", [], "any", 0, None, None, 1e3))[HEAD_BYTES:]
     with pytest.raises(DecodeError, match="not msgpack"):
-        asked.queries.burst([good, b"", good], asked._replied)
+        asked.queries.on_queries([good, b"", good], asked._replied)
     assert len(asked.replies) == 1
 
 
@@ -287,7 +287,7 @@ async def test_an_answer_never_says_that_the_state_is_younger_than_it_is(asked: 
     proven_s = monotonic_s() - 0.010
     asked.shell.replica.proven = 1, proven_s
     query = pack_message(StreamKind.QUERY, Query(1, "size", [], "any", 0, None, None, 1e3))[HEAD_BYTES:]
-    asked.queries.burst([query] * 100, lambda data: asked._replied(data))
+    asked.queries.on_queries([query] * 100, lambda data: asked._replied(data))
     age_ms = (monotonic_s() - proven_s) * 1e3
     assert 10.0 <= asked.replies[0].lag_ms <= age_ms + 1.0
     assert asked.replies[-1].lag_ms >= asked.replies[0].lag_ms
@@ -411,8 +411,8 @@ async def test_answering_many_at_once_leaves_the_loop_its_turns(asked: Asked, mo
 
 async def test_of_many_queries_only_so_many_are_taken_as_there_is_time_for(asked: Asked) -> None:
     query = pack_message(StreamKind.QUERY, Query(7, "size", [], "any", 0, None, None, 5_000.0))[HEAD_BYTES:]
-    assert asked.queries.burst([query] * 10, asked._replied, until_s=monotonic_s()) == 1
-    assert asked.queries.burst([query] * 10, asked._replied, until_s=monotonic_s() + 60) == 10
+    assert asked.queries.on_queries([query] * 10, asked._replied, until_s=monotonic_s()) == 1
+    assert asked.queries.on_queries([query] * 10, asked._replied, until_s=monotonic_s() + 60) == 10
     assert (len(asked.replies), asked.writes) == (11, 2)
 
 

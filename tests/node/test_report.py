@@ -36,7 +36,7 @@ async def test_status_has_the_contracts_fields_first_and_in_order(shell: Shell) 
 async def test_isolation_is_told_as_it_is_at_that_moment(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not as it was at the watch's newest look: a row that says isolated never lacks the finding."""
     isolated = True
-    monkeypatch.setattr(shell.replica, "isolated", lambda now: isolated)
+    monkeypatch.setattr(shell.replica, "is_isolated", lambda now: isolated)
     assert str(shell.status()["isolated"]).startswith("isolated: for ")
     shell.watch._look()
     isolated = False

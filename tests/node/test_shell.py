@@ -279,7 +279,7 @@ async def test_what_the_protocol_halts_for_halts_the_node(tmp_path: Path, runnin
     watch = await start(running, config(tmp_path))
     await watch.until_sequencer()
     watch.shell.replica._core.halt("a committed event is gone")
-    watch.shell.transfer_failed(1)
+    watch.shell.on_transfer_failed(1)
     async with asyncio.timeout(5):
         await watch.shell.stopped.wait()
     status = watch.shell.status()
@@ -359,7 +359,7 @@ async def test_a_full_disk_stops_acknowledging_until_there_is_room(
     before = watch.shell.replica.commit_seq
     watch.shell.submit([(encode_record(RecordKind.OPEN, 1, 0, 0, 0, bytes(16)),)])
     async with asyncio.timeout(5):
-        while not watch.shell.disk_full:
+        while not watch.shell.is_disk_full:
             await asyncio.sleep(0)
     assert watch.shell.halted is None and watch.shell.replica.commit_seq == before
     assert watch.shell.status()["reason"].endswith("the journal's next segment needs 64 MiB")
@@ -437,7 +437,7 @@ async def test_a_halted_node_takes_no_part(tmp_path: Path, running: AsyncExitSta
         await shell.stopped.wait()
     assert shell.ask_read() is None
     assert (shell.hand_over(1) or "").startswith("n1 takes no part: ")
-    shell.transfer_failed(1)
+    shell.on_transfer_failed(1)
     assert (shell._settling, shell._timer) == (None, None), "nothing is booked any more"
 
 
@@ -467,5 +467,5 @@ async def test_sockets_are_drained_before_the_timer_judges_who_was_silent(
     monkeypatch.setattr(shell.transport, "receive", noting("receive", shell.transport.receive))
     monkeypatch.setattr(shell.replica, "tick", noting("tick", shell.replica.tick))
     monkeypatch.setattr(shell.replica, "next_deadline", lambda: 0.0)
-    shell._due()
+    shell._on_timer()
     assert order[:2] == ["receive", "tick"]

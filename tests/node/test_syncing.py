@@ -89,20 +89,20 @@ def test_the_kernel_syncs_where_it_can_else_a_thread_does() -> None:
 
 def test_the_kernel_takes_step_after_step_and_only_then_is_it_durable() -> None:
     disk, kernel, syncer = kernel_syncer(3, 4, "names")
-    assert syncer.idle() and syncer.fileno() == 5
+    assert syncer.is_idle() and syncer.fileno() == 5
     assert syncer.begin(MARK)
     for ordered in ([3], [3, 4], [3, 4, "names"]):
-        assert not syncer.idle() and not syncer.idle()
+        assert not syncer.is_idle() and not syncer.is_idle()
         assert (kernel.ordered, disk.synced) == (ordered, 0)
         kernel.end()
-    assert syncer.idle() and disk.synced == 9
+    assert syncer.is_idle() and disk.synced == 9
 
 
 def test_steps_that_are_done_at_once_are_not_waited_for() -> None:
     disk, kernel, syncer = kernel_syncer(3, 4)
     kernel.at_once = {3, 4}
     assert not syncer.begin(MARK)
-    assert syncer.idle() and disk.synced == 9
+    assert syncer.is_idle() and disk.synced == 9
 
 
 def test_waiting_takes_all_steps() -> None:
@@ -116,7 +116,7 @@ def test_what_a_step_fails_with_is_raised_from_then_on() -> None:
     disk, kernel, syncer = kernel_syncer(3, 4)
     syncer.begin(MARK)
     kernel.end(OSError("Input/output error"))
-    for ask in (syncer.idle, syncer.wait, syncer.idle):
+    for ask in (syncer.is_idle, syncer.wait, syncer.is_idle):
         with pytest.raises(DiskFailed, match="Input/output"):
             ask()
     assert (kernel.ordered, disk.synced) == ([3], 0)
@@ -137,11 +137,11 @@ def test_closing_leaves_a_sync_behind_that_does_not_end() -> None:
 def test_a_thread_wakes_its_owner_and_keeps_what_it_failed_with() -> None:
     disk, woken = Disk(), threading.Event()
     syncer = ThreadSyncer(disk, woken.set)
-    assert syncer.idle()
+    assert syncer.is_idle()
     assert syncer.begin(MARK)
     assert woken.wait(5)
     syncer.wait()
-    assert syncer.idle() and disk.synced == 9
+    assert syncer.is_idle() and disk.synced == 9
     disk.failing = True
     syncer.begin(MARK)
     for _ in range(2):
@@ -159,7 +159,7 @@ def test_a_sync_that_fails_while_it_is_asked_about_is_not_taken_for_done(monkeyp
 
     monkeypatch.setattr(syncer._idle, "is_set", fails_now)
     with pytest.raises(DiskFailed):
-        syncer.idle()
+        syncer.is_idle()
     monkeypatch.undo()
     syncer.close()
 

@@ -94,9 +94,9 @@ def test_what_was_held_for_a_proof_that_never_came_is_counted() -> None:
     sealer = Sealer(None, "lab", "a", bytes([9]) * 16)
     a.link.send(STREAM, sealer.seal_frames(Kind.DATA, STREAM, 5, FRAMES))
     assert b.receive(10.0) == []
-    assert b.refused() == {}
+    assert b.refusals() == {}
     b.tick(10.0 + UNPROVEN_S)
-    assert b.refused() == {"never proven": len(FRAMES)}
+    assert b.refusals() == {"never proven": len(FRAMES)}
 
 
 def test_a_node_without_an_address_is_counted_not_raised() -> None:

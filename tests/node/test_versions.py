@@ -19,7 +19,7 @@ def test_it_is_named_while_it_is_heard(caplog: pytest.LogCaptureFixture) -> None
     versions = OtherVersions("n1", {name_hash("n2"): "n2"})
     assert versions.findings(0.0) == []
     for now in range(5):
-        versions.heard(spoken(1), float(now))
+        versions.note_datagram(spoken(1), float(now))
     (finding,) = versions.findings(4.0)
     assert finding.startswith("n2 sends datagrams of wire version 1") and "an older mcast" in finding
     assert len(caplog.messages) == 1 and finding in caplog.messages[0]
@@ -29,6 +29,6 @@ def test_it_is_named_while_it_is_heard(caplog: pytest.LogCaptureFixture) -> None
 def test_strangers_of_any_name_are_one(caplog: pytest.LogCaptureFixture) -> None:
     versions = OtherVersions("n1", {name_hash("n2"): "n2"})
     for name in ("n8", "n9", "n2"):
-        versions.heard(spoken(7, name), 0.0)
+        versions.note_datagram(spoken(7, name), 0.0)
     assert [finding.split(" sends")[0] for finding in versions.findings(1.0)] == ["a node", "n2"]
     assert len(caplog.messages) == 2

@@ -30,14 +30,14 @@ class Lab:
         self.unforwarded: str | None = None
         self.heard = {name_hash("n1"): 0.1, name_hash("n3"): NEVER}
         replica = SimpleNamespace(
-            sequencer=name_hash("n1"), reception=lambda now: self.reception, isolated=lambda now: self.isolated,
+            sequencer=name_hash("n1"), reception=lambda now: self.reception, is_isolated=lambda now: self.isolated,
             in_touch_s=lambda now: 7.0, statistics=lambda: SimpleNamespace(sought=()),
         )  # fmt: skip
         self.replica: Any = replica
         shell: Any = SimpleNamespace(
             config=SimpleNamespace(nodes=nodes, port=7700, group="239.1.2.3", mtu=1500), node=nodes[1], node_id="n2",
             on_look=lambda: self.unforwarded,
-            replica=replica, transport=SimpleNamespace(silences=lambda now: self.heard, link=None, refused=dict),
+            replica=replica, transport=SimpleNamespace(silences=lambda now: self.heard, link=None, refusals=dict),
         )  # fmt: skip
         self.watch = Watch(shell)
 

@@ -82,7 +82,7 @@ def test_each_channel_counts_for_itself() -> None:
     one = sealer()
     one.seal_frames(Kind.DATA, STREAM, 3, [FRAME, FRAME])
     one.seal_frames(Kind.REPAIR, UNICAST, 3, [FRAME])
-    assert [one.sent(channel) for channel in (STREAM, CONTROL, UNICAST)] == [2, 0, 1]
+    assert [one.newest_counter(channel) for channel in (STREAM, CONTROL, UNICAST)] == [2, 0, 1]
 
 
 def test_the_body_is_hidden_and_the_header_is_not() -> None:

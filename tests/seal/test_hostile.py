@@ -87,9 +87,9 @@ def test_a_flood_of_garbage_replays_and_flipped_bits_is_only_counted(ring: KeyRi
             receive(damage(rng.choice(present if choice < 0.6 else past), rng), now)
         if number % 50 == 0:
             admission.tick(now)
-            for _, message in admission.outgoing():
+            for _, message in admission.take_outgoing():
                 receive(live.seal(Kind.PROOF, UNICAST, 1, b"", encode_message(Proof(message.random)), N2), now)
-        if number % 100 == 0 and admission.live(N1) == live.incarnation:
+        if number % 100 == 0 and admission.live_incarnation(N1) == live.incarnation:
             assert receive(
                 live.seal_frames(Kind.DATA, STREAM, 1, [make_frame(1, 1, 1, 0, 1, CHAIN_ZERO, b"x")])[0], now
             )

@@ -46,17 +46,17 @@ def receiver(own: int = N2) -> Incarnations:
 
 
 def challenge_of(incarnations: Incarnations) -> Challenge:
-    ((to, message),) = incarnations.outgoing()
+    ((to, message),) = incarnations.take_outgoing()
     assert to == N1 and isinstance(message, Challenge)
     return message
 
 
 def prove(incarnations: Incarnations, peer: Peer, now: float = 0.0) -> list[Any]:
     """Bring `peer` to life: whatever it takes, and what was released."""
-    incarnations.outgoing()
+    incarnations.take_outgoing()
     for _ in range(2):
         incarnations.admit(*peer(STREAM), now)
-        for _, message in incarnations.outgoing():
+        for _, message in incarnations.take_outgoing():
             return [arrival.message for arrival in incarnations.admit(*peer(UNICAST, Proof(message.random)), now)]
         now += CHALLENGE_RETRY_MAX_S
     raise AssertionError("no challenge went out")
@@ -79,7 +79,7 @@ def test_first_contact_is_held_challenged_and_released_in_order_on_proof() -> No
     late = peer(STREAM)
     assert incarnations.admit(*late, 0.2) == [late]
     assert incarnations.statistics().held == 0 and incarnations.statistics().forgotten == 0
-    assert incarnations.live(N1) == FIRST
+    assert incarnations.live_incarnation(N1) == FIRST
 
 
 def test_a_proof_of_another_challenge_proves_nothing() -> None:
@@ -87,16 +87,16 @@ def test_a_proof_of_another_challenge_proves_nothing() -> None:
     assert refusal(incarnations, peer(UNICAST, Proof(bytes(16)))) == "unproven"
     incarnations.admit(*peer(STREAM), 0.0)
     assert refusal(incarnations, peer(UNICAST, Proof(bytes(16)))) == "unproven"
-    assert incarnations.live(N1) is None
+    assert incarnations.live_incarnation(N1) is None
 
 
 def test_a_restarted_peer_replaces_its_older_self() -> None:
     incarnations, old, new = receiver(), Peer(FIRST), Peer(SECOND)
     prove(incarnations, old)
     assert prove(incarnations, new, 1.0) == [FRAME]
-    assert incarnations.live(N1) == SECOND
+    assert incarnations.live_incarnation(N1) == SECOND
     assert refusal(incarnations, old(STREAM), 1.1) == "old incarnation"
-    assert incarnations.outgoing() == [], "an old incarnation is not worth a challenge"
+    assert incarnations.take_outgoing() == [], "an old incarnation is not worth a challenge"
     assert incarnations.statistics().replaced == 1
 
 
@@ -109,7 +109,7 @@ def test_a_recorded_proof_is_none_of_the_next_challenge() -> None:
     incarnations.admit(*Peer(THIRD)(STREAM), 2.0)
     assert isinstance(challenge_of(incarnations), Challenge)
     assert refusal(incarnations, recorded, 2.1) == "unproven"
-    assert incarnations.live(N1) == SECOND
+    assert incarnations.live_incarnation(N1) == SECOND
 
 
 def test_both_sides_restarting_at_once_believe_each_other() -> None:
@@ -125,10 +125,10 @@ def test_both_sides_restarting_at_once_believe_each_other() -> None:
         to, (envelope, message) = wire.pop(0)
         now += 0.0005
         received += [(to, arrival.message) for arrival in sides[to][0].admit(envelope, message, now)]
-        wire += [(target, sides[to][1](UNICAST, out)) for target, out in sides[to][0].outgoing()]
+        wire += [(target, sides[to][1](UNICAST, out)) for target, out in sides[to][0].take_outgoing()]
         assert len(wire) < 10
     assert sorted(received) == sorted([(N2, FRAME), (N1, FRAME)])
-    assert (a.live(N2), b.live(N1)) == (SECOND, FIRST)
+    assert (a.live_incarnation(N2), b.live_incarnation(N1)) == (SECOND, FIRST)
 
 
 def test_a_lost_challenge_is_repeated_ever_slower_and_stays_the_same() -> None:
@@ -159,7 +159,7 @@ def test_nothing_waits_before_anything_came() -> None:
     incarnations = receiver()
     assert incarnations.next_deadline() == float("inf")
     incarnations.tick(1.0)
-    assert incarnations.outgoing() == []
+    assert incarnations.take_outgoing() == []
 
 
 @pytest.mark.parametrize("window", [ReplayWindow, WaryWindow])
@@ -204,11 +204,11 @@ def test_replayed_old_datagrams_never_displace_the_live_one() -> None:
             assert incarnations.admit(*ghost(STREAM), now) == []
         except DecodeError as error:
             assert error.reason in REASONS
-        for _, message in incarnations.outgoing():
+        for _, message in incarnations.take_outgoing():
             challenges += 1
             assert incarnations.admit(*live(UNICAST, Proof(message.random)), now) == []
         assert incarnations.admit(*live(STREAM), now) != []
-        assert incarnations.live(N1) == SECOND
+        assert incarnations.live_incarnation(N1) == SECOND
     assert 0 < challenges <= 1.0 / CHALLENGE_RETRY_MIN_S + 1, "the rate of challenges is bounded"
 
 
@@ -237,12 +237,12 @@ def test_a_successor_comes_to_life_amid_replays_of_many_old_ones() -> None:
             released += incarnations.admit(*successor(STREAM), now)
         except DecodeError as error:
             assert error.reason == "hold full"
-        for _, message in incarnations.outgoing():
+        for _, message in incarnations.take_outgoing():
             if step % 3 == 0:  # two of three challenges are lost
                 released += incarnations.admit(*successor(UNICAST, Proof(message.random)), now)
         if released:
             break
-    assert incarnations.live(N1) == SECOND and step < 20
+    assert incarnations.live_incarnation(N1) == SECOND and step < 20
 
 
 def test_a_retired_incarnation_may_prove_itself_once_the_live_one_is_silent() -> None:
@@ -252,7 +252,7 @@ def test_a_retired_incarnation_may_prove_itself_once_the_live_one_is_silent() ->
     heard = 1.0 + CHALLENGE_RETRY_MAX_S
     assert refusal(incarnations, one(STREAM), heard) == "old incarnation"
     assert prove(incarnations, one, heard + RETIRED_QUIET_S) == [FRAME]
-    assert incarnations.live(N1) == FIRST
+    assert incarnations.live_incarnation(N1) == FIRST
 
 
 def test_a_retired_incarnation_stays_refused_while_the_live_one_speaks() -> None:
@@ -289,11 +289,11 @@ def test_a_proof_releases_only_what_its_own_incarnation_sent() -> None:
 def test_a_tls_connection_is_a_proof_but_revives_no_retired_one() -> None:
     incarnations, old, new = receiver(), Peer(FIRST), Peer(SECOND)
     incarnations.admit(*old(STREAM), 0.0)
-    assert [arrival.message for arrival in incarnations.proven(N1, FIRST, 0.0)] == [FRAME]
-    assert incarnations.proven(N1, FIRST, 0.0) == []
-    assert incarnations.proven(N1, SECOND, 0.1) == [] and incarnations.live(N1) == SECOND
-    assert incarnations.proven(N1, FIRST, 0.2) == [] and incarnations.live(N1) == SECOND
-    assert incarnations.proven(N3, FIRST, 0.2) == []
+    assert [arrival.message for arrival in incarnations.on_incarnation_proven(N1, FIRST, 0.0)] == [FRAME]
+    assert incarnations.on_incarnation_proven(N1, FIRST, 0.0) == []
+    assert incarnations.on_incarnation_proven(N1, SECOND, 0.1) == [] and incarnations.live_incarnation(N1) == SECOND
+    assert incarnations.on_incarnation_proven(N1, FIRST, 0.2) == [] and incarnations.live_incarnation(N1) == SECOND
+    assert incarnations.on_incarnation_proven(N3, FIRST, 0.2) == []
     assert incarnations.admit(*new(STREAM), 0.2)
 
 
@@ -302,12 +302,12 @@ def test_a_challenge_by_the_live_one_is_answered_and_one_by_a_stranger_rarely() 
     prove(incarnations, peer)
     for number in range(3):
         assert incarnations.admit(*peer(UNICAST, Challenge(bytes([number]) * 16)), 1.0) == []
-    assert incarnations.outgoing() == [(N1, Proof(bytes([number]) * 16)) for number in range(3)]
+    assert incarnations.take_outgoing() == [(N1, Proof(bytes([number]) * 16)) for number in range(3)]
     stranger = Peer(THIRD)
     incarnations.admit(*stranger(UNICAST, Challenge(SECOND)), 1.0)
-    assert (N1, Proof(SECOND)) in incarnations.outgoing()
+    assert (N1, Proof(SECOND)) in incarnations.take_outgoing()
     assert refusal(incarnations, stranger(UNICAST, Challenge(SECOND)), 1.0) == "challenged too often"
-    assert incarnations.outgoing() == []
+    assert incarnations.take_outgoing() == []
 
 
 def test_control_and_unicast_are_taken_once_and_the_stream_is_left_to_the_protocol() -> None:
@@ -357,7 +357,7 @@ def test_own_datagrams_are_nothing_and_strangers_are_refused() -> None:
     incarnations = receiver()
     assert incarnations.admit(*Peer(FIRST, N2)(STREAM), 0.0) == []
     assert refusal(incarnations, Peer(FIRST, N3)(STREAM)) == "unknown sender"
-    assert incarnations.outgoing() == []
+    assert incarnations.take_outgoing() == []
 
 
 @pytest.mark.parametrize(
@@ -402,7 +402,7 @@ def test_two_nodes_find_each_other_through_loss_delay_and_restarts(draw: Callabl
                     continue
                 incarnations.tick(now)
                 out = [(N1 + N2 - node, FRAME, STREAM)] + [
-                    (to, message, UNICAST) for to, message in incarnations.outgoing()
+                    (to, message, UNICAST) for to, message in incarnations.take_outgoing()
                 ]
                 wire += [
                     (now + rng.random() * 0.05, to, peer(channel, message))
@@ -417,5 +417,5 @@ def test_two_nodes_find_each_other_through_loss_delay_and_restarts(draw: Callabl
                 except DecodeError as error:
                     assert error.reason in REASONS
             if step % 400 == 399:
-                assert nodes[N1][0].live(N2) == nodes[N2][1].incarnation
-                assert nodes[N2][0].live(N1) == nodes[N1][1].incarnation
+                assert nodes[N1][0].live_incarnation(N2) == nodes[N2][1].incarnation
+                assert nodes[N2][0].live_incarnation(N1) == nodes[N1][1].incarnation
