@@ -29,7 +29,7 @@ class Alarm:
         if due < self._due:
             self.stop()
             self._due = due
-            self._timer = asyncio.get_running_loop().call_at(due, self._rings)
+            self._timer = asyncio.get_running_loop().call_at(due, self._on_timer)
 
     def stop(self) -> None:
         """Forget every deadline."""
@@ -38,7 +38,7 @@ class Alarm:
             self._timer.cancel()
             self._timer = None
 
-    def _rings(self) -> None:
+    def _on_timer(self) -> None:
         self._due, self._timer = _NEVER, None
         now = asyncio.get_running_loop().time()
         due = now

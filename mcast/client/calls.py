@@ -26,7 +26,7 @@ class Entry:
         self.given_up = False
 
     @property
-    def written(self) -> bool:
+    def is_numbered(self) -> bool:
         """Whether it was numbered, and so may happen."""
         return self.request > 0
 
@@ -37,15 +37,15 @@ class Call(Protocol):
     mergeable: bool
     """Whether its packed commands may share a record with other calls' packed commands."""
 
-    def answered(self, entry: Entry, result: RecordResult, offset: int) -> None:
+    def on_answer(self, entry: Entry, result: RecordResult, offset: int) -> None:
         """The record that holds the entry's commands from `offset` on was answered."""
 
-    def answered_all(self, answers: Sequence[tuple[Entry, RecordResult]]) -> None:
-        """As `answered`, for entries with a record each."""
+    def on_answers(self, answers: Sequence[tuple[Entry, RecordResult]]) -> None:
+        """As `on_answer`, for entries with a record each."""
         for entry, result in answers:
-            self.answered(entry, result, 0)
+            self.on_answer(entry, result, 0)
 
-    def failed(self, entry: Entry, error: Error) -> None:
+    def on_failure(self, entry: Entry, error: Error) -> None:
         """The entry will never be answered."""
 
 
@@ -60,14 +60,14 @@ class SingleCall(Call):
         self._fate: Receipt | Error | None = None
         self._asked_again: asyncio.Future[None] | None = None
 
-    def answered(self, entry: Entry, result: RecordResult, offset: int) -> None:
+    def on_answer(self, entry: Entry, result: RecordResult, offset: int) -> None:
         """Hand the receipt to the waiting task."""
         receipt = result.receipt(offset)
         if not self.future.done():
             self.future.set_result(receipt)
         self._set_fate(receipt)
 
-    def failed(self, entry: Entry, error: Error) -> None:
+    def on_failure(self, entry: Entry, error: Error) -> None:
         """Raise the error in the waiting task."""
         if not self.future.done():
             self.future.set_exception(error)
@@ -76,8 +76,8 @@ class SingleCall(Call):
     def expire(self, why: Callable[[], str]) -> None:
         """The deadline is over; `why` says what was tried."""
         self.entry.given_up = True
-        if not self.entry.written:
-            self.failed(self.entry, NotSent(f"no node took the command in time: {why()}"))
+        if not self.entry.is_numbered:
+            self.on_failure(self.entry, NotSent(f"no node took the command in time: {why()}"))
         elif not self.future.done():
             words = f"no answer in time, the command may or may not have happened: {why()}"
             self.future.set_exception(Unknown(words, handle=self))
@@ -156,12 +156,12 @@ class BatchCall:
         self.entries.update(enumerate(entries, first))
         return entries
 
-    def answered(self, entry: Entry, result: RecordResult, offset: int) -> None:
+    def on_answer(self, entry: Entry, result: RecordResult, offset: int) -> None:
         """Keep the record's result."""
         assert offset == 0, "a batch's record is its own"
-        self.answered_all([(entry, result)])
+        self.on_answers([(entry, result)])
 
-    def answered_all(self, answers: Sequence[tuple[Entry, RecordResult]]) -> None:
+    def on_answers(self, answers: Sequence[tuple[Entry, RecordResult]]) -> None:
         """Keep the records' results."""
         entries = self.entries
         awaited = [answer for answer in answers if entries.pop(answer[0].slot, None) is not None]
@@ -178,7 +178,7 @@ class BatchCall:
             except BaseException as error:
                 self._end_by(error)
 
-    def failed(self, entry: Entry, error: Error) -> None:
+    def on_failure(self, entry: Entry, error: Error) -> None:
         """The batch as a whole fails; what is known stays known, what was not numbered never will be."""
         self.entries.pop(entry.slot, None)
         self._unreported += isinstance(error, Unknown)
@@ -218,7 +218,7 @@ class BatchCall:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
-        while self._open():
+        while self._is_open():
             self._changed.clear()
             try:
                 async with asyncio.timeout_at(deadline):
@@ -231,8 +231,8 @@ class BatchCall:
             raise self._raised
         if isinstance(self.error, DecodeError):
             raise self.error
-        if self._open() or self._unreported:
-            raise self._verdict(NotSent(f"no answer: {why()}" if self._open() else "their session is over"))
+        if self._is_open() or self._unreported:
+            raise self._verdict(NotSent(f"no answer: {why()}" if self._is_open() else "their session is over"))
         return self.receipts
 
     def give_up(self) -> None:
@@ -256,14 +256,14 @@ class BatchCall:
         self._raised = raised
         self.give_up()
 
-    def _open(self) -> bool:
-        return any(entry.written for entry in self.entries.values())
+    def _is_open(self) -> bool:
+        return any(entry.is_numbered for entry in self.entries.values())
 
     def _verdict(self, error: Error) -> Error:
         """What may be said of the batch as a whole: nothing definite while some of it happened, or may have."""
         if isinstance(error, DecodeError):
             return error
-        is_open = self._open()
+        is_open = self._is_open()
         if not (is_open or self._late or self._unreported or self.receipts.known):
             return NotSent(f"no node took any of the commands: {error}") if isinstance(error, NotSent) else error
         known = f"{self.receipts.known} of {self.receipts.count} outcomes are known, the others may or may not happen"

@@ -92,7 +92,7 @@ class Client:
         self._questions = self._exchange.questions
         self._detour = Detour(self._dialer)
         self._subscriptions: set[Subscription] = set()
-        self._deadlines = Deadlines(self._keeper.tried)
+        self._deadlines = Deadlines(self._keeper.attempts_in_words)
         self._opening = asyncio.Lock()
 
     def leave_to_parent(self) -> tuple[int, ...]:
@@ -129,7 +129,9 @@ class Client:
             await self._keeper.stop()
             if self._keeper.mismatch is not None:
                 raise key_problem(self.config, self._keeper.mismatch) from None
-            raise NotSent(f"no node answered within {self.timeout:g} s; asked {self._keeper.tried()}") from None
+            raise NotSent(
+                f"no node answered within {self.timeout:g} s; asked {self._keeper.attempts_in_words()}"
+            ) from None
         except BaseException:
             await self._keeper.stop()
             raise
@@ -139,7 +141,7 @@ class Client:
 
         Whoever still waits for an answer learns nothing more: end such tasks before.
         """
-        if self._exchange.disowned:
+        if self._exchange.is_disowned:
             return
         for subscription in list(self._subscriptions):
             await subscription.stop()
@@ -229,7 +231,7 @@ class Client:
             raise error
         timeout_s = self._limit_s(timeout)
         self._exchange.flush_soon()  # whose silence is watched from now on
-        return await call.resolve(timeout_s, self._keeper.tried)
+        return await call.resolve(timeout_s, self._keeper.attempts_in_words)
 
     async def query(  # noqa: PLR0913 - the contract's keywords
         self, name: str, *args: Any, consistency: Consistency | None = None, min_seq: int = 0,
@@ -370,7 +372,7 @@ class Client:
         self._subscriptions.add(subscription)
         subscription.start()
         try:
-            await subscription.placed()
+            await subscription.wait_until_placed()
             yield []
             while True:
                 yield await subscription.next()
@@ -446,7 +448,7 @@ class Client:
 
     async def _wait(self, call: BatchCall, backlog: Callable[[], bool], timeout: float | None) -> None:
         try:
-            await call.wait(backlog, self._limit_s(timeout), self._keeper.tried)
+            await call.wait(backlog, self._limit_s(timeout), self._keeper.attempts_in_words)
         except BaseException:
             call.give_up()
             self._exchange.flush_soon()  # what was given up before it was numbered leaves the queue

@@ -60,9 +60,9 @@ class _Other:
     def on_link_message(self, link: StreamLink, kind: int, payload: bytes) -> None:
         message = decode_stream_untrusted(kind, payload)
         if kind == StreamKind.ANSWER:
-            self._questions.answered(message)
+            self._questions.on_answer(message)
         elif kind == StreamKind.QUERY_REFUSED:
-            self._questions.refused(message)
+            self._questions.on_refused(message)
         elif kind == StreamKind.ERROR:
             link.close(message.text)
         else:

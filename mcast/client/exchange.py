@@ -43,7 +43,7 @@ class Exchange:
     def __init__(self, dialer: Dialer, nodes: tuple[NodeConfig, ...]) -> None:
         self.keeper = Keeper(dialer, nodes, self)
         self.session = ClientSession(lambda: secrets.token_bytes(NONCE_BYTES), 0)
-        self.questions = Questions(self.keeper.tried)
+        self.questions = Questions(self.keeper.attempts_in_words)
         self.welcome: Welcome = _UNOPENED
         self.packer: CommandPacker = _UNOPENED
         self.ready = asyncio.Event()
@@ -55,7 +55,7 @@ class Exchange:
         self._used_s = 0.0
 
     @property
-    def disowned(self) -> bool:
+    def is_disowned(self) -> bool:
         """Whether this is a forked child, which has no client."""
         return self.welcome is _FORKED
 
@@ -65,7 +65,7 @@ class Exchange:
 
     def check_own(self) -> None:
         """Raise Refused in a forked child."""
-        if self.disowned:
+        if self.is_disowned:
             raise Refused(_FORKED.why)
 
     async def close(self) -> None:
@@ -99,7 +99,7 @@ class Exchange:
 
     def _begin(self) -> bool:
         """Before the session is used: whether it is idle. One that was for long may be forgotten: begin another."""
-        idle, now_s = not self.session.busy, monotonic_s()
+        idle, now_s = not self.session.is_busy, monotonic_s()
         if idle and now_s - self._used_s > SESSION_IDLE_S / 2:
             self.write(pack_run(StreamKind.SUBMIT, self.session.close_group()))
             self.session.renew()
@@ -125,14 +125,14 @@ class Exchange:
         outbox, self._outbox = self._outbox, []
         if link is not None:
             link.write(outbox + pack_run(StreamKind.SUBMIT, self.session.take()) if link.writable else outbox)
-        if self.waiting():
+        if self.is_waiting():
             self.keeper.watch()
 
-    def link_ready(self, link: StreamLink) -> None:
+    def on_link_ready(self, link: StreamLink) -> None:
         """A gateway was found: it hears everything unanswered, in order."""
         if link.welcome.cluster_uuid not in (self.founded, UNFOUNDED):
             if self.founded != UNFOUNDED:
-                self.session.forgotten()
+                self.session.on_forgotten()
             self.founded = link.welcome.cluster_uuid
         self.welcome = link.welcome
         self.session.record_max = link.welcome.record_max
@@ -147,33 +147,33 @@ class Exchange:
         if link is not self.keeper.link:
             return
         if kind == StreamKind.RESULT:
-            self._results(link, payload)
+            self._on_results(link, payload)
             return
         message = decode_stream_untrusted(kind, payload)
         if kind == StreamKind.PONG:
-            self.keeper.touch(message)
+            self.keeper.on_pong(message)
             return
         if kind == StreamKind.HINDERED:
-            self.keeper.hindered(message.text)
+            self.keeper.on_hindrance(message.text)
             return
         if kind == StreamKind.ERROR:
             link.close(message.text)
             return
-        self._answers += kind == StreamKind.OPENED or not self.session.busy
+        self._answers += kind == StreamKind.OPENED or not self.session.is_busy
         if kind == StreamKind.OPENED:
-            self.session.opened(message)
+            self.session.on_opened(message)
             self.flush_soon()
         elif kind == StreamKind.ANSWER:
-            self.questions.answered(message)
+            self.questions.on_answer(message)
         elif kind == StreamKind.QUERY_REFUSED:
-            self.questions.refused(message)
+            self.questions.on_refused(message)
         else:
             raise DecodeError("unexpected message", str(kind))
 
-    def _results(self, link: StreamLink, payload: bytes) -> None:
+    def _on_results(self, link: StreamLink, payload: bytes) -> None:
         results = decode_results_untrusted(payload)
         self._answers += 1
-        if self.session.answered_all(results):
+        if self.session.on_results(results):
             link.write(pack_run(StreamKind.SUBMIT, self.session.resend()))
         if self.session.queue:  # there may be room for it now
             self.flush_soon()
@@ -186,9 +186,9 @@ class Exchange:
         """Another gateway is looked for at once."""
         self.keeper.on_link_lost(link, reason)
 
-    def waiting(self) -> bool:
+    def is_waiting(self) -> bool:
         """Whether any answer is awaited."""
-        return self.session.busy or self.questions.busy
+        return self.session.is_busy or self.questions.is_busy
 
     def progress(self) -> int:
         """A number that changes with every answer; while commands wait, with theirs: queries may be answered alone."""

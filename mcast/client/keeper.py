@@ -29,10 +29,10 @@ MISMATCHES_MIN: Final = 2  # in a row, of one node, before its keys are blamed
 class KeeperOwner(LinkOwner, Protocol):
     """Who uses the link."""
 
-    def link_ready(self, link: StreamLink) -> None:
+    def on_link_ready(self, link: StreamLink) -> None:
         """A new link is up: everything unanswered must be sent again."""
 
-    def waiting(self) -> bool:
+    def is_waiting(self) -> bool:
         """Whether any answer is awaited."""
 
     def progress(self) -> int:
@@ -97,16 +97,16 @@ class Keeper:
         """What was last said of a node whose keys differ; not on its first word, for a dying one may seem so, too."""
         return next((self.failures[node] for node, times in self._mismatches.items() if times >= MISMATCHES_MIN), None)
 
-    def touch(self, pong: Pong) -> None:
+    def on_pong(self, pong: Pong) -> None:
         """The gateway said when it was last in touch with the cluster."""
         self._alone = pong.alone_ms >= ALONE_MS
         self._hindrance = ""
 
-    def hindered(self, why: str) -> None:
+    def on_hindrance(self, why: str) -> None:
         """Behind its PONG the gateway said why what is waited for may not come by it."""
         self._hindrance = why
 
-    def tried(self) -> str:
+    def attempts_in_words(self) -> str:
         """Whom was asked on which address, and what came of it."""
         if self.link is not None and self._owner.progress() != self._greeted:
             self.failures.pop(self.link.node.id, None)
@@ -134,7 +134,7 @@ class Keeper:
             self._stalled = self._in_vain = 0
         else:
             self._stalled += 1
-        if link is None or not self._owner.waiting():
+        if link is None or not self._owner.is_waiting():
             return
         self._silent = 0 if link.heard != self._heard else self._silent + 1
         self._heard, self._seen = link.heard, self._owner.progress()
@@ -202,7 +202,7 @@ class Keeper:
                 self._attempts.values(), timeout=max(until - loop.time(), 0), return_when=FIRST_COMPLETED
             )
             for node in self._nodes:
-                if self._attempts.get(node.id) in done and self._took(node, self._attempts.pop(node.id)):
+                if self._attempts.get(node.id) in done and self._take_attempt(node, self._attempts.pop(node.id)):
                     self._give_up_attempts()
                     return True
             if loop.time() >= until:
@@ -211,7 +211,7 @@ class Keeper:
                 return False
         return False
 
-    def _took(self, node: NodeConfig, attempt: asyncio.Task[StreamLink]) -> bool:
+    def _take_attempt(self, node: NodeConfig, attempt: asyncio.Task[StreamLink]) -> bool:
         """An attempt is over: whether its link is used from now on."""
         try:
             link = attempt.result()
@@ -226,7 +226,7 @@ class Keeper:
             self._timer.cancel()
             self._timer = None
         self._greeted = self._owner.progress()
-        self._owner.link_ready(link)
+        self._owner.on_link_ready(link)
         return True
 
     def _give_up_attempts(self) -> None:

@@ -63,7 +63,7 @@ class Questions:
         self._alarm = Alarm(self._expire)
 
     @property
-    def busy(self) -> bool:
+    def is_busy(self) -> bool:
         """Whether any query waits for its answer."""
         return bool(self._waiting)
 
@@ -109,14 +109,14 @@ class Questions:
         now = asyncio.get_running_loop().time()
         return [_hurried(message, deadline - now) for _, message, deadline, _ in self._waiting.values()]
 
-    def answered(self, answer: Answer) -> None:
+    def on_answer(self, answer: Answer) -> None:
         """Hand the answer to the waiting task; one to a forgotten query is ignored."""
         number, value, seq, epoch, lag_events, lag_ms, node, level = answer
         waiting = self._waiting.pop(number, None)
         if waiting is not None and not waiting[0].done():
             waiting[0].set_result(QueryAnswer(value, seq, epoch, level, node, lag_events, lag_ms))
 
-    def refused(self, refused: QueryRefused) -> None:
+    def on_refused(self, refused: QueryRefused) -> None:
         """Raise NotYet, Refused or QueryFailed in the waiting task."""
         waiting = self._waiting.pop(refused.id, None)
         if waiting is not None and not waiting[0].done():

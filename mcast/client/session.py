@@ -69,7 +69,7 @@ class ClientSession:
         """Answers in a row that tell of a session which knows less than it acknowledged."""
 
     @property
-    def busy(self) -> bool:
+    def is_busy(self) -> bool:
         """Whether anything waits for an answer."""
         return bool(self.pending or self.queue or self._opening)
 
@@ -94,7 +94,7 @@ class ClientSession:
             entry = queue.popleft()
             self.queued_bytes -= len(entry.payload)
             if not entry.given_up:
-                groups.append(self._number(self._joined_by(entry) if entry.call.mergeable else [entry], lowest))
+                groups.append(self._number(self._next_record(entry) if entry.call.mergeable else [entry], lowest))
         self._drop_given_up()
         return groups
 
@@ -110,7 +110,7 @@ class ClientSession:
         """The entry's caller waits no longer; what fills its number."""
         entry.given_up = True
         pending = self.pending.get(entry.request)
-        if not entry.written or pending is None or pending.count > 1 or pending.entries != [entry]:
+        if not entry.is_numbered or pending is None or pending.count > 1 or pending.entries != [entry]:
             return []
         assert self.id is not None
         noop = encode_record(RecordKind.NOOP, 1, self.id, entry.request, self._lowest(), b"")
@@ -119,7 +119,7 @@ class ClientSession:
         pending.group = noop
         return [noop]
 
-    def opened(self, opened: Opened) -> None:
+    def on_opened(self, opened: Opened) -> None:
         """The cluster knows the session. An answer to an older nonce is ignored."""
         if opened.nonce != self._nonce or self.id is not None:
             return
@@ -127,7 +127,7 @@ class ClientSession:
             self.renew()
             for entry in self.queue:
                 entry.given_up = True
-                entry.call.failed(
+                entry.call.on_failure(
                     entry, Refused("the cluster holds as many sessions as it may, or as one address may open")
                 )
         else:
@@ -135,7 +135,7 @@ class ClientSession:
             self._opening = False
             self.last_seq = max(self.last_seq, opened.session)
 
-    def answered(self, result: Result) -> bool:
+    def on_result(self, result: Result) -> bool:
         """Settle one record; whether the unanswered ones must be sent again.
 
         Raises:
@@ -147,7 +147,7 @@ class ClientSession:
             return False
         if status != _APPLIED or pending.filled:
             if status == Status.OUT_OF_ORDER:
-                return self._out_of_order(expected=seq)
+                return self._on_out_of_order(expected=seq)
             if status == Status.EXPIRED:
                 self._expire("the cluster no longer knows the session")
                 return False
@@ -164,26 +164,26 @@ class ClientSession:
         offset = 0
         for entry in pending.entries:
             try:
-                entry.call.answered(entry, record, offset)
+                entry.call.on_answer(entry, record, offset)
             except DecodeError as undecodable:
-                entry.call.failed(entry, undecodable)
+                entry.call.on_failure(entry, undecodable)
             offset += entry.count
         return False
 
-    def answered_all(self, results: Sequence[Result]) -> bool:
-        """Settle records as `answered` does, those of a batch together; whether the unanswered must be sent again."""
+    def on_results(self, results: Sequence[Result]) -> bool:
+        """Settle records as `on_result` does, those of a batch together; whether the unanswered must be sent again."""
         again = False
         settled: list[tuple[Entry, RecordResult]] = []
         try:
             for result in results:
                 if result.session != self.id or result.status not in (_APPLIED, _ALIKE):
                     _tell(settled)  # before that fails their batch
-                    again |= self.answered(result)
+                    again |= self.on_result(result)
                     continue
                 for request, pending, seq, outcomes in self._parts(result):
                     entries, count, epoch = pending.entries, pending.count, result.epoch
                     if pending.filled or entries[0].call.mergeable:
-                        self.answered(Result(result.session, request, count, seq, epoch, _APPLIED, outcomes))
+                        self.on_result(Result(result.session, request, count, seq, epoch, _APPLIED, outcomes))
                         continue
                     settled.append((entries[0], RecordResult(seq, epoch, count, outcomes)))
                     self._forget(request, pending, seq + count - 1)
@@ -227,7 +227,7 @@ class ClientSession:
         if last > self.last_seq:
             self.last_seq = last
 
-    def forgotten(self) -> None:
+    def on_forgotten(self) -> None:
         """Another cluster answers under the name of the one that knew the session.
 
         A recovered one holds some of what the former had: whatever was sent may have happened.
@@ -253,7 +253,7 @@ class ClientSession:
         while self.queue and self.queue[0].given_up:
             self.queued_bytes -= len(self.queue.popleft().payload)
 
-    def _joined_by(self, first: Entry) -> list[Entry]:
+    def _next_record(self, first: Entry) -> list[Entry]:
         """One record's worth: single commands that wait together travel together."""
         entries, queue = [first], self.queue
         room = self.record_max - RECORD_HEADER_BYTES - len(first.payload)
@@ -291,7 +291,7 @@ class ClientSession:
     def _open_group(self) -> bytes:
         return encode_record(RecordKind.OPEN, 1, 0, 0, 0, self._nonce)
 
-    def _out_of_order(self, expected: int) -> bool:
+    def _on_out_of_order(self, expected: int) -> bool:
         """Whether to send all again. A cluster that goes on asking for what it had answered has lost that."""
         if expected >= next(iter(self.pending)):
             return True
@@ -321,7 +321,7 @@ def _call_of(answer: tuple[Entry, RecordResult]) -> Call:
 def _tell(settled: list[tuple[Entry, RecordResult]]) -> None:
     """Tell each batch what its records came to; then nothing is left to tell."""
     for call, answers in groupby(settled, _call_of):
-        call.answered_all(list(answers))
+        call.on_answers(list(answers))
     settled.clear()
 
 
@@ -339,4 +339,4 @@ def _why_not(pending: Pending, result: Result) -> Error | None:
 
 def _fail(pending: Pending, error: Error) -> None:
     for entry in pending.entries:
-        entry.call.failed(entry, error)
+        entry.call.on_failure(entry, error)

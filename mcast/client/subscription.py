@@ -122,7 +122,7 @@ class Subscription:
         self._end(Error("the client was closed"))
         await self._keeper.stop()
 
-    async def placed(self) -> None:
+    async def wait_until_placed(self) -> None:
         """Until the first number wanted is known. Raises as `next`."""
         while self._reader.next == NOW:
             if self._error is not None:
@@ -154,8 +154,9 @@ class Subscription:
                 await self._changed.wait()
         except TimeoutError:
             if self._keeper.link is None or self._reader.next == NOW:
+                tried = self._keeper.attempts_in_words()
                 self._end(
-                    NotSent(f"no node took the subscription within {self._timeout_s:g} s: {self._keeper.tried()}")
+                    NotSent(f"no node took the subscription within {self._timeout_s:g} s: {tried}")
                     if self._keeper.mismatch is None
                     else key_problem(self._dialer.config, self._keeper.mismatch)
                 )
@@ -192,13 +193,13 @@ class Subscription:
             self._error = error
         self._changed.set()
 
-    def link_ready(self, link: StreamLink) -> None:
+    def on_link_ready(self, link: StreamLink) -> None:
         """A gateway was found: go on after the last event that was read."""
         if link.node.id in self._gone:  # all that could be reached were asked
             self._end_gone()
             return
         if link.welcome.cluster_uuid != self._founded and self._founded != UNFOUNDED:
-            self._other_cluster(link)
+            self._on_other_cluster(link)
             return
         self._founded = link.welcome.cluster_uuid
         self._greeted = self._answers
@@ -226,7 +227,7 @@ class Subscription:
             return
         message = decode_stream_untrusted(kind, payload)
         if kind == StreamKind.PONG:
-            self._keeper.touch(message)
+            self._keeper.on_pong(message)
             self._fresh += message.alone_ms < ALONE_MS
         elif kind == StreamKind.REPORT and self._reader.next == NOW:
             self._place(link, message.report)
@@ -252,7 +253,7 @@ class Subscription:
         link.write([pack_message(StreamKind.SUBSCRIBE, Subscribe(self._reader.next))])
         self._changed.set()
 
-    def _other_cluster(self, link: StreamLink) -> None:
+    def _on_other_cluster(self, link: StreamLink) -> None:
         """The numbers so far are another cluster's; but a node that has no log yet says nothing about that."""
         if link.welcome.cluster_uuid == UNFOUNDED:
             link.close(f"{link.node.id} has no log yet")
@@ -275,7 +276,7 @@ class Subscription:
         self._keeper.on_link_lost(link, reason)
         self._changed.set()
 
-    def waiting(self) -> bool:
+    def is_waiting(self) -> bool:
         """Whether the gateway's silence means anything: not while it may not send."""
         return self._error is None and self._unread_bytes <= EVENTS_UNREAD_BYTES
 

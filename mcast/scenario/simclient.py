@@ -38,12 +38,12 @@ class _Part(Call):
         self._numbers = numbers
         self._ticket = ticket
 
-    def answered(self, entry: Entry, result: RecordResult, offset: int) -> None:
+    def on_answer(self, entry: Entry, result: RecordResult, offset: int) -> None:
         """Hand the receipts on."""
         receipts = [result.receipt(offset + at) for at in range(len(self._numbers))]
         self._client.settled(self._numbers, receipts, self._ticket)
 
-    def failed(self, entry: Entry, error: Error) -> None:
+    def on_failure(self, entry: Entry, error: Error) -> None:
         """The receipts stay unknown."""
 
 
@@ -70,7 +70,7 @@ class ScenarioClient:
     @property
     def busy(self) -> bool:
         """Whether it waits for any answer."""
-        return self._session.busy
+        return self._session.is_busy
 
     def begin(self) -> None:
         """Start watching over what is unanswered."""
@@ -78,7 +78,7 @@ class ScenarioClient:
 
     def submit(self, numbers: range, commands: Iterable[Command]) -> None:
         """Submit these commands; `numbers` are theirs."""
-        if not self._session.busy:
+        if not self._session.is_busy:
             self._heard_at = self._world.loop.now
         at = 0
         for packed in self._packer.pack(commands):
@@ -117,7 +117,7 @@ class ScenarioClient:
 
     def _watch(self) -> None:
         loop = self._world.loop
-        if self._session.busy:
+        if self._session.is_busy:
             node = self._world.nodes[self._gateway]
             if not node.up or loop.now - self._heard_at > SILENCE_S:
                 others = [other.index for other in self._world.nodes if other.up and other.index != self._gateway]
@@ -141,10 +141,10 @@ class ScenarioClient:
         missing = False
         for one in results:
             if one.kind == "opened":
-                self._session.opened(Opened(one.nonce, one.session, one.epoch))
+                self._session.on_opened(Opened(one.nonce, one.session, one.epoch))
             else:
                 self._heard_at = now if one.session == self._session.id else self._heard_at
-                missing |= self._session.answered(
+                missing |= self._session.on_result(
                     Result(one.session, one.request, one.count, one.seq, one.epoch, one.status, one.outcomes)
                 )
         if missing and now - self._resent_at > RESEND_S:

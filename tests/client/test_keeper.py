@@ -46,11 +46,11 @@ class Owner:
         self.awaits = True
         self.ready: list[Any] = []
 
-    def link_ready(self, link: Any) -> None:
+    def on_link_ready(self, link: Any) -> None:
         """The keeper has a link."""
         self.ready.append(link)
 
-    def waiting(self) -> bool:
+    def is_waiting(self) -> bool:
         """Whether an answer is awaited."""
         return self.awaits
 
@@ -134,7 +134,7 @@ async def test_what_was_begun_is_not_thrown_away_when_the_next_node_is_asked(slo
     keeper.start()
     await asyncio.sleep(0.1)
     assert slow.dialed == ["n1", "n2"], "each once, however long it takes"
-    assert "n1 at 127.0.0.1:7711: no answer within" in keeper.tried()
+    assert "n1 at 127.0.0.1:7711: no answer within" in keeper.attempts_in_words()
     link = FakeLink()
     slow.answers["n1"].set_result(link)
     await asyncio.sleep(0.01)
@@ -177,15 +177,15 @@ async def test_a_gateway_that_says_what_keeps_it_from_serving_is_left_early_and_
     link = FakeLink()
     keeper = make(Owner(), link)
     assert await keeper._connect_any()
-    keeper.touch(Pong(0, 0))
-    keeper.hindered("commands do not get to n2")
-    assert keeper.tried().endswith("has not answered: commands do not get to n2")
+    keeper.on_pong(Pong(0, 0))
+    keeper.on_hindrance("commands do not get to n2")
+    assert keeper.attempts_in_words().endswith("has not answered: commands do not get to n2")
     keeper.watch()
     for _ in range(ALONE_LOOKS):
         assert not link.closed
         keeper._look()
     assert link.closed == ["no progress for 1 s: commands do not get to n2"]
-    keeper.touch(Pong(0, 0))
-    assert keeper.tried().endswith("has not answered"), "its next PONG came alone"
+    keeper.on_pong(Pong(0, 0))
+    assert keeper.attempts_in_words().endswith("has not answered"), "its next PONG came alone"
     keeper.link = None
     await keeper.stop()

@@ -118,4 +118,4 @@ async def test_query_many_that_nobody_answers_ends_in_time_and_leaves_nothing_be
     await asyncio.sleep(0.01)
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
-    assert not client._questions.busy
+    assert not client._questions.is_busy

@@ -183,7 +183,7 @@ def test_closing_ends_the_calls_of_other_threads(served: Served) -> None:
         shell.deaf = True
     with ThreadPoolExecutor() as pool:
         waiting = [pool.submit(client.submit, "incr", "k") for _ in range(5)]
-        until(lambda: client._client._session.busy)
+        until(lambda: client._client._session.is_busy)
         began = time.monotonic()
         client.close()
         client.close()
