@@ -30,7 +30,7 @@ class ConfigError(Error):
         self.fix = fix
         self.file = file
 
-    def found_in(self, file: object) -> ConfigError:
+    def with_file(self, file: object) -> ConfigError:
         """The same, with the file that it was found in."""
         return ConfigError(self.field, self.value, self.problem, self.fix, str(file))
 

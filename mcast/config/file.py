@@ -96,7 +96,7 @@ def load_config(path: Path | str) -> Config:
     try:
         return _checked(document, file.resolve())
     except ConfigError as error:
-        raise error.found_in(file) from error.__cause__
+        raise error.with_file(file) from error.__cause__
 
 
 def parse_config(data: bytes, file: Path) -> Config:

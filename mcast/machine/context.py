@@ -21,7 +21,7 @@ class Context:
         self._draws: Draws | None = None
         self._drawn_for = (0, 0)
 
-    def founded(self, cluster_uuid: bytes) -> None:
+    def set_cluster_uuid(self, cluster_uuid: bytes) -> None:
         """From here on draws are seeded with this cluster's uuid."""
         self._cluster = cluster_uuid
 

@@ -196,7 +196,7 @@ class Engine:
             raise QueryFailed(type(error).__name__) from error
 
     @property
-    def mid_command(self) -> bool:
+    def is_mid_command(self) -> bool:
         """Whether a frame is half applied, or left a fragmented command incomplete: no snapshot or digest then."""
         return self._assembly.partial or self._paused is not None
 
@@ -222,7 +222,7 @@ class Engine:
                 ChainMark(heads[at][1] + heads[at][2] - 1, None, value)
                 for at, value in zip(recent, values, strict=True)
             ]
-            whole = self._marks.kept()
+            whole = self._marks.in_order()
             known = {mark.seq for mark in whole}
             self._marked = self.applied_seq, sorted([*whole, *[mark for mark in marks if mark.seq not in known]])
         return self._marked[1]
@@ -236,8 +236,8 @@ class Engine:
         return digest([self.machine.snapshot(), self.sessions.snapshot()])
 
     def snapshot(self) -> dict[str, Any]:
-        """Everything needed to go on from `applied_seq`, as plain data for `encode_ordered`; not `mid_command`."""
-        assert not self.mid_command, "no snapshot falls inside a fragmented command"
+        """Everything needed to go on from `applied_seq`, as plain data for `encode_ordered`; not `is_mid_command`."""
+        assert not self.is_mid_command, "no snapshot falls inside a fragmented command"
         return {
             "version": self.machine.version,
             "cluster_uuid": self.cluster_uuid,
@@ -254,7 +254,7 @@ class Engine:
         assert self.applied_seq == 0, "restore comes before any event"
         self.cluster_uuid = data["cluster_uuid"]
         if self.cluster_uuid is not None:
-            self._executor.context.founded(self.cluster_uuid)
+            self._executor.context.set_cluster_uuid(self.cluster_uuid)
         self.applied_seq, self.applied_epoch = data["seq"], data["epoch"]
         self.chain = data["chain"]
         self._results.restore(data["results"])
@@ -271,7 +271,7 @@ class Engine:
             return False
         number, firsts, counts, requests, lowests, records, payloads = batch
         epoch, first, _, _, time, _, _, _ = frames[at]
-        session = self.sessions.next_is(number, requests[0]) if first == self.applied_seq + 1 else None
+        session = self.sessions.find_expecting(number, requests[0]) if first == self.applied_seq + 1 else None
         commands = decode_small_records_untrusted(payloads, counts) if session is not None else None
         if session is None or commands is None:
             for frame in frames[at : at + len(firsts)]:
@@ -283,7 +283,7 @@ class Engine:
         self._executor.context.enter(epoch, time)
         outcomes = self._executor.run_small_records(commands, counts, first)
         if (whole := len(outcomes)) < len(records):
-            if self._executor.put_off:
+            if self._executor.is_mid_record:
                 begun = frames[at + whole]
                 sole, proof = sole_commands_untrusted(begun.body), [_FRAME.pack(epoch, firsts[whole], counts[whole])]
                 self._paused = _Paused(begun, sole, payloads[whole], firsts[whole], 0, iter(()), proof, [])
@@ -401,7 +401,7 @@ class Engine:
                     Applied("result", record.session, record.request, 1, seq, frame.epoch, status, b"", b"", 0)
                 )
         elif kind == RecordKind.GENESIS or kind == RecordKind.RECOVERY:
-            self._found(record)
+            self._learn_cluster_uuid(record)
         return None
 
     def _open(self, record: Record, seq: int, frame: Frame, proof: list[bytes], applied: list[Applied]) -> None:
@@ -414,7 +414,7 @@ class Engine:
             expected = found.last + 1 if found is not None else 0
             applied.append(Applied("opened", session, 0, 1, seq, frame.epoch, status, b"", nonce, expected))
 
-    def _found(self, record: Record) -> None:
+    def _learn_cluster_uuid(self, record: Record) -> None:
         decode = decode_genesis_untrusted if record.kind == RecordKind.GENESIS else decode_recovery_untrusted
         try:
             self.cluster_uuid = decode(record.payload).cluster_uuid
@@ -422,7 +422,7 @@ class Engine:
             raise Halted(f"{RecordKind(record.kind).name} does not decode: {error}") from error
         if record.kind == RecordKind.RECOVERY:
             self.sessions.restore([])  # requests that clients saw applied may be lost: no number can go on from here
-        self._executor.context.founded(self.cluster_uuid)
+        self._executor.context.set_cluster_uuid(self.cluster_uuid)
 
 
 def _result(session: Session | None, number: int, status: int, kept: Kept) -> Applied:

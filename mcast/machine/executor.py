@@ -108,7 +108,7 @@ _PIECE, _STRETCH, _REST = range(3)
 class Executor:
     """The machine's handlers and the one Context they all see. `runs` switches run handlers off only to compare.
 
-    `clock` tells the time: once it is `until`, no further handler is called, and what `run` leaves is `put_off`.
+    `clock` tells the time: once it is `until`, no further handler is called, and `run` may stop in mid-record.
     """
 
     def __init__(self, machine: StateMachine, *, runs: bool = True, clock: Callable[[], float] = float) -> None:
@@ -149,7 +149,7 @@ class Executor:
                 return None
             return encode_outcomes(work.values, work.errors)
         except (MemoryError, RecursionError) as error:
-            raise self._halted(error) from error
+            raise self._halt_error(error) from error
 
     def _run_few(self, commands: list[Any], seq: int) -> bytes | None:
         """As `run`, where there is nothing to be looked for that could be done together."""
@@ -164,7 +164,7 @@ class Executor:
     def run_small_records(self, commands: list[Any], counts: Sequence[int], seq: int) -> list[bytes]:
         """Execute consecutive records of fewer than RUN_MIN decoded commands each; each one's outcomes, as `run` packs.
 
-        Fewer outcomes than records: time is over. If the next record was begun, it is `put_off`, and for `run`.
+        Fewer outcomes than records: time is over. `is_mid_record` tells that the next one was begun: `run` goes on.
 
         Raises Halted as `run`.
         """
@@ -182,10 +182,10 @@ class Executor:
                 counts = counts[:whole]
             return encode_outcomes_of_each(values, errors, counts) if counts else []
         except (MemoryError, RecursionError) as error:
-            raise self._halted(error) from error
+            raise self._halt_error(error) from error
 
     @property
-    def put_off(self) -> bool:
+    def is_mid_record(self) -> bool:
         """Whether some commands of a record have run, and others have not."""
         return self._work is not None
 
@@ -268,7 +268,7 @@ class Executor:
         try:
             returned = handler(Run(seq, context.time, count), *columns[1:])
         except BaseException as error:
-            returned = self._raised(error, name, commands)
+            returned = self._run_errors(error, name, commands)
         if yields:
             work.begun = _Begun(returned, commands, name, seq, at)
             return True
@@ -314,7 +314,7 @@ class Executor:
             wrong = len(values) - begun.at < count or next(begun.steps, begun) is not begun
             begun.steps.close()
         except BaseException as error:
-            failed = self._raised(error, begun.name, begun.commands)
+            failed = self._run_errors(error, begun.name, begun.commands)
         else:
             failed = [WrongRunOutcomes()] * count if wrong else []
         work.begun = None
@@ -323,12 +323,12 @@ class Executor:
             self._keep_all(failed, begun.name, begun.seq, work)
         return True
 
-    def _raised(self, error: BaseException, name: str, commands: list[Any]) -> list[BaseException]:
+    def _run_errors(self, error: BaseException, name: str, commands: list[Any]) -> list[BaseException]:
         """What came of each command of a run whose handler raised."""
         if isinstance(error, KeyboardInterrupt) and not on_purpose(error):
             raise error
         if isinstance(error, MemoryError | RecursionError):
-            raise self._halted(error, name, commands[0], len(commands)) from error
+            raise self._halt_error(error, name, commands[0], len(commands)) from error
         return [error] * len(commands)
 
     def _keep_all(self, returned: Sequence[Any], name: str, seq: int, work: _Work) -> None:
@@ -346,7 +346,7 @@ class Executor:
 
     def _why(self, error: BaseException, name: Any, command: Any) -> str:
         if isinstance(error, MemoryError | RecursionError):
-            raise self._halted(error, name, command) from error
+            raise self._halt_error(error, name, command) from error
         traceback = error.__traceback__
         if traceback is None or traceback.tb_next is not None or isinstance(error, DecodeError):
             if name.__class__ is str and not isinstance(error, DecodeError):
@@ -358,7 +358,7 @@ class Executor:
         self.observer.on_unknown(self.context.seq, name if command else None)
         return UNKNOWN_COMMAND
 
-    def _halted(self, error: BaseException, name: object = None, command: Any = (), count: int = 1) -> Halted:
+    def _halt_error(self, error: BaseException, name: object = None, command: Any = (), count: int = 1) -> Halted:
         called = f" of {described(name, command[1:])}" if isinstance(command, list) and command else ""
         more = f" and {count - 1} more in one run" if count > 1 else ""
         return Halted(

@@ -40,7 +40,7 @@ class Marks:
                 self._firsts.append(mark)
             self._newest[power].append(mark)
 
-    def kept(self) -> list[ChainMark]:
+    def in_order(self) -> list[ChainMark]:
         """In the order of their events."""
         return sorted({*self._firsts, *(mark for newest in self._newest for mark in newest)})
 

@@ -220,7 +220,7 @@ class SessionTable:
         same = mark_number(kept[at].mark) == mark_number(mark)
         return (APPLIED if same else REUSED), session, kept[at]
 
-    def next_is(self, number: int, request: int) -> Session | None:
+    def find_expecting(self, number: int, request: int) -> Session | None:
         """The session, if `request` is what it expects next."""
         session = self._sessions.get(number)
         return session if session is not None and request == session.last + 1 else None

@@ -134,7 +134,7 @@ class Faults:
 
     def receive(self, datagrams: Iterable[memoryview | bytes], now: float) -> list[memoryview | bytes]:
         """What is left of a burst, after what earlier ones left behind and is due. `now` in seconds."""
-        out: list[memoryview | bytes] = self._due(now)
+        out: list[memoryview | bytes] = self._take_due(now)
         delay_s, draw = self.spec.delay_s, self._random.random
         for datagram in datagrams:
             self._order += 1
@@ -196,7 +196,7 @@ class Faults:
         else:
             self._tell("lost", datagram)
 
-    def _due(self, now: float) -> list[memoryview | bytes]:
+    def _take_due(self, now: float) -> list[memoryview | bytes]:
         out: list[memoryview | bytes] = []
         while self._delayed and self._delayed[0][0] <= now:
             out.append(heapq.heappop(self._delayed)[2])

@@ -27,7 +27,7 @@ class Handshakes:
         self._next: asyncio.Handle | None = None
 
     @property
-    def many(self) -> bool:
+    def is_crowded(self) -> bool:
         """Whether so many wait that nobody else should begin."""
         return len(self._ending) + len(self._beginning) >= WAITING_MAX
 

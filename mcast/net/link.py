@@ -41,7 +41,7 @@ class DatagramLink(Protocol):
         """Bytes of full-sized datagrams its receive buffer surely takes."""
 
     @property
-    def more(self) -> bool:
+    def has_more(self) -> bool:
         """Whether the last `receive` stopped at its bound rather than at an empty socket."""
 
     def attach(self, loop: asyncio.AbstractEventLoop, readable: Callable[[], None]) -> None:

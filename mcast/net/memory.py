@@ -63,7 +63,7 @@ class MemoryLink:
         return QUEUE_BYTES_MAX
 
     @property
-    def more(self) -> bool:
+    def has_more(self) -> bool:
         """Whether the last `receive` left something."""
         return bool(self._queue)
 

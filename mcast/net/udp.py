@@ -154,7 +154,7 @@ class UdpLink:
         return self._receive_window
 
     @property
-    def more(self) -> bool:
+    def has_more(self) -> bool:
         """Whether the last `receive` stopped at its bound rather than at an empty socket."""
         return self._more
 
@@ -162,11 +162,11 @@ class UdpLink:
         """Call `readable` on this loop whenever something can be received, until closed."""
         self._loop, self._readable = loop, readable
         control, unicast, stream = self._hearing
-        loop.add_reader(unicast, self._heard, (unicast,), readable)
-        loop.add_reader(stream, self._heard, (stream,), readable)
-        loop.add_reader(control, self._heard, (control, stream), readable)  # both, for the order: see `receive`
+        loop.add_reader(unicast, self._on_readable, (unicast,), readable)
+        loop.add_reader(stream, self._on_readable, (stream,), readable)
+        loop.add_reader(control, self._on_readable, (control, stream), readable)  # both, for the order: see `receive`
 
-    def _heard(self, ready: tuple[socket.socket, ...], readable: Callable[[], None]) -> None:
+    def _on_readable(self, ready: tuple[socket.socket, ...], readable: Callable[[], None]) -> None:
         """Some sockets have something: only they are asked, for each that is empty costs a system call."""
         self._asked = ready
         try:

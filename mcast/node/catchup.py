@@ -108,7 +108,7 @@ class FetchServer:
 
     async def _history_page(self, wanted: FetchHistory) -> bytes:
         page = self._shell.replica.history_page(EpochEntry(*wanted), HISTORY_PAGE_ENTRIES)
-        return pack_raw(StreamKind.HISTORY, page.packed() if page is not None else b"")
+        return pack_raw(StreamKind.HISTORY, page.pack() if page is not None else b"")
 
     async def _send_frames(self, connection: Connection, fetch: Fetch) -> bytes:
         first, left = fetch.first, min(fetch.max_bytes, FETCH_WINDOW_BYTES)

@@ -80,7 +80,7 @@ class FakeReplica:
 
     def history_page(self, entry: EpochEntry, most: int) -> Epochs | None:
         """A page of `epochs`."""
-        return self.epochs.before(entry, most)
+        return self.epochs.page_before(entry, most)
 
     def on_history_page(self, before: EpochEntry, page: Epochs, now: float) -> None:
         """Remember the page, if there is anything in it."""

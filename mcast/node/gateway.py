@@ -161,7 +161,7 @@ class Gateway:
         try:
             listener = open_listener(host, node.port, self._is_full, words, self.count_hostile)
             try:
-                self._door = Door(listener, partial(self._accept, context), lambda: self._handshakes.many)
+                self._door = Door(listener, partial(self._accept, context), lambda: self._handshakes.is_crowded)
             except BaseException:
                 listener.close()
                 raise

@@ -358,7 +358,7 @@ class Shell:
                 self._ring_by(due)  # what it was set for has moved
                 return
             self._receive(self.transport.receive(monotonic_s()))
-            if self.transport.link.more and self._drains < TIMER_DRAINS_MAX:
+            if self.transport.link.has_more and self._drains < TIMER_DRAINS_MAX:
                 self._drains += 1
             else:
                 self._drains = 0

@@ -144,7 +144,7 @@ class KernelSyncer:
         """See Syncer.close."""
         self._kernel.wait(STOP_S)
         with suppress(OSError):
-            if not self._kernel.ended():
+            if not self._kernel.has_ended():
                 return
         self._kernel.close()
 
@@ -152,7 +152,7 @@ class KernelSyncer:
         """Order the next step, if the one before has ended."""
         try:
             try:
-                if not self._kernel.ended():
+                if not self._kernel.has_ended():
                     return
                 for step in steps:
                     if self._kernel.begin(step):

@@ -94,11 +94,11 @@ class Backfill:
 
     def _meets(self) -> bool:
         oldest = self._pages[-1]
-        return oldest.firsts[0] == 1 or self._core.log.epochs.last_shared(oldest) is not None
+        return oldest.firsts[0] == 1 or self._core.log.epochs.newest_common(oldest) is not None
 
     def _recall(self) -> bool:
         """Go on with what an earlier epoch's sequencer told, if it has an epoch in common with the oldest page."""
-        shared = self._earlier.last_shared(self._pages[-1])
+        shared = self._earlier.newest_common(self._pages[-1])
         if shared is None:
             return False
         earlier, self._earlier = self._earlier, Epochs()

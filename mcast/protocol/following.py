@@ -292,7 +292,7 @@ class Following:
                 return False
             core.reconciled = False
         newest = Epochs(beat.history)
-        if not newest.rises:
+        if not newest.is_rising:
             core.counts["heartbeat without a history"] += 1
             return False
         self.beliefs.take_history(beat.history)

@@ -35,7 +35,7 @@ class History:
 
         None when that needs older epochs than are known here. It costs what is newer in `own` than what is shared.
         """
-        shared = own.last_shared(self.epochs)
+        shared = own.newest_common(self.epochs)
         if shared is None:
             if not len(own):
                 return own_last

@@ -158,7 +158,7 @@ class Replica:
 
     def history_page(self, entry: EpochEntry, most: int) -> Epochs | None:
         """The `most` epochs that precede this one in the own log, for another node; None unless it stands there."""
-        return self._core.log.epochs.before(entry, most)
+        return self._core.log.epochs.page_before(entry, most)
 
     def on_history_page(self, before: EpochEntry, page: Epochs, now: float) -> None:
         """Take a page of epochs that precede `before`; one that is not the page wanted now changes nothing."""

@@ -117,7 +117,7 @@ def load_scenario(path: Path | str) -> Scenario:
     try:
         return _checked(document, file.resolve())
     except ConfigError as error:
-        raise error.found_in(file) from error.__cause__
+        raise error.with_file(file) from error.__cause__
 
 
 def _checked(document: dict[str, Any], file: Path) -> Scenario:

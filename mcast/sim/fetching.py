@@ -93,7 +93,7 @@ class Fetching:
 
         def read() -> bytes | None:
             page = None if peer.paused else peer.replica.history_page(before, PAGE_ENTRIES)
-            return None if page is None else page.packed()
+            return None if page is None else page.pack()
 
         def arrived(page: bytes | None) -> None:
             if node.paused or page is None:

@@ -111,13 +111,13 @@ class RealFiles:
         self._disowned = True
         return set(self._descriptors)
 
-    def _own(self) -> None:
+    def _check_owner(self) -> None:
         if self._disowned:
             raise PermissionError(errno.EPERM, "these files are the parent process's")
 
     def open(self, path: str, *, create: bool = False) -> int:
         """See Files.open."""
-        self._own()
+        self._check_owner()
         fd = open_own(path, os.O_RDWR | (os.O_CREAT | os.O_TRUNC if create else 0), 0o600)
         self._descriptors.add(fd)
         return fd
@@ -177,12 +177,12 @@ class RealFiles:
 
     def unlink(self, path: str) -> None:
         """See Files.unlink."""
-        self._own()
+        self._check_owner()
         os.unlink(path)
 
     def rename(self, source: str, target: str) -> None:
         """See Files.rename."""
-        self._own()
+        self._check_owner()
         os.rename(source, target)
 
     def listdir(self, path: str) -> list[str]:

@@ -175,11 +175,11 @@ class Journal:
 
     def sync_begin(self) -> SyncMark:
         """Note what is written now; `sync_finish` makes that durable, and claims nothing appended later."""
-        segments, names = self._segments.unsynced()
+        segments, names = self._segments.unsynced_segments()
         return SyncMark(self._last_seq, self._generation, segments, names, self._last_epoch, self._last_chain)
 
     @property
-    def end(self) -> tuple[int, int, bytes]:
+    def log_end(self) -> tuple[int, int, bytes]:
         """The last event written, its epoch and the chain behind it."""
         return self._last_seq, self._last_epoch, self._last_chain
 
@@ -196,7 +196,7 @@ class Journal:
             self._segments.sync(mark.segments, mark.names)
         except OSError as error:
             raise self._fail(error) from error
-        return self._synced(mark)
+        return self._note_synced(mark)
 
     def sync_steps(self, mark: SyncMark) -> Generator[int | str, None, None]:
         """`sync_finish`, left to the caller: to fdatasync each descriptor, fsync each path, before asking for the next.
@@ -209,9 +209,9 @@ class Journal:
             yield from self._segments.sync_steps(mark.segments, mark.names)
         except OSError as error:
             raise self._fail(error) from error
-        self._synced(mark)
+        self._note_synced(mark)
 
-    def _synced(self, mark: SyncMark) -> int:
+    def _note_synced(self, mark: SyncMark) -> int:
         if mark.generation == self._generation:
             self._synced_seq = max(self._synced_seq, mark.seq)
         return self._synced_seq
@@ -321,7 +321,7 @@ class Journal:
         return at + run
 
     def _write(self, buffers: Sequence[bytes], begin: int, end: int) -> None:
-        """Write bytes `begin` to `end` of the active segment: in one call, or, where that falls short, again in all."""
+        """Write bytes `begin` to `log_end` of the active segment: in one call, or, where that falls short, again in all."""
         segment = self._segments.active
         fd = segment.fd
         assert fd is not None, "the active segment stays open"
@@ -347,7 +347,7 @@ class Journal:
         self._segments.add(SegmentHeader(self.cluster_uuid, number, first, chain_before, self._synced_seq))
 
     def _undo(self, segments: int, end: int) -> None:
-        """Return to `segments` segments of which the last ends at `end`, after a write that failed."""
+        """Return to `segments` segments of which the last ends at `log_end`, after a write that failed."""
         self._forget_cluster_starts(self._last_seq)
         self._uncut = (segments - 1, end)
         try:
@@ -375,7 +375,7 @@ class Journal:
         if self._last_seq > recovery.synced_seq:
             self._segments.rewrite(recovery.synced_seq + 1, data=rewrite)
         self._segments.touch()
-        self._segments.sync(*self._segments.unsynced())
+        self._segments.sync(*self._segments.unsynced_segments())
         self._synced_seq = self._last_seq
 
     def ending_at(self, last: int) -> tuple[bytes, int]:

@@ -80,7 +80,7 @@ class KernelSync:
         self._under_way = False
 
     def fileno(self) -> int:
-        """Readable when an fdatasync has ended that `ended` was not asked about since."""
+        """Readable when an fdatasync has ended that `has_ended` was not asked about since."""
         return self._eventfd
 
     def begin(self, what: int | str) -> bool:
@@ -109,7 +109,7 @@ class KernelSync:
         self._under_way = True
         return True
 
-    def ended(self) -> bool:
+    def has_ended(self) -> bool:
         """Whether none is under way. Raises OSError: the one that was has failed."""
         if self._under_way:
             try:
@@ -148,7 +148,7 @@ def open_kernel_sync() -> KernelSync | None:
         try:
             ordered = kernel.begin(probe)
             kernel.wait()
-            if ordered and kernel.ended():
+            if ordered and kernel.has_ended():
                 return kernel
         finally:
             os.close(probe)

@@ -48,9 +48,9 @@ class Unwritten:
         """See Files.open."""
         if create:
             file = self._files[path] = _LookedFile(path, bytearray())
-            return self._opened(file, None)
+            return self._new_handle(file, None)
         file = self._file(path)
-        return self._opened(file, None if file.content is not None else self._base.open(file.path))
+        return self._new_handle(file, None if file.content is not None else self._base.open(file.path))
 
     def close(self, fd: int) -> None:
         """See Files.close."""
@@ -68,7 +68,7 @@ class Unwritten:
 
     def pwritev(self, fd: int, buffers: Sequence[bytes], offset: int) -> int:
         """See Files.pwritev."""
-        content, data = self._changed(fd), b"".join(buffers)
+        content, data = self._content_of(fd), b"".join(buffers)
         content.extend(bytes(max(offset - len(content), 0)))
         content[offset : offset + len(data)] = data
         return len(data)
@@ -84,13 +84,13 @@ class Unwritten:
 
     def ftruncate(self, fd: int, size: int) -> None:
         """See Files.ftruncate."""
-        content = self._changed(fd)
+        content = self._content_of(fd)
         del content[size:]
         content.extend(bytes(size - len(content)))
 
     def allocate(self, fd: int, size: int) -> None:
         """See Files.allocate."""
-        content = self._changed(fd)
+        content = self._content_of(fd)
         content.extend(bytes(max(size - len(content), 0)))
 
     def unlink(self, path: str) -> None:
@@ -133,9 +133,9 @@ class Unwritten:
     def lock(self, path: str, owner: str | None) -> int:
         """See Files.lock; where the base has no such file, nobody can hold it."""
         file = self._files.setdefault(path, _LookedFile(path, bytearray()))
-        return self._opened(file, None if file.content is not None else self._base.lock(path, None))
+        return self._new_handle(file, None if file.content is not None else self._base.lock(path, None))
 
-    def _opened(self, file: _LookedFile, base_fd: int | None) -> int:
+    def _new_handle(self, file: _LookedFile, base_fd: int | None) -> int:
         fd, self._next_fd = self._next_fd, self._next_fd - 1
         self._open[fd] = file, base_fd
         return fd
@@ -145,7 +145,7 @@ class Unwritten:
             raise _missing(path)
         return self._files[path]
 
-    def _changed(self, fd: int) -> bytearray:
+    def _content_of(self, fd: int) -> bytearray:
         """What the file holds, from now on in memory."""
         file, base_fd = self._open[fd]
         if file.content is None:

@@ -177,7 +177,7 @@ class Opening:
 
         All else in the meta stays, so that the next start comes to the same verdict for the same reasons.
         """
-        if recovery.suspect and not before.suspect and self._rules.doubt_before_mending:
+        if recovery.is_suspect and not before.suspect and self._rules.doubt_before_mending:
             self._store(replace(before, suspect=True))
 
     def _keep_identity(self, before: DirectoryMeta, journal: Journal, recovery: ScannedLog) -> WatermarkFile:
@@ -187,7 +187,7 @@ class Opening:
             self._note('the machine was restarted under sync = "os": acknowledged events may be missing')
         elif recovery.verdict is Verdict.SUSPECT:
             self._note(f"{recovery.detail}: acknowledged events may be missing")
-        suspect = before.suspect or recovery.suspect
+        suspect = before.suspect or recovery.is_suspect
         state = replace(self._fresh, meta=before.meta, synced_seq=journal.synced_seq, suspect=suspect)
         return self._finish_opening(journal, state)
 

@@ -106,9 +106,9 @@ class ScannedLog:
     """Numbers of segments behind them, to be removed by a cut."""
 
     @property
-    def suspect(self) -> bool:
+    def is_suspect(self) -> bool:
         """Whether events that were acknowledged may be missing."""
-        return self.verdict.suspect
+        return self.verdict.is_suspect
 
 
 def recover(  # noqa: PLR0913 - each by name

@@ -87,7 +87,7 @@ class Segments:
             self._list.append(segment)
             self._close_idle()
 
-    def unsynced(self) -> tuple[tuple[Segment, ...], int]:
+    def unsynced_segments(self) -> tuple[tuple[Segment, ...], int]:
         """The segments with writes that may not be durable, and the count of changed names."""
         with self._lock:
             first = len(self._list)
@@ -96,7 +96,7 @@ class Segments:
             return tuple(self._list[first:]), self._names_written
 
     def sync(self, segments: Sequence[Segment], names: int) -> None:
-        """Make durable what `unsynced` gave."""
+        """Make durable what `unsynced_segments` gave."""
         for step in self.sync_steps(segments, names):
             if isinstance(step, int):
                 self._files.fdatasync(step)

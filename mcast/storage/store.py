@@ -127,7 +127,7 @@ class Store:
         return self._state.meta
 
     @property
-    def suspect(self) -> bool:
+    def is_suspect(self) -> bool:
         """Acknowledged events may be missing here, and the log has not been known whole since."""
         return self._state.suspect
 
@@ -194,7 +194,7 @@ class Store:
         Raises DiskFull (not yet: to be called again when there is room), DiskFailed (stop).
         """
         self._check_usable()
-        seq, epoch, chain = self._journal.end
+        seq, epoch, chain = self._journal.log_end
         if self._raise_watermark(seq, epoch, chain):
             self._covered = seq
         elif self._covered < seq and self._rules.watermark_before_ack:
@@ -215,7 +215,7 @@ class Store:
         Raises ValueError, DiskFull (not yet: to be called again when there is room), DiskFailed (stop).
         """
         self._check_usable()
-        lowered = self._lowered(last)
+        lowered = self._lowered_watermark(last)
         if self._rules.watermark_lowered_first:
             self._lower(lowered)
         if self._state.synced_seq > last:
@@ -256,7 +256,7 @@ class Store:
         try:
             self._check_usable()
             synced = self._journal.sync()
-            self._raise_watermark(*self._journal.end)
+            self._raise_watermark(*self._journal.log_end)
             self._sync_watermark()
             self._write(clean=True, synced_seq=synced)
         finally:
@@ -295,7 +295,7 @@ class Store:
             raise self._fail(WATERMARK_NAME, error) from error
         self._covered = self._watermark.written.seq
 
-    def _lowered(self, last: int) -> Watermark | None:
+    def _lowered_watermark(self, last: int) -> Watermark | None:
         """What the watermark is to say before the journal is cut behind event `last`; None where it says less."""
         if last >= self._watermark.written.seq:
             return None

@@ -65,7 +65,7 @@ class Verdict(Enum):
     FOREIGN = "refuse to start"
 
     @property
-    def suspect(self) -> bool:
+    def is_suspect(self) -> bool:
         """Whether the log may lack what was acknowledged."""
         return self in (Verdict.SUSPECT, Verdict.CUT_SUSPECT)
 

@@ -62,7 +62,7 @@ class Epochs:
         return tuple(map(self.__getitem__, range(max(len(self) - count, 0), len(self))))
 
     @property
-    def rises(self) -> bool:
+    def is_rising(self) -> bool:
         """Whether these are what they should be: some, from event 1 or a later one on, epochs and events rising."""
         rising = (a < b for numbers in (self._epochs, self.firsts) for a, b in pairwise(numbers))
         return bool(self.firsts) and self.firsts[0] > 0 and all(rising)
@@ -80,7 +80,7 @@ class Epochs:
             return None
         return self._epochs[index]
 
-    def before(self, entry: EpochEntry, most: int) -> Epochs | None:
+    def page_before(self, entry: EpochEntry, most: int) -> Epochs | None:
         """The `most` entries that precede this one; None unless it stands here.
 
         Whoever has it has the same log before it, for the chain covers that: so all have the same entries, too.
@@ -88,7 +88,7 @@ class Epochs:
         index = self._place(entry.first, entry.epoch, entry.chain_before)
         return None if index is None else self.part(max(index - most, 0), index)
 
-    def last_shared(self, other: Epochs) -> tuple[int, int] | None:
+    def newest_common(self, other: Epochs) -> tuple[int, int] | None:
         """The newest entry that stands in both, by its index here and there; costs what is newer here than that."""
         floor = other.firsts[0] if other.firsts else SEQ_MAX
         for index in range(len(self) - 1, -1, -1):
@@ -100,7 +100,7 @@ class Epochs:
                 return index, there
         return None
 
-    def packed(self) -> bytes:
+    def pack(self) -> bytes:
         """The entries, one after the other."""
         chains = range(0, len(self._chains), _CHAIN_BYTES)
         return b"".join(
@@ -153,6 +153,6 @@ def decode_epochs_untrusted(payload: bytes) -> Epochs:
         if epoch > EPOCH_MAX or first > SEQ_MAX:
             raise DecodeError("bad history", f"epoch {epoch} from event {first}")
         epochs.add(epoch, first, chain)
-    if payload and not epochs.rises:
+    if payload and not epochs.is_rising:
         raise DecodeError("bad history", "it does not rise")
     return epochs

@@ -172,7 +172,7 @@ def _single(message: type, names: list[str], hints: list[Any]) -> _Codec:
     """The codec of a message that is nothing but one struct, as those are that come most often."""
     values_of, whole, limits, flags = attrgetter(*names), *_struct(hints)
 
-    def made(values: tuple[Any, ...]) -> Any:
+    def make(values: tuple[Any, ...]) -> Any:
         for at, limit in limits:
             if values[at] > limit:
                 raise _beyond(names[at], values[at], limit)
@@ -182,10 +182,10 @@ def _single(message: type, names: list[str], hints: list[Any]) -> _Codec:
         if len(data) != whole.size:
             reason = "short message" if len(data) < whole.size else "trailing bytes"
             raise DecodeError(reason, f"{len(data)} of {whole.size} bytes")
-        return made(whole.unpack(data))
+        return make(whole.unpack(data))
 
     return _Codec(
-        lambda value: whole.pack(*values_of(value)), lambda reader: made(reader.unpack(whole)), decode_untrusted
+        lambda value: whole.pack(*values_of(value)), lambda reader: make(reader.unpack(whole)), decode_untrusted
     )
 
 

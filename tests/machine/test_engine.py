@@ -136,9 +136,9 @@ def test_a_fragmented_command_runs_at_its_last_fragment(log: Log, notebook: Note
     session = log.open()
     *early, last = big_note(session, 1)
     assert [log.add(fragment) for fragment in early] == [[]] * len(early)
-    halfway = log.engine.mid_command
+    halfway = log.engine.is_mid_command
     [applied] = log.add(last)
-    assert (halfway, log.engine.mid_command) == (True, False)
+    assert (halfway, log.engine.is_mid_command) == (True, False)
     assert (applied.seq, applied.count, applied.status) == (1 + len(early) + 1, 1, APPLIED)
     assert notebook.notes == ["x" * 500]
     for fragment in big_note(session, 1):
@@ -210,7 +210,7 @@ def test_a_frame_of_one_record_is_applied_as_any_other(drawn: list[tuple[list[by
                 count = sum(int.from_bytes(one[4:8], "big") for one in records) + missing
                 applied = log.add(*records, tail, count=count)
                 heard.append([one._replace(mark=mark_number(one.mark)) for one in applied])
-                heard.append((log.engine.result_chain, log.engine.digest(), log.engine.mid_command))
+                heard.append((log.engine.result_chain, log.engine.digest(), log.engine.is_mid_command))
         reported.append(heard)
     assert reported[0] == reported[1]
 

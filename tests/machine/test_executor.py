@@ -105,7 +105,7 @@ def test_draws_differ_by_event_epoch_and_cluster_and_by_nothing_else(notebook: N
     drawn: list[Any] = []
     for uuid, epoch in ((b"a" * 16, 1), (b"a" * 16, 1), (b"a" * 16, 2), (b"b" * 16, 1)):
         executor = Executor(Notebook())
-        executor.context.founded(uuid)
+        executor.context.set_cluster_uuid(uuid)
         executor.context.enter(epoch, 0)
         outcomes = whole(executor.run(msgpack.packb(["draw"]) * 2, 2, 7))
         drawn.append([outcome.value for outcome in outcomes])
@@ -147,10 +147,10 @@ def test_a_handler_that_takes_long_is_told_by_name(notebook: Notebook) -> None:
     payload = msgpack.packb(["note", 1]) + msgpack.packb(["stamp"]) + msgpack.packb(["note", 2])
     assert executor.run(payload, 3, 5) is None
     assert heard.reported == [(6, "stamp", 1, 0.245)]
-    assert executor.put_off and executor.reached == 6
+    assert executor.is_mid_record and executor.reached == 6
     executor.until = float("inf")
     assert [outcome.kind for outcome in whole(executor.run(payload, 3, 5))] == ["ok"] * 3
-    assert notebook.notes == [1, 2] and not executor.put_off
+    assert notebook.notes == [1, 2] and not executor.is_mid_record
 
 
 def test_a_halt_names_the_command_and_its_arguments_in_short(notebook: Notebook) -> None:

@@ -14,7 +14,7 @@ def marks_of(count: int) -> list[int]:
     marks = Marks()
     for seq in range(1, count + 1):
         marks.add(ChainMark(seq, b"", b""))
-    return [mark.seq for mark in marks.kept()]
+    return [mark.seq for mark in marks.in_order()]
 
 
 @given(st.integers(1, 3_000), st.integers(1, 3_000))

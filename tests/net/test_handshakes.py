@@ -52,11 +52,11 @@ async def test_while_many_wait_nobody_else_is_to_begin_and_after_a_stop_nobody_d
     clock = Clock()
     handshakes = Handshakes(clock)
     for number in range(WAITING_MAX):
-        assert not handshakes.many
+        assert not handshakes.is_crowded
         handshakes.add(clock.step(str(number)), begins=number % 2 == 0)
-    many = [handshakes.many]
+    many = [handshakes.is_crowded]
     await asyncio.sleep(0)
-    many.append(handshakes.many)
+    many.append(handshakes.is_crowded)
     handshakes.stop()
     for _ in range(3):
         await asyncio.sleep(0)

@@ -70,8 +70,8 @@ def test_the_stream_is_handed_out_before_the_heartbeat_that_names_it(make_link: 
 def test_one_wakeup_takes_a_bounded_burst_and_says_that_there_is_more(make_link: MakeLink) -> None:
     sender, receiver = make_link(offload=False), make_link(offload=False)
     sender.send(STREAM, [bytes(8)] * (RECEIVES_MAX + 5))
-    assert len(receiver.receive()) == RECEIVES_MAX and receiver.more
-    assert len(receiver.receive()) == 5 and not receiver.more
+    assert len(receiver.receive()) == RECEIVES_MAX and receiver.has_more
+    assert len(receiver.receive()) == 5 and not receiver.has_more
 
 
 def test_a_flood_of_one_socket_leaves_the_others_their_share(make_link: MakeLink) -> None:
@@ -82,7 +82,7 @@ def test_a_flood_of_one_socket_leaves_the_others_their_share(make_link: MakeLink
         sender.send(UNICAST, burst, address(receiver))
     sender.send(STREAM, [b"frame"])
     assert bytes(receiver.receive()[0]) == b"frame"
-    assert receiver.more
+    assert receiver.has_more
 
 
 @pytest.mark.skipif(not LINUX, reason="the filter is Linux's")

@@ -105,7 +105,7 @@ class Kernel(KernelSync):
         self.under_way = True
         return True
 
-    def ended(self) -> bool:
+    def has_ended(self) -> bool:
         if self.under_way and self.disk.may_sync.is_set():
             self.under_way = False
             if self.disk.failing:

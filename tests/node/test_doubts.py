@@ -35,7 +35,7 @@ async def test_it_is_told_and_says_so_and_finds_it_again_and_heals() -> None:
             notices: list[Notice] = []
             shell.on_notice.append(notices.append)
             async with asyncio.timeout(10):
-                while not shell.store.suspect:
+                while not shell.store.is_suspect:
                     await asyncio.sleep(0.005)
             status = shell.status()
             assert status["state"] == "catching-up"
@@ -58,7 +58,7 @@ async def test_it_is_told_and_says_so_and_finds_it_again_and_heals() -> None:
                 await c.kill(older)
         await c.restart(away)
         async with asyncio.timeout(20):
-            while shell.store.suspect or shell.status()["state"] != "live":
+            while shell.store.is_suspect or shell.status()["state"] != "live":
                 await asyncio.sleep(0.01)
             await c.converged()
         assert "reason" not in shell.status()

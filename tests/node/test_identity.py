@@ -95,11 +95,11 @@ async def test_a_suspect_says_so_and_is_trusted_once_its_log_is_proven_whole() -
         await c.restart(suspect)
         shell = c.node(suspect).shell
         status = shell.status()
-        assert (status["state"], shell.store.suspect) == ("catching-up", True)
+        assert (status["state"], shell.store.is_suspect) == ("catching-up", True)
         assert "may be missing" in status["reason"]
         await c.submit("set", "k", 2)
         c.heal()
-        while shell.store.suspect:
+        while shell.store.is_suspect:
             await asyncio.sleep(0.005)
         await c.converged()
         assert "reason" not in shell.status()
@@ -121,7 +121,7 @@ async def test_when_all_lost_their_power_the_best_log_is_trusted() -> None:
             await c.restart(node)
         await c.submit("set", "k", 2)
         await c.converged()
-        assert not any(c.node(node).shell.store.suspect for node in c.nodes)
+        assert not any(c.node(node).shell.store.is_suspect for node in c.nodes)
 
 
 async def test_a_suspect_says_whom_it_waits_for_and_how_to_help_where_a_member_is_gone_for_good() -> None:
@@ -136,13 +136,13 @@ async def test_a_suspect_says_whom_it_waits_for_and_how_to_help_where_a_member_i
         while (status := c.node("n1").status()).get("waits_for") != ["n3"]:
             await asyncio.sleep(0.01)
         assert "n3 did not say where its log ends: start it; if it is gone for good, start it anew" in status["reason"]
-        assert c.node("n1").shell.store.suspect
+        assert c.node("n1").shell.store.is_suspect
         c.lose_disk("n3")
         await c.restart("n3")
         await c.submit("set", "k", 2)
         await c.converged()
         assert "waits_for" not in c.node("n1").status()
-        assert not c.node("n1").shell.store.suspect
+        assert not c.node("n1").shell.store.is_suspect
 
 
 async def test_handover_moves_the_role_and_keeps_every_command() -> None:

@@ -31,7 +31,7 @@ class Kernel(KernelSync):
     def end(self, failure: OSError | None = None) -> None:
         self.under_way, self.failure = False, failure
 
-    def ended(self) -> bool:
+    def has_ended(self) -> bool:
         failure, self.failure = self.failure, None
         if failure is not None:
             raise failure

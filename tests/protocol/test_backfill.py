@@ -58,7 +58,7 @@ def give(node: Replica, law: Epochs, most: int = 10, now: float = 0.02) -> bool:
     before = node.wanted_history
     if before is None:
         return False
-    page = law.before(before, most)
+    page = law.page_before(before, most)
     assert page is not None
     node.on_history_page(before, page, now)
     return True
@@ -113,8 +113,8 @@ def test_a_page_that_answers_another_question_changes_nothing() -> None:
     hear(node, law)
     before = node.wanted_history
     assert before is not None
-    page = law.before(before, 10)
-    older = law.before(law[10], 10)
+    page = law.page_before(before, 10)
+    older = law.page_before(law[10], 10)
     assert page is not None and older is not None
     node.on_history_page(law[10], older, 0.02)
     assert node.wanted_history == before

@@ -244,7 +244,7 @@ def test_a_process_killed_while_writing_leaves_a_tail_that_is_cut(seed: int) -> 
     files.kill()
     again, recovery = open_journal(files)
     assert recovery.verdict in (Verdict.CUT, Verdict.INTACT)
-    assert not recovery.suspect
+    assert not recovery.is_suspect
     assert everything(again) == log[: again.last_seq] and again.last_seq >= 2
 
 

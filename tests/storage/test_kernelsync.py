@@ -22,12 +22,12 @@ def kernel() -> KernelSync:
 
 def test_syncs_follow_one_another_and_are_told_by_a_descriptor(kernel: KernelSync, tmp_path: Path) -> None:
     fd = os.open(tmp_path / "a", os.O_CREAT | os.O_RDWR)
-    assert kernel.ended(), "none is under way"
+    assert kernel.has_ended(), "none is under way"
     for n in range(3):
         os.pwrite(fd, bytes(10_000), n * 10_000)
         assert kernel.begin(fd)
         kernel.wait(5)
-        assert kernel.ended() and kernel.ended()
+        assert kernel.has_ended() and kernel.has_ended()
         with pytest.raises(BlockingIOError):
             os.eventfd_read(kernel.fileno())
     kernel.close()
@@ -39,10 +39,10 @@ def test_names_are_synced_too(kernel: KernelSync, tmp_path: Path) -> None:
     for _ in range(2):
         assert kernel.begin(str(tmp_path))
         kernel.wait()
-        assert kernel.ended()
+        assert kernel.has_ended()
     with pytest.raises(FileNotFoundError):
         kernel.begin(str(tmp_path / "none"))
-    assert kernel.ended()
+    assert kernel.has_ended()
     kernel.close()
 
 
@@ -53,7 +53,7 @@ def test_what_cannot_be_synced_raises_and_the_next_one_goes_on(kernel: KernelSyn
     fd = os.open(tmp_path / "a", os.O_CREAT | os.O_RDWR)
     assert kernel.begin(fd)
     kernel.wait()
-    assert kernel.ended()
+    assert kernel.has_ended()
     kernel.close()
 
 
@@ -70,8 +70,8 @@ def test_the_error_of_a_sync_that_failed_is_raised_once(kernel: KernelSync, monk
 
     monkeypatch.setattr(kernel, "_system", failing)
     with pytest.raises(OSError, match="Input/output error"):
-        kernel.ended()
-    assert kernel.ended()
+        kernel.has_ended()
+    assert kernel.has_ended()
 
 
 def test_a_kernel_short_of_memory_has_the_caller_wait(
@@ -83,7 +83,7 @@ def test_a_kernel_short_of_memory_has_the_caller_wait(
     monkeypatch.setattr(os, "fsync", lambda fd: synced.append(-fd))
     assert not kernel.begin(3)
     assert not kernel.begin(str(tmp_path))
-    assert synced[0] == 3 and synced[1] < 0 and kernel.ended()
+    assert synced[0] == 3 and synced[1] < 0 and kernel.has_ended()
     kernel.close()
 
 

@@ -280,7 +280,7 @@ def test_without_syncs_a_restart_of_the_machine_makes_a_member_suspect(sync: str
     else:
         files.crash()
     again, recovered = open_store(files)
-    assert recovered.suspect is again.suspect is suspect
+    assert recovered.suspect is again.is_suspect is suspect
     assert recovered.meta.storage_id == first.meta.storage_id
     again.close()
     assert open_store(files)[1].suspect is suspect, "a suspect stays one until its log is known whole"
@@ -407,6 +407,6 @@ def test_a_full_disk_keeps_a_log_in_recovery_until_there_is_room() -> None:
     files.fail("pwritev", errno.ENOSPC)
     with pytest.raises(DiskFull):
         store.clear_suspect()
-    assert store.suspect
+    assert store.is_suspect
     store.clear_suspect()
-    assert not store.suspect
+    assert not store.is_suspect

@@ -51,12 +51,12 @@ def test_a_range_belongs_to_one_epoch_or_to_none() -> None:
 def test_the_page_before_an_epoch_needs_that_very_epoch() -> None:
     listed = entries(10)
     epochs = Epochs(listed)
-    page = epochs.before(listed[7], 3)
+    page = epochs.page_before(listed[7], 3)
     assert page is not None and list(page) == listed[4:7]
-    assert epochs.before(listed[0], 3) == Epochs()
+    assert epochs.page_before(listed[0], 3) == Epochs()
     chain = listed[7].chain_before
     for other in (EpochEntry(7, 22, b"?" * 16), EpochEntry(8, 22, chain), EpochEntry(7, 23, chain)):
-        assert epochs.before(other, 3) is None
+        assert epochs.page_before(other, 3) is None
 
 
 def test_the_newest_shared_entry_is_found_wherever_lists_part() -> None:
@@ -68,12 +68,12 @@ def test_the_newest_shared_entry_is_found_wherever_lists_part() -> None:
         theirs = trunk + entries(rng.randint(0, 4), first, len(trunk), b"t")
         skipped = rng.randint(0, len(theirs))
         expected = (len(trunk) - 1, len(trunk) - 1 - skipped) if trunk and skipped < len(trunk) else None
-        assert Epochs(mine).last_shared(Epochs(theirs[skipped:])) == expected
+        assert Epochs(mine).newest_common(Epochs(theirs[skipped:])) == expected
 
 
 def test_packed_it_comes_back() -> None:
     epochs = Epochs(entries(100))
-    assert decode_epochs_untrusted(epochs.packed()) == epochs
+    assert decode_epochs_untrusted(epochs.pack()) == epochs
     assert decode_epochs_untrusted(b"") == Epochs()
 
 
@@ -90,9 +90,9 @@ def test_entries_that_no_log_has_are_refused(entries: list[tuple[int, int, bytes
 
 
 def test_a_part_of_an_entry_and_too_many_are_refused() -> None:
-    whole = Epochs(entries(HISTORY_PAGE_ENTRIES)).packed()
+    whole = Epochs(entries(HISTORY_PAGE_ENTRIES)).pack()
     assert len(decode_epochs_untrusted(whole)) == HISTORY_PAGE_ENTRIES
-    for payload in (whole[:-1], whole + Epochs(entries(1, SEQ_MAX - 5, EPOCH_MAX - 5)).packed()):
+    for payload in (whole[:-1], whole + Epochs(entries(1, SEQ_MAX - 5, EPOCH_MAX - 5)).pack()):
         with pytest.raises(DecodeError):
             decode_epochs_untrusted(payload)
 
@@ -105,7 +105,7 @@ def test_a_million_take_little_room_and_no_time() -> None:
     started = time.process_time()
     for at in range(1_000):
         assert million.epoch_of(3 * at + 1, 3 * at + 3) == at
-        assert million.before(million[-at - 1], 10) is not None
-        assert million.last_shared(million) == (999_999, 999_999)
+        assert million.page_before(million[-at - 1], 10) is not None
+        assert million.newest_common(million) == (999_999, 999_999)
     assert time.process_time() - started < 0.5, "each costs a search, not a walk"
     assert bisect_right(million.firsts, 10) == 4
