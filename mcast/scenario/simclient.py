@@ -74,7 +74,7 @@ class ScenarioClient:
 
     def begin(self) -> None:
         """Start watching over what is unanswered."""
-        self._world.loop.after(WATCH_S * self._random.random(), self._watch)
+        self._world.loop.call_later(WATCH_S * self._random.random(), self._watch)
 
     def submit(self, numbers: range, commands: Iterable[Command]) -> None:
         """Submit these commands; `numbers` are theirs."""
@@ -95,13 +95,13 @@ class ScenarioClient:
     def results(self, node: SimNode, results: Sequence[Applied]) -> None:
         """A gateway saw outcomes in the stream; they reach the client if it is still its gateway."""
         if node.index == self._gateway:
-            self._world.loop.after(LINK_S, self._hear, results)
+            self._world.loop.call_later(LINK_S, self._hear, results)
 
     def _send(self, groups: Sequence[bytes]) -> None:
         if groups:
             node = self._world.nodes[self._gateway]
             decoded = [self._group(group, node) for group in groups]
-            self._world.loop.after(LINK_S, self._arrive, node, node.life, decoded)
+            self._world.loop.call_later(LINK_S, self._arrive, node, node.life, decoded)
 
     def _group(self, records: bytes, node: SimNode) -> RecordGroup:
         (submitted,) = decode_groups_untrusted(records, self._record_max - RECORD_HEADER_BYTES)
@@ -127,7 +127,7 @@ class ScenarioClient:
             if way is not None and way != self._way:
                 self._way = way
                 self._send(self._session.resend() or self._session.take())
-        loop.after(WATCH_S, self._watch)
+        loop.call_later(WATCH_S, self._watch)
 
     def _route(self) -> object:
         """What tells one way to the sequencer from another; None without one."""

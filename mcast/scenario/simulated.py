@@ -49,10 +49,12 @@ class _Air(Network):
         super().__init__(loop, random, CALM)
         self.weathers: dict[int, Weather] = {}
 
-    def _burst(self, source: int, target: int, datagrams: Sequence[Datagram], shared: list[bool] | None) -> None:
+    def _deliver_burst(
+        self, source: int, target: int, datagrams: Sequence[Datagram], shared: list[bool] | None
+    ) -> None:
         self.weather = self.weathers.get(target, CALM)
         try:
-            super()._burst(source, target, datagrams, shared)
+            super()._deliver_burst(source, target, datagrams, shared)
         finally:
             self.weather = CALM
 
@@ -156,7 +158,7 @@ class _Simulation:
     def _take(self, numbers: range, receipts: Sequence[Receipt]) -> None:
         for number, receipt in zip(numbers, receipts, strict=True):
             self._receipts[number] = receipt
-            self._checker.acknowledged(0, number, receipt.seq)
+            self._checker.on_acknowledged(0, number, receipt.seq)
 
     def _applied(self, node: SimNode, results: list[Applied]) -> None:
         for client in self._clients:
@@ -173,7 +175,7 @@ class _Simulation:
 
     def _found(self) -> None:
         for node in self._nodes:
-            self._loop.after(self._random.random() * 0.05, node.start)
+            self._loop.call_later(self._random.random() * 0.05, node.start)
         end = self._loop.now + FOUNDED_S
         while not (self._loop.now > 0.1 and self._is_whole()):
             if self._loop.now >= end:
@@ -183,15 +185,15 @@ class _Simulation:
         for client in self._clients:
             client.begin()
         for turn in turns_of(self._scenario):
-            self._loop.at(self._begun + turn.at, self._turn, turn)
-        self._loop.after(0.0, self._tick)
+            self._loop.call_at(self._begun + turn.at, self._turn, turn)
+        self._loop.call_later(0.0, self._tick)
 
     def _tick(self) -> None:
         for client, numbers in zip(self._clients, self._schedule.due(self._loop.now - self._begun), strict=True):
             if numbers:
                 client.submit(numbers, [self._commands[number] for number in numbers])
         if not self._schedule.done:
-            self._loop.after(TICK_S, self._tick)
+            self._loop.call_later(TICK_S, self._tick)
 
     def _turn(self, turn: Turn) -> None:
         fault = self._scenario.faults[turn.fault]

@@ -80,25 +80,25 @@ class SimClient:
         self._resent_at = float("-inf")
 
     @property
-    def idle(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether it has had every answer it waited for."""
         return self.answered == self.issued
 
     def begin(self) -> None:
         """Start working."""
-        self._world.loop.after(self._random.random() * self._habits.pause_s, self._work)
-        self._world.loop.after(self._habits.resend_s, self._watch)
+        self._world.loop.call_later(self._random.random() * self._habits.pause_s, self._work)
+        self._world.loop.call_later(self._habits.resend_s, self._watch)
 
     def finish(self, commands: int) -> None:
         """Issue this many commands more, beginning now, and then no others."""
         self.wanted = self.issued + commands
-        self._world.loop.after(0.0, self._work)
+        self._world.loop.call_later(0.0, self._work)
 
-    def results(self, node: SimNode, results: Sequence[Applied]) -> None:
+    def on_results(self, node: SimNode, results: Sequence[Applied]) -> None:
         """A gateway saw outcomes in the stream; the client's own reach it if that is still its gateway."""
         own = [one for one in results if one.nonce == self._nonce or (self._session and one.session == self._session)]
         if own and node.index == self._gateway:
-            self._world.loop.after(LINK_S, self._hear, own)
+            self._world.loop.call_later(LINK_S, self._hear, own)
 
     # Sending
 
@@ -109,7 +109,7 @@ class SimClient:
             if self._session and len(self._pending) < UNANSWERED_MAX:
                 fresh = [self._make() for _ in range(1 + int(self._random.random() * self._habits.burst_max))]
                 self._send([one for one in fresh if one is not None])
-            self._world.loop.after(self._random.expovariate(1.0) * self._habits.pause_s, self._work)
+            self._world.loop.call_later(self._random.expovariate(1.0) * self._habits.pause_s, self._work)
 
     def _make(self) -> PendingRecord | None:
         room = self.wanted - self.issued
@@ -149,7 +149,7 @@ class SimClient:
 
     def _submit(self, groups: list[tuple[bytes, ...]]) -> None:
         node = self._world.nodes[self._gateway]
-        self._world.loop.after(LINK_S, self._arrive, node, node.life, groups)
+        self._world.loop.call_later(LINK_S, self._arrive, node, node.life, groups)
 
     def _arrive(self, node: SimNode, life: int, groups: list[tuple[bytes, ...]]) -> None:
         if not node.up or node.life != life or node.paused:
@@ -172,7 +172,7 @@ class SimClient:
         elif any(now - one.sent > resend_s for one in self._pending.values()):
             self._change_gateway()
             self._send(list(self._pending.values()))
-        self._world.loop.after(resend_s / 2, self._watch)
+        self._world.loop.call_later(resend_s / 2, self._watch)
 
     def _change_gateway(self) -> None:
         if not self._world.nodes[self._gateway].up or self._random.random() < 0.5:
@@ -185,9 +185,9 @@ class SimClient:
             if one.kind == "opened":
                 self._session = self._session or one.session
             elif one.session == self._session:
-                self._result(one)
+                self._on_result(one)
 
-    def _result(self, result: Applied) -> None:
+    def _on_result(self, result: Applied) -> None:
         if result.status == OUT_OF_ORDER:
             now = self._world.loop.now
             if now - self._resent_at > OUT_OF_ORDER_PAUSE_S:
@@ -205,7 +205,7 @@ class SimClient:
         self.newest = max(self.newest, pending.number + pending.count - 1)
         self.newest_seq = max(self.newest_seq, result.seq + pending.count - 1)
         for at in range(pending.count):
-            self._world.checker.acknowledged(self.index, pending.number + at, result.seq + at)
+            self._world.checker.on_acknowledged(self.index, pending.number + at, result.seq + at)
 
     def _check(self, pending: PendingRecord, result: Applied) -> None:
         values, errors = msgpack.unpackb(result.outcomes, strict_map_key=False)

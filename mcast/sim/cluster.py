@@ -89,8 +89,8 @@ class SimCluster:
                 cache_bytes=plan.cache_bytes,
             )
             node.groups = plan.groups
-            node.on_applied = self._results
-            node.on_ready = self._ready
+            node.on_applied = self._on_results
+            node.on_ready = self._on_read_ready
             node.may_darken = self._may_darken
             node.wall_clock = lambda: int(self.random.random() * WALL_CLOCK_NS)
             self.world.nodes.append(node)
@@ -110,9 +110,9 @@ class SimCluster:
         self.start()
         self._turn_clocks()
         for fault in self.plan.faults:
-            self.loop.at(fault.at, self._break, fault)
+            self.loop.call_at(fault.at, self._break, fault)
         for index, kind in self.plan.deaf:
-            self.loop.at(self.plan.deaf_at, self.deafen, index, kind)
+            self.loop.call_at(self.plan.deaf_at, self.deafen, index, kind)
         self.loop.run(self.plan.trouble_s)
         if self.plan.faults and self.heal_some() and not self.loop.run(self.loop.now + HEAL_S, self.has_progressed):
             raise Violation(f"no progress {HEAL_S} s after healing a majority: {self.what_is_awaited()}")
@@ -130,7 +130,7 @@ class SimCluster:
     def start(self) -> None:
         """All nodes and clients begin within the first moments."""
         for node in self.nodes:
-            self.loop.after(self.random.random() * 0.05, self._start, node)
+            self.loop.call_later(self.random.random() * 0.05, self._start, node)
             if not node.syncs:
                 self._write_back(node)
         for client in self.clients:
@@ -149,11 +149,11 @@ class SimCluster:
         for _ in range(random.randint(1, 6)):
             by_ns = int(random.choice((-1, 1)) * 10 ** random.uniform(-3, 7.5) * 1e9)
             node = self.nodes[random.randrange(len(self.nodes))]
-            self.loop.at(random.random() * self.plan.trouble_s, node.turn_clock, by_ns)
+            self.loop.call_at(random.random() * self.plan.trouble_s, node.turn_clock, by_ns)
 
     def _drift(self, node: SimNode, by_ns: int) -> None:
         node.turn_clock(by_ns)
-        self.loop.after(DRIFT_S, self._drift, node, by_ns)
+        self.loop.call_later(DRIFT_S, self._drift, node, by_ns)
 
     def heal_some(self) -> bool:
         """Let a majority work, and nobody else; False when there is none that could, so soon or after so much."""
@@ -182,7 +182,7 @@ class SimCluster:
     def what_is_awaited(self) -> str:
         """Which command or read has no answer, in words."""
         for client in self.clients:
-            if client.issued < client.wanted or not client.idle:
+            if client.issued < client.wanted or not client.is_idle:
                 answered = f"{client.answered} answers to {client.issued}"
                 return f"client {client.index} has {answered} of {client.wanted} commands"
         return ""
@@ -207,7 +207,7 @@ class SimCluster:
 
     def what_is_missing(self) -> str:
         """What keeps the cluster from being whole, in words."""
-        if awaited := self.what_is_awaited() or self.reader.waiting():
+        if awaited := self.what_is_awaited() or self.reader.what_is_awaited():
             return awaited
         for node in self.nodes:
             if not node.up:
@@ -252,12 +252,12 @@ class SimCluster:
         sequencers = [node for node in self.nodes if node.up and node.replica.is_sequencer]
         return max(sequencers, key=lambda node: node.replica.promised).index if sequencers else None
 
-    def _results(self, node: SimNode, results: list[Applied]) -> None:
+    def _on_results(self, node: SimNode, results: list[Applied]) -> None:
         for client in self.clients:
-            client.results(node, results)
+            client.on_results(node, results)
 
-    def _ready(self, node: SimNode, ready: ReadReady) -> None:
-        self.reader.ready(node, ready)
+    def _on_read_ready(self, node: SimNode, ready: ReadReady) -> None:
+        self.reader.on_read_ready(node, ready)
 
     def _start(self, node: SimNode) -> None:
         if not node.up and node.index not in self._kept_down:
@@ -281,7 +281,7 @@ class SimCluster:
 
         Before an event has committed all are needed.
         """
-        configs, trusted = self.checker.effective(), self.checker.intact()
+        configs, trusted = self.checker.effective_configs(), self.checker.intact_disks()
         if not self.checker.last or not all(suffices(trusted, config) for config in configs):
             return set()
         some: set[int] = set()
@@ -297,7 +297,7 @@ class SimCluster:
 
     def _may_darken(self, node: SimNode) -> bool:
         """Whether this node's machine may lose power now: what it may lose by that must be spared by the others."""
-        return self.checker.spares(node.book) or (node.syncs and self.checker.complete())
+        return self.checker.spares(node.book) or (node.syncs and self.checker.is_complete())
 
     def _break(self, fault: PlannedFault) -> None:
         sequencer = self.sequencer()
@@ -311,7 +311,7 @@ class SimCluster:
             for target in targets:
                 if self.nodes[target].up and not self.nodes[target].paused:
                     self.nodes[target].pause()
-                    self.loop.after(fault.for_s, self.nodes[target].resume)
+                    self.loop.call_later(fault.for_s, self.nodes[target].resume)
         elif fault.kind == "handover":
             successor = self.nodes[int(self.random.random() * len(self.nodes))]
             if sequencer is not None and successor.index != sequencer and not self.nodes[sequencer].paused:
@@ -321,11 +321,11 @@ class SimCluster:
         elif fault.kind == "storm":
             calm = self.network.weather
             self.network.weather = Weather(0.3, fault.amount * 0.3, 0.1, 0.1, 0.02, calm.delay_s, calm.jitter_s)
-            self.loop.after(fault.for_s, self._clear_up)
+            self.loop.call_later(fault.for_s, self._clear_up)
         elif fault.kind in {"torn-call", "bad-sync", "bad-call", "short-write", "full-disk"}:
             for target in targets:
                 trouble(self.nodes[target], fault.kind, self.random)
-                self.loop.after(fault.for_s, self._start, self.nodes[target])
+                self.loop.call_later(fault.for_s, self._start, self.nodes[target])
         elif fault.kind == "forged":
             for target in targets:
                 promised = self.nodes[target].book.spoken
@@ -333,7 +333,7 @@ class SimCluster:
         elif fault.kind == "slow-disk":
             for target in targets:
                 self.nodes[target].speed.most_s = 0.05
-                self.loop.after(fault.for_s, self._speed_up, target)
+                self.loop.call_later(fault.for_s, self._speed_up, target)
         else:
             self._cut(fault, targets)
 
@@ -348,12 +348,12 @@ class SimCluster:
                 lose(node, fault.kind, self.random)
             if fault.kind == "cut-start" or (loses_disk and self.random.random() < 0.5):
                 node.cuts = self.random.choice((1, 1, 2, 3))
-            self.loop.after(fault.for_s, self._start, node)
+            self.loop.call_later(fault.for_s, self._start, node)
 
     def _black_out(self, fault: PlannedFault) -> None:
         """All machines lose power at once; what no disk holds is gone then, and clients start over."""
         syncs = self.plan.sync == "always"
-        if not self.checker.complete() or (not syncs and (self.plan.observers or self.checker.readmissions)):
+        if not self.checker.is_complete() or (not syncs and (self.plan.observers or self.checker.readmissions)):
             return
         self.world.marks["blackout"] += 1
         for node in self.nodes:
@@ -361,9 +361,9 @@ class SimCluster:
                 node.crash(power=True)
             else:
                 node.darken()
-            self.loop.after(fault.for_s * (0.5 + self.random.random()), self._start, node)
+            self.loop.call_later(fault.for_s * (0.5 + self.random.random()), self._start, node)
         if not syncs:
-            self.checker.blackout()
+            self.checker.on_blackout()
             for at, client in enumerate(self.clients):
                 client.gone = True
                 index = client.index + 100
@@ -373,12 +373,12 @@ class SimCluster:
 
     def _write_back(self, node: SimNode) -> None:
         node.files.write_back()
-        self.loop.after(self.random.expovariate(1.0) * WRITE_BACK_S, self._write_back, node)
+        self.loop.call_later(self.random.expovariate(1.0) * WRITE_BACK_S, self._write_back, node)
 
     def _cut(self, fault: PlannedFault, targets: tuple[int, ...]) -> None:
         links = self._links(fault.kind, targets)
         self.network.blocked |= links
-        self.loop.after(fault.for_s, self.network.blocked.difference_update, links)
+        self.loop.call_later(fault.for_s, self.network.blocked.difference_update, links)
 
     def _links(self, kind: str, targets: tuple[int, ...]) -> set[tuple[int, int]]:
         others = [index for index in range(len(self.nodes)) if index not in targets]

@@ -60,7 +60,7 @@ def rot(node: SimNode) -> None:
     offset = int(random.random() * written)
     node.world.loop.say(f"{node.name} has a rotten byte at {offset} of {path}")
     node.files.corrupt(path, offset)
-    node.world.checker.rotted(node.book)
+    node.world.checker.on_rot(node.book)
 
 
 def bring_back(node: SimNode, older: Mapping[str, bytes]) -> None:
@@ -71,7 +71,7 @@ def bring_back(node: SimNode, older: Mapping[str, bytes]) -> None:
         node.files.replace(path, data)
         if path.endswith(META_NAME):
             node.book.meta = node.book.writing = decode_meta_untrusted(data).meta
-    node.world.checker.rotted(node.book)
+    node.world.checker.on_rot(node.book)
 
 
 def bring_back_disk(node: SimNode, disk: Mapping[str, bytes]) -> None:
@@ -83,7 +83,7 @@ def bring_back_disk(node: SimNode, disk: Mapping[str, bytes]) -> None:
     for path in set(node.files.paths()) - disk.keys():
         node.files.unlink(path)
     node.book.meta = decode_meta_untrusted(next(data for path, data in disk.items() if path.endswith(META_NAME))).meta
-    node.world.checker.went_back(node.book)
+    node.world.checker.on_went_back(node.book)
 
 
 def lose_tail(node: SimNode, share: float, *, zeroed: bool, watermark: bool = False) -> None:
@@ -103,4 +103,4 @@ def lose_tail(node: SimNode, share: float, *, zeroed: bool, watermark: bool = Fa
     if watermark:
         for path in [path for path in node.files.paths() if path.endswith(WATERMARK_NAME)]:
             node.files.lose_tail(path, 0, zeroed=zeroed)
-    node.world.checker.rotted(node.book)
+    node.world.checker.on_rot(node.book)

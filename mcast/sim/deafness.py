@@ -17,44 +17,44 @@ CARRIED_BYTES: Final = 600
 
 def deaf_voter(stage: Stage) -> None:
     """A member that multicast does not reach is needed for the majority: it is sought, and its answers count."""
-    first, deaf, away = stage.founded(), stage.node("n2"), stage.node("n3")
+    first, deaf, away = stage.wait_for_bootstrap(), stage.node("n2"), stage.node("n3")
     stage.cluster.deafen(deaf.index, "multicast")
     stage.run(0.3)
     away.crash(power=False)
     for _ in range(5):
         stage.number(first, 3)
-        stage.until("they commit", partial(has_committed_all, first), SERVED_S)
-    stage.until("n2 has them", lambda: deaf.replica.commit_seq == first.replica.last_seq, SERVED_S)
+        stage.wait_until("they commit", partial(has_committed_all, first), SERVED_S)
+    stage.wait_until("n2 has them", lambda: deaf.replica.commit_seq == first.replica.last_seq, SERVED_S)
     away.start()
-    stage.whole()
+    stage.heal()
 
 
 def mute_majority(stage: Stage) -> None:
     """No datagram reaches two of three: TCP carries heartbeats, acknowledgements and frames, and then an election."""
-    first, others = stage.founded(), (stage.node("n2"), stage.node("n3"))
+    first, others = stage.wait_for_bootstrap(), (stage.node("n2"), stage.node("n3"))
     for node in others:
         stage.cluster.deafen(node.index, "datagrams")
     for _ in range(5):
         stage.number(first, 3)
-        stage.until("they commit", partial(has_committed_all, first), SERVED_S)
+        stage.wait_until("they commit", partial(has_committed_all, first), SERVED_S)
     first.crash(power=False)
-    stage.until("another one leads", lambda: any(node.replica.is_sequencer for node in others), SERVED_S)
+    stage.wait_until("another one leads", lambda: any(node.replica.is_sequencer for node in others), SERVED_S)
     first.start()
-    stage.whole()
+    stage.heal()
 
 
 def narrow_path(stage: Stage) -> None:
     """What is too large for the path to both followers is fetched over TCP; what comes after waits no longer."""
-    first = stage.founded()
+    first = stage.wait_for_bootstrap()
     stage.drop(lambda _source, _target, datagram: len(datagram.data) > CARRIED_BYTES)
     for number in range(1, 4):
         large = encode_record(RecordKind.NOOP, 1, 1 << 41, number, number, bytes(LARGE_BYTES))
         first.submit([(large,)])
         stage.number(first, 5)
-        stage.until("all commit", partial(has_committed_all, first), SERVED_S)
+        stage.wait_until("all commit", partial(has_committed_all, first), SERVED_S)
     for name in ("n2", "n3"):
-        stage.until(f"{name} knows what the path carries", partial(_knows_the_path, stage.node(name)), SERVED_S)
-    stage.whole()
+        stage.wait_until(f"{name} knows what the path carries", partial(_knows_the_path, stage.node(name)), SERVED_S)
+    stage.heal()
 
 
 def _knows_the_path(node: SimNode) -> bool:
@@ -64,15 +64,15 @@ def _knows_the_path(node: SimNode) -> bool:
 
 def hears_again(stage: Stage) -> None:
     """A member that was deaf for a while is helped no longer than it needs it."""
-    first, deaf = stage.founded(), stage.node("n2")
+    first, deaf = stage.wait_for_bootstrap(), stage.node("n2")
     stage.cluster.deafen(deaf.index, "datagrams")
-    stage.until("n1 seeks it", lambda: bool(first.replica.statistics().sought), SERVED_S)
+    stage.wait_until("n1 seeks it", lambda: bool(first.replica.statistics().sought), SERVED_S)
     stage.run(0.5)
     stage.network.no_datagrams.clear()
-    stage.until("n1 seeks it no more", lambda: not first.replica.statistics().sought, SERVED_S)
+    stage.wait_until("n1 seeks it no more", lambda: not first.replica.statistics().sought, SERVED_S)
     stage.run(1.5)
     relayed = stage.cluster.world.marks["relayed"]
     stage.run(0.5)
     if stage.cluster.world.marks["relayed"] != relayed:
         raise Violation("TCP is used though datagrams arrive")
-    stage.whole()
+    stage.heal()

@@ -23,11 +23,11 @@ from mcast.wire.records import NONCE_BYTES, RecordKind, encode_record, split_fra
 
 def figure_8(stage: Stage) -> None:
     """An event of an older epoch is on a majority, yet not committed: a newer log may still replace it."""
-    first = stage.founded()
+    first = stage.wait_for_bootstrap()
     stage.drop_frames_of("n1", to=("n3", "n4", "n5"))
     stage.cut("n1", "n2")
     stage.number(first, 1)  # epoch 1, on n1 and n2 only
-    stage.until("n2 has it on disk", lambda: _durable(stage, "n2") == first.replica.last_seq)
+    stage.wait_until("n2 has it on disk", lambda: _durable(stage, "n2") == first.replica.last_seq)
     first.crash(power=True)
     stage.node("n2").crash(power=True)
     stage.join()
@@ -35,7 +35,7 @@ def figure_8(stage: Stage) -> None:
     stage.say("n3, n4 and n5 elect one whose EPOCH_START stays on its own disk")
     three = [stage.node(name) for name in ("n3", "n4", "n5")]
     before = three[0].replica.last_seq
-    stage.until("one of three begins an epoch", lambda: any(node.book.durable > before for node in three))
+    stage.wait_until("one of three begins an epoch", lambda: any(node.book.durable > before for node in three))
     lone = next(node for node in three if node.book.durable > before)
     lone.crash(power=True)
     stage.run(0.01)
@@ -47,53 +47,53 @@ def figure_8(stage: Stage) -> None:
     stage.node("n2").start()
     old = first.replica.last_seq
     others = [node for node in stage.nodes if node is not lone]
-    stage.until("the old event is on three disks", lambda: sum(node.book.durable >= old for node in others) >= 3)
+    stage.wait_until("the old event is on three disks", lambda: sum(node.book.durable >= old for node in others) >= 3)
     stage.run(0.05)
     stage.say("those who brought it back die, and the newer log wins")
     for name in ("n1", "n2"):
         stage.node(name).crash(power=True)
     lone.start()
     stage.join()
-    stage.until("the newer log leads", lambda: lone.replica.is_sequencer)
-    stage.whole()
+    stage.wait_until("the newer log leads", lambda: lone.replica.is_sequencer)
+    stage.heal()
 
 
 def long_absence(stage: Stage) -> None:
     """A member returns with a tail nobody shares, from so long ago that no heartbeat's history reaches back to it."""
-    first = stage.founded()
+    first = stage.wait_for_bootstrap()
     stage.cut("n1")
     stage.number(first, 20)
     stage.say("epoch after epoch begins among the others")
     for _ in range(10):
-        sequencer = stage.until_sequencer(("n2", "n3"))
+        sequencer = stage.wait_for_sequencer(("n2", "n3"))
         stage.number(sequencer, 2)
-        stage.until("they commit", partial(has_committed_all, sequencer))
+        stage.wait_until("they commit", partial(has_committed_all, sequencer))
         stage.cut(sequencer.name)
-        stage.until("it steps down", partial(_is_deposed, sequencer))
+        stage.wait_until("it steps down", partial(_is_deposed, sequencer))
         stage.join()
         stage.cut("n1")
-    stage.until_sequencer(("n2", "n3"))
+    stage.wait_for_sequencer(("n2", "n3"))
     stage.say("history is hard to get, so n1 has to wait with its judgement")
     stage.join()
     stage.network.tcp_open = False
     stage.run(0.5)
-    stage.whole()
+    stage.heal()
 
 
 def lying_acknowledgement(stage: Stage) -> None:
     """A member acknowledges what it does not hold: its chain is another one."""
-    first = stage.founded()
+    first = stage.wait_for_bootstrap()
     stage.drop_frames_of("n1")
     last = stage.number(first, 3)
     liar = stage.node("n2")
     stage.inject("n2", "n1", Ack(first.replica.promised, _storage_id(liar), last, bytes(16), 1, 1, 1 << 20))
     stage.run(0.02)
-    stage.whole()
+    stage.heal()
 
 
 def rotten_frame(stage: Stage) -> None:
     """A frame with the right numbers and a right checksum, whose chain does not follow."""
-    first = stage.founded()
+    first = stage.wait_for_bootstrap()
     follower = stage.node("n2")
     record = encode_record(RecordKind.NOOP, 1, 1 << 41, 1, 1, b"")
     last = follower.replica.last_seq
@@ -101,120 +101,120 @@ def rotten_frame(stage: Stage) -> None:
     stage.inject("n1", "n2", rotten)
     stage.run(0.02)
     stage.number(first, 2)
-    stage.whole()
+    stage.heal()
 
 
 def stale_ticket(stage: Stage) -> None:
     """A write ordered before a cut completes after it, and looks like a write of what follows the cut."""
-    first, late = stage.founded(), stage.node("n5")
+    first, late = stage.wait_for_bootstrap(), stage.node("n5")
     late.pause()
     stage.drop_frames_of("n1", to=("n2", "n3", "n4"))
     stage.number(first, 10)
     stage.run(0.01)
     stage.cut("n1")
     stage.network.gate = None
-    sequencer = stage.until_sequencer(("n2", "n3", "n4"))
+    sequencer = stage.wait_for_sequencer(("n2", "n3", "n4"))
     stage.number(sequencer, 3)
     stage.run(0.05)
     stage.say("n5 finds all of it in its socket at once")
     late.resume()
     stage.run(0.1)
-    stage.whole()
+    stage.heal()
 
 
 def stale_bytes(stage: Stage) -> None:
     """A cut that is not durable: after a loss of power the tail is back, in a node that has promised it gone."""
-    first, victim = stage.founded(), stage.node("n5")
+    first, victim = stage.wait_for_bootstrap(), stage.node("n5")
     stage.drop_frames_of("n1", to=("n2", "n3", "n4"))
     stage.number(first, 12)
-    stage.until("n5 has them on disk", lambda: victim.book.durable == first.replica.last_seq)
+    stage.wait_until("n5 has them on disk", lambda: victim.book.durable == first.replica.last_seq)
     stage.cut("n1", "n5")
     stage.network.gate = None
-    sequencer = stage.until_sequencer(("n2", "n3", "n4"))
+    sequencer = stage.wait_for_sequencer(("n2", "n3", "n4"))
     stage.join()
     stage.drop_frames_of("n2", "n3", "n4", to=("n5",))
-    stage.until("n5 has cut its tail", lambda: victim.replica.last_seq < sequencer.replica.last_seq)
+    stage.wait_until("n5 has cut its tail", lambda: victim.replica.last_seq < sequencer.replica.last_seq)
     stage.run(0.01)
     victim.crash(power=True)
     victim.start()
-    stage.whole()
+    stage.heal()
 
 
 def resumed_epoch(stage: Stage) -> None:
     """A sequencer restarts so fast that nobody has missed it: it may not go on where it stopped."""
-    first = stage.founded()
+    first = stage.wait_for_bootstrap()
     stage.number(first, 3)
-    stage.until("they commit", partial(has_committed_all, first))
+    stage.wait_until("they commit", partial(has_committed_all, first))
     first.crash(power=True)
     first.start()
     if first.replica.is_sequencer:
         stage.number(first, 1)
-    stage.whole()
+    stage.heal()
 
 
 def short_log(stage: Stage) -> None:
     """A member that missed committed events asks for votes."""
-    first = stage.founded()
+    first = stage.wait_for_bootstrap()
     stage.cut("n3")
     stage.number(first, 3)
-    stage.until("they commit", partial(has_committed_all, first))
+    stage.wait_until("they commit", partial(has_committed_all, first))
     stage.cut("n1")
     stage.network.blocked -= {(1, 2), (2, 1)}
     stage.say("n2 has it all, but n3 alone can make itself heard")
     stage.drop(lambda source, _t, datagram: source == "n2" and datagram.kind == Kind.PRE_VOTE_REQUEST)
     stage.run(1.0)
-    stage.whole()
+    stage.heal()
 
 
 def old_tail(stage: Stage) -> None:
     """A frame of an epoch that is over follows a log's end; the new epoch's history gives its number to another."""
-    first = stage.founded()
+    first = stage.wait_for_bootstrap()
     stage.cut("n1")
     begin = first.replica.last_seq + 1
     stage.number(first, 2)
-    stage.until("n1 has them on disk", lambda: first.book.durable > begin)
+    stage.wait_until("n1 has them on disk", lambda: first.book.durable > begin)
     (frame, *_) = first.store.read(begin, 1)
     stage.drop_frames_of("n2", "n3")
     others = stage.node("n2"), stage.node("n3")
-    stage.until("an epoch begins", lambda: any(node.replica.last_seq == begin for node in others))
+    stage.wait_until("an epoch begins", lambda: any(node.replica.last_seq == begin for node in others))
     sequencer, follower = others if others[0].replica.last_seq == begin else others[::-1]
     stage.run(0.05)
     stage.network.gate = None
     stage.inject(sequencer.name, follower.name, frame)
     stage.run(0.05)
-    stage.whole()
+    stage.heal()
 
 
 def stale_question(stage: Stage) -> None:
     """Somebody who has not heard of the present epoch asks for repairs."""
-    first = stage.founded()
+    first = stage.wait_for_bootstrap()
     last = stage.number(first, 3)
     stage.inject("n2", "n1", Nak(0, (Range(last, last),), 1), promised=0)
     stage.run(0.05)
-    stage.whole()
+    stage.heal()
 
 
 def lost_disk(stage: Stage) -> None:
     """A member comes back on an empty disk: what it had acknowledged and promised is gone, so it counts for nothing."""
-    first, second = stage.founded(), stage.node("n2")
+    first, second = stage.wait_for_bootstrap(), stage.node("n2")
     stage.node("n3").crash(power=True)
     second.crash(power=True)
     second.wipe()
     second.start()
     stage.number(first, 2)
     stage.run(0.1)
-    stage.whole()
+    stage.heal()
 
 
 def second_before_first(stage: Stage) -> None:
     """A client's second request arrives, its first one does not."""
-    first = stage.founded()
+    first = stage.wait_for_bootstrap()
     session = _open_session(stage, first)
     for number in (2, 1, 2):
         command = msgpack.packb(["execute", 0, number, b""])
         first.submit([(encode_record(RecordKind.COMMANDS, 1, session, number, 1, command),)])
-        stage.until("it has committed", partial(has_committed_all, first))
-    stage.whole()
+        stage.wait_until("it has committed", partial(has_committed_all, first))
+    stage.heal()
 
 
 def bootstrapped_twice(stage: Stage) -> None:
@@ -228,23 +228,23 @@ def bootstrapped_twice(stage: Stage) -> None:
     stage.cut("n2")
     founder.start()
     stage.run(0.6)
-    stage.whole()
+    stage.heal()
 
 
 def half_a_command(stage: Stage) -> None:
     """The first half of a fragmented command ends one epoch, its second half begins the next."""
-    first = stage.founded()
+    first = stage.wait_for_bootstrap()
     session = _open_session(stage, first)
     command = msgpack.packb(["execute", 99, 1, bytes(300)])
     fragments = split_fragments(session, 1, 1, command, 200)
     half = len(fragments) // 2
     first.submit([tuple(fragments[:half])])
-    stage.until("the first half has committed", partial(has_committed_all, first))
+    stage.wait_until("the first half has committed", partial(has_committed_all, first))
     stage.cut("n1")
-    sequencer = stage.until_sequencer(("n2", "n3"))
+    sequencer = stage.wait_for_sequencer(("n2", "n3"))
     sequencer.submit([tuple(fragments[half:])])
     stage.join()
-    stage.whole()
+    stage.heal()
     for node in stage.nodes:
         if 99 in node.recorder.executed:
             raise Violation(f"{node.name} executed a command made of two epochs' fragments")
@@ -252,17 +252,17 @@ def half_a_command(stage: Stage) -> None:
 
 def ghostly_heartbeats(stage: Stage) -> None:
     """A sequencer that hears nobody steps down; if it went on beating, its heartbeats would end every pre-vote."""
-    stage.founded()
+    stage.wait_for_bootstrap()
     stage.block("n2", "n1")
     stage.block("n3", "n1")
     others = stage.node("n2"), stage.node("n3")
-    stage.until("another one leads", lambda: any(node.replica.is_sequencer for node in others))
-    stage.whole()
+    stage.wait_until("another one leads", lambda: any(node.replica.is_sequencer for node in others))
+    stage.heal()
 
 
 def _open_session(stage: Stage, sequencer: SimNode) -> int:
     sequencer.submit([(encode_record(RecordKind.OPEN, 1, 0, 0, 0, bytes(NONCE_BYTES)),)])
-    stage.until("the session is open", partial(has_committed_all, sequencer))
+    stage.wait_until("the session is open", partial(has_committed_all, sequencer))
     return sequencer.replica.last_seq
 
 

@@ -357,13 +357,13 @@ class SimFiles:
         self._unsynced_names.setdefault(os.path.dirname(path), []).append(change)
 
     def _rename_directory(self, source: str, target: str) -> None:
-        def moved(path: str) -> str:
+        def new_path(path: str) -> str:
             return target + path[len(source) :] if path == source or path.startswith(source + "/") else path
 
-        self._names = {moved(path): inode for path, inode in self._names.items()}
-        self._directories = {moved(path) for path in self._directories}
+        self._names = {new_path(path): inode for path, inode in self._names.items()}
+        self._directories = {new_path(path) for path in self._directories}
         self._unsynced_names.pop(source, None)
-        self._unsynced_directories = {moved(path) for path in self._unsynced_directories}
+        self._unsynced_directories = {new_path(path) for path in self._unsynced_directories}
 
     def _lose_directory(self, path: str) -> None:
         """Its name was not durable: with it, all in it is gone."""

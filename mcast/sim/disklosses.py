@@ -37,29 +37,29 @@ def doubt_mended_away(stage: Stage) -> None:
 
 def cut_before_lowered(stage: Stage) -> None:
     """A node dies when it has cut the tail of an epoch that is over, and before it could do anything else."""
-    first, victim = stage.founded(), stage.node("n5")
+    first, victim = stage.wait_for_bootstrap(), stage.node("n5")
     stage.drop_frames_of("n1", to=("n2", "n3", "n4"))
     stage.number(first, 12)
-    stage.until("n5 has them on disk", lambda: victim.book.durable == first.replica.last_seq)
+    stage.wait_until("n5 has them on disk", lambda: victim.book.durable == first.replica.last_seq)
     stage.cut("n1", "n5")
     stage.network.gate = None
-    stage.until_sequencer(("n2", "n3", "n4"))
+    stage.wait_for_sequencer(("n2", "n3", "n4"))
     stage.join()
     stage.drop_frames_of("n2", "n3", "n4", to=("n5",))
     victim.files.stop_at("allocate")
-    stage.until("n5 has died in its cut", lambda: not victim.up)
+    stage.wait_until("n5 has died in its cut", lambda: not victim.up)
     victim.start()
-    stage.whole()
+    stage.heal()
 
 
 def older_meta(stage: Stage) -> None:
     """A node's meta and watermark are of an older moment: it must not lead, or vote, in an epoch that it was in."""
-    first, second = stage.founded(), stage.node("n2")
+    first, second = stage.wait_for_bootstrap(), stage.node("n2")
     older = _files(second, META_NAME, WATERMARK_NAME)
     stage.say("n1 dies, and another epoch begins")
     first.crash(power=False)
-    sequencer = stage.until_sequencer(("n2", "n3"))
-    stage.until("n2 has its first event on disk", lambda: second.book.durable == sequencer.replica.last_seq)
+    sequencer = stage.wait_for_sequencer(("n2", "n3"))
+    stage.wait_until("n2 has its first event on disk", lambda: second.book.durable == sequencer.replica.last_seq)
     stage.say("n2 dies, and comes back with n1 and an older meta")
     second.crash(power=False)
     bring_back(second, older)
@@ -67,12 +67,12 @@ def older_meta(stage: Stage) -> None:
     first.start()
     second.start()
     stage.run(5.0)
-    stage.whole()
+    stage.heal()
 
 
 def older_vote(stage: Stage) -> None:
     """A node comes back with the meta from before its last vote, and nothing of that epoch ever came to its log."""
-    first, second, third = stage.founded(), stage.node("n2"), stage.node("n3")
+    first, second, third = stage.wait_for_bootstrap(), stage.node("n2"), stage.node("n3")
     older = _files(second, META_NAME)
     stage.cut("n1")
     stage.drop(
@@ -82,7 +82,7 @@ def older_vote(stage: Stage) -> None:
         )
     )
     stage.see_death(first, ("n2", "n3"))
-    stage.until("n3 has been elected", lambda: third.replica.statistics().role == "sequencer-elect")
+    stage.wait_until("n3 has been elected", lambda: third.replica.statistics().role == "sequencer-elect")
     stage.say("n2, which voted for n3, comes back with an older meta, and hears n1 only")
     second.crash(power=False)
     bring_back(second, older)
@@ -91,7 +91,7 @@ def older_vote(stage: Stage) -> None:
     stage.run(0.5)
     second.start()
     stage.run(5.0)
-    stage.whole()
+    stage.heal()
 
 
 def _files(node: SimNode, *names: str) -> dict[str, bytes]:
@@ -101,7 +101,7 @@ def _files(node: SimNode, *names: str) -> dict[str, bytes]:
 
 def older_disk(stage: Stage) -> None:
     """A node that acknowledged comes back with its disk of an older moment; who acknowledged, too, is there."""
-    stage.founded()
+    stage.wait_for_bootstrap()
     second = stage.node("n2")
     stage.run(1.0)
     older = {path: second.files.contents(path) for path in second.files.paths()}
@@ -111,12 +111,12 @@ def older_disk(stage: Stage) -> None:
     stage.join()
     second.start()
     stage.run(5.0)
-    stage.whole()
+    stage.heal()
 
 
 def told_and_forgotten(stage: Stage) -> None:
     """A node comes back with its disk of an older moment, and who knows tells it; that one dies, and it starts anew."""
-    first, second = stage.founded(), stage.node("n2")
+    first, second = stage.wait_for_bootstrap(), stage.node("n2")
     stage.run(1.0)
     older = {path: second.files.contents(path) for path in second.files.paths()}
     _acknowledged_by_two(stage, dies=False)
@@ -132,16 +132,16 @@ def told_and_forgotten(stage: Stage) -> None:
     stage.run(5.0)
     stage.say("n1, which has it all, is back, too")
     first.start()
-    stage.whole()
+    stage.heal()
 
 
 def _acknowledged_by_two(stage: Stage, *, dies: bool = True) -> None:
-    first, second = stage.founded(), stage.node("n2")
+    first, second = stage.wait_for_bootstrap(), stage.node("n2")
     stage.cut("n3")
     for _ in range(10):
         stage.number(first, 1)
-        stage.until("it has committed", partial(has_committed_all, first))
-    stage.until("n2 has all on disk", lambda: second.book.durable == first.replica.last_seq)
+        stage.wait_until("it has committed", partial(has_committed_all, first))
+    stage.wait_until("n2 has all on disk", lambda: second.book.durable == first.replica.last_seq)
     second.crash(power=False)
     if dies:
         first.crash(power=False)
@@ -150,8 +150,8 @@ def _acknowledged_by_two(stage: Stage, *, dies: bool = True) -> None:
 def _back_without_the_first(stage: Stage, second: SimNode) -> None:
     stage.join()
     second.start()
-    stage.until("n2 is back", lambda: second.up)
+    stage.wait_until("n2 is back", lambda: second.up)
     stage.run(1.0)
     stage.say("n1, which has it all, is back, too")
     stage.node("n1").start()
-    stage.whole()
+    stage.heal()

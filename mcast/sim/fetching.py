@@ -36,7 +36,7 @@ class Fetching:
         self._frames += 1
         self._fetch_from(self._frames, effect, effect.first)
 
-    def history(self, effect: FetchEpochs) -> None:
+    def fetch_history(self, effect: FetchEpochs) -> None:
         """Fetch pages until none is wanted, or no peer has given one."""
         self._node.world.marks["history fetch"] += 1
         self._pages += 1
@@ -50,7 +50,7 @@ class Fetching:
         peer = world.nodes[peers[int(world.random.random() * len(peers))]]
         peer_hash = name_hash(peer.name)
 
-        def failed() -> None:
+        def on_failed() -> None:
             if fetch == self._frames and not node.paused:
                 node.replica.on_transfer_failed(peer_hash, node.now)
                 node.run_effects()
@@ -62,11 +62,11 @@ class Fetching:
                 peer.fail(error)
                 return ()
 
-        def arrived(frames: Sequence[Frame]) -> None:
+        def on_arrived(frames: Sequence[Frame]) -> None:
             if fetch != self._frames:
                 return
             if node.paused or not frames:
-                world.loop.after(NOTHING_S, self._if_alive(failed))
+                world.loop.call_later(NOTHING_S, self._if_alive(on_failed))
                 return
             world.marks["transfer"] += 1
             node.replica.on_transfer(frames, peer_hash, node.now)
@@ -74,7 +74,7 @@ class Fetching:
             if fetch == self._frames and frames[-1].last < effect.until:
                 self._fetch_from(fetch, effect, frames[-1].last + 1)
 
-        world.network.exchange(node.index, peer.index, read, arrived, failed)
+        world.network.exchange(node.index, peer.index, read, on_arrived, on_failed)
 
     def _fetch_pages(self, fetch: int, peers: Sequence[int]) -> None:
         node, world = self._node, self._node.world
@@ -86,7 +86,7 @@ class Fetching:
             return
         peer = world.nodes[world.index[peers[0]]]
 
-        def failed() -> None:
+        def on_failed() -> None:
             if not node.paused:
                 self._fetch_pages(fetch, peers[1:])
                 node.run_effects()
@@ -95,16 +95,16 @@ class Fetching:
             page = None if peer.paused else peer.replica.history_page(before, PAGE_ENTRIES)
             return None if page is None else page.pack()
 
-        def arrived(page: bytes | None) -> None:
+        def on_arrived(page: bytes | None) -> None:
             if node.paused or page is None:
-                world.loop.after(NOTHING_S, self._if_alive(failed))
+                world.loop.call_later(NOTHING_S, self._if_alive(on_failed))
                 return
             world.marks["history page"] += 1
             node.replica.on_history_page(before, decode_epochs_untrusted(page), node.now)
             self._fetch_pages(fetch, peers)
             node.run_effects()
 
-        world.network.exchange(node.index, peer.index, read, arrived, failed)
+        world.network.exchange(node.index, peer.index, read, on_arrived, on_failed)
 
     def _if_alive(self, action: Callable[[], None]) -> Callable[[], None]:
         return lambda: action() if self._node.life == self._life else None

@@ -20,33 +20,33 @@ REJOINED_S: Final = FORGED_STEPS * EPOCH_JUMP_S + 1.0  # it takes no longer than
 
 def far_promise(stage: Stage) -> None:
     """One forged datagram promises the last epoch to everybody: it must not be the last."""
-    first = stage.founded()
+    first = stage.wait_for_bootstrap()
     stage.number(first, 3)
-    stage.until("they commit", partial(has_committed_all, first))
+    stage.wait_until("they commit", partial(has_committed_all, first))
     for node in stage.nodes:
         forge(node)
     stage.run(0.05)
-    sequencer = stage.until_sequencer([node.name for node in stage.nodes])
+    sequencer = stage.wait_for_sequencer([node.name for node in stage.nodes])
     stage.number(sequencer, 3)
-    stage.until("they commit", partial(has_committed_all, sequencer))
-    stage.whole()
+    stage.wait_until("they commit", partial(has_committed_all, sequencer))
+    stage.heal()
 
 
 def pushed_up(stage: Stage) -> None:
     """While a member is away a forger pushes the others up and up: it comes after them."""
-    stage.founded()
+    stage.wait_for_bootstrap()
     stage.cut("n3")
     away, others = stage.node("n3"), stage.nodes[:2]
     for _ in range(FORGED_STEPS):
         for node in others:
             forge(node)
         stage.run(EPOCH_JUMP_S)
-    sequencer = stage.until_sequencer(("n1", "n2"))
+    sequencer = stage.wait_for_sequencer(("n1", "n2"))
     stage.number(sequencer, 3)
-    stage.until("they commit", partial(has_committed_all, sequencer))
+    stage.wait_until("they commit", partial(has_committed_all, sequencer))
     stage.join()
-    stage.until("n3 follows them", lambda: away.replica.promised == sequencer.replica.promised, REJOINED_S)
-    stage.whole()
+    stage.wait_until("n3 follows them", lambda: away.replica.promised == sequencer.replica.promised, REJOINED_S)
+    stage.heal()
 
 
 def far_heartbeat(stage: Stage) -> None:
@@ -83,7 +83,7 @@ def recovered_elsewhere(stage: Stage) -> None:
 def _last_beat(stage: Stage) -> Heartbeat:
     """What n1 said last, leading; from now on somebody forges."""
     stage.cluster.world.lies = True
-    first, beats = stage.founded(), heard(stage, "n1")
+    first, beats = stage.wait_for_bootstrap(), heard(stage, "n1")
     stage.number(first, 3)
     stage.run(0.1)
     stage.network.gate = None
@@ -91,7 +91,7 @@ def _last_beat(stage: Stage) -> Heartbeat:
 
 
 def _recovers(stage: Stage) -> None:
-    stage.until("nothing is left of it", lambda: not unwell(stage), 2.0)
-    stage.number(stage.until_sequencer([node.name for node in stage.nodes]), 3)
-    stage.until("they commit everywhere", lambda: not unwell(stage), 0.5)
-    stage.whole()
+    stage.wait_until("nothing is left of it", lambda: not unwell(stage), 2.0)
+    stage.number(stage.wait_for_sequencer([node.name for node in stage.nodes]), 3)
+    stage.wait_until("they commit everywhere", lambda: not unwell(stage), 0.5)
+    stage.heal()

@@ -54,7 +54,7 @@ class GroupWorker:
         """Look for what is done, at the end of this turn."""
         if not self._awaited:
             self._awaited = True
-            self._node.world.loop.after(0.0, self._on_turn)
+            self._node.world.loop.call_later(0.0, self._on_turn)
 
     def _on_turn(self) -> None:
         self._awaited = False
@@ -70,16 +70,16 @@ class GroupWorker:
         if self._commit.is_full and not self._retrying:
             node.world.marks["disk full"] += 1
             self._retrying = True
-            node.world.loop.after(RETRY_S, self._retry)
+            node.world.loop.call_later(RETRY_S, self._retry)
 
     def _take(self) -> None:
         done = [self._jobs.pop(ticket) for ticket in self._commit.take_completed()]
         checker, book = self._node.world.checker, self._node.book
         for job in done:
             if isinstance(job, Append):
-                checker.persisted(book, job.frames)
+                checker.on_persisted(book, job.frames)
         if done:
-            self._node.completed(done)
+            self._node.complete(done)
 
     def _retry(self) -> None:
         self._retrying = False
@@ -130,13 +130,13 @@ class _Reported:
 
     def truncate(self, last: int) -> None:
         self._store.truncate(last)
-        self._node.world.checker.cut(self._node.book)
+        self._node.world.checker.on_cut(self._node.book)
 
     def write_meta(self, meta: Meta) -> None:
         book = self._node.book
         book.writing = meta
         self._store.write_meta(meta)
-        self._node.world.checker.meta_written(book, meta)
+        self._node.world.checker.on_meta_written(book, meta)
 
     def note_suspect(self) -> None:
         self._store.note_suspect()
@@ -163,7 +163,7 @@ class _Sync:
         self._mark = mark
         speed = self._node.speed
         delay_s = speed.least_s + (speed.most_s - speed.least_s) * self._node.world.random.random()
-        self._node.world.loop.after(delay_s, self._end, self._node.life, mark)
+        self._node.world.loop.call_later(delay_s, self._end, self._node.life, mark)
         return True
 
     def is_idle(self) -> bool:
@@ -185,6 +185,6 @@ class _Sync:
         if life != node.life or mark is not self._mark:
             return
         if node.held or node.paused:
-            node.world.loop.after(HELD_S, self._end, life, mark)
+            node.world.loop.call_later(HELD_S, self._end, life, mark)
         elif self._do(self.wait):
             self._ended()

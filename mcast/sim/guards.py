@@ -20,123 +20,123 @@ from mcast.wire.messages import FRAME_KINDS, Ack, Heartbeat, Kind, Vote
 
 def transferred_old_tail(stage: Stage) -> None:
     """As `old_tail`, but the dead epoch's frame comes over TCP."""
-    first = stage.founded()
+    first = stage.wait_for_bootstrap()
     stage.cut("n1")
     begin = first.replica.last_seq + 1
     stage.number(first, 2)
-    stage.until("n1 has them on disk", lambda: first.book.durable > begin)
+    stage.wait_until("n1 has them on disk", lambda: first.book.durable > begin)
     (frame, *_) = first.store.read(begin, 1)
     stage.drop_frames_of("n2", "n3")
     others = stage.node("n2"), stage.node("n3")
-    stage.until("an epoch begins", lambda: any(node.replica.last_seq == begin for node in others))
+    stage.wait_until("an epoch begins", lambda: any(node.replica.last_seq == begin for node in others))
     follower = others[1] if others[0].replica.last_seq == begin else others[0]
     stage.run(0.05)
     follower.replica.on_transfer([frame], name_hash("n1"), follower.now)
     follower.run_effects()
     stage.network.gate = None
     stage.run(0.05)
-    stage.whole()
+    stage.heal()
 
 
 def truncated_config(stage: Stage) -> None:
     """A configuration is cut with its epoch's tail; who held it leads next, by the one before."""
-    first, lost = stage.founded(), stage.node("n5")
+    first, lost = stage.wait_for_bootstrap(), stage.node("n5")
     lost.crash(power=True)
     lost.wipe()
     number = _config_number(first)
     stage.drop_frames_of("n1", to=("n2", "n3", "n4"))
     lost.start()
-    stage.until("n1 has written n5's removal", lambda: _config_number(first) == number + 1)
+    stage.wait_until("n1 has written n5's removal", lambda: _config_number(first) == number + 1)
     stage.cut("n1", "n5")
     stage.network.gate = None
-    sequencer, end = stage.until_sequencer(("n2", "n3", "n4")), first.replica.last_seq
+    sequencer, end = stage.wait_for_sequencer(("n2", "n3", "n4")), first.replica.last_seq
     stage.say("n1 hears of the new epoch, and of its EPOCH_START only later")
     stage.join()
     stage.cut("n5")
     stage.drop_frames_of("n2", "n3", "n4", to=("n1",))
-    stage.until("n1 has cut it", lambda: first.replica.last_seq < end)
+    stage.wait_until("n1 has cut it", lambda: first.replica.last_seq < end)
     if _config_number(first) != number:
         raise Violation("n1 goes by a configuration that it has cut")
     stage.network.gate = None
-    stage.until("n1 has the new epoch's log", lambda: first.replica.last_seq == sequencer.replica.last_seq)
+    stage.wait_until("n1 has the new epoch's log", lambda: first.replica.last_seq == sequencer.replica.last_seq)
     sequencer.hand_over(first)
-    stage.until("n1 leads again", lambda: first.replica.is_sequencer)
+    stage.wait_until("n1 leads again", lambda: first.replica.is_sequencer)
     stage.number(first, 2)
     stage.run(0.1)
-    stage.whole()
+    stage.heal()
 
 
 def redrawn_genesis(stage: Stage) -> None:
     """A member loses its disk when another one has confirmed GENESIS, and it has not: the next one is nobody's yet."""
     second, third = stage.node("n2"), stage.node("n3")
     stage.drop(lambda _s, target, datagram: target == "n3" and datagram.kind == Kind.GENESIS)
-    stage.until("n2 holds GENESIS", lambda: second.up and second.book.durable == 1)
+    stage.wait_until("n2 holds GENESIS", lambda: second.up and second.book.durable == 1)
     stage.run(0.02)
     third.crash(power=True)
     third.wipe()
     third.start()
     stage.network.gate = None
     stage.run(0.5)
-    stage.whole()
+    stage.heal()
 
 
 def late_index(stage: Stage) -> None:
     """The answer to a read arrives once more when the next read is out."""
-    first, reader = stage.founded(), stage.node("n3")
+    first, reader = stage.wait_for_bootstrap(), stage.node("n3")
     answers: list[Datagram] = []
 
-    def kept(_source: str, target: str, datagram: Datagram) -> bool:
+    def keeps(_source: str, target: str, datagram: Datagram) -> bool:
         if target == "n3" and datagram.kind == Kind.READ_INDEX:
             answers.append(datagram)
         return False
 
-    stage.drop(kept)
+    stage.drop(keeps)
     stage.read(reader)
     stage.run(0.05)
     stage.drop(
         lambda _s, target, datagram: target == "n3" and datagram.kind in (*FRAME_KINDS, Kind.READ_INDEX, Kind.COMMIT)
     )
     stage.number(first, 3)
-    stage.until("they commit", partial(has_committed_all, first))
+    stage.wait_until("they commit", partial(has_committed_all, first))
     stage.read(reader)
     stage.run(0.001)
     reader.deliver([Delivery(answers[0], "duplicated")])
     stage.run(0.02)
-    stage.whole()
+    stage.heal()
 
 
 def late_ack(stage: Stage) -> None:
     """An acknowledgement arrives after its epoch is over, when a read of the deposed sequencer waits for its round."""
-    first, second = stage.founded(), stage.node("n2")
+    first, second = stage.wait_for_bootstrap(), stage.node("n2")
     stage.run(3.0)  # the first epoch's rounds get far ahead of what the next one's can be
     first.hand_over(second)
-    stage.until("n2 leads", lambda: second.replica.is_sequencer)
+    stage.wait_until("n2 leads", lambda: second.replica.is_sequencer)
     late: list[Datagram] = []
 
-    def held(source: str, target: str, datagram: Datagram) -> bool:
+    def holds(source: str, target: str, datagram: Datagram) -> bool:
         if (source, target, datagram.kind) == ("n3", "n2", Kind.ACK) and not late:
             late.append(datagram)
             return True
         return False
 
-    stage.drop(held)
-    stage.until("an acknowledgement is held up", lambda: bool(late))
+    stage.drop(holds)
+    stage.wait_until("an acknowledgement is held up", lambda: bool(late))
     stage.run(0.02)
     _replaced(stage, second, ("n1", "n3"))
     stage.read(second)
     stage.run(0.003)
     second.deliver([Delivery(late[0], "")])
     stage.run(0.02)
-    stage.whole()
+    stage.heal()
 
 
 def old_ack(stage: Stage) -> None:
     """An acknowledgement of the epoch before, sent when its sender had promised this one."""
-    first, second, third = stage.founded(), stage.node("n2"), stage.node("n3")
+    first, second, third = stage.wait_for_bootstrap(), stage.node("n2"), stage.node("n3")
     stage.run(3.0)
     old = first.replica.promised
     first.hand_over(second)
-    stage.until("n2 leads", lambda: second.replica.is_sequencer and has_committed_all(second))
+    stage.wait_until("n2 leads", lambda: second.replica.is_sequencer and has_committed_all(second))
     beats = heard(stage, "n2")
     stage.run(0.05)
     mine, reported = second.replica.promised, beats[-1].round
@@ -149,24 +149,24 @@ def old_ack(stage: Stage) -> None:
         stage.inject("n3", "n2", ack, promised=mine)
     stage.cut("n2")
     stage.run(0.02)
-    stage.whole()
+    stage.heal()
 
 
 def old_vote(stage: Stage) -> None:
     """A vote of the epoch before, sent when the voter had promised the next one."""
-    first, second, third = stage.founded(), stage.node("n2"), stage.node("n3")
+    first, second, third = stage.wait_for_bootstrap(), stage.node("n2"), stage.node("n3")
     stage.run(0.1)
     epoch = first.replica.promised
     stage.drop(lambda source, _t, _d: source == "n3" and third.replica.promised > epoch)
     first.hand_over(third)
-    stage.until("n3 stands", lambda: third.replica.statistics().role == "candidate")
+    stage.wait_until("n3 stands", lambda: third.replica.statistics().role == "candidate")
     stage.inject("n2", "n3", Vote(epoch, _storage_id(second), True, third.hash), promised=third.replica.promised)
     stage.cut("n3")
     stage.run(1.0)
-    sequencer = stage.until_sequencer(("n1", "n2"))
+    sequencer = stage.wait_for_sequencer(("n1", "n2"))
     stage.number(sequencer, 3)
-    stage.until("they commit", partial(has_committed_all, sequencer))
-    stage.whole()
+    stage.wait_until("they commit", partial(has_committed_all, sequencer))
+    stage.heal()
 
 
 def follower_of_the_deposed(stage: Stage) -> None:
@@ -174,7 +174,7 @@ def follower_of_the_deposed(stage: Stage) -> None:
     follower = _followers_of_the_deposed(stage)
     stage.read(follower)
     stage.run(0.05)
-    stage.whole()
+    stage.heal()
 
 
 def proof_of_the_deposed(stage: Stage) -> None:
@@ -183,42 +183,42 @@ def proof_of_the_deposed(stage: Stage) -> None:
     for _ in range(20):
         stage.run(0.005)
         stage.look(follower)
-    stage.whole()
+    stage.heal()
 
 
 def suspect_reader(stage: Stage) -> None:
     """Without a sequencer a suspect asks where the logs end; its own, which lost what it acknowledged, says nothing."""
-    first, second, third = stage.founded(), stage.node("n2"), stage.node("n3")
+    first, second, third = stage.wait_for_bootstrap(), stage.node("n2"), stage.node("n3")
     second.files.write_back()
     stage.cut("n3")
     for _ in range(10):
         last = stage.number(first, 1)
-        stage.until("it has committed", lambda: first.replica.commit_seq == last)  # noqa: B023 - called at once
+        stage.wait_until("it has committed", lambda: first.replica.commit_seq == last)  # noqa: B023 - called at once
     second.crash(power=True)
     stage.join()
     stage.cut("n1")
     second.start()
     if second.replica.last_seq >= last:
         raise Violation("the loss of power cost nothing")
-    stage.until("n3 gives up on n1", lambda: third.replica.sequencer is None)
+    stage.wait_until("n3 gives up on n1", lambda: third.replica.sequencer is None)
     stage.run(0.02)
     stage.read(second)
     stage.run(0.6)
-    stage.whole()
+    stage.heal()
 
 
 def acknowledged_before_the_loss(stage: Stage) -> None:
     """What a suspect acknowledged before it lost that still counts at the sequencer, and commits after its restart."""
-    first, second = stage.founded(), stage.node("n2")
+    first, second = stage.wait_for_bootstrap(), stage.node("n2")
     stage.cut("n3")
     stage.number(first, 1)
-    stage.until("it has committed", partial(has_committed_all, first))
+    stage.wait_until("it has committed", partial(has_committed_all, first))
     stage.run(0.05)
     for node in (first, second):
         node.files.write_back()
     first.held = True
     last = stage.number(first, 5)
-    stage.until("n2 has acknowledged them", lambda: second.book.durable == last)
+    stage.wait_until("n2 has acknowledged them", lambda: second.book.durable == last)
     stage.run(0.005)
     second.crash(power=True)
     stage.drop(lambda _s, target, datagram: target == "n2" and datagram.kind in FRAME_KINDS)
@@ -227,18 +227,18 @@ def acknowledged_before_the_loss(stage: Stage) -> None:
     stage.drop(lambda _s, _t, datagram: datagram.kind in FRAME_KINDS)
     stage.run(0.06)
     first.release()
-    stage.until("n1 commits them", lambda: first.replica.commit_seq == last)
+    stage.wait_until("n1 commits them", lambda: first.replica.commit_seq == last)
     stage.cut("n1")
     stage.run(0.6)
-    stage.whole()
+    stage.heal()
 
 
 def _followers_of_the_deposed(stage: Stage) -> SimNode:
     """n2 leads after many rounds of n1's epoch, and is cut off with n5, which is returned; the others go on."""
-    first, second, follower = stage.founded(), stage.node("n2"), stage.node("n5")
+    first, second, follower = stage.wait_for_bootstrap(), stage.node("n2"), stage.node("n5")
     stage.run(3.0)
     first.hand_over(second)
-    stage.until("n2 leads", lambda: second.replica.is_sequencer and has_committed_all(second))
+    stage.wait_until("n2 leads", lambda: second.replica.is_sequencer and has_committed_all(second))
     stage.run(0.1)
     _replaced(stage, second, ("n1", "n3", "n4"), along="n5")
     return follower
@@ -246,7 +246,7 @@ def _followers_of_the_deposed(stage: Stage) -> SimNode:
 
 def future_round(stage: Stage) -> None:
     """An acknowledgement names a round that has not begun yet, and arrives when a read waits for that one."""
-    first, third = stage.founded(), stage.node("n3")
+    first, third = stage.wait_for_bootstrap(), stage.node("n3")
     stage.run(0.1)
     mine = first.replica.promised
     ack = Ack(mine, _storage_id(third), 1, _genesis_chain(first), 2**64 - 1, 1, 1 << 20)
@@ -255,14 +255,14 @@ def future_round(stage: Stage) -> None:
     _replaced(stage, first, ("n2", "n3"))
     stage.read(first)
     stage.run(0.02)
-    stage.whole()
+    stage.heal()
 
 
 def heard(stage: Stage, source: str) -> list[Heartbeat]:
     """The heartbeats that a node sends from now on, in a list that grows."""
     beats: list[Heartbeat] = []
 
-    def kept(sender: str, _target: str, datagram: Datagram) -> bool:
+    def keeps(sender: str, _target: str, datagram: Datagram) -> bool:
         if (sender, datagram.kind) == (source, Kind.HEARTBEAT):
             opened = stage.cluster.world.open(datagram)
             assert not isinstance(opened, str)
@@ -270,7 +270,7 @@ def heard(stage: Stage, source: str) -> list[Heartbeat]:
                 beats.append(opened[1])
         return False
 
-    stage.drop(kept)
+    stage.drop(keeps)
     return beats
 
 
@@ -278,9 +278,9 @@ def _replaced(stage: Stage, sequencer: SimNode, by: tuple[str, ...], along: str 
     """Cut a sequencer off, with a follower perhaps; the others' new one commits what this one does not hear of."""
     stage.cut(sequencer.name, *filter(None, [along]))
     stage.see_death(sequencer, by)
-    successor = stage.until_sequencer(by)
+    successor = stage.wait_for_sequencer(by)
     stage.number(successor, 3)
-    stage.until("they commit", partial(has_committed_all, successor))
+    stage.wait_until("they commit", partial(has_committed_all, successor))
     if not sequencer.replica.is_sequencer:
         raise Violation(f"{sequencer.name} has found out already that it was replaced")
 

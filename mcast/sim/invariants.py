@@ -134,12 +134,12 @@ class Checker:
         self._laws: dict[int, dict[int, bytes]] = {}
         self._acknowledged: dict[tuple[int, int], int] = {}
 
-    def started(
+    def on_start(
         self, book: Book, meta: Meta, frames: Sequence[Frame], base: tuple[int, bytes], *, suspect: bool = False
     ) -> None:
         """A node opened its disk: everything durable must be there, or the node must suspect itself."""
         if book.rotten and book.meta is not None and meta.storage_id != book.meta.storage_id:
-            self.wiped(book)
+            self.on_wipe(book)
         may_lack = suspect and (book.rotten or book.forgetful)
         book.rotten = book.forgetful = False
         if book.meta is not None and meta not in (book.meta, book.writing):
@@ -172,9 +172,9 @@ class Checker:
         if self._dark is not None:
             self._dark.discard(book.name)
             if not self._dark:
-                self._dawn()
+                self._end_blackout()
 
-    def wiped(self, book: Book) -> None:
+    def on_wipe(self, book: Book) -> None:
         """A node lost its disk."""
         book.meta = book.writing = None
         book.chains = {0: bytes(16)}
@@ -183,41 +183,41 @@ class Checker:
         book.durable = 0
         book.trusted = True
 
-    def darkened(self, book: Book, *, synced: bool) -> None:
+    def on_power_loss(self, book: Book, *, synced: bool) -> None:
         """A node's machine lost power; with `synced`, nothing that counts as durable may be lost by that."""
         book.trusted = False
         book.forgetful = book.forgetful or not synced
 
-    def rotted(self, book: Book) -> None:
+    def on_rot(self, book: Book) -> None:
         """A byte on a node's disk has changed: it may be another one when it comes back, or a suspect."""
         book.rotten = True
         book.trusted = False
 
-    def went_back(self, book: Book) -> None:
+    def on_went_back(self, book: Book) -> None:
         """A node's disk is that of an older moment: what it wrote since then is gone, and it cannot know."""
         book.writing = None
         book.durable = 0
         book.aged = True
 
-    def doubted(self, book: Book, *, lied_to: bool = False) -> None:
+    def on_doubt(self, book: Book, *, lied_to: bool = False) -> None:
         """A node was told that its disk is that of an older moment; who is honest tells it of no other."""
         if not book.aged and not lied_to:
             raise Violation(f"{book.name} doubts its log, which lacks nothing that it acknowledged")
         book.trusted = False
         book.owes = self.last
 
-    def cleared(self, book: Book, *, noted: bool = True) -> None:
+    def on_cleared(self, book: Book, *, noted: bool = True) -> None:
         """A suspect holds its log for whole again; unless that is noted on its disk, it comes back as a suspect."""
         if book.owes and book.chains.get(book.owes) != self._chains[book.owes]:
             raise Violation(f"{book.name} trusts its log, which lacks event {book.owes}, committed before it restarted")
         book.trusted = noted
         book.owes = 0
 
-    def blackout(self) -> None:
+    def on_blackout(self) -> None:
         """All machines lost power at once, unsynced: what is in no disk any more may be gone, once all are back."""
         self._dark = {book.name for book in self.books}
 
-    def _dawn(self) -> None:
+    def _end_blackout(self) -> None:
         """All are back: the best log is the cluster's, and what is not in it never was."""
         self._dark = None
         best = max(self.books, key=lambda book: (self._epochs.get(book.chains[book.durable], 0), book.durable))
@@ -242,11 +242,11 @@ class Checker:
 
     # What may be taken away without breaking the promises' own condition, a majority that lives
 
-    def intact(self, without: Book | None = None) -> set[bytes]:
+    def intact_disks(self, without: Book | None = None) -> set[bytes]:
         """The disks that are there, and whose logs are trusted."""
         return {book.meta.storage_id for book in self.books if book.meta and book.trusted and book is not without}
 
-    def effective(self) -> list[Configuration]:
+    def effective_configs(self) -> list[Configuration]:
         """Every configuration that may decide: the newest committed one, and what newer ones the logs hold."""
         least = self.config.number if self.config else 0
         configs = [book.config for book in self.books if book.config is not None and book.config.number >= least]
@@ -254,15 +254,15 @@ class Checker:
 
     def spares(self, book: Book) -> bool:
         """Whether a majority stays, of every configuration that may decide, if this disk is lost or suspect."""
-        left = self.intact(without=book)
-        return all(suffices(left, config) for config in self.effective())
+        left = self.intact_disks(without=book)
+        return all(suffices(left, config) for config in self.effective_configs())
 
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether every member's disk is there, and a member in every configuration that may decide."""
         present = {book.meta.storage_id for book in self.books if book.meta is not None and not book.rotten}
-        return all(disks(config) <= present for config in self.effective())
+        return all(disks(config) <= present for config in self.effective_configs())
 
-    def streamed(self, book: Book, life: int, frames: Sequence[Frame], promised: int | None = None) -> None:
+    def on_stream(self, book: Book, life: int, frames: Sequence[Frame], promised: int | None = None) -> None:
         """A node multicasts frames as their sequencer, in envelopes that carry `promised`."""
         for frame in frames:
             if promised is not None and frame.epoch != promised:
@@ -273,7 +273,7 @@ class Checker:
             if self._numbered.setdefault((frame.epoch, frame.first), frame.chain) != frame.chain:
                 raise Violation(f"event {frame.first} has two contents in epoch {frame.epoch}")
 
-    def appended(self, book: Book, frames: Sequence[Frame]) -> None:
+    def on_append(self, book: Book, frames: Sequence[Frame]) -> None:
         """A node puts frames behind the end of its log."""
         at = next(reversed(book.chains))
         for frame in frames:
@@ -287,7 +287,7 @@ class Checker:
             at = frame.last
             book.chains[at] = frame.chain
 
-    def truncated(self, book: Book, last: int) -> None:
+    def on_truncate(self, book: Book, last: int) -> None:
         """A node cuts its log behind event `last`."""
         if last not in book.chains:
             raise Violation(f"{book.name} cuts its log inside a frame, at {last}")
@@ -301,11 +301,11 @@ class Checker:
             book.configs.pop()
         book.durable = min(book.durable, last)
 
-    def cut(self, book: Book) -> None:
+    def on_cut(self, book: Book) -> None:
         """All that was cut from a node's log is off its disk for good."""
         book.cutting.clear()
 
-    def persisted(self, book: Book, frames: Sequence[Frame]) -> None:
+    def on_persisted(self, book: Book, frames: Sequence[Frame]) -> None:
         """Frames of a node's log are on its disk for good."""
         for frame in frames:
             if book.chains.get(frame.last) != frame.chain:
@@ -313,7 +313,7 @@ class Checker:
             book.durable = max(book.durable, frame.last)
             self._holders[frame.chain] = self._holders.get(frame.chain, 0) | book.bit
 
-    def meta_written(self, book: Book, meta: Meta) -> None:
+    def on_meta_written(self, book: Book, meta: Meta) -> None:
         """A node's meta is on its disk for good."""
         old = book.meta
         assert old is not None
@@ -325,7 +325,7 @@ class Checker:
         book.votes[meta.voted_epoch] = meta.voted_for
         book.writing = None
 
-    def said(self, book: Book, message: Message, to: int, promised: int | None = None) -> None:
+    def on_message(self, book: Book, message: Message, to: int, promised: int | None = None) -> None:
         """A node sends a control message under a promise; what it claims must be durable and true."""
         meta = book.meta
         assert meta is not None
@@ -338,7 +338,7 @@ class Checker:
             what = f"{type(message).__name__} of epoch {message.epoch}"
             raise Violation(f"{book.name} sends a {what} under the promise of {promised}")
         if type(message) is Ack:
-            self._acked(book, message)
+            self._check_ack(book, message)
         elif type(message) is Vote:
             if message.granted and book.votes.get(message.epoch) != to:
                 raise Violation(f"{book.name} sent a vote in epoch {message.epoch} that is not on its disk")
@@ -348,19 +348,19 @@ class Checker:
         elif type(message) is VoteRequest and meta.voted_epoch != message.epoch:
             raise Violation(f"{book.name} asks for votes in epoch {message.epoch} before its own is on its disk")
 
-    def fenced(self, book: Book, effects: Sequence[Effect]) -> None:
+    def on_fenced(self, book: Book, effects: Sequence[Effect]) -> None:
         """A datagram below a node's promise has arrived alone: it may be answered with STALE, and move nothing."""
         for effect in effects:
             if not (isinstance(effect, Send | Relay) and isinstance(effect.message, Stale)):
                 raise Violation(f"{book.name} obeyed a datagram below its promise: {type(effect).__name__}")
 
-    def committed(self, book: Book, commit: int) -> None:
+    def on_commit(self, book: Book, commit: int) -> None:
         """A node's commit moved."""
         if commit < book.commit:
             raise Violation(f"{book.name} took back its commit, {book.commit} to {commit}")
         book.commit = commit
 
-    def applied(self, book: Book, frames: Sequence[Frame], epoch: int) -> None:
+    def on_apply(self, book: Book, frames: Sequence[Frame], epoch: int) -> None:
         """A node that obeys `epoch` applies frames."""
         for frame in frames:
             if frame.first != book.applied + 1:
@@ -375,21 +375,21 @@ class Checker:
         if book.applied > book.commit:
             raise Violation(f"{book.name} applied event {book.applied}, its commit being {book.commit}")
 
-    def computed(self, book: Book, seq: int, result_chain: bytes, broken: str) -> None:
+    def on_computed(self, book: Book, seq: int, result_chain: bytes, broken: str) -> None:
         """A node's state machine stands behind event `seq` with these results."""
         if broken:
             raise Violation(f"{book.name}: {broken}")
         if self._results.setdefault(seq, result_chain) != result_chain:
             raise Violation(f"{book.name} computed other results up to event {seq}")
 
-    def acknowledged(self, client: int, number: int, seq: int) -> None:
+    def on_acknowledged(self, client: int, number: int, seq: int) -> None:
         """A client was told that its command is event `seq`."""
         if seq > self.last:
             raise Violation(f"client {client} was told of event {seq} before it committed")
         if self._acknowledged.setdefault((client, number), seq) != seq:
             raise Violation(f"client {client} was told two numbers for command {number}")
 
-    def aged(self, book: Book, applied: int, age_s: float) -> None:
+    def on_age_claim(self, book: Book, applied: int, age_s: float) -> None:
         """A node claims that its state at event `applied` is no older than this."""
         times, lasts = self._commits
         at = bisect_right(lasts, applied)
@@ -397,7 +397,7 @@ class Checker:
         if age_s < true_s - ROUNDING_S:
             raise Violation(f"{book.name} holds a state {true_s:.4f} s old for no older than {age_s:.4f} s")
 
-    def proved(self, book: Book, commit: int, age_s: float) -> None:
+    def on_proof_claim(self, book: Book, commit: int, age_s: float) -> None:
         """A node claims that all committed up to `age_s` seconds ago is at or below `commit`."""
         times, lasts = self._commits
         at = bisect_right(times, self._clock() - age_s - ROUNDING_S)
@@ -424,11 +424,11 @@ class Checker:
             if config != book.config:
                 raise Violation(f"epoch {frame.epoch} begins with another configuration than its log's newest")
         elif kind == RecordKind.CONFIG and frame.chain not in self._carried:
-            self._reconfigured(book, frame, config)
+            self._check_config(book, frame, config)
         self._carried[frame.chain] = config
         book.configs.append((frame.last, config))
 
-    def _reconfigured(self, book: Book, frame: Frame, config: Configuration) -> None:
+    def _check_config(self, book: Book, frame: Frame, config: Configuration) -> None:
         seq, older = book.configs[-1]
         self.readmissions += len(config.members) > len(older.members)
         if wrong := differ(older, config):
@@ -438,7 +438,7 @@ class Checker:
             if needed > self.last or self._chains.get(needed) != book.chains.get(needed):
                 raise Violation(f"configuration {config.number} is written before {what} has committed")
 
-    def _acked(self, book: Book, ack: Ack) -> None:
+    def _check_ack(self, book: Book, ack: Ack) -> None:
         if not ack.seq:
             return
         if ack.seq > book.durable or book.chains.get(ack.seq) != ack.chain:

@@ -36,14 +36,14 @@ class Loop:
         self._serial = 0
         self._hash = blake2b(digest_size=16)
 
-    def at(self, when: float, action: Callable[..., None], *arguments: Any) -> None:
+    def call_at(self, when: float, action: Callable[..., None], *arguments: Any) -> None:
         """Run `action(*arguments)` at virtual time `when`, or now when that has passed."""
         self._serial += 1
         heappush(self._heap, (max(when, self.now), self._serial, action, arguments))
 
-    def after(self, delay_s: float, action: Callable[..., None], *arguments: Any) -> None:
+    def call_later(self, delay_s: float, action: Callable[..., None], *arguments: Any) -> None:
         """Run `action(*arguments)` in `delay_s` seconds."""
-        self.at(self.now + delay_s, action, *arguments)
+        self.call_at(self.now + delay_s, action, *arguments)
 
     def run(self, until: float, stop: Callable[[], bool] | None = None, every_s: float = 0.02) -> bool:
         """Run to virtual time `until`, or until `stop()`, asked every `every_s` seconds, says so; whether it did."""

@@ -39,7 +39,7 @@ class Weather:
     """Unicast datagrams of which another node than the one they are meant for gets a copy."""
 
     @property
-    def calm(self) -> bool:
+    def is_calm(self) -> bool:
         """Whether every datagram arrives once and in order."""
         rare = self.duplicate or self.reorder or self.corrupt or self.late
         return not (self.loss or self.shared_loss or rare)
@@ -105,12 +105,14 @@ class Network:
         self._mark(datagrams)
         for target in range(len(self.nodes)):
             if target != source:
-                self._burst(source, target, datagrams, [True] * len(datagrams) if target in self.deaf else shared)
+                self._deliver_burst(
+                    source, target, datagrams, [True] * len(datagrams) if target in self.deaf else shared
+                )
 
     def unicast(self, source: int, target: int, datagrams: Sequence[Datagram]) -> None:
         """To one node."""
         self._mark(datagrams)
-        self._burst(source, target, datagrams, None)
+        self._deliver_burst(source, target, datagrams, None)
         if self.weather.misdirect:
             self._misdirect(source, target, datagrams)
 
@@ -121,12 +123,12 @@ class Network:
                 if far not in inside:
                     self.blocked |= {(near, far), (far, near)}
 
-    def reachable(self, source: int, target: int) -> bool:
+    def is_reachable(self, source: int, target: int) -> bool:
         """Whether TCP between the two works: both ways open, both up."""
         is_open = (source, target) not in self.blocked and (target, source) not in self.blocked
         return self.tcp_open and is_open and self.nodes[source].up and self.nodes[target].up
 
-    def tcp(self, source: int, target: int, arrived: Callable[[], None], broken: Callable[[], None]) -> None:
+    def send_tcp(self, source: int, target: int, arrived: Callable[[], None], broken: Callable[[], None]) -> None:
         """One message on a connection: `arrived` runs at the target, or `broken` at the source, if that still lives."""
         near, far = self.nodes[source], self.nodes[target]
         lives = near.life, far.life
@@ -136,12 +138,12 @@ class Network:
                 broken()
 
         def land() -> None:
-            if self.reachable(source, target) and (near.life, far.life) == lives:
+            if self.is_reachable(source, target) and (near.life, far.life) == lives:
                 arrived()
             else:
-                self._loop.after(TCP_BREAK_S, fail)
+                self._loop.call_later(TCP_BREAK_S, fail)
 
-        self._loop.at(self._tcp_arrival((source, target)), land)
+        self._loop.call_at(self._tcp_arrival((source, target)), land)
 
     def exchange(
         self, source: int, target: int, ask: Callable[[], T], arrived: Callable[[T], None], broken: Callable[[], None]
@@ -155,19 +157,19 @@ class Network:
                 broken()
 
         def answer() -> None:
-            if self.reachable(source, target) and (near.life, far.life) == lives:
+            if self.is_reachable(source, target) and (near.life, far.life) == lives:
                 reply = ask()
-                self._loop.at(self._tcp_arrival((target, source)), land, reply)
+                self._loop.call_at(self._tcp_arrival((target, source)), land, reply)
             else:
-                self._loop.after(TCP_BREAK_S, fail)
+                self._loop.call_later(TCP_BREAK_S, fail)
 
         def land(reply: T) -> None:
-            if self.reachable(source, target) and (near.life, far.life) == lives:
+            if self.is_reachable(source, target) and (near.life, far.life) == lives:
                 arrived(reply)
             else:
-                self._loop.after(TCP_BREAK_S, fail)
+                self._loop.call_later(TCP_BREAK_S, fail)
 
-        self._loop.at(self._tcp_arrival((source, target)), answer)
+        self._loop.call_at(self._tcp_arrival((source, target)), answer)
 
     def _tcp_arrival(self, link: tuple[int, int]) -> float:
         weather = self.weather
@@ -181,14 +183,16 @@ class Network:
         for datagram in datagrams:
             self._loop.mark(datagram.data)
 
-    def _burst(self, source: int, target: int, datagrams: Sequence[Datagram], shared: list[bool] | None) -> None:
+    def _deliver_burst(
+        self, source: int, target: int, datagrams: Sequence[Datagram], shared: list[bool] | None
+    ) -> None:
         weather, draw, link = self.weather, self._random.random, (source, target)
         deliver = self.nodes[target].deliver
         when = self._loop.now + weather.delay_s + weather.jitter_s * draw()
         when = self._newest[link] = max(when, self._newest.get(link, 0.0))
         is_blocked = link in self.blocked or link in self.no_datagrams
-        if weather.calm and not is_blocked and shared is None and self.gate is None:
-            self._loop.at(when, deliver, [Delivery(datagram, "") for datagram in datagrams])
+        if weather.is_calm and not is_blocked and shared is None and self.gate is None:
+            self._loop.call_at(when, deliver, [Delivery(datagram, "") for datagram in datagrams])
             return
         together: list[Delivery] = []
         for index, datagram in enumerate(datagrams):
@@ -203,21 +207,21 @@ class Network:
             if weather.late and draw() < weather.late:
                 is_copy = draw() < 0.5
                 late = when + LATE_S * draw()
-                self._loop.at(late, deliver, [Delivery(datagram, "duplicated" if is_copy else "reordered")])
+                self._loop.call_at(late, deliver, [Delivery(datagram, "duplicated" if is_copy else "reordered")])
                 if not is_copy:
                     continue
             if chance < weather.corrupt:
-                together.append(Delivery(self._damaged(datagram), "corrupted"))
+                together.append(Delivery(self._damage(datagram), "corrupted"))
             elif chance < weather.corrupt + weather.reorder:
                 late = when + (1 + draw() * 10) * weather.delay_s
-                self._loop.at(late, deliver, [Delivery(datagram, "reordered")])
+                self._loop.call_at(late, deliver, [Delivery(datagram, "reordered")])
             else:
                 together.append(Delivery(datagram, ""))
                 if chance > 1.0 - weather.duplicate:
                     again = when + draw() * 20 * weather.delay_s
-                    self._loop.at(again, deliver, [Delivery(datagram, "duplicated")])
+                    self._loop.call_at(again, deliver, [Delivery(datagram, "duplicated")])
         if together:
-            self._loop.at(when, deliver, together)
+            self._loop.call_at(when, deliver, together)
 
     def _misdirect(self, source: int, target: int, datagrams: Sequence[Datagram]) -> None:
         """Give others copies of what is meant for one, at once or much later; those that nothing keeps from them."""
@@ -230,9 +234,9 @@ class Network:
             if (source, other) in self.blocked or (self.gate is not None and not self.gate(source, other, datagram)):
                 continue
             after = weather.delay_s * (1 + 20 * draw()) if draw() < 0.8 else LATE_S * draw()
-            self._loop.after(after, self.nodes[other].deliver, [Delivery(datagram, "misdirected")])
+            self._loop.call_later(after, self.nodes[other].deliver, [Delivery(datagram, "misdirected")])
 
-    def _damaged(self, datagram: Datagram) -> Datagram:
+    def _damage(self, datagram: Datagram) -> Datagram:
         data = bytearray(datagram.data)
         for _ in range(1 + int(self._random.random() * 3)):
             bit = int(self._random.random() * len(data) * 8)

@@ -148,7 +148,7 @@ class SimNode:
         base = recovered.base_seq, recovered.base_chain
         if self.book.meta is not None:
             self.world.marks["renamed"] += self.book.meta.storage_id != recovered.meta.storage_id
-        self.world.checker.started(self.book, recovered.meta, recovered.frames, base, suspect=recovered.suspect)
+        self.world.checker.on_start(self.book, recovered.meta, recovered.frames, base, suspect=recovered.suspect)
         self.recorder = Recorder()
         machine = self.recorder if self.world.machine is None else self.world.machine()
         self.engine = Engine(machine, contiguous=rules.dedupe_contiguous, cut=rules.fragments_cut_by_epoch)
@@ -159,14 +159,14 @@ class SimNode:
             self._replay()
         except OSError as error:
             self.fail(error)
-            self.world.loop.after(RESTART_S, self._start_again)
+            self.world.loop.call_later(RESTART_S, self._start_again)
             return
         doubt = ", a suspect" if recovered.suspect else ""
         self.world.marks["suspect"] += recovered.suspect
         self.world.loop.say(f"{self.name} starts at event {self.store.last_seq}{doubt}")
         self.run_effects()
         if self.life > 1:
-            self._be_seen()  # a reconnecting peer meets another incarnation
+            self._show_end_to_peers()  # a reconnecting peer meets another incarnation
 
     def _open(self) -> tuple[Store, Recovered] | None:
         """Open the data directory; None when the node died of it, to be started again a little later."""
@@ -192,7 +192,7 @@ class SimNode:
             self.world.marks["died at start"] += 1
             self._say(f"!! {error}")
             self.crash(power=isinstance(error, Stopped) and random.random() < 0.5 and self.may_darken(self))
-            self.world.loop.after(RESTART_S, self._start_again)
+            self.world.loop.call_later(RESTART_S, self._start_again)
             return None
 
     def _start_again(self) -> None:
@@ -217,7 +217,7 @@ class SimNode:
             self.darken()
         else:
             self.files.kill()
-            self._be_seen()
+            self._show_end_to_peers()
 
     def fail(self, error: Exception) -> None:
         """The disk refuses: a node halts then, and is killed."""
@@ -229,13 +229,13 @@ class SimNode:
         """The machine of a stopped node loses power."""
         assert not self.up
         self.files.crash()
-        self.world.checker.darkened(self.book, synced=self._syncs)
+        self.world.checker.on_power_loss(self.book, synced=self._syncs)
 
-    def _be_seen(self) -> None:
+    def _show_end_to_peers(self) -> None:
         """Peers see this process end: their connections to it close, and a new one is refused, or finds another."""
         for peer in self.world.nodes:
             if peer is not self and peer.up and not peer.paused:
-                self.world.loop.after(DEATH_SEEN_S, peer.learn_death, peer.life, self)
+                self.world.loop.call_later(DEATH_SEEN_S, peer.learn_death, peer.life, self)
 
     def learn_death(self, life: int, of: SimNode) -> None:
         """A connection to another node's process closed; unless the network is in the way, it is known to be dead."""
@@ -255,7 +255,7 @@ class SimNode:
         assert not self.up
         self.world.loop.say(f"{self.name} loses its disk")
         self.files = SimFiles(Random(self.world.random.getrandbits(64)))
-        self.world.checker.wiped(self.book)
+        self.world.checker.on_wipe(self.book)
 
     def pause(self) -> None:
         """Stop the process in its tracks (SIGSTOP); its sockets go on filling."""
@@ -333,7 +333,7 @@ class SimNode:
                 continue
             replica.receive([arrival], self.now)
             effects = replica.take_effects()
-            self.world.checker.fenced(self.book, effects)
+            self.world.checker.on_fenced(self.book, effects)
             for effect in effects:
                 self._do(effect)
         return rest
@@ -373,7 +373,7 @@ class SimNode:
     def _note_commit(self) -> None:
         commit = self.replica.commit_seq
         if commit != self.book.commit:
-            self.world.checker.committed(self.book, commit)
+            self.world.checker.on_commit(self.book, commit)
 
     def _do(self, effect: Effect) -> None:
         kind, voice = type(effect), self._voice
@@ -384,20 +384,20 @@ class SimNode:
         if isinstance(effect, Promise):
             voice.promised = effect.epoch
         elif isinstance(effect, Stream):
-            self.world.checker.streamed(self.book, self.life, effect.frames, voice.promised)
+            self.world.checker.on_stream(self.book, self.life, effect.frames, voice.promised)
             self._multicast([voice.data(frame) for frame in effect.frames])
         elif isinstance(effect, Repair):
             self._repair(effect)
         elif isinstance(effect, Multicast):
-            self.world.checker.said(self.book, effect.message, 0, voice.promised)
+            self.world.checker.on_message(self.book, effect.message, 0, voice.promised)
             self._multicast([voice.control(effect.message)])
         elif isinstance(effect, Send):
-            self.world.checker.said(self.book, effect.message, effect.to, voice.promised)
+            self.world.checker.on_message(self.book, effect.message, effect.to, voice.promised)
             target = self.world.index.get(effect.to)
             if target is not None:
                 self.world.network.unicast(self.index, target, [voice.control(effect.message, effect.to)])
         elif isinstance(effect, Relay):
-            self.world.checker.said(self.book, effect.message, effect.to, voice.promised)
+            self.world.checker.on_message(self.book, effect.message, effect.to, voice.promised)
             self._relay(effect)
         elif isinstance(effect, Append | Truncate | WriteMeta | NoteDoubt):
             self._order(effect)
@@ -406,7 +406,7 @@ class SimNode:
         elif isinstance(effect, CatchUp):
             self._fetching.catch_up(effect)
         elif isinstance(effect, FetchEpochs):
-            self._fetching.history(effect)
+            self._fetching.fetch_history(effect)
         else:
             raise AssertionError(f"unknown effect {kind}")
 
@@ -419,9 +419,9 @@ class SimNode:
         if isinstance(notice, Contradicted) and not self.world.lies:
             raise Violation(f"{self.name} does not obey: {notice.words}")
         if isinstance(notice, LogDoubted):
-            self.world.checker.doubted(self.book, lied_to=self.world.lies)
+            self.world.checker.on_doubt(self.book, lied_to=self.world.lies)
         elif isinstance(notice, LogRecovered):
-            self.world.checker.cleared(self.book, noted=self._worker.clear_suspect())
+            self.world.checker.on_cleared(self.book, noted=self._worker.clear_suspect())
         elif isinstance(notice, ReadReady):
             self.on_ready(self, notice)
 
@@ -430,7 +430,7 @@ class SimNode:
         if target is not None:
             self.world.marks["relayed"] += 1
             arrivals, peer = [Delivery(self._voice.control(effect.message, effect.to), "")], self.world.nodes[target]
-            self.world.network.tcp(self.index, target, lambda: peer.deliver(arrivals, relayed=True), lambda: None)
+            self.world.network.send_tcp(self.index, target, lambda: peer.deliver(arrivals, relayed=True), lambda: None)
 
     def _repair(self, effect: Repair) -> None:
         datagrams = self._voice.repairs(effect.frames, effect.to)
@@ -444,9 +444,9 @@ class SimNode:
 
     def _apply(self, frames: Sequence[Frame]) -> None:
         checker = self.world.checker
-        checker.applied(self.book, frames, self.replica.promised)
+        checker.on_apply(self.book, frames, self.replica.promised)
         results = self.engine.apply(frames)
-        checker.computed(self.book, self.engine.applied_seq, self.engine.result_chain, self.recorder.broken)
+        checker.on_computed(self.book, self.engine.applied_seq, self.engine.result_chain, self.recorder.broken)
         if results:
             self.on_applied(self, results)
 
@@ -456,7 +456,7 @@ class SimNode:
         deadline = self.replica.next_deadline() - self._clock_offset_s
         if deadline < self._timer_at - 1e-9:
             self._timer_at = deadline
-            self.world.loop.at(deadline, self._ring, self.life, deadline)
+            self.world.loop.call_at(deadline, self._ring, self.life, deadline)
 
     def _ring(self, life: int, deadline: float) -> None:
         if life != self.life or deadline != self._timer_at:
@@ -477,12 +477,12 @@ class SimNode:
 
     def _order(self, effect: Job) -> None:
         if isinstance(effect, Append):
-            self.world.checker.appended(self.book, effect.frames)
+            self.world.checker.on_append(self.book, effect.frames)
         elif isinstance(effect, Truncate):
-            self.world.checker.truncated(self.book, effect.last)
+            self.world.checker.on_truncate(self.book, effect.last)
         self._worker.order(effect)
 
-    def completed(self, jobs: Sequence[Job]) -> None:
+    def complete(self, jobs: Sequence[Job]) -> None:
         """The disk is done with these."""
         for job in jobs:
             self.replica.complete(job.ticket, self.now)

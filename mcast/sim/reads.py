@@ -48,20 +48,20 @@ class SimReader:
 
     def begin(self) -> None:
         """Start asking."""
-        self._world.loop.after(self._random.random() * self._pause_s, self._work)
+        self._world.loop.call_later(self._random.random() * self._pause_s, self._work)
 
     def stop(self) -> None:
         """Ask no more by oneself."""
         self._stopped = True
 
-    def waiting(self) -> str:
+    def what_is_awaited(self) -> str:
         """Whose linearizable read still waits, in words; nothing when none does at a living node."""
         for one in self._asked.values():
             if one.node.up and one.node.life == one.life and not one.node.paused:
                 return f"a read asked of {one.node.name} at {one.at:.3f} s waits"
         return ""
 
-    def ready(self, node: SimNode, ready: ReadReady) -> None:
+    def on_read_ready(self, node: SimNode, ready: ReadReady) -> None:
         """A node learned what its reads have to wait for."""
         for token in ready.tokens:
             asked = self._asked.get((node.index, node.life, token))
@@ -91,10 +91,10 @@ class SimReader:
         age_s = replica.staleness(node.now, applied)
         if age_s is not None:
             self._world.marks["bounded read"] += 1
-            checker.aged(node.book, applied, age_s)
+            checker.on_age_claim(node.book, applied, age_s)
         proof = replica.proof(node.now)
         if proof is not None:
-            checker.proved(node.book, *proof)
+            checker.on_proof_claim(node.book, *proof)
         client = self._client()
         if client is not None and applied >= client.newest_seq:
             self._world.marks["session read"] += 1
@@ -106,7 +106,7 @@ class SimReader:
     def _work(self) -> None:
         if self._stopped:
             return
-        self._world.loop.after(self._random.expovariate(1.0) * self._pause_s, self._work)
+        self._world.loop.call_later(self._random.expovariate(1.0) * self._pause_s, self._work)
         node = self._world.nodes[int(self._random.random() * len(self._world.nodes))]
         if not node.up or node.paused:
             return
@@ -126,7 +126,7 @@ class SimReader:
             del self._asked[key]
         elif node.engine.applied_seq < commit:
             if self._world.loop.now < until:
-                self._world.loop.after(APPLY_S, self._answer, key, commit, until)
+                self._world.loop.call_later(APPLY_S, self._answer, key, commit, until)
                 return
             del self._asked[key]
             self._world.marks["asked again"] += 1

@@ -65,7 +65,7 @@ class Stage:
         """Let time pass."""
         self.cluster.loop.run(self.cluster.loop.now + seconds)
 
-    def until(self, what: str, holds: Callable[[], bool], within_s: float = PATIENCE_S) -> None:
+    def wait_until(self, what: str, holds: Callable[[], bool], within_s: float = PATIENCE_S) -> None:
         """Let time pass until something holds; a Violation when it does not within that time."""
         if not self.cluster.loop.run(self.cluster.loop.now + within_s, holds, 0.000_5):
             raise Violation(f"waited {within_s} s in vain until {what}")
@@ -78,22 +78,22 @@ class Stage:
         """Judge what a node says now of its state's age."""
         self.cluster.reader.look(node)
 
-    def founded(self, by: str = "n1") -> SimNode:
+    def wait_for_bootstrap(self, by: str = "n1") -> SimNode:
         """Wait until n1 leads and all others follow; returns n1."""
         first = self.node(by)
-        self.until(f"{by} leads", lambda: first.up and first.replica.is_sequencer)
-        self.until("all hold its first event", lambda: self._equal(self.nodes))
+        self.wait_until(f"{by} leads", lambda: first.up and first.replica.is_sequencer)
+        self.wait_until("all hold its first event", lambda: self._equal(self.nodes))
         return first
 
-    def until_sequencer(self, among: Sequence[str]) -> SimNode:
+    def wait_for_sequencer(self, among: Sequence[str]) -> SimNode:
         """Wait until one of these leads, and its first event has reached the others of them; returns it."""
         nodes = [self.node(name) for name in among]
-        self.until(
+        self.wait_until(
             f"one of {', '.join(among)} leads", lambda: any(node.up and node.replica.is_sequencer for node in nodes)
         )
         leading = [node for node in nodes if node.up and node.replica.is_sequencer]
         sequencer = max(leading, key=lambda node: node.replica.promised)
-        self.until("its followers have its log", lambda: self._equal(nodes))
+        self.wait_until("its followers have its log", lambda: self._equal(nodes))
         return sequencer
 
     def number(self, node: SimNode, events: int, size: int = 0) -> int:
@@ -155,13 +155,13 @@ class Stage:
             datagram = Datagram(sealer.seal(kind, UNICAST, epoch, b"", encode_message(body), to), kind, None)
         self.network.unicast(sender.index, receiver.index, [datagram])
 
-    def whole(self) -> None:
+    def heal(self) -> None:
         """Heal everything; the cluster must get over it."""
         self.join()
         for node in self.nodes:
             node.release()
         self.cluster.heal()
-        self.until("all is whole again", self.cluster.is_whole)
+        self.wait_until("all is whole again", self.cluster.is_whole)
 
     def _equal(self, nodes: Sequence[SimNode]) -> bool:
         last = {node.replica.last_seq for node in nodes if node.up}

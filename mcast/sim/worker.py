@@ -59,27 +59,27 @@ class DiskWorker:
         delay_s = speed.least_s + (speed.most_s - speed.least_s) * random.random()
         if not self._syncs and isinstance(batch[0], Append):
             delay_s = WRITE_S
-        node.world.loop.after(delay_s, self._end, node.life, batch)
+        node.world.loop.call_later(delay_s, self._end, node.life, batch)
         if not node.settings.rules.sync_before_ack and isinstance(batch[0], Append):
-            node.completed(batch)
+            node.complete(batch)
 
     def _end(self, life: int, batch: list[Job]) -> None:
         node, first = self._node, batch[0]
         if life != node.life:
             return
         if node.held or node.paused:
-            node.world.loop.after(HELD_S, self._end, life, batch)
+            node.world.loop.call_later(HELD_S, self._end, life, batch)
             return
         checker, book = node.world.checker, node.book
         if isinstance(first, Truncate):
             if not self._do(node.store.truncate, first.last):
                 return
-            checker.cut(book)
+            checker.on_cut(book)
         elif isinstance(first, WriteMeta):
             book.writing = first.meta
             if not self._do(node.store.write_meta, first.meta):
                 return
-            checker.meta_written(book, first.meta)
+            checker.on_meta_written(book, first.meta)
         elif isinstance(first, NoteDoubt):
             if not self._do(node.store.note_suspect):
                 return
@@ -87,13 +87,13 @@ class DiskWorker:
             if not self._do(node.store.sync if self._syncs else node.store.cover):
                 return
             for append in _appends(batch):
-                checker.persisted(book, append.frames)
+                checker.on_persisted(book, append.frames)
         self._busy = False
         if node.settings.rules.sync_before_ack or not isinstance(first, Append):
             self._done += batch
         if not self._jobs or node.world.random.random() >= node.gathered:
             done, self._done = self._done, []
-            node.completed(done)
+            node.complete(done)
         if life == node.life:
             self.go_on()
 

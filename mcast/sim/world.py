@@ -62,11 +62,11 @@ class World:
         if target is not None and target != node.index:
             taker = self.nodes[target]
 
-            def forwarded() -> None:
+            def on_forwarded() -> None:
                 if not taker.paused and taker.replica.is_sequencer:
                     taker.submit(groups, elsewhere=True)
 
-            self.network.tcp(node.index, target, forwarded, lambda: None)
+            self.network.send_tcp(node.index, target, on_forwarded, lambda: None)
 
     def open(self, datagram: Datagram) -> tuple[Envelope, Frame | Message] | str:
         """A datagram's (envelope, body), or the reason why it is refused; opened once for all receivers."""

@@ -66,20 +66,20 @@ FILES = ["meta.json", "watermark", "0000000001.segment", "0000000002.segment"]
 
 def acknowledged_by_two(stage: Stage, *, moved: bool) -> dict[str, bytes]:
     """n1 and n2 acknowledge, and die; with `moved` n2 became the sequencer meanwhile. n2's files, a second before."""
-    sequencer, second = stage.founded(), stage.node("n2")
+    sequencer, second = stage.wait_for_bootstrap(), stage.node("n2")
     stage.cut("n3")
     stage.number(sequencer, EVENTS // 3, SIZE)
-    stage.until("they have committed", partial(has_committed_all, sequencer))
+    stage.wait_until("they have committed", partial(has_committed_all, sequencer))
     older = {path: second.files.contents(path) for path in second.files.paths()}
     stage.run(1.0)
     if moved:
         sequencer.hand_over(second)
-        stage.until("n2 leads", lambda: second.replica.is_sequencer)
+        stage.wait_until("n2 leads", lambda: second.replica.is_sequencer)
         sequencer = second
     for _ in range(2):
         stage.number(sequencer, EVENTS // 3, SIZE)
-        stage.until("they have committed", partial(has_committed_all, sequencer))
-    stage.until("n2 has all on disk", lambda: second.book.durable == sequencer.replica.last_seq)
+        stage.wait_until("they have committed", partial(has_committed_all, sequencer))
+    stage.wait_until("n2 has all on disk", lambda: second.book.durable == sequencer.replica.last_seq)
     stage.run(0.1)
     second.crash(power=False)
     stage.node("n1").crash(power=False)
@@ -93,7 +93,7 @@ def replaced(node: SimNode, path: str, data: bytes | None) -> None:
     else:
         node.files.replace(path, data)
     node.files.write_back()
-    node.world.checker.rotted(node.book)
+    node.world.checker.on_rot(node.book)
     if path.endswith(META_NAME) and data:
         with suppress(DecodeError):  # what it promises now is what the node knows of
             node.book.meta = node.book.writing = decode_meta_untrusted(data).meta
@@ -122,4 +122,4 @@ def test_nothing_acknowledged_is_lost(name: str, damage: Damage, moved: bool, sy
     until_sequencer = [node for node in (second, third) if node.replica.is_sequencer]
     assert not until_sequencer or second.replica.commit_seq >= whole, "they rule only with all that was acknowledged"
     stage.node("n1").start()
-    stage.whole()
+    stage.heal()

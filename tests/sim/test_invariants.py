@@ -72,10 +72,10 @@ class Story:
         self.now = 0.0
         self.checker = Checker(NAMES, lambda: self.now)
         for book, disk in zip(self.checker.books, IDS, strict=True):
-            self.checker.started(book, Meta(disk), (), BASE)
+            self.checker.on_start(book, Meta(disk), (), BASE)
             self.store(book, GENESIS, START)
-            self.checker.meta_written(book, Meta(disk, 1, 1, name_hash("n1")))
-        self.checker.streamed(self.one, 1, (START,))
+            self.checker.on_meta_written(book, Meta(disk, 1, 1, name_hash("n1")))
+        self.checker.on_stream(self.one, 1, (START,))
         for book in self.checker.books:
             self.commit(book, GENESIS, START)
 
@@ -88,12 +88,12 @@ class Story:
         return self.checker.books[1]
 
     def store(self, book: Book, *frames: Frame) -> None:
-        self.checker.appended(book, frames)
-        self.checker.persisted(book, frames)
+        self.checker.on_append(book, frames)
+        self.checker.on_persisted(book, frames)
 
     def commit(self, book: Book, *frames: Frame) -> None:
-        self.checker.committed(book, frames[-1].last)
-        self.checker.applied(book, frames, 1)
+        self.checker.on_commit(book, frames[-1].last)
+        self.checker.on_apply(book, frames, 1)
 
 
 def applied_by_a_minority(story: Story) -> None:
@@ -108,7 +108,7 @@ def applied_twice(story: Story) -> None:
 def applied_beyond_commit(story: Story) -> None:
     story.store(story.one, FIRST)
     story.store(story.two, FIRST)
-    story.checker.applied(story.one, (FIRST,), 1)
+    story.checker.on_apply(story.one, (FIRST,), 1)
 
 
 def two_contents_in_one_epoch(story: Story) -> None:
@@ -124,102 +124,102 @@ def two_committed_contents(story: Story) -> None:
 
 
 def two_sequencers_in_one_epoch(story: Story) -> None:
-    story.checker.streamed(story.two, 1, (FIRST,))
+    story.checker.on_stream(story.two, 1, (FIRST,))
 
 
 def a_sequencer_goes_on_after_its_restart(story: Story) -> None:
-    story.checker.streamed(story.one, 2, (FIRST,))
+    story.checker.on_stream(story.one, 2, (FIRST,))
 
 
 def a_frame_that_does_not_follow(story: Story) -> None:
-    story.checker.appended(story.one, (FIRST._replace(chain=bytes(16)),))
+    story.checker.on_append(story.one, (FIRST._replace(chain=bytes(16)),))
 
 
 def an_epoch_without_committed_events(story: Story) -> None:
     story.checker.books[2].chains = {0: CHAIN_ZERO, 1: GENESIS.chain}
-    story.checker.appended(story.checker.books[2], (after(GENESIS, 2),))
+    story.checker.on_append(story.checker.books[2], (after(GENESIS, 2),))
 
 
 def a_committed_event_cut(story: Story) -> None:
-    story.checker.truncated(story.one, 1)
+    story.checker.on_truncate(story.one, 1)
 
 
 def a_cut_inside_a_frame(story: Story) -> None:
-    story.checker.truncated(story.one, 7)
+    story.checker.on_truncate(story.one, 7)
 
 
 def an_event_lost_by_a_restart(story: Story) -> None:
-    story.checker.started(story.one, story.one.meta or Meta(b""), (GENESIS,), BASE)
+    story.checker.on_start(story.one, story.one.meta or Meta(b""), (GENESIS,), BASE)
 
 
 def a_cut_event_back_after_a_restart(story: Story) -> None:
     story.store(story.one, FIRST)
-    story.checker.truncated(story.one, 2)
-    story.checker.cut(story.one)
-    story.checker.started(story.one, story.one.meta or Meta(b""), (GENESIS, START, FIRST), BASE)
+    story.checker.on_truncate(story.one, 2)
+    story.checker.on_cut(story.one)
+    story.checker.on_start(story.one, story.one.meta or Meta(b""), (GENESIS, START, FIRST), BASE)
 
 
 def a_promise_lost_by_a_restart(story: Story) -> None:
-    story.checker.started(story.one, Meta(IDS[0]), (GENESIS, START), BASE)
+    story.checker.on_start(story.one, Meta(IDS[0]), (GENESIS, START), BASE)
 
 
 def a_promise_taken_back(story: Story) -> None:
-    story.checker.meta_written(story.one, Meta(IDS[0]))
+    story.checker.on_meta_written(story.one, Meta(IDS[0]))
 
 
 def two_votes_in_one_epoch(story: Story) -> None:
-    story.checker.meta_written(story.one, Meta(IDS[0], 1, 1, name_hash("n2")))
+    story.checker.on_meta_written(story.one, Meta(IDS[0], 1, 1, name_hash("n2")))
 
 
 def a_vote_not_on_disk(story: Story) -> None:
-    story.checker.said(story.one, Vote(2, IDS[0], True, name_hash("n2")), name_hash("n2"))
+    story.checker.on_message(story.one, Vote(2, IDS[0], True, name_hash("n2")), name_hash("n2"))
 
 
 def a_call_before_the_own_vote(story: Story) -> None:
-    story.checker.said(story.one, VoteRequest(2, 1, 2), 0)
+    story.checker.on_message(story.one, VoteRequest(2, 1, 2), 0)
 
 
 def an_acknowledgement_before_the_disk(story: Story) -> None:
-    story.checker.appended(story.two, (FIRST,))
-    story.checker.said(story.two, Ack(1, IDS[1], 3, FIRST.chain, 1, 1, 1), 0)
+    story.checker.on_append(story.two, (FIRST,))
+    story.checker.on_message(story.two, Ack(1, IDS[1], 3, FIRST.chain, 1, 1, 1), 0)
 
 
 def an_acknowledgement_below_the_promise(story: Story) -> None:
-    story.checker.meta_written(story.two, Meta(IDS[1], 2, 1, name_hash("n1")))
-    story.checker.said(story.two, Ack(1, IDS[1], 2, START.chain, 1, 1, 1), 0)
+    story.checker.on_meta_written(story.two, Meta(IDS[1], 2, 1, name_hash("n1")))
+    story.checker.on_message(story.two, Ack(1, IDS[1], 2, START.chain, 1, 1, 1), 0)
 
 
 def an_acknowledgement_of_another_tail(story: Story) -> None:
     story.store(story.two, FIRST)
-    story.checker.appended(story.one, (make_frame(2, 3, 1, 0, 2, START.chain, noop(5)),))
-    story.checker.meta_written(story.two, Meta(IDS[1], 2, 1, name_hash("n1")))
-    story.checker.said(story.two, Ack(2, IDS[1], 3, FIRST.chain, 1, 1, 1), 0)
+    story.checker.on_append(story.one, (make_frame(2, 3, 1, 0, 2, START.chain, noop(5)),))
+    story.checker.on_meta_written(story.two, Meta(IDS[1], 2, 1, name_hash("n1")))
+    story.checker.on_message(story.two, Ack(2, IDS[1], 3, FIRST.chain, 1, 1, 1), 0)
 
 
 def a_commit_taken_back(story: Story) -> None:
-    story.checker.committed(story.one, 1)
+    story.checker.on_commit(story.one, 1)
 
 
 def a_stale_datagram_obeyed(story: Story) -> None:
-    story.checker.fenced(story.one, [Send(1, Nak(1, (), 7))])
+    story.checker.on_fenced(story.one, [Send(1, Nak(1, (), 7))])
 
 
 def other_results(story: Story) -> None:
-    story.checker.computed(story.one, 2, bytes(16), "")
-    story.checker.computed(story.two, 2, bytes([1]) * 16, "")
+    story.checker.on_computed(story.one, 2, bytes(16), "")
+    story.checker.on_computed(story.two, 2, bytes([1]) * 16, "")
 
 
 def a_command_done_twice(story: Story) -> None:
-    story.checker.computed(story.one, 2, bytes(16), "command 1 of client 0 executed after 1, as event 2")
+    story.checker.on_computed(story.one, 2, bytes(16), "command 1 of client 0 executed after 1, as event 2")
 
 
 def told_before_it_committed(story: Story) -> None:
-    story.checker.acknowledged(0, 1, 3)
+    story.checker.on_acknowledged(0, 1, 3)
 
 
 def told_two_numbers(story: Story) -> None:
-    story.checker.acknowledged(0, 1, 1)
-    story.checker.acknowledged(0, 1, 2)
+    story.checker.on_acknowledged(0, 1, 1)
+    story.checker.on_acknowledged(0, 1, 2)
 
 
 def a_disk_replaced_in_one_step(story: Story) -> None:
@@ -264,28 +264,28 @@ def time_that_goes_back(story: Story) -> None:
 def a_state_said_to_be_younger_than_it_is(story: Story) -> None:
     commit_at(story, 1.0)
     story.now = 3.0
-    story.checker.aged(story.checker.books[2], 2, 1.5)
+    story.checker.on_age_claim(story.checker.books[2], 2, 1.5)
 
 
 def a_proof_of_less_than_had_committed(story: Story) -> None:
     commit_at(story, 1.0)
     story.now = 3.0
-    story.checker.proved(story.checker.books[2], 2, 1.5)
+    story.checker.on_proof_claim(story.checker.books[2], 2, 1.5)
 
 
 def a_suspect_that_trusts_itself_too_soon(story: Story) -> None:
-    story.checker.darkened(story.two, synced=False)
+    story.checker.on_power_loss(story.two, synced=False)
     restart(story, story.two, GENESIS)
-    story.checker.cleared(story.two)
+    story.checker.on_cleared(story.two)
 
 
 def unsynced_events_gone_without_a_word(story: Story) -> None:
-    story.checker.darkened(story.two, synced=False)
-    story.checker.started(story.two, story.two.meta or Meta(b""), (GENESIS,), BASE)
+    story.checker.on_power_loss(story.two, synced=False)
+    story.checker.on_start(story.two, story.two.meta or Meta(b""), (GENESIS,), BASE)
 
 
 def synced_events_gone_with_the_power(story: Story) -> None:
-    story.checker.darkened(story.two, synced=True)
+    story.checker.on_power_loss(story.two, synced=True)
     restart(story, story.two, GENESIS)
 
 
@@ -297,7 +297,7 @@ def commit_at(story: Story, when: float) -> None:
 
 
 def restart(story: Story, book: Book, *frames: Frame) -> None:
-    story.checker.started(book, book.meta or Meta(b""), frames, BASE, suspect=True)
+    story.checker.on_start(book, book.meta or Meta(b""), frames, BASE, suspect=True)
 
 
 @pytest.mark.parametrize(
@@ -327,27 +327,27 @@ def test_an_honest_story_is_believed() -> None:
     checker = story.checker
     for book in checker.books[:2]:
         story.store(book, FIRST)
-    checker.streamed(story.one, 1, (FIRST,))
-    checker.said(story.two, Ack(1, IDS[1], 3, FIRST.chain, 1, 1, 1), 0)
+    checker.on_stream(story.one, 1, (FIRST,))
+    checker.on_message(story.two, Ack(1, IDS[1], 3, FIRST.chain, 1, 1, 1), 0)
     story.commit(story.one, FIRST)
     story.commit(story.two, FIRST)
-    checker.acknowledged(0, 1, 3)
-    checker.fenced(story.one, [Send(1, Stale(1))])
-    checker.started(story.two, story.two.meta or Meta(b""), (GENESIS, START, FIRST), BASE)
+    checker.on_acknowledged(0, 1, 3)
+    checker.on_fenced(story.one, [Send(1, Stale(1))])
+    checker.on_start(story.two, story.two.meta or Meta(b""), (GENESIS, START, FIRST), BASE)
     assert checker.last == 3
 
 
 def test_an_unfinished_cut_may_be_undone_by_a_crash() -> None:
     story = Story()
     story.store(story.one, FIRST)
-    story.checker.truncated(story.one, 2)
-    story.checker.started(story.one, story.one.meta or Meta(b""), (GENESIS, START, FIRST), BASE)
+    story.checker.on_truncate(story.one, 2)
+    story.checker.on_start(story.one, story.one.meta or Meta(b""), (GENESIS, START, FIRST), BASE)
 
 
 def test_a_lost_disk_holds_nothing_for_anybody() -> None:
     story = Story()
-    story.checker.wiped(story.two)
-    story.checker.started(story.two, Meta(bytes([9]) * 16), (), BASE)
+    story.checker.on_wipe(story.two)
+    story.checker.on_start(story.two, Meta(bytes([9]) * 16), (), BASE)
     for book in story.checker.books[:2]:
         frames = (GENESIS, START, FIRST) if book is story.two else (FIRST,)
         story.store(book, *frames)
@@ -370,37 +370,37 @@ def test_an_honest_age_and_an_honest_proof_are_believed() -> None:
     commit_at(story, 1.0)
     story.now = 3.0
     third = story.checker.books[2]
-    story.checker.aged(third, 2, 2.0)
-    story.checker.aged(third, 3, 0.0)
-    story.checker.proved(third, 2, 2.1)
-    story.checker.proved(third, 3, 0.0)
+    story.checker.on_age_claim(third, 2, 2.0)
+    story.checker.on_age_claim(third, 3, 0.0)
+    story.checker.on_proof_claim(third, 2, 2.1)
+    story.checker.on_proof_claim(third, 3, 0.0)
 
 
 def test_a_suspect_may_lack_what_it_had_not_synced_until_it_is_trusted() -> None:
     story = Story()
-    story.checker.darkened(story.two, synced=False)
+    story.checker.on_power_loss(story.two, synced=False)
     restart(story, story.two, GENESIS)
     story.store(story.two, START)
-    story.checker.cleared(story.two, noted=False)
+    story.checker.on_cleared(story.two, noted=False)
     assert not story.two.trusted, "it comes back as a suspect"
-    story.checker.cleared(story.two)
+    story.checker.on_cleared(story.two)
     assert story.two.trusted
 
 
 def test_a_majority_that_is_there_and_trusted_cannot_be_spared() -> None:
     story = Story()
     assert story.checker.spares(story.two)
-    story.checker.wiped(story.one)
+    story.checker.on_wipe(story.one)
     assert not story.checker.spares(story.two)
-    assert not story.checker.complete()
+    assert not story.checker.is_complete()
 
 
 def test_after_a_blackout_the_best_log_is_the_clusters() -> None:
     story = Story()
     commit_at(story, 1.0)
-    story.checker.blackout()
+    story.checker.on_blackout()
     for book in story.checker.books:
-        story.checker.darkened(book, synced=False)
+        story.checker.on_power_loss(book, synced=False)
     for book in story.checker.books[:2]:
         restart(story, book, GENESIS)
     assert story.checker.last == 3

@@ -11,9 +11,9 @@ from mcast.sim.loop import Loop, Runaway
 def test_actions_run_in_order_of_time_and_ties_in_order_of_scheduling() -> None:
     loop = Loop()
     seen: list[object] = []
-    loop.at(2.0, seen.append, "late")
-    loop.at(1.0, seen.append, "first")
-    loop.at(1.0, seen.append, "second")
+    loop.call_at(2.0, seen.append, "late")
+    loop.call_at(1.0, seen.append, "first")
+    loop.call_at(1.0, seen.append, "second")
     loop.run(3.0)
     assert seen == ["first", "second", "late"]
     assert loop.now == 3.0
@@ -22,7 +22,7 @@ def test_actions_run_in_order_of_time_and_ties_in_order_of_scheduling() -> None:
 def test_what_was_due_in_the_past_runs_now() -> None:
     loop = Loop()
     times: list[float] = []
-    loop.at(1.0, lambda: loop.at(0.5, lambda: times.append(loop.now)))
+    loop.call_at(1.0, lambda: loop.call_at(0.5, lambda: times.append(loop.now)))
     loop.run(2.0)
     assert times == [1.0]
 
@@ -30,7 +30,7 @@ def test_what_was_due_in_the_past_runs_now() -> None:
 def test_nothing_after_the_end_runs() -> None:
     loop = Loop()
     seen: list[object] = []
-    loop.at(1.5, seen.append, "beyond")
+    loop.call_at(1.5, seen.append, "beyond")
     loop.run(1.0)
     assert seen == []
     loop.run(2.0)
@@ -41,7 +41,7 @@ def test_a_run_stops_once_its_condition_holds_and_goes_on_from_there() -> None:
     loop = Loop()
     seen: list[object] = []
     for at in range(1, 10):
-        loop.at(float(at), seen.append, at)
+        loop.call_at(float(at), seen.append, at)
     assert loop.run(20.0, lambda: len(seen) >= 3, every_s=0.5)
     assert seen == [1, 2, 3]
     loop.run(20.0)
@@ -52,7 +52,7 @@ def test_the_trace_tells_runs_apart_by_order_and_by_content() -> None:
     def trace(*steps: tuple[float, bytes]) -> str:
         loop = Loop()
         for when, data in steps:
-            loop.at(when, loop.mark, data)
+            loop.call_at(when, loop.mark, data)
         loop.run(5.0)
         return loop.trace
 
@@ -65,7 +65,7 @@ def test_a_run_that_feeds_itself_is_stopped(monkeypatch: pytest.MonkeyPatch) -> 
     loop = Loop()
 
     def again() -> None:
-        loop.after(0.0, again)
+        loop.call_later(0.0, again)
 
     again()
     with pytest.raises(Runaway):

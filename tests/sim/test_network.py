@@ -144,7 +144,7 @@ def test_messages_on_one_connection_keep_their_order_in_any_weather() -> None:
     loop, network, _ = make(Weather(loss=0.5, jitter_s=0.01))
     seen: list[int] = []
     for at in range(50):
-        network.tcp(0, 1, lambda at=at: seen.append(at), lambda: seen.append(-1))  # type: ignore[misc]
+        network.send_tcp(0, 1, lambda at=at: seen.append(at), lambda: seen.append(-1))  # type: ignore[misc]
     loop.run(1.0)
     assert seen == list(range(50))
 
@@ -152,7 +152,7 @@ def test_messages_on_one_connection_keep_their_order_in_any_weather() -> None:
 def test_nobody_is_told_of_a_broken_connection_after_its_own_restart() -> None:
     loop, network, ears = make(Weather())
     reported: list[str] = []
-    network.tcp(0, 1, lambda: reported.append("arrived"), lambda: reported.append("broken"))
+    network.send_tcp(0, 1, lambda: reported.append("arrived"), lambda: reported.append("broken"))
     ears[0].life += 1
     loop.run(1.0)
     assert reported == []

@@ -68,7 +68,7 @@ class Scene:
         self.stage = Stage(Rules(), None, members=3, delay_s=0.000_5)
         self.stage.cluster.world.lies = True
         self.tap = Tap(self.stage)
-        first = self.stage.founded()
+        first = self.stage.wait_for_bootstrap()
         self.stage.number(first, 3)
         self.stage.run(0.1)
 
@@ -96,9 +96,9 @@ class Scene:
             stage.run(0.000_3)
         deliver(forgery, *targets)
         stage.run(0.002)
-        stage.until(f"all is well after {forgery.what}", lambda: not unwell(stage), WELL_S)
+        stage.wait_until(f"all is well after {forgery.what}", lambda: not unwell(stage), WELL_S)
         stage.number(self.sequencer, 1)
-        stage.until(f"all commit after {forgery.what}", lambda: not unwell(stage), WELL_S)
+        stage.wait_until(f"all commit after {forgery.what}", lambda: not unwell(stage), WELL_S)
 
     def directions(self) -> list[tuple[SimNode, tuple[SimNode, ...]]]:
         """In whose name, and to whom."""
@@ -155,7 +155,7 @@ def test_whatever_one_datagram_says_is_over_soon(name: str) -> None:
             if at < made:
                 scene.suffers(every[at], targets, load=random.random() < 0.5)
             at += 1
-    scene.stage.whole()
+    scene.stage.heal()
 
 
 def claimed(message: Any, epoch: int, *, begun: bool) -> Any:
@@ -185,7 +185,7 @@ def test_an_epoch_that_never_began_is_over_soon(name: str, begun: bool) -> None:
         if at < made:
             scene.suffers(every[at], targets, load=random.random() < 0.5)
         at += 1
-    scene.stage.whole()
+    scene.stage.heal()
 
 
 def test_every_value_that_is_forged_is_another_one() -> None:
@@ -215,7 +215,7 @@ def restarts(scene: Scene) -> None:
 def dies(scene: Scene) -> None:
     sequencer = scene.sequencer
     sequencer.crash(power=False)
-    scene.stage.until(
+    scene.stage.wait_until(
         "another one leads", lambda: any(one.up and one.replica.is_sequencer for one in scene.stage.nodes)
     )
     sequencer.start()
@@ -245,14 +245,14 @@ def test_a_forgery_that_overtakes_the_true_one_is_over_soon(kind: Kind) -> None:
             every = list(forgeries(envelope, said))
             forged += every
             if at < len(every) and not every[at].what.startswith(BELIEVED):
-                scene.stage.cluster.loop.after(0.0, deliver, every[at], target)
+                scene.stage.cluster.loop.call_later(0.0, deliver, every[at], target)
 
         scene.tap.awaited[kind] = forge
         OCCASIONS[kind](scene)
         stage = scene.stage
         stage.run(0.05)
         what = forged[at].what if at < len(forged) else "nothing"
-        stage.until(f"all is well after {what} in flight", lambda: not unwell(stage), WELL_S)  # noqa: B023 - called at once
+        stage.wait_until(f"all is well after {what} in flight", lambda: not unwell(stage), WELL_S)  # noqa: B023 - called at once
         if not forged:  # it went over TCP, as it does for a while after a node was hard to reach
             assert in_vain < 60
             in_vain += 1
@@ -260,7 +260,7 @@ def test_a_forgery_that_overtakes_the_true_one_is_over_soon(kind: Kind) -> None:
             continue
         made = len(forged)
         at += 1
-    scene.stage.whole()
+    scene.stage.heal()
 
 
 @pytest.mark.parametrize("kind", [Kind.BUSY, Kind.GONE])
@@ -271,13 +271,13 @@ def test_a_forged_refusal_of_a_repair_is_over_soon(kind: Kind) -> None:
         def refuse(_envelope: Envelope, nak: Nak, target: SimNode, at: int = at) -> None:
             asker = scene.followers[0]
             every = list(forgeries(scene.envelope(target, kind), refusal(kind, nak.nonce)))
-            scene.stage.cluster.loop.after(0.0, deliver, every[at], asker)
+            scene.stage.cluster.loop.call_later(0.0, deliver, every[at], asker)
 
         scene.tap.awaited[Kind.NAK] = refuse
         loses(scene)
         scene.stage.run(0.02)
-        scene.stage.until("all is well", lambda: not unwell(scene.stage), WELL_S)
-    scene.stage.whole()
+        scene.stage.wait_until("all is well", lambda: not unwell(scene.stage), WELL_S)
+    scene.stage.heal()
 
 
 def refusal(kind: Kind, nonce: int) -> Busy | RepairGone:
@@ -303,10 +303,10 @@ def test_a_cluster_is_founded_whatever_is_forged_meanwhile(kind: Kind) -> None:
             every = list(forgeries(envelope, said))
             reported[0] = len(every)
             if at < len(every):
-                stage.cluster.loop.after(0.0, deliver, every[at], target)
+                stage.cluster.loop.call_later(0.0, deliver, every[at], target)
 
         tap.awaited[kind] = forge
-        stage.until("all is well", lambda: any(one.up for one in stage.nodes) and not unwell(stage), 5.0)  # noqa: B023
+        stage.wait_until("all is well", lambda: any(one.up for one in stage.nodes) and not unwell(stage), 5.0)  # noqa: B023
         (made,) = forged
         at += 1
     assert made
