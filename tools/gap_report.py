@@ -33,7 +33,7 @@ def report(document: Mapping[str, Any]) -> dict[str, Any]:
     accounts = reconcile(document)
     nodes = [
         {
-            **asdict(account), "difference": account.difference, "natural": account.natural,
+            **asdict(account), "difference": account.difference, "natural": account.natural_losses,
             "reconciles": account.reconciles, "latency": asdict(latency[account.id]),
             "shared_events": shared.shared[account.id], "private_events": shared.private[account.id],
         }

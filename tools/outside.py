@@ -71,18 +71,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         traceback.print_exc()
         return ExitCode.BUG
     reported = summarize(result) | {"seed": options.seed, "seconds": options.seconds, "lan": problem is None}
-    if result.fine and options.keep is None:
+    if result.is_fine and options.keep is None:
         shutil.rmtree(folder)
     else:
         (folder / "faults.txt").write_text("".join(f"{each}\n" for each in result.troubles))
-    if not result.fine:
+    if not result.is_fine:
         note(f"outside: see {folder}")
     if options.json:
         print_json(reported)
     else:
         for name, value in reported.items():
             print(f"{name:>10}  {value}")
-    return ExitCode.OK if result.fine else ExitCode.FINDING
+    return ExitCode.OK if result.is_fine else ExitCode.FINDING
 
 
 if __name__ == "__main__":

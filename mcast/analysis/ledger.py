@@ -38,14 +38,14 @@ class Reconciliation:
         return self.detected - self.repaired - self.superseded - self.transferred
 
     @property
-    def natural(self) -> int:
+    def natural_losses(self) -> int:
         """Detected beyond the injected: lost by the kernel or the wire. Below zero, an injected loss went unseen."""
         return self.detected - self.injected
 
     @property
     def reconciles(self) -> bool:
         """Whether every datagram lost on purpose was found, and every one found is accounted for."""
-        return self.difference == 0 and self.natural >= 0 and self.open == 0
+        return self.difference == 0 and self.natural_losses >= 0 and self.open == 0
 
 
 def reconcile(document: Document) -> list[Reconciliation]:

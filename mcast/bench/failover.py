@@ -96,7 +96,7 @@ async def _strike(
     lab: Processes, workload: FailoverWorkload, name: str, draw: random.Random
 ) -> tuple[list[Pulse], Document]:
     """Once: the load, the strike, the takeover, and the struck one's return, all under load."""
-    before = await lab.equal()
+    before = await lab.wait_until_equal()
     struck, epoch, loop = before["sequencer"], before["epoch"], asyncio.get_running_loop()
     async with AsyncExitStack() as stack:
         pulses: dict[str, Pulse] = {}
@@ -116,7 +116,7 @@ async def _strike(
             await asyncio.sleep(at_s + workload.pause_s - loop.time())
         await _give_back(lab, struck, workload.kind)
         check_alive(lab)
-        after = await lab.live()
+        after = await lab.wait_until_live()
     own = pulses.pop(struck)
     return [own, *pulses.values()], {
         "struck": struck,
@@ -154,7 +154,7 @@ async def _fault(lab: Processes, specs: dict[str, str]) -> None:
 
 async def _check(lab: Processes, pulses: Sequence[Pulse]) -> Document:
     """Every replica's lists against what was acknowledged, once all are equal; the status document then."""
-    status = await lab.equal()
+    status = await lab.wait_until_equal()
     check_alive(lab)
     last = max(node["last_seq"] for node in status["nodes"])
     asked = [("get", pulse.key) for pulse in pulses]

@@ -167,7 +167,7 @@ async def _steady(  # noqa: PLR0913 - as steady
         calls: set[asyncio.Task[Receipts]] = set()
         failures: list[BaseException] = []
 
-        def done(call: asyncio.Task[Receipts]) -> None:
+        def on_done(call: asyncio.Task[Receipts]) -> None:
             calls.discard(call)
             if call.cancelled():
                 return
@@ -183,7 +183,7 @@ async def _steady(  # noqa: PLR0913 - as steady
             due = min(total, int(elapsed_s * rate) + 1) - sent
             if due > 0:
                 call = asyncio.ensure_future(client.submit_many(islice(source, due)))
-                call.add_done_callback(done)
+                call.add_done_callback(on_done)
                 calls.add(call)
                 sent += due
             if elapsed_s >= shown_s + TELL_S:

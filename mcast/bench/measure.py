@@ -60,7 +60,7 @@ async def in_one_epoch(
     Raises:
         BrokenRun: as `settled`, or another sequencer leads then.
     """
-    before = await lab.live()
+    before = await lab.wait_until_live()
     result = await work(before)
     status, gaps = await settled(lab)
     check_one_epoch(before, status)
@@ -84,7 +84,7 @@ async def settled(lab: Processes) -> tuple[Document, Document]:
     loop = asyncio.get_running_loop()
     deadline_s = loop.time() + SETTLE_S
     while True:
-        status = await lab.equal(SETTLE_S)
+        status = await lab.wait_until_equal(SETTLE_S)
         gaps = await lab.gaps()
         open_accounts = [account for account in reconcile(gaps) if not account.reconciles]
         if not open_accounts and len(reconcile(gaps)) == len(lab.ids):

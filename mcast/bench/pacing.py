@@ -126,7 +126,7 @@ class _Pace:
         self.late.append(now_s - due_s)
         call = asyncio.ensure_future(self._call(due_s, next(self._source)))
         self._calls.add(call)
-        call.add_done_callback(self._done)
+        call.add_done_callback(self._on_done)
 
     async def _call(self, due_s: float, command: Command) -> None:
         name, *arguments = command
@@ -135,7 +135,7 @@ class _Pace:
         if receipt.outcome != "ok":
             raise BrokenRun(f"{name} came to {receipt}")
 
-    def _done(self, call: asyncio.Task[None]) -> None:
+    def _on_done(self, call: asyncio.Task[None]) -> None:
         self._calls.discard(call)
         if not call.cancelled() and (error := call.exception()) is not None:
             self._failure = self._failure or error

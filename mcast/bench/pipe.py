@@ -63,7 +63,7 @@ def sequencer(acks: socket.socket, place: MeetingPlace, mailbox: Any, command_by
         acks.setblocking(False)
         waiting: dict[bytes, asyncio.StreamWriter] = {}
 
-        def acknowledged() -> None:
+        def on_acknowledged() -> None:
             data = acks.recv(2_048)
             nonce = data[:_NONCE_BYTES]
             seal.decrypt(_ack_nonce(nonce), data[_NONCE_BYTES:], None)
@@ -81,7 +81,7 @@ def sequencer(acks: socket.socket, place: MeetingPlace, mailbox: Any, command_by
             writer.close()
             over.set()
 
-        loop.add_reader(acks, acknowledged)
+        loop.add_reader(acks, on_acknowledged)
         server = await asyncio.start_server(serve, LOOPBACK, 0)
         mailbox.put(server.sockets[0].getsockname()[1])
         await over.wait()

@@ -81,7 +81,7 @@ def demo(  # noqa: PLR0913 - one a flag
         shown = asyncio.run(until_stopped(run))
     except asyncio.CancelledError:
         raise typer.Exit(ExitCode.INTERRUPTED) from None
-    if not shown.proven:
+    if not shown.is_proven:
         raise Ended(ExitCode.FINDING, "the replicas do not agree: see above")
 
 
@@ -292,7 +292,7 @@ def _print(shown: Shown) -> None:
         for line in takeover_lines(shown.takeover)[:2]:
             output.print_line(line)
         output.print_line(f"{shown.takeover.killed}'s account of lost datagrams begins with its restart")
-    output.print_line("everything agrees" if shown.proven else "NOT everything agrees")
+    output.print_line("everything agrees" if shown.is_proven else "NOT everything agrees")
 
 
 def _short(answer: object) -> str:
@@ -329,5 +329,5 @@ def _document(shown: Shown) -> dict[str, Any]:
             "killed": shown.takeover.killed, "successor": shown.takeover.successor,
             "outage_ms": shown.takeover.outage_ms,
         },
-        "proven": shown.proven,
+        "proven": shown.is_proven,
     }  # fmt: skip

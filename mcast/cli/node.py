@@ -107,7 +107,7 @@ async def _run(config: Config, wanted: str | None, fault: str | None, *, json: b
 
     stopped = _signals()
     waiting = Waiting(lambda line: _log.info("%s", line), stopped, patient=wait)
-    while (found := await waiting.found(config, wanted)) is not None:
+    while (found := await waiting.find(config, wanted)) is not None:
         _log_to(found.node_id, json)
         running = Node(config, id=found.node_id, fault=fault)
         try:

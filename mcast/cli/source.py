@@ -79,14 +79,14 @@ class CommandSource:
         loop, rest = asyncio.get_running_loop(), b""
         readable = asyncio.Event()
 
-        def arrived() -> None:
+        def on_readable() -> None:
             """Once a read: told again of what was read meanwhile, the next read would block, and all else with it."""
             loop.remove_reader(descriptor)
             readable.set()
 
         try:
             while True:
-                loop.add_reader(descriptor, arrived)
+                loop.add_reader(descriptor, on_readable)
                 await readable.wait()
                 readable.clear()
                 data = os.read(descriptor, _READ_BYTES)

@@ -97,16 +97,16 @@ class Supervisor:
             )
         except OSError as error:
             raise Ended(ExitCode.ENVIRONMENT, f"cannot start {node_id}: {error.strerror}") from error
-        self._event("started", node_id, pid=child.pid)
+        self._tell_event("started", node_id, pid=child.pid)
         return child
 
     async def _watch(self, node_id: str, child: Process) -> None:
         code = await child.wait()
         del self._children[node_id]
         if self._stop.is_set():
-            self._event("ended", node_id, code=code)
+            self._tell_event("ended", node_id, code=code)
             return
-        self._event("died", node_id, code=code)
+        self._tell_event("died", node_id, code=code)
         if not self._json:
             again = f"start it again with: mcast node -c {shlex.quote(str(self._path))} --id {node_id}"
             output.note(f"mcast: {node_id} died: {_reason(code)}; {'stopping the others' if code in _FATAL else again}")
@@ -130,7 +130,7 @@ class Supervisor:
         self._signals.append(number)
         self._stop.set()
 
-    def _event(self, event: str, node_id: str, **details: int) -> None:
+    def _tell_event(self, event: str, node_id: str, **details: int) -> None:
         if self._json:
             output.print_json({"event": event, "id": node_id, **details})
             sys.stdout.flush()

@@ -28,7 +28,7 @@ class Waiting:
         self._logged = ""
         self._logged_s = float("-inf")
 
-    async def found(self, config: Config, node_id: str | None) -> FoundNode | None:
+    async def find(self, config: Config, node_id: str | None) -> FoundNode | None:
         """The node (inferred where `node_id` is None) and its place; None if it was stopped before.
 
         Raises:

@@ -71,16 +71,16 @@ class Shown:
         return reconcile(self.gaps)
 
     @property
-    def chains_equal(self) -> bool:
+    def has_equal_chains(self) -> bool:
         """Whether all replicas hold the same log and computed the same outcomes."""
         return len({(node["applied_seq"], node["chain"], node["result_chain"]) for node in self.status["nodes"]}) == 1
 
     @property
-    def proven(self) -> bool:
+    def is_proven(self) -> bool:
         """Whether everything that must agree does."""
-        taken_over = self.takeover is None or self.takeover.happened
+        taken_over = self.takeover is None or self.takeover.has_happened
         accounted = all(each.reconciles for each in self.reconciliation)
-        return self.chains_equal and not self.differences and accounted and taken_over
+        return self.has_equal_chains and not self.differences and accounted and taken_over
 
 
 async def show(  # noqa: PLR0913 - the demonstration's parts
@@ -103,7 +103,7 @@ async def show(  # noqa: PLR0913 - the demonstration's parts
     watching = asyncio.create_task(_look(cluster, watch))
     try:
         receipts, seconds = await _stream(cluster, commands, watch, kill_amid)
-        watch.status = await cluster.settled(SETTLE_S)
+        watch.status = await cluster.wait_until_settled(SETTLE_S)
     finally:
         watching.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -129,16 +129,16 @@ async def _stream(
 
     def progress(sofar: Receipts) -> None:
         watch.acknowledged = sofar.known
-        killing.acknowledged(sofar.known, lambda: sofar.epoch)
+        killing.on_acknowledged(sofar.known, lambda: sofar.epoch)
 
     killing = Killing(cluster, tell)
-    source = commands if kill_amid is None else killing.amid(commands, kill_amid)
+    source = commands if kill_amid is None else killing.with_kill(commands, kill_amid)
     began_s = time.monotonic()
     try:
         async with cluster.connect() as client:
             receipts = await client.submit_stream(source, keep=False, timeout=STREAM_S, on_progress=progress)
             seconds = time.monotonic() - began_s
-        await killing.ended()
+        await killing.wait_until_ended()
     finally:
         await killing.cancel()
     return receipts, seconds

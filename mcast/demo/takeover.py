@@ -33,13 +33,13 @@ class Takeover:
     restarted: bool = False
 
     @property
-    def happened(self) -> bool:
+    def has_happened(self) -> bool:
         """Whether another node leads and has acknowledged."""
         return self.outage_ms is not None and self.successor not in (None, self.killed)
 
 
 class Killing:
-    """Kills and restarts; `tell` hears each change of what is known. For one stream; await `ended` after that."""
+    """Kills and restarts; `tell` hears each change of what is known. For one stream; `wait_until_ended` follows it."""
 
     def __init__(self, cluster: Processes, tell: Callable[[Takeover], None], takeover_s: float = TAKEOVER_S) -> None:
         self._cluster = cluster
@@ -54,7 +54,7 @@ class Killing:
         self._task: asyncio.Task[None] | None = None
         self._struck = asyncio.Event()
 
-    async def amid(self, commands: Iterable[Command], total: int) -> AsyncIterator[Command]:
+    async def with_kill(self, commands: Iterable[Command], total: int) -> AsyncIterator[Command]:
         """The commands, `total` of them, with the kill in their midst."""
         strike, hold = int(total * STRIKE_SHARE), int(total * HOLD_SHARE)
         for index, command in enumerate(commands):
@@ -66,7 +66,7 @@ class Killing:
                 struck.cancel()
             yield command
 
-    def acknowledged(self, known: int, epoch: Callable[[], int | None]) -> None:
+    def on_acknowledged(self, known: int, epoch: Callable[[], int | None]) -> None:
         """So many commands are acknowledged by now, the last one in `epoch()`, which is asked only while it matters."""
         self._known = known
         if self._taken_over.is_set():
@@ -79,7 +79,7 @@ class Killing:
         if self._beats[-1][1] > self._epoch:
             self._taken_over.set()
 
-    async def ended(self) -> None:
+    async def wait_until_ended(self) -> None:
         """Until the killed node was started again, if one was killed. Raises NotYet when nobody took over in time."""
         if self._task is not None:
             await self._task

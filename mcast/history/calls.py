@@ -54,7 +54,7 @@ class RecordedCall(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     lag_events: int | None = None
 
     @property
-    def acknowledged(self) -> bool:
+    def is_acknowledged(self) -> bool:
         """Whether it came back with a number."""
         return self.outcome in ANSWERED and self.seq is not None and self.returned_ns is not None
 

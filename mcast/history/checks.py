@@ -30,7 +30,7 @@ class Known:
 
     def __init__(self, calls: Iterable[RecordedCall], stretches: Iterable[Stretch] = ()) -> None:
         observed: list[tuple[int, int, RecordedCall | Stretch]] = [
-            (call.returned_ns or 0, call.seq or 0, call) for call in calls if call.acknowledged
+            (call.returned_ns or 0, call.seq or 0, call) for call in calls if call.is_acknowledged
         ]
         observed += [(given.at_ns, given.seq, stretch) for stretch in stretches for given in stretch.events]
         observed.sort(key=lambda each: each[:2])
@@ -39,7 +39,7 @@ class Known:
         for _, seq, by in observed:
             self._highest.append(max(self._highest[-1], (seq, by), key=lambda each: each[0]))
 
-    def before(self, time_ns: float) -> tuple[int, RecordedCall | Stretch | None]:
+    def highest_before(self, time_ns: float) -> tuple[int, RecordedCall | Stretch | None]:
         """The highest number known before `time_ns`, and who told it; 0 and None if none was."""
         return self._highest[bisect_left(self._times, time_ns)]
 
@@ -87,7 +87,7 @@ def check_real_time(calls: Sequence[RecordedCall], log: ReplicaLog, known: Known
         seq = call.seq
         if seq is None and submitted[_content(call)] == 1:  # else the event may be another call's
             seq = next(iter(places.get(_content(call), ())), None)
-        floor, by = known.before(call.invoked_ns)
+        floor, by = known.highest_before(call.invoked_ns)
         if seq is not None and seq <= floor:
             yield Finding("real-time order", f"event {seq} for a call invoked after {floor} was known: {call} | {by}")
     batches = [call for call in calls if call.batch is not None and call.seq is not None]
@@ -100,9 +100,9 @@ def check_real_time(calls: Sequence[RecordedCall], log: ReplicaLog, known: Known
 
 def check_model(calls: Sequence[RecordedCall], log: ReplicaLog, model: Model) -> Iterator[Finding]:
     """The log, executed by the model, gives every outcome, and every answer at the number it claims."""
-    answers = [call for call in calls if call.kind == "query" and call.acknowledged]
+    answers = [call for call in calls if call.kind == "query" and call.is_acknowledged]
     answers.sort(key=lambda call: call.seq or 0)
-    receipts = {call.seq: call for call in calls if call.kind == "submit" and call.acknowledged}
+    receipts = {call.seq: call for call in calls if call.kind == "submit" and call.is_acknowledged}
     at = 0
 
     def due(until: float) -> Iterator[Finding]:
@@ -127,7 +127,7 @@ def check_levels(calls: Sequence[RecordedCall], known: Known) -> Iterator[Findin
     for client, theirs in groupby(sorted(calls, key=lambda call: call.client), key=lambda call: call.client):
         own[client] = Known(theirs)
     for call in calls:
-        if call.kind != "query" or not call.acknowledged:
+        if call.kind != "query" or not call.is_acknowledged:
             continue
         if call.served != call.level:
             yield Finding("levels", f"{call.level} was asked for, {call.served} served: {call}")
@@ -140,13 +140,13 @@ def _floors(call: RecordedCall, known: Known, own: Known) -> Iterator[tuple[str,
     """(promise, event number that the answer must hold at least)."""
 
     def ago(ms: float) -> int:
-        return known.before(call.invoked_ns - ms * _MS - _ROUNDING_NS)[0]
+        return known.highest_before(call.invoked_ns - ms * _MS - _ROUNDING_NS)[0]
 
     yield "min_seq", call.min_seq
     if call.level == "session":
-        yield "session", own.before(call.invoked_ns)[0]
+        yield "session", own.highest_before(call.invoked_ns)[0]
     if call.level == "linearizable":
-        yield "linearizable", known.before(call.invoked_ns)[0]
+        yield "linearizable", known.highest_before(call.invoked_ns)[0]
     if call.level == "bounded":
         max_ms = BOUNDED_MS if call.max_ms is None else call.max_ms
         if call.max_ms is not None or call.max_lag is None:

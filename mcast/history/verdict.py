@@ -49,7 +49,7 @@ def judge(  # noqa: PLR0913 - what there is to judge, and how, by name
         read[node], broken = read_log(node, frames)
         findings += broken
     findings += compare_logs(read)
-    acknowledged = max((call.seq or 0 for call in calls if call.acknowledged), default=0)
+    acknowledged = max((call.seq or 0 for call in calls if call.is_acknowledged), default=0)
     findings += [
         Finding("exactly once", f"the log of {node} ends at event {log.last}; {acknowledged} was acknowledged")
         for node, log in read.items()

@@ -87,13 +87,13 @@ class _Recorder:
         if name not in self._commands:
             return handler
 
-        def noted(ctx: Context, *arguments: Any) -> Any:
+        def note(ctx: Context, *arguments: Any) -> Any:
             if ctx.seq in self.executed:
                 self.twice.append(ctx.seq)
             self.executed[ctx.seq] = msgpack.packb([name, *arguments])
             return handler(ctx, *arguments)
 
-        return noted
+        return note
 
 
 def audit(
@@ -172,7 +172,7 @@ def ledger_findings(accounts: Iterable[Reconciliation], *, exact: bool) -> list[
                 f"{account.id}: lost {account.detected}, but repaired {account.repaired} + superseded"
                 f" {account.superseded} + transferred {account.transferred}"
             )
-        if exact and account.natural < 0:
+        if exact and account.natural_losses < 0:
             found.append(f"{account.id} found {account.detected} losses of {account.injected} injected")
     return found
 

@@ -88,7 +88,7 @@ class Board:
         self._on.pop(index, None)
 
     @property
-    def alive(self) -> tuple[str, ...]:
+    def alive_nodes(self) -> tuple[str, ...]:
         """The nodes that no kill is on."""
         return tuple(node for node in self._ids if not self.plight(node).killed)
 

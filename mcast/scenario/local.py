@@ -74,7 +74,7 @@ class _Session:
     async def run(self) -> ScenarioRun:
         """Work and suffer, heal, recover."""
         loop = asyncio.get_running_loop()
-        self._sequencer = (await self._processes.equal())["sequencer"]
+        self._sequencer = (await self._processes.wait_until_equal())["sequencer"]
         problem: str | None = None
         recovered_s: float | None = None
         status: dict[str, Any] = {"nodes": []}
@@ -90,7 +90,7 @@ class _Session:
             try:
                 async with asyncio.timeout_at(healed + self._patience_s):
                     await asyncio.gather(*self._calls)
-                status = await self._processes.equal(healed + self._patience_s - loop.time())
+                status = await self._processes.wait_until_equal(healed + self._patience_s - loop.time())
                 recovered_s = loop.time() - healed
             except TimeoutError:
                 waiting = f"{self._receipts.count(None)} of {len(self._receipts)} commands"
@@ -131,11 +131,11 @@ class _Session:
 
     async def _work(self, clients: Sequence[Client]) -> None:
         loop = asyncio.get_running_loop()
-        while not self._schedule.done:
-            due = self._schedule.due(loop.time() - self._begun)
+        while not self._schedule.is_done:
+            due = self._schedule.take_due(loop.time() - self._begun)
             for client, numbers in zip(clients, due, strict=True):
                 if numbers:
-                    call = asyncio.create_task(self._submit(client, numbers, self._meter.sent(loop.time())))
+                    call = asyncio.create_task(self._submit(client, numbers, self._meter.note_sent(loop.time())))
                     self._calls.add(call)
                     call.add_done_callback(self._calls.discard)
             await asyncio.sleep(TICK_S)
@@ -151,22 +151,22 @@ class _Session:
         for number, receipt in zip(numbers, receipts, strict=False):
             self._receipts[number] = receipt
         if receipts and None not in receipts:
-            self._meter.answered(ticket, asyncio.get_running_loop().time())
+            self._meter.on_answer(ticket, asyncio.get_running_loop().time())
 
     async def _suffer(self) -> None:
         loop = asyncio.get_running_loop()
         for turn in turns_of(self._scenario):
             await asyncio.sleep(self._begun + turn.at - loop.time())
-            await self._turn(turn)
+            await self._take_turn(turn)
         await asyncio.sleep(self._begun + self._scenario.ends_s - loop.time())
 
-    async def _turn(self, turn: Turn) -> None:
+    async def _take_turn(self, turn: Turn) -> None:
         fault = self._scenario.faults[turn.fault]
         before = self._board.plights()
         if turn.begins:
             if fault.nodes[0] in GROUPS:
                 await self._find_sequencer()
-            targets = resolve(fault.nodes, self._processes.ids, self._board.alive, self._sequencer)
+            targets = resolve(fault.nodes, self._processes.ids, self._board.alive_nodes, self._sequencer)
             self._board.begin(turn.fault, targets)
             self._happened.append(Happened(fault.at, fault.kind, targets, fault.for_s))
         else:

@@ -41,7 +41,7 @@ class _Part(Call):
     def on_answer(self, entry: Entry, result: RecordResult, offset: int) -> None:
         """Hand the receipts on."""
         receipts = [result.receipt(offset + at) for at in range(len(self._numbers))]
-        self._client.settled(self._numbers, receipts, self._ticket)
+        self._client.on_settled(self._numbers, receipts, self._ticket)
 
     def on_failure(self, entry: Entry, error: Error) -> None:
         """The receipts stay unknown."""
@@ -68,7 +68,7 @@ class ScenarioClient:
         self._resent_at = float("-inf")
 
     @property
-    def busy(self) -> bool:
+    def is_busy(self) -> bool:
         """Whether it waits for any answer."""
         return self._session.is_busy
 
@@ -82,17 +82,17 @@ class ScenarioClient:
             self._heard_at = self._world.loop.now
         at = 0
         for packed in self._packer.pack(commands):
-            part = _Part(self, numbers[at : at + packed.count], self._meter.sent(self._world.loop.now))
+            part = _Part(self, numbers[at : at + packed.count], self._meter.note_sent(self._world.loop.now))
             self._session.enqueue(Entry(packed, part, 0))
             at += packed.count
         self._send(self._session.take())
 
-    def settled(self, numbers: range, receipts: Sequence[Receipt], ticket: int) -> None:
+    def on_settled(self, numbers: range, receipts: Sequence[Receipt], ticket: int) -> None:
         """These commands were answered."""
-        self._meter.answered(ticket, self._world.loop.now)
+        self._meter.on_answer(ticket, self._world.loop.now)
         self._take(numbers, receipts)
 
-    def results(self, node: SimNode, results: Sequence[Applied]) -> None:
+    def on_results(self, node: SimNode, results: Sequence[Applied]) -> None:
         """A gateway saw outcomes in the stream; they reach the client if it is still its gateway."""
         if node.index == self._gateway:
             self._world.loop.call_later(LINK_S, self._hear, results)

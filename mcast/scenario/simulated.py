@@ -95,7 +95,7 @@ class _Simulation:
         recovered_s: float | None = None
         problem: str | None = None
         try:
-            self._found()
+            self._start_nodes()
             healed = self._begun + self._scenario.ends_s
             self._advance(healed)
             self._loop.say("-- healed")
@@ -140,7 +140,7 @@ class _Simulation:
         speed = DiskSpeed(DISK.least_s, DISK.most_s)
         book = self._checker.books[index]
         node = SimNode(self._world, settings, book, speed, syncs=syncs, cache_bytes=CACHE_BYTES_MAX)
-        node.on_applied = self._applied
+        node.on_applied = self._on_applied
         return node
 
     def _make_clients(self, machine: type[StateMachine], seed: int) -> Iterator[ScenarioClient]:
@@ -160,9 +160,9 @@ class _Simulation:
             self._receipts[number] = receipt
             self._checker.on_acknowledged(0, number, receipt.seq)
 
-    def _applied(self, node: SimNode, results: list[Applied]) -> None:
+    def _on_applied(self, node: SimNode, results: list[Applied]) -> None:
         for client in self._clients:
-            client.results(node, results)
+            client.on_results(node, results)
 
     def _advance(self, until: float, *, whole: bool = False) -> bool:
         """Let virtual time pass; with `whole`, at most until the cluster is whole, and whether it is."""
@@ -173,7 +173,7 @@ class _Simulation:
                 return True
         return False
 
-    def _found(self) -> None:
+    def _start_nodes(self) -> None:
         for node in self._nodes:
             self._loop.call_later(self._random.random() * 0.05, node.start)
         end = self._loop.now + FOUNDED_S
@@ -185,20 +185,20 @@ class _Simulation:
         for client in self._clients:
             client.begin()
         for turn in turns_of(self._scenario):
-            self._loop.call_at(self._begun + turn.at, self._turn, turn)
+            self._loop.call_at(self._begun + turn.at, self._take_turn, turn)
         self._loop.call_later(0.0, self._tick)
 
     def _tick(self) -> None:
-        for client, numbers in zip(self._clients, self._schedule.due(self._loop.now - self._begun), strict=True):
+        for client, numbers in zip(self._clients, self._schedule.take_due(self._loop.now - self._begun), strict=True):
             if numbers:
                 client.submit(numbers, [self._commands[number] for number in numbers])
-        if not self._schedule.done:
+        if not self._schedule.is_done:
             self._loop.call_later(TICK_S, self._tick)
 
-    def _turn(self, turn: Turn) -> None:
+    def _take_turn(self, turn: Turn) -> None:
         fault = self._scenario.faults[turn.fault]
         if turn.begins:
-            targets = resolve(fault.nodes, self._ids, self._board.alive, self._sequencer())
+            targets = resolve(fault.nodes, self._ids, self._board.alive_nodes, self._sequencer())
             self._board.begin(turn.fault, targets)
             self._happened.append(Happened(fault.at, fault.kind, targets, fault.for_s))
             self._loop.say(f"-- {fault.kind} at {', '.join(targets)}")
@@ -248,7 +248,7 @@ class _Simulation:
         """What keeps the living nodes from being live and equal and all commands from being answered, in words."""
         living = [node for node in self._nodes if not self._plights[node.name].killed]
         last = self._checker.last
-        if any(client.busy for client in self._clients) or not (self._schedule.done or self._begun == 0.0):
+        if any(client.is_busy for client in self._clients) or not (self._schedule.is_done or self._begun == 0.0):
             return f"{self._receipts.count(None)} of {len(self._receipts)} commands are not answered"
         if not any(node.up and node.replica.is_sequencer for node in living):
             return "nobody leads"

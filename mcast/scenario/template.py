@@ -68,7 +68,7 @@ def parse_expression(text: str) -> Callable[[int], int]:
     """The expression as a function of n. Raises ValueError for anything else."""
     if len(text) > EXPRESSION_CHARS_MAX:
         raise ValueError(f"an expression of over {EXPRESSION_CHARS_MAX} characters")
-    return _Parser(text).whole()
+    return _Parser(text).parse()
 
 
 class _Parser:
@@ -86,7 +86,7 @@ class _Parser:
             rest = rest[token.end() :]
         self._tokens.reverse()
 
-    def whole(self) -> Callable[[int], int]:
+    def parse(self) -> Callable[[int], int]:
         value = self._sum()
         if self._tokens:
             raise self._problem()

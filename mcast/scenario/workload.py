@@ -61,11 +61,11 @@ class Schedule:
         self._next = 0
 
     @property
-    def done(self) -> bool:
+    def is_done(self) -> bool:
         """Whether every command has come due."""
         return self._next >= len(self._commands)
 
-    def due(self, elapsed_s: float) -> list[range]:
+    def take_due(self, elapsed_s: float) -> list[range]:
         """For each client, the numbers of its commands that came due since the last call."""
         first = self._next
         self._next = max(first, min(len(self._commands), int(elapsed_s * self._rate) + 1))
@@ -83,13 +83,13 @@ class Meter:
         self._answered_at = float("-inf")
         self._next = 0
 
-    def sent(self, now: float) -> int:
+    def note_sent(self, now: float) -> int:
         """Something was submitted; its ticket."""
         self._next += 1
         self._waiting[self._next] = now
         return self._next
 
-    def answered(self, ticket: int, now: float) -> None:
+    def on_answer(self, ticket: int, now: float) -> None:
         """The answer to it came."""
         self._look(now)
         self._answered_at = now

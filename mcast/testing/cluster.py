@@ -227,8 +227,8 @@ class Cluster:
         await node.start()
         shell, relay, fetch = node.shell, node.shell.on_relay, node.shell.on_catch_up
         assert relay is not None and fetch is not None, "its gateway has started"
-        shell.on_relay = lambda effect: relay(effect) if self._joined(node_id, (effect.to,)) else None
-        shell.on_catch_up = lambda effect: fetch(effect) if self._joined(node_id, effect.peers) else None
+        shell.on_relay = lambda effect: relay(effect) if self._is_joined(node_id, (effect.to,)) else None
+        shell.on_catch_up = lambda effect: fetch(effect) if self._is_joined(node_id, effect.peers) else None
         self._running[node_id] = node
 
     async def _end(self, node_id: str, *, hand_over: bool) -> None:
@@ -251,7 +251,7 @@ class Cluster:
         node = self.config.node(node_id)
         return node.host, node.port
 
-    def _joined(self, node_id: str, others: Sequence[int]) -> bool:
+    def _is_joined(self, node_id: str, others: Sequence[int]) -> bool:
         """Whether TCP from a node to some others, by hash, is not cut; to all, where none are named."""
         named = {name_hash(node.id): self._peer(node.id) for node in self.config.nodes}
         return not any(frozenset({self._peer(node_id), named[other]}) in self._apart for other in others or named)

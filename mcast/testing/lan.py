@@ -42,7 +42,7 @@ class Lan:
         self._answering = asyncio.Lock()
         self._stack = contextlib.AsyncExitStack()
 
-    async def rule(self, losses: dict[tuple[str, str], float]) -> None:
+    async def set_losses(self, losses: dict[tuple[str, str], float]) -> None:
         """Replace what is lost: (from, to) -> share, 1 for a cut. Ports are the nodes' ids and CLIENTS."""
         named = {f"{self._devices[source]}>{self._devices[target]}": loss for (source, target), loss in losses.items()}
         assert self._switch.stdin is not None

@@ -64,7 +64,7 @@ class OutsideResult:
     status: dict[str, Any]
 
     @property
-    def fine(self) -> bool:
+    def is_fine(self) -> bool:
         """Whether no promise was broken."""
         return not self.problems and not self.judgement.findings
 
@@ -136,11 +136,13 @@ class _Run:
             for number in range(self.options.subscribers):
                 group.create_task(subscribers.run(f"s{number}", self.options.seed))
             await self._load(ids)
-            last = max((call.seq or 0 for call in self.calls if call.kind == "submit" and call.acknowledged), default=0)
+            last = max(
+                (call.seq or 0 for call in self.calls if call.kind == "submit" and call.is_acknowledged), default=0
+            )
             subscribers.finish(last, HEAL_S)
         self.problems += subscribers.behind
         with contextlib.suppress(NotYet):  # told already
-            self.status = await self.processes.equal(HEAL_S)
+            self.status = await self.processes.wait_until_equal(HEAL_S)
         self._check_processes()
 
     async def _load(self, ids: Sequence[str]) -> None:
@@ -154,7 +156,7 @@ class _Run:
                 make = partial(self.processes.connect, node, strict=True)
                 group.create_task(callers.run(f"at-{node}", make, self.options.seed, writes=False))
             try:
-                await self._trouble()
+                await self._make_trouble()
                 await self._expect_recovery()
             finally:
                 callers.stopping = True
@@ -167,7 +169,7 @@ class _Run:
         self.stretches.append(stretch)
         self.streams.write(encode_stretch(stretch) + "\n")
 
-    async def _trouble(self) -> None:
+    async def _make_trouble(self) -> None:
         begun_s = monotonic_s()
         until_s = begun_s + self.options.seconds
         draw = random.Random(f"links {self.options.seed}")
@@ -192,10 +194,10 @@ class _Run:
             return
         losses = links_of(trouble.kind, node, self.processes.ids, CLIENTS, draw)
         self.losses.append(losses)
-        await self._rule()
+        await self._set_links()
         await asyncio.sleep(trouble.for_s)
         self.losses.remove(losses)
-        await self._rule()
+        await self._set_links()
 
     async def _hurt(self, trouble: Trouble, node: str) -> None:
         if trouble.kind == "stop":
@@ -244,14 +246,14 @@ class _Run:
             return str((await self.processes.status(0.5))["sequencer"] or self.processes.ids[0])
         return self.processes.ids[0]
 
-    async def _rule(self) -> None:
+    async def _set_links(self) -> None:
         """Put the links as all troubles together want them."""
         together: dict[tuple[str, str], float] = {}
         for losses in self.losses:
             for link, share in losses.items():
                 together[link] = max(share, together.get(link, 0.0))
         if self.lan is not None:
-            await self.lan.rule(together)
+            await self.lan.set_losses(together)
             return
         for node in self.processes.ids:
             spec = fault_at(node, together, CLIENTS)
@@ -262,7 +264,7 @@ class _Run:
     async def _expect_recovery(self) -> None:
         """All faults are over: every node must be live and hold the same under load's end."""
         try:
-            await self.processes.live(HEAL_S)
+            await self.processes.wait_until_live(HEAL_S)
         except Error as error:
             self.problems.append(str(error))
 
@@ -286,7 +288,7 @@ def summarize(result: OutsideResult) -> dict[str, Any]:
     kinds: Counter[str] = Counter(kind for _, kind, _, _ in result.troubles)
     judgement = result.judgement
     return {
-        "fine": result.fine,
+        "fine": result.is_fine,
         "problems": result.problems,
         "findings": _as_findings(judgement.findings),
         "undecided": list(judgement.undecided),

@@ -156,23 +156,23 @@ class Processes:
         async with connect(self.config, timeout=timeout_s) as client:
             return dict(await client.gaps())
 
-    async def live(self, timeout_s: float = READY_S) -> dict[str, Any]:
+    async def wait_until_live(self, timeout_s: float = READY_S) -> dict[str, Any]:
         """Wait until every running node is live and a sequencer leads; the status document then.
 
         Raises:
             NotYet: not in time. EnvironmentProblem: a node's process ended meanwhile; its last words.
         """
-        return await self._until(lambda status, nodes: bool(status["sequencer"]), timeout_s, "live")
+        return await self._wait_until(lambda status, nodes: bool(status["sequencer"]), timeout_s, "live")
 
-    async def settled(self, timeout_s: float = READY_S) -> dict[str, Any]:
+    async def wait_until_settled(self, timeout_s: float = READY_S) -> dict[str, Any]:
         """Wait until every running node has applied the same, newest event, without gaps; the status document then.
 
         Raises:
             NotYet: not in time. EnvironmentProblem: a node's process ended meanwhile; its last words.
         """
-        return await self._until(_is_settled, timeout_s, "settled")
+        return await self._wait_until(_is_settled, timeout_s, "settled")
 
-    async def equal(self, timeout_s: float = READY_S) -> dict[str, Any]:
+    async def wait_until_equal(self, timeout_s: float = READY_S) -> dict[str, Any]:
         """Wait until every running node is live, without gaps, at the same event with the same chains; the status.
 
         Raises:
@@ -182,9 +182,9 @@ class Processes:
         def equal(status: dict[str, Any], nodes: Sequence[dict[str, Any]]) -> bool:
             return _is_settled(status, nodes) and len({(node["chain"], node["result_chain"]) for node in nodes}) == 1
 
-        return await self._until(equal, timeout_s, "equal")
+        return await self._wait_until(equal, timeout_s, "equal")
 
-    async def _until(self, holds: Any, timeout_s: float, what: str) -> dict[str, Any]:
+    async def _wait_until(self, holds: Any, timeout_s: float, what: str) -> dict[str, Any]:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         status: dict[str, Any] = {}
@@ -222,7 +222,7 @@ class Processes:
             stack.push_async_callback(self._end_all)
             for node in self.config.nodes:
                 await self.start(node.id)
-            await self.live()
+            await self.wait_until_live()
             self._stack = stack.pop_all()
         return self
 

@@ -35,7 +35,7 @@ class Switch:
         self._losses: dict[tuple[str, str], float] = {}
         self._learned: dict[bytes, str] = {}
 
-    def rule(self, losses: Mapping[str, float]) -> None:
+    def set_losses(self, losses: Mapping[str, float]) -> None:
         """Replace all rules: "FROM>TO" -> share of the frames lost on that link, 1 for a cut."""
         self._losses = {}
         for link, share in losses.items():
@@ -70,7 +70,7 @@ def run(devices: Sequence[str]) -> None:
                     if not _pump(switch, taps, key.data):
                         selector.unregister(key.fileobj)
                 elif line := sys.stdin.buffer.readline():
-                    switch.rule(json.loads(line))
+                    switch.set_losses(json.loads(line))
                     print("ok", flush=True)  # noqa: T201
                 else:
                     return

@@ -29,7 +29,7 @@ def test_reconcile_adds_up_to_zero_when_everything_lost_came_back() -> None:
     (account,) = reconcile(
         {"nodes": [node("n2", [], lost=10, repaired=7, superseded=1, transferred=2, injected=injected)]}
     )
-    assert (account.injected, account.detected, account.difference, account.natural) == (10, 10, 0, 0)
+    assert (account.injected, account.detected, account.difference, account.natural_losses) == (10, 10, 0, 0)
     assert account.reconciles
 
 
@@ -49,7 +49,7 @@ def test_reconcile_refuses_what_does_not_add_up(counts: dict[str, Any], open_: l
 
 def test_losses_beyond_the_injected_are_the_kernels_and_reconcile() -> None:
     (account,) = reconcile({"nodes": [node("n2", [], lost=12, repaired=12, injected={"lost": 10})]})
-    assert account.natural == 2
+    assert account.natural_losses == 2
     assert account.reconciles
 
 

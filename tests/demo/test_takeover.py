@@ -30,9 +30,9 @@ class Cluster:
 async def stream(killing: Killing, total: int) -> list[Any]:
     """Acknowledge each command as it is taken: in epoch 3 until the kill, in epoch 5 after it."""
     taken = []
-    async for command in killing.amid(range(total), total):  # type: ignore[arg-type] # numbers will do
+    async for command in killing.with_kill(range(total), total):  # type: ignore[arg-type] # numbers will do
         taken.append(command)
-        killing.acknowledged(len(taken), lambda: 3)
+        killing.on_acknowledged(len(taken), lambda: 3)
         await asyncio.sleep(0)
     return taken
 
@@ -42,8 +42,8 @@ async def test_the_sequencer_is_killed_amid_the_stream_and_started_again() -> No
     killing = Killing(cluster, lambda now: reported.append((now.events, now.successor, now.restarted)))  # type: ignore[arg-type]
     assert await stream(killing, 10) == list(range(10))
     assert cluster.did == ["kill n1"]
-    killing.acknowledged(10, lambda: 5)
-    await killing.ended()
+    killing.on_acknowledged(10, lambda: 5)
+    await killing.wait_until_ended()
     assert cluster.did == ["kill n1", "start n1"]
     assert [(successor, restarted) for _, successor, restarted in reported] == [
         (None, False),
@@ -57,8 +57,8 @@ async def test_a_stream_of_one_command_is_amid_too() -> None:
     cluster = Cluster("n3")
     killing = Killing(cluster, lambda now: None)  # type: ignore[arg-type]
     assert await stream(killing, 1) == [0]
-    killing.acknowledged(1, lambda: 5)
-    await killing.ended()
+    killing.on_acknowledged(1, lambda: 5)
+    await killing.wait_until_ended()
     assert cluster.did == ["kill n1", "start n1"]
 
 
@@ -66,7 +66,7 @@ async def test_an_empty_stream_kills_nobody() -> None:
     cluster = Cluster("n2")
     killing = Killing(cluster, lambda now: None)  # type: ignore[arg-type]
     assert await stream(killing, 0) == []
-    await killing.ended()
+    await killing.wait_until_ended()
     assert cluster.did == []
 
 
@@ -75,7 +75,7 @@ async def test_it_is_no_takeover_where_nobody_acknowledges() -> None:
     killing = Killing(cluster, lambda now: None, 0.05)  # type: ignore[arg-type]
     await stream(killing, 10)
     with pytest.raises(NotYet, match="nobody took over"):
-        await killing.ended()
+        await killing.wait_until_ended()
     assert cluster.did == ["kill n1"]
 
 
@@ -86,4 +86,4 @@ async def test_it_is_no_takeover_where_nobody_acknowledges() -> None:
 def test_only_another_node_that_acknowledges_is_a_takeover(
     outage_ms: float | None, successor: str | None, happened: bool
 ) -> None:
-    assert Takeover("n1", 7, outage_ms, successor).happened is happened
+    assert Takeover("n1", 7, outage_ms, successor).has_happened is happened

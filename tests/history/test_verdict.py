@@ -76,7 +76,7 @@ def test_an_answer_may_hold_at_any_event_of_a_frame_and_is_judged_there() -> Non
     large = in_large_frames(frames)
     assert len(large) == 2
     assert checked((calls, large)).findings == ()
-    at = next(at for at, call in enumerate(calls) if call.kind == "query" and call.acknowledged)
+    at = next(at for at, call in enumerate(calls) if call.kind == "query" and call.is_acknowledged)
     for wrong in ({"value": "another"}, {"epoch": (calls[at].epoch or 0) + 1}):
         assert reported(([*calls[:at], changed(calls[at], **wrong), *calls[at + 1 :]], large)) == {"model"}
 
@@ -228,7 +228,7 @@ def answered(service: Service, kind: str) -> list[int]:
 @given(services(), st.data())
 def test_one_fabricated_answer_is_found(service: Service, data: st.DataObject) -> None:
     calls, frames = service.history()
-    candidates = [at for at, call in enumerate(calls) if call.acknowledged and call.outcome == "ok"]
+    candidates = [at for at, call in enumerate(calls) if call.is_acknowledged and call.outcome == "ok"]
     assume(candidates)
     at = data.draw(st.sampled_from(candidates))
     calls[at] = changed(calls[at], value="forged")

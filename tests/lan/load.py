@@ -125,7 +125,7 @@ async def settled(processes: Processes, load: Load, *, found: bool = True) -> di
 
     `found`: every injected loss was detected. Returns the status document.
     """
-    status = await processes.equal()
+    status = await processes.wait_until_equal()
     last = max(node["last_seq"] or 0 for node in status["nodes"])
     for node_id in processes.running:
         for index in range(len(load.acknowledged)):

@@ -86,7 +86,7 @@ async def test_a_mebibyte_goes_in_and_comes_out_of_every_replica() -> None:
         refused = await run(folder, "submit", "--from", "huge.jsonl")
         assert refused.code == 2
         assert str(COMMAND_BYTES_MAX) in refused.err
-        status = await processes.equal()
+        status = await processes.wait_until_equal()
         ends = {node["last_seq"] for node in status["nodes"]}
         assert max(ends) <= receipt.seq + 1, "only the end of the session followed: what is refused is never numbered"
 
@@ -107,7 +107,7 @@ async def test_a_command_that_raises_is_an_outcome_and_the_stream_goes_on(tmp_pa
         for node_id in EVERYWHERE:
             seen = await ask_strictly(processes, node_id, "count", min_seq=went_on.document["seq"])
             assert seen == 2, "nothing is rolled back"
-        await processes.equal()
+        await processes.wait_until_equal()
 
 
 async def test_a_halted_node_that_is_told_to_end_does_not_hide_it(tmp_path: Path) -> None:
@@ -339,7 +339,7 @@ async def test_a_key_file_that_is_none(code: int, mode: int, content: bytes | No
 async def test_another_key_and_none_are_told_as_such_and_not_as_silence(tmp_path: Path) -> None:
     async with Processes(sealed=True) as processes:
         await processes.stop("n3")
-        before = {each["last_seq"] for each in (await processes.equal())["nodes"] if each["reachable"]}
+        before = {each["last_seq"] for each in (await processes.wait_until_equal())["nodes"] if each["reachable"]}
         text = processes.path.read_text()
         (tmp_path / "lab.toml").write_text(text)
         (tmp_path / "open.toml").write_text(text.replace('key_file = "lab.key"\n', ""))
@@ -361,7 +361,9 @@ async def test_another_key_and_none_are_told_as_such_and_not_as_silence(tmp_path
         done = await run(tmp_path, *node, "-c", "open.toml")
         assert done.code == 2
         assert "mcast: cluster.key_file = None: n" in done.err.splitlines()[-1]
-        assert {each["last_seq"] for each in (await processes.equal())["nodes"] if each["reachable"]} == before
+        assert {
+            each["last_seq"] for each in (await processes.wait_until_equal())["nodes"] if each["reachable"]
+        } == before
 
 
 async def test_a_key_among_nodes_that_have_none_is_told_as_such(tmp_path: Path) -> None:

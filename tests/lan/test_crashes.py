@@ -35,16 +35,16 @@ async def test_nodes_killed_under_load_lose_and_double_nothing(sync: str) -> Non
     """In turn a follower, whose death costs no epoch, and the sequencer, whose death begins one."""
     draw = random.Random(sync)
     async with Processes(sync=sync, faults=lossy(1)) as processes:
-        before = await processes.live()
+        before = await processes.wait_until_live()
         async with Load(processes, EVERYWHERE) as load:
             for _ in range(ROUNDS):
-                sequencer, followers = roles(await processes.live())
+                sequencer, followers = roles(await processes.wait_until_live())
                 follower = draw.choice(followers)
                 for victim in (follower, sequencer):
                     await processes.kill(victim)
                     await load.more(200)
                     await processes.start(victim)
-                    status = await processes.live()
+                    status = await processes.wait_until_live()
                     assert (status["sequencer"] == sequencer) == (victim == follower)
                     await load.more(100)
         after = await settled(processes, load)
@@ -67,7 +67,7 @@ async def test_all_killed_at_once_under_load_lose_nothing_acknowledged() -> None
 async def test_what_a_sequencer_numbers_for_itself_alone_is_not_acknowledged() -> None:
     """It goes on for a moment, heard by nobody, and then dies with what it numbered."""
     async with Processes(faults=lossy(5)) as processes:
-        old, followers = roles(await processes.live())
+        old, followers = roles(await processes.wait_until_live())
         async with Load(processes, EVERYWHERE) as load, processes.connect(followers[0]) as admin:
             await load.more(200)
             for node_id in followers:
@@ -85,7 +85,7 @@ async def test_what_a_sequencer_numbers_for_itself_alone_is_not_acknowledged() -
 @pytest.mark.parametrize("sealed", [True, False], ids=["sealed", "unsealed"])
 async def test_a_stopped_sequencer_is_replaced_and_fenced_when_it_goes_on(sealed: bool) -> None:
     async with Processes(sealed=sealed, faults=lossy(4)) as processes:
-        before = await processes.live()
+        before = await processes.wait_until_live()
         old, _ = roles(before)
         async with Load(processes, EVERYWHERE) as load:
             await load.more(200)
@@ -104,7 +104,7 @@ async def test_a_stopped_sequencer_is_replaced_and_fenced_when_it_goes_on(sealed
 
 async def test_a_sequencer_stopped_for_5_seconds_loses_what_only_it_had_numbered() -> None:
     async with Processes(sealed=True, faults=lossy(6)) as processes:
-        before = await processes.live()
+        before = await processes.wait_until_live()
         old, followers = roles(before)
         async with Load(processes, EVERYWHERE) as load, processes.connect(old) as its_client:
             await its_client.submit("incr", "n")

@@ -58,7 +58,7 @@ async def crowd(processes: Processes) -> AsyncIterator[None]:
 async def test_a_crowd_at_nodes_that_may_open_few_files_halts_nobody() -> None:
     few = ["sh", "-c", f'ulimit -n {LIMIT} && exec "$@"', "sh"]
     async with Processes(wrap=dict.fromkeys(EVERYWHERE, few), mtu=61_440) as processes:
-        before = await processes.live()
+        before = await processes.wait_until_live()
         async with Load(processes, EVERYWHERE) as load, processes.connect() as client:
             await load.more(20)
             async with crowd(processes):

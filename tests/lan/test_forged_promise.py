@@ -66,19 +66,19 @@ def attack(config: Config) -> None:
 
 async def test_one_datagram_does_not_end_a_cluster() -> None:
     async with Processes(sealed=True) as processes:
-        before = await processes.live()
+        before = await processes.wait_until_live()
         await put(processes, 1)
         await asyncio.to_thread(attack, processes.config)
         async with asyncio.timeout(20):
             while (status := await processes.status())["epoch"] <= before["epoch"]:
                 await asyncio.sleep(0.05)
         await put(processes, 2)
-        status = await processes.live()
+        status = await processes.wait_until_live()
         assert EPOCH_JUMP_MAX < status["epoch"] < 20 * EPOCH_JUMP_MAX, "it was believed as far as a step goes"
         assert any(node["refused"].get("far epoch") for node in status["nodes"])
         for node in processes.ids:
             await processes.kill(node)
         for node in processes.ids:
             await processes.start(node)
-        await processes.live()
+        await processes.wait_until_live()
         await put(processes, 3)

@@ -134,7 +134,7 @@ class Account:
 
     async def check(self) -> None:
         """Every replica against what the clients know."""
-        status = await self._processes.equal()
+        status = await self._processes.wait_until_equal()
         last = max(node["last_seq"] or 0 for node in status["nodes"])
         for node_id in self._processes.running:
             found = await ask_strictly(self._processes, node_id, "get", "list", min_seq=last)
@@ -153,7 +153,7 @@ async def _killed(processes: Processes, account: Account, *victims: str, down_mo
         await asyncio.sleep(0.5)  # without a majority nothing is acknowledged; calls end in Unknown meanwhile
     for victim in victims:
         await processes.start(victim)
-    await processes.live()
+    await processes.wait_until_live()
     await account.more(50)
 
 
@@ -165,7 +165,7 @@ async def test_each_gateway_killed_in_turn_and_the_sequencer_with_one_of_them(se
             for _ in range(ROUNDS):
                 for victim in processes.ids:
                     await _killed(processes, account, victim)
-                status = await processes.live()
+                status = await processes.wait_until_live()
                 sequencer = status["sequencer"]
                 gateway = next(node_id for node_id in processes.ids if node_id != sequencer)
                 await _killed(processes, account, sequencer, gateway, down_more=0)

@@ -79,7 +79,7 @@ async def greedy(node: NodeConfig, messages: Sequence[bytes]) -> AsyncIterator[N
 
 async def test_a_crowd_that_asks_without_end_keeps_nobody_else_waiting() -> None:
     async with Processes() as processes:
-        status = await processes.live()
+        status = await processes.wait_until_live()
         sequencer = processes.config.node(status["sequencer"])
         gateway = next(node_id for node_id in processes.ids if node_id != sequencer.id)
         async with processes.connect(gateway, strict=True) as client:
@@ -89,6 +89,6 @@ async def test_a_crowd_that_asks_without_end_keeps_nobody_else_waiting() -> None
                         began_s = monotonic_s()
                         await client.submit("incr", "k")
                         assert monotonic_s() - began_s < PATIENCE_S
-        after = await processes.equal()
+        after = await processes.wait_until_equal()
     assert (after["epoch"], after["sequencer"]) == (status["epoch"], sequencer.id), "no election"
     assert all(not node["refused_connections"] for node in after["nodes"])

@@ -49,7 +49,7 @@ def memory_bytes(processes: Processes) -> dict[str, int]:
 
 async def accounts(processes: Processes) -> dict[str, Counter[str]]:
     """What each node counted of what it did not take: by reason, and duplicates of the stream."""
-    status, gaps = await processes.live(), await processes.gaps()
+    status, gaps = await processes.wait_until_live(), await processes.gaps()
     return {
         node["id"]: Counter(node["refused"]) + Counter({"duplicates": ledger["duplicates"]})
         for node, ledger in zip(status["nodes"], gaps["nodes"], strict=True)
@@ -80,7 +80,7 @@ async def until_tcp_is_counted(processes: Processes, sealed: bool) -> None:
     """Nonsense over TCP is counted too; what never gets through the handshake, only when its time is over."""
     async with asyncio.timeout(10):
         while True:
-            refused = [set(node["refused_connections"]) for node in (await processes.live())["nodes"]]
+            refused = [set(node["refused_connections"]) for node in (await processes.wait_until_live())["nodes"]]
             if all(refused):
                 break
             await asyncio.sleep(0.1)
@@ -127,7 +127,7 @@ async def test_the_words_of_dead_processes_are_not_believed(sealed: bool) -> Non
                 await processes.kill(node_id)
                 await load.more(30)
                 await processes.start(node_id)
-                await processes.live()
+                await processes.wait_until_live()
             before = await processes.status()
             served = load.count
             hostile = Hostile(recorded, seed=2)
@@ -166,7 +166,7 @@ def forged_votes(config: Config, sequencer: str, to: str, own: bytes, key_file: 
 async def test_forged_votes_are_counted_and_elect_nobody(sealed: bool, tmp_path: Path) -> None:
     generate_key_file(tmp_path / "other.key")
     async with Processes(sealed=sealed) as processes:
-        config, before = processes.config, await processes.live()
+        config, before = processes.config, await processes.wait_until_live()
         async with Load(processes, EVERYWHERE, pause_s=0.02) as load:
             sequencer = before["sequencer"]
             followers = [node_id for node_id in EVERYWHERE if node_id != sequencer]

@@ -22,7 +22,7 @@ def lose_disk(processes: Processes, node: str) -> None:
 
 async def voting(processes: Processes, *nodes: str) -> dict[str, Any]:
     while True:
-        status = await processes.live()
+        status = await processes.wait_until_live()
         if all(node["votes"] for node in status["nodes"] if node["id"] in nodes):
             return status
         await asyncio.sleep(0.05)
@@ -35,7 +35,7 @@ async def put(processes: Processes, value: int, at: str | None = None) -> None:
 
 async def test_handover_by_the_command_line() -> None:
     async with Processes() as processes:
-        status = await processes.live()
+        status = await processes.wait_until_live()
         sequencer = status["sequencer"]
         to = next(node for node in processes.ids if node != sequencer)
         folder = processes.path.parent
@@ -43,7 +43,7 @@ async def test_handover_by_the_command_line() -> None:
         assert (done.code, done.document["from"], done.document["to"]) == (0, sequencer, to), done.err
         assert done.document["epoch"] == status["epoch"] + 1
         assert done.document["ms"] < 1_000
-        assert (await processes.live())["sequencer"] == to
+        assert (await processes.wait_until_live())["sequencer"] == to
         again = await run(folder, "handover", "--to", to)
         assert (again.code, f"{to} leads already" in again.err) == (0, True)
         unknown = await run(folder, "handover", "--to", "n9")
@@ -62,10 +62,10 @@ async def test_handover_by_the_command_line() -> None:
 
 async def test_a_sequencer_told_to_stop_hands_over_before_it_ends() -> None:
     async with Processes() as processes:
-        status = await processes.live()
+        status = await processes.wait_until_live()
         sequencer = status["sequencer"]
         assert await processes.stop(sequencer) == 0
-        after = await processes.live()
+        after = await processes.wait_until_live()
         assert (after["sequencer"] != sequencer, after["epoch"]) == (True, status["epoch"] + 1)
         assert "stepped down" in processes.log(sequencer).read_text()
 
@@ -73,7 +73,7 @@ async def test_a_sequencer_told_to_stop_hands_over_before_it_ends() -> None:
 @pytest.mark.parametrize("sealed", [False, True])
 async def test_a_lost_disk_and_a_killed_sequencer(sealed: bool) -> None:
     async with Processes(sealed=sealed, sync="always") as processes:
-        status = await processes.live()
+        status = await processes.wait_until_live()
         await put(processes, 1)
         for lost in ("n1", status["sequencer"]):  # the founder's, which must not found anew; and a sequencer's
             await processes.kill(lost)
@@ -81,14 +81,14 @@ async def test_a_lost_disk_and_a_killed_sequencer(sealed: bool) -> None:
             await put(processes, 2)
             await processes.start(lost)
             await voting(processes, *processes.ids)
-        await processes.kill((await processes.live())["sequencer"])
+        await processes.kill((await processes.wait_until_live())["sequencer"])
         await put(processes, 3)  # by the votes of those that came back
 
 
 @pytest.mark.parametrize("sealed", [False, True])
 async def test_a_second_process_with_one_id_ends_and_says_why(sealed: bool, tmp_path: Path) -> None:
     async with Processes(sealed=sealed) as processes:
-        await processes.live()
+        await processes.wait_until_live()
         same = await run(processes.path.parent, "node", "--id", "n2")
         assert (same.code, "in use by another process" in same.err) == (4, True), same.err
         text = processes.path.read_text()
@@ -99,7 +99,7 @@ async def test_a_second_process_with_one_id_ends_and_says_why(sealed: bool, tmp_
         copied = await run(tmp_path, "node", "--id", "n2")
         assert (copied.code, "another process already runs as n2" in copied.err) == (4, True), copied.err
         await put(processes, 1)
-        status = await processes.equal()
+        status = await processes.wait_until_equal()
         assert all(node["votes"] for node in status["nodes"])
         while "another process starts as n2" not in processes.log("n2").read_text():
             await asyncio.sleep(0.05)
@@ -108,7 +108,7 @@ async def test_a_second_process_with_one_id_ends_and_says_why(sealed: bool, tmp_
 async def test_recover_by_the_command_line() -> None:
     async with Processes() as processes:
         await put(processes, 1)
-        await processes.equal()
+        await processes.wait_until_equal()
         folder = processes.path.parent
         running = await run(folder, "recover", "--id", "n1", "--accept-loss")
         assert (running.code, "in use by another process" in running.err) == (4, True), running.err

@@ -112,7 +112,7 @@ def allow_files(count: int) -> None:
 async def test_idle_clients_cost_a_node_little(sealed: bool) -> None:
     allow_files(CLIENTS)
     async with Processes(sealed=sealed) as processes:
-        status = await processes.live()
+        status = await processes.wait_until_live()
         sequencer = status["sequencer"]
         pid, idler = processes.pid(sequencer), Idler()
         alone, before = await busy_share(pid), memory_bytes(pid)
@@ -135,7 +135,7 @@ async def test_a_dead_gateways_clients_come_all_at_once_and_end_no_epoch() -> No
     """TLS costs the node a millisecond for each; its heartbeats go out between."""
     allow_files(CLIENTS)
     async with Processes(sealed=True) as processes:
-        status = await processes.live()
+        status = await processes.wait_until_live()
         sequencer = status["sequencer"]
         gateway = next(node_id for node_id in processes.ids if node_id != sequencer)
         idler = Idler()
@@ -147,7 +147,7 @@ async def test_a_dead_gateways_clients_come_all_at_once_and_end_no_epoch() -> No
                     await asyncio.sleep(0.01)
             took_s = await idler.connect(processes, sequencer, CLIENTS, at_once=STAMPEDE)
             print(f"{CLIENTS} came at once, and were let in within {took_s:.1f} s")
-            after = await processes.live()
+            after = await processes.wait_until_live()
         finally:
             idler.close()
     assert (after["epoch"], after["sequencer"]) == (status["epoch"], sequencer)
@@ -182,7 +182,7 @@ async def test_a_crowd_comes_back_by_itself_while_others_work_on(struck: str) ->
     """All at one node that follows; or spread over three, of which the one that leads dies."""
     allow_files(CLIENTS)
     async with Processes(sealed=True) as processes:
-        status = await processes.live()
+        status = await processes.wait_until_live()
         sequencer = status["sequencer"]
         followers = [node_id for node_id in processes.ids if node_id != sequencer]
         spread = struck == "the sequencer"

@@ -41,7 +41,7 @@ async def story() -> None:
         for node in processes.ids:
             async with processes.connect(node, strict=True) as client:
                 await client.submit("incr", "n")
-        status = await processes.settled()
+        status = await processes.wait_until_settled()
         assert status["findings"] == []
 
 

@@ -33,7 +33,7 @@ async def answering(processes: Processes, nodes: int) -> None:
 async def test_what_two_acknowledged_outlives_the_tail_of_one(sync: str, zeroed: bool, share: float) -> None:
     """The third was away; the one that lost its tail comes back first, with the third; the good copy last."""
     async with Processes(sync=sync) as processes:
-        await processes.live()
+        await processes.wait_until_live()
         await processes.kill("n3")
         async with processes.connect("n1") as client:
             await client.submit_many([("set", f"k{at}", "x" * 100) for at in range(1_000)], timeout=20)
@@ -50,7 +50,7 @@ async def test_what_two_acknowledged_outlives_the_tail_of_one(sync: str, zeroed:
         assert storage_id(processes, "n2") != before
         assert "the log ends before what it may have acknowledged" in processes.log("n2").read_text()
         await processes.start("n1")
-        await processes.live()
+        await processes.wait_until_live()
         async with processes.connect("n1") as client:
             answer = await client.query("get", "last", consistency="linearizable", min_seq=last.seq)
             assert answer.value == "acknowledged"
@@ -59,5 +59,5 @@ async def test_what_two_acknowledged_outlives_the_tail_of_one(sync: str, zeroed:
         async with asyncio.timeout(30):
             while not all(node["votes"] for node in (await processes.status(10))["nodes"]):
                 await asyncio.sleep(0.2)
-        after = await processes.equal(30)
+        after = await processes.wait_until_equal(30)
         assert not [node for node in after["nodes"] if node["state"] != "live"]

@@ -54,7 +54,7 @@ async def test_what_differs_between_nodes_is_said_with_its_remedy(tmp_path: Path
         assert (await run(folder, "status")).code == 0
         failed = await run(folder, "submit", "fail", "--json")
         assert (failed.code, failed.document["error"]) == (1, "AttributeError")
-        await processes.equal()
+        await processes.wait_until_equal()
         for node_id in processes.ids:
             said = processes.log(node_id).read_text()
             assert f"command fail failed (event {failed.document['seq']})" in said
@@ -73,7 +73,7 @@ async def test_what_differs_between_nodes_is_said_with_its_remedy(tmp_path: Path
         (tmp_path / "oddly.py").write_text(MACHINE)
         await processes.stop("n3")
         await processes.start("n3")
-        await processes.live()
+        await processes.wait_until_live()
 
         await run(folder, "submit", "process")
         apart = await run(folder, "status", "--json")
@@ -86,7 +86,7 @@ async def test_what_differs_between_nodes_is_said_with_its_remedy(tmp_path: Path
 async def test_nodes_with_slow_handlers_answer_and_nobody_is_taken_for_dead(tmp_path: Path) -> None:
     (tmp_path / "oddly.py").write_text(MACHINE)
     async with Processes(machine="oddly:Odd", machine_folder=tmp_path) as processes:
-        epoch = (await processes.live())["epoch"]
+        epoch = (await processes.wait_until_live())["epoch"]
         waited_s: list[float] = []
 
         async def ask(client: Client) -> None:
@@ -107,4 +107,4 @@ async def test_nodes_with_slow_handlers_answer_and_nobody_is_taken_for_dead(tmp_
                 task.cancel()
         assert all(receipt is not None and receipt.outcome == "ok" for receipt in receipts)
         assert len(waited_s) > 15 and max(waited_s) < 1.0, "they were deaf for 3 s"
-        assert (await processes.live())["epoch"] == epoch
+        assert (await processes.wait_until_live())["epoch"] == epoch

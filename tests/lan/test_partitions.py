@@ -60,15 +60,15 @@ async def ruled_by_another(processes: Processes, old: str) -> Mapping[str, Any]:
 
 async def the_minority(which: str) -> None:
     async with wired() as (lan, processes):
-        sequencer, followers = roles(await processes.live())
+        sequencer, followers = roles(await processes.wait_until_live())
         alone = sequencer if which == "the sequencer" else followers[0]
         others = tuple(node for node in NODES if node != alone)
         async with processes.connect(alone, strict=True) as client, processes.connect(alone) as free:
             first = await client.submit("set", "k", "before")
-            await processes.equal()
+            await processes.wait_until_equal()
             events = free.subscribe(first.seq + 1)
             following = asyncio.ensure_future(anext(events))
-            await asyncio.gather(*[lan.rule(losses) for losses in ({}, {}, cut(alone, others))])
+            await asyncio.gather(*[lan.set_losses(losses) for losses in ({}, {}, cut(alone, others))])
             with pytest.raises(Unknown) as unknown:  # it was numbered, or is on its way: it may happen yet
                 await client.submit("append", "list", "doubtful", timeout=1.5)
             with pytest.raises(Refused, match="no majority has confirmed"):
@@ -96,7 +96,7 @@ async def the_minority(which: str) -> None:
             assert (lonely["state"], lonely["in_touch_ms"] > 2_000) == ("isolated", True)
             assert lonely["lag_events"] >= moved.seq - first.seq - 1, "against what others know to be committed"
             assert any(finding.startswith(f"{alone} is isolated: for ") for finding in status["findings"])
-            await lan.rule({})
+            await lan.set_losses({})
             fate: Any
             try:
                 fate = await client.resolve(unknown.value, timeout=TAKEOVER_S)
@@ -105,23 +105,23 @@ async def the_minority(which: str) -> None:
             held = (await client.query("get", "list", consistency="linearizable")).value or []
             assert held == ["doubtful"] * (fate is not None), "once if it happened, and never if not"
             assert (await client.query("get", "k", consistency="linearizable")).value == "meanwhile"
-        await processes.equal()
+        await processes.wait_until_equal()
         assert "is isolated" in processes.log(alone).read_text()
 
 
 async def a_client_that_never_reached_anybody() -> None:
     async with wired() as (lan, processes):
-        await processes.live()
-        await asyncio.gather(*(lan.rule({}) for _ in range(5)))  # asked at once, obeyed one by one
+        await processes.wait_until_live()
+        await asyncio.gather(*(lan.set_losses({}) for _ in range(5)))  # asked at once, obeyed one by one
         async with processes.connect() as client:
             await client.submit("set", "k", 1)
-            await lan.rule({(node, CLIENTS): 1.0 for node in NODES} | {(CLIENTS, node): 1.0 for node in NODES})
+            await lan.set_losses({(node, CLIENTS): 1.0 for node in NODES} | {(CLIENTS, node): 1.0 for node in NODES})
             while client.node is not None:  # it looks for another gateway, and finds none
                 with pytest.raises((NotSent, Unknown)):
                     await client.submit("set", "k", 2, timeout=0.5)
             with pytest.raises(NotSent):
                 await client.submit("append", "list", "never", timeout=0.5)
-            await lan.rule({})
+            await lan.set_losses({})
             await client.submit("set", "k", 3, timeout=TAKEOVER_S)
             assert (await client.query("get", "list", consistency="linearizable")).value is None
 
@@ -129,30 +129,30 @@ async def a_client_that_never_reached_anybody() -> None:
 async def a_sequencer_that_does_not_hear() -> None:
     """Its heartbeats arrive all the while, but no round of theirs is confirmed any more."""
     async with wired() as (lan, processes):
-        before = await processes.live()
+        before = await processes.wait_until_live()
         deaf, followers = roles(before)
         async with processes.connect(followers[0]) as client:
             await client.submit("set", "k", 1)
-            await lan.rule({(node, deaf): 1.0 for node in followers})
+            await lan.set_losses({(node, deaf): 1.0 for node in followers})
             after = await ruled_by_another(processes, deaf)
             assert after["epoch"] > before["epoch"]
             await client.submit("set", "k", 2, timeout=TAKEOVER_S)
-            await lan.rule({})
-        await processes.equal()
+            await lan.set_losses({})
+        await processes.wait_until_equal()
         assert "stepped down" in processes.log(deaf).read_text()
-        assert (await processes.live())["sequencer"] != deaf
+        assert (await processes.wait_until_live())["sequencer"] != deaf
 
 
 async def a_sequencer_that_nobody_hears() -> None:
     async with wired() as (lan, processes):
-        before = await processes.live()
+        before = await processes.wait_until_live()
         mute, followers = roles(before)
         async with processes.connect(followers[0]) as client:
-            await lan.rule({(mute, node): 1.0 for node in followers})
+            await lan.set_losses({(mute, node): 1.0 for node in followers})
             assert (await ruled_by_another(processes, mute))["epoch"] > before["epoch"]
             await client.submit("set", "k", 2, timeout=TAKEOVER_S)
-            await lan.rule({})
-        await processes.equal()
+            await lan.set_losses({})
+        await processes.wait_until_equal()
 
 
 STORIES: dict[str, Callable[[], Awaitable[None]]] = {

@@ -53,7 +53,7 @@ async def deaf(which: str) -> None:
         Lan(NODES) as lan,
         Processes(hosts=lan.hosts, interface=NETWORK, wrap=lan.wrap, sealed=True) as processes,
     ):
-        sequencer = (await processes.live())["sequencer"]
+        sequencer = (await processes.wait_until_live())["sequencer"]
         follower, third = (node for node in NODES if node != sequencer)
         struck = sequencer if which == "the sequencer" else follower
         await processes.kill(third)
@@ -104,7 +104,7 @@ async def remade() -> None:
         Bridged(NODES) as lan,
         Processes(hosts=lan.hosts, interface=NETWORK, wrap=lan.wrap, sealed=True) as processes,
     ):
-        sequencer = (await processes.live())["sequencer"]
+        sequencer = (await processes.wait_until_live())["sequencer"]
         follower = next(node for node in NODES if node != sequencer)
         for struck, away_s in ((follower, 0.0), (sequencer, 0.0), (sequencer, 3.0)):
             await lan.unplug(struck)
@@ -167,7 +167,7 @@ async def narrow() -> None:
         Bridged(NODES) as lan,
         Processes(hosts=lan.hosts, interface=NETWORK, wrap=lan.wrap, sealed=True) as processes,
     ):
-        sequencer = (await processes.live())["sequencer"]
+        sequencer = (await processes.wait_until_live())["sequencer"]
         followers = [node for node in NODES if node != sequencer]
         for node in followers:
             await drop(lan.wrap[node], "udp length > 1300")
@@ -193,7 +193,7 @@ async def narrow() -> None:
 async def astray() -> None:
     """A member's own cluster file names another group: it is served, and then serves, by unicast."""
     async with Lan(NODES) as lan, Processes(hosts=lan.hosts, interface=NETWORK, wrap=lan.wrap) as processes:
-        sequencer = (await processes.live())["sequencer"]
+        sequencer = (await processes.wait_until_live())["sequencer"]
         stray, third = (node for node in NODES if node != sequencer)
         await processes.kill(stray)
         theirs = processes.path
@@ -201,7 +201,7 @@ async def astray() -> None:
         processes.path.write_text(theirs.read_text().replace('group = "239.77.', 'group = "239.78.'))
         await processes.start(stray)
         processes.path = theirs
-        await processes.live()
+        await processes.wait_until_live()
         await processes.kill(third)
         for node in (stray, sequencer):
             await served(processes, node)
@@ -226,7 +226,7 @@ async def renumbered() -> None:
         write(lan.hosts)
         subprocess.run(["mount", "--bind", str(table), "/etc/hosts"], check=True)
         async with Processes(hosts=names, interface=NETWORK, wrap=lan.wrap, sealed=True) as processes:
-            sequencer = (await processes.live())["sequencer"]
+            sequencer = (await processes.wait_until_live())["sequencer"]
             for struck in (next(node for node in NODES if node != sequencer), sequencer):
                 hosts = list(lan.hosts)
                 hosts[NODES.index(struck)] = f"10.77.0.{20 + NODES.index(struck)}"
@@ -246,7 +246,7 @@ async def unforwarded() -> None:
         Lan(NODES) as lan,
         Processes(hosts=lan.hosts, interface=NETWORK, wrap=lan.wrap, sealed=True) as processes,
     ):
-        sequencer = (await processes.live())["sequencer"]
+        sequencer = (await processes.wait_until_live())["sequencer"]
         follower = next(node for node in NODES if node != sequencer)
         await drop(lan.wrap[sequencer], f"ip saddr {processes.config.node(follower).host} meta l4proto tcp")
         where = processes.config.node(sequencer).address
@@ -269,9 +269,9 @@ async def apart() -> None:
         Lan(NODES) as lan,
         Processes(hosts=lan.hosts, interface=NETWORK, wrap=lan.wrap, sealed=True) as processes,
     ):
-        sequencer = (await processes.live())["sequencer"]
+        sequencer = (await processes.wait_until_live())["sequencer"]
         lost, third = (node for node in NODES if node != sequencer)
-        await lan.rule({(sequencer, lost): 1.0, (lost, sequencer): 1.0})
+        await lan.set_losses({(sequencer, lost): 1.0, (lost, sequencer): 1.0})
         await reported(processes, f"{lost} is isolated", f"it hears {third}, and nothing of {sequencer}")
         for node in (sequencer, third):
             await served(processes, node)
@@ -286,7 +286,7 @@ async def apart() -> None:
         await processes.kill(third)
         await reported(processes, "2 of 3 members answer here, but no majority hears another", f"{lost} is isolated")
         await processes.start(third)
-        await lan.rule({})
+        await lan.set_losses({})
         await whole(processes)
         for node in NODES:
             await served(processes, node)

@@ -37,7 +37,7 @@ async def outcome(child: Process) -> dict[str, Any]:
 
 async def test_hundreds_of_sealed_clients_at_once_are_all_served_and_others_go_on() -> None:
     async with Processes(sealed=True) as processes, processes.connect() as client:
-        before = await processes.live()
+        before = await processes.wait_until_live()
         children = [await begin(processes.path) for _ in range(PROCESSES)]
         rushing = [asyncio.create_task(outcome(child)) for child in children]
         slowest_s = 0.0
@@ -49,6 +49,6 @@ async def test_hundreds_of_sealed_clients_at_once_are_all_served_and_others_go_o
         for task in rushing:
             assert (await task)["served"] == EACH, await task
         assert slowest_s < BESIDE_S
-        after = await processes.equal()
+        after = await processes.wait_until_equal()
         assert await client.query("get", "rush", consistency="linearizable") is not None
     assert (after["epoch"], after["sequencer"]) == (before["epoch"], before["sequencer"]), "no election"

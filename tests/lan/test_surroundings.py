@@ -41,7 +41,7 @@ async def test_a_kernel_without_offload_serves_too(monkeypatch: pytest.MonkeyPat
     async with Processes(faults={"*": LOSS}) as processes, processes.connect() as client:
         receipts = await client.submit_many([("incr", f"k{number % 7}") for number in range(20_000)], timeout=20)
         assert receipts.ok == 20_000
-        await processes.equal()
+        await processes.wait_until_equal()
 
 
 async def serve_over_ipv6(sealed: bool) -> None:
@@ -103,7 +103,7 @@ async def test_a_full_disk_stops_acknowledging_not_serving_and_goes_on_when_ther
             path.write_bytes(bytes(60 * MIB))
         acknowledged = await fill(processes)
         assert 40 < acknowledged < 70, "about a segment's worth"
-        status = {node["id"]: node for node in (await processes.live())["nodes"]}
+        status = {node["id"]: node for node in (await processes.wait_until_live())["nodes"]}
         for node_id in disks:
             assert "the disk is full" in status[node_id]["reason"]
             assert status[node_id]["persisted_seq"] < status["n1"]["last_seq"]
@@ -112,7 +112,7 @@ async def test_a_full_disk_stops_acknowledging_not_serving_and_goes_on_when_ther
             path.unlink()
         async with processes.connect("n3", strict=True) as client:
             assert (await client.submit("incr", "after", timeout=10)).value == 1
-        status = {node["id"]: node for node in (await processes.equal())["nodes"]}
+        status = {node["id"]: node for node in (await processes.wait_until_equal())["nodes"]}
         assert not any("reason" in node for node in status.values())
         for node_id in EVERYWHERE:
             assert (await ask_strictly(processes, node_id, "get", "k")).startswith(f"{acknowledged + 1}x")

@@ -65,9 +65,9 @@ def test_the_killed_are_not_alive_until_every_kill_is_over() -> None:
     for index in range(3):
         board.begin(index, ("n2",))
     board.end(0)
-    assert list(board.alive) == ["n1", "n3"] and board.plight("n2").process == (True, True)
+    assert list(board.alive_nodes) == ["n1", "n3"] and board.plight("n2").process == (True, True)
     board.end(1)
-    assert list(board.alive) == ["n1", "n2", "n3"] and board.plight("n2").process == (True, False)
+    assert list(board.alive_nodes) == ["n1", "n2", "n3"] and board.plight("n2").process == (True, False)
 
 
 def test_a_plight_is_a_fault_specification() -> None:

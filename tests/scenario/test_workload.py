@@ -44,33 +44,33 @@ def test_a_bad_line_is_named(tmp_path: Path, text: str, words: str) -> None:
 
 def test_commands_come_due_at_the_rate_and_are_dealt_out() -> None:
     schedule = Schedule([["size"]] * 10, rate=100.0, clients=3)
-    dealt = [schedule.due(elapsed_s) for elapsed_s in (0.0, 0.035, 0.035, 9.0)]
+    dealt = [schedule.take_due(elapsed_s) for elapsed_s in (0.0, 0.035, 0.035, 9.0)]
     assert [[list(numbers) for numbers in each] for each in dealt] == [
         [[0], [], []], [[3], [1], [2]], [[], [], []], [[6, 9], [4, 7], [5, 8]],
     ]  # fmt: skip
-    assert schedule.done
+    assert schedule.is_done
 
 
 def test_nobody_waiting_is_no_outage() -> None:
     meter = Meter()
-    meter.answered(meter.sent(1.0), 1.2)
-    meter.answered(meter.sent(50.0), 50.1)
+    meter.on_answer(meter.note_sent(1.0), 1.2)
+    meter.on_answer(meter.note_sent(50.0), 50.1)
     meter.finish(99.0)
     assert meter.outage_s == pytest.approx(0.2)
 
 
 def test_an_answer_to_anybody_ends_an_outage() -> None:
     meter = Meter()
-    slow = meter.sent(0.0)
+    slow = meter.note_sent(0.0)
     for now in range(1, 10):
-        meter.answered(meter.sent(now - 0.5), float(now))
+        meter.on_answer(meter.note_sent(now - 0.5), float(now))
     assert meter.outage_s == 1.0
-    meter.answered(slow, 9.5)
+    meter.on_answer(slow, 9.5)
     assert meter.outage_s == 1.0
 
 
 def test_what_is_never_answered_is_an_outage_to_the_end() -> None:
     meter = Meter()
-    meter.sent(2.0)
+    meter.note_sent(2.0)
     meter.finish(7.0)
     assert meter.outage_s == 5.0

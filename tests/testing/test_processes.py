@@ -13,14 +13,14 @@ async def test_a_sealed_cluster_of_processes_survives_a_kill_and_leaves_nothing_
         pids = [lab.pid(node) for node in lab.ids]
         async with lab.connect() as client:
             assert (await client.submit_many([("incr", "k")] * 500)).ok == 500
-        status = await lab.equal()
+        status = await lab.wait_until_equal()
         victim = status["sequencer"]
         assert await lab.kill(victim) == -signal.SIGKILL
         assert victim not in lab.running
         async with lab.connect() as client:
             assert (await client.submit("incr", "k")).value == 501
         await lab.start(victim)
-        assert len({node["chain"] for node in (await lab.equal())["nodes"]}) == 1
+        assert len({node["chain"] for node in (await lab.wait_until_equal())["nodes"]}) == 1
         pids.append(lab.pid(victim))
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
     assert (tmp_path / "lab.key").stat().st_mode & 0o777 == 0o600

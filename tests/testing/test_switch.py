@@ -22,15 +22,15 @@ def test_an_unknown_or_multicast_target_is_flooded_and_a_learned_one_is_not() ->
 
 def test_a_cut_link_is_cut_in_its_direction_alone_until_the_next_rules() -> None:
     switch = Switch(["a", "b", "c"], lambda: 0.999)
-    switch.rule({"a>b": 1.0})
+    switch.set_losses({"a>b": 1.0})
     assert switch.forward("a", frame(GROUP, A)) == ["c"]
     assert switch.forward("b", frame(GROUP, B)) == ["a", "c"]
-    switch.rule({})
+    switch.set_losses({})
     assert switch.forward("a", frame(GROUP, A)) == ["b", "c"]
 
 
 def test_a_lossy_link_loses_its_share() -> None:
     draws = [0.1, 0.29, 0.3, 0.9]
     switch = Switch(["a", "b"], iter(draws).__next__)
-    switch.rule({"a>b": 0.3})
+    switch.set_losses({"a>b": 0.3})
     assert [switch.forward("a", frame(GROUP, A)) for _ in draws] == [[], [], ["b"], ["b"]]

@@ -39,11 +39,11 @@ def running(folder: Path) -> Iterator[Peer]:
     config.write_text(configuration(addresses))
     with Servers(folder) as servers, Crew(folder) as crew:
         pids = [_start(servers, folder, config, address) for address in addresses]
-        servers.until("no namespaces", lambda: all(_namespace(pid) != _namespace(os.getpid()) for pid in pids))
+        servers.wait_until("no namespaces", lambda: all(_namespace(pid) != _namespace(os.getpid()) for pid in pids))
         servers.start("bridge", ["unshare", "-n", "sh", "-c", _bridge(pids)])
         for pid in pids:
             crew.start(_live, pid)
-        crew.ready()
+        crew.wait_until_ready()
         servers.check()
         yield Embedded(crew, 0)
 

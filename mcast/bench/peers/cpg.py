@@ -42,13 +42,15 @@ class CpgGroup:
         """How many there are now."""
         string_at = ctypes.string_at
 
-        def delivered(*result: int) -> None:
+        def on_delivered(*result: int) -> None:
             deliver(string_at(result[4], result[5]))
 
-        def changed(*result: int) -> None:
+        def on_changed(*result: int) -> None:
             self.members = result[3]
 
-        self._callbacks = _Callbacks(_Deliver(delivered), _Change(changed))  # kept: the library holds only pointers
+        self._callbacks = _Callbacks(
+            _Deliver(on_delivered), _Change(on_changed)
+        )  # kept: the library holds only pointers
         self._library = ctypes.CDLL(_LIBRARY)
         self._library.cpg_mcast_joined.argtypes = (c_uint64, c_int, POINTER(_Iovec), c_uint32)
         self._library.cpg_dispatch.argtypes = (c_uint64, c_int)

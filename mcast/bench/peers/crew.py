@@ -58,7 +58,7 @@ class Crew:
         theirs.close()
         self._members.append((process, ours))
 
-    def ready(self) -> list[CrewMessage]:
+    def wait_until_ready(self) -> list[CrewMessage]:
         """What each said when it was ready."""
         return [self.hear(index, "ready", START_S) for index in range(len(self._members))]
 
@@ -86,7 +86,7 @@ class Crew:
         early.remove(found[0])
         return found[0][1:]
 
-    def applied(self) -> float:
+    def wait_until_applied(self) -> float:
         """When the last of all had applied the marked event: `time.perf_counter` of whichever it was.
 
         Raises:
@@ -155,8 +155,8 @@ class Servers:
             if (code := server.poll()) is not None:
                 raise BrokenRun(f"{name} ended with exit code {code}: {last_words(self._folder / f'{name}.log')}")
 
-    def until(self, what: str, probe: Callable[[], Any]) -> Any:
-        """As the function `until`. Raises BrokenRun as soon as a server ends."""
+    def wait_until(self, what: str, probe: Callable[[], Any]) -> Any:
+        """As the function `wait_until`. Raises BrokenRun as soon as a server ends."""
         return until(what, probe, self.check)
 
 

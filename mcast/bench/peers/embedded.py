@@ -21,9 +21,9 @@ class Embedded:
         self._crew.submitted += events
         self._crew.say(self._submitter, "flood", events, size)
         began, acknowledged = self._crew.hear(self._submitter, "acknowledged")
-        return Flood(acknowledged - began, max(acknowledged, self._crew.applied()) - began)
+        return Flood(acknowledged - began, max(acknowledged, self._crew.wait_until_applied()) - began)
 
-    def alone(self, calls: int, size: int) -> list[float]:
+    def submit_alone(self, calls: int, size: int) -> list[float]:
         """As Peer says."""
         self._crew.submitted += calls
         self._crew.say(self._submitter, "alone", calls, size)

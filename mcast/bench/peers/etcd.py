@@ -41,10 +41,10 @@ def running(folder: Path) -> Iterator[Peer]:
                 "initial-cluster": cluster, "initial-cluster-state": "new", "log-level": "error",
             }  # fmt: skip
             servers.start(f"etcd-{index}", ["etcd", *(f"--{key}={value}" for key, value in options.items())])
-        leader = servers.until("no leader", lambda: next(filter(_leads, clients), None))
+        leader = servers.wait_until("no leader", lambda: next(filter(_leads, clients), None))
         for port in clients:
             readers.start(_follow, port)
-        readers.ready()
+        readers.wait_until_ready()
         with closing(Http2(_HOST, leader)) as link:
             yield ServedPeer(_EtcdWriter(link), readers)
 

@@ -37,11 +37,11 @@ def running(folder: Path) -> Iterator[Peer]:
             path.write_text(_config(f"n{index}", port, routes[index], routes, folder))
             servers.start(f"nats-{index}", ["nats-server", "-c", str(path)])
         stream = {"name": "EVENTS", "subjects": ["events"], "num_replicas": NODES, "storage": "file"}
-        servers.until("no stream", lambda: _api(clients[0], "STREAM.CREATE.EVENTS", stream))
-        leader = servers.until("the stream has no leader", lambda: _leader(clients[0]))
+        servers.wait_until("no stream", lambda: _api(clients[0], "STREAM.CREATE.EVENTS", stream))
+        leader = servers.wait_until("the stream has no leader", lambda: _leader(clients[0]))
         for port in clients:
             readers.start(_follow, port)
-        readers.ready()
+        readers.wait_until_ready()
         with closing(Wire(clients[int(leader[1:])])) as wire:
             yield ServedPeer(_NatsWriter(wire), readers)
 

@@ -48,7 +48,7 @@ def _running(folder: Path, sync: str) -> Iterator[Peer]:
 
 async def _connected(stack: AsyncExitStack, lab: Processes, runner: asyncio.Runner) -> _Ours:
     await stack.enter_async_context(lab)
-    sequencer = (await lab.live())["sequencer"]
+    sequencer = (await lab.wait_until_live())["sequencer"]
     clients = {
         node_id: await stack.enter_async_context(connect(lab.config, node_id, SILENCE_S, strict=True))
         for node_id in lab.ids
@@ -80,11 +80,11 @@ class _Ours:
             raise BrokenRun(f"{events - receipts.ok} of {events} commands were not applied as they should")
         return Flood(acknowledged - began, applied - began)
 
-    def alone(self, calls: int, size: int) -> list[float]:
+    def submit_alone(self, calls: int, size: int) -> list[float]:
         """As Peer says."""
-        return self._run(self._alone(calls, size))
+        return self._run(self._submit_alone(calls, size))
 
-    async def _alone(self, calls: int, size: int) -> list[float]:
+    async def _submit_alone(self, calls: int, size: int) -> list[float]:
         took = []
         for command in islice(cycle(commands(size)), calls):
             began = time.perf_counter()

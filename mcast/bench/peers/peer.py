@@ -31,7 +31,7 @@ class Peer(Protocol):
     def flood(self, events: int, size: int) -> Flood:
         """Submit `events` events of `size` bytes, each a message of its own, as fast as they are taken."""
 
-    def alone(self, calls: int, size: int) -> list[float]:
+    def submit_alone(self, calls: int, size: int) -> list[float]:
         """Submit `calls` events, each once the one before is acknowledged; the seconds each took."""
 
 

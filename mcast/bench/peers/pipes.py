@@ -21,7 +21,7 @@ def running(folder: Path) -> Iterator[Peer]:
     with Crew(folder) as readers:
         for _ in range(NODES):
             readers.start(_read)
-        readers.ready()
+        readers.wait_until_ready()
         yield ServedPeer(_PipeWriter(readers), readers)
 
 

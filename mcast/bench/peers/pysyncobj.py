@@ -31,7 +31,7 @@ def running(folder: Path) -> Iterator[Peer]:
     with Crew(folder) as crew:
         for address in addresses:
             crew.start(_live, address, [other for other in addresses if other != address])
-        leaders = {leader for (leader,) in crew.ready()}
+        leaders = {leader for (leader,) in crew.wait_until_ready()}
         if len(leaders) != 1:
             raise BrokenRun("the replicas do not agree who leads")
         yield Embedded(crew, addresses.index(leaders.pop()))
@@ -74,7 +74,7 @@ def _live(pipe: Connection, address: str, others: list[str]) -> None:
 def _flood(own: Any, count: int, size: int) -> tuple[float, float]:
     events, sent, acknowledged = make_events(count, size), 0, 0
 
-    def done(result: object, error: int) -> None:
+    def on_done(result: object, error: int) -> None:
         nonlocal acknowledged
         _check(error)
         acknowledged += 1
@@ -83,7 +83,7 @@ def _flood(own: Any, count: int, size: int) -> tuple[float, float]:
     while acknowledged < count:
         batch = events[sent : acknowledged + _WINDOW]
         for event in batch:
-            own.put(event, callback=done)
+            own.put(event, callback=on_done)
         sent += len(batch)
         own.doTick(0.0 if batch else _IDLE_S)
     return began, time.perf_counter()

@@ -31,10 +31,10 @@ def running(folder: Path) -> Iterator[Peer]:
             "redis", ["redis-server", "--port", str(port), "--bind", _HOST, "--save", "", "--appendonly", "no",
                       "--dir", str(folder)],
         )  # fmt: skip
-        with closing(servers.until("redis-server does not answer", lambda: _Wire(port))) as wire:
+        with closing(servers.wait_until("redis-server does not answer", lambda: _Wire(port))) as wire:
             for _ in range(NODES):
                 readers.start(_follow, port)
-            readers.ready()
+            readers.wait_until_ready()
             yield ServedPeer(wire, readers)
 
 

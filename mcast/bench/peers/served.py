@@ -31,9 +31,9 @@ class ServedPeer:
         began = time.perf_counter()
         self._writer.send(work)
         acknowledged = time.perf_counter()
-        return Flood(acknowledged - began, max(acknowledged, self._readers.applied()) - began)
+        return Flood(acknowledged - began, max(acknowledged, self._readers.wait_until_applied()) - began)
 
-    def alone(self, calls: int, size: int) -> list[float]:
+    def submit_alone(self, calls: int, size: int) -> list[float]:
         """As Peer says."""
         took = []
         for event in make_events(calls + 1, size)[:-1]:

@@ -40,9 +40,9 @@ def _measure(peer: Peer, size: int, wanted: int | None, seconds: float) -> dict[
     else:
         peer.flood(max(1, int(wanted * WARMUP_SHARE)), size)
     flood = peer.flood(wanted, size)
-    alone = peer.alone(ALONE_WARMUP, size)
+    alone = peer.submit_alone(ALONE_WARMUP, size)
     calls = int(ALONE_SHARE * seconds / statistics.median(alone))
-    alone = peer.alone(max(ALONE_WARMUP, min(ALONE_CALLS_MAX, calls)), size)
+    alone = peer.submit_alone(max(ALONE_WARMUP, min(ALONE_CALLS_MAX, calls)), size)
     return {
         "events": wanted,
         "acknowledged_per_s": round(wanted / flood.acknowledged_s),

@@ -31,13 +31,13 @@ class Wanted(NamedTuple):
     plot: Path | None
 
     @property
-    def csv_to_stdout(self) -> bool:
+    def prints_csv(self) -> bool:
         """Whether the CSV takes the table's place."""
         return self.csv is not None and str(self.csv) == "-"
 
     def check(self) -> None:
         """Raise ConfigError or EnvironmentProblem for what cannot be written, before anything is measured."""
-        if self.json and self.csv_to_stdout:
+        if self.json and self.prints_csv:
             raise ConfigError("--csv", "-", "stdout is taken by --json", "give a file, or leave one of them out")
         for flag, path in (("--csv", self.csv), ("--plot", self.plot)):
             if path is not None and str(path) != "-" and not path.absolute().parent.is_dir():
@@ -69,13 +69,13 @@ def _hand_out(document: Document, show: Callable[[Document], None], wanted: Want
     if others > OTHERS_MAX:
         warning = f"other programs used {others:.0%} of this machine's processors meanwhile"
         output.note(f"mcast: {warning}: measure again when it is quiet")
-    if wanted.csv_to_stdout:
+    if wanted.prints_csv:
         _write_csv(sys.stdout, document)
     elif wanted.json:
         output.print_json(document)
     else:
         show(document)
-    if wanted.csv is not None and not wanted.csv_to_stdout:
+    if wanted.csv is not None and not wanted.prints_csv:
         with wanted.csv.open("w", newline="", encoding="utf-8") as file:
             _write_csv(file, document)
     if wanted.plot is not None:

@@ -17,7 +17,7 @@ def test_three_readers_apply_what_one_client_submits(tmp_path: Path) -> None:
     with pipes.running(tmp_path) as peer:
         flood = peer.flood(2_500, 12)
         assert 0 < flood.acknowledged_s <= flood.applied_s
-        assert len(peer.alone(3, 12)) == 3
+        assert len(peer.submit_alone(3, 12)) == 3
         peer.flood(10, 100)
 
 
@@ -29,11 +29,11 @@ def crew(tmp_path: Path) -> Crew:
 def test_replicas_that_applied_too_few_are_no_result(crew: Crew) -> None:
     with crew:
         crew.start(pipes._read)
-        crew.ready()
+        crew.wait_until_ready()
         crew.submitted = 3
         crew.say(0, *make_events(2, 12))
         with pytest.raises(BrokenRun, match="the replicas applied 2 of 3 events"):
-            crew.applied()
+            crew.wait_until_applied()
 
 
 def test_replicas_that_differ_are_no_result(crew: Crew) -> None:
@@ -43,13 +43,13 @@ def test_replicas_that_differ_are_no_result(crew: Crew) -> None:
             crew.say(number, *make_events(2, 12 + number))
         crew.submitted = 2
         with pytest.raises(BrokenRun, match="the replicas differ"):
-            crew.applied()
+            crew.wait_until_applied()
 
 
 def test_a_replica_that_fails_is_told_with_its_last_words(crew: Crew) -> None:
     with crew:
         crew.start(pipes._read)
-        crew.ready()
+        crew.wait_until_ready()
         crew.say(0, 7)  # no event
         with pytest.raises(BrokenRun, match="replica 1 ended with exit code 1: TypeError"):
             crew.hear(0, "applied")
@@ -58,7 +58,7 @@ def test_a_replica_that_fails_is_told_with_its_last_words(crew: Crew) -> None:
 def test_a_replica_that_is_silent_is_told(crew: Crew) -> None:
     with crew:
         crew.start(pipes._read)
-        crew.ready()
+        crew.wait_until_ready()
         with pytest.raises(BrokenRun, match="said nothing for 0 s"):
             crew.hear(0, "applied", 0.0)
 
@@ -87,7 +87,7 @@ def test_a_server_that_ends_is_told_with_its_last_words_instead_of_waiting(tmp_p
     with Servers(tmp_path) as servers:
         servers.start("short", program("raise SystemExit('no port is free')"))
         with pytest.raises(BrokenRun, match="short ended with exit code 1: no port is free"):
-            servers.until("nothing", lambda: None)
+            servers.wait_until("nothing", lambda: None)
 
 
 def test_until_goes_on_through_failures_and_tells_the_last(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ class FakeCrew:
         assert self.heard[0][0] == word
         return self.heard.pop(0)[1:]
 
-    def applied(self) -> float:
+    def wait_until_applied(self) -> float:
         return 14.0
 
 
@@ -31,7 +31,7 @@ def test_a_call_is_made_where_the_client_lives() -> None:
     peer = Embedded(cast(Crew, crew), 2)
     flood = peer.flood(100, 12)
     assert flood == (5.0, 5.0), "applied is never before acknowledged"
-    assert peer.alone(1, 12) == [0.5]
+    assert peer.submit_alone(1, 12) == [0.5]
     assert crew.said == [(2, "flood", 100, 12), (2, "alone", 1, 12)]
     assert crew.submitted == 101
 

@@ -38,7 +38,7 @@ class Steady:
         self.floods.append(events)
         return Flood(events / self.per_s / 2, events / self.per_s)
 
-    def alone(self, calls: int, size: int) -> list[float]:
+    def submit_alone(self, calls: int, size: int) -> list[float]:
         return [0.001] * calls
 
 
