@@ -321,7 +321,7 @@ class Journal:
         return at + run
 
     def _write(self, buffers: Sequence[bytes], begin: int, end: int) -> None:
-        """Write bytes `begin` to `log_end` of the active segment: in one call, or, where that falls short, again in all."""
+        """Write bytes `begin` to `end` of the active segment: in one call, or, where that falls short, again in all."""
         segment = self._segments.active
         fd = segment.fd
         assert fd is not None, "the active segment stays open"
