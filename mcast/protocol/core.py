@@ -227,7 +227,7 @@ class Core:
                 self.effects.append(Relay(node, message))
 
     def note_commit(self, commit: int, now: float) -> None:
-        """Events up to `commit_seq` are committed, somebody says who must know."""
+        """Events up to `commit` are committed, somebody says who must know."""
         if commit > max(self.known_commit, self.log.last_seq):
             self.known_commit = commit
             self.known_commit_due = min(self.known_commit_due, now + LEARNED_S)
@@ -351,7 +351,7 @@ class Core:
             self.persisted_seq, self.persisted_chain = self.log.last_seq, self.log.last_chain
 
     def advance_commit(self, commit: int) -> bool:
-        """Commit up to `commit_seq`, which is proven and within the log; hand the owner what became applicable."""
+        """Commit up to `commit`, which is proven and within the log; hand the owner what became applicable."""
         if commit <= self.commit_seq:
             return False
         assert commit <= self.log.last_seq

@@ -347,7 +347,7 @@ class Journal:
         self._segments.add(SegmentHeader(self.cluster_uuid, number, first, chain_before, self._synced_seq))
 
     def _undo(self, segments: int, end: int) -> None:
-        """Return to `segments` segments of which the last ends at `log_end`, after a write that failed."""
+        """Return to `segments` segments of which the last ends at `end`, after a write that failed."""
         self._forget_cluster_starts(self._last_seq)
         self._uncut = (segments - 1, end)
         try:
