@@ -12,7 +12,7 @@ def test_another_cluster_is_told_with_how_to_find_it_and_what_to_change() -> Non
     refused: dict[str, int] = {}
     shell: Any = SimpleNamespace(
         config=SimpleNamespace(name="lab", group="239.1.2.3", port=7700),
-        transport=SimpleNamespace(refused=lambda: refused),
+        transport=SimpleNamespace(refusals=lambda: refused),
     )
     strangers = Strangers(shell)
     assert strangers.look() == {}
