@@ -75,20 +75,20 @@ def test_there_are_commands_of_every_kind() -> None:
 
 
 def test_tests_that_need_root_are_told() -> None:
-    [told] = [rows[1:] for rows in tables(DOCUMENT) if rows[0][0] == "tests"]
+    [listed] = [rows[1:] for rows in tables(DOCUMENT) if rows[0][0] == "tests"]
     needy = {
         f"`{path.relative_to(ROOT)}`"
         for path in (ROOT / "tests").rglob("test_*.py")
         if path != Path(__file__) and re.search(r'\["unshare"|\blan_problem\(\)', path.read_text())
     }
-    assert {row[0] for row in told} == needy
+    assert {row[0] for row in listed} == needy
 
 
 def test_every_promise_of_the_readme_has_its_tests() -> None:
     [rows] = [rows[1:] for rows in tables(DOCUMENT) if rows[0][0] == "promise"]
     readme = (ROOT / "README.md").read_text()
-    [told] = re.findall(r"^## What it guarantees[^\n]*\n(.*?)^## ", readme, re.DOTALL | re.MULTILINE)
-    promises = [" ".join(name.split()).rstrip(".") for name in re.findall(r"^\* \*\*(.+?)\*\*", told, re.M | re.S)]
+    [promised] = re.findall(r"^## What it guarantees[^\n]*\n(.*?)^## ", readme, re.DOTALL | re.MULTILINE)
+    promises = [" ".join(name.split()).rstrip(".") for name in re.findall(r"^\* \*\*(.+?)\*\*", promised, re.M | re.S)]
     assert [row[0] for row in rows] == promises
     for row in rows:
         assert sum(bool(cell) for cell in row[1:]) >= 2, row[0]
