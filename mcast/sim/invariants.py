@@ -138,14 +138,16 @@ class Checker:
         self, book: Book, meta: Meta, frames: Sequence[Frame], base: tuple[int, bytes], *, suspect: bool = False
     ) -> None:
         """A node opened its disk: everything durable must be there, or the node must suspect itself."""
+        held: dict[int, bytes] = {}
         if book.rotten and book.meta is not None and meta.storage_id != book.meta.storage_id:
+            held = book.chains  # a start that is cut short between its new identity and an empty log leaves some of it
             self.on_wipe(book)
         may_lack = suspect and (book.rotten or book.forgetful)
         book.rotten = book.forgetful = False
         if book.meta is not None and meta not in (book.meta, book.writing):
             raise Violation(f"{book.name} came back with {meta}, having durably written {book.meta}")
         book.bit = self._bits.setdefault(meta.storage_id, 1 << len(self._bits))
-        known = dict(book.chains)
+        known = held | book.chains
         book.chains = {seq: chain for seq, chain in book.chains.items() if seq < base[0]}
         book.chains[base[0]] = base[1]
         chain = base[1]

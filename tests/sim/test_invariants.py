@@ -355,6 +355,16 @@ def test_a_lost_disk_holds_nothing_for_anybody() -> None:
         story.commit(story.one, FIRST)
 
 
+def test_a_new_identity_may_keep_what_is_left_of_the_log_but_invents_nothing() -> None:
+    story = Story()
+    story.checker.on_rot(story.two)
+    story.checker.on_start(story.two, Meta(bytes([9]) * 16), (GENESIS, START), BASE, suspect=True)
+    assert not story.two.trusted
+    story.checker.on_rot(story.two)
+    with pytest.raises(Violation, match="recovered event 3 after"):
+        story.checker.on_start(story.two, Meta(bytes([8]) * 16), (GENESIS, START, OTHER), BASE, suspect=True)
+
+
 def test_a_disk_is_replaced_in_two_steps() -> None:
     story = Story()
     for frame in (REMOVED, READDED):
