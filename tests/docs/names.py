@@ -13,15 +13,16 @@ ROOT: Final = Path(__file__).parents[2]
 FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
 OBJECTS: Final = {"core": "Core", "log": "Log"}
 """Objects that documents call by these names -> their class."""
-_QUOTED: Final = re.compile(r"`([^`\n]+)`")
+_QUOTED: Final = re.compile(r"`([^`]+)`")
 _PATH: Final = re.compile(r"(?:mcast|tests|tools|scenarios)/[\w/.*-]*")
 _STEP: Final = re.compile(r"([\w/]+\.py):([\w.]+)")
 _MEMBER: Final = re.compile(r"(?:\w+\.)?([A-Z]\w*[a-z]\w*|core|log)\.(\w+)(?:\(.*\))?")
 
 
 def quoted(text: str) -> list[str]:
-    """All that stands between backticks, outside fenced blocks."""
-    return _QUOTED.findall(re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE))
+    """All that stands between backticks, outside fenced blocks; it may go on in the next line."""
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    return [" ".join(found.split()) for found in _QUOTED.findall(prose)]
 
 
 def paths(text: str) -> list[str]:

@@ -1,5 +1,6 @@
 """What the documents name of the code is there."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,14 @@ def test_every_step_of_a_walk_is_a_function_of_its_file() -> None:
         for file, function in steps((DOCS / name).read_text()):
             assert (ROOT / file).is_file(), f"{name}: {file}"
             assert function in functions(file), f"{name}: {file}:{function}"
+
+
+def test_a_command_a_datagram_and_a_nak_are_followed_from_end_to_end() -> None:
+    text = (DOCS / "ARCHITECTURE.md").read_text()
+    walks = dict(re.findall(r"^## The walk of a (\w+)\n(.*?)(?=^## )", text, re.DOTALL | re.MULTILINE))
+    assert list(walks) == ["command", "datagram", "NAK"]
+    for walk in walks.values():
+        assert len(steps(walk)) > 8 and {file.split("/")[1] for file, _ in steps(walk)} >= {"node", "protocol"}
 
 
 def test_names_are_told_from_other_words() -> None:
