@@ -251,6 +251,12 @@ def test_every_command_it_names_exists() -> None:
     assert named <= known
 
 
+def test_every_command_has_its_row() -> None:
+    known = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    named = [name for cell in table("command", "does") for name in names(f"`{cell}`") if name.strip()]
+    assert {name.removeprefix("mcast ").split()[0] for name in named} == known
+
+
 def test_every_link_between_the_documents_leads_somewhere() -> None:
     for path in DOCS.glob("*.md"):
         for target in re.findall(r"\]\(([^)#]*\.md)?(#[^)]*)?\)", path.read_text()):
