@@ -35,7 +35,7 @@ class Asking:
 
     def __init__(self, core: Core, gaps: Gaps, reorder: Reorder, hearing: Hearing) -> None:
         self.peers: dict[int, int] = {}
-        """What each replica has acknowledged, as the newest heartbeat told."""
+        """What each replica has acknowledged, as the newest heartbeat says."""
         self.catching_up = False
         self.naks_sent = 0
         self._core = core
@@ -43,19 +43,19 @@ class Asking:
         self._reorder = reorder
         self._hearing = hearing
         self.stuck = 0
-        """How often NAKs did not help, and TCP had to."""
+        """How often NAKs brought nothing, and events were fetched over TCP."""
         self.stuck_at = float("-inf")
-        """When NAKs last did not help."""
+        """When NAKs last brought nothing."""
         self._busy_until = 0.0
         self._until = 0
         self._gone_below = 0
-        """Where the log of a repairer ended that left what comes before to TCP."""
+        """A repairer has said GONE: its log ends there, and what comes before must be fetched over TCP."""
         self._progress = (0, 0.0)
         self._nonce = 0
         self._draw_nonce()
 
     def stop(self) -> None:
-        """Another epoch, perhaps this node's own: what was to be reached in the last one may never have been kept."""
+        """Another epoch has begun, perhaps this node's own: forget how far the last one's events were to be fetched."""
         self.catching_up = False
         self._until = self._gone_below = 0
         if self._core.known_commit > self._core.log.last_seq:
@@ -63,7 +63,7 @@ class Asking:
         self._draw_nonce()
 
     def lower(self, last: int) -> None:
-        """Nothing beyond event `last` exists after all."""
+        """The sequencer says that no event beyond `last` exists."""
         self._until, self._gone_below = min(self._until, last), min(self._gone_below, last + 1)
         for node, acked in self.peers.items():
             self.peers[node] = min(acked, last)
@@ -158,7 +158,7 @@ class Asking:
         return behind <= deep and len(self._gaps) <= LEDGER_OPEN_MAX
 
     def _stuck_due(self) -> float:
-        """When the gap that the log waits for goes to TCP: soon, where NAKs were of no use a moment ago."""
+        """When the gap that the log waits for is fetched over TCP: soon, where NAKs brought nothing a moment ago."""
         gap = self._gaps.first
         if gap is None:
             return float("inf")

@@ -37,7 +37,7 @@ class Backfill:
         """Fetches that ended without a page, since the last page."""
 
     def begin(self, newest: Epochs) -> None:
-        """The epoch's first heartbeat told these."""
+        """The epoch's first heartbeat says that these are its newest epochs."""
         self._keep()
         self._pages = [newest]
         self._due = 0.0
@@ -66,7 +66,7 @@ class Backfill:
         return False
 
     def request_page(self, now: float) -> None:
-        """Have the next page fetched, unless a fetch is under way."""
+        """Ask the owner to fetch the next page, unless a fetch is under way."""
         if now < self._due:
             return
         self._due = now + _RETRY_S
@@ -76,7 +76,7 @@ class Backfill:
         core.effects.append(FetchEpochs(tuple(peers)))
 
     def take(self, before: EpochEntry, page: Epochs, now: float) -> bool:
-        """A page came that precedes `before`; False when it is of no use: not the one that is wanted now."""
+        """Take the page that precedes `before`; False when another page is wanted now."""
         if before != self.oldest or not len(page):
             return False
         newest = page[-1]

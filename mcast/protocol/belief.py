@@ -16,7 +16,7 @@ CONTRADICTIONS: Final = 3  # heartbeats in a row that say less than is believed:
 
 
 class Claim:
-    """One such number, as far as it was told; judges what is told next."""
+    """One such number: the highest value believed so far. Judges the next value that is reported."""
 
     __slots__ = ("_claimed", "_lasting_s", "_since", "_times")
 
@@ -52,9 +52,9 @@ class HeartbeatVerdict(NamedTuple):
     is_newer: bool
     """It is a newer round that shows so."""
     too_high: bool
-    """There are no events beyond the high water that it tells, whoever spoke of more."""
+    """There are no events beyond the high water that it reports, whatever others reported."""
     too_many: bool
-    """No more datagrams were sent than it tells."""
+    """No more datagrams were sent than it reports."""
 
 
 class Beliefs:
@@ -68,14 +68,14 @@ class Beliefs:
     def reset(self) -> None:
         """Another epoch: nothing of it was heard."""
         self.round = 0
-        """As the last heartbeat says: a higher one may never have begun."""
+        """The round of the last heartbeat: a higher one may never have begun."""
         self.high = 0
-        """The highest event told of."""
+        """The highest event that a heartbeat reported."""
         self.history: tuple[EpochEntry, ...] = ()
-        """The newest epochs, as the epoch's heartbeats tell; none while this node leads it."""
+        """The newest epochs that this epoch's heartbeats report; none while this node leads it."""
         self._disputes = 0
         self._newest = 0
-        """The highest round told of."""
+        """The highest round that a heartbeat reported."""
         self._confirmed = 0
         self._of_round = Claim(self._lasting_s)
         self._of_confirmed, self._of_high, self._of_sent = Claim(), Claim(), Claim()
@@ -92,7 +92,7 @@ class Beliefs:
         return False
 
     def take_history(self, history: tuple[EpochEntry, ...]) -> None:
-        """This one is the epoch's from now on."""
+        """Take this history for the epoch's from now on."""
         self.history, self._disputes = history, 0
 
     @property

@@ -28,7 +28,7 @@ from mcast.protocol.reading import is_answer
 from mcast.wire.envelope import Envelope
 from mcast.wire.messages import Standing, Survey
 
-_ABSENT_S: Final = 2 * CAUTION_ASK_S  # after a start, whoever has not answered until then is taken for absent
+_ABSENT_S: Final = 2 * CAUTION_ASK_S  # after a start; a voter that has not answered by then counts as absent
 
 
 class Caution:
@@ -47,7 +47,7 @@ class Caution:
         self._asks = 0
         self._absent_at = now + _ABSENT_S
         self._patient = False
-        """Whether nobody is taken for absent yet."""
+        """Whether it is too early to count a voter that has not answered as absent."""
         self._ends: dict[int, tuple[int, int]] = {}
         """Voter -> where its log ends (epoch, seq), of those who answered the last question or the one before it."""
         self._earlier: dict[int, tuple[int, int]] = {}

@@ -27,7 +27,7 @@ class ConfigName(NamedTuple):
 
 
 UNNAMED: Final = ConfigName(0, 0, bytes(16))
-"""Of a log without any."""
+"""The name of no configuration: of a log that holds none."""
 
 
 def is_outdated(own: ConfigName, others: Iterable[ConfigName], *, by_epoch: bool = True) -> bool:
@@ -56,7 +56,7 @@ class Configs:
 
     @property
     def newest(self) -> Configuration | None:
-        """The effective one."""
+        """The effective configuration."""
         return self._entries[-1].config if self._entries else None
 
     @property
@@ -66,12 +66,12 @@ class Configs:
 
     @property
     def name(self) -> ConfigName:
-        """What names it."""
+        """The effective configuration's name."""
         return self._entries[-1].name if self._entries else UNNAMED
 
     @property
     def seq(self) -> int:
-        """The event that carries it; 0 without one."""
+        """The event that carries the effective configuration; 0 without one."""
         return self._entries[-1].seq if self._entries else 0
 
     def adopt(self, frame: Frame, config: Configuration) -> None:
@@ -89,6 +89,6 @@ class Configs:
         self._entries = [entry for entry in self._entries if entry.seq <= last]
 
     def trim(self, commit: int) -> None:
-        """What no truncation can bring back is forgotten."""
+        """Forget configurations that no truncation can make the newest again."""
         while len(self._entries) > 2 and self._entries[1].seq <= commit:
             del self._entries[0]

@@ -125,9 +125,9 @@ class Core:
         self.suspect = recovered.suspect and settings.rules.suspect_abstains
         """Events acknowledged here before a restart may be missing: no vote, no acknowledgement, no log position."""
         self.doubted: LogDoubted | None = None
-        """Why it is suspect, if another node told it; until it is known whole."""
+        """Why it is suspect, if another node reported that; None once the log is known to be whole."""
         self._noting = False
-        """Whether a doubt is being noted; what was not noted is not taken back."""
+        """Whether the doubt is being written to disk. What was never written need not be taken back."""
         self.heard: dict[int, tuple[int, int, bytes]] = {}
         """Voter -> the newest epoch in which it was heard to acknowledge or to lead, how far, and its storage id."""
         self.acknowledged = 0, 0
@@ -137,9 +137,9 @@ class Core:
         """Hash -> (id, address) of every node that ever was a member in this log."""
         self.cluster_uuid = bytes(16)
         self.log_sequencer = ""
-        """Who began the newest epoch in the log."""
+        """The node that began the newest epoch in the log."""
         self.relayed: dict[int, float] = {}
-        """Nodes of whom datagrams came over TCP: until when they are sent theirs over TCP."""
+        """Node whose datagrams came over TCP -> until when it is sent datagrams over TCP."""
         self.relaying = False
         """Whether what is being received came over TCP."""
         self.in_touch = 0.0
@@ -149,7 +149,7 @@ class Core:
         self.known_commit_due = float("inf")
         """When it is fetched, if it has not arrived until then."""
         self.wall_offset_ns = settings.wall_offset_ns
-        """As the owner last said."""
+        """Added to the protocol's clock, gives the time of day; the owner set it last."""
         self.dated_at = 0.0
         """When the log's newest frame joined it, or this process began."""
         self.counts: Counter[str] = Counter()
@@ -204,15 +204,15 @@ class Core:
             self.notices.append(HaltRequired(reason))
 
     def tell_contradiction(self, words: str) -> None:
-        """Tell of what somebody says, and was not obeyed."""
+        """Report to the owner what another node said that contradicts the rules; it was not obeyed."""
         self.notices.append(Contradicted(words))
 
     def send(self, to: int, message: Message) -> None:
-        """One datagram to one node; over TCP where that is how it was heard."""
+        """Send one datagram to one node; over TCP if its own datagrams came over TCP."""
         self.effects.append(Relay(to, message) if to in self.relayed else Send(to, message))
 
     def multicast(self, message: Message) -> None:
-        """One datagram to all."""
+        """Multicast one datagram."""
         self.effects.append(Multicast(message))
 
     def call(self, message: Message, missing: Iterable[int], calls: int) -> None:
@@ -227,7 +227,7 @@ class Core:
                 self.effects.append(Relay(node, message))
 
     def note_commit(self, commit: int, now: float) -> None:
-        """Events up to `commit` are committed, somebody says who must know."""
+        """A node that must know says that events up to `commit` are committed."""
         if commit > max(self.known_commit, self.log.last_seq):
             self.known_commit = commit
             self.known_commit_due = min(self.known_commit_due, now + LEARNED_S)

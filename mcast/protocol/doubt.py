@@ -13,7 +13,7 @@ from mcast.protocol.states import ELECTING, Input
 def step_aside(  # noqa: PLR0913 - the parts that decide something
     core: Core, reading: Reading, sequencing: Sequencing, election: Election, reported: LogDoubted, now: float
 ) -> None:
-    """Be a suspect from now on, durably: neither rule nor stand, and take no proof from before this."""
+    """Become a suspect, durably: do not lead, do not stand for election, and take no proof from before this."""
     core.doubt(reported, now)
     reading.on_doubt()
     if core.leads_epoch:

@@ -187,7 +187,7 @@ class GapOpened:
 
 @dataclass(frozen=True, slots=True)
 class GapClosed:
-    """A gap is filled, `latency_s` after it opened; one that was only late, and never asked for, is not told of."""
+    """A gap is filled, `latency_s` after it opened. There is no notice of one that was only late and never NAKed."""
 
     first: int
     last: int
@@ -210,7 +210,7 @@ class HaltRequired:
 
 @dataclass(frozen=True, slots=True)
 class Contradicted:
-    """Somebody says what can't be while all goes by the rules: forged, or a rule is broken. It was not obeyed."""
+    """A node said what no node says that keeps the rules: it is forged, or a rule is broken. It was not obeyed."""
 
     words: str
 

@@ -50,7 +50,7 @@ class Election:
         self._calls = 0
         self._in_favour: set[int] = set()
         self._sequencer_died = False
-        """Whether the sequencer's death was seen, not only its silence heard."""
+        """Whether the sequencer's process is known to be dead, not merely silent."""
         self.restart_timeout(now)
 
     def on_round_confirmed(self, now: float) -> None:
@@ -71,7 +71,7 @@ class Election:
         self._silent_at = min(self._silent_at, now + rank * PEER_DIED_RANK_S)
 
     def on_appointment(self, now: float) -> None:
-        """The sequencer hands over to this node: no pre-vote, nobody is to be asked whether it is silent."""
+        """The sequencer hands over to this node: stand without a pre-vote, since its silence is not in question."""
         if self.core.role is Role.FOLLOWER and self._is_electable():
             self.call(now, Input.APPOINTED)
 
@@ -128,7 +128,7 @@ class Election:
         core.send(envelope.sender, self._pre_vote(request, granted, envelope.sender))
 
     def _let_try(self, now: float) -> None:
-        """Another asks for pre-votes with this node's consent: two who stand at once would split the votes."""
+        """Another node asks for pre-votes, and this one agrees: wait, or two that stand at once split the votes."""
         if self.core.role is Role.PRE_CANDIDATE:
             self.core.move(Input.RETREAT)
         if self.core.role is Role.FOLLOWER or self._calls >= VOTE_CALLS_MAX:
@@ -181,7 +181,7 @@ class Election:
             core.write_meta(meta, on_voted, now, durable=core.rules.vote_durable)
 
     def may_vote_at_once(self, request: VoteRequest, promised: int) -> bool:
-        """Whether the vote may be written together with the promise of its epoch; `on_vote_request` judges again."""
+        """Whether the vote may be written together with its epoch's promise; `on_vote_request` then judges it again."""
         both = self.core.rules.vote_durable and self.core.rules.promise_durable
         return both and request.epoch == promised and self._may_vote(request.last_epoch, request.last_seq)
 

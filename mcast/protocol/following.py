@@ -65,7 +65,7 @@ class Following:
         self._appended: list[Frame] = []
 
     def on_new_epoch(self) -> None:
-        """A higher epoch was promised: nothing is known of it yet."""
+        """A higher epoch was promised: forget what belongs to the last one, for nothing is known of the new one yet."""
         self.core.reconciled = False
         self.history = None
         self.beliefs.reset()
@@ -77,7 +77,7 @@ class Following:
         self.ledger.on_new_epoch(self.core.promised)
 
     def lead(self, history: History) -> None:
-        """This node's own epoch begins: its log is the law."""
+        """This node's own epoch begins: its own log is the epoch's history."""
         self.history = history
         self.beliefs.take_history(())
         self.core.reconciled = True
@@ -85,7 +85,7 @@ class Following:
         self.ledger.on_epoch_entered(history.epoch)
 
     def on_heartbeat(self, envelope: Envelope, beat: Heartbeat, now: float) -> None:
-        """The sequencer speaks for its epoch."""
+        """Take a heartbeat of the epoch's sequencer."""
         core = self.core
         if beat.epoch != core.promised:
             core.counts["heartbeat of another epoch"] += 1
@@ -134,7 +134,7 @@ class Following:
             self.reading.on_round_confirmed(confirmed, now)
 
     def on_news(self, envelope: Envelope, news: News, now: float) -> None:
-        """What another node knows, perhaps not the sequencer: what is committed is committed."""
+        """Take a commit that any node knows, not only the sequencer: what is committed stays committed."""
         core = self.core
         if news.cluster_uuid == core.cluster_uuid and any(core.cluster_uuid):
             core.note_commit(news.commit, now)
@@ -301,7 +301,7 @@ class Following:
         return True
 
     def _believe(self, beat: Heartbeat, now: float) -> None:
-        """A round that was confirmed lately is life; what the sequencer no longer says of its numbers is taken back."""
+        """A newly confirmed round proves a living sequencer; numbers that it no longer reports are taken back."""
         core = self.core
         known = max(self.high_seq, core.known_commit), self.ledger.highest(beat.epoch)
         is_alive, is_newer, too_high, too_many = self.beliefs.hear(beat, *known, now)
@@ -315,7 +315,7 @@ class Following:
             self._lower(max(beat.high, core.log.last_seq), now)
 
     def _lower(self, high: int, now: float) -> None:
-        """The sequencer knows of nothing beyond event `high`, whoever spoke of more."""
+        """The sequencer knows of no event beyond `high`: forget the higher ones that others reported."""
         core = self.core
         core.counts["high water taken back"] += 1
         core.known_commit = min(core.known_commit, high)
@@ -386,7 +386,7 @@ class Following:
         self._appended.append(frame)
 
     def _drop_overlapping(self, first: int, last: int, now: float) -> None:
-        """The chain proves what events `first` to `last` are: frames held that overlap them were none of this log's."""
+        """The chain proves what events `first` to `last` are: drop held frames that overlap them, as not this log's."""
         if self.gaps.lacks(first, last):
             return
         for frame in self.reorder.drop_unless(lambda frame: frame.first > last):

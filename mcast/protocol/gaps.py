@@ -157,7 +157,7 @@ class Gaps:
         return touched
 
     def reopen(self, first: int, last: int, now: float) -> Loss:
-        """A buffered frame proved wrong: its events are missing after all."""
+        """A buffered frame was dropped as wrong: its events are missing again."""
         return self._open(first, last, now)
 
     def restart(self, last: int) -> None:
@@ -167,7 +167,7 @@ class Gaps:
         self.frontier = last
 
     def lower(self, last: int) -> None:
-        """Nothing beyond event `last` exists after all, and nothing beyond it is held."""
+        """No event beyond `last` exists, and none is held: shrink or drop the gaps beyond it."""
         for gap in reversed(list(self._gaps.values())):
             if gap.last <= last:
                 break

@@ -12,7 +12,7 @@ from mcast.wire.frame import Frame
 
 
 class History:
-    """The law of one epoch. `epochs` may start midway: then what lies before the first of them is unknown.
+    """Which epoch numbered what, as one epoch's sequencer says. `epochs` may lack the oldest ones.
 
     A sequencer's is the list of its own log, which grows; no other part may change it.
     """

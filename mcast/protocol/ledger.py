@@ -38,7 +38,7 @@ _EPOCHS_MAX: Final = 64  # epochs whose tallies are kept apart; older ones are a
 
 
 class Fate(Enum):
-    """How a first-sent DATA datagram stands to those that arrived before it."""
+    """What a first-sent DATA datagram is, compared with those that arrived before it."""
 
     NEW = "new"
     LATE = "late"
@@ -47,7 +47,7 @@ class Fate(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ClosedGapEntry:
-    """A gap that is no more. `repaired_by` is a node's hash, None when the originals came late after all."""
+    """A gap that is filled. `repaired_by` is a node's hash, None when the originals only came late."""
 
     first: int
     last: int
@@ -120,7 +120,7 @@ class _EpochLosses:
         return self.final == SEQ_MAX
 
     def heeds(self, counter: int) -> bool:
-        """Whether it makes a difference here if this datagram arrives."""
+        """Whether the arrival of this datagram would change a count here."""
         return self.base < counter and (counter <= self.highest or not self.is_over)
 
     def miss(self, until: int) -> None:
@@ -241,7 +241,7 @@ class Ledger:
         return 0 if losses is None else losses.highest
 
     def lower(self, epoch: int, stream_sent: int, high: int) -> None:
-        """Whoever said that more datagrams than these were sent, or spoke of events beyond `high`, did not know."""
+        """Take back reports that more datagrams than these were sent, or that there are events beyond `high`."""
         losses = self._losses.get(epoch)
         if losses is not None:
             if losses.highest > stream_sent:

@@ -106,5 +106,5 @@ class LogRecovery:
             self.review()
 
     def _members(self) -> set[int]:
-        """Who must report, whatever its storage id: the log's members, and the cluster file's."""
+        """The nodes that must answer, whatever their storage ids: the log's members, and the cluster file's."""
         return {*self.core.voters(), *(name_hash(node) for node, _ in self.core.settings.members)}

@@ -21,7 +21,7 @@ class Progress:
 
 
 def majority(members: int) -> int:
-    """The least number of members that any other such number meets."""
+    """The smallest number of members such that any two groups of that size have one in common."""
     return members // 2 + 1
 
 

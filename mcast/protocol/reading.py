@@ -69,7 +69,7 @@ class Reading:
         return self._nonce if self._index is None else None
 
     def on_new_epoch(self) -> None:
-        """Another epoch: what was asked is asked anew, of whoever leads."""
+        """Another epoch has begun: ask its sequencer for what the last one did not answer."""
         self._waiting = [*self.out, *self._waiting]
         self.out = ()
         self._index = None
@@ -77,7 +77,7 @@ class Reading:
         self._highest = None
 
     def on_doubt(self) -> None:
-        """The own log is a suspect from now on: only a round that begins after this, without this node, proves it."""
+        """This log is suspect from now on: only a round that begins later, and without this node, proves it whole."""
         self.on_new_epoch()
         self._proven_high = None
 
@@ -228,7 +228,7 @@ class ReadAnswers:
     def __init__(self, core: Core) -> None:
         self.core = core
         self.waiting: list[tuple[int, int]] = []
-        """Who wants an index now, and the nonce of each request."""
+        """Node that wants an index -> the nonce of its request."""
         self.proving = 0
         """The newest round that was begun for reads; 0 before the first."""
 

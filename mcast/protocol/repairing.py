@@ -48,7 +48,7 @@ class Repairing:
         self._burst = REPAIR_FLOOR_PER_S * _BURST_S
         self._tokens = self._burst
         self._drawn: dict[int, float] = {}
-        """By requester: datagrams it was given that its share of the budget has not made good yet."""
+        """Requester -> datagrams sent to it for which its share of the budget has not been refilled yet."""
         self._refilled = now
         self._window_began = now
         self._streamed_then = 0
@@ -68,7 +68,7 @@ class Repairing:
         left = REPAIRS_PER_NAK_MAX
         for wanted in nak.ranges:
             if wanted.first < core.log.low_water or self._is_crybaby(requester, wanted.last):
-                # not the cache's begin: what a crybaby lacks is in memory, and must be fetched all the same
+                # not where the cache begins: what a crybaby lacks is in memory, but it must fetch it over TCP
                 core.send(requester, RepairGone(max(core.log.low_water, core.log.last_seq), 0, nak.nonce))
                 break
             for frame in core.log.frames_between(wanted.first, wanted.last, left):

@@ -52,7 +52,7 @@ _ELSEWHERE_S: Final = 1.0  # since other nodes' clients submitted; so long all c
 
 
 class Sequencing:
-    """Alive only while its node epochs; `stream_sent` counts DATA datagrams over the whole process."""
+    """At work only while its node leads; `stream_sent` counts DATA datagrams over the life of the process."""
 
     def __init__(self, core: Core, on_own_index: Callable[[ReadIndex, float], None]) -> None:
         self.on_own_index = on_own_index
@@ -79,7 +79,7 @@ class Sequencing:
         self._rounds: deque[tuple[int, float, int]] = deque(maxlen=256)
         self._announced: tuple[int, int] = (0, 0)
         self._tell_due = float("inf")
-        """When the others are to hear of a commit, if nothing else has told them until then."""
+        """When a COMMIT is sent, unless frames or a heartbeat have carried the commit by then."""
         self._elsewhere_until = 0.0
         self._last_hand = 0.0
         self._beat_due = float("inf")
@@ -145,7 +145,7 @@ class Sequencing:
         return True
 
     def hasten_commits(self, now: float) -> None:
-        """What is submitted now came from another node, which answers its clients when it hears of the commit."""
+        """Another node submitted this, and answers its clients when it hears of the commit: send COMMITs at once."""
         self._elsewhere_until = now + _ELSEWHERE_S
 
     def number(self, now: float) -> None:
@@ -245,7 +245,7 @@ class Sequencing:
             self._hand_over(now)
 
     def _count(self, now: float) -> None:
-        """What a majority has answered and holds by now."""
+        """Confirm the rounds that a majority has answered; commit what a majority holds."""
         core = self.core
         voters, progress = core.voters(), self.progress.items()
         mine = core.me in voters
@@ -299,7 +299,7 @@ class Sequencing:
         return due if self._successor is None else min(due, self._hand_due(*self._successor))
 
     def on_read(self, requester: int, nonce: int) -> None:
-        """A node, perhaps this one, wants a read index; `settle` begins the round."""
+        """A node, perhaps this one, wants a read index; `finish_burst` begins the round."""
         if self.core.leads_epoch:
             self.reads.on_read(requester, nonce)
 
@@ -331,7 +331,7 @@ class Sequencing:
         return max(fit)[1] if fit else None
 
     def _alive_since(self, now: float) -> float:
-        """Whoever lives has acknowledged since then."""
+        """The time since when every living replica has acknowledged."""
         return now - 3 * self.core.settings.heartbeat_max_s
 
     def send_heartbeat(self, now: float) -> None:
@@ -458,13 +458,13 @@ class Sequencing:
         self._quicken(now)
 
     def _persisted_callback(self, last: Frame) -> Callable[[float], None]:
-        def on_persisted(now: float) -> None:  # who completes a ticket settles then
+        def on_persisted(now: float) -> None:  # whoever completes a ticket runs `finish_burst` then
             self.core.persist(last.last, last.chain)
 
         return on_persisted
 
     def _quicken(self, now: float) -> None:
-        """Data went out: its loss must show soon, so heartbeats start over from the shortest interval."""
+        """Data was sent. Its loss must show soon, so heartbeats start again from the shortest interval."""
         self._beat_interval = HEARTBEAT_MIN_S
         self._beat_due = min(now + HEARTBEAT_MIN_S, max(self._last_beat, now) + self.core.settings.heartbeat_max_s)
         if now - self._last_beat >= self.core.settings.heartbeat_max_s:

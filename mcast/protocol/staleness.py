@@ -41,7 +41,7 @@ class Proofs:
         return self._held[-1][1] if self._held else 0
 
     def add(self, commit: int, stamp: int) -> None:
-        """One more; an older one than the newest tells nothing new."""
+        """Add a proof; one that is older than the newest changes nothing."""
         held = self._held
         if not stamp or stamp <= self.stamp:
             return

@@ -17,7 +17,7 @@ class Statistics:
     votes: bool
     suspect: bool
     doubted: LogDoubted | None
-    """Why, if another node told it."""
+    """Why the log is suspect, if another node reported that."""
     config_number: int
     epoch: int
     last_seq: int
@@ -30,13 +30,13 @@ class Statistics:
     history_wanted: EpochEntry | None
     """What precedes this epoch is being fetched; until it is known no frame can be judged."""
     histories_failed: int
-    """How often nobody gave it, since the last that was had."""
+    """Fetches of it that failed at every node, since the last one that succeeded."""
     naks_sent: int
     repairs_sent: int
     repairs_received: int
     bootstrap_waits_for: tuple[str, ...]
     log_recovery_waits_for: tuple[int, ...]
-    """Members, by hash, that a suspect asked in vain where their logs end."""
+    """Members, by hash, that a suspect asked where their logs end, and that did not answer."""
     sought: tuple[int, ...]
     """Of the sequencer: nodes, by hash, that multicast alone does not reach, be they deaf or dead."""
     counts: Mapping[str, int]

@@ -32,7 +32,7 @@ class Touch:
         return now >= self._core.in_touch + self.limit_s
 
     def tick(self, now: float) -> None:
-        """Ask around while isolated."""
+        """While isolated: ask every other node what it knows."""
         core = self._core
         if now < self.deadline():
             return

@@ -36,13 +36,13 @@ class Reception:
     unicast_s: float
     """... by unicast ..."""
     tcp_s: float
-    """... and over TCP."""
+    """... or over TCP."""
     unheard: int
     """DATA datagrams that its sequencer has sent since the last one that arrived."""
     relayed: tuple[int, ...]
     """Nodes of whom something came over TCP lately."""
     stuck: int
-    """How often repairs did not arrive, and TCP had to bring what was missing."""
+    """How often repairs did not arrive, and what was missing was fetched over TCP."""
     carried: int | None
     """Bytes of the largest datagram of its sequencer's that arrives, where not all do; 0: none for it alone."""
 
@@ -69,7 +69,7 @@ class Seeking:
         """Whom multicast alone does not reach."""
 
     def begin(self, now: float) -> None:
-        """An epoch begins: whoever is heard over TCP here is told of it over TCP."""
+        """An epoch begins: nodes whose datagrams come over TCP are sent its heartbeats over TCP."""
         core = self._core
         self._ways = {}
         self.sought = ()
@@ -83,7 +83,7 @@ class Seeking:
         self._way(node, now).answered = now
 
     def on_heard(self, node: int, message: Heard, now: float) -> None:
-        """It hears without so much help, and its datagrams arrive."""
+        """This replica hears us by multicast or unicast again, and its datagrams arrive: send less."""
         way = self._way(node, now)
         way.way = min(way.way, MULTICAST if message.multicast else UNICAST)
         way.answered = way.raised = now
@@ -104,7 +104,7 @@ class Seeking:
                 raised = True
             if way.way == MULTICAST or now < way.due:
                 continue
-            if now - way.answered > SEEK_LATELY_S:  # likely dead: no reason to be quick
+            if now - way.answered > SEEK_LATELY_S:  # it is likely dead, so there is no hurry
                 way.due = now + SEEK_EVERY_S
             core.effects.append(Send(node, message))
             if way.way == TCP:

@@ -32,7 +32,7 @@ def deposed(node: Replica, now: float = 2.2) -> list[Effect]:
 
 
 def elected_again(node: Replica, now: float = 4.0) -> list[Effect]:
-    """The effects with which it begins a epoch 4."""
+    """The effects with which it begins epoch 4."""
     node.tick(now)
     (asked,) = of(PreVoteRequest, drain(node, now))
     vote = PreVote(asked.epoch, STORAGE["n2"], True, asked.nonce, KEY["n1"])
