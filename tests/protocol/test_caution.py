@@ -207,6 +207,6 @@ def test_a_proof_from_before_the_doubt_does_not_end_it() -> None:
     (doubt,) = of(NoteDoubt, reported(node, (1, END[1] + 1), 0.001))
     node.complete(doubt.ticket, 0.001)
     drain(node, 0.001)
-    hear(node, LOG, now=0.002, high=END[1] + 1, round=2, confirmed=2)
+    hear(node, LOG, now=0.002, high=END[1] + 1, round=3, confirmed=2)
     node.tick(0.003)
     assert node.statistics().suspect, "this node itself may have confirmed that round"
