@@ -32,7 +32,7 @@ class Entry:
 
 
 class Call(Protocol):
-    """Who waits for entries."""
+    """A call that waits for the answers to entries."""
 
     mergeable: bool
     """Whether its packed commands may share a record with other calls' packed commands."""
@@ -118,7 +118,7 @@ class Deadlines:
         self._alarm.set(due)
 
     def forget(self, call: SingleCall) -> None:
-        """Nobody waits for this one any more."""
+        """Forget a call: its caller waits no more."""
         self._due.pop(call, None)
 
     def _expire(self, now: float) -> float:
@@ -142,9 +142,9 @@ class BatchCall:
         self.progress = 0
         self.error: Error | None = None
         self._raised: BaseException | None = None
-        """What the caller's own callback raised: it ends the call, and is none of the link's business."""
+        """What the caller's own callback raised: it ends the call, and does not concern the connection."""
         self._unreported = 0
-        """Records that may have happened, and of which nobody can tell any more."""
+        """Records that may have taken effect, but whose results are no longer kept anywhere."""
         self._late: list[tuple[Entry, RecordResult]] = []
         self._on_progress = on_progress
         self._changed = asyncio.Event()
@@ -236,7 +236,7 @@ class BatchCall:
         return self.receipts
 
     def give_up(self) -> None:
-        """Nobody waits for the rest any more."""
+        """Give up the entries that are not answered yet."""
         for entry in self.entries.values():
             entry.given_up = True
 
@@ -260,7 +260,7 @@ class BatchCall:
         return any(entry.is_numbered for entry in self.entries.values())
 
     def _verdict(self, error: Error) -> Error:
-        """What may be said of the batch as a whole: nothing definite while some of it happened, or may have."""
+        """The error for the batch as a whole: Unknown, unless none of it happened or an answer could not be decoded."""
         if isinstance(error, DecodeError):
             return error
         is_open = self._is_open()

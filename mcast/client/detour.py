@@ -1,4 +1,4 @@
-"""A second opinion: a query that the gateway refused is asked once more, at the node that the refusal named."""
+"""A query that the gateway refused is asked once more, at the node that the refusal named."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ class Exchange:
         self.flush_soon()
 
     def give_up(self, entry: Entry) -> None:
-        """Nobody waits for it any more."""
+        """Give up an entry: its caller waits no more."""
         self.write(pack_run(StreamKind.SUBMIT, self.session.give_up(entry)))
 
     def _begin(self) -> bool:
@@ -129,7 +129,7 @@ class Exchange:
             self.keeper.watch()
 
     def on_link_ready(self, link: StreamLink) -> None:
-        """A gateway was found: it hears everything unanswered, in order."""
+        """A gateway was found: send it everything that is unanswered, in order."""
         if link.welcome.cluster_uuid not in (self.founded, UNFOUNDED):
             if self.founded != UNFOUNDED:
                 self.session.on_forgotten()
@@ -143,7 +143,7 @@ class Exchange:
         self.flush()
 
     def on_link_message(self, link: StreamLink, kind: int, payload: bytes) -> None:
-        """Hand an answer to whom it concerns."""
+        """Hand an answer to the session, or to the call, that waits for it."""
         if link is not self.keeper.link:
             return
         if kind == StreamKind.RESULT:
@@ -183,7 +183,7 @@ class Exchange:
         self.flush_soon()
 
     def on_link_lost(self, link: StreamLink, reason: str) -> None:
-        """Another gateway is looked for at once."""
+        """The link is lost: look for another gateway at once."""
         self.keeper.on_link_lost(link, reason)
 
     def is_waiting(self) -> bool:

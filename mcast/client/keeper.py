@@ -1,4 +1,4 @@
-"""Keeps one link to the cluster alive: which node to try next, when to move on, and what was tried in vain."""
+"""Keeps one link to the cluster alive: which node to try next, when to move on, and which attempts failed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MISMATCHES_MIN: Final = 2  # in a row, of one node, before its keys are blamed
 
 
 class KeeperOwner(LinkOwner, Protocol):
-    """Who uses the link."""
+    """The user of the link."""
 
     def on_link_ready(self, link: StreamLink) -> None:
         """A new link is up: everything unanswered must be sent again."""
@@ -57,14 +57,14 @@ class Keeper:
         self._owner = owner
         self._next = 0
         self._attempts: dict[str, asyncio.Task[StreamLink]] = {}
-        """By node: what has been begun, and neither succeeded nor failed."""
+        """Node -> its connection attempt that has neither succeeded nor failed yet."""
         self._lost = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._silent = self._stalled = self._heard = self._seen = self._in_vain = 0
         self._alone = False
         self._hindrance = ""
-        """What the gateway says keeps it from serving."""
+        """Why the gateway cannot serve, in its own words."""
         self._greeted = 0
         """The owner's progress when the link came up."""
 
@@ -107,7 +107,7 @@ class Keeper:
         self._hindrance = why
 
     def attempts_in_words(self) -> str:
-        """Whom was asked on which address, and what came of it."""
+        """Which nodes were tried, on which addresses, and how each attempt ended."""
         if self.link is not None and self._owner.progress() != self._greeted:
             self.failures.pop(self.link.node.id, None)
         parts = list(self.failures.values())
@@ -121,7 +121,7 @@ class Keeper:
         return "; ".join(parts)
 
     def watch(self) -> None:
-        """An answer is awaited from now on."""
+        """An answer is awaited from now on: watch whether the gateway lives."""
         if self._timer is None and self.link is not None:
             self._silent = self._stalled = 0
             self._heard, self._seen = self.link.heard, self._owner.progress()

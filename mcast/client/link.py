@@ -47,13 +47,13 @@ class KeyMismatch(Unreachable):
 
 
 def key_problem(config: Config, mismatch: str) -> ConfigError:
-    """What to tell the user when no node was reached for that reason."""
+    """The error for the user when no node was reached because keys differ."""
     key_file = None if config.key_file is None else str(config.key_file)
     return ConfigError("cluster.key_file", key_file, mismatch, "use the key file that the nodes use")
 
 
 class LinkOwner(Protocol):
-    """Who a link reports to. None of these may raise anything but DecodeError (from `on_link_message`)."""
+    """The object to which a link reports. It may raise nothing but DecodeError (from `on_link_message`)."""
 
     def on_link_message(self, link: StreamLink, kind: int, payload: bytes) -> None:
         """A message after WELCOME arrived."""
@@ -107,7 +107,7 @@ class StreamLink(asyncio.Protocol):
                 self._transport.resume_reading()
 
     async def wait_closed(self) -> None:
-        """Until a close has had its effect, CLOSE_S at most."""
+        """Wait until the connection is closed, CLOSE_S at most."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_S):
                 await self._ended.wait()
@@ -183,7 +183,7 @@ class StreamLink(asyncio.Protocol):
                 raise Unreachable(f"{self.node.id} at {self.node.address}: its certificate is that of {name!r}")
 
     def adopt(self) -> None:
-        """From now on the owner hears of the link's end. Raises Unreachable if it has ended already."""
+        """Report the link's end to the owner from now on. Raises Unreachable if it has ended already."""
         if self.lost:
             raise Unreachable(f"{self.node.id} at {self.node.address}: {self._reason or 'it closed the connection'}")
         self._adopted = True

@@ -37,7 +37,7 @@ class LoopThread:
         self._calls: set[asyncio.Task[Any]] = set()
         self._pid = os.getpid()
         self._lock = threading.Lock()
-        """Held by who adds a call, and by the loop when it takes no more."""
+        """Held by a thread that adds a call, and by the loop when it takes no more calls."""
         self._closed = False
         self._started = threading.Event()
         self._opened: Future[None] = Future()

@@ -1,8 +1,8 @@
 """Loss, duplication, reordering, corruption and delay on purpose, seeded, on what a node receives.
 
 On receive, so that each node loses different datagrams; per datagram, after a GRO burst was cut up. Each datagram has
-at most one fate besides delay. What befell first-sent DATA is told to the ledger, so that injected and detected losses
-reconcile. The same seed, node and datagrams give the same fates.
+at most one fate besides delay. The fates of first-sent DATA are reported to the ledger, so that injected and detected
+losses reconcile. The same seed, node and datagrams give the same fates.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def _read_value(spec: str, name: str, text: str) -> float:
 class Faults:
     """Decides each received datagram's fate. `node` is mixed into the seed: nodes of one seed differ.
 
-    `note` hears (fate, incarnation, counter) of each first-sent DATA datagram that something befell.
+    `note` hears (fate, incarnation, counter) of each first-sent DATA datagram that it does not simply deliver.
     """
 
     def __init__(self, spec: FaultSpec, node: str, note: Note) -> None:
@@ -133,7 +133,7 @@ class Faults:
         """(due, number of the arrival that frees it, datagram), oldest first: REORDER_LATER_MAX at most."""
 
     def receive(self, datagrams: Iterable[memoryview | bytes], now: float) -> list[memoryview | bytes]:
-        """What is left of a burst, after what earlier ones left behind and is due. `now` in seconds."""
+        """The datagrams of a burst that come through, after held ones that are due. `now` in seconds."""
         out: list[memoryview | bytes] = self._take_due(now)
         delay_s, draw = self.spec.delay_s, self._random.random
         for datagram in datagrams:
@@ -154,7 +154,7 @@ class Faults:
         return out
 
     def cuts(self, datagram: bytes) -> bool:
-        """Whether nothing comes through from its sender, over TCP either; other faults are for what UDP brings."""
+        """Whether its sender is cut off, over TCP as well; all other faults concern UDP alone."""
         return datagram[SENDER] in self._cut
 
     def next_due(self) -> float | None:
@@ -175,7 +175,7 @@ class Faults:
         return None
 
     def _suffer(self, fate: InjectedFate, datagram: memoryview | bytes, now: float) -> tuple[memoryview | bytes, ...]:
-        """What is left of a datagram at once: none, one or two."""
+        """The copies of a datagram that come through at once: none, one or two."""
         if fate == "duplicated":
             return datagram, datagram
         if fate == "corrupted" and len(datagram):
@@ -205,7 +205,7 @@ class Faults:
         return out
 
     def _tell(self, fate: InjectedFate, datagram: memoryview | bytes) -> None:
-        """Note what befell a first-sent DATA datagram; repairs and control messages are not the ledger's."""
+        """Report the fate of a first-sent DATA datagram; the ledger counts no repairs and no control messages."""
         if len(datagram) >= ENVELOPE_BYTES and datagram[: KIND_OFFSET + 2] == _FIRST_SENT:
             incarnation, counter = _IDENTITY.unpack_from(datagram, INCARNATION_OFFSET)
             self._note(fate, incarnation, counter)

@@ -17,14 +17,14 @@ class Owner(Protocol):
     """Has file descriptors that are this process's alone."""
 
     def leave_to_parent(self) -> Iterable[int]:
-        """Called in a forked child: be of no use from now on, and name the descriptors that are open."""
+        """Called in a forked child: refuse all use from now on, and return the descriptors that are open."""
 
 
 _owners: Final[weakref.WeakSet[Owner]] = weakref.WeakSet()
 
 
 def keep_from_children(owner: Owner) -> None:
-    """From now on a forked child is without what this owner has; forgotten with the owner."""
+    """From now on a forked child closes what this owner has open. The owner is forgotten when it is gone."""
     _owners.add(owner)
 
 

@@ -32,13 +32,13 @@ class Handshakes:
         return len(self._ending) + len(self._beginning) >= WAITING_MAX
 
     def add(self, step: Callable[[], None], *, begins: bool) -> None:
-        """Have `step` called in its turn; those of handshakes that have begun come first."""
+        """Queue `step`; steps of handshakes that have begun come first."""
         (self._beginning if begins else self._ending).append(step)
         if self._next is None:
             self._next = asyncio.get_running_loop().call_soon(self._on_turn)
 
     def stop(self) -> None:
-        """Nobody's turn comes any more."""
+        """Drop all that wait, and take no more."""
         self._ending.clear()
         self._beginning.clear()
         if self._next is not None:

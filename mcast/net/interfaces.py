@@ -149,7 +149,7 @@ def _describe(name: str, addresses: tuple[str, ...]) -> Interface:
 
 
 def _number(name: str, what: str) -> int | None:
-    """A number the kernel tells of an interface; None where it does not (off Linux)."""
+    """A number that the kernel gives for an interface; None where it gives none (off Linux)."""
     request = struct.pack("16s24x", name.encode()[:15])
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 _lock: Final = threading.Lock()
 _under_way: Final[dict[tuple[int, str, int], Future[list[PeerAddress]]]] = {}
-"""By process and name: who asks for a name that is being looked up waits with those who asked before."""
+"""(process, name) -> the look-up under way; whoever else asks for that name waits for the same one."""
 
 
 async def in_thread(work: Callable[[], T]) -> T:

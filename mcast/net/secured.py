@@ -58,7 +58,7 @@ class Secured(asyncio.BufferedProtocol, asyncio.Transport):
         super().__init__()
         self._queue = queue
         self._steps = 0
-        """Of the handshake, that the other side has brought about."""
+        """Steps of the handshake that the other side has caused."""
         self._inner = inner
         self._context = context
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -80,11 +80,11 @@ class Secured(asyncio.BufferedProtocol, asyncio.Transport):
         self._shake_hands()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Where the socket's bytes go."""
+        """The buffer into which the socket's bytes are read."""
         return _buffers.sealed
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Hand `inner` what they say."""
+        """Decrypt the bytes and hand them to `inner`."""
         if self._closing:
             return
         self._incoming.write(_buffers.sealed[:nbytes])

@@ -72,7 +72,7 @@ def is_address(host: str) -> bool:
 
 
 def is_own(host: str) -> bool:
-    """Whether this machine has this IP address. What cannot be told for want of descriptors or memory is true."""
+    """Whether this machine has this IP address; True where too few descriptors or bytes are left to find out."""
     try:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.bind((host, 0))
@@ -138,7 +138,7 @@ def open_group(group: str, port: int, interface: Interface) -> socket.socket:
 
 
 def join_again(sock: socket.socket, group: str, interface: Interface) -> None:
-    """Leave a group and join it at once, so that switches which forgot are told."""
+    """Leave a group and join it again at once, so that switches which forgot the group learn of it anew."""
     if ipaddress.ip_address(group).version == 4:
         request, level = _request4(group, interface), socket.IPPROTO_IP
         leave, join = socket.IP_DROP_MEMBERSHIP, socket.IP_ADD_MEMBERSHIP

@@ -137,7 +137,7 @@ class UdpLink:
         self._every = [unicast, control, stream, stream_out, control_out]
         self._hearing = (control, unicast, stream)
         self._asked: tuple[socket.socket, ...] = self._hearing
-        """Whom the next `receive` asks."""
+        """The sockets from which the next `receive` reads."""
         for sock in self._hearing:
             sockets.report_drops(sock)
         self.counters.gro = all([self._offload and sockets.enable_gro(sock) for sock in self._hearing])

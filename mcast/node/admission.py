@@ -1,4 +1,4 @@
-"""Whose place a connection takes, and how many sessions may come from where: no limit hangs on what it says of itself.
+"""Which connections count as peers, and how many sessions an address may open: by proof, never by what they claim.
 
 Without a key anybody may call itself a peer. Such a claim is believed as far as limits go if the connection comes from
 that node's own address; with a key, its certificate says who it is. Whatever else claims to be a peer takes a client's
@@ -44,7 +44,7 @@ class Places:
         self._addresses = {node_id: peer[0] for node_id, peer in found.items() if peer is not None}
 
     def has_evidence(self, connection: Connection, hello: Hello) -> bool:
-        """Whether something else than its word says that it is this peer; a certificate was compared before."""
+        """Whether its certificate, which was compared before, or its address proves that it is this peer."""
         if hello.role != "peer":
             return False
         return connection.extra("ssl_object") is not None or connection.address == self._addresses.get(hello.node)
@@ -61,7 +61,7 @@ class Places:
         return True
 
     def on_disconnect(self, connection: Connection) -> None:
-        """It has ended."""
+        """The connection has ended: its place is free."""
         self.clients.discard(connection)
         if connection.peer_place:
             self._peers[connection.peer_place] -= 1
@@ -81,7 +81,7 @@ class Openings:
         clock: Callable[[], float] = monotonic_s,
     ) -> None:  # fmt: skip
         self.refused = 0
-        """OPENs that were not passed on."""
+        """OPENs that were refused here, and not passed on."""
         self._find_room = room
         self._nodes = nodes
         self._room = 0
@@ -144,7 +144,7 @@ class Openings:
         return host
 
     def _prune(self, address: str) -> None:
-        """Forget what has ended, unless that was looked for just now."""
+        """Forget sessions that have ended, unless that was done just now."""
         now_s = self._clock()
         if now_s - self._pruned_s.get(address, -PRUNE_S) < PRUNE_S:
             return

@@ -45,10 +45,10 @@ class Likeness:
         self._others = [node for node in shell.config.nodes if node.id != shell.node_id]
         self._names = {name_hash(node.id): node.id for node in self._others}
         self._heard: dict[str, dict[str, Any]] = {}
-        """By node id what it runs."""
+        """Node id -> what it runs."""
         self._asking: dict[str, asyncio.Task[None]] = {}
         self._known: dict[str, bytes] = {}
-        """By node id its process that was asked, or is being asked."""
+        """Node id -> the process of it that was asked, or is being asked."""
         self._live: set[str] = set()
         """Those that were live when they were asked."""
         self._begun = False
@@ -86,7 +86,7 @@ class Likeness:
                 self._judge()
 
     async def stop(self) -> None:
-        """Ask nobody any more."""
+        """Stop asking."""
         tasks = list(self._asking.values())
         for task in tasks:
             task.cancel()
@@ -126,7 +126,7 @@ class Likeness:
             self._judge()
 
     def _judge(self, *, starting: bool = False) -> None:
-        """Halt if this is the odd one, as far as is known."""
+        """Halt if the answers so far show that this node is the odd one."""
         shell = self._shell
         if shell.halted is not None:
             return

@@ -25,7 +25,7 @@ _log: Final = logging.getLogger("mcast.node")
 
 
 class ApplyQueue:
-    """Committed frames on their way through the engine, in order. `applied` hears what became of watched records.
+    """Committed frames on their way through the engine, in order. `applied` gets the results of watched records.
 
     The engine's clock must be `ticks_s`. In one turn of the loop at most one slice is used up, whoever calls `run`.
     What the engine or `applied` raises goes through `guard`, which every later turn of the loop runs under.

@@ -4,9 +4,9 @@ The newest are in memory. Older frames are read from the journal, and their outc
 from a log beside it: one write for each EVENTS_PIECE_BYTES of events, without a sync, for a restart computes them
 again.
 
-Whatever befalls those files, the journal still holds the commands. What the disk does not take at once stays in memory
-for a while; beyond that, or if something does not come back as it was written, the outcomes are `lost`: they are begun
-anew, and somebody computes them again (see `recomputing`). Until that has come so far, there is nothing to read yet.
+If those files are lost or damaged, the journal still holds the commands. What the disk does not take at once stays in
+memory for a while; beyond that, or if something is not read as it was written, the outcomes are `lost`: the files are
+begun anew, and a second machine computes them again (see `recomputing`). Until then there is nothing to read there.
 """
 
 from __future__ import annotations

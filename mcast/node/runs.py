@@ -1,4 +1,4 @@
-"""What a node runs: all that must be the same at every node, or their states part without a word."""
+"""What a node runs: all that must be the same at every node, since otherwise their states differ and nobody notices."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mcast.wire import envelope, stream
 
 
 def runs_of(machine: StateMachine) -> dict[str, Any]:
-    """As `status` tells it."""
+    """The same as `status` shows it."""
     kind = type(machine)
     schema = [[name, *arity] for name, arity in machine.commands().items()]
     return {

@@ -57,7 +57,7 @@ class ServedSessions:
         self._count(connection, _size(group))
 
     def forget(self, served: ServedSession, request: int) -> RecordGroup | None:
-        """The request was answered, or is not waited for any more; its group."""
+        """Remove the group of a request that was answered, or for which nobody waits any more; returns it."""
         group = served.unanswered.pop(request, None)
         if group is not None:
             size = _size(group)
@@ -66,7 +66,7 @@ class ServedSessions:
         return group
 
     def forget_open(self, nonce: bytes) -> Connection | None:
-        """The OPEN was answered; who waited for it."""
+        """Remove an OPEN that was answered; returns the connection that waited for it."""
         connection, group = self.opening.pop(nonce, (None, ()))
         if connection is not None:
             connection.nonces.discard(nonce)

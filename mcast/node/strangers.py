@@ -1,4 +1,4 @@
-"""Another cluster on this one's group and port: harmless, but each hears all that the other says."""
+"""Another cluster on this one's group and port: harmless, but each receives all datagrams of the other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FOREIGN: Final = "foreign cluster"
 
 
 class Strangers:
-    """One node's eye on them."""
+    """Notes datagrams of other clusters that reach this node."""
 
     def __init__(self, shell: Shell) -> None:
         self._shell = shell
@@ -38,7 +38,7 @@ class Strangers:
 
 
 def place(config: Config) -> str:
-    """Where datagrams to all come, in words."""
+    """The group and ports to which multicast datagrams come, in words."""
     return f"group {config.group}, ports {config.port} and {config.port + 1}"
 
 

@@ -135,7 +135,7 @@ class Submissions:
         self._send(self._served.groups())
 
     def on_disconnect(self, connection: Connection) -> None:
-        """Nobody waits on this connection any more."""
+        """The connection has ended: forget what its client waits for."""
         for session in list(connection.sessions):
             self._served.release(session)
             self._shell.engine.unwatch(session)
@@ -144,7 +144,7 @@ class Submissions:
             self._shell.engine.unwatch_nonce(nonce)
 
     def on_applied(self, applied: Sequence[Applied]) -> None:
-        """Tell clients what became of their records, with one write a connection and turn of the event loop."""
+        """Send clients the results of their records, with one write a connection and turn of the event loop."""
         sessions = self._served.sessions
         answers: dict[Connection, list[_Result]] = {}
         served: ServedSession | None = None

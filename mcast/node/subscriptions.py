@@ -42,7 +42,7 @@ class Subscriptions:
         self._subscribers: dict[Connection, _Subscriber] = {}
         self._ready: deque[Connection] = deque()
         self._waiting: list[Connection] = []
-        """Those who have all there is."""
+        """Subscribers that were sent all events there are."""
         self._turn_due: asyncio.Handle | None = None
         self._rested_s = 0.0
         self._damaged_from = 0
@@ -82,12 +82,12 @@ class Subscriptions:
             self._waiting.remove(connection)
 
     def on_halted(self) -> None:
-        """This node takes part no more: its subscribers shall go elsewhere."""
+        """This node has halted: send its subscribers to other nodes."""
         for connection in list(self._subscribers):
             self._refuse(connection, f"{self._shell.node_id} has halted: {self._shell.halted}")
 
     def stop(self) -> None:
-        """Send nothing any more."""
+        """Stop sending."""
         if self._turn_due is not None:
             self._turn_due.cancel()
         self._subscribers.clear()

@@ -61,10 +61,10 @@ class Transport:
         self.peers = peers
         self._promised = promised
         self._commit: Commit | None = None
-        """What the others are to be told when `tell_commit` is called."""
+        """The COMMIT that `tell_commit` will send."""
         self._faults: Faults | None = None
         self._released: list[bytes] = []
-        """What cleared faults still held."""
+        """Datagrams that the faults still held back when they were cleared."""
 
     def stream(self, frames: Sequence[Frame]) -> None:
         """Multicast new frames, each one DATA datagram."""
@@ -78,7 +78,7 @@ class Transport:
             self.link.send(UNICAST, self._sealer.seal_frames(Kind.REPAIR, UNICAST, self._promised, frames, to), peer)
 
     def promise(self, epoch: int) -> None:
-        """Envelopes carry this promise from now on; what was said before has left under the one before."""
+        """Envelopes carry this promise from now on; a COMMIT that waits leaves first, under the promise before."""
         self.tell_commit()
         self._promised = epoch
 
@@ -154,7 +154,7 @@ class Transport:
         return arrivals
 
     def on_incarnation_proven(self, node: int, incarnation: bytes, now: float) -> list[ProvenDatagram]:
-        """A sealed TCP connection proved this incarnation: what was held of it."""
+        """A sealed TCP connection proved this incarnation: returns its datagrams that were held for that."""
         return self._incarnations.on_incarnation_proven(node, incarnation, now)
 
     def silences(self, now: float) -> dict[int, float]:
@@ -190,7 +190,7 @@ class Transport:
         return {**self.dropped, **({"never proven": unproven} if unproven else {})}
 
     def set_faults(self, faults: Faults | None) -> None:
-        """Change what befalls datagrams on receive; what the old faults hold is delivered."""
+        """Replace the faults on received datagrams; those that the old faults held back are delivered."""
         if self._faults is not None:
             self._released += self._faults.release()
         self._faults = faults

@@ -31,7 +31,7 @@ class Turns:
     def __init__(self) -> None:
         self._spent_s = 0.0
         self._new: deque[Unfinished] = deque()
-        """Those who have not been served since they sent something."""
+        """Connections that have not been served since they sent something."""
         self._waiting: deque[Unfinished] = deque()
         self._next: asyncio.Handle | None = None
 
@@ -52,7 +52,7 @@ class Turns:
         self._tell_apart()
 
     def stop(self) -> None:
-        """Nobody goes on."""
+        """Forget all that wait."""
         self._new.clear()
         self._waiting.clear()
         if self._next is not None:

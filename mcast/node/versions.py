@@ -13,14 +13,14 @@ from typing import Final
 from mcast.wire.envelope import SENDER, VERSION, VERSION_OFFSET
 
 REASONS: Final = frozenset({"older version", "newer version"})
-"""Refusals that are about this."""
+"""Reasons of refusal that mean another version."""
 LOGGED_EVERY_S: Final = 10.0  # after its last datagram such a node is still told of
 
 _log: Final = logging.getLogger("mcast.node")
 
 
 class OtherVersions:
-    """Who was heard to speak another version, and when last. `names` maps the cluster's nodes, hash to id."""
+    """Which nodes sent datagrams of another version, and when last. `names` maps the cluster's nodes, hash to id."""
 
     def __init__(self, node_id: str, names: Mapping[int, str]) -> None:
         self._node_id = node_id

@@ -43,11 +43,11 @@ class Watch:
         self._names = {name_hash(node.id): node.id for node in shell.config.nodes}
         self._timer: asyncio.TimerHandle | None = None
         self._looks: dict[str, int] = {}
-        """In how many looks in a row something was amiss."""
+        """Looks in a row in which a way was blocked."""
         self._unheard, self._unheard_s = 0, 0.0
         """DATA datagrams that did not arrive, and when they became more."""
         self._reported: dict[str, str] = {}
-        """What lasts, in words."""
+        """The blocked ways that have lasted, in words."""
         self._blocked: str | None = None
         """Why commands that come here do not get to the sequencer, as of the newest look."""
 
@@ -56,14 +56,14 @@ class Watch:
         self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop looking."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None
         self.mending.stop()
 
     def findings(self) -> list[str]:
-        """What lasts: which ways are blocked, each with the reason that is likely and what to do."""
+        """Which ways have been blocked for a while, each with the likely reason and what to do."""
         return list(self._reported.values())
 
     def hindrance(self) -> str | None:
@@ -141,7 +141,7 @@ class Watch:
         return {}
 
     def _forwarding_faults(self) -> dict[str, str]:
-        """That commands which come here do not get to the sequencer, though its stream may arrive."""
+        """A finding if commands from here do not reach the sequencer, though its stream may arrive."""
         why = self._shell.on_look() if self._shell.on_look is not None else None
         sequencer = self._names.get(self._shell.replica.sequencer or 0)
         if why is None or sequencer is None or self.isolated or self._shell.replica.leads_epoch:
@@ -151,7 +151,7 @@ class Watch:
         return {what: f"{what}: {why}; open TCP {host} for it in the firewalls between them, both ways"}
 
     def _path_faults(self, carried: int | None) -> dict[str, str]:
-        """That what its sequencer sends is too large for the path between them, or does not pass at all."""
+        """A finding if the sequencer's datagrams are too large for the path between them, or do not pass at all."""
         shell = self._shell
         sequencer = self._names.get(shell.replica.sequencer or 0)
         if carried is None or sequencer is None or shell.replica.leads_epoch:

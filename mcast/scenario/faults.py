@@ -1,4 +1,4 @@
-"""Faults in time: when each begins and ends, whom it hits, and what of all that is on befalls one node."""
+"""Faults in time: when each begins and ends, which nodes it hits, and which faults one node has at a moment."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def resolve(nodes: Sequence[str], ids: Sequence[str], alive: Collection[str], se
 
 @dataclass(frozen=True, slots=True)
 class Plight:
-    """Everything that befalls one node at a time. Shares in percent of the datagrams that reach it."""
+    """All faults of one node at one time. Shares in percent of the datagrams that reach it."""
 
     loss: float = 0.0
     dup: float = 0.0
@@ -60,11 +60,11 @@ class Plight:
 
     @property
     def process(self) -> tuple[bool, bool]:
-        """What befalls its process: (stopped, killed)."""
+        """The state of its process: (stopped, killed)."""
         return self.stopped, self.killed
 
     def spec(self, seed: int) -> str:
-        """What befalls its datagrams, as `mcast fault` takes it."""
+        """The faults on its datagrams, as `mcast fault` takes them."""
         parts = [f"{name}={getattr(self, name):.9g}%" for name in SHARES if getattr(self, name)]
         parts += [f"delay={self.delay_ms:.9g}ms"] if self.delay_ms else []
         parts += [f"cut={'+'.join(sorted(self.cut))}"] if self.cut else []
@@ -93,11 +93,11 @@ class Board:
         return tuple(node for node in self._ids if not self.plight(node).killed)
 
     def plights(self) -> dict[str, Plight]:
-        """What befalls each node now."""
+        """The faults of each node now."""
         return {node: self.plight(node) for node in self._ids}
 
     def plight(self, node: str) -> Plight:
-        """What befalls this node now. Faults of one kind add up."""
+        """The faults of this node now. Those of one kind add up."""
         plight = Plight()
         for index, targets in self._on.items():
             fault = self._faults[index]

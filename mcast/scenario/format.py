@@ -267,7 +267,7 @@ def _positive(value: float) -> bool:
 
 
 def _check_shares(scenario: Scenario) -> None:
-    """At any time, what befalls a node's datagrams must not add up to more than all of them."""
+    """At any time the faults on a node's datagrams must not add up to more than all of them."""
     faults = [fault for fault in scenario.faults if fault.kind in SHARES]
     for fault in faults:
         together = [other for other in faults if _is_on(other, fault.at) and _may_meet(fault.nodes, other.nodes)]

@@ -27,7 +27,7 @@ def parse_command(command: Sequence[Any]) -> Template:
     """A template of a command, [name, argument, ...].
 
     Raises:
-        ValueError: an expression that is none, or nested too deeply; in a few words.
+        ValueError: not an expression, or one nested too deeply; says so in a few words.
     """
     return _parse(list(command), 0)
 

@@ -1,4 +1,4 @@
-"""What befalls the disk of a stopped node while nobody looks; the checker is told, and nobody else."""
+"""Damage to the disk of a stopped node. Only the checker learns of it."""
 
 from __future__ import annotations
 

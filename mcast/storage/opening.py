@@ -62,7 +62,7 @@ class Opening:
         self.state = self._fresh
         self.findings: list[str] = []
         self._marked: Watermark | None = None
-        """What the watermark said."""
+        """The watermark as it was read."""
 
     def run(self, segment_bytes: int, cache_bytes: int) -> tuple[Journal, WatermarkFile, ScannedLog]:
         """Mend what may be mended, set aside what may not; on return all is durable, and `state` is what was stored.

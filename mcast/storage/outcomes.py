@@ -48,7 +48,7 @@ class OutcomeLog:
         self._end = 0
         self._begun = False
         self.set_aside: list[str] = []
-        """Under which names what stood in the way was found."""
+        """The new names of what was in the way and was set aside."""
         with suppress(OSError):
             self._begin()
 

@@ -47,7 +47,7 @@ class Mark(Enum):
 
 
 class Past(Enum):
-    """What befell the machine since the directory was last written."""
+    """What has happened to the machine since the directory was last written."""
 
     SAME_BOOT = "nothing"
     OTHER_BOOT = "it was restarted, and what was acknowledged had been synced"

@@ -78,7 +78,7 @@ class WatermarkFile:
 
     @property
     def fd(self) -> int:
-        """What is to be synced."""
+        """The file's descriptor, for syncing."""
         return self._fd
 
     def write(self, watermark: Watermark) -> None:
@@ -100,7 +100,7 @@ class WatermarkFile:
         self._files.fdatasync(self._fd)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._files.close(self._fd)
 
 
