@@ -25,7 +25,7 @@ class NodeStatus(TypedDict):
     commit_seq: int | None
     applied_seq: int | None
     chain: str | None
-    """Of the log at `applied_seq`, in hex; equal on all replicas that stand there."""
+    """The log's chain at `applied_seq`, in hex; equal on all replicas that have applied as much."""
     result_chain: str | None
     """The same of outcomes."""
     gaps_open: int | None

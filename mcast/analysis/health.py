@@ -74,7 +74,7 @@ def _open(node: str, gaps: int) -> str:
 
 
 def leaderless(document: Mapping[str, Any]) -> str | None:
-    """That nobody numbers events, and what to do about it; None where somebody does."""
+    """A finding if no node numbers events, with what to do about it; None if one does."""
     if document["sequencer"] is not None:
         return None
     there = [node for node in document["nodes"] if node["reachable"]]

@@ -114,9 +114,9 @@ class SharedLosses:
     since: int
     """Events below were forgotten by at least one ledger and are not judged."""
     shared: dict[str, int]
-    """By node: also lost by another replica: by the switch or the sender, if it is more than chance."""
+    """Node -> losses that another replica had too: the switch's or the sender's, if there are more than by chance."""
     private: dict[str, int]
-    """By node: lost by it alone, so by its own host."""
+    """Node -> losses of that node alone, and so of its own host."""
     ranges: list[tuple[int, int, tuple[str, ...]]]
     """(first, last, node ids) of every shared stretch, ascending."""
     by_chance: float = 0.0

@@ -36,7 +36,7 @@ async def ask_nodes(path: Path, kind: StreamKind, timeout_s: float) -> Answers:
 
 
 def silence(config: Config, silences: Mapping[str, str]) -> str:
-    """That nobody answered, in one line; a reason that several nodes share is said once."""
+    """One line that says that no node answered; a reason that several nodes share is given once."""
     asked: dict[str, list[str]] = {}
     for node in config.nodes:
         asked.setdefault(silences[node.id], []).append(f"{node.id} at {node.address}")

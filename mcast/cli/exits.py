@@ -13,7 +13,7 @@ class ExitCode(IntEnum):
 
     OK = 0
     FINDING = 1
-    """It ran, and found something: a gap, a refusal, an outcome that is not ok."""
+    """The command ran, and found something: a gap, a refusal, an outcome that is not ok."""
     USAGE = 2
     """The command line, the config or a command's name and arity cannot be used."""
     SILENCE = 3

@@ -89,7 +89,7 @@ def print_result(text: str) -> None:
 
 
 def write_no_more() -> None:
-    """What stdout still holds, and whatever goes there from now on, is dropped."""
+    """Drop what stdout still buffers, and all that is printed from now on."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

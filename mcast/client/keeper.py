@@ -51,7 +51,7 @@ class Keeper:
         self.link: StreamLink | None = None
         self.failures: dict[str, str] = {}
         self._mismatches: Counter[str] = Counter()
-        """By node: how often in a row its keys seemed to differ, if no node was reached since."""
+        """Node -> how often in a row its keys seemed to differ, since a node was last reached."""
         self._dialer = dialer
         self._nodes = nodes
         self._owner = owner
@@ -237,7 +237,7 @@ class Keeper:
 
 
 def _hang_up(attempt: asyncio.Task[StreamLink]) -> None:
-    """Nobody waits for it any more."""
+    """Drop an attempt: its result is not wanted any more."""
     if not attempt.cancelled() and attempt.exception() is None:
         attempt.result().close("another node was quicker")
 

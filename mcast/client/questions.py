@@ -89,7 +89,7 @@ class Questions:
         return number, future, message
 
     def forget(self, number: int) -> None:
-        """Nobody waits for this one any more."""
+        """Forget a query: its caller waits no more."""
         self._waiting.pop(number, None)
 
     @contextlib.contextmanager
@@ -130,7 +130,7 @@ class Questions:
             waiting[0].set_exception(error)
 
     def abandon(self, error: Error) -> None:
-        """None of them will be answered."""
+        """Fail all waiting queries."""
         waiting, self._waiting = self._waiting, {}
         for future, _, _, _ in waiting.values():
             if not future.done():

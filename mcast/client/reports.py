@@ -110,7 +110,7 @@ def _date(row: dict[str, Any], asked_s: float, answered_s: float) -> None:
 
 
 def silences_of(nodes: Sequence[NodeConfig], answers: Sequence[dict[str, Any] | Unreachable]) -> dict[str, str]:
-    """By node id why it gave no report, of what `ask_each` returned."""
+    """Node id -> why it gave no report, from what `ask_each` returned."""
     return {
         node.id: str(answer).removeprefix(f"{node.id} at {node.address}: ")
         for node, answer in zip(nodes, answers, strict=True)
@@ -168,7 +168,7 @@ def _tell_lags(rows: Sequence[NodeStatus]) -> None:
 def _sequencer(
     newest: dict[str, Any], nodes: Sequence[NodeConfig], reports: Sequence[dict[str, Any] | None]
 ) -> str | None:
-    """Whom the newest report names, unless that node itself says that it is not the sequencer."""
+    """The sequencer that the newest report names, unless that node's own report denies it."""
     named: str | None = newest.get("sequencer")
     own = next((report for node, report in zip(nodes, reports, strict=True) if node.id == named), None)
     return named if own is None or own.get("sequencer") == named else None

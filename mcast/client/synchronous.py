@@ -213,7 +213,7 @@ class SyncEvents(Iterator[Event]):
             return self._unread.popleft()
 
     def _take(self, taking: Future[list[Event]]) -> list[Event]:
-        """What it comes to; where Ctrl-C ends the waiting, the next call waits for the same."""
+        """Its result. If Ctrl-C ends the waiting, the next call waits for the same result."""
         try:
             batch = taking.result()
         except CancelledError:

@@ -62,7 +62,7 @@ def convert_untrusted(document: dict[str, Any], into: type[_Tables], fixes: Mapp
 
 
 def item_field(table: str, item: object, index: int) -> str:
-    """What errors call an item of an array: by its plain `id`, else by its number, from 1."""
+    """An array item's name in errors: its plain `id`, else its number, from 1."""
     name = item.get("id") if isinstance(item, dict) else None
     return f"{table}[{name if isinstance(name, str) and PLAIN_NAME.fullmatch(name) else f'#{index + 1}'}]"
 

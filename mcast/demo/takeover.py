@@ -110,7 +110,7 @@ class Killing:
         self._tell(takeover)
 
     async def _sequencer(self, other_than: str | None) -> tuple[str, int]:
-        """Who leads, and in which epoch; waits until somebody does who is not `other_than`."""
+        """The sequencer and its epoch; waits until a node other than `other_than` leads."""
         while True:
             with contextlib.suppress(NotSent):
                 status = await self._cluster.status()

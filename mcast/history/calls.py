@@ -19,7 +19,7 @@ LINE_BYTES_MAX: Final = 16 << 20  # more than any command and its outcome take a
 CallKind = Literal["submit", "query"]
 CallOutcome = Literal["ok", "rejected", "failed", "unknown", "not_sent", "refused", "not_yet"]
 ANSWERED: Final = frozenset({"ok", "rejected", "failed"})
-"""What became of the call is known, from its receipt or answer."""
+"""The result of the call is known, from its receipt or answer."""
 DEFINITE: Final = frozenset({"not_sent", "refused", "not_yet"})
 """The call certainly had no effect."""
 

@@ -19,7 +19,7 @@ from mcast.wire.frame import Frame
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What came of all checks. `undecided` names the keys whose search ran out of its budget."""
+    """The results of all checks. `undecided` names the keys whose search ran out of its budget."""
 
     findings: tuple[Finding, ...]
     undecided: tuple[str, ...]

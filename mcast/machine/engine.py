@@ -426,7 +426,7 @@ class Engine:
 
 
 def _result(session: Session | None, number: int, status: int, kept: Kept) -> Applied:
-    """What became of a request: `kept` is what is known of it, or of what stands in its place."""
+    """The result of a request: `kept` is what is remembered of it, or of the other content under its number."""
     request, count, seq, epoch, mark, outcomes = kept
     expected = session.last + 1 if session is not None else 0
     return _applied(("result", number, request, count, seq, epoch, status, outcomes, b"", expected, mark))

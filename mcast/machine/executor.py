@@ -46,7 +46,7 @@ WRONG_ARITY: Final = "WrongArity"
 
 
 class Observer(Protocol):
-    """Who is told what handlers do that nobody else sees. What it raises is the engine's end: it must not."""
+    """Told what handlers raise and how long they take. It must not raise: that would end the engine."""
 
     def on_failed(self, seq: int, name: str, error: BaseException) -> None:
         """The handler of command `name` raised something else than Rejected, at event `seq`."""
@@ -59,7 +59,7 @@ class Observer(Protocol):
 
 
 class Unwatched:
-    """An Observer that looks away."""
+    """An Observer that does nothing."""
 
     def on_failed(self, seq: int, name: str, error: BaseException) -> None:
         """Nothing."""
@@ -324,7 +324,7 @@ class Executor:
         return True
 
     def _run_errors(self, error: BaseException, name: str, commands: list[Any]) -> list[BaseException]:
-        """What came of each command of a run whose handler raised."""
+        """The outcome of each command of a run whose handler raised."""
         if isinstance(error, KeyboardInterrupt) and not on_purpose(error):
             raise error
         if isinstance(error, MemoryError | RecursionError):

@@ -13,7 +13,7 @@ PeerAddress = tuple[str, int] | tuple[str, int, int, int]
 
 @dataclass(slots=True)
 class LinkCounters:
-    """What a link did since it was opened. Datagrams count segments, sends and receives count system calls."""
+    """A link's counts since it was opened. Datagrams count segments, sends and receives count system calls."""
 
     datagrams_sent: int = 0
     bytes_sent: int = 0

@@ -67,7 +67,7 @@ class UdpLink:
         self._loop: asyncio.AbstractEventLoop | None = None
         self.counters.gso = offload
         self._filtered: dict[socket.socket, _Drops] = {}
-        """By sending socket: the group's receiving one, where the kernel drops (and counts) what that sends."""
+        """Sending socket -> the group's receiving socket, at which the kernel drops (and counts) what it sends."""
         self._arena = memoryview(bytearray(ARENA_BYTES))
         self._more = False
         self._group, self._port, self._unicast_port = group, port, unicast_port

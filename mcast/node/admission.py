@@ -89,7 +89,7 @@ class Openings:
         self._alive = alive
         self._clock = clock
         self._opening: dict[bytes, tuple[str, float]] = {}
-        """By nonce: the address, and when it asked."""
+        """Nonce -> the address that asked, and when."""
         self._of: dict[str, set[int | bytes]] = {}
         """Sessions, and nonces of those that are being opened."""
         self._pruned_s: dict[str, float] = {}

@@ -142,7 +142,7 @@ class Connection(asyncio.Protocol):
         return str(name[0]) if isinstance(name, tuple) else ""
 
     def extra(self, name: str) -> Any:
-        """What the transport knows by this name, such as "ssl_object"."""
+        """The transport's extra information of this name, such as "ssl_object"."""
         return None if self._transport is None else self._transport.get_extra_info(name)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -28,7 +28,7 @@ UNWRITTEN_BYTES_MAX: Final = 64 << 20  # bytes kept for a full disk to take late
 
 
 class DurableStore(SyncedStore, Protocol):
-    """What is asked of a `storage.store.Store`."""
+    """The part of `storage.store.Store` that is used here."""
 
     def append(self, frames: Sequence[Frame]) -> None:
         """Write frames behind the journal's end. This and what is said to be durable below may raise DiskFull."""
@@ -266,7 +266,7 @@ class GroupCommit:
             self._complete(written, mark)
 
     def _cover(self) -> None:
-        """What is written may be acknowledged, once the watermark says so."""
+        """Let the watermark cover what is written, so that it may be acknowledged."""
         if self._written and not self._uncovered:
             try:
                 self._store.cover()

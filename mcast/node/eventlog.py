@@ -30,7 +30,7 @@ _log: Final = logging.getLogger("mcast.node")
 
 
 class FrameSource(Protocol):
-    """What is asked of a `storage.store.Store`."""
+    """The part of `storage.store.Store` that is used here."""
 
     @property
     def low_water(self) -> int:
@@ -171,7 +171,7 @@ class EventLog:
         self.failing = None
 
     def _lose(self, why: str) -> None:
-        """Those on disk are not to be relied on any more: begin them anew."""
+        """The outcomes on disk cannot be relied on any more: begin them anew."""
         _log.warning("outcomes for subscribers are lost and computed again from the journal: %s", why)
         self.lost, self.recomputed = why, 0
         self._log.clear()
@@ -212,7 +212,7 @@ class EventLog:
         self.lost = None
 
     def give_up(self, why: str) -> None:
-        """What was lost cannot be computed again here: from now on only what is in memory is kept."""
+        """Lost outcomes cannot be computed again here: keep only what is in memory from now on."""
         _log.error("outcomes for subscribers cannot be computed again: %s", why)
         self._low = self._recent[0][0].first if self._recent else self.last + 1
         self.recomputed = self._low - 1

@@ -107,7 +107,7 @@ class Gateway:
         self.turns = Turns()
         self._handshakes = Handshakes()
         self._connections: set[Connection] = set()
-        """All that were accepted, whether they have said who they are or not."""
+        """All accepted connections, whether they have said HELLO or not."""
         self._places = Places(shell.config)
         self.clients_max = 0
         """Clients that this process has file descriptors for."""
@@ -316,7 +316,7 @@ class Gateway:
         return at
 
     def on_caught_up(self, connection: Connection) -> None:
-        """All that it has sent is handled: read on, unless too much waits."""
+        """All that the connection has sent is handled: read on, unless too much waits."""
         if connection not in self._paused:
             connection.pause(False)
 
@@ -374,7 +374,7 @@ class Gateway:
             self._histories.fetch(request)
 
     def _on_halted(self) -> None:
-        """Nothing is applied here any more: whoever waits for that must hear it."""
+        """Nothing is applied here any more: tell all that wait for that."""
         self._queries.on_halted()
         self._subscriptions.on_halted()
         for connection in list(self._connections):

@@ -89,7 +89,7 @@ class HandlerLog:
             _log.warning("node %s: %s %s failed (%s)%s\n%s", self.node_id, kind, name, where, more, trace_of(error))
 
     def _may_tell(self, kind: str, name: str) -> str | None:
-        """None: not this one; else how many more of its kind and name there were since the last one told."""
+        """None: do not log this one. Else how many more of its kind and name there were since the last one logged."""
         key, now = (kind, name), self._now()
         logged = self._logged.get(key, 0)
         if now >= self._window_s + LOG_EVERY_S:

@@ -107,7 +107,7 @@ class Crowd:
         self._away_s.append(now_s)
 
     def findings(self, clients_max: int) -> list[str]:
-        """That this happened lately, where a higher limit would help."""
+        """A finding if connections were turned away lately, and a higher limit would help."""
         count = sum(1 for then_s in self._away_s if then_s > monotonic_s() - AWAY_S)
         if not count or clients_max >= CONNECTIONS_MAX:
             return []

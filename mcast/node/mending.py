@@ -40,11 +40,11 @@ class Mending:
 
     def __init__(self, shell: Shell) -> None:
         self.missing: str | None = None
-        """What of the network is not there, in words."""
+        """The part of the network that is missing, in words."""
         self.narrow: str | None = None
-        """That its interface carries less than the config's mtu, in words."""
+        """A finding if the interface carries less than the config's mtu."""
         self.unknown: dict[str, str] = {}
-        """By node id why its name means no address."""
+        """Node id -> why its name has no address."""
         self._shell = shell
         self._task: asyncio.Task[None] | None = None
         self._due_s = 0.0

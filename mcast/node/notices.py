@@ -53,7 +53,7 @@ class NodeNotice(NamedTuple):
     epoch: int
     """The newest epoch this node obeys."""
     sequencer: str | None
-    """Who sequences, as far as this node knows."""
+    """The sequencer, as far as this node knows."""
 
 
 def log_of(node_id: str) -> logging.Logger:

@@ -68,7 +68,7 @@ class _Waiting:
         """In the event loop's time."""
         self.over = False
         self.why = why
-        """What to say if its time ends."""
+        """The refusal for when its time has run out."""
 
 
 class _Moment(NamedTuple):
@@ -106,11 +106,11 @@ class Queries:
         self._applying: list[tuple[int, int, _Waiting]] = []
         """A heap: those who wait for an event to be applied."""
         self._fresh: list[_Waiting] = []
-        """Those who wait for the next read index."""
+        """Queries that wait for the next read index."""
         self._asked: list[_Waiting] = []
-        """Those who wait for the read index that is out."""
+        """Queries that wait for the read index that was asked for."""
         self._proving: list[_Waiting] = []
-        """Those who wait for a proof of how old the state is; any read index is one."""
+        """Queries that wait for a proof of how old the state is; any read index is one."""
         self._token: int | None = None
         self._asked_s = 0.0
         self._asking: asyncio.Handle | None = None

@@ -58,7 +58,7 @@ class Recomputing:
 
     @property
     def finding(self) -> str | None:
-        """What an operator should know of the outcomes on disk; None while all are there."""
+        """A finding about the outcomes on disk; None while all are there."""
         events = self._events
         trouble = f"; the disk takes none ({events.failing}): free some space, or let this user write it"
         if events.lost is not None:

@@ -22,7 +22,7 @@ class Strangers:
         self._quiet_looks = LOOKS_KEPT
 
     def look(self) -> dict[str, str]:
-        """What is amiss, by what it is called: once a second."""
+        """The findings, by their names; called once a second."""
         refused = self._shell.transport.refusals().get(_FOREIGN, 0)
         self._quiet_looks = 0 if refused > self._seen else self._quiet_looks + 1
         self._seen = refused

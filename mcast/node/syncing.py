@@ -16,7 +16,7 @@ STOP_S: Final = 10.0  # an fdatasync that outlasts this is left behind
 
 
 class SyncedStore(Protocol):
-    """What is asked of a `storage.store.Store`."""
+    """The part of `storage.store.Store` that is used here."""
 
     def sync_finish(self, mark: SyncMark) -> int:
         """Sync what the mark covers, in any thread."""

@@ -116,7 +116,7 @@ class Watch:
         )
 
     def _blocked_ways(self, reception: Reception, now: float) -> dict[str, str]:
-        """What blocks a way between this node and its sequencer, if anything does."""
+        """A finding if a way between this node and its sequencer is blocked."""
         shell, replica = self._shell, self._shell.replica
         sequencer = self._names.get(replica.sequencer or 0)
         if replica.leads_epoch or sequencer is None:

@@ -88,7 +88,7 @@ class Backfill:
         return True
 
     def on_history_failed(self, now: float) -> None:
-        """Nobody gave the page that is wanted; ask again a little later."""
+        """No node had the page that is wanted; ask again a little later."""
         self._due = min(self._due, now + _FAILED_RETRY_S)
         self.failures += 1
 

@@ -50,7 +50,7 @@ class HeartbeatVerdict(NamedTuple):
     is_alive: bool
     """A majority hears its sequencer: a newer round was confirmed, or it is the first one heard."""
     is_newer: bool
-    """It is a newer round that shows so."""
+    """Whether a newer confirmed round shows that."""
     too_high: bool
     """There are no events beyond the high water that it reports, whatever others reported."""
     too_many: bool

@@ -35,7 +35,7 @@ class Paths:
         """Bytes of a full datagram."""
         self._core = core
         self._peer: int | None = None
-        """Whose path is being searched, or was."""
+        """The node to which the path is, or was, searched."""
         self._nonce = 0
         self._arrived = 0
         """The largest probe of this request that arrived."""

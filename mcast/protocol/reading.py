@@ -40,7 +40,7 @@ class Reading:
         """The tokens of the request that is out, if one is."""
         self._nonce = 0
         self._asked_epoch = 0
-        """Of the sequencer that the request went to; 0: to none, but to all by a question."""
+        """The sequencer to which the request went; 0: it went to all, as a question for log positions."""
         self._sent = 0.0
         self._retry_s = READ_RETRY_S
         self._calls = 0

@@ -166,7 +166,7 @@ class Replica:
         self._finish_burst(now)
 
     def on_history_failed(self, now: float) -> None:
-        """Nobody gave the page that is wanted."""
+        """No node had the page that is wanted."""
         self._core.counts["histories not had"] += 1
         self._following.backfill.on_history_failed(now)
 
@@ -260,7 +260,7 @@ class Replica:
         return effects
 
     def take_notices(self) -> list[Notice]:
-        """What the owner should know, since the last call."""
+        """The notices gathered since the last call."""
         notices, self._core.notices = self._core.notices, []
         return notices
 
@@ -332,7 +332,7 @@ class Replica:
         return self._touch.is_isolated(now)
 
     def reception(self, now: float) -> Reception:
-        """What arrives here, and by which way."""
+        """By which ways datagrams arrive here."""
         hearing = self._following.hearing
         multicast_s, unicast_s, tcp_s = (now - hearing.last(way) for way in (MULTICAST, UNICAST, TCP))
         stuck, carried = self._following.asking.stuck, self._paths.carried

@@ -67,7 +67,7 @@ class Sequencing:
         self._successor: tuple[int, float] | None = None
         self._epoch = 0
         self._newest: tuple[EpochEntry, ...] = ()
-        """Of the own log's epochs, this one the last: what heartbeats carry."""
+        """The newest epochs of the own log, this one the last: heartbeats carry them."""
         self._start_seq = 0
         self._pending: deque[bytes] = deque()
         self._in_flight: deque[tuple[int, int]] = deque()

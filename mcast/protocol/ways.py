@@ -66,7 +66,7 @@ class Seeking:
         self._core = core
         self._ways: dict[int, _Way] = {}
         self.sought: tuple[int, ...] = ()
-        """Whom multicast alone does not reach."""
+        """Nodes that multicast alone does not reach."""
 
     def begin(self, now: float) -> None:
         """An epoch begins: nodes whose datagrams come over TCP are sent its heartbeats over TCP."""
@@ -90,7 +90,7 @@ class Seeking:
         self._note()
 
     def tell(self, message: Heartbeat | Commit, now: float) -> None:
-        """What was multicast goes to those who need it by unicast too, and over TCP where that is not answered."""
+        """Send a multicast message by unicast to nodes that need that, and over TCP to those that do not answer it."""
         core = self._core
         if not core.rules.deaf_are_sought:
             return
@@ -188,5 +188,5 @@ def note_relayed(core: Core, envelopes: Collection[Envelope], now: float) -> Non
 
 
 def forget_relayed(core: Core, now: float) -> None:
-    """Those of whom nothing came over TCP for a while are sent datagrams again."""
+    """Nodes from which nothing came over TCP for a while are sent datagrams again."""
     core.relayed = {node: until for node, until in core.relayed.items() if until > now}

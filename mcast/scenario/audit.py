@@ -43,7 +43,7 @@ class AuditedReplica:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What came of executing a log."""
+    """The results of executing a log."""
 
     executed: dict[int, bytes]
     """Event -> the command as packed."""

@@ -34,7 +34,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScenarioReport:
-    """What became of a scenario."""
+    """The result of a scenario."""
 
     scenario: str
     file: str

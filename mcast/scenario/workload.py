@@ -96,7 +96,7 @@ class Meter:
         del self._waiting[ticket]
 
     def finish(self, now: float) -> None:
-        """Nothing more will be answered."""
+        """The run is over: what is unanswered stays so."""
         self._look(now)
 
     def _look(self, now: float) -> None:

@@ -67,7 +67,7 @@ class SimClient:
         """The highest event that it was told of."""
         self.wanted = habits.commands_max
         self.gone = False
-        """It takes no part any more."""
+        """Whether it has stopped for good."""
         self._world = world
         self._habits = habits
         self._random = random

@@ -15,7 +15,7 @@ class Recorder(StateMachine):
     def __init__(self) -> None:
         self.executed: dict[int, int] = {}
         self.broken = ""
-        """What went wrong first, in words."""
+        """The first thing that went wrong, in words."""
 
     @command
     def execute(self, ctx: Context, client: int, number: int, filler: bytes) -> int:

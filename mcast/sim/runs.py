@@ -25,7 +25,7 @@ SEEDS_A_TASK: Final = 8  # a process takes so many at once
 
 @dataclass(frozen=True, slots=True)
 class RunOutcome:
-    """What became of one run."""
+    """The result of one run."""
 
     seed: int
     without: tuple[str, ...]

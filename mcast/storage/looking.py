@@ -30,7 +30,7 @@ class Unwritten:
         self._directories: set[str] = set()
         self._files: dict[str, _LookedFile] = {}
         self._open: dict[int, tuple[_LookedFile, int | None]] = {}
-        """By descriptor: the file, and the base's descriptor of it."""
+        """Descriptor -> the file, and the base's descriptor of it."""
         self._next_fd = -1
         self._read_names(directory)
 

@@ -170,7 +170,7 @@ def _checksum(values: object) -> str:
 
 
 def kernel_boot_id() -> str:
-    """What names this run of the kernel; empty when it cannot be told, which counts as another run."""
+    """Names this run of the kernel; empty when that is not known, which counts as another run."""
     if sys.platform == "darwin":
         asked = subprocess.run(
             ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"], capture_output=True, text=True, check=False

@@ -29,7 +29,7 @@ class KeptResults:
 
 
 def load_results(files: Files, directory: str) -> KeptResults | None:
-    """What was kept; None if nothing was. Raises DecodeError, OSError."""
+    """The kept results; None if there are none. Raises DecodeError, OSError."""
     path = f"{directory}/{RESULTS_NAME}"
     if not files.exists(path):
         return None

@@ -30,7 +30,7 @@ from mcast.wire.frame import Frame
 OPEN_SEGMENTS_MAX: Final = 16  # descriptors kept; a long journal has more segments than a process may have files
 BURST_BYTES: Final = 4 << 20  # read at once when everything is read
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT}) | SHORT
-"""What a disk that is full fails with, and a system that is short of something: no sync ever, and all else again."""
+"""Errors of a full disk, and of a system short of something: a sync is never tried again, all else is."""
 _READ_SLACK: Final = INDEX_STRIDE_BYTES + 2 * ENTRY_BYTES_MAX  # bytes before the wanted entry, and that entry
 _NEW: Final = ".new"
 

@@ -60,7 +60,7 @@ class Reader:
         return layout.unpack_from(self._data, at)
 
     def end(self) -> None:
-        """Nothing may be left."""
+        """Raise DecodeError if bytes are left."""
         if self._at != len(self._data):
             raise DecodeError("trailing bytes", str(len(self._data) - self._at))
 

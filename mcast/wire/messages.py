@@ -125,7 +125,7 @@ class Range:
     last: Seq
 
     def problem(self) -> str:
-        """What no honest node writes; empty if nothing."""
+        """Why no honest node sends this range; empty if one may."""
         return "" if 0 < self.first <= self.last else f"range {self.first} to {self.last}"
 
 
@@ -323,7 +323,7 @@ class Heard:
 
     epoch: Epoch
     multicast: Flag
-    """By multicast; else by unicast, so TCP is not needed."""
+    """Whether it came by multicast; else by unicast, so TCP is not needed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ class StreamKind(IntEnum):
 
 
 class Status(IntEnum):
-    """What became of a record (RESULT's `status`)."""
+    """The fate of a record (RESULT's `status`)."""
 
     APPLIED = 0
     REUSED = 1
