@@ -111,7 +111,7 @@ class Beliefs:
         if is_next and self._doubting:
             if self._of_confirmed.yields_to(self._confirmed, beat.confirmed, now):
                 self._confirmed = beat.confirmed
-            # Who is confirmed by a majority has all that is committed; one that was cut off may not know of it all.
+            # A sequencer that a majority confirms has all that is committed; one that was cut off may not.
             too_high = is_newer and self._of_high.yields_to(max(known_high, self.high), beat.high, now)
             too_many = self._of_sent.yields_to(known_sent, beat.stream_sent, now)
         self._confirmed = max(self._confirmed, beat.confirmed)

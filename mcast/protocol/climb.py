@@ -36,7 +36,7 @@ class Climb:
         self._room = min(_FULL, self._room + (now - self._at) * _REFILLED_PER_S)
         self._at = now
         step = min(wanted, EPOCH_SPENT - 1) - promised
-        if step > self._room:  # a whole step, or none: each is a durable write
+        if step > self._room:  # a whole step or none, since each step is a durable write
             step = EPOCH_JUMP_MAX if self._room >= _FULL else 0
         if step <= 0:
             return promised

@@ -167,7 +167,7 @@ class Core:
             self.commit_seq = self.handed_seq = recovered.base_seq
         for frame in (recovered.genesis, recovered.config, *recovered.frames):
             if frame is not None:
-                self.note_internal(frame)  # knows the commit: what is older than the newest committed is let go
+                self.note_internal(frame)  # knows the commit: drop what is older than the newest committed
 
     @property
     def planned_meta(self) -> Meta:

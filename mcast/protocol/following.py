@@ -128,7 +128,7 @@ class Following:
     def on_commit(self, envelope: Envelope, message: Commit, now: float) -> None:
         """Commit, or the confirmed round, moved on without data."""
         if message.epoch == self.core.promised and envelope.sender == self.core.sequencer:
-            confirmed = min(message.confirmed, self.beliefs.round)  # none is confirmed here that was not heard of
+            confirmed = min(message.confirmed, self.beliefs.round)  # a round not heard of is not confirmed here
             self.staleness.on_round_confirmed(confirmed)
             self._adopt_commit(message.commit, message.commit_chain)
             self.reading.on_round_confirmed(confirmed, now)
@@ -221,7 +221,7 @@ class Following:
                 core.counts["transfer refused"] += 1
                 break
             held = self.reorder.pop(frame.first)
-            if held is not None and held.chain != frame.chain:  # none of this log's: what it covers is missing
+            if held is not None and held.chain != frame.chain:  # of another log: the events it covers are missing
                 self.ledger.note_disproved(held)
                 self._tell_gap(self.gaps.reopen(held.first, held.last, now))
                 held = None
@@ -238,7 +238,7 @@ class Following:
         """How many other voters' logs are ahead of this one, ties by their order in the configuration."""
         core = self.core
         order = {node: index for index, node in enumerate(core.voters())}
-        peers = self.asking.peers  # as the sequencer told all alike: by its own news each would stand before the others
+        peers = self.asking.peers  # as the sequencer told all alike: by its own count each would rank first
         own = (-peers.get(core.me, 0), order.get(core.me, len(order)))
         ahead = [
             node for node in order if node not in (core.me, core.sequencer) and (-peers.get(node, 0), order[node]) < own

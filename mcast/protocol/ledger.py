@@ -181,7 +181,7 @@ class Ledger:
             losses.highest = counter
             if frame.first > losses.final:
                 return Fate.NEW
-            losses.folded += 1  # what brought it first can't be taken back any more, so it healed a loss
+            losses.folded += 1  # the repair that brought it first can't be taken back any more, so it healed a loss
             return Fate.DUPLICATE
         if frame.first > losses.final and counter in losses.missing:
             losses.missing.discard(counter, counter)

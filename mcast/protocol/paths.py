@@ -19,7 +19,7 @@ from mcast.wire.messages import PathProbe, PathRequest
 PROBES: Final = 12  # of one request; full-sized ones are not all lost by chance
 STEP_S: Final = 0.1  # for the probes of one request to arrive
 AGAIN_S: Final = 4.0  # between two searches of a path's width
-ANSWER_S: Final = 0.05  # between two answers to one node: nobody may have much sent for little
+ANSWER_S: Final = 0.05  # between two answers to one node: a small request must not cause much traffic
 CLOSE_BYTES: Final = 4  # a size found within so many bytes will do
 SMALLEST: Final = MTU_MIN - IP_UDP_BYTES
 OVERHEAD: Final = ENVELOPE_BYTES + SEAL_TAG_BYTES + 10  # of a probe beside its padding: also a nonce and a length

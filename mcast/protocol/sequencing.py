@@ -48,7 +48,7 @@ from mcast.wire.records import RECORD_HEADER_BYTES, RecordKind, encode_record, r
 
 _BEAT_BYTES: Final = 160 + HEARTBEAT_HISTORY * 32  # of a heartbeat without its table of replicas
 _PEER_BYTES: Final = 24
-_ELSEWHERE_S: Final = 1.0  # since other nodes' clients submitted; so long all commits are told at once
+_ELSEWHERE_S: Final = 1.0  # after other nodes' clients submitted, for which every commit is sent at once
 
 
 class Sequencing:
@@ -93,7 +93,7 @@ class Sequencing:
         assert config is not None, "only a voter of a configuration in its log is elected"
         self._resume(now)
         epoch = core.promised
-        core.acknowledged = epoch, core.persisted_seq  # as others take it who hear this epoch's heartbeats
+        core.acknowledged = epoch, core.persisted_seq  # as nodes assume that hear this epoch's heartbeats
         self._start_seq = core.log.last_seq + 1
         own = EpochEntry(epoch, self._start_seq, core.log.last_chain)
         self._epoch, self._newest = epoch, (*core.log.epochs.newest(core.settings.heartbeat_epochs - 1), own)
@@ -205,7 +205,7 @@ class Sequencing:
             return
         progress = self.progress.get(envelope.sender)
         if progress is None or progress.storage_id != ack.storage_id:
-            # what a lost disk acknowledged does not count for its successor
+            # acknowledgements of a lost disk do not count for the disk that replaces it
             progress = self.progress[envelope.sender] = Progress(ack.storage_id)
         progress.counted = core.is_voter(envelope.sender, ack.storage_id)
         progress.heard = now

@@ -27,7 +27,7 @@ from mcast.testing.processes import Processes
 from mcast.wire.frame import Frame
 
 INJECT_S: Final = 5.0  # for a node to take a fault: it may only just be starting
-ASK_S: Final = 0.5  # for nodes to say who leads: one that is stopped never does
+ASK_S: Final = 0.5  # for nodes to name the sequencer: a stopped one never answers
 
 
 async def run_local(scenario: Scenario, commands: Sequence[Command], seed: int, folder: Path) -> ScenarioRun:

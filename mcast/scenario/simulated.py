@@ -245,7 +245,7 @@ class _Simulation:
         return not self._missing()
 
     def _missing(self) -> str:
-        """What keeps the living nodes from being live and equal and all commands from being answered, in words."""
+        """Why the living nodes are not live and equal, or not all commands are answered, in words."""
         living = [node for node in self._nodes if not self._plights[node.name].killed]
         last = self._checker.last
         if any(client.is_busy for client in self._clients) or not (self._schedule.is_done or self._begun == 0.0):

@@ -49,7 +49,7 @@ REASONS: Final = frozenset({
 _FOREVER: Final = float("inf")
 _LONG_AGO: Final = float("-inf")
 _MASK: Final = (1 << REPLAY_WINDOW) - 1
-_FOLLOWED: Final = 4  # counters near each other, far from those before: that many were lost, and nobody forged
+_FOLLOWED: Final = 4  # so many counters near each other, far from those before, mean losses, not forgery
 
 
 class ProvenDatagram(NamedTuple):

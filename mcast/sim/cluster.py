@@ -206,7 +206,7 @@ class SimCluster:
         return not self.what_is_missing()
 
     def what_is_missing(self) -> str:
-        """What keeps the cluster from being whole, in words."""
+        """Why the cluster is not whole, in words."""
         if awaited := self.what_is_awaited() or self.reader.what_is_awaited():
             return awaited
         for node in self.nodes:
@@ -229,7 +229,7 @@ class SimCluster:
         return ""
 
     def check_ledgers(self) -> None:
-        """What was injected is what was found, where nothing else can lose a datagram."""
+        """Injected losses equal found losses, where nothing else can lose a datagram."""
         for node in self.nodes:
             report = node.replica.ledger_report()
             if report.lost != report.injected_lost + report.injected_corrupted:
@@ -351,7 +351,7 @@ class SimCluster:
             self.loop.call_later(fault.for_s, self._start, node)
 
     def _black_out(self, fault: PlannedFault) -> None:
-        """All machines lose power at once; what no disk holds is gone then, and clients start over."""
+        """All machines lose power at once. Events that no disk holds are gone then, and clients start anew."""
         syncs = self.plan.sync == "always"
         if not self.checker.is_complete() or (not syncs and (self.plan.observers or self.checker.readmissions)):
             return

@@ -44,7 +44,7 @@ def mute_majority(stage: Stage) -> None:
 
 
 def narrow_path(stage: Stage) -> None:
-    """What is too large for the path to both followers is fetched over TCP; what comes after waits no longer."""
+    """What is too large for the path to both followers is fetched over TCP; later events wait no longer than others."""
     first = stage.wait_for_bootstrap()
     stage.drop(lambda _source, _target, datagram: len(datagram.data) > CARRIED_BYTES)
     for number in range(1, 4):

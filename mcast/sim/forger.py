@@ -1,4 +1,4 @@
-"""What a forger says: one datagram under a promise that nobody gave."""
+"""A forger: sends one datagram under a promise that no node gave."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def recovered_elsewhere(stage: Stage) -> None:
 
 
 def _last_beat(stage: Stage) -> Heartbeat:
-    """What n1 said last, leading; from now on somebody forges."""
+    """The last heartbeat of n1, which leads; from now on datagrams are forged."""
     stage.cluster.world.lies = True
     first, beats = stage.wait_for_bootstrap(), heard(stage, "n1")
     stage.number(first, 3)

@@ -170,7 +170,7 @@ def old_vote(stage: Stage) -> None:
 
 
 def follower_of_the_deposed(stage: Stage) -> None:
-    """Who reads through a sequencer that was cut off with it, having seen many rounds of the epoch before."""
+    """A node reads through a sequencer that was cut off together with it, after many rounds of the epoch before."""
     follower = _followers_of_the_deposed(stage)
     stage.read(follower)
     stage.run(0.05)
@@ -208,7 +208,7 @@ def suspect_reader(stage: Stage) -> None:
 
 
 def acknowledged_before_the_loss(stage: Stage) -> None:
-    """What a suspect acknowledged before it lost that still counts at the sequencer, and commits after its restart."""
+    """What a suspect acknowledged before it lost it still counts at the sequencer, and commits after its restart."""
     first, second = stage.wait_for_bootstrap(), stage.node("n2")
     stage.cut("n3")
     stage.number(first, 1)

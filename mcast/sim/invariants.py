@@ -35,7 +35,7 @@ from mcast.wire.records import RecordKind
 _OF_ONE_EPOCH: Final = (
     Heartbeat, Commit, Ack, Nak, VoteRequest, Vote, Read, ReadIndex, Handover,
 )  # fmt: skip
-"""What is said for the epoch that its sender has promised, and leaves under no other promise."""
+"""Messages that speak for the epoch that their sender has promised, and leave under no other promise."""
 MOVES_WITHIN_S: Final = 1.0  # time moves between events that are so far apart
 ROUNDING_S: Final = 1e-6  # of the stamps that ages are computed from
 
@@ -77,7 +77,7 @@ class Book:
         self.trusted = True
         """Whether the log is known to hold all that was acknowledged from it."""
         self.owes = 0
-        """What had been committed when it came back as a suspect: until it holds that it must remain one."""
+        """The commit when it came back as a suspect: it must remain suspect until its log holds that much."""
         self.configs: list[tuple[int, Configuration]] = []
         """The configurations in the log, oldest first: (event, configuration)."""
         self.commit = 0
@@ -223,7 +223,7 @@ class Checker:
         """All are back: the best log is the cluster's, and what is not in it never was."""
         self._dark = None
         best = max(self.books, key=lambda book: (self._epochs.get(book.chains[book.durable], 0), book.durable))
-        # Its end may be an older epoch's, in the place of what a newer one committed there and no disk holds any more.
+        # Its end may be an older epoch's, in the place of a newer one's committed event that no disk holds any more.
         end = max((seq for seq, chain in self._chains.items() if best.chains.get(seq) == chain), default=0)
         for seq in [seq for seq in self._chains if seq > end]:
             del self._chains[seq]

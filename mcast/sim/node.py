@@ -63,7 +63,7 @@ DUE_MAX: Final = 64  # times a replica is asked for what is due, before somethin
 PAUSED_ARRIVALS_MAX: Final = 256  # bursts a paused node's socket buffer holds
 SEGMENT_BYTES: Final = SEGMENT_BYTES_MIN  # so that journals roll
 RESTART_S: Final = 0.050  # until a node that could not start is started again
-DEATH_SEEN_S: Final = 0.001  # until a peer knows that a connection closed, and that nobody answers any more
+DEATH_SEEN_S: Final = 0.001  # until a peer knows that a connection closed, and that no process answers any more
 TIMER_STUCK: Final = 1_000  # timers at one instant: then the deadline never moves on
 
 

@@ -27,7 +27,7 @@ KINDS: Final = (
 DISK_KINDS: Final = ("lost-tail", "cut-start", "bad-call", "short-write", "full-disk")
 """Faults of disks that are drawn beside the others, in half of the runs."""
 DEAFNESS: Final = ("multicast", "hearing", "speaking", "datagrams")
-"""What a node may lack for good: multicast; all datagrams to it, from it, or both. TCP goes on."""
+"""What a node may lack during a whole run: multicast; all datagrams to it, from it, or both. TCP works."""
 FORGED_SHARE: Final = 0.15  # of runs in which somebody forges promises
 DISK_LOSSES: Final = frozenset({"wipe", "rot", "lost-tail"})
 

@@ -121,7 +121,7 @@ class Stage:
         self.network.isolate([self.node(name).index for name in names])
 
     def block(self, source: str, *targets: str) -> None:
-        """Nothing from `source` reaches the targets."""
+        """Drop all datagrams from `source` to the targets."""
         self.network.blocked |= {(self.node(source).index, self.node(target).index) for target in targets}
 
     def join(self) -> None:

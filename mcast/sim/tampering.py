@@ -55,7 +55,7 @@ def forgeries(envelope: Envelope, said: Frame | Message) -> Iterator[Forgery]:
 
 
 def deliver(forgery: Forgery, *targets: SimNode) -> None:
-    """It reaches these nodes at once."""
+    """Deliver the datagram to these nodes at once."""
     for node in targets:
         if envelope_sender(forgery) != node.hash:
             node.deliver([Delivery(forgery.to(node, alone=len(targets) == 1), FORGED)])
@@ -67,7 +67,7 @@ def envelope_sender(forgery: Forgery) -> int:
 
 
 def unwell(stage: Stage) -> str:
-    """What the cluster has not got over, in words; nothing when all is as it was, and every node says so."""
+    """What is still wrong with the cluster, in words; nothing once all is as before, and every node says so."""
     if missing := stage.cluster.what_is_missing():
         return missing
     (sequencer, *others) = [node for node in stage.nodes if node.replica.is_sequencer]

@@ -38,7 +38,7 @@ class Words:
         return f"<- {self._name(sender)} [{promised}] {what}"
 
     def effect(self, effect: Effect) -> str:
-        """What a replica wants done."""
+        """An effect in words."""
         if isinstance(effect, Stream | Append | Apply):
             ticket = f" #{effect.ticket}" if isinstance(effect, Append) else ""
             return f"-> {type(effect).__name__}{ticket} {', '.join(map(self._frame, effect.frames))}"
@@ -57,7 +57,7 @@ class Words:
         return f"-> {self._value(effect)}"
 
     def notice(self, notice: Notice) -> str:
-        """What a replica tells its owner."""
+        """A notice in words."""
         return f"!! {self._value(notice)}"
 
     def _name(self, node: int | None) -> str:

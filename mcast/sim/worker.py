@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mcast.sim.node import SimNode
 
 Job = Append | Truncate | WriteMeta | NoteDoubt
-WRITE_S: Final = 1e-5  # a write that nobody waits to be synced
+WRITE_S: Final = 1e-5  # a write whose sync nobody waits for
 HELD_S: Final = 0.001  # between two looks at whether a disk is still held
 
 

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from mcast.storage.descriptors import keep, open_own
 from mcast.storage.kernelsync import KernelSync, open_kernel_sync
 
-NEW: Final = ".new"  # what a file's name ends in while it is not yet whole
+NEW: Final = ".new"  # the ending of a file's name while the file is not yet whole
 IOV_MAX: Final = 1_024  # buffers of one pwritev; Linux and macOS both stop there
 
 
