@@ -100,7 +100,7 @@ class Election:
         if problem := spent(epoch):
             core.halt(problem)
             return
-        self._calls = VOTE_CALLS_MAX  # no other member is asked before the own vote is durable
+        self._calls = VOTE_CALLS_MAX  # nobody is asked before the own vote is durable
         self._in_favour = set()
 
         def on_promised(then: float) -> None:
