@@ -70,6 +70,7 @@ class Opening:
         Raises:
             EnvironmentProblem: another node's or cluster's directory, or a later version's. OSError.
         """
+        self._files.fsync_dir(self._path)  # what is found stays: who renamed it may not have come to sync the name
         before = self._load()
         durable = self._rules.truncation_durable
         if before is not None:

@@ -5,7 +5,9 @@ log that may lack what was acknowledged never comes back without a doubt, under 
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import product
 from random import Random
 
 import pytest
@@ -185,6 +187,26 @@ def test_a_start_cut_short_anywhere_comes_to_the_same_end(
         lost = damage in LOSSES or (end == "close" and damage is watermark_and_tail)
         lost = lost or (damage is torn_end and end != "kill")  # then what stands at the end was acknowledged
         assert whole.renamed == lost, "a loss makes it another one, and nothing else does"
+
+
+@pytest.mark.parametrize(("sync", "end"), [("always", "kill"), ("os", "close")])
+def test_a_start_that_was_killed_and_one_cut_by_power_behind_it_make_nobody_another(sync: str, end: str) -> None:
+    """What the first renamed, the second may have found and noted elsewhere before the power undid the renaming."""
+    node, cuts = Node(sync, end), 0
+    for killed, cut, luck in product(range(20), range(20), range(4)):
+        files = node.files.copy(Random(luck))
+        files.stop_after(killed)
+        with suppress(Stopped):
+            node.start(files)
+        files.kill()
+        files.stop_after(cut)
+        try:
+            node.start(files)
+        except Stopped:
+            cuts += 1
+            files.crash()
+            assert not node.start(files).renamed
+    assert cuts > 500
 
 
 @pytest.mark.parametrize("power", [True, False])
