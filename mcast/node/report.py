@@ -9,7 +9,7 @@ from mcast.clock import monotonic_s
 from mcast.limits import CLOCK_OFF_S
 from mcast.node.strangers import change
 from mcast.node.wallclock import log_ahead_words
-from mcast.protocol.ledger import LedgerReport
+from mcast.protocol.repair.ledger import LedgerReport
 from mcast.protocol.statistics import Statistics
 from mcast.storage.descriptors import exhausted
 from mcast.storage.segment import SEGMENT_BYTES

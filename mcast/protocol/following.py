@@ -13,17 +13,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from mcast.protocol.asking import Asking
 from mcast.protocol.backfill import Backfill
 from mcast.protocol.belief import Beliefs
 from mcast.protocol.core import Core
 from mcast.protocol.effects import Append, EpochChanged, GapClosed, GapOpened, Truncate, Truncated
 from mcast.protocol.endings import Endings
-from mcast.protocol.gaps import Gaps, Loss
 from mcast.protocol.history import History
-from mcast.protocol.ledger import Fate, Ledger
 from mcast.protocol.reading import Reading
-from mcast.protocol.reorder import Reorder
+from mcast.protocol.repair.gaps import Gaps, Loss
+from mcast.protocol.repair.ledger import Fate, Ledger
+from mcast.protocol.repair.nak_sender import Asking
+from mcast.protocol.repair.reorder_buffer import Reorder
 from mcast.protocol.runs import chained, continuous
 from mcast.protocol.staleness import Staleness
 from mcast.protocol.states import ELECTING, Input, Role

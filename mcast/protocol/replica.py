@@ -24,12 +24,12 @@ from mcast.protocol.doubt import step_aside
 from mcast.protocol.effects import Effect, Notice
 from mcast.protocol.election import Election
 from mcast.protocol.following import Following
-from mcast.protocol.ledger import Ledger, LedgerReport
 from mcast.protocol.log_recovery import LogRecovery
 from mcast.protocol.paths import Paths
 from mcast.protocol.reading import answer_log_position
 from mcast.protocol.recovered import Recovered
-from mcast.protocol.repairing import Repairing
+from mcast.protocol.repair.ledger import Ledger, LedgerReport
+from mcast.protocol.repair.retransmitter import Repairing
 from mcast.protocol.runs import singly
 from mcast.protocol.sequencing import Sequencing
 from mcast.protocol.states import ELECTING, Input, Role

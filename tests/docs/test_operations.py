@@ -184,7 +184,7 @@ def test_every_state_is_explained() -> None:
 def _counted() -> set[str]:
     """Every reason under which an arriving datagram or message is refused."""
     found: set[tuple[str, str]] = set()
-    for path in (PACKAGE / "protocol").glob("*.py"):
+    for path in (PACKAGE / "protocol").rglob("*.py"):
         found |= set(re.findall(r'counts\["([^"]+)"\] \+= 1|_refuse\(envelope, frame, "([^"]+)"\)', path.read_text()))
     found.add(("never proven", ""))  # counted by mcast.seal.incarnations, named by the transport
     assert '"never proven"' in (PACKAGE / "node" / "transport.py").read_text()

@@ -8,7 +8,7 @@ from mcast.config import Config, NodeConfig
 from mcast.net.memory import Hub
 from mcast.node.report import HISTORIES_FAILED_REPORTED
 from mcast.node.shell import Shell
-from mcast.protocol.ledger import ClosedGapEntry
+from mcast.protocol.repair.ledger import ClosedGapEntry
 from mcast.wire.envelope import Envelope, name_hash
 from mcast.wire.messages import EpochEntry, Heartbeat, Kind
 

@@ -5,7 +5,7 @@ from mcast.protocol.effects import Append, Promise, WriteMeta
 from mcast.wire.messages import Ack, Stale
 
 from .bench import SETTLED, arrival, drain, frame_arrival, of, replica
-from .test_asking import LOG as STREAM
+from .repair.test_nak_sender import LOG as STREAM
 from .test_following import LOG, follower, hear
 from .test_log_recovery import suspect
 

@@ -8,7 +8,7 @@ from mcast.protocol.replica import Replica
 from mcast.wire.messages import Knock, Nak, News, Read, ReadIndex
 
 from .bench import KEY, UUID, arrival, drain, epoch_log, extended, frame_arrival, of
-from .test_asking import run
+from .repair.test_nak_sender import run
 from .test_following import beat, follower, hear
 
 LOG = epoch_log([(1, "n1", 4)])

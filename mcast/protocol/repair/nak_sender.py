@@ -20,8 +20,8 @@ from mcast.limits import (
 )
 from mcast.protocol.core import Core
 from mcast.protocol.effects import CatchUp
-from mcast.protocol.gaps import Gap, Gaps
-from mcast.protocol.reorder import Reorder
+from mcast.protocol.repair.gaps import Gap, Gaps
+from mcast.protocol.repair.reorder_buffer import Reorder
 from mcast.protocol.ways import Hearing
 from mcast.wire.messages import Busy, Nak, Range, RepairGone
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcast.protocol.ranges import Ranges
+from mcast.protocol.repair.ranges import Ranges
 
 FIRSTS, LENGTHS = st.integers(0, 60), st.integers(1, 12)
 STEPS = st.lists(st.tuples(st.sampled_from(("add", "discard", "pop")), FIRSTS, LENGTHS), max_size=40)

@@ -6,12 +6,12 @@ import pytest
 from mcast.limits import REPAIR_FLOOR_PER_S, REPAIR_PEAK_WINDOW_S
 from mcast.protocol.core import Core
 from mcast.protocol.effects import Effect, Repair
-from mcast.protocol.repairing import _BURST_S, Repairing
+from mcast.protocol.repair.retransmitter import _BURST_S, Repairing
 from mcast.protocol.rules import Rules
 from mcast.wire.frame import Frame
 from mcast.wire.messages import Busy, Nak, Range, RepairGone
 
-from .bench import KEY, core, envelope, epoch_log, extended, of, recovered, settings
+from ..bench import KEY, core, envelope, epoch_log, extended, of, recovered, settings
 
 LOG = epoch_log([(1, "n1", 600)])
 

@@ -1,6 +1,6 @@
-from mcast.protocol.reorder import Reorder
+from mcast.protocol.repair.reorder_buffer import Reorder
 
-from .bench import extended, genesis
+from ..bench import extended, genesis
 
 
 def test_frames_come_out_by_their_first_event() -> None:

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcast.protocol.gaps import Loss
-from mcast.protocol.ledger import Fate, Ledger
+from mcast.protocol.repair.gaps import Loss
+from mcast.protocol.repair.ledger import Fate, Ledger
 from mcast.wire.frame import Frame
 
-from .bench import epoch_log, extended, genesis
+from ..bench import epoch_log, extended, genesis
 
 MINE, OTHER = b"a" * 16, b"b" * 16
 

@@ -8,8 +8,8 @@ from mcast.protocol.replica import Replica
 from mcast.protocol.rules import Rules
 from mcast.wire.messages import Busy, Nak, PeerState, RepairGone
 
-from .bench import KEY, arrival, drain, epoch_log, extended, frame_arrival, of
-from .test_following import beat, follower, hear
+from ..bench import KEY, arrival, drain, epoch_log, extended, frame_arrival, of
+from ..test_following import beat, follower, hear
 
 LOG = epoch_log([(1, "n1", 300)])
 

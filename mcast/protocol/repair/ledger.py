@@ -27,8 +27,8 @@ from typing import Final
 
 from mcast.limits import COUNTER_JUMP_MAX, LEDGER_CLOSED_MAX, LEDGER_RANGES_MAX, SEQ_MAX
 from mcast.protocol.belief import CONTRADICTIONS
-from mcast.protocol.gaps import Loss
-from mcast.protocol.ranges import Ranges
+from mcast.protocol.repair.gaps import Loss
+from mcast.protocol.repair.ranges import Ranges
 from mcast.wire.frame import Frame
 
 _EARLY_MAX: Final = 4_096  # injected faults remembered of a sender whose epoch is not yet heard

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcast.limits import GAP_DECLARED_S, NAK_DELAY_MAX_S, NAK_DELAY_S, NAK_RETRY_MAX_S, NAK_RETRY_MIN_S
-from mcast.protocol.gaps import Gaps, Loss
+from mcast.protocol.repair.gaps import Gaps, Loss
 
 
 def no_jitter(low: float, high: float) -> float:
