@@ -176,8 +176,8 @@ async def _refuse_other_keys(config: Config, node_id: str, shell: Shell) -> None
     Raises:
         ConfigError: no node could be talked to, and with some the keys are why; twice in a row.
     """
-    from mcast.client.link import Dialer
     from mcast.client.reports import ask_all
+    from mcast.net.tcp import Dialer
     from mcast.wire.stream import StreamKind
 
     others = Dialer(replace(config, nodes=tuple(node for node in config.nodes if node.id != node_id)), "client")

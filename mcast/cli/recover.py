@@ -59,8 +59,8 @@ def recover(
 
 async def _refuse_while_others_run(config: Config, node_id: str) -> None:
     """End the program if another node answers: it may serve with a majority, and would halt at what this one does."""
-    from mcast.client.link import Dialer, Unreachable
     from mcast.client.reports import ask_each
+    from mcast.net.tcp import Dialer, Unreachable
     from mcast.wire.stream import StreamKind
 
     answers = await ask_each(Dialer(config, "client"), StreamKind.STATUS, OTHERS_S)

@@ -20,7 +20,6 @@ from mcast.client.detour import Detour
 from mcast.client.exchange import Exchange
 from mcast.client.feed import packed_from
 from mcast.client.keeper import preferred
-from mcast.client.link import Dialer, Unreachable, key_problem
 from mcast.client.operations import describe_any, hand_over, inject
 from mcast.client.packing import Command, check_name
 from mcast.client.questions import QueryAnswer
@@ -39,6 +38,7 @@ from mcast.errors import ConfigError, Error, NotSent, NotYet, Refused, Unknown
 from mcast.limits import SEQ_MAX, TIMEOUT_MAX_S, TIMEOUT_S
 from mcast.machine.events import Event
 from mcast.net.forks import keep_from_children
+from mcast.net.tcp import Dialer, Unreachable, key_problem
 from mcast.wire.levels import LEVELS, Consistency
 from mcast.wire.stream import NUMBER_END, Query, StreamKind
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from mcast.client.link import Dialer, StreamLink, Unreachable
 from mcast.client.questions import QueryAnswer, Questions
 from mcast.config import NodeConfig
 from mcast.errors import DecodeError
+from mcast.net.tcp import Dialer, StreamLink, Unreachable
 from mcast.wire.stream import Query, StreamKind, decode_stream_untrusted
 
 

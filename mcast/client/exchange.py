@@ -9,7 +9,6 @@ from typing import Any, NoReturn
 
 from mcast.client.calls import Entry
 from mcast.client.keeper import Keeper
-from mcast.client.link import Dialer, StreamLink
 from mcast.client.packing import CommandPacker
 from mcast.client.questions import Questions
 from mcast.client.session import ClientSession
@@ -17,6 +16,7 @@ from mcast.clock import monotonic_s
 from mcast.config import NodeConfig
 from mcast.errors import DecodeError, Refused
 from mcast.limits import SESSION_IDLE_S
+from mcast.net.tcp import Dialer, StreamLink
 from mcast.wire.groups import decode_results_untrusted, pack_run
 from mcast.wire.records import NONCE_BYTES
 from mcast.wire.stream import UNFOUNDED, StreamKind, Welcome, decode_stream_untrusted

@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from mcast.client.link import ATTEMPT_S_MAX, CONNECT_S_MAX, Dialer, KeyMismatch, LinkOwner, StreamLink, Unreachable
 from mcast.config import NodeConfig
+from mcast.net.tcp import ATTEMPT_S_MAX, CONNECT_S_MAX, Dialer, KeyMismatch, LinkOwner, StreamLink, Unreachable
 from mcast.wire.stream import Ping, Pong, StreamKind, pack_message
 
 WATCH_INTERVAL_S: Final = 0.25  # between looks at a link whose answers are awaited

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import msgspec
 
-from mcast.client.link import Dialer, KeyMismatch, Unreachable, key_problem
 from mcast.client.reports import ask_node
 from mcast.config import NodeConfig
 from mcast.documents import FaultDocument, HandoverDocument, MachineDescription, StatusDocument
 from mcast.errors import DecodeError, NotSent, Refused, Unknown
+from mcast.net.tcp import Dialer, KeyMismatch, Unreachable, key_problem
 from mcast.wire.stream import Ask, Failure, Fault, HandoverRequest, StreamKind
 
 

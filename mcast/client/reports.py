@@ -8,11 +8,11 @@ from types import MappingProxyType
 from typing import Any, Final, cast
 
 from mcast.analysis import document_findings
-from mcast.client.link import Dialer, KeyMismatch, StreamLink, Unreachable, key_problem
 from mcast.clock import monotonic_s, wall_offset_ns
 from mcast.config import NodeConfig
 from mcast.documents import GapsDocument, NodeStatus, StatusDocument
 from mcast.errors import DecodeError
+from mcast.net.tcp import Dialer, KeyMismatch, StreamLink, Unreachable, key_problem
 from mcast.wire.stream import Ask, Fault, HandoverRequest, StreamKind, decode_stream_untrusted, pack_message
 
 NODE_FIELDS: Final = (

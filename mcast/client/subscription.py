@@ -9,11 +9,11 @@ from types import TracebackType
 from typing import Any, Final
 
 from mcast.client.keeper import ALONE_MS, Keeper
-from mcast.client.link import Dialer, StreamLink, key_problem
 from mcast.config import NodeConfig
 from mcast.errors import DecodeError, Error, Gone, NotSent
 from mcast.limits import EVENTS_UNREAD_BYTES, SEQ_MAX
 from mcast.machine.events import Event, EventReader
+from mcast.net.tcp import Dialer, StreamLink, key_problem
 from mcast.wire.events import decode_events_untrusted
 from mcast.wire.stream import UNFOUNDED, Ask, StreamKind, Subscribe, decode_stream_untrusted, pack_message
 

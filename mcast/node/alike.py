@@ -17,10 +17,10 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from mcast.analysis.differences import unlike
-from mcast.client.link import Dialer, Unreachable
 from mcast.client.reports import ask_node
 from mcast.config import NodeConfig
 from mcast.errors import ConfigError, DecodeError
+from mcast.net.tcp import Dialer, Unreachable
 from mcast.protocol.effects import EpochChanged, Notice
 from mcast.wire.envelope import name_hash
 from mcast.wire.stream import Ask, StreamKind

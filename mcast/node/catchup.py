@@ -13,9 +13,9 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from mcast.client.link import Dialer, StreamLink, Unreachable
 from mcast.errors import CorruptionError, DecodeError, Gone
 from mcast.limits import FETCH_CHUNK_BYTES, FETCH_WINDOW_BYTES, HISTORY_PAGE_ENTRIES
+from mcast.net.tcp import Dialer, StreamLink, Unreachable
 from mcast.node.connection import Connection
 from mcast.protocol.effects import CatchUp
 from mcast.wire.envelope import name_hash

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from mcast.errors import Gone, Refused
 from mcast.machine.api import StateMachine
 from mcast.machine.engine import Applied, Engine
 from mcast.net.link import PeerAddress
+from mcast.net.ports import free_ports
 from mcast.node.eventlog import EventLog
 from mcast.node.gateway import Gateway
 from mcast.node.handlerlog import HandlerLog
@@ -360,15 +360,3 @@ async def serving(cluster: FakeCluster) -> AsyncIterator[dict[str, Gateway]]:
     finally:
         for gateway in gateways.values():
             await gateway.stop(drain_s=0)
-
-
-def free_ports(count: int) -> list[int]:
-    """TCP ports of 127.0.0.1 that nobody listens on at this moment."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()

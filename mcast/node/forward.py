@@ -16,9 +16,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from mcast.client.link import ATTEMPT_S_MAX, Dialer, NobodyListens, StreamLink, Unreachable
 from mcast.config import NodeConfig
 from mcast.errors import DecodeError
+from mcast.net.tcp import ATTEMPT_S_MAX, Dialer, NobodyListens, StreamLink, Unreachable
 from mcast.protocol.effects import EpochChanged, Notice, SequencerReady, SteppedDown
 from mcast.wire.envelope import name_hash
 from mcast.wire.groups import RecordGroup, pack_run

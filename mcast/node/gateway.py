@@ -12,7 +12,6 @@ from functools import partial
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final
 
-from mcast.client.link import Dialer
 from mcast.clock import monotonic_s
 from mcast.errors import DecodeError, EnvironmentProblem, Error
 from mcast.limits import (
@@ -22,7 +21,9 @@ from mcast.limits import (
 )
 from mcast.machine.describe import describe
 from mcast.net.handshakes import Handshakes
+from mcast.net.listener import TOO_MANY, Crowd, Door, listen_problem, open_listener, room_for_connections
 from mcast.net.secured import Secured
+from mcast.net.tcp import Dialer
 from mcast.net.udp import UdpLink
 from mcast.node.admission import Places
 from mcast.node.alike import Likeness
@@ -31,7 +32,6 @@ from mcast.node.connection import Connection
 from mcast.node.forward import Forwarder
 from mcast.node.handover import Handovers
 from mcast.node.histories import HistoryFetcher
-from mcast.node.listener import TOO_MANY, Crowd, Door, listen_problem, open_listener, room_for_connections
 from mcast.node.queries import Queries
 from mcast.node.relays import Relays
 from mcast.node.reporting import Reports

@@ -6,8 +6,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
-from mcast.client.link import Dialer, StreamLink, Unreachable
 from mcast.errors import DecodeError
+from mcast.net.tcp import Dialer, StreamLink, Unreachable
 from mcast.node.catchup import FetchQueue
 from mcast.node.report import HISTORIES_FAILED_REPORTED
 from mcast.protocol.effects import FetchEpochs

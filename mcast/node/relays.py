@@ -12,10 +12,10 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from mcast.client.link import Dialer, StreamLink, Unreachable
 from mcast.config import NodeConfig
 from mcast.errors import DecodeError
 from mcast.limits import RELAYED_BYTES_MAX
+from mcast.net.tcp import Dialer, StreamLink, Unreachable
 from mcast.node.connection import Connection
 from mcast.protocol.effects import Relay
 from mcast.wire.envelope import name_hash

@@ -32,11 +32,11 @@ from mcast.machine.api import StateMachine
 from mcast.net.faulty import parse_faults
 from mcast.net.link import PeerAddress
 from mcast.net.memory import Hub
+from mcast.net.ports import free_ports
 from mcast.node.node import Node
 from mcast.node.recover import recover
 from mcast.storage.files import RealFiles
 from mcast.storage.meta import load_meta, store_meta
-from mcast.testing.processes import free_ports
 from mcast.wire.envelope import name_hash
 from mcast.wire.levels import Consistency
 

@@ -11,7 +11,6 @@ import contextlib
 import os
 import secrets
 import signal
-import socket
 import sys
 import tempfile
 from asyncio.subprocess import Process
@@ -24,6 +23,7 @@ from mcast.client.client import Client, connect
 from mcast.config import Config, load_config
 from mcast.errors import EnvironmentProblem, NotSent, NotYet
 from mcast.machine.loading import load_machine
+from mcast.net.ports import free_port_pair, free_ports
 from mcast.seal.keys import generate_key_file
 
 READY_S: Final = 60.0  # for all processes to start and elect a sequencer, where many others want the processors
@@ -256,24 +256,3 @@ class Processes:
 def _is_settled(status: dict[str, Any], nodes: Sequence[dict[str, Any]]) -> bool:
     idle = all(node["applied_seq"] == node["last_seq"] and not node["gaps_open"] for node in nodes)
     return bool(status["sequencer"]) and idle and len({node["applied_seq"] for node in nodes}) == 1
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that no TCP socket of this machine's loopback uses just now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for listener in sockets:
-            listener.bind(("127.0.0.1", 0))
-        return [listener.getsockname()[1] for listener in sockets]
-
-
-def free_port_pair() -> int:
-    """A port that, like the one above it, no UDP socket uses just now: for stream and control."""
-    for _ in range(64):
-        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
-            one, two = (stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(2))
-            one.bind(("127.0.0.1", 0))
-            port = int(one.getsockname()[1])
-            two.bind(("127.0.0.1", port + 1))
-            return port
-    raise EnvironmentProblem("no two free UDP ports side by side", "end what holds this machine's ports")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mcast.config import default_config
-from mcast.testing.processes import free_port_pair, free_ports
+from mcast.net.ports import free_port_pair, free_ports
 
 ROOT = Path(__file__).parents[2]
 

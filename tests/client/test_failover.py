@@ -12,12 +12,12 @@ import pytest
 
 from mcast.client import keeper
 from mcast.client.client import connect
-from mcast.client.link import StreamLink
 from mcast.client.questions import Questions
 from mcast.client.receipts import Receipts
 from mcast.clock import monotonic_s
 from mcast.errors import NotSent
 from mcast.machine.kv import KeyValue
+from mcast.net.tcp import StreamLink
 from mcast.node.fake import FakeCluster, serving
 from mcast.node.gateway import Gateway
 from mcast.wire.stream import HEAD_BYTES, Query, StreamKind, decode_stream_untrusted

@@ -9,8 +9,8 @@ import pytest
 
 from mcast.client import keeper as keeper_module
 from mcast.client.keeper import ALONE_LOOKS, SILENT_LOOKS_PING, STALLED_LOOKS, Keeper
-from mcast.client.link import Unreachable
 from mcast.config.model import NodeConfig
+from mcast.net.tcp import Unreachable
 from mcast.wire.stream import Pong
 
 NODES = tuple(NodeConfig(id=f"n{n}", address=f"127.0.0.1:{7710 + n}") for n in (1, 2))

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from mcast.client.client import connect
-from mcast.client.link import Dialer
 from mcast.client.reports import ask_each, silences_of
 from mcast.config import Config, NodeConfig
 from mcast.errors import NotSent
 from mcast.machine.kv import KeyValue
+from mcast.net.tcp import Dialer
 from mcast.node.fake import FakeCluster, serving
 from mcast.wire.stream import StreamKind
 

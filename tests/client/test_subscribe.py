@@ -12,11 +12,11 @@ import pytest
 
 from mcast.client import keeper, subscription
 from mcast.client.client import Client, connect
-from mcast.client.link import Dialer, StreamLink
 from mcast.clock import monotonic_s
 from mcast.errors import DecodeError, Error, Gone, NotSent, Refused
 from mcast.machine.events import Event
 from mcast.machine.kv import KeyValue
+from mcast.net.tcp import Dialer, StreamLink
 from mcast.node import eventlog
 from mcast.node.fake import FakeCluster, serving
 from mcast.node.gateway import Gateway

@@ -17,8 +17,8 @@ import pytest
 import mcast
 from mcast.config import default_config
 from mcast.machine.kv import KeyValue
+from mcast.net.ports import free_port_pair, free_ports
 from mcast.testing.cluster import cluster
-from mcast.testing.processes import free_port_pair, free_ports
 from tests.docs.document import DOCS, fences
 
 ROOT = Path(__file__).parents[2]

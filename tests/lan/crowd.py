@@ -20,8 +20,8 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from mcast.client.client import Client
-from mcast.client.link import CONNECT_S_MAX, Dialer, LinkOwner, StreamLink
 from mcast.config import NodeConfig, load_config
+from mcast.net.tcp import CONNECT_S_MAX, Dialer, LinkOwner, StreamLink
 
 ROOT: Final = Path(__file__).parents[2]
 EACH_MAX: Final = 2_500  # clients of one process

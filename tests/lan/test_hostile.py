@@ -18,7 +18,7 @@ import pytest
 
 from mcast.config import Config, load_config
 from mcast.errors import ConfigError
-from mcast.node.listener import HUNG_UP
+from mcast.net.listener import HUNG_UP
 from mcast.seal.datagram import Sealer
 from mcast.seal.keys import KeyRing, generate_key_file, load_keys
 from mcast.testing.hostile import WAYS, Hostile, Sent, assail_tcp, flood, record

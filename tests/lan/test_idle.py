@@ -16,7 +16,7 @@ from typing import Self
 
 import pytest
 
-from mcast.client.link import Dialer, StreamLink, Unreachable
+from mcast.net.tcp import Dialer, StreamLink, Unreachable
 from mcast.testing.processes import Processes
 from tests.lan.crowd import Crowd
 from tests.lan.load import Load, settled

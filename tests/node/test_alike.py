@@ -12,9 +12,9 @@ import pytest
 from mcast.config import Config, NodeConfig
 from mcast.machine.api import Context, StateMachine, command
 from mcast.net.memory import Hub
+from mcast.net.ports import free_ports
 from mcast.node.node import Node
 from mcast.protocol.effects import CatchUp
-from mcast.testing.processes import free_ports
 from mcast.wire.envelope import name_hash
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from mcast.client.link import Dialer, StreamLink, Unreachable
 from mcast.config import NodeConfig
 from mcast.machine.kv import KeyValue
+from mcast.net.tcp import Dialer, StreamLink, Unreachable
 from mcast.node import catchup as catchup_module
 from mcast.node.catchup import Fetcher, FetchServer
 from mcast.node.fake import FakeCluster, FakeShell, serving

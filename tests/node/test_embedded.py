@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from mcast.config import Config, default_config, parse_config
+from mcast.net.ports import free_ports
 from mcast.node.node import Node
 from mcast.seal.keys import generate_key_file
-from mcast.testing.processes import free_ports
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """

@@ -12,10 +12,10 @@ import pytest
 from mcast.config import Config, default_config, load_config
 from mcast.errors import ConfigError, EnvironmentProblem
 from mcast.machine.api import StateMachine, command
+from mcast.net.ports import free_port_pair, free_ports
 from mcast.node.node import Node
 from mcast.node.notices import NodeNotice
 from mcast.testing.cluster import cluster
-from mcast.testing.processes import free_port_pair, free_ports
 
 
 def configured(folder: Path, nodes: int = 1) -> Path:

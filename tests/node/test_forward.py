@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mcast.client.link import Dialer
 from mcast.machine.kv import KeyValue
+from mcast.net.tcp import Dialer
 from mcast.node.fake import FakeCluster, serving
 from mcast.node.forward import RETRY_S, SILENT_LOOKS, SILENT_LOOKS_TOLD, Forwarder
 from mcast.node.gateway import Gateway

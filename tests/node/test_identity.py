@@ -8,9 +8,9 @@ import pytest
 from mcast.client.client import connect
 from mcast.errors import EnvironmentProblem, Refused
 from mcast.machine.kv import KeyValue
+from mcast.net.ports import free_ports
 from mcast.node.node import Node
 from mcast.testing.cluster import Cluster, cluster
-from mcast.testing.processes import free_ports
 from mcast.wire.envelope import name_hash
 
 

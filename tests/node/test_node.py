@@ -15,14 +15,9 @@ import pytest
 import mcast
 from mcast.config import Config, NodeConfig
 from mcast.errors import EnvironmentProblem
+from mcast.net.ports import free_ports
 from mcast.node.node import Node
 from mcast.seal.keys import generate_key_file
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports free for UDP and TCP on loopback a moment ago."""
-    with HeldPorts() as sockets:
-        return [sockets.port() for _ in range(count)]
 
 
 class HeldPorts:

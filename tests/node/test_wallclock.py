@@ -13,9 +13,9 @@ import mcast
 from mcast import clock
 from mcast.config import Config, NodeConfig
 from mcast.net.memory import Hub
+from mcast.net.ports import free_ports
 from mcast.node import wallclock
 from mcast.node.node import Node
-from mcast.testing.processes import free_ports
 
 YEAR_NS = 365 * 86_400 * 10**9
 

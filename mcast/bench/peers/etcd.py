@@ -15,7 +15,7 @@ from mcast.bench.peers.http2 import Http2, header_block
 from mcast.bench.peers.peer import NODES, Peer
 from mcast.bench.peers.protobuf import blob, fields, number
 from mcast.bench.peers.served import ServedPeer
-from mcast.testing.processes import free_ports
+from mcast.net.ports import free_ports
 
 _HOST: Final = "127.0.0.1"
 _ASK_S: Final = 0.5  # for an answer; a cluster that is not up yet gives none

@@ -15,7 +15,7 @@ from mcast.bench.job import BrokenRun
 from mcast.bench.peers.crew import Crew, replica_of
 from mcast.bench.peers.embedded import Embedded, answer
 from mcast.bench.peers.peer import NODES, Peer, PeerReplica, make_events
-from mcast.testing.processes import free_ports
+from mcast.net.ports import free_ports
 
 _WINDOW: Final = 5_000  # calls unacknowledged
 _IDLE_S: Final = 0.01  # a tick without work

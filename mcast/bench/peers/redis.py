@@ -15,7 +15,7 @@ from mcast.bench.job import BrokenRun
 from mcast.bench.peers.crew import Crew, Servers, replica_of
 from mcast.bench.peers.peer import NODES, SILENCE_S, Peer
 from mcast.bench.peers.served import ServedPeer
-from mcast.testing.processes import free_ports
+from mcast.net.ports import free_ports
 
 _HOST: Final = "127.0.0.1"
 _BATCH: Final = 500  # entries of one write; two are on the way at a time

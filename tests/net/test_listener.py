@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from mcast.limits import CONNECTIONS_MAX
-from mcast.node.listener import HUNG_UP, LISTEN_BACKLOG, NO_ROOM, TOO_MANY, Crowd, Door, Listener, open_listener
+from mcast.net.listener import HUNG_UP, LISTEN_BACKLOG, NO_ROOM, TOO_MANY, Crowd, Door, Listener, open_listener
 
 Dial = Callable[[], socket.socket]
 
@@ -95,7 +95,7 @@ async def test_nothing_that_is_written_to_who_was_let_in_is_held_back() -> None:
 def test_what_a_node_itself_opens_has_its_room_first(limit: int, room: tuple[int, int]) -> None:
     program = (
         f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({limit}, {limit})); "
-        "from mcast.node.listener import room_for_connections; print(room_for_connections('n1'))"
+        "from mcast.net.listener import room_for_connections; print(room_for_connections('n1'))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout.strip() == str(room)
