@@ -21,8 +21,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 ON_EVERY_LOOP = frozenset({
     "client/test_client.py", "client/test_failover.py", "client/test_opening.py", "client/test_subscribe.py",
     "net/test_secured.py",
-    "node/test_embedding.py", "node/test_exceptions.py", "node/test_gateway.py", "node/test_gateway_sealed.py",
-    "node/test_node.py", "testing/test_cluster.py",
+    "node/gateway/test_gateway.py", "node/gateway/test_gateway_sealed.py", "node/test_embedding.py",
+    "node/test_exceptions.py", "node/test_node.py", "testing/test_cluster.py",
 })  # fmt: skip
 
 

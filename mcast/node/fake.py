@@ -20,7 +20,7 @@ from mcast.machine.engine import Applied, Engine
 from mcast.net.link import PeerAddress
 from mcast.net.ports import free_ports
 from mcast.node.eventlog import EventLog
-from mcast.node.gateway import Gateway
+from mcast.node.gateway.gateway import Gateway
 from mcast.node.handlerlog import HandlerLog
 from mcast.node.runs import runs_of
 from mcast.protocol.effects import CatchUp, EpochChanged, FetchEpochs, Notice, Relay, SequencerReady, SteppedDown

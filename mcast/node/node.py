@@ -17,7 +17,7 @@ from mcast.limits import TIMEOUT_S
 from mcast.machine.api import StateMachine
 from mcast.net.forks import keep_from_children
 from mcast.net.names import in_thread
-from mcast.node.gateway import Gateway
+from mcast.node.gateway.gateway import Gateway
 from mcast.node.notices import NodeNotice, Notices, log_of
 from mcast.node.place import look
 from mcast.node.shell import Shell

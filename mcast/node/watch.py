@@ -18,7 +18,7 @@ from mcast.wire.envelope import name_hash
 from mcast.wire.stream import Failure, StreamKind, pack_message
 
 if TYPE_CHECKING:
-    from mcast.node.connection import Connection
+    from mcast.node.gateway.connection import Connection
     from mcast.node.shell import Shell
     from mcast.protocol.ways import Reception
 

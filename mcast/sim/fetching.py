@@ -1,6 +1,6 @@
 """What a simulated node fetches over TCP: frames of others' journals, and the epoch history that precedes an epoch.
 
-As `mcast.node.catchup` does it, piece by piece, each asked for when the one before it has been taken in.
+As `mcast.node.gateway.catchup` does it, piece by piece, each asked for when the one before it has been taken in.
 """
 
 from __future__ import annotations

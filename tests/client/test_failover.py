@@ -19,7 +19,7 @@ from mcast.errors import NotSent
 from mcast.machine.kv import KeyValue
 from mcast.net.tcp import StreamLink
 from mcast.node.fake import FakeCluster, serving
-from mcast.node.gateway import Gateway
+from mcast.node.gateway.gateway import Gateway
 from mcast.wire.stream import HEAD_BYTES, Query, StreamKind, decode_stream_untrusted
 
 

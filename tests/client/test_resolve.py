@@ -16,7 +16,7 @@ from mcast.errors import NotSent, Refused, Unknown
 from mcast.machine.kv import KeyValue
 from mcast.machine.sessions import SessionTable
 from mcast.node.fake import FakeCluster, serving
-from mcast.node.gateway import Gateway
+from mcast.node.gateway.gateway import Gateway
 
 DOUBT_S = 0.02
 

@@ -19,7 +19,7 @@ from mcast.machine.kv import KeyValue
 from mcast.net.tcp import Dialer, StreamLink
 from mcast.node import eventlog
 from mcast.node.fake import FakeCluster, serving
-from mcast.node.gateway import Gateway
+from mcast.node.gateway.gateway import Gateway
 from mcast.wire.stream import StreamKind, Subscribe, pack_message, pack_raw
 
 

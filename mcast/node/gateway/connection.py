@@ -10,7 +10,7 @@ from mcast.clock import monotonic_s
 from mcast.errors import DecodeError
 from mcast.limits import GATEWAY_WRITE_BYTES, HANDSHAKE_S
 from mcast.net.forks import keep_from_children
-from mcast.node.turns import Turns
+from mcast.node.gateway.turns import Turns
 from mcast.wire.stream import Failure, Hello, Splitter, StreamKind, decode_stream_untrusted, pack_message
 
 AT_ONCE: Final = 256  # messages cut at a time, before they are handled

@@ -19,7 +19,7 @@ from mcast.wire.envelope import name_hash
 if TYPE_CHECKING:
     from mcast.config import Config
     from mcast.net.link import PeerAddress
-    from mcast.node.connection import Connection
+    from mcast.node.gateway.connection import Connection
     from mcast.wire.stream import Hello
 
 PEER_CONNECTIONS: Final = 4  # of one node beside the clients: to forward, to fetch and to relay by, and one that closes

@@ -16,9 +16,9 @@ from mcast.errors import DecodeError
 from mcast.limits import LEARNED_S, SESSION_READ_WAIT_S
 from mcast.machine.api import query
 from mcast.machine.kv import KeyValue
-from mcast.node import queries as queries_module
 from mcast.node.fake import FakeCluster, FakeShell
-from mcast.node.queries import Queries
+from mcast.node.gateway import queries as queries_module
+from mcast.node.gateway.queries import Queries
 from mcast.protocol.effects import ReadReady
 from mcast.wire.records import RecordKind, encode_record
 from mcast.wire.stream import HEAD_BYTES, Query, Splitter, StreamKind, decode_stream_untrusted, pack_message

@@ -10,9 +10,9 @@ import pytest
 
 from mcast.limits import HISTORY_PAGE_ENTRIES
 from mcast.machine.kv import KeyValue
-from mcast.node import catchup as catchup_module
 from mcast.node.fake import FakeCluster, FakeShell, serving
-from mcast.node.gateway import Gateway
+from mcast.node.gateway import catchup as catchup_module
+from mcast.node.gateway.gateway import Gateway
 from mcast.protocol.effects import FetchEpochs
 from mcast.wire.envelope import name_hash
 from mcast.wire.epochs import Epochs

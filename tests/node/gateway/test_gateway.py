@@ -20,11 +20,11 @@ from mcast.errors import EnvironmentProblem, NotSent, Refused, Unknown
 from mcast.machine.commands import encode_command
 from mcast.machine.kv import KeyValue
 from mcast.machine.outcomes import decode_outcomes_untrusted
-from mcast.node import connection as connection_module
-from mcast.node import gateway as gateway_module
-from mcast.node import reporting as reporting_module
 from mcast.node.fake import FakeCluster, serving
-from mcast.node.gateway import Gateway
+from mcast.node.gateway import connection as connection_module
+from mcast.node.gateway import gateway as gateway_module
+from mcast.node.gateway import reporting as reporting_module
+from mcast.node.gateway.gateway import Gateway
 from mcast.wire.groups import Result, decode_results_untrusted, pack_run
 from mcast.wire.records import RecordKind, encode_record, split_fragments
 from mcast.wire.stream import (
@@ -38,7 +38,7 @@ from mcast.wire.stream import (
     pack_message,
     pack_raw,
 )
-from tests.node.raw import NONCE, Raw, hello, opening, raws
+from tests.node.gateway.raw import NONCE, Raw, hello, opening, raws
 
 __all__ = ["raws"]  # a fixture, used by all
 

@@ -14,7 +14,7 @@ from mcast.wire.stream import Failure, HandoverRequest, StreamKind, pack_message
 
 if TYPE_CHECKING:
     from mcast.machine.engine import Applied
-    from mcast.node.connection import Connection
+    from mcast.node.gateway.connection import Connection
     from mcast.node.shell import Shell
 
 RETIRE_S: Final = 0.5  # a stopping sequencer waits no longer for its successor to lead

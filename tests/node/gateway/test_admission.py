@@ -13,14 +13,14 @@ from mcast.client.client import connect
 from mcast.errors import Refused
 from mcast.limits import ADDRESS_SESSIONS_MIN
 from mcast.machine.kv import KeyValue
-from mcast.node import admission
-from mcast.node.admission import OPENING_S, PEER_CONNECTIONS, PRUNE_S, Openings
 from mcast.node.fake import FakeCluster, serving
-from mcast.node.gateway import Gateway
+from mcast.node.gateway import admission
+from mcast.node.gateway.admission import OPENING_S, PEER_CONNECTIONS, PRUNE_S, Openings
+from mcast.node.gateway.gateway import Gateway
 from mcast.wire.envelope import name_hash
 from mcast.wire.records import RecordKind, encode_record
 from mcast.wire.stream import Hello, Ping, StreamKind, pack_message, pack_raw
-from tests.node.raw import NONCE, Raw, hello, opening, raws
+from tests.node.gateway.raw import NONCE, Raw, hello, opening, raws
 
 __all__ = ["raws"]  # a fixture, used by all
 

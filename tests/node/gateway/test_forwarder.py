@@ -11,8 +11,8 @@ import pytest
 from mcast.machine.kv import KeyValue
 from mcast.net.tcp import Dialer
 from mcast.node.fake import FakeCluster, serving
-from mcast.node.forward import RETRY_S, SILENT_LOOKS, SILENT_LOOKS_TOLD, Forwarder
-from mcast.node.gateway import Gateway
+from mcast.node.gateway.forwarder import RETRY_S, SILENT_LOOKS, SILENT_LOOKS_TOLD, Forwarder
+from mcast.node.gateway.gateway import Gateway
 from mcast.protocol.effects import EpochChanged, SequencerReady, SteppedDown
 from mcast.wire.envelope import name_hash
 from mcast.wire.groups import RecordGroup

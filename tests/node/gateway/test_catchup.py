@@ -13,10 +13,10 @@ import pytest
 from mcast.config import NodeConfig
 from mcast.machine.kv import KeyValue
 from mcast.net.tcp import Dialer, StreamLink, Unreachable
-from mcast.node import catchup as catchup_module
-from mcast.node.catchup import Fetcher, FetchServer
 from mcast.node.fake import FakeCluster, FakeShell, serving
-from mcast.node.gateway import Gateway
+from mcast.node.gateway import catchup as catchup_module
+from mcast.node.gateway.catchup import Fetcher, FetchServer
+from mcast.node.gateway.gateway import Gateway
 from mcast.protocol.effects import CatchUp
 from mcast.wire.envelope import name_hash
 from mcast.wire.frame import Frame

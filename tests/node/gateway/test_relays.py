@@ -10,7 +10,7 @@ import pytest
 from mcast.errors import DecodeError
 from mcast.limits import RELAYED_BYTES_MAX
 from mcast.machine.kv import KeyValue
-from mcast.node import relays
+from mcast.node.gateway import relays
 from mcast.node.node import Node
 from mcast.protocol.effects import Relay
 from mcast.testing import cluster

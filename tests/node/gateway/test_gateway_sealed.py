@@ -12,13 +12,13 @@ import pytest
 from mcast.client.client import connect
 from mcast.errors import ConfigError
 from mcast.machine.kv import KeyValue
-from mcast.node import connection as connection_module
 from mcast.node.fake import FakeCluster, serving
+from mcast.node.gateway import connection as connection_module
 from mcast.seal.keys import generate_key_file, load_keys
 from mcast.seal.tls import client_context
 from mcast.wire.envelope import name_hash
 from mcast.wire.stream import StreamKind, pack_message
-from tests.node.raw import hello
+from tests.node.gateway.raw import hello
 
 
 async def test_with_a_key_file_everything_is_tls_and_peers_prove_their_incarnation(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mcast.errors import DecodeError
 from mcast.net.tcp import Dialer, StreamLink, Unreachable
-from mcast.node.catchup import FetchQueue
+from mcast.node.gateway.catchup import FetchQueue
 from mcast.node.report import HISTORIES_FAILED_REPORTED
 from mcast.protocol.effects import FetchEpochs
 from mcast.wire.envelope import name_hash

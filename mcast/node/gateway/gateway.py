@@ -25,19 +25,19 @@ from mcast.net.listener import TOO_MANY, Crowd, Door, listen_problem, open_liste
 from mcast.net.secured import Secured
 from mcast.net.tcp import Dialer
 from mcast.net.udp import UdpLink
-from mcast.node.admission import Places
-from mcast.node.alike import Likeness
-from mcast.node.catchup import Fetcher, FetchServer
-from mcast.node.connection import Connection
-from mcast.node.forward import Forwarder
-from mcast.node.handover import Handovers
-from mcast.node.histories import HistoryFetcher
-from mcast.node.queries import Queries
-from mcast.node.relays import Relays
-from mcast.node.reporting import Reports
-from mcast.node.submissions import Submissions
-from mcast.node.subscriptions import Subscriptions
-from mcast.node.turns import Turns
+from mcast.node.gateway.admission import Places
+from mcast.node.gateway.alike import Likeness
+from mcast.node.gateway.catchup import Fetcher, FetchServer
+from mcast.node.gateway.connection import Connection
+from mcast.node.gateway.forwarder import Forwarder
+from mcast.node.gateway.handover import Handovers
+from mcast.node.gateway.histories import HistoryFetcher
+from mcast.node.gateway.queries import Queries
+from mcast.node.gateway.relays import Relays
+from mcast.node.gateway.reporting import Reports
+from mcast.node.gateway.submissions import Submissions
+from mcast.node.gateway.subscriptions import Subscriptions
+from mcast.node.gateway.turns import Turns
 from mcast.node.watch import hindered
 from mcast.protocol.effects import CatchUp, FetchEpochs, Notice, ReadReady
 from mcast.wire.envelope import name_hash

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from mcast.node.connection import Connection
+from mcast.node.gateway.connection import Connection
 from mcast.wire.groups import RecordGroup, Submitted
 
 RESEND_S: Final = 0.2  # the same missing request is not answered by another resend sooner than this

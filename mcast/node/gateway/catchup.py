@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mcast.errors import CorruptionError, DecodeError, Gone
 from mcast.limits import FETCH_CHUNK_BYTES, FETCH_WINDOW_BYTES, HISTORY_PAGE_ENTRIES
 from mcast.net.tcp import Dialer, StreamLink, Unreachable
-from mcast.node.connection import Connection
+from mcast.node.gateway.connection import Connection
 from mcast.protocol.effects import CatchUp
 from mcast.wire.envelope import name_hash
 from mcast.wire.messages import EpochEntry

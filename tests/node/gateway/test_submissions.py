@@ -12,12 +12,12 @@ from mcast.machine.commands import encode_command
 from mcast.machine.kv import KeyValue
 from mcast.machine.sessions import mark_of
 from mcast.node.fake import FakeCluster, serving
-from mcast.node.gateway import Gateway
-from mcast.node.submissions import _is_content
+from mcast.node.gateway.gateway import Gateway
+from mcast.node.gateway.submissions import _is_content
 from mcast.wire.groups import RecordGroup, Result
 from mcast.wire.records import RecordKind, encode_record, split_fragments
 from mcast.wire.stream import Ping, Status, StreamKind, pack_message, pack_raw
-from tests.node.raw import Raw, hello, opening, raws
+from tests.node.gateway.raw import Raw, hello, opening, raws
 
 __all__ = ["raws"]  # a fixture, used by all
 

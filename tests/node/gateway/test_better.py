@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mcast.node import queries as queries_module
-from mcast.node.queries import Queries
-from tests.node.test_queries import Asked
+from mcast.node.gateway import queries as queries_module
+from mcast.node.gateway.queries import Queries
+from tests.node.gateway.test_queries import Asked
 
 Names = set[str]
 

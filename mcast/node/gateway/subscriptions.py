@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from mcast.clock import monotonic_s
 from mcast.errors import CorruptionError, DecodeError, Gone
-from mcast.node.connection import Connection
+from mcast.node.gateway.connection import Connection
 from mcast.wire.stream import Failure, FetchGone, StreamKind, Subscribe, pack_message
 
 if TYPE_CHECKING:

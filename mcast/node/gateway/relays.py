@@ -16,7 +16,7 @@ from mcast.config import NodeConfig
 from mcast.errors import DecodeError
 from mcast.limits import RELAYED_BYTES_MAX
 from mcast.net.tcp import Dialer, StreamLink, Unreachable
-from mcast.node.connection import Connection
+from mcast.node.gateway.connection import Connection
 from mcast.protocol.effects import Relay
 from mcast.wire.envelope import name_hash
 from mcast.wire.stream import Ping, StreamKind, pack_message, pack_raw

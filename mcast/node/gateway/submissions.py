@@ -17,9 +17,9 @@ from mcast.errors import DecodeError
 from mcast.limits import CONNECTION_SESSIONS_MAX, VALUES_MAX
 from mcast.machine.outcomes import nothing_returned
 from mcast.machine.sessions import ContentMark, mark_number, mark_of
-from mcast.node.admission import Openings
-from mcast.node.connection import Connection
-from mcast.node.served import ServedSession, ServedSessions
+from mcast.node.gateway.admission import Openings
+from mcast.node.gateway.connection import Connection
+from mcast.node.gateway.served import ServedSession, ServedSessions
 from mcast.wire.groups import RecordGroup, Submitted, decode_groups_untrusted, encode_results, pack_run
 from mcast.wire.records import FRAGMENT_HEADER_BYTES, RECORD_HEADER_BYTES, RecordKind
 from mcast.wire.stream import Opened, Status, StreamKind, pack_message

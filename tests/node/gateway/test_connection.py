@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from mcast.errors import DecodeError
-from mcast.node import connection as connection_module
-from mcast.node.connection import Connection
-from mcast.node.turns import SHARE_S, SLICE_S, Turns
+from mcast.node.gateway import connection as connection_module
+from mcast.node.gateway.connection import Connection
+from mcast.node.gateway.turns import SHARE_S, SLICE_S, Turns
 from mcast.wire.stream import VERSION, Hello, Ping, Splitter, StreamKind, pack_message
 
 TICK_S = 2**-12  # a quarter of a millisecond, and exact
