@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mcast import sim as sim
     from mcast import testing as testing
     from mcast.client.client import Client, connect
-    from mcast.client.questions import QueryAnswer
+    from mcast.client.queries import QueryAnswer
     from mcast.client.receipts import Receipt, Receipts
     from mcast.client.subscription import Events
     from mcast.client.synchronous import SyncClient, SyncEvents, connect_sync
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "mcast.client.client": ("Client", "connect"),
-    "mcast.client.questions": ("QueryAnswer",),
+    "mcast.client.queries": ("QueryAnswer",),
     "mcast.client.receipts": ("Receipt", "Receipts"),
     "mcast.client.subscription": ("Events",),
     "mcast.client.synchronous": ("SyncClient", "SyncEvents", "connect_sync"),

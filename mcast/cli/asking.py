@@ -23,8 +23,8 @@ class Answers(NamedTuple):
 
 async def ask_nodes(path: Path, kind: StreamKind, timeout_s: float) -> Answers:
     """Ask them all at once. Ends the program if not one answered, naming who was asked where and what came of it."""
+    from mcast.client.admin import ask_each, silences_of
     from mcast.client.client import REPORT_S_MAX
-    from mcast.client.reports import ask_each, silences_of
     from mcast.net.tcp import Dialer, Unreachable
 
     config = load_config(path)

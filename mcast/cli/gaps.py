@@ -45,7 +45,7 @@ def gaps(
 
 async def ask(path: Path, timeout: float) -> tuple[GapsDocument, dict[str, str]]:
     """The cluster's gaps document, and why those that did not answer did not. Ends the program if nobody answers."""
-    from mcast.client.reports import gaps_document
+    from mcast.client.admin import gaps_document
     from mcast.wire.stream import StreamKind
 
     config, reports, silences = await ask_nodes(path, StreamKind.GAPS, timeout)

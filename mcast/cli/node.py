@@ -176,7 +176,7 @@ async def _refuse_other_keys(config: Config, node_id: str, shell: Shell) -> None
     Raises:
         ConfigError: no node could be talked to, and with some the keys are why; twice in a row.
     """
-    from mcast.client.reports import ask_all
+    from mcast.client.admin import ask_all
     from mcast.net.tcp import Dialer
     from mcast.wire.stream import StreamKind
 

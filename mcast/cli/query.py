@@ -17,7 +17,7 @@ from mcast.errors import NotYet, QueryFailed, Refused
 from mcast.wire.levels import LEVELS
 
 if TYPE_CHECKING:
-    from mcast.client.questions import QueryAnswer
+    from mcast.client.queries import QueryAnswer
 
 _LEVELS_HELP: Final = "any, session, bounded or linearizable."
 _MIN_SEQ_HELP: Final = f"Wait up to {limits.SESSION_READ_WAIT_S * 1e3:.0f} ms until the node has applied this event."

@@ -59,7 +59,7 @@ def recover(
 
 async def _refuse_while_others_run(config: Config, node_id: str) -> None:
     """End the program if another node answers: it may serve with a majority, and would halt at what this one does."""
-    from mcast.client.reports import ask_each
+    from mcast.client.admin import ask_each
     from mcast.net.tcp import Dialer, Unreachable
     from mcast.wire.stream import StreamKind
 

@@ -45,7 +45,7 @@ def status(
 
 async def _ask(path: Path, timeout: float) -> StatusDocument:
     """The cluster's status document."""
-    from mcast.client.reports import status_document
+    from mcast.client.admin import status_document
     from mcast.wire.stream import StreamKind
 
     config, reports, silences = await ask_nodes(path, StreamKind.STATUS, timeout)

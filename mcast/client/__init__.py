@@ -1,1 +1,4 @@
-"""The client library: sessions, resending, receipts, queries."""
+"""The client library: connection, session, resending, receipts, queries, subscriptions, and an operator's requests.
+
+It speaks to nodes over TCP alone and knows nothing of what runs in them.
+"""

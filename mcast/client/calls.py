@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from mcast.client.alarm import Alarm
 from mcast.client.packing import PackedCommands
 from mcast.client.receipts import Receipt, Receipts, RecordResult
+from mcast.clock import Alarm
 from mcast.errors import DecodeError, Error, NotSent, Unknown
 
 

@@ -15,22 +15,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal
 
-from mcast.client.calls import BatchCall, Deadlines, SingleCall
-from mcast.client.detour import Detour
-from mcast.client.exchange import Exchange
-from mcast.client.feed import packed_from
-from mcast.client.keeper import preferred
-from mcast.client.operations import describe_any, hand_over, inject
-from mcast.client.packing import Command, check_name
-from mcast.client.questions import QueryAnswer
-from mcast.client.receipts import Receipt, Receipts
-from mcast.client.reports import (
+from mcast.client.admin import (
     ask_all,
     ask_each,
+    describe_any,
     gaps_document,
+    hand_over,
+    inject,
     silences_of,
     status_document,
 )
+from mcast.client.calls import BatchCall, Deadlines, SingleCall
+from mcast.client.connection import Exchange, preferred
+from mcast.client.packing import Command, check_name, packed_from
+from mcast.client.queries import Detour, QueryAnswer
+from mcast.client.receipts import Receipt, Receipts
 from mcast.client.subscription import NOW, Events, Subscription
 from mcast.config import Config, load_config
 from mcast.documents import FaultDocument, GapsDocument, HandoverDocument, MachineDescription, StatusDocument

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Generator
 from types import TracebackType
 from typing import Any, Final
 
-from mcast.client.keeper import ALONE_MS, Keeper
+from mcast.client.connection import ALONE_MS, Keeper
 from mcast.config import NodeConfig
 from mcast.errors import DecodeError, Error, Gone, NotSent
 from mcast.limits import EVENTS_UNREAD_BYTES, SEQ_MAX

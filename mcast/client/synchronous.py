@@ -17,7 +17,7 @@ from mcast.client.client import connect
 from mcast.client.handing import HandedOver
 from mcast.client.loopthread import LoopThread
 from mcast.client.packing import Command
-from mcast.client.questions import QueryAnswer
+from mcast.client.queries import QueryAnswer
 from mcast.client.receipts import Receipt, Receipts
 from mcast.client.subscription import Events
 from mcast.config import Config

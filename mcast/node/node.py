@@ -26,7 +26,7 @@ from mcast.wire.levels import Consistency
 
 if TYPE_CHECKING:
     from mcast.client.client import Client
-    from mcast.client.questions import QueryAnswer
+    from mcast.client.queries import QueryAnswer
     from mcast.client.receipts import Receipt, Receipts
     from mcast.client.subscription import Events
     from mcast.net.memory import Hub

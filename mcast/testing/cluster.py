@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from mcast import limits
 from mcast.client.client import Client, connect
-from mcast.client.questions import QueryAnswer
+from mcast.client.queries import QueryAnswer
 from mcast.client.receipts import Receipt, Receipts
 from mcast.config import Config, NodeConfig
 from mcast.errors import ConfigError, NotYet

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from mcast.client import keeper
+from mcast.client import connection
 from mcast.client.client import connect
-from mcast.client.questions import Questions
+from mcast.client.queries import Questions
 from mcast.client.receipts import Receipts
 from mcast.clock import monotonic_s
 from mcast.errors import NotSent
@@ -123,7 +123,7 @@ async def test_a_refusing_sequencer_is_asked_again_until_it_leads(
 async def test_a_silent_gateway_is_left_for_another(
     cluster: FakeCluster, gateways: dict[str, Gateway], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeper, "WATCH_INTERVAL_S", 0.01)
+    monkeypatch.setattr(connection, "WATCH_INTERVAL_S", 0.01)
     monkeypatch.setattr(gateways["n2"], "on_messages", lambda connection, messages: None)
     async with connect(cluster.config, at="n2") as client:
         assert (await client.submit("incr", "k")).value == 1
@@ -133,7 +133,7 @@ async def test_a_silent_gateway_is_left_for_another(
 async def test_a_gateway_cut_off_from_the_others_is_left_after_a_while(
     cluster: FakeCluster, gateways: dict[str, Gateway], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeper, "WATCH_INTERVAL_S", 0.01)
+    monkeypatch.setattr(connection, "WATCH_INTERVAL_S", 0.01)
     cluster.shells["n2"].deaf = True
     async with connect(cluster.config, at="n2") as client:
         assert (await client.submit("incr", "k")).value == 1
@@ -143,7 +143,7 @@ async def test_a_gateway_cut_off_from_the_others_is_left_after_a_while(
 @pytest.fixture
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Quick looks; why a gateway was left, in order."""
-    monkeypatch.setattr(keeper, "WATCH_INTERVAL_S", 0.01)
+    monkeypatch.setattr(connection, "WATCH_INTERVAL_S", 0.01)
     left: list[str] = []
     close = StreamLink.close
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from mcast.client.admin import ask_each, silences_of
 from mcast.client.client import connect
-from mcast.client.reports import ask_each, silences_of
 from mcast.config import Config, NodeConfig
 from mcast.errors import NotSent
 from mcast.machine.kv import KeyValue

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mcast.client import keeper, subscription
+from mcast.client import connection, subscription
 from mcast.client.client import Client, connect
 from mcast.clock import monotonic_s
 from mcast.errors import DecodeError, Error, Gone, NotSent, Refused
@@ -101,7 +101,7 @@ async def test_it_goes_on_at_another_node_when_its_gateway_dies_again_and_again(
 async def test_a_gateway_that_falls_silent_is_left(
     cluster: FakeCluster, gateways: dict[str, Gateway], client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeper, "WATCH_INTERVAL_S", 0.01)
+    monkeypatch.setattr(connection, "WATCH_INTERVAL_S", 0.01)
     await client.submit("incr", "k")
     async with contextlib.aclosing(client.subscribe()) as events:
         await take(events, 1)
@@ -118,7 +118,7 @@ async def test_a_gateway_out_of_touch_is_left_although_it_answers(
     cluster: FakeCluster, gateways: dict[str, Gateway], client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else whoever waits for events there would wait as long as it is cut off, however many happen elsewhere."""
-    monkeypatch.setattr(keeper, "WATCH_INTERVAL_S", 0.01)
+    monkeypatch.setattr(connection, "WATCH_INTERVAL_S", 0.01)
     await client.submit("incr", "k")
     async with contextlib.aclosing(client.subscribe()) as events:
         await take(events, 1)
@@ -133,7 +133,7 @@ async def test_a_gateway_out_of_touch_is_left_although_it_answers(
 async def test_where_all_are_out_of_touch_it_waits_on(
     cluster: FakeCluster, gateways: dict[str, Gateway], client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeper, "WATCH_INTERVAL_S", 0.002)
+    monkeypatch.setattr(connection, "WATCH_INTERVAL_S", 0.002)
     for shell in cluster.shells.values():
         shell.replica.proven = (0, monotonic_s() - 5)
     short = connect(cluster.config, timeout=0.6)
@@ -184,7 +184,7 @@ async def test_a_node_without_a_log_is_passed_over_by_who_knows_the_cluster(
 
 
 async def test_an_idle_stream_is_kept(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeper, "WATCH_INTERVAL_S", 0.002)
+    monkeypatch.setattr(connection, "WATCH_INTERVAL_S", 0.002)
     async with contextlib.aclosing(client.subscribe()) as events:
         waiting = asyncio.ensure_future(anext(events))
         await until(lambda: client._subscriptions and next(iter(client._subscriptions))._answers > 5)
@@ -253,7 +253,7 @@ async def test_who_takes_slowly_keeps_little_and_misses_nothing(
     cluster: FakeCluster, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subscription, "EVENTS_UNREAD_BYTES", 100_000)
-    monkeypatch.setattr(keeper, "WATCH_INTERVAL_S", 0.01)
+    monkeypatch.setattr(connection, "WATCH_INTERVAL_S", 0.01)
     async with contextlib.aclosing(client.subscribe()) as events:
         await client.submit("set", "k0", "x" * 1_000)
         await take(events, 1)

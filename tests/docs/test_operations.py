@@ -20,7 +20,7 @@ from mcast.bench.usage import COUNTED, UsageReading, of_process, used
 from mcast.cli import bench, render
 from mcast.cli.app import app
 from mcast.cli.exits import ExitCode
-from mcast.client.reports import NODE_FIELDS
+from mcast.client.admin import NODE_FIELDS
 from mcast.config import Config, NodeConfig, default_config, file, parse_config
 from mcast.node.notices import NoticeLog
 from mcast.protocol.effects import (

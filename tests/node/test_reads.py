@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mcast.client import keeper
+from mcast.client import connection
 from mcast.client.client import Client, connect
 from mcast.errors import NotSent, Refused
 from mcast.machine.kv import KeyValue
@@ -109,7 +109,7 @@ async def test_a_minority_refuses_what_it_cannot_know_and_says_how_old_the_rest_
 async def test_without_a_majority_a_wandering_client_is_refused_before_its_deadline(
     lab: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeper, "WATCH_INTERVAL_S", 0.1)
+    monkeypatch.setattr(connection, "WATCH_INTERVAL_S", 0.1)
     for node in lab.nodes:
         lab.part(node)
     await asyncio.sleep(1.2)

@@ -17,7 +17,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from mcast.analysis.differences import unlike
-from mcast.client.reports import ask_node
+from mcast.client.admin import ask_node
 from mcast.config import NodeConfig
 from mcast.errors import ConfigError, DecodeError
 from mcast.net.tcp import Dialer, Unreachable

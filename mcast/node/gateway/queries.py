@@ -19,8 +19,7 @@ from itertools import chain, count
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from mcast.client.alarm import Alarm
-from mcast.clock import monotonic_s, ticks_s
+from mcast.clock import Alarm, monotonic_s, ticks_s
 from mcast.errors import DecodeError, QueryFailed, Refused
 from mcast.limits import (
     BOUNDED_HEARTBEATS,

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from mcast.client import keeper as keeper_module
-from mcast.client.keeper import ALONE_LOOKS, SILENT_LOOKS_PING, STALLED_LOOKS, Keeper
+from mcast.client import connection as keeper_module
+from mcast.client.connection import ALONE_LOOKS, SILENT_LOOKS_PING, STALLED_LOOKS, Keeper
 from mcast.config.model import NodeConfig
 from mcast.net.tcp import Unreachable
 from mcast.wire.stream import Pong

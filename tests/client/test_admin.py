@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from mcast.client.reports import status_document
+from mcast.client.admin import status_document
 from mcast.config import NodeConfig
 
 NODES = [NodeConfig(id=f"n{n}", address=f"127.0.0.1:{7710 + n}") for n in (1, 2, 3)]
