@@ -23,7 +23,7 @@ from mcast.client.client import connect
 from mcast.config import Config, load_config
 from mcast.documents import NodeStatus
 from mcast.errors import Error, NotSent
-from mcast.testing.hostile import Hostile, assail_tcp, flood, loopback, record
+from mcast.lab.hostile import Hostile, assail_tcp, flood, loopback, record
 
 COUNT_MAX = 10_000_000  # datagrams to one port
 RATE_MAX = 200_000.0

@@ -1,4 +1,4 @@
-"""Real processes under load and faults; every call is written down and judged. See mcast.testing.outside.
+"""Real processes under load and faults; every call is written down and judged. See mcast.lab.outside.
 
 Runs the nodes in network namespaces of their own where this machine allows it (root, ip, unshare, /dev/net/tun), else
 on loopback, where a partition cuts UDP alone.
@@ -22,9 +22,9 @@ from pathlib import Path
 from mcast.cli.exits import ExitCode, exit_code_of, line_of
 from mcast.cli.output import note, print_json
 from mcast.errors import Error
-from mcast.testing.lan import lan_problem, own_namespace
-from mcast.testing.outside import Options, run_outside, summarize
-from mcast.testing.trouble import KINDS
+from mcast.lab.lan import lan_problem, own_namespace
+from mcast.lab.outside import Options, run_outside, summarize
+from mcast.lab.trouble import KINDS
 
 _INSIDE = "MCAST_OUTSIDE_NAMESPACE"  # set in the process that has a network namespace of its own
 

@@ -21,7 +21,7 @@ from mcast.bench.job import BrokenRun
 from mcast.bench.measure import Document, OnProgress, check_alive, machine, offload
 from mcast.bench.pulse import Pulse
 from mcast.errors import EnvironmentProblem, NotSent, NotYet
-from mcast.testing.processes import Processes
+from mcast.lab.processes import Processes
 
 KINDS: Final = ("kill", "stop", "cut")
 MEMBERS_MIN: Final = 3  # fewer have no majority left when one is gone

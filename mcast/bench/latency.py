@@ -19,7 +19,7 @@ from mcast.bench.measure import (
     spreads,
     while_alive,
 )
-from mcast.testing.processes import Processes
+from mcast.lab.processes import Processes
 
 GATEWAYS: Final = ("sequencer", "follower")
 WARMUP: Final = 300  # commands of each round before the clock runs

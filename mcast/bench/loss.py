@@ -14,7 +14,7 @@ from mcast.bench.job import BrokenRun, Tell, run_job
 from mcast.bench.load import event_bytes
 from mcast.bench.measure import Document, OnProgress, in_one_epoch, machine, offload, while_alive
 from mcast.errors import ConfigError
-from mcast.testing.processes import Processes
+from mcast.lab.processes import Processes
 
 SHARE_MAX: Final = 0.5  # of datagrams lost; with more, no majority can be expected to agree
 _PERCENT: Final = re.compile(r"(\d{1,3}(?:\.\d{1,6})?)%?")

@@ -13,9 +13,9 @@ from typing import Any, Final, TypeVar
 from mcast.analysis import reconcile
 from mcast.bench.job import BrokenRun
 from mcast.errors import EnvironmentProblem, NotSent, NotYet, Refused, Unknown
+from mcast.lab.processes import Processes
 from mcast.limits import MTU_MAX
 from mcast.net.interfaces import choose_interface
-from mcast.testing.processes import Processes
 
 LOOK_S: Final = 0.1  # between looks whether all nodes live
 SETTLE_S: Final = 30.0  # for all gaps to close once the load is over

@@ -19,7 +19,7 @@ from mcast.bench.measure import (
     while_alive,
 )
 from mcast.bench.usage import others_busy
-from mcast.testing.processes import Processes
+from mcast.lab.processes import Processes
 from mcast.wire.levels import Consistency
 
 TARGETS: Final = ("sequencer", "follower", "all")

@@ -19,7 +19,7 @@ from mcast.bench.measure import Document, OnProgress, machine, spread, while_ali
 from mcast.bench.throughput import ThroughputWorkload, flooded, measure_once
 from mcast.bench.usage import CLIENT
 from mcast.errors import NotYet
-from mcast.testing.processes import Processes
+from mcast.lab.processes import Processes
 
 POINT_BYTES: Final = 64 << 20  # of events at one point of the sweep over sizes, where fewer make the figure as good
 POINT_EVENTS_MIN: Final = 40

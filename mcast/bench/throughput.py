@@ -10,7 +10,7 @@ from mcast.bench.job import BrokenRun, Tell, run_job
 from mcast.bench.load import KEYS, event_bytes
 from mcast.bench.measure import Document, OnProgress, in_one_epoch, machine, offload, spread, while_alive
 from mcast.bench.memory import take_memory
-from mcast.testing.processes import Processes
+from mcast.lab.processes import Processes
 
 WARMUP_SHARE: Final = 0.05  # of the events, submitted before the clock runs
 WARMUP_MAX: Final = 50_000

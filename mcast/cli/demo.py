@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from mcast.demo.show import DemoWatch, Shown
     from mcast.demo.takeover import Takeover
-    from mcast.testing.processes import Processes
+    from mcast.lab.processes import Processes
 
 FLIGHTS_MACHINE: Final = "mcast.demo.flights:Flights"
 REDRAW_S: Final = 0.25
@@ -61,8 +61,8 @@ def demo(  # noqa: PLR0913 - one a flag
     Examples: `mcast demo` · `mcast demo --loss 20% --no-kill` · `mcast demo --from orders.jsonl --machine shop:Orders`
     """
     from mcast.demo.show import DemoWatch
+    from mcast.lab.processes import Processes
     from mcast.net.faulty import parse_faults
-    from mcast.testing.processes import Processes
 
     if (source is None) != (machine is None):
         raise ConfigError("--from", str(source) if source else None, "it goes with --machine", "give both, or neither")

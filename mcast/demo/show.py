@@ -19,7 +19,7 @@ from mcast.client.receipts import Receipts
 from mcast.demo.questions import Difference, Question, differences
 from mcast.demo.takeover import Killing, Takeover
 from mcast.errors import NotSent
-from mcast.testing.processes import Processes
+from mcast.lab.processes import Processes
 
 WATCH_S: Final = 0.25  # between two looks at the replicas
 STREAM_S: Final = 60.0  # without any acknowledgement, after which the stream is given up

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from mcast.analysis import longest_wait
 from mcast.errors import NotSent, NotYet
-from mcast.testing.processes import Processes
+from mcast.lab.processes import Processes
 
 STRIKE_SHARE: Final = 0.4  # of the stream, after which the sequencer is killed
 HOLD_SHARE: Final = 0.6  # of the stream, which waits here for the kill: a short one must not be over by then

@@ -16,6 +16,7 @@ from typing import Any, Final
 from mcast.client.client import Client, connect
 from mcast.client.receipts import Receipt
 from mcast.errors import EnvironmentProblem, NotSent, NotYet, Unknown
+from mcast.lab.processes import Processes
 from mcast.scenario.audit import AuditedReplica, finals_of
 from mcast.scenario.faults import Board, Plight, Turn, resolve, turns_of
 from mcast.scenario.model import GROUPS, Scenario
@@ -23,7 +24,6 @@ from mcast.scenario.outcome import PATIENCE_S, Happened, ScenarioRun
 from mcast.scenario.workload import TICK_S, Command, Meter, Schedule
 from mcast.storage.files import RealFiles
 from mcast.storage.store import Store
-from mcast.testing.processes import Processes
 from mcast.wire.frame import Frame
 
 INJECT_S: Final = 5.0  # for a node to take a fault: it may only just be starting

@@ -1,8 +1,4 @@
-"""Clusters to try things on. Users' own tests need what is named here: a cluster in one process, checks of a machine.
-
-Its modules also hold what the demonstration, the benches, the scenarios and the outside test build on: clusters of real
-processes, traffic, and trouble.
-"""
+"""What users' own tests need, and nothing else: a cluster in one process, checks of a machine."""
 
 from mcast.testing.cluster import Cluster, cluster
 from mcast.testing.determinism import NondeterminismError, deterministic

@@ -7,7 +7,7 @@ import pytest
 from mcast.bench.job import BrokenRun
 from mcast.bench.measure import check_one_epoch, spread, while_alive
 from mcast.errors import NotSent
-from mcast.testing.processes import Processes
+from mcast.lab.processes import Processes
 
 
 class Lab:

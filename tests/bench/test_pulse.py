@@ -2,7 +2,7 @@ import pytest
 
 from mcast.bench.job import BrokenRun
 from mcast.bench.pulse import Pulse
-from mcast.testing.processes import Processes
+from mcast.lab.processes import Processes
 from tests.bench.overload import PATIENCE, START_S
 
 pytestmark = PATIENCE

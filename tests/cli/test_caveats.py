@@ -9,7 +9,7 @@ import pytest
 
 from mcast.cli.caveats import caveats
 from mcast.config import default_config, parse_config
-from mcast.testing.processes import Processes
+from mcast.lab.processes import Processes
 from tests.lan.commands import run
 
 BARE = parse_config(default_config(Path("/")).encode(), Path("/lab.toml"))

@@ -12,7 +12,7 @@ from typing import Any, Self
 from mcast.analysis import gap_findings, reconcile
 from mcast.client.client import Client
 from mcast.errors import NotSent, NotYet, Unknown
-from mcast.testing.processes import Processes
+from mcast.lab.processes import Processes
 
 CALL_S = 10.0  # patience of one call; longer than any outage a test makes
 ASK_S = 10.0  # patience with a replica that has yet to catch up with the last event

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from mcast.config import default_config
-from mcast.testing.lan import lan_problem
+from mcast.lab.lan import lan_problem
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 20.0

@@ -19,9 +19,9 @@ import pytest
 from mcast.client.client import connect
 from mcast.config import default_config, load_config
 from mcast.errors import NotSent, Refused
+from mcast.lab.processes import Processes
 from mcast.limits import COMMAND_BYTES_MAX
 from mcast.net.ports import free_port_pair, free_ports
-from mcast.testing.processes import Processes
 from tests.lan.commands import PATIENCE_S, fails, run, spawned
 from tests.lan.load import ask_strictly
 

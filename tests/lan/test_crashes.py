@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mcast.testing.processes import Processes
+from mcast.lab.processes import Processes
 from tests.lan.load import Load, settled
 
 ROUNDS = int(os.environ.get("MCAST_TEST_ROUNDS", "3"))

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from mcast.client.client import connect
+from mcast.lab.processes import Processes
 from mcast.net.ports import free_port_pair, free_ports
 from mcast.node.node import Node
 from mcast.storage.descriptors import exhausted
-from mcast.testing.processes import Processes
 from tests.lan.load import Load, settled
 
 ROOT = Path(__file__).parents[2]

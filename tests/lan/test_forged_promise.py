@@ -12,11 +12,11 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from mcast.config import Config
+from mcast.lab.processes import Processes
 from mcast.limits import EPOCH_JUMP_MAX, EPOCH_MAX
 from mcast.seal.datagram import Sealer
 from mcast.seal.keys import load_keys
 from mcast.seal.tls import client_context
-from mcast.testing.processes import Processes
 from mcast.wire.envelope import UNICAST, name_hash
 from mcast.wire.messages import Kind, Stale, encode_message
 from mcast.wire.stream import Hello, StreamKind, pack_message

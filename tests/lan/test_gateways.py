@@ -18,7 +18,7 @@ import pytest
 
 from mcast.client.client import Client
 from mcast.errors import NotSent, Unknown
-from mcast.testing.processes import Processes
+from mcast.lab.processes import Processes
 from tests.lan.load import ask_strictly
 
 ROUNDS = int(os.environ.get("MCAST_TEST_ROUNDS", "1"))

@@ -11,7 +11,7 @@ import pytest
 
 from mcast.clock import monotonic_s
 from mcast.config import NodeConfig
-from mcast.testing.processes import Processes
+from mcast.lab.processes import Processes
 from mcast.wire.records import RecordKind, encode_record
 from mcast.wire.stream import (
     VERSION,

@@ -18,11 +18,11 @@ import pytest
 
 from mcast.config import Config, load_config
 from mcast.errors import ConfigError
+from mcast.lab.hostile import WAYS, Hostile, Sent, assail_tcp, flood, record
+from mcast.lab.processes import Processes
 from mcast.net.listener import HUNG_UP
 from mcast.seal.datagram import Sealer
 from mcast.seal.keys import KeyRing, generate_key_file, load_keys
-from mcast.testing.hostile import WAYS, Hostile, Sent, assail_tcp, flood, record
-from mcast.testing.processes import Processes
 from mcast.wire.envelope import UNICAST, name_hash
 from mcast.wire.messages import Kind, Vote, encode_message
 from tests.lan.load import Load, settled

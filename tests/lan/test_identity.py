@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from mcast.lab.processes import Processes
 from mcast.net.ports import free_ports
-from mcast.testing.processes import Processes
 from tests.lan.commands import run
 
 pytestmark = pytest.mark.timeout(120)

@@ -16,8 +16,8 @@ from typing import Self
 
 import pytest
 
+from mcast.lab.processes import Processes
 from mcast.net.tcp import Dialer, StreamLink, Unreachable
-from mcast.testing.processes import Processes
 from tests.lan.crowd import Crowd
 from tests.lan.load import Load, settled
 

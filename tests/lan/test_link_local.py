@@ -12,9 +12,9 @@ import pytest
 
 from mcast.config import Config, NodeConfig
 from mcast.errors import ConfigError
+from mcast.lab.lan import lan_problem, own_namespace, run_command
+from mcast.lab.processes import Processes
 from mcast.node.place import find_place
-from mcast.testing.lan import lan_problem, own_namespace, run_command
-from mcast.testing.processes import Processes
 
 ROOT = Path(__file__).parents[2]
 CARDS = ("card0", "card1")

@@ -9,8 +9,8 @@ import json
 import pytest
 
 from mcast.errors import NotSent
-from mcast.testing.processes import Processes
-from mcast.testing.tails import lose_tail
+from mcast.lab.processes import Processes
+from mcast.lab.tails import lose_tail
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from mcast.client.client import Client
-from mcast.testing.processes import Processes
+from mcast.lab.processes import Processes
 from tests.lan.commands import run
 
 MACHINE = """

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from mcast.errors import NotSent, Refused, Unknown
-from mcast.testing.lan import CLIENTS, NETWORK, Lan, lan_problem, own_namespace
-from mcast.testing.processes import Processes
+from mcast.lab.lan import CLIENTS, NETWORK, Lan, lan_problem, own_namespace
+from mcast.lab.processes import Processes
 from mcast.wire.levels import Consistency
 
 ROOT = Path(__file__).parents[2]

@@ -19,10 +19,10 @@ import pytest
 
 from mcast.client.client import Client
 from mcast.errors import NotSent, Unknown
-from mcast.testing.bridged import CARD, Bridged
-from mcast.testing.firewall import drop
-from mcast.testing.lan import NETWORK, Lan, lan_problem, own_namespace
-from mcast.testing.processes import Processes
+from mcast.lab.bridged import CARD, Bridged
+from mcast.lab.firewall import drop
+from mcast.lab.lan import NETWORK, Lan, lan_problem, own_namespace
+from mcast.lab.processes import Processes
 
 ROOT = Path(__file__).parents[2]
 NODES = ("n1", "n2", "n3")

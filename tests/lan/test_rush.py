@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from mcast.clock import monotonic_s
-from mcast.testing.processes import Processes
+from mcast.lab.processes import Processes
 
 ROOT = Path(__file__).parents[2]
 PROCESSES, EACH = 2, 200

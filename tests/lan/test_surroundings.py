@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mcast.errors import Unknown
-from mcast.testing.processes import Processes
+from mcast.lab.processes import Processes
 from tests.lan.load import Load, ask_strictly, settled
 
 EVERYWHERE = ("n1", "n2", "n3")

@@ -16,7 +16,7 @@ from mcast.bench.measure import loopback_mtu
 from mcast.bench.peers.peer import NODES, SILENCE_S, Flood, Peer
 from mcast.client.client import Client, connect
 from mcast.errors import Error
-from mcast.testing.processes import Processes
+from mcast.lab.processes import Processes
 
 _T = TypeVar("_T")
 

@@ -52,7 +52,7 @@ class Lan:
 
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as stack:
-            words = [sys.executable, "-m", "mcast.testing.switch", *self._devices.values()]
+            words = [sys.executable, "-m", "mcast.lab.switch", *self._devices.values()]
             self._switch = await _child(stack, words, b"ready\n")
             for node, host in zip(self.nodes, self.hosts, strict=True):
                 holder = await hold_namespace(stack)

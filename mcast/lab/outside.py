@@ -21,15 +21,15 @@ from typing import Any, Final, TextIO
 from mcast.clock import monotonic_s
 from mcast.errors import CorruptionError, Error, NotSent, NotYet
 from mcast.history import Finding, Judgement, RecordedCall, Stretch, encode_call, encode_stretch, judge
+from mcast.lab.callers import Callers
+from mcast.lab.lan import CLIENTS, NETWORK, Lan
+from mcast.lab.processes import Processes
+from mcast.lab.subscribers import Subscribers
+from mcast.lab.tails import lose_tail
+from mcast.lab.trouble import DISK_LOSSES, KINDS, SEQUENCER, Trouble, fault_at, links_of, plan_troubles
 from mcast.storage.files import RealFiles
 from mcast.storage.recovery import recover
 from mcast.storage.verdict import Past, Verdict
-from mcast.testing.callers import Callers
-from mcast.testing.lan import CLIENTS, NETWORK, Lan
-from mcast.testing.processes import Processes
-from mcast.testing.subscribers import Subscribers
-from mcast.testing.tails import lose_tail
-from mcast.testing.trouble import DISK_LOSSES, KINDS, SEQUENCER, Trouble, fault_at, links_of, plan_troubles
 from mcast.wire.frame import Frame
 
 HEAL_S: Final = 30.0  # for all nodes to be equal after the last fault

@@ -7,7 +7,7 @@ from itertools import islice
 
 import pytest
 
-from mcast.testing.trouble import KINDS, SEQUENCER, fault_at, links_of, plan_troubles
+from mcast.lab.trouble import KINDS, SEQUENCER, fault_at, links_of, plan_troubles
 
 NODES = ("n1", "n2", "n3")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mcast.testing.switch import Switch
+from mcast.lab.switch import Switch
 
 A, B, GROUP = (bytes([number] * 6) for number in (2, 4, 1))
 

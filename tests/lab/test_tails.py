@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from mcast.lab.tails import lose_tail
 from mcast.storage.segment import segment_name
-from mcast.testing.tails import lose_tail
 
 
 @pytest.mark.parametrize(("share", "zeroed"), [(0.0, True), (0.3, False), (0.75, True), (0.9, False), (1.0, True)])

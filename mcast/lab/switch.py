@@ -3,7 +3,7 @@
 Many kernels cannot lose packets on demand, and in one that can a rule does not know a link's direction between two
 neighbours. Here every frame passes a dozen lines that do. Without offloads at a TAP, bursts come as single frames.
 
-Run as a program in the network namespace where the devices begin: `python -m mcast.testing.switch DEVICE...` makes
+Run as a program in the network namespace where the devices begin: `python -m mcast.lab.switch DEVICE...` makes
 them, says "ready", and then reads its rules: one JSON object a line, {"FROM>TO": share lost}, answered "ok". It ends
 when its input does, and the devices with it.
 """

@@ -12,9 +12,9 @@ import pytest
 from mcast.client.client import Client
 from mcast.errors import Gone, NotSent
 from mcast.history.streams import Stretch
+from mcast.lab import subscribers
+from mcast.lab.subscribers import Subscribers
 from mcast.machine.events import Event
-from mcast.testing import subscribers
-from mcast.testing.subscribers import Subscribers
 
 LAST = 60
 

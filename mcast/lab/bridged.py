@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, Self
 
-from mcast.testing.lan import hold_namespace, run_command
+from mcast.lab.lan import hold_namespace, run_command
 
 CARD: Final = "lan0"
 """Every node's card, in its namespace."""

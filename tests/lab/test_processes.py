@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from mcast.errors import ConfigError, EnvironmentProblem
-from mcast.testing.processes import Processes
+from mcast.lab.processes import Processes
 
 
 async def test_a_sealed_cluster_of_processes_survives_a_kill_and_leaves_nothing_behind(tmp_path: Path) -> None:
