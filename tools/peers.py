@@ -15,14 +15,17 @@ import contextlib
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
-from mcast.bench.peers.contest import SECONDS, SIZES, PeerWorkload, entrants, measure
-from mcast.bench.peers.kinds import KINDS, OURS, USUAL
-from mcast.bench.peers.peer import SIZE_MAX, SIZE_MIN
-from mcast.bench.peers.turn import EVENTS_MAX, PROBE
+sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a program, its own folder stands there instead
+
 from mcast.cli.exits import ExitCode
 from mcast.cli.output import note, print_json, print_line, print_table
+from tools.other_systems.contest import SECONDS, SIZES, PeerWorkload, entrants, measure
+from tools.other_systems.kinds import KINDS, OURS, USUAL
+from tools.other_systems.peer import SIZE_MAX, SIZE_MIN
+from tools.other_systems.turn import EVENTS_MAX, PROBE
 
 ROUNDS_MAX = 99
 SECONDS_MIN, SECONDS_MAX = 0.05, 20.0

@@ -22,6 +22,7 @@ from mcast.errors import Error
 
 LINE_BYTES_MAX: Final = 1 << 20
 END_S: Final = 5.0  # for a job to end by itself once it has told its result, or has been told to end
+PROGRAM: Final = ("-m", "mcast.bench.jobs")
 
 _begun = threading.Event()
 
@@ -34,15 +35,22 @@ class BrokenRun(Error):  # noqa: N818 - as all of errors.py: named for the situa
 
 
 async def run_job(
-    name: str, arguments: Mapping[str, Any], tell: Tell, others: Callable[[], Awaitable[object]] | None = None
+    name: str,
+    arguments: Mapping[str, Any],
+    tell: Tell,
+    others: Callable[[], Awaitable[object]] | None = None,
+    *,
+    program: Sequence[str] = PROGRAM,
 ) -> dict[str, Any]:
     """One job's result; one that is ready goes on after `others`. Cancelled, it ends with all that it started.
+
+    `program` is what knows the job by its name, after the interpreter's own: another than `jobs` for jobs of others.
 
     Raises:
         BrokenRun: the job failed, or ended without a result.
     """
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "mcast.bench.jobs", name, json.dumps(dict(arguments)), stdin=asyncio.subprocess.PIPE,
+        sys.executable, *program, name, json.dumps(dict(arguments)), stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, start_new_session=True, limit=LINE_BYTES_MAX,
     )  # fmt: skip
     assert child.stdin is not None and child.stdout is not None and child.stderr is not None

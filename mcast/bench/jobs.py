@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from mcast.bench import asking, load, pacing, yardstick
 from mcast.bench.job import do
-from mcast.bench.peers import turn
 
 JOBS: Final[dict[str, Callable[..., dict[str, Any]]]] = {
     "flood": load.flood,
@@ -16,7 +15,6 @@ JOBS: Final[dict[str, Callable[..., dict[str, Any]]]] = {
     "one-by-one": pacing.one_by_one,
     "at-a-rate": pacing.at_a_rate,
     "ask": asking.ask,
-    "peer": turn.play,
     "yardstick": lambda tell, **what: yardstick.applied(**what),
     "pipe": lambda tell, **what: yardstick.one_at_a_time(**what),
     "sync": lambda tell, **what: yardstick.sync_cost(**what),

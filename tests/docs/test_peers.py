@@ -2,9 +2,9 @@
 
 import re
 
-from mcast.bench.peers import contest, etcd, nats, redis
-from mcast.bench.peers.kinds import KINDS, USUAL
 from tests.docs.document import DOCS, tables
+from tools.other_systems import contest, etcd, nats, redis
+from tools.other_systems.kinds import KINDS, USUAL
 
 TEXT = (DOCS / "PEERS.md").read_text()
 

@@ -15,10 +15,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
 
-from mcast.bench.peers.cpg import CpgGroup
-from mcast.bench.peers.crew import Crew, Servers, replica_of, until
-from mcast.bench.peers.embedded import Embedded, answer
-from mcast.bench.peers.peer import NODES, Peer, make_events
+from tools.other_systems.cpg import CpgGroup
+from tools.other_systems.crew import Crew, Servers, replica_of, until
+from tools.other_systems.embedded import Embedded, answer
+from tools.other_systems.peer import NODES, Peer, make_events
 
 _IDLE_S: Final = 0.01
 _BATCH: Final = 64  # messages sent before a look at what has come back

@@ -1,6 +1,6 @@
 import pytest
 
-from mcast.bench.peers.peer import KEYS, MARK, SIZE_MIN, PeerReplica, make_events
+from tools.other_systems.peer import KEYS, MARK, SIZE_MIN, PeerReplica, make_events
 
 
 @pytest.mark.parametrize("count", [1, 2, KEYS, 2 * KEYS + 3])

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from mcast.bench.job import BrokenRun
-from mcast.bench.peers.peer import SILENCE_S
+from tools.other_systems.peer import SILENCE_S
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RESET, SETTINGS, PING, GO_AWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from mcast.bench.job import Tell
-from mcast.bench.peers.kinds import KINDS
-from mcast.bench.peers.peer import Peer
+from tools.other_systems.kinds import KINDS
+from tools.other_systems.peer import Peer
 
 PROBE: Final = 1_000  # events of the first probe
 PROBE_GROWTH_MAX: Final = 8

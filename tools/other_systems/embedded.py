@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
-from mcast.bench.peers.crew import Crew
-from mcast.bench.peers.peer import Flood
+from tools.other_systems.crew import Crew
+from tools.other_systems.peer import Flood
 
 
 class Embedded:

@@ -4,7 +4,7 @@ from importlib.metadata import version
 
 import pytest
 
-from mcast.bench.peers.kinds import KINDS, OURS, OURS_SYNCED, USUAL, PeerKind
+from tools.other_systems.kinds import KINDS, OURS, OURS_SYNCED, USUAL, PeerKind
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -1,6 +1,6 @@
 import pytest
 
-from mcast.bench.peers.protobuf import blob, fields, number, varint
+from tools.other_systems.protobuf import blob, fields, number, varint
 
 
 @pytest.mark.parametrize(

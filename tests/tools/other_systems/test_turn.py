@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from mcast.bench.peers import turn
-from mcast.bench.peers.kinds import KINDS, OURS, OURS_SYNCED
-from mcast.bench.peers.peer import Flood
 from tests.bench.overload import PATIENCE
+from tools.other_systems import turn
+from tools.other_systems.kinds import KINDS, OURS, OURS_SYNCED
+from tools.other_systems.peer import Flood
 
 # The programs of others are no part of what a build installs, nor is it to fail because of them.
 PLAYED = [name for name, kind in KINDS.items() if kind.missing() is None]

@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 from mcast.bench.job import BrokenRun
 from mcast.bench.load import commands
 from mcast.bench.measure import loopback_mtu
-from mcast.bench.peers.peer import NODES, SILENCE_S, Flood, Peer
 from mcast.client.client import Client, connect
 from mcast.errors import Error
 from mcast.lab.processes import Processes
+from tools.other_systems.peer import NODES, SILENCE_S, Flood, Peer
 
 _T = TypeVar("_T")
 

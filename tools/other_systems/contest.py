@@ -6,14 +6,16 @@ import asyncio
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from mcast.bench.job import BrokenRun, run_job
 from mcast.bench.measure import Document, OnProgress, machine, spread
 from mcast.bench.memory import take_memory
-from mcast.bench.peers.kinds import KINDS, PeerKind
-from mcast.bench.peers.peer import NODES, SILENCE_S, START_S
+from tools.other_systems.kinds import KINDS, PeerKind
+from tools.other_systems.peer import NODES, SILENCE_S, START_S
 
+PROGRAM: Final = (str(Path(__file__).with_name("jobs.py")),)
 SIZES: Final = (12, 256, 1_024)
 SECONDS: Final = 0.7
 RATES: Final = ("applied_per_s", "acknowledged_per_s")
@@ -88,7 +90,7 @@ async def _turn(name: str, events: Mapping[str, int | None], workload: PeerWorkl
         what = {"name": name, "folder": folder, "events": events, "seconds": workload.seconds}
         try:
             async with asyncio.timeout(limit_s):
-                return await run_job("peer", what, lambda share: progress(KINDS[name].title, share))
+                return await run_job("peer", what, lambda share: progress(KINDS[name].title, share), program=PROGRAM)
         except TimeoutError:
             raise BrokenRun(f"not done after {limit_s:g} s") from None
 

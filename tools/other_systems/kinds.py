@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mcast.bench.peers.peer import Peer
+from tools.other_systems.peer import Peer
 
 OURS: Final = "mcast"
 OURS_SYNCED: Final = "mcast-synced"
@@ -63,42 +63,42 @@ class PeerKind:
 
 KINDS: Final[Mapping[str, PeerKind]] = {
     OURS: PeerKind(
-        title="mcast, sync os", module="mcast.bench.peers.ours:running_unsynced",
+        title="mcast, sync os", module="tools.other_systems.ours:running_unsynced",
         acknowledged="a majority has it in its journal, and the sequencer's node has applied it",
     ),
     OURS_SYNCED: PeerKind(
-        title="mcast, sync always", module="mcast.bench.peers.ours:running_synced", beside=OURS_SYNCED,
+        title="mcast, sync always", module="tools.other_systems.ours:running_synced", beside=OURS_SYNCED,
         acknowledged="a majority has synced it to disk, and the sequencer's node has applied it",
     ),
     "redis": PeerKind(
-        title="Redis Streams, one master", module="mcast.bench.peers.redis",
+        title="Redis Streams, one master", module="tools.other_systems.redis",
         acknowledged="the one master has it in memory; no copy is awaited",
         programs=["redis-server"], version_words=["redis-server", "-v"], packages=["hiredis"],
         install="apt install redis-server; pip install hiredis",
     ),
     "pysyncobj": PeerKind(
-        title="PySyncObj, in memory", module="mcast.bench.peers.pysyncobj",
+        title="PySyncObj, in memory", module="tools.other_systems.pysyncobj",
         acknowledged="a majority has it in memory, and the leader has applied it",
         packages=["pysyncobj"], install="pip install PySyncObj",
     ),
     "nats": PeerKind(
-        title="NATS JetStream R3, file", module="mcast.bench.peers.nats",
+        title="NATS JetStream R3, file", module="tools.other_systems.nats",
         acknowledged="a majority has it in a file, synced every two minutes",
         programs=["nats-server"], version_words=["nats-server", "-v"], install="apt install nats-server",
     ),
     "etcd": PeerKind(
-        title="etcd, fsync", module="mcast.bench.peers.etcd", beside=OURS_SYNCED,
+        title="etcd, fsync", module="tools.other_systems.etcd", beside=OURS_SYNCED,
         acknowledged="a majority has synced it to disk, and one member has applied it",
         programs=["etcd"], version_words=["etcd", "--version"], install="apt install etcd-server",
     ),
     "corosync": PeerKind(
-        title="Corosync CPG", module="mcast.bench.peers.corosync",
+        title="Corosync CPG", module="tools.other_systems.corosync",
         acknowledged="its sender has had it back in the agreed order; no other copy is awaited",
         programs=["corosync", "ip", "unshare"], version_words=["corosync", "-v"],
         install="apt install corosync libcpg4 iproute2 util-linux; run as root",
     ),
     "pipes": PeerKind(
-        title="three pipes, no agreement", module="mcast.bench.peers.pipes", beside="pipes",
+        title="three pipes, no agreement", module="tools.other_systems.pipes", beside="pipes",
         acknowledged="nothing; it is in pipes to three processes: what the measuring itself can do",
     ),
 }  # fmt: skip

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from mcast.bench.job import BrokenRun
-from mcast.bench.peers.peer import SILENCE_S, START_S, PeerReplica
+from tools.other_systems.peer import SILENCE_S, START_S, PeerReplica
 
 _END_S: Final = 3.0  # for a server to end by itself
 _POLL_S: Final = 0.02

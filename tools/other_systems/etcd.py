@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from mcast.bench.job import BrokenRun
-from mcast.bench.peers.crew import Crew, Servers, replica_of
-from mcast.bench.peers.http2 import Http2, header_block
-from mcast.bench.peers.peer import NODES, Peer
-from mcast.bench.peers.protobuf import blob, fields, number
-from mcast.bench.peers.served import ServedPeer
 from mcast.net.ports import free_ports
+from tools.other_systems.crew import Crew, Servers, replica_of
+from tools.other_systems.http2 import Http2, header_block
+from tools.other_systems.peer import NODES, Peer
+from tools.other_systems.protobuf import blob, fields, number
+from tools.other_systems.served import ServedPeer
 
 _HOST: Final = "127.0.0.1"
 _ASK_S: Final = 0.5  # for an answer; a cluster that is not up yet gives none

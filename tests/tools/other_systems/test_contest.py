@@ -1,15 +1,16 @@
 """Rounds with turns that are scripted instead of played."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mcast.bench.job import BrokenRun
-from mcast.bench.peers import contest
-from mcast.bench.peers.contest import PeerWorkload, entrants, measure
-from mcast.bench.peers.kinds import KINDS, PeerKind
+from tools.other_systems import contest
+from tools.other_systems.contest import PeerWorkload, entrants, measure
+from tools.other_systems.kinds import KINDS, PeerKind
 
 Job = dict[str, Any]
 SMALL = PeerWorkload(sizes=(12,), seconds=0.1)
@@ -26,8 +27,8 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, list[Any]]], 
     def write(turns: dict[str, list[Any]]) -> list[Job]:
         asked: list[Job] = []
 
-        async def run_job(name: str, arguments: Job, tell: Any) -> Job:
-            assert name == "peer"
+        async def run_job(name: str, arguments: Job, tell: Any, program: Sequence[str]) -> Job:
+            assert name == "peer" and Path(program[-1]).is_file()
             tell(0.5)
             asked.append(arguments)
             turn = turns[arguments["name"]].pop(0)
@@ -104,7 +105,7 @@ async def test_what_is_not_installed_is_left_out_with_its_command(script: Any, m
 
 
 async def test_a_turn_that_does_not_end_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def run_job(*what: Any) -> Job:
+    async def run_job(*what: Any, **how: Any) -> Job:
         await asyncio.Event().wait()
         raise AssertionError
 

@@ -3,8 +3,8 @@
 import pytest
 
 from mcast.bench.job import BrokenRun
-from mcast.bench.peers import corosync, etcd, nats, redis
-from mcast.bench.peers.protobuf import blob, number
+from tools.other_systems import corosync, etcd, nats, redis
+from tools.other_systems.protobuf import blob, number
 
 
 def test_a_redis_command() -> None:

@@ -3,8 +3,8 @@ from typing import Any, cast
 
 import pytest
 
-from mcast.bench.peers.crew import Crew
-from mcast.bench.peers.embedded import Embedded, answer
+from tools.other_systems.crew import Crew
+from tools.other_systems.embedded import Embedded, answer
 
 
 class FakeCrew:

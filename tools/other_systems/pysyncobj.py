@@ -12,10 +12,10 @@ from typing import Any, Final
 from pysyncobj import SyncObj, SyncObjConf, replicated
 
 from mcast.bench.job import BrokenRun
-from mcast.bench.peers.crew import Crew, replica_of
-from mcast.bench.peers.embedded import Embedded, answer
-from mcast.bench.peers.peer import NODES, Peer, PeerReplica, make_events
 from mcast.net.ports import free_ports
+from tools.other_systems.crew import Crew, replica_of
+from tools.other_systems.embedded import Embedded, answer
+from tools.other_systems.peer import NODES, Peer, PeerReplica, make_events
 
 _WINDOW: Final = 5_000  # calls unacknowledged
 _IDLE_S: Final = 0.01  # a tick without work

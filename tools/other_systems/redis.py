@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from mcast.bench.job import BrokenRun
-from mcast.bench.peers.crew import Crew, Servers, replica_of
-from mcast.bench.peers.peer import NODES, SILENCE_S, Peer
-from mcast.bench.peers.served import ServedPeer
 from mcast.net.ports import free_ports
+from tools.other_systems.crew import Crew, Servers, replica_of
+from tools.other_systems.peer import NODES, SILENCE_S, Peer
+from tools.other_systems.served import ServedPeer
 
 _HOST: Final = "127.0.0.1"
 _BATCH: Final = 500  # entries of one write; two are on the way at a time

@@ -8,9 +8,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
 
-from mcast.bench.peers.crew import Crew, replica_of
-from mcast.bench.peers.peer import NODES, Peer
-from mcast.bench.peers.served import ServedPeer
+from tools.other_systems.crew import Crew, replica_of
+from tools.other_systems.peer import NODES, Peer
+from tools.other_systems.served import ServedPeer
 
 _BATCH: Final = 1_000  # events of one write
 

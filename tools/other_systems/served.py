@@ -6,8 +6,8 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
-from mcast.bench.peers.crew import Crew
-from mcast.bench.peers.peer import Flood, make_events
+from tools.other_systems.crew import Crew
+from tools.other_systems.peer import Flood, make_events
 
 
 class Writer(Protocol):

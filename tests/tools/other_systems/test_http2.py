@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from mcast.bench.job import BrokenRun
-from mcast.bench.peers.http2 import (
+from tools.other_systems.http2 import (
     ACK,
     DATA,
     END_HEADERS,

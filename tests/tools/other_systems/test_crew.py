@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from mcast.bench.job import BrokenRun
-from mcast.bench.peers import crew as crews
-from mcast.bench.peers import pipes
-from mcast.bench.peers.crew import Crew, Servers, until
-from mcast.bench.peers.peer import make_events
+from tools.other_systems import crew as crews
+from tools.other_systems import pipes
+from tools.other_systems.crew import Crew, Servers, until
+from tools.other_systems.peer import make_events
 
 
 def test_three_readers_apply_what_one_client_submits(tmp_path: Path) -> None:
