@@ -7,9 +7,15 @@ import pytest
 from tests.docs.document import DOCS
 from tests.docs.names import ROOT, paths
 
+OTHERS = (
+    "mcast", "mcast/wire", "mcast/machine", "mcast/config", "mcast/storage", "mcast/seal", "mcast/net",
+    "mcast/client", "mcast/sim", "mcast/history", "mcast/analysis", "mcast/testing", "mcast/lab",
+    "mcast/scenario", "mcast/bench", "mcast/demo", "mcast/cli", "mcast/cli/bench",
+)  # fmt: skip
 MAPS = {
     "Inside the protocol": ("mcast/protocol", "mcast/protocol/repair"),
     "Inside the node": ("mcast/node", "mcast/node/gateway"),
+    "Map of the other rooms": OTHERS,
 }
 
 
