@@ -2,8 +2,9 @@
 
 import asyncio
 import importlib.util
+import logging
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,16 @@ ON_EVERY_LOOP = frozenset({
     "node/gateway/test_gateway.py", "node/gateway/test_gateway_sealed.py", "node/test_embedding.py",
     "node/test_exceptions.py", "node/test_node.py", "testing/test_cluster.py",
 })  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _no_log_handler_outlives_its_test() -> Iterator[None]:
+    """`mcast node`, run inside a test, has the process log to a stream that pytest closes behind it."""
+    before = list(logging.root.handlers)
+    yield
+    for handler in list(logging.root.handlers):
+        if handler not in before:
+            logging.root.removeHandler(handler)
 
 
 def pytest_asyncio_loop_factories(
