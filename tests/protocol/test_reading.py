@@ -22,6 +22,7 @@ from mcast.wire.messages import (
 
 from .bench import CONFIG, KEY, SETTLED, STORAGE, arrival, drain, of, replica
 from .test_following import LOG, beat, follower, hear
+from .test_sequencing import LOG as EARLIER
 from .test_sequencing import ack, elected, sequencing
 
 
@@ -118,6 +119,20 @@ def test_the_sequencer_begins_one_round_for_all_that_wait() -> None:
     assert all(answer.commit == node.commit_seq for answer in answers)
     node.receive([ack("n2", 5, node.last_chain, round_number=beats[-1].round)], 2.11)
     assert of(Commit, drain(node, 2.11))[0].confirmed == answers[0].round
+
+
+def test_rounds_of_an_epoch_that_it_followed_confirm_nothing_where_it_leads() -> None:
+    node = elected(heard=beat(EARLIER, 1, round=9, confirmed=8))
+    drain(node, 2.0)
+    node.receive([ack("n2", 5, node.last_chain)], 2.01)
+    drain(node, 2.01)
+    ready(node)
+    node.ask_read(2.1)
+    beats = of(Heartbeat, drain(node, 2.1))
+    assert not ready(node)
+    node.receive([ack("n2", 5, node.last_chain, round_number=beats[-1].round)], 2.11)
+    drain(node, 2.11)
+    assert ready(node)
 
 
 def test_no_read_index_before_an_own_epoch_commit() -> None:

@@ -43,9 +43,15 @@ from .bench import (
 LOG = epoch_log([(1, "n3", 2)])
 
 
-def elected(rules: Rules | None = None, now: float = 2.0) -> Replica:
-    """n1, elected in epoch 2 by n2's vote; its EPOCH_START (seq 5) is persisted but not committed."""
+def elected(rules: Rules | None = None, now: float = 2.0, heard: Heartbeat | None = None) -> Replica:
+    """n1, elected in epoch 2 by n2's vote; its EPOCH_START (seq 5) is persisted but not committed.
+
+    It `heard` n3, the sequencer of epoch 1, before.
+    """
     node = replica("n1", LOG, 1, rules)
+    if heard is not None:
+        node.receive([arrival("n3", heard, promised=1)], 0.01)
+        drain(node, 0.01)
     node.tick(now)
     from mcast.wire.messages import PreVote, PreVoteRequest
 
