@@ -32,7 +32,7 @@ def test_only_a_repair_brings_what_an_older_epoch_numbered_in_a_run_too() -> Non
     node = follower(LOG[:3])
     hear(node, LOG[:3], stream_sent=2)
     hear_n3(node, [*LOG, epoch_start(2, "n3", LOG[-1])], 0.03)
-    envelope, _ = frame_arrival("n1", LOG[3], counter=3, promised=2)
+    envelope, _ = frame_arrival("n3", LOG[3], counter=3, promised=2)
     node.receive([(envelope, LOG[3:5])], 0.04)
     assert node.last_seq == 3
     assert node.statistics().counts["data of another epoch"] == 2
