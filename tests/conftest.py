@@ -4,11 +4,15 @@ import asyncio
 import importlib.util
 import logging
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from mcast.machine.kv import KeyValue
+from mcast.node.fake import FakeCluster, serving
+from mcast.node.gateway.gateway import Gateway
 
 # The same examples in every run, whatever the machine's load; nothing is written beside the tests.
 settings.register_profile("mcast", deadline=None, derandomize=True, max_examples=60, database=None)
@@ -35,6 +39,19 @@ def _no_log_handler_outlives_its_test() -> Iterator[None]:
     for handler in list(logging.root.handlers):
         if handler not in before:
             logging.root.removeHandler(handler)
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> FakeCluster:
+    """A cluster whose nodes are stand-ins for the protocol, and whose gateways are real."""
+    return FakeCluster(tmp_path, KeyValue)
+
+
+@pytest.fixture
+async def gateways(cluster: FakeCluster) -> AsyncIterator[dict[str, Gateway]]:
+    """Its nodes' gateways, which serve."""
+    async with serving(cluster) as started:
+        yield started
 
 
 def pytest_asyncio_loop_factories(

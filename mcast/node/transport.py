@@ -161,10 +161,6 @@ class Transport:
         """Seconds since each other node was last heard, by whatever way; infinity for one that never was."""
         return self._incarnations.silences(now)
 
-    def unproven_nodes(self) -> tuple[int, ...]:
-        """Nodes whose datagrams arrive, but no proof of who sent them: what is sent to them may be lost."""
-        return self._incarnations.unproven_senders()
-
     def incarnation_of(self, node: int) -> bytes | None:
         """The proven incarnation of a node; None before the first."""
         return self._incarnations.live_incarnation(node)

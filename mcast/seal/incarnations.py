@@ -229,10 +229,6 @@ class Incarnations:
         """Seconds since each sender's live incarnation was last heard; infinity for one that never was."""
         return {node: now - sender.heard for node, sender in self._senders.items()}
 
-    def unproven_senders(self) -> tuple[int, ...]:
-        """Senders whose datagrams are held for a proof that has been asked for again and again."""
-        return tuple(node for node in self._waiting if self._senders[node].retry_s >= CHALLENGE_RETRY_MAX_S)
-
     def tick(self, now: float) -> None:
         """Repeat unanswered challenges that are due; forget candidates that fell silent."""
         for node in sorted(self._waiting):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,26 +14,14 @@ from mcast.client.queries import Questions
 from mcast.client.receipts import Receipts
 from mcast.clock import monotonic_s
 from mcast.errors import NotSent
-from mcast.machine.kv import KeyValue
 from mcast.net.tcp import StreamLink
-from mcast.node.fake import FakeCluster, serving
+from mcast.node.fake import FakeCluster
 from mcast.node.gateway.gateway import Gateway
 from mcast.wire.stream import HEAD_BYTES, Query, StreamKind, decode_stream_untrusted
 
 
 def values(receipts: Receipts) -> list[Any]:
     return [receipt.value for receipt in receipts if receipt]
-
-
-@pytest.fixture
-async def cluster(tmp_path: Path) -> FakeCluster:
-    return FakeCluster(tmp_path, KeyValue)
-
-
-@pytest.fixture
-async def gateways(cluster: FakeCluster) -> AsyncIterator[dict[str, Gateway]]:
-    async with serving(cluster) as started:
-        yield started
 
 
 async def test_lost_results_are_had_from_another_gateway(cluster: FakeCluster, gateways: dict[str, Gateway]) -> None:

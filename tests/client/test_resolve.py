@@ -22,17 +22,6 @@ DOUBT_S = 0.02
 
 
 @pytest.fixture
-async def cluster(tmp_path: Path) -> FakeCluster:
-    return FakeCluster(tmp_path, KeyValue)
-
-
-@pytest.fixture
-async def gateways(cluster: FakeCluster) -> AsyncIterator[dict[str, Gateway]]:
-    async with serving(cluster) as started:
-        yield started
-
-
-@pytest.fixture
 async def client(cluster: FakeCluster, gateways: dict[str, Gateway]) -> AsyncIterator[Client]:
     async with connect(cluster.config, at="n2") as connected:
         await connected.submit("set", "k", 0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,23 +14,11 @@ from mcast.client.client import Client, connect
 from mcast.clock import monotonic_s
 from mcast.errors import DecodeError, Error, Gone, NotSent, Refused
 from mcast.machine.events import Event
-from mcast.machine.kv import KeyValue
 from mcast.net.tcp import Dialer, StreamLink
 from mcast.node import eventlog
-from mcast.node.fake import FakeCluster, serving
+from mcast.node.fake import FakeCluster
 from mcast.node.gateway.gateway import Gateway
 from mcast.wire.stream import StreamKind, Subscribe, pack_message, pack_raw
-
-
-@pytest.fixture
-async def cluster(tmp_path: Path) -> FakeCluster:
-    return FakeCluster(tmp_path, KeyValue)
-
-
-@pytest.fixture
-async def gateways(cluster: FakeCluster) -> AsyncIterator[dict[str, Gateway]]:
-    async with serving(cluster) as started:
-        yield started
 
 
 @pytest.fixture

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from mcast.client.client import connect
 from mcast.errors import Refused
 from mcast.limits import ADDRESS_SESSIONS_MIN
-from mcast.machine.kv import KeyValue
-from mcast.node.fake import FakeCluster, serving
+from mcast.node.fake import FakeCluster
 from mcast.node.gateway import admission
 from mcast.node.gateway.admission import OPENING_S, PEER_CONNECTIONS, PRUNE_S, Openings
 from mcast.node.gateway.gateway import Gateway
@@ -30,17 +27,6 @@ MOST = 6
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admission, "ADDRESS_SESSIONS_MAX", MOST)
-
-
-@pytest.fixture
-async def cluster(tmp_path: Path) -> FakeCluster:
-    return FakeCluster(tmp_path, KeyValue)
-
-
-@pytest.fixture
-async def gateways(cluster: FakeCluster) -> AsyncIterator[dict[str, Gateway]]:
-    async with serving(cluster) as started:
-        yield started
 
 
 class Table:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
 
 import pytest
 
-from mcast.machine.kv import KeyValue
 from mcast.net.tcp import Dialer
-from mcast.node.fake import FakeCluster, serving
+from mcast.node.fake import FakeCluster
 from mcast.node.gateway.forwarder import RETRY_S, SILENT_LOOKS, SILENT_LOOKS_TOLD, Forwarder
 from mcast.node.gateway.gateway import Gateway
 from mcast.protocol.effects import EpochChanged, SequencerReady, SteppedDown
@@ -47,17 +45,6 @@ class Forwarding:
     def _resend(self) -> None:
         self.resends += 1
         self.forwarder.send(self.unanswered)
-
-
-@pytest.fixture
-async def cluster(tmp_path: Path) -> FakeCluster:
-    return FakeCluster(tmp_path, KeyValue)
-
-
-@pytest.fixture
-async def gateways(cluster: FakeCluster) -> AsyncIterator[dict[str, Gateway]]:
-    async with serving(cluster) as started:
-        yield started
 
 
 @pytest.fixture

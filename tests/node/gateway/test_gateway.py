@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import itertools
 import random
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,17 +40,6 @@ from mcast.wire.stream import (
 from tests.node.gateway.raw import NONCE, Raw, hello, opening, raws
 
 __all__ = ["raws"]  # a fixture, used by all
-
-
-@pytest.fixture
-async def cluster(tmp_path: Path) -> FakeCluster:
-    return FakeCluster(tmp_path, KeyValue)
-
-
-@pytest.fixture
-async def gateways(cluster: FakeCluster) -> AsyncIterator[dict[str, Gateway]]:
-    async with serving(cluster) as started:
-        yield started
 
 
 @pytest.mark.parametrize(

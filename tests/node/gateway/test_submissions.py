@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from zlib import crc32
 
 import pytest
 
 from mcast.machine.commands import encode_command
-from mcast.machine.kv import KeyValue
 from mcast.machine.sessions import mark_of
-from mcast.node.fake import FakeCluster, serving
+from mcast.node.fake import FakeCluster
 from mcast.node.gateway.gateway import Gateway
 from mcast.node.gateway.submissions import _is_content
 from mcast.wire.groups import RecordGroup, Result
@@ -53,17 +50,6 @@ def test_content_is_told_by_the_record_or_its_mark(group: RecordGroup, mark: int
 
 
 ALIKE = (b"plumless", b"buckeroo")  # contents of one crc32
-
-
-@pytest.fixture
-async def cluster(tmp_path: Path) -> FakeCluster:
-    return FakeCluster(tmp_path, KeyValue)
-
-
-@pytest.fixture
-async def gateways(cluster: FakeCluster) -> AsyncIterator[dict[str, Gateway]]:
-    async with serving(cluster) as started:
-        yield started
 
 
 def submit(session: int, request: int, value: bytes) -> bytes:
