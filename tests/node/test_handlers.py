@@ -2,16 +2,21 @@
 
 import asyncio
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from mcast.machine.api import Context, StateMachine, command, query
+from mcast.machine.executor import SLOW_S
+from mcast.node.applying import SLICE_S
 from mcast.testing import cluster
 
 
 class Clumsy(StateMachine):
     """Fails, runs out of stack, and sleeps."""
+
+    slept_s: ClassVar[list[float]] = []
+    """How long each sleep took on any node."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -26,7 +31,9 @@ class Clumsy(StateMachine):
 
     @command
     def dawdle(self, ctx: Context, seconds: float) -> int:
+        began_s = time.monotonic()
         time.sleep(seconds)
+        self.slept_s.append(time.monotonic() - began_s)
         self.count += 1
         return self.count
 
@@ -77,27 +84,25 @@ async def test_a_halt_tells_the_command_with_its_arguments_and_the_traceback(cap
 async def test_slow_handlers_are_named_and_leave_the_loop_its_turns(caplog: pytest.LogCaptureFixture) -> None:
     async with cluster(Clumsy) as c:
         await c.submit_many([("dawdle", 0)] * 2_000)
-        longest_s = 0.0
+        slept, most = Clumsy.slept_s, 0
 
         async def watch() -> None:
-            nonlocal longest_s
+            nonlocal most
             while True:
-                began_s = time.monotonic()
+                before = len(slept)
                 await asyncio.sleep(0)
-                longest_s = max(longest_s, time.monotonic() - began_s)
+                most = max(most, len(slept) - before)
 
         epoch = c.node("n1").status()["epoch"]
         watching = asyncio.create_task(watch())
         receipts = await c.submit_many([("dawdle", 0.004)] * 100, timeout=20)
         watching.cancel()
         assert [receipt.value for receipt in receipts if receipt is not None] == list(range(2_001, 2_101))
-        assert longest_s < 0.12, (
-            "three nodes share this loop, with a slice and a handler each; a hundred took 0.4 s each"
-        )
-        assert not messages(caplog, "dawdle took")
+        assert 0 < most <= 3 * 3, "three nodes share this loop: a slice of 5 ms, and the handlers at both its ends"
+        assert max(slept) >= SLOW_S - SLICE_S or not messages(caplog, "dawdle took")
         await c.submit("dawdle", 0.15)
         await c.converged()
-        assert {line.split()[1] for line in messages(caplog, "command dawdle took 0.1")} == {"n1:", "n2:", "n3:"}
+        assert {line.split()[1] for line in messages(caplog, "command dawdle took")} == {"n1:", "n2:", "n3:"}
         assert c.node("n1").status()["epoch"] == epoch, "nobody was taken for dead"
 
 
