@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import islice
-from typing import Final
+from typing import Final, Protocol
 
 from mcast.clock import monotonic_s, ticks_s
 from mcast.errors import Halted
@@ -24,10 +24,18 @@ REPLAY_ANNOUNCED_S: Final = 1.0  # ... as is one that took this long
 _log: Final = logging.getLogger("mcast.node")
 
 
+class Booked(Protocol):
+    """A call at the end of a turn, such as an `asyncio.Handle`."""
+
+    def cancel(self) -> None:
+        """It is not wanted any more."""
+
+
 class ApplyQueue:
     """Committed frames on their way through the engine, in order. `applied` gets the results of watched records.
 
-    The engine's clock must be `ticks_s`. In one turn of the loop at most one slice is used up, whoever calls `run`.
+    The engine's clock must be `clock`; `call_soon` books a call at the end of a turn, of the event loop unless it is
+    given. In one turn at most one slice is used up, whoever calls `run`.
     What the engine or `applied` raises goes through `guard`, which every later turn of the loop runs under.
     """
 
@@ -36,14 +44,20 @@ class ApplyQueue:
         engine: Engine,
         applied: Callable[[list[Applied]], None],
         guard: AbstractContextManager[object],
+        *,
+        call_soon: Callable[[Callable[[], None]], Booked] | None = None,
+        clock: Callable[[], float] = ticks_s,
     ) -> None:
         self.bytes = 0
         """Bytes of frames that wait."""
         self._engine = engine
         self._applied = applied
         self._guard = guard
+        self._call_soon = call_soon or (lambda action: asyncio.get_running_loop().call_soon(action))
+        self._clock = clock
         self._waiting: deque[Frame] = deque()
-        self._next: asyncio.Handle | None = None
+        self._next: Booked | None = None
+        """The turn that goes on."""
         self._stopped = False
 
     @property
@@ -61,11 +75,11 @@ class ApplyQueue:
         if self._waiting and self._next is None and not self._stopped:
             used_up = self.run_slice()
             if (used_up or self._waiting) and not self._stopped:
-                self._next = asyncio.get_running_loop().call_soon(self._on_turn)
+                self._next = self._call_soon(self._on_turn)
 
     def run_slice(self) -> bool:
         """Apply until a slice of time is over; whether it is."""
-        waiting, until = self._waiting, ticks_s() + SLICE_S
+        waiting, until = self._waiting, self._clock() + SLICE_S
         while waiting:
             frames = list(islice(waiting, BURST_FRAMES))
             done, applied = self._engine.apply_until(frames, until)
@@ -77,7 +91,7 @@ class ApplyQueue:
                     waiting.popleft()
                 self.bytes -= frames_bytes(frames[:done])
             self._applied(applied)
-            if ticks_s() >= until:
+            if self._clock() >= until:
                 return True
         return False
 

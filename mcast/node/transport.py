@@ -22,23 +22,6 @@ _FOREVER: Final = float("inf")
 _DATA, _TWIN = int(Kind.DATA), int(Kind.TWIN)  # a member of an enum is slow to look up
 
 
-def ordered_by_epoch(arrivals: list[ProvenDatagram], promised: int, *, sequencer_known: bool) -> list[ProvenDatagram]:
-    """The same arrivals; of an epoch not known yet, messages before frames.
-
-    A link hands out the stream first. But a new epoch begins with a heartbeat, on another socket, and without it none
-    of its frames can be judged.
-    """
-    if sequencer_known and max([envelope.promised for envelope, _ in arrivals]) <= promised:
-        return arrivals
-    known = promised if sequencer_known else promised - 1
-    return sorted(arrivals, key=lambda arrival: _rank(arrival, known))
-
-
-def _rank(arrival: ProvenDatagram, known: int) -> tuple[int, bool]:
-    epoch = arrival.envelope.promised
-    return epoch, epoch > known and type(arrival.message) in (Frame, list)
-
-
 class Transport:
     """One node's datagrams in and out. Every envelope carries the promise that `promise` was told last.
 
@@ -65,6 +48,11 @@ class Transport:
         self._faults: Faults | None = None
         self._released: list[bytes] = []
         """Datagrams that the faults still held back when they were cleared."""
+
+    @property
+    def has_more(self) -> bool:
+        """Whether the last `receive` stopped at its bound rather than at an empty socket."""
+        return self.link.has_more
 
     def stream(self, frames: Sequence[Frame]) -> None:
         """Multicast new frames, each one DATA datagram."""

@@ -181,17 +181,18 @@ class Following:
         if original and not self._is_of_sequencer(envelope):
             core.counts["data of another sequencer"] += 1
             return
+        last = frame.first + frame.count - 1
+        is_held = last <= core.log.last_seq or (
+            frame.first > core.log.last_seq and not self.gaps.lacks(frame.first, frame.first)
+        )
         if original:
             fate = self.ledger.on_data(frame, envelope.incarnation, envelope.counter, core.log.last_seq)
-            if fate is Fate.DUPLICATE:
+            if fate is Fate.DUPLICATE and is_held:  # one that is not: another datagram has taken its counter
                 return
-        last = frame.first + frame.count - 1
         if not core.reconciled:
             self._refuse(envelope, frame, "unreconciled")
             return
-        if last <= core.log.last_seq or (
-            frame.first > core.log.last_seq and not self.gaps.lacks(frame.first, frame.first)
-        ):
+        if is_held:
             self._count_surplus(envelope, frame)
             return
         if not self._is_lawful(frame):

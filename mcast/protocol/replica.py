@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from mcast.limits import HELD_DATAGRAMS_MAX, STALE_INTERVAL_S
+from mcast.protocol.arrivals import Arrival
 from mcast.protocol.bootstrap import Bootstrap
 from mcast.protocol.caution import Caution
 from mcast.protocol.climb import Climb, spent
@@ -57,9 +58,6 @@ if TYPE_CHECKING:
 __all__ = ["Recovered", "Replica", "Settings"]
 
 _STALE_PEERS_MAX: Final = 1_024
-
-Arrival = tuple[Envelope, Frame | FrameRun | Message]
-"""What one datagram brought; or the frames of several (see `wire.frame.Run`), with the envelope of the first."""
 
 
 class Replica:

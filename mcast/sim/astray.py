@@ -69,7 +69,7 @@ def gathered_completions(stage: Stage) -> None:
     first, second, third = stage.wait_for_bootstrap(), stage.node("n2"), stage.node("n3")
     stage.number(first, 3)
     stage.run(0.000_6)
-    third.held, third.gathered = True, 1.0  # its disk has begun to write them
+    third.held = True  # its disk has begun to sync them
     stage.wait_until("they commit without n3", partial(has_committed_all, first))
     first.hand_over(second)
     stage.wait_until("n2 leads without n3", lambda: second.replica.is_sequencer)

@@ -88,7 +88,7 @@ class SimCluster:
                 syncs=plan.sync == "always",
                 cache_bytes=plan.cache_bytes,
             )
-            node.groups = plan.groups
+            node.handler_s = plan.handler_s
             node.on_applied = self._on_results
             node.on_ready = self._on_read_ready
             node.may_darken = self._may_darken

@@ -52,8 +52,7 @@ class Fetching:
 
         def on_failed() -> None:
             if fetch == self._frames and not node.paused:
-                node.replica.on_transfer_failed(peer_hash, node.now)
-                node.run_effects()
+                node.driver.tell(lambda now: node.replica.on_transfer_failed(peer_hash, now))
 
         def read() -> Sequence[Frame]:
             try:
@@ -69,8 +68,7 @@ class Fetching:
                 world.loop.call_later(NOTHING_S, self._if_alive(on_failed))
                 return
             world.marks["transfer"] += 1
-            node.replica.on_transfer(frames, peer_hash, node.now)
-            node.run_effects()
+            node.driver.tell(lambda now: node.replica.on_transfer(frames, peer_hash, now))
             if fetch == self._frames and frames[-1].last < effect.until:
                 self._fetch_from(fetch, effect, frames[-1].last + 1)
 
@@ -82,14 +80,13 @@ class Fetching:
         if fetch != self._pages or before is None:
             return
         if not peers:
-            node.replica.on_history_failed(node.now)
+            node.driver.tell(node.replica.on_history_failed)
             return
         peer = world.nodes[world.index[peers[0]]]
 
         def on_failed() -> None:
             if not node.paused:
                 self._fetch_pages(fetch, peers[1:])
-                node.run_effects()
 
         def read() -> bytes | None:
             page = None if peer.paused else peer.replica.history_page(before, PAGE_ENTRIES)
@@ -100,9 +97,8 @@ class Fetching:
                 world.loop.call_later(NOTHING_S, self._if_alive(on_failed))
                 return
             world.marks["history page"] += 1
-            node.replica.on_history_page(before, decode_epochs_untrusted(page), node.now)
+            node.driver.tell(lambda now: node.replica.on_history_page(before, decode_epochs_untrusted(page), now))
             self._fetch_pages(fetch, peers)
-            node.run_effects()
 
         world.network.exchange(node.index, peer.index, read, on_arrived, on_failed)
 

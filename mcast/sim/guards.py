@@ -31,8 +31,7 @@ def transferred_old_tail(stage: Stage) -> None:
     stage.wait_until("an epoch begins", lambda: any(node.replica.last_seq == begin for node in others))
     follower = others[1] if others[0].replica.last_seq == begin else others[0]
     stage.run(0.05)
-    follower.replica.on_transfer([frame], name_hash("n1"), follower.now)
-    follower.run_effects()
+    follower.driver.tell(lambda now: follower.replica.on_transfer([frame], name_hash("n1"), now))
     stage.network.gate = None
     stage.run(0.05)
     stage.heal()
@@ -163,9 +162,11 @@ def old_vote(stage: Stage) -> None:
     stage.inject("n2", "n3", Vote(epoch, _storage_id(second), True, third.hash), promised=third.replica.promised)
     stage.cut("n3")
     stage.run(1.0)
-    sequencer = stage.wait_for_sequencer(("n1", "n2"))
-    stage.number(sequencer, 3)
-    stage.wait_until("they commit", partial(has_committed_all, sequencer))
+    stage.say("n1 has given up n3, and n2 leads the epoch that n3 stands for")
+    first.hand_over(second)
+    stage.wait_until("n2 leads", lambda: second.replica.is_sequencer)
+    stage.number(second, 3)
+    stage.wait_until("they commit", partial(has_committed_all, second))
     stage.heal()
 
 

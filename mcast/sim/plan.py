@@ -51,8 +51,8 @@ class Plan:
     members: int
     observers: int
     sync: str
-    groups: bool
-    """Whether disks work behind the shell's own group commit: only with it they fill up."""
+    handler_s: float
+    """How long a command's handler takes, in seconds of its node's time."""
     frame_body_max: int
     cache_bytes: int
     """Of recent frames in a node's memory; little, so that some must be read from its journal."""
@@ -99,8 +99,7 @@ def draw_plan(seed: int) -> Plan:
     if members > 1 and far.random() < FORGED_SHARE:
         faults = (*faults, *_forgeries(far, members + observers, trouble_s))
     disks = Random(f"{seed}:disks")
-    groups = disks.random() < 0.4
-    faults += _disk_faults(disks, members + observers, trouble_s, election_s, groups=groups)
+    faults += _disk_faults(disks, members + observers, trouble_s, election_s)
     weather = _weather(random, far)
     if any(fault.kind in DISK_LOSSES for fault in faults):
         # Without a voter to spare every answer counts, and heavy loss can keep an election going past any bound.
@@ -114,7 +113,7 @@ def draw_plan(seed: int) -> Plan:
         members=members,
         observers=observers,
         sync=sync,
-        groups=groups,
+        handler_s=Random(f"{seed}:handlers").choice((0.0, 0.0, 0.000_2, 0.002)),
         frame_body_max=frame_body_max,
         cache_bytes=random.choice((2_000, 20_000, CACHE_BYTES_MAX)),
         deep_gap_frames=random.choice((4, 30, DEEP_GAP_FRAMES)),
@@ -217,10 +216,8 @@ def _faults(
     return tuple(sorted(faults, key=lambda fault: fault.at))
 
 
-def _disk_faults(
-    random: Random, nodes: int, trouble_s: float, election_s: float, *, groups: bool
-) -> tuple[PlannedFault, ...]:
-    kinds = [kind for kind in DISK_KINDS if random.random() < 0.6 and (groups or kind != "full-disk")]
+def _disk_faults(random: Random, nodes: int, trouble_s: float, election_s: float) -> tuple[PlannedFault, ...]:
+    kinds = [kind for kind in DISK_KINDS if random.random() < 0.6]
     if random.random() < 0.5 or not kinds:
         return ()
     faults = []

@@ -8,6 +8,7 @@ the truth. And a node that has applied what a client was last told must know wha
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 from typing import Final, NamedTuple
 
@@ -44,6 +45,8 @@ class SimReader:
         self._random = random
         self._pause_s = pause_s
         self._asked: dict[tuple[int, int, int], Asked] = {}
+        self._early: dict[int, ReadReady] = {}
+        """What became ready of a node while it was asked, by token."""
         self._stopped = False
 
     def begin(self) -> None:
@@ -65,8 +68,9 @@ class SimReader:
         """A node learned what its reads have to wait for."""
         for token in ready.tokens:
             asked = self._asked.get((node.index, node.life, token))
-            if asked is None:
-                continue  # a suspect's own question
+            if asked is None:  # answered while it is asked, or a suspect's own question
+                self._early[token] = ready
+                continue
             floor = self._floor(asked)
             if ready.commit < floor:
                 raise Violation(f"{node.name} would read at event {ready.commit}, {floor} having been committed before")
@@ -80,10 +84,12 @@ class SimReader:
         asked = Asked(node, node.life, self._world.loop.now, checker.last, checker.era, client, number)
         if again is not None:
             asked = again
-        token = node.replica.ask_read(node.now)
+        self._early.clear()
+        life, token = node.life, node.driver.ask_read()
         if token is not None:
-            self._asked[node.index, node.life, token] = asked
-        node.run_effects()
+            self._asked[node.index, life, token] = asked
+            if token in self._early and node.life == life:
+                self.on_read_ready(node, replace(self._early.pop(token), tokens=(token,)))
 
     def look(self, node: SimNode) -> None:
         """A bounded and a session read at a node that is up, served at once or not at all."""

@@ -218,7 +218,7 @@ def paged_history(stage: Stage) -> None:
         pages.append((before, page))
         for asked, answer in (pages[0], pages[-1], pages[-1]):
             absent.replica.on_history_page(asked, answer, absent.now)
-        absent.run_effects()
+        absent.end_turn()
     stage.run(0.1)
     stage.heal()
 

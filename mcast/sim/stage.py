@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final, NamedTuple
 
 from mcast.limits import HEARTBEAT_HISTORY
@@ -106,14 +107,14 @@ class Stage:
             record = encode_record(RecordKind.NOOP, 1, 1 << 40, self._numbered, self._numbered, bytes(size))
             if not node.submit([(record,)]):
                 raise Violation(f"{node.name} was to number an event, but is not the sequencer")
+            node.end_turn()
         return node.replica.last_seq
 
     def see_death(self, of: SimNode, names: Sequence[str]) -> None:
         """These nodes' connections to another one close, and a new one is refused."""
         for name in names:
             node = self.node(name)
-            node.replica.on_peer_died(name_hash(of.name), node.now)
-            node.run_effects()
+            node.driver.tell(partial(node.replica.on_peer_died, name_hash(of.name)))
 
     def cut(self, *names: str) -> None:
         """Separate these nodes from the others, and keep those that were cut off before."""

@@ -36,15 +36,13 @@ async def test_envelopes_carry_the_promise_as_of_the_effects_before_them(shell: 
     one, other = shell
     to = name_hash("n2")
     ack = Ack(1, bytes(16), 1, bytes(16), 1, 1, 1)
-    for effect in (Promise(1), Send(to, ack), Promise(2), Send(to, Stale(1))):
-        one._carry_out[type(effect)](effect)
+    one._driver.carry_out([Promise(1), Send(to, ack), Promise(2), Send(to, Stale(1))])
     assert heard(other, {Kind.ACK, Kind.STALE}) == [(Kind.ACK, 1), (Kind.STALE, 2)]
 
 
 async def test_a_commit_that_waits_to_be_told_is_told_before_the_next_promise(shell: tuple[Shell, MemoryLink]) -> None:
     one, other = shell
-    for effect in (Promise(1), Multicast(Commit(1, 1, bytes(16), 0)), Promise(2)):
-        one._carry_out[type(effect)](effect)
+    one._driver.carry_out([Promise(1), Multicast(Commit(1, 1, bytes(16), 0)), Promise(2)])
     one.transport.tell_commit()
     await asyncio.sleep(0)
     assert heard(other, {Kind.COMMIT}) == [(Kind.COMMIT, 1)]

@@ -17,8 +17,8 @@ from mcast.machine.kv import KeyValue
 from mcast.net.interfaces import Interface
 from mcast.net.memory import Hub
 from mcast.node import applying, place, setup
-from mcast.node import shell as shell_module
 from mcast.node.shell import Shell
+from mcast.protocol import driver
 from mcast.protocol.effects import Notice, SequencerReady
 from mcast.storage.files import RealFiles
 from mcast.storage.kernelsync import KernelSync
@@ -351,7 +351,7 @@ async def test_a_failed_sync_halts_the_node(tmp_path: Path, running: AsyncExitSt
 async def test_a_full_disk_stops_acknowledging_until_there_is_room(
     tmp_path: Path, running: AsyncExitStack, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(shell_module, "DISK_RETRY_S", 0.01)
+    monkeypatch.setattr(driver, "DISK_RETRY_S", 0.01)
     files = FailingFiles()
     watch = await start(running, config(tmp_path), files=files)
     await watch.until_sequencer()
@@ -438,7 +438,7 @@ async def test_a_halted_node_takes_no_part(tmp_path: Path, running: AsyncExitSta
     assert shell.ask_read() is None
     assert (shell.hand_over(1) or "").startswith("n1 takes no part: ")
     shell.on_transfer_failed(1)
-    assert (shell._settling, shell._timer) == (None, None), "nothing is booked any more"
+    assert (shell._turn, shell._timer) == (None, None), "nothing is booked any more"
 
 
 async def test_a_node_that_halts_before_it_joins_takes_no_part(tmp_path: Path) -> None:
@@ -447,7 +447,7 @@ async def test_a_node_that_halts_before_it_joins_takes_no_part(tmp_path: Path) -
     shell.halt("a test")
     shell.join()
     assert shell.ask_read() is None
-    assert shell._settling is None
+    assert shell._turn is None
     await shell.stop()
 
 
@@ -467,5 +467,5 @@ async def test_sockets_are_drained_before_the_timer_judges_who_was_silent(
     monkeypatch.setattr(shell.transport, "receive", noting("receive", shell.transport.receive))
     monkeypatch.setattr(shell.replica, "tick", noting("tick", shell.replica.tick))
     monkeypatch.setattr(shell.replica, "next_deadline", lambda: 0.0)
-    shell._on_timer()
+    shell._driver.on_timer()
     assert order[:2] == ["receive", "tick"]

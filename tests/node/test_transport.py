@@ -5,12 +5,12 @@ from mcast.limits import UNPROVEN_S
 from mcast.net.faulty import Faults, FaultSpec
 from mcast.net.memory import Hub, MemoryLink
 from mcast.node.setup import make_transport
-from mcast.node.transport import Transport, ordered_by_epoch
+from mcast.node.transport import Transport
 from mcast.seal.datagram import Opener, Sealer
 from mcast.seal.incarnations import Incarnations, ProvenDatagram
 from mcast.seal.keys import KeyRing
-from mcast.wire.envelope import CONTROL, STREAM, Envelope, name_hash
-from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
+from mcast.wire.envelope import CONTROL, STREAM, name_hash
+from mcast.wire.frame import CHAIN_ZERO, make_frame
 from mcast.wire.messages import Busy, Kind, Stale, encode_message
 
 ADDRESSES = {"a": ("a", 1), "b": ("b", 2)}
@@ -120,28 +120,6 @@ def test_faults_meet_foreign_datagrams_only_and_clearing_delivers_what_they_hold
     assert notes == [("lost", bytes([1]) * 16, 3)]
     b.set_faults(None)
     assert b.next_deadline() == float("inf")
-
-
-def arrival(promised: int, message: object) -> ProvenDatagram:
-    channel = STREAM if type(message) is Frame else CONTROL
-    return ProvenDatagram(Envelope(0, channel, 0, 0, 0, bytes(16), 1, promised), message)
-
-
-def test_a_known_epochs_frames_stay_before_its_messages() -> None:
-    arrivals = [arrival(3, FRAMES[0]), arrival(3, Busy(1, 0))]
-    assert ordered_by_epoch(arrivals, 3, sequencer_known=True) is arrivals
-
-
-def test_a_new_epochs_messages_go_before_its_frames_and_older_ones_before_both() -> None:
-    old = [arrival(3, FRAMES[0]), arrival(3, Busy(3, 0))]
-    new = [arrival(4, FRAMES[1]), arrival(4, Busy(4, 0))]
-    ordered = ordered_by_epoch([new[0], old[0], old[1], new[1]], 3, sequencer_known=True)
-    assert ordered == [old[0], old[1], new[1], new[0]]
-
-
-def test_a_voter_that_has_not_heard_its_new_sequencer_judges_messages_first() -> None:
-    arrivals = [arrival(4, FRAMES[0]), arrival(4, Busy(4, 0))]
-    assert ordered_by_epoch(arrivals, 4, sequencer_known=False) == arrivals[::-1]
 
 
 def test_a_node_without_a_key_believes_no_counter_for_being_high(tmp_path: Path) -> None:

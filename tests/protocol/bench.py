@@ -6,10 +6,11 @@ import random
 from collections.abc import Sequence
 from typing import TypeVar
 
+from mcast.protocol.arrivals import Arrival
 from mcast.protocol.core import Core, Settings
 from mcast.protocol.effects import Append, Effect, Meta, Multicast, Relay, Send, Truncate, WriteMeta
 from mcast.protocol.recovered import Recovered
-from mcast.protocol.replica import Arrival, Replica
+from mcast.protocol.replica import Replica
 from mcast.protocol.rules import Rules
 from mcast.wire.envelope import Envelope, name_hash
 from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame

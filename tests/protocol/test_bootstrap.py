@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 
 from mcast.errors import DecodeError
+from mcast.protocol.arrivals import Arrival
 from mcast.protocol.bootstrap import members_hash, read_genesis_untrusted
 from mcast.protocol.effects import Append, Effect, Meta, Send, Truncate, WriteMeta
 from mcast.protocol.recovered import Recovered
-from mcast.protocol.replica import Arrival, Replica
+from mcast.protocol.replica import Replica
 from mcast.protocol.rules import Rules
 from mcast.wire.frame import CHAIN_ZERO, Frame, decode_frame_untrusted, make_frame
 from mcast.wire.messages import Confirm, Found, GenesisOffer, Stale, Virgin, VoteRequest

@@ -423,6 +423,17 @@ def test_only_the_sequencer_commits_and_only_in_its_own_epoch(sender: str, epoch
     assert node.commit_seq == 0
 
 
+def test_a_frame_whose_counter_another_datagram_has_taken_is_taken_all_the_same() -> None:
+    node = follower(LOG[:2])
+    hear(node, LOG[:2], stream_sent=1)
+    forged = make_frame(1, LOG[2].first, 1, 0, 9, b"no chain of any ", b"forged")
+    for frame in (forged, LOG[2]):
+        node.receive([frame_arrival("n1", frame, counter=2)], 0.02)
+    assert [append.frames for append in of(Append, node.take_effects())] == [(LOG[2],)]
+    report = node.ledger_report()
+    assert (report.lost, report.repaired) == (0, 0)
+
+
 def test_when_the_log_last_grew_is_known() -> None:
     node = follower(LOG[:3])
     hear(node, LOG)

@@ -4,8 +4,9 @@ from dataclasses import replace
 import pytest
 
 from mcast.limits import SUSPECT_ASK_S, SUSPECT_ASKS
+from mcast.protocol.arrivals import Arrival
 from mcast.protocol.effects import Effect, LogRecovered, WriteMeta
-from mcast.protocol.replica import Arrival, Replica
+from mcast.protocol.replica import Replica
 from mcast.protocol.rules import Rules
 from mcast.wire.envelope import name_hash
 from mcast.wire.messages import Ack, Commit, Handover, PreVoteRequest, Read, ReadIndex, Standing, Survey, VoteRequest

@@ -4,8 +4,9 @@ from typing import Any
 import pytest
 
 from mcast.limits import READ_RETRY_S
+from mcast.protocol.arrivals import Arrival
 from mcast.protocol.effects import ReadReady
-from mcast.protocol.replica import Arrival, Replica
+from mcast.protocol.replica import Replica
 from mcast.protocol.rules import Rules
 from mcast.wire.messages import (
     Commit,

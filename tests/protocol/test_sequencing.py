@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from mcast.limits import READ_RETRY_S
+from mcast.protocol.arrivals import Arrival
 from mcast.protocol.effects import Append, Apply, Effect, MembersChanged, Multicast, SequencerReady, SteppedDown, Stream
-from mcast.protocol.replica import Arrival, Replica
+from mcast.protocol.replica import Replica
 from mcast.protocol.rules import Rules
 from mcast.wire.envelope import Envelope, name_hash
 from mcast.wire.frame import make_frame

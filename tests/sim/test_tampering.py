@@ -99,6 +99,11 @@ class Scene:
         stage.wait_until(f"all is well after {forgery.what}", lambda: not unwell(stage), WELL_S)
         stage.number(self.sequencer, 1)
         stage.wait_until(f"all commit after {forgery.what}", lambda: not unwell(stage), WELL_S)
+        stage.wait_until("all have spoken in their roles", self._have_all_spoken, WELL_S)
+
+    def _have_all_spoken(self) -> bool:
+        said = [(Kind.HEARTBEAT, self.sequencer.name), *((Kind.ACK, node.name) for node in self.followers)]
+        return all(each in self.tap.newest for each in said)
 
     def directions(self) -> list[tuple[SimNode, tuple[SimNode, ...]]]:
         """In whose name, and to whom."""

@@ -1,4 +1,4 @@
-"""Disks behind the shell's own group commit: they fill up, and nothing promised is broken by that."""
+"""Simulated disks fill up, and nothing promised is broken by that."""
 
 from collections import Counter
 from dataclasses import replace
@@ -21,13 +21,7 @@ def test_disks_that_are_full_for_a_while_break_no_promise(sync: str) -> None:
                 ("full-disk", "full-disk", "crash", "full-disk", "torn-call", "full-disk", "short-write")
             )
         )
-        outcome = run_plan(replace(plan, sync=sync, groups=True, faults=faults, trouble_s=1.6))
+        outcome = run_plan(replace(plan, sync=sync, faults=faults, trouble_s=1.6))
         assert outcome.violation is None, f"seed {seed}: {outcome.violation}"
         marks.update(outcome.marks)
     assert marks["disk full"]
-
-
-def test_both_kinds_of_disks_serve_the_same_plan() -> None:
-    for groups in (True, False):
-        outcome = run_plan(replace(draw_plan(3), groups=groups))
-        assert outcome.violation is None and outcome.events > 10
