@@ -19,7 +19,8 @@ ROOT = Path(__file__).parents[2]
 RARE = (
     "SequencerReady", "SteppedDown", "Truncated", "GapClosed", "transfer", "died in a disk call", "disk failed",
     "suspect", "LogRecovered", "linearizable read", "bounded read", "session read", "blackout", "readmitted",
-    "handed over", "seen death", "majority healed", "no room beyond a gap", "died at start", "renamed", "disk full", "applying paused",
+    "handed over", "seen death", "majority healed", "no room beyond a gap", "died at start", "renamed",
+    "disk full", "applying paused",
 )  # fmt: skip
 
 
