@@ -52,6 +52,33 @@ def test_functions_are_short() -> None:
     assert not [f"{name}: {lines} lines" for name, lines in sizes if lines > FUNCTION_LINES_MAX]
 
 
+ROLE_STATE = {"role", "leads_epoch", "sequencer", "reconciled"}
+ITS_OWNERS = {"__init__", "become_follower", "become_candidate", "become_sequencer", "halt"}
+
+
+def assigned(item: ast.AST) -> Iterator[str]:
+    """Names of the role's attributes that a statement assigns, deletes or sets by name, of a replica's core."""
+    for part in ast.walk(item):
+        if isinstance(part, ast.Attribute) and not isinstance(part.ctx, ast.Load) and part.attr in ROLE_STATE:
+            yield part.attr
+        elif isinstance(part, ast.Call) and isinstance(part.func, ast.Name) and part.func.id == "setattr":
+            yield "by setattr"
+
+
+def test_a_role_has_one_owner() -> None:
+    owners, others = set(), []
+    for path in sorted((ROOT / "mcast" / "protocol").rglob("*.py")):
+        for scope in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(scope, FUNCTION) or not (names := sorted(set(assigned(scope)))):
+                continue
+            if path.name == "core.py" and scope.name in ITS_OWNERS:
+                owners.add(scope.name)
+            else:
+                others.append(f"{path.relative_to(ROOT)}:{scope.lineno} {scope.name} assigns {', '.join(names)}")
+    assert others == []
+    assert owners == ITS_OWNERS
+
+
 def test_modules_are_short() -> None:
     sizes = {path.relative_to(ROOT): len(path.read_text().splitlines()) for path in PYTHON_FILES}
     assert not {str(path): lines for path, lines in sizes.items() if lines > MODULE_LINES_MAX}

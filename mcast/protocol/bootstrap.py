@@ -63,11 +63,11 @@ class Bootstrap:
         is_founder = core.settings.is_member and core.settings.members[0][0] == core.settings.node
         if self.is_virgin:
             if is_founder:
-                core.move(Input.FOUND)
+                core.become_candidate(Input.FOUND)
             elif core.log.last_seq:
-                core.move(Input.JOIN)
+                core.become_follower(Input.JOIN)
         else:
-            core.move(Input.JOIN)
+            core.become_follower(Input.JOIN)
 
     @property
     def is_virgin(self) -> bool:
@@ -148,7 +148,7 @@ class Bootstrap:
             self._drop_genesis()
             self._store(frame, lambda _: self._confirm(envelope.sender, frame))
             if core.role is Role.EMPTY:
-                core.move(Input.JOIN)
+                core.become_follower(Input.JOIN)
         elif core.persisted_seq:
             self._confirm(envelope.sender, frame)
 

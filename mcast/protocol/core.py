@@ -44,7 +44,7 @@ from mcast.protocol.log import Log
 from mcast.protocol.recovered import Recovered
 from mcast.protocol.rules import Rules
 from mcast.protocol.staleness import Proofs
-from mcast.protocol.states import LEADS_EPOCH, Input, Role, move
+from mcast.protocol.states import Input, Role, move
 from mcast.wire.envelope import name_hash
 from mcast.wire.frame import Frame
 from mcast.wire.messages import (
@@ -112,9 +112,11 @@ class Core:
         self.promised = recovered.meta.promised
         """The durable promise: no datagram of a lower epoch is obeyed."""
         self.role = Role.EMPTY
+        """What this node does for the group; it, the next two and `reconciled` change in the four steps below only."""
         self.leads_epoch = False
         """Whether this node's epoch is under way here."""
         self.sequencer: int | None = None
+        """Hash of the node that leads the promised epoch, as far as is known here; None: of none is known."""
         self.commit_seq = 0
         self.handed_seq = 0
         self.persisted_seq = self.log.last_seq
@@ -192,15 +194,39 @@ class Core:
         """What the wall clock shows, in ns from 1970 to 2116; one beyond that counts as there, and the log has room."""
         return min(max(int(now * 1e9) + self.wall_offset_ns, 0), WALL_MAX_NS)
 
-    def move(self, event: Input) -> None:
-        """Take one step of the table of roles."""
-        self.role = move(self.role, event)
-        self.leads_epoch = self.role in LEADS_EPOCH
+    def become_follower(
+        self, because: Input | None, sequencer: int | None = None, *, reconciled: bool | None = None
+    ) -> None:
+        """Follow `sequencer`, or whoever will be heard. Without `because` the role stays, without `reconciled` that."""
+        if because is not None:
+            self.role = move(self.role, because)
+            self.leads_epoch = False
+        self.sequencer = sequencer
+        if reconciled is not None:
+            self.reconciled = reconciled
+
+    def become_candidate(
+        self, because: Input | None, sequencer: int | None = None, *, reconciled: bool | None = None
+    ) -> None:
+        """Stand for an epoch, or found the cluster; an appointed one obeys its `sequencer` until its own promise."""
+        if because is not None:
+            self.role = move(self.role, because)
+        self.sequencer = sequencer
+        if reconciled is not None:
+            self.reconciled = reconciled
+
+    def become_sequencer(self, because: Input) -> None:
+        """Lead the promised epoch: this node's own log is its history."""
+        self.role = move(self.role, because)
+        self.leads_epoch = True
+        self.sequencer = self.me
+        self.reconciled = True
 
     def halt(self, reason: str) -> None:
         """Stop: a safety rule is broken."""
         if self.role is not Role.HALTED:
-            self.move(Input.BREAK)
+            self.role = move(self.role, Input.BREAK)
+            self.leads_epoch = False
             self.notices.append(HaltRequired(reason))
 
     def tell_contradiction(self, words: str) -> None:

@@ -18,7 +18,6 @@ def step_aside(  # noqa: PLR0913 - the parts that decide something
     reading.on_doubt()
     if core.leads_epoch:
         sequencing.stop(now)
-        core.sequencer = None
     if core.leads_epoch or core.role in ELECTING:
-        core.move(Input.RETREAT)
+        core.become_follower(Input.RETREAT, None if core.leads_epoch else core.sequencer)
         election.restart_timeout(now)

@@ -85,7 +85,6 @@ class Election:
         if not self._is_electable():
             self._silent_at = now + self.core.settings.election_timeout_s[0]
             return
-        self.core.sequencer = None
         self._ask_pre_votes(now)
 
     def deadline(self) -> float:
@@ -95,7 +94,7 @@ class Election:
     def call(self, now: float, because: Input = Input.PRE_VOTED) -> None:
         """Stand for the next epoch: promise it and vote for oneself, durably, then ask the others."""
         core = self.core
-        core.move(because)
+        core.become_candidate(because, core.sequencer)
         epoch = core.planned_meta.promised + 1
         if problem := spent(epoch):
             core.halt(problem)
@@ -130,7 +129,7 @@ class Election:
     def _let_try(self, now: float) -> None:
         """Another node asks for pre-votes, and this one agrees: wait, or two that stand at once split the votes."""
         if self.core.role is Role.PRE_CANDIDATE:
-            self.core.move(Input.RETREAT)
+            self.core.become_follower(Input.RETREAT)
         if self.core.role is Role.FOLLOWER or self._calls >= VOTE_CALLS_MAX:
             self._silent_at = max(self._silent_at, now + self.core.random.uniform(*ELECTION_RETRY_S))
 
@@ -168,7 +167,7 @@ class Election:
             self._answer(request, envelope.sender, granted=False)
             return
         if core.role in ELECTING and envelope.sender != core.me:
-            core.move(Input.RETREAT)
+            core.become_follower(Input.RETREAT)
         self.restart_timeout(now)
 
         def on_voted(_: float) -> None:
@@ -220,12 +219,12 @@ class Election:
         else:
             self._in_favour.add(voter)
             if len(self._in_favour) >= majority(len(core.voters())):
-                core.move(Input.VOTED)
+                core.become_sequencer(Input.VOTED)
                 self._on_win(now)
 
     def _ask_pre_votes(self, now: float) -> None:
         core = self.core
-        core.move(Input.SILENCE)
+        core.become_candidate(Input.SILENCE)
         self._in_favour = set()
         self._nonce = core.random.getrandbits(63)
         self._rearm(now)

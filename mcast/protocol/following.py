@@ -66,7 +66,6 @@ class Following:
 
     def on_new_epoch(self) -> None:
         """A higher epoch was promised: forget what belongs to the last one, for nothing is known of the new one yet."""
-        self.core.reconciled = False
         self.history = None
         self.beliefs.reset()
         self._claim = (0, b"")
@@ -80,7 +79,6 @@ class Following:
         """This node's own epoch begins: its own log is the epoch's history."""
         self.history = history
         self.beliefs.take_history(())
-        self.core.reconciled = True
         self._rebase(self.core.log.last_seq, 0.0)
         self.ledger.on_epoch_entered(history.epoch)
 
@@ -291,7 +289,7 @@ class Following:
             core.counts["heartbeat of another history"] += 1
             if not self.beliefs.is_disputed:
                 return False
-            core.reconciled = False
+            core.become_follower(None, core.sequencer, reconciled=False)
         newest = Epochs(beat.history)
         if not newest.is_rising:
             core.counts["heartbeat without a history"] += 1
@@ -329,11 +327,10 @@ class Following:
 
     def _adopt(self, sequencer: int) -> None:
         core = self.core
-        core.sequencer = sequencer
         if core.role in ELECTING:
-            core.move(Input.RETREAT)
-        elif core.role is Role.BOOTSTRAP:
-            core.move(Input.JOIN)
+            core.become_follower(Input.RETREAT, sequencer)
+        else:
+            core.become_follower(Input.JOIN if core.role is Role.BOOTSTRAP else None, sequencer)
         core.notices.append(EpochChanged(core.promised, sequencer))
 
     def _reconcile(self, now: float) -> None:
@@ -360,7 +357,7 @@ class Following:
             core.cut_persisted()
             core.effects.append(Truncate(core.ticket(lambda _: None), point))
             core.notices.append(Truncated(point))
-        core.reconciled = True
+        core.become_follower(None, core.sequencer, reconciled=True)
         self._rebase(point, now)
 
     def _rebase(self, last: int, now: float) -> None:

@@ -33,7 +33,7 @@ from mcast.protocol.repair.ledger import Ledger, LedgerReport
 from mcast.protocol.repair.retransmitter import Repairing
 from mcast.protocol.runs import singly
 from mcast.protocol.sequencing import Sequencing
-from mcast.protocol.states import ELECTING, Input, Role
+from mcast.protocol.states import Input, Role
 from mcast.protocol.statistics import Statistics
 from mcast.protocol.touch import Touch
 from mcast.protocol.ways import MULTICAST, TCP, UNICAST, Reception, forget_relayed, note_relayed
@@ -425,14 +425,13 @@ class Replica:
         core = self._core
         own_call = core.role is Role.CANDIDATE and core.planned_meta.voted_for == core.me
         self._sequencing.stop(now)
-        core.sequencer = None
+        if core.role is Role.BOOTSTRAP or (own_call and core.planned_meta.voted_epoch == core.promised):
+            core.become_candidate(None, reconciled=False)  # a founder goes on until it hears that somebody leads
+        else:
+            core.become_follower(Input.JOIN if core.role is Role.EMPTY else Input.RETREAT, reconciled=False)
         self._following.flush(now)
         self._following.on_new_epoch()
         self._election.restart_timeout(now)
-        if core.role in ELECTING and own_call and core.planned_meta.voted_epoch == core.promised:
-            return
-        if core.role is not Role.BOOTSTRAP:  # that one goes on until it hears that somebody leads
-            core.move(Input.JOIN if core.role is Role.EMPTY else Input.RETREAT)
 
     def _on_won(self, now: float) -> None:
         self._following.lead(self._sequencing.begin(now))
@@ -441,8 +440,10 @@ class Replica:
     def _resume(self, now: float) -> None:
         core = self._core
         if core.log_sequencer == core.settings.node:
-            for event in (Input.SILENCE, Input.PRE_VOTED, Input.VOTED, Input.STARTED):
-                core.move(event)
+            for event in (Input.SILENCE, Input.PRE_VOTED):
+                core.become_candidate(event)
+            for event in (Input.VOTED, Input.STARTED):
+                core.become_sequencer(event)
             self._following.lead(self._sequencing.resume(now))
 
     def _on_handover(self, envelope: Envelope, handover: Handover, now: float) -> None:
@@ -463,8 +464,7 @@ class Replica:
             return
         core.tell_contradiction(f"{words}: another one is {rival:016x}; this node stands for the next")
         self._sequencing.stop(now)
-        core.move(Input.RETREAT)
-        core.sequencer = None
+        core.become_follower(Input.RETREAT)
         self._election.on_appointment(now)
 
     def _on_standing(self, envelope: Envelope, position: Standing, now: float) -> None:

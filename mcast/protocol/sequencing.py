@@ -259,7 +259,7 @@ class Sequencing:
         if held > core.commit_seq and (held >= self._start_seq or not core.rules.commit_own_epoch_only):
             core.advance_commit(held)
             if core.role is Role.SEQUENCER_ELECT and core.commit_seq >= self._start_seq:
-                core.move(Input.STARTED)
+                core.become_sequencer(Input.STARTED)
                 core.notices.append(SequencerReady(core.promised))
 
     def _confirm(self, confirmed: int, now: float) -> None:
@@ -279,8 +279,7 @@ class Sequencing:
         if core.leads_epoch and now >= self._confirmed_at + core.settings.election_timeout_s[1]:
             core.counts["quorum lost"] += 1
             self.stop(now)
-            core.move(Input.RETREAT)
-            core.sequencer = None
+            core.become_follower(Input.RETREAT)
         self._hand_over(now)
         if now >= self._beat_due and self._may_skip_beat():
             self._skip_beat()
@@ -442,7 +441,6 @@ class Sequencing:
         self._confirmed_at = now
         self._rounds.clear()
         self._time.begin(now)
-        core.sequencer = core.me
         core.notices.append(EpochChanged(core.promised, core.me))
         self._quicken(now)
 

@@ -389,7 +389,7 @@ def test_who_votes_for_another_stands_no_longer() -> None:
     pre_vote_request(node)
     node.receive([arrival("n3", Stale(1), promised=2)], 2.0)
     drain(node, 2.0)
-    node._core.move(Input.SILENCE)
+    node._core.become_candidate(Input.SILENCE)
     node.receive([arrival("n3", VoteRequest(2, 1, 4), promised=2)], 2.01)
     assert [vote.granted for vote in of(Vote, drain(node, 2.01))] == [True]
     assert node.statistics().role == "follower"
