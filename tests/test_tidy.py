@@ -52,7 +52,7 @@ def test_functions_are_short() -> None:
     assert not [f"{name}: {lines} lines" for name, lines in sizes if lines > FUNCTION_LINES_MAX]
 
 
-ROLE_STATE = {"role", "leads_epoch", "sequencer", "reconciled"}
+ROLE_STATE = {"role", "leads_epoch", "sequencer", "sequencing", "reconciled"}
 ITS_OWNERS = {"__init__", "become_follower", "become_candidate", "become_sequencer", "halt"}
 
 

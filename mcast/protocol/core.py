@@ -27,6 +27,7 @@ from mcast.protocol.effects import (
     Apply,
     Contradicted,
     Effect,
+    EpochChanged,
     HaltRequired,
     LogDoubted,
     LogRecovered,
@@ -38,6 +39,7 @@ from mcast.protocol.effects import (
     Promise,
     Relay,
     Send,
+    SteppedDown,
     WriteMeta,
 )
 from mcast.protocol.log import Log
@@ -61,6 +63,9 @@ from mcast.wire.records import RecordKind, decode_records_untrusted
 
 if TYPE_CHECKING:
     import random as random_module
+
+    from mcast.protocol.rounds import Rounds
+    from mcast.protocol.sequencing import Sequencing
 
 
 WALL_MAX_NS: Final = 2**62  # of 2**63 that a frame holds
@@ -117,6 +122,12 @@ class Core:
         """Whether this node's epoch is under way here."""
         self.sequencer: int | None = None
         """Hash of the node that leads the promised epoch, as far as is known here; None: of none is known."""
+        self.sequencing: Sequencing | None = None
+        """What only a sequencer has: made when a vote is won, dropped when the role is."""
+        self.ghost: Rounds | None = None
+        """The heartbeats of an epoch that has ended here: the ablation of `heartbeats_end_with_epoch`."""
+        self.stream_sent = 0
+        """DATA datagrams that this process has sent, in whatever epochs."""
         self.commit_seq = 0
         self.handed_seq = 0
         self.persisted_seq = self.log.last_seq
@@ -197,10 +208,18 @@ class Core:
     def become_follower(
         self, because: Input | None, sequencer: int | None = None, *, reconciled: bool | None = None
     ) -> None:
-        """Follow `sequencer`, or whoever will be heard. Without `because` the role stays, without `reconciled` that."""
+        """Follow `sequencer`, or whoever will be heard. Without `because` the role stays, without `reconciled` that.
+
+        An epoch that this node leads is over: what was taken and not numbered is dropped, and its gateways send it to
+        the next sequencer.
+        """
         if because is not None:
+            if self.sequencing is not None:
+                self.notices += (SteppedDown(self.promised), EpochChanged(self.promised, None))
+                self.ghost = None if self.rules.heartbeats_end_with_epoch else self.sequencing.rounds
             self.role = move(self.role, because)
             self.leads_epoch = False
+            self.sequencing = None
         self.sequencer = sequencer
         if reconciled is not None:
             self.reconciled = reconciled
@@ -215,9 +234,11 @@ class Core:
         if reconciled is not None:
             self.reconciled = reconciled
 
-    def become_sequencer(self, because: Input) -> None:
-        """Lead the promised epoch: this node's own log is its history."""
+    def become_sequencer(self, because: Input, sequencing: Sequencing | None = None) -> None:
+        """Lead the promised epoch, by `sequencing` from its beginning: this node's own log is its history."""
         self.role = move(self.role, because)
+        if sequencing is not None:
+            self.sequencing, self.ghost = sequencing, None
         self.leads_epoch = True
         self.sequencer = self.me
         self.reconciled = True
@@ -227,6 +248,7 @@ class Core:
         if self.role is not Role.HALTED:
             self.role = move(self.role, Input.BREAK)
             self.leads_epoch = False
+            self.sequencing = None
             self.notices.append(HaltRequired(reason))
 
     def tell_contradiction(self, words: str) -> None:

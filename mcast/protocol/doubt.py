@@ -6,18 +6,13 @@ from mcast.protocol.core import Core
 from mcast.protocol.effects import LogDoubted
 from mcast.protocol.election import Election
 from mcast.protocol.reading import Reading
-from mcast.protocol.sequencing import Sequencing
 from mcast.protocol.states import ELECTING, Input
 
 
-def step_aside(  # noqa: PLR0913 - the parts that decide something
-    core: Core, reading: Reading, sequencing: Sequencing, election: Election, reported: LogDoubted, now: float
-) -> None:
+def step_aside(core: Core, reading: Reading, election: Election, reported: LogDoubted, now: float) -> None:
     """Become a suspect, durably: do not lead, do not stand for election, and take no proof from before this."""
     core.doubt(reported, now)
     reading.on_doubt()
-    if core.leads_epoch:
-        sequencing.stop(now)
     if core.leads_epoch or core.role in ELECTING:
         core.become_follower(Input.RETREAT, None if core.leads_epoch else core.sequencer)
         election.restart_timeout(now)

@@ -219,7 +219,6 @@ class Election:
         else:
             self._in_favour.add(voter)
             if len(self._in_favour) >= majority(len(core.voters())):
-                core.become_sequencer(Input.VOTED)
                 self._on_win(now)
 
     def _ask_pre_votes(self, now: float) -> None:

@@ -23,10 +23,6 @@ class Membership:
         self.applicants: dict[int, bytes] = {}
         """Nodes that wait for their votes, with their storage ids."""
 
-    def reset(self) -> None:
-        """An epoch begins: applicants apply again."""
-        self.applicants = {}
-
     def on_ack(self, node: int, ack: Ack) -> None:
         """A node acknowledged under a storage id that is no voter's: it applies once it has caught up."""
         core = self.core

@@ -232,11 +232,6 @@ class ReadAnswers:
         self.proving = 0
         """The newest round that was begun for reads; 0 before the first."""
 
-    def reset(self) -> None:
-        """An epoch begins or ends."""
-        self.waiting = []
-        self.proving = 0
-
     def on_read(self, requester: int, nonce: int) -> None:
         """A node wants an index."""
         if len(self.waiting) < READS_WAITING_MAX and (requester, nonce) not in self.waiting:

@@ -12,44 +12,42 @@ acknowledging and committing cost once per burst.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from mcast.limits import HELD_DATAGRAMS_MAX, STALE_INTERVAL_S
 from mcast.protocol.arrivals import Arrival
 from mcast.protocol.bootstrap import Bootstrap
 from mcast.protocol.caution import Caution
-from mcast.protocol.climb import Climb, spent
+from mcast.protocol.climb import spent
 from mcast.protocol.core import Core, Settings
 from mcast.protocol.doubt import step_aside
 from mcast.protocol.effects import Effect, Notice
 from mcast.protocol.election import Election
+from mcast.protocol.fencing import Fencing
 from mcast.protocol.following import Following
+from mcast.protocol.handover import NOT_THE_SEQUENCER
 from mcast.protocol.log_recovery import LogRecovery
+from mcast.protocol.logtime import LogTime
 from mcast.protocol.paths import Paths
 from mcast.protocol.reading import answer_log_position
 from mcast.protocol.recovered import Recovered
 from mcast.protocol.repair.ledger import Ledger, LedgerReport
 from mcast.protocol.repair.retransmitter import Repairing
-from mcast.protocol.runs import singly
-from mcast.protocol.sequencing import Sequencing
+from mcast.protocol.sequencing import Acknowledgements, Sequencing, epochs_with_own
 from mcast.protocol.states import Input, Role
 from mcast.protocol.statistics import Statistics
 from mcast.protocol.touch import Touch
 from mcast.protocol.ways import MULTICAST, TCP, UNICAST, Reception, forget_relayed, note_relayed
 from mcast.wire.envelope import Envelope
 from mcast.wire.epochs import Epochs
-from mcast.wire.frame import Frame, FrameRun
+from mcast.wire.frame import Frame
 from mcast.wire.messages import (
     EpochEntry,
     Handover,
     Heard,
     Kind,
-    Message,
     News,
-    Stale,
+    Read,
     Standing,
-    VoteRequest,
 )
 
 if TYPE_CHECKING:
@@ -70,26 +68,23 @@ class Replica:
         self._log_recovery = LogRecovery(core, now)
         self._caution = Caution(
             core, now, lambda: self.high_seq,
-            lambda reported,
-            now: step_aside(core, self._following.reading, self._sequencing, self._election, reported, now),
+            lambda reported, now: step_aside(core, self._following.reading, self._election, reported, now),
         )  # fmt: skip
         self._election = Election(core, self._log_recovery, self._caution, now, self._on_promised, self._on_won)
         self._following = Following(core, self._ledger, self._election.on_round_confirmed, self._on_rival)
-        self._sequencing = Sequencing(core, self._following.reading.take_index)
+        self._log_time = LogTime(core)
         self._repairing = Repairing(core, now)
         self._bootstrap = Bootstrap(core, now, self._election.call)
         self._touch = Touch(core, now)
         self._paths = Paths(core)
-        self._climb = Climb(now, bounded=settings.rules.epoch_jump_bounded)
-        self._held: list[Arrival] = []
-        self._stale_sent: dict[int, float] = {}
+        self._fencing = Fencing(core, self._election, now, self._on_promised)
         following, election, bootstrap = self._following, self._election, self._bootstrap
         self._handlers: dict[int, Callable[[Envelope, Any, float], None]] = {
             Kind.DATA: following.on_data,
             Kind.REPAIR: following.on_frame,
             Kind.HEARTBEAT: following.on_heartbeat,
             Kind.COMMIT: following.on_commit,
-            Kind.ACK: self._sequencing.on_ack,
+            Kind.ACK: Acknowledgements(core).on_ack,
             Kind.NAK: self._repairing.on_nak,
             Kind.BUSY: lambda envelope, busy, now: following.asking.on_busy(busy, now),
             Kind.GONE: lambda envelope, gone, now: following.asking.on_gone(gone, now),
@@ -102,7 +97,7 @@ class Replica:
             Kind.VIRGIN: bootstrap.on_virgin,
             Kind.GENESIS: bootstrap.on_genesis_offer,
             Kind.CONFIRM: bootstrap.on_confirm,
-            Kind.READ: lambda envelope, read, now: self._sequencing.on_read(envelope.sender, read.nonce),
+            Kind.READ: self._on_read,
             Kind.READ_INDEX: following.reading.on_read_index,
             Kind.HANDOVER: self._on_handover,
             Kind.SURVEY: lambda envelope, question, now: answer_log_position(core, envelope, question),
@@ -129,7 +124,7 @@ class Replica:
         for envelope, message in arrivals:
             if core.role is Role.HALTED:
                 return
-            if envelope.promised != core.promised and not self._may_pass(envelope, message, now):
+            if envelope.promised != core.promised and not self._fencing.may_pass(envelope, message, now):
                 continue
             handler = handlers.get(envelope.kind)
             if handler is None:
@@ -178,11 +173,13 @@ class Replica:
 
     def submit(self, groups: Sequence[tuple[bytes, ...]], now: float) -> bool:
         """Take encoded records to be numbered, each group contiguously. False: not the sequencer; nothing was taken."""
-        return self._sequencing.submit(groups, now)
+        sequencing = self._core.sequencing
+        return sequencing is not None and sequencing.numbering.submit(groups, now)
 
     def hasten_commits(self, now: float) -> None:
         """What is submitted now came from another node: it is to hear of the commit at once."""
-        self._sequencing.hasten_commits(now)
+        if self._core.sequencing is not None:
+            self._core.sequencing.rounds.hasten_commits(now)
 
     def ask_read(self, now: float) -> int | None:
         """Begin a linearizable read: ReadReady will name the token returned here. None: too many wait already."""
@@ -198,22 +195,24 @@ class Replica:
 
     def hand_over(self, to: int, now: float) -> str | None:
         """Give the sequencer's role to another member; None when that is under way, else what stands in the way."""
-        refusal = self._sequencing.hand_over(to, now)
+        sequencing = self._core.sequencing
+        refusal = NOT_THE_SEQUENCER if sequencing is None else sequencing.handing_over.begin(to, now)
         self._finish_burst(now)
         return refusal
 
     def successor(self, now: float) -> int | None:
         """Whom this node, which leads, had best hand over to; None when no other voter was heard lately."""
-        return self._sequencing.successor(now) if self.is_sequencer else None
+        sequencing = self._core.sequencing
+        return sequencing.handing_over.best(now) if sequencing is not None and self.is_sequencer else None
 
     def complete(self, ticket: int, now: float) -> None:
         """An effect with this ticket is durable."""
         if self._core.role is Role.HALTED:
             return
         self._core.complete(ticket, now)
-        held = self._held
+        held = self._fencing.held
         if held and held[0][0].promised <= self._core.promised:
-            self._held = []
+            self._fencing.held = []
             self.receive(held, now, relayed=any(envelope.sender in self._core.relayed for envelope, _ in held))
         else:
             self._finish_burst(now)
@@ -234,7 +233,10 @@ class Replica:
         if not self._core.leads_epoch:
             self._following.asking.tick(now)
         self._election.tick(now)
-        self._sequencing.tick(now)
+        if self._core.sequencing is not None:
+            self._core.sequencing.tick(now)
+        elif self._core.ghost is not None:
+            self._core.ghost.tick(now)
         self._finish_burst(now)
 
     def next_deadline(self) -> float:
@@ -243,11 +245,13 @@ class Replica:
         if core.role is Role.HALTED:
             return float("inf")
         due = min(
-            self._sequencing.deadline(), self._election.deadline(), self._following.reading.deadline(),
-            self._touch.deadline(), self._paths.deadline(), self._caution.deadline(),
+            self._election.deadline(), self._following.reading.deadline(), self._touch.deadline(),
+            self._paths.deadline(), self._caution.deadline(),
         )  # fmt: skip
-        if not core.leads_epoch:
-            due = min(due, self._following.asking.deadline())
+        if core.sequencing is not None:
+            due = min(due, core.sequencing.deadline())
+        else:
+            due = min(due, self._following.asking.deadline(), core.ghost.deadline() if core.ghost else due)
         if core.suspect:
             due = min(due, self._log_recovery.deadline())
         return min(due, self._bootstrap.deadline()) if core.role is Role.BOOTSTRAP else due
@@ -294,7 +298,8 @@ class Replica:
     @property
     def is_idle(self) -> bool:
         """Whether this node leads and what is submitted now need not wait for anything before it."""
-        return self._sequencing.is_idle
+        sequencing = self._core.sequencing
+        return sequencing is not None and sequencing.numbering.is_idle
 
     @property
     def last_seq(self) -> int:
@@ -339,7 +344,8 @@ class Replica:
     @property
     def backlog_bytes(self) -> int:
         """Bytes of records waiting to be numbered: gateways stop reading while it is large."""
-        return self._sequencing.backlog_bytes
+        sequencing = self._core.sequencing
+        return 0 if sequencing is None else sequencing.numbering.backlog_bytes
 
     @property
     def cluster_uuid(self) -> bytes:
@@ -385,46 +391,14 @@ class Replica:
             repairs_received=report.repaired,
             log_recovery_waits_for=self._log_recovery.waits_for,
             bootstrap_waits_for=self._bootstrap.waiting_for if core.role is Role.BOOTSTRAP else (),
-            sought=self._sequencing.seeking.sought if core.leads_epoch else (),
+            sought=core.sequencing.rounds.seeking.sought if core.sequencing is not None else (),
             counts=dict(core.counts),
         )
-
-    def _may_pass(self, envelope: Envelope, message: Frame | FrameRun | Message, now: float) -> bool:
-        """Judge an envelope whose promise differs from ours; True when it may be processed now."""
-        core = self._core
-        if envelope.promised < core.promised:
-            if not core.rules.fencing:
-                return True
-            core.counts["stale epoch"] += 1
-            if now - self._stale_sent.get(envelope.sender, -1.0) >= STALE_INTERVAL_S:
-                if len(self._stale_sent) > _STALE_PEERS_MAX:
-                    self._stale_sent.clear()
-                self._stale_sent[envelope.sender] = now
-                core.send(envelope.sender, Stale(envelope.promised))
-            return False
-        if envelope.promised > core.planned_meta.promised:
-            promised = self._climb.next_promise(envelope.promised, core.planned_meta.promised, now)
-            if promised < envelope.promised:
-                core.counts["far epoch"] += 1
-                if promised == core.planned_meta.promised:
-                    return False
-            self._held = []
-            meta = replace(core.planned_meta, promised=promised)
-            if type(message) is VoteRequest and self._election.may_vote_at_once(message, meta.promised):
-                meta = replace(meta, voted_epoch=message.epoch, voted_for=envelope.sender)
-            core.write_meta(meta, self._on_promised, now, durable=core.rules.promise_durable)
-            if core.promised == envelope.promised:
-                return True
-        if envelope.promised == core.planned_meta.promised:
-            room = HELD_DATAGRAMS_MAX - len(self._held)
-            self._held += singly(envelope, message)[:room] if type(message) is list else [(envelope, message)][:room]
-        return False
 
     def _on_promised(self, now: float) -> None:
         """A higher epoch has become this node's durable promise."""
         core = self._core
         own_call = core.role is Role.CANDIDATE and core.planned_meta.voted_for == core.me
-        self._sequencing.stop(now)
         if core.role is Role.BOOTSTRAP or (own_call and core.planned_meta.voted_epoch == core.promised):
             core.become_candidate(None, reconciled=False)  # a founder goes on until it hears that somebody leads
         else:
@@ -434,17 +408,24 @@ class Replica:
         self._election.restart_timeout(now)
 
     def _on_won(self, now: float) -> None:
-        self._following.lead(self._sequencing.begin(now))
-        self._sequencing.finish_burst(now)
+        core = self._core
+        sequencing = self._sequencing(epochs_with_own(core), now)
+        core.become_sequencer(Input.VOTED, sequencing)
+        self._following.lead(sequencing.begin(now))
+        sequencing.finish_burst(now)
+
+    def _sequencing(self, newest: tuple[EpochEntry, ...], now: float) -> Sequencing:
+        return Sequencing(self._core, self._log_time, newest, self._following.reading.take_index, now)
 
     def _resume(self, now: float) -> None:
         core = self._core
         if core.log_sequencer == core.settings.node:
             for event in (Input.SILENCE, Input.PRE_VOTED):
                 core.become_candidate(event)
-            for event in (Input.VOTED, Input.STARTED):
-                core.become_sequencer(event)
-            self._following.lead(self._sequencing.resume(now))
+            sequencing = self._sequencing(core.log.epochs.newest(core.settings.heartbeat_epochs), now)
+            core.become_sequencer(Input.VOTED, sequencing)
+            core.become_sequencer(Input.STARTED)
+            self._following.lead(sequencing.resume())
 
     def _on_handover(self, envelope: Envelope, handover: Handover, now: float) -> None:
         if envelope.sender == self._core.sequencer and handover.epoch == self._core.promised:
@@ -463,9 +444,13 @@ class Replica:
             core.halt(words)
             return
         core.tell_contradiction(f"{words}: another one is {rival:016x}; this node stands for the next")
-        self._sequencing.stop(now)
         core.become_follower(Input.RETREAT)
         self._election.on_appointment(now)
+
+    def _on_read(self, envelope: Envelope, read: Read, now: float) -> None:
+        """A node wants a read index; `_finish_burst` begins the round."""
+        if self._core.sequencing is not None:
+            self._core.sequencing.rounds.reads.on_read(envelope.sender, read.nonce)
 
     def _on_standing(self, envelope: Envelope, position: Standing, now: float) -> None:
         self._following.reading.on_standing(envelope, position, now)
@@ -474,8 +459,8 @@ class Replica:
 
     def _on_heard(self, envelope: Envelope, message: Heard, now: float) -> None:
         core = self._core
-        if core.leads_epoch and message.epoch == core.promised and not core.relaying:
-            self._sequencing.seeking.on_heard(envelope.sender, message, now)
+        if core.sequencing is not None and message.epoch == core.promised and not core.relaying:
+            core.sequencing.rounds.seeking.on_heard(envelope.sender, message, now)
 
     def _on_news(self, envelope: Envelope, news: News, now: float) -> None:
         if self._touch.answers(news) and not self._core.leads_epoch:
@@ -483,16 +468,16 @@ class Replica:
 
     def _finish_burst(self, now: float) -> None:
         """Once per burst: what single datagrams only gathered."""
-        reading = self._following.reading
-        if self._core.leads_epoch:
+        core, reading, sequencing = self._core, self._following.reading, self._core.sequencing
+        if sequencing is not None:
             if reading.out and (nonce := reading.awaited_nonce) is not None:
-                self._sequencing.on_read(self._core.me, nonce)
-            self._sequencing.finish_burst(now)
-            if reading.out and self._core.commit_seq:
-                reading.on_round_confirmed(self._sequencing.confirmed_round, now)
-            self._repairing.note_streamed(self._sequencing.stream_sent, now)
+                sequencing.rounds.reads.on_read(core.me, nonce)
+            sequencing.finish_burst(now)
+            if reading.out and core.commit_seq:
+                reading.on_round_confirmed(sequencing.rounds.confirmed, now)
+            self._repairing.note_streamed(core.stream_sent, now)
         else:
             self._following.flush(now)
-            if self._core.suspect:
+            if core.suspect:
                 self._log_recovery.review()
                 reading.prove(now)

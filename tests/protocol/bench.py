@@ -12,6 +12,7 @@ from mcast.protocol.effects import Append, Effect, Meta, Multicast, Relay, Send,
 from mcast.protocol.recovered import Recovered
 from mcast.protocol.replica import Replica
 from mcast.protocol.rules import Rules
+from mcast.protocol.sequencing import Sequencing
 from mcast.wire.envelope import Envelope, name_hash
 from mcast.wire.frame import CHAIN_ZERO, Frame, make_frame
 from mcast.wire.messages import Configuration, EpochStart, Genesis, Member, Message, encode_message, kind_of
@@ -32,6 +33,13 @@ def settings(node: str = "n1", rules: Rules | None = None, members: Sequence[str
         address=f"{node}:7711", is_member=node in members, frame_body_max=1_000, receive_window=1 << 20,
         wall_offset_ns=0, heartbeat_max_s=0.05, election_timeout_s=(0.5, 1.0), rules=rules or Rules(),
     )  # fmt: skip
+
+
+def own_epoch(node: Replica) -> Sequencing:
+    """What a node has that leads an epoch."""
+    sequencing = node._core.sequencing
+    assert sequencing is not None
+    return sequencing
 
 
 def command_record(count: int = 1, size: int = 20) -> bytes:

@@ -10,8 +10,10 @@ from typing import Any
 from mcast.limits import HEARTBEAT_HISTORY, HISTORY_PAGE_ENTRIES
 from mcast.protocol.effects import Append, Effect, FetchEpochs, Meta
 from mcast.protocol.log import Log
+from mcast.protocol.logtime import LogTime
 from mcast.protocol.recovered import Recovered
 from mcast.protocol.replica import Replica
+from mcast.protocol.sequencing import Sequencing, epochs_with_own
 from mcast.wire.epochs import Epochs
 from mcast.wire.frame import Frame
 from mcast.wire.messages import Ack, EpochEntry, Heartbeat
@@ -282,7 +284,8 @@ def test_no_heartbeat_election_or_page_walks_the_history() -> None:
     core._adopt_config(genesis(), CONFIG)
     before = time.process_time()
     for _ in range(50):
-        history = sequencer._sequencing.begin(0.01)
+        epoch = Sequencing(core, LogTime(core), epochs_with_own(core), lambda *_: None, 0.01)
+        history = epoch.begin(0.01)
         core.log.truncate(999_000)
         sequencer.take_effects()
     assert history.epochs is core.log.epochs

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from mcast.protocol.effects import Effect, EpochChanged, WriteMeta
+from mcast.protocol.effects import Effect, WriteMeta
 from mcast.protocol.replica import Replica
 from mcast.protocol.rules import Rules
 from mcast.protocol.states import Input
@@ -178,23 +178,6 @@ def test_a_node_outside_the_configuration_never_stands() -> None:
     for step in range(40):
         node.tick(2.0 + step / 10)
         assert of(PreVoteRequest, drain(node, 2.0)) == []
-
-
-def test_a_stale_envelope_is_refused_and_told() -> None:
-    node = replica("n2", LOG, 5)
-    node.receive([arrival("n3", beat(LOG, 1), promised=1)], 0.1)
-    effects = node.take_effects()
-    (stale,) = of(Stale, effects)
-    assert stale.refused == 1
-    node.receive([arrival("n3", beat(LOG, 1), promised=1)], 0.101)
-    assert of(Stale, node.take_effects()) == []
-    assert node.sequencer is None
-
-
-def test_without_fencing_the_deposed_one_is_heard() -> None:
-    node = replica("n2", LOG, 5, Rules(fencing=False))
-    node.receive([arrival("n3", beat(LOG, 5), promised=1)], 0.1)
-    assert EpochChanged(5, KEY["n3"]) in node.take_notices()
 
 
 def test_a_higher_promise_is_durable_before_its_bearer_is_heard() -> None:
@@ -410,10 +393,3 @@ def test_who_was_taken_for_dead_and_speaks_again_is_heard() -> None:
     node.receive([arrival("n3", beat(LOG, 1, round=2, confirmed=1), promised=1)], 2.101)
     drain(node, 2.101)
     assert not pre_vote_granted(node, "n1", now=2.11)
-
-
-def test_a_promise_never_goes_back_not_even_while_it_is_written() -> None:
-    node = silent("n2")
-    for promised in (5, 3, 4, 5):
-        node.receive([arrival("n3", Stale(1), promised=promised)], 2.0)
-    assert [write.meta.promised for write in of(WriteMeta, node.take_effects())] == [5]

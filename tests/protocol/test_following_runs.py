@@ -85,7 +85,7 @@ def test_a_run_of_a_higher_promise_is_held_datagram_by_datagram() -> None:
     run = [frame_arrival("n1", frame, counter=n, promised=2) for n, frame in enumerate(LOG[2:6], 2)]
     node.receive(in_runs(run, random.Random(1)), 0.02)
     assert not of(Append, node.take_effects())
-    assert [envelope.counter for envelope, _ in node._held] == [2, 3, 4, 5]
+    assert [envelope.counter for envelope, _ in node._fencing.held] == [2, 3, 4, 5]
 
 
 def test_a_run_is_refused_before_the_log_is_reconciled() -> None:

@@ -3,8 +3,8 @@
 import pytest
 
 from mcast.protocol.effects import Effect, Stream
+from mcast.protocol.numbering import is_continued
 from mcast.protocol.replica import Replica
-from mcast.protocol.sequencing import is_continued
 from mcast.wire.frame import make_frame
 from mcast.wire.messages import Handover, Heartbeat, PreVote, PreVoteRequest, Read, ReadIndex, Stale, Vote
 from mcast.wire.records import split_fragments
@@ -20,6 +20,7 @@ from .bench import (
     extended,
     frame_arrival,
     of,
+    own_epoch,
     replica,
 )
 from .test_following import beat
@@ -114,7 +115,7 @@ def test_who_applied_for_a_vote_applies_again() -> None:
     fresh = ack("n3", 6, chain, storage=b"fresh".ljust(16))
     node.receive([arrival("n3", Stale(2), promised=3)], 2.2)  # still being written
     node.receive([fresh], 2.2)
-    assert node._sequencing.membership.applicants
+    assert own_epoch(node).membership.applicants
     drain(node, 2.2)
     number = node.statistics().config_number
     elected_again(node)
