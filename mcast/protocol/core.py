@@ -105,7 +105,21 @@ class Settings:
 
 
 class Core:
-    """The replica's shared state. `commit_seq` is proven; `persisted_seq` is durable as the sync mode says."""
+    """The replica's shared state. Nodes are told apart by the hash of their id, `me` is this one's."""
+
+    # What follows from the role. It changes in `become_follower`, `become_candidate`, `become_sequencer` and `halt`.
+    role: Role
+    """What this node does for the group."""
+    leads_epoch: bool
+    """Whether this node's epoch is under way here."""
+    sequencer: int | None
+    """Hash of the node that leads the promised epoch; None where that is not known here."""
+    sequencing: Sequencing | None
+    """What only a sequencer has: made when a vote is won, dropped when the role is."""
+    ghost: Rounds | None
+    """The heartbeats of an epoch that has ended here: the ablation of `heartbeats_end_with_epoch`."""
+    reconciled: bool
+    """Whether the log has been cut to what the promised epoch's history allows."""
 
     def __init__(self, settings: Settings, recovered: Recovered, random: random_module.Random) -> None:
         self.settings = settings
@@ -117,24 +131,18 @@ class Core:
         self.promised = recovered.meta.promised
         """The durable promise: no datagram of a lower epoch is obeyed."""
         self.role = Role.EMPTY
-        """What this node does for the group; it, the next two and `reconciled` change in the four steps below only."""
-        self.leads_epoch = False
-        """Whether this node's epoch is under way here."""
-        self.sequencer: int | None = None
-        """Hash of the node that leads the promised epoch, as far as is known here; None: of none is known."""
-        self.sequencing: Sequencing | None = None
-        """What only a sequencer has: made when a vote is won, dropped when the role is."""
-        self.ghost: Rounds | None = None
-        """The heartbeats of an epoch that has ended here: the ablation of `heartbeats_end_with_epoch`."""
+        self.leads_epoch, self.reconciled = False, False
+        self.sequencer = self.sequencing = self.ghost = None
         self.stream_sent = 0
         """DATA datagrams that this process has sent, in whatever epochs."""
         self.commit_seq = 0
+        """The highest event proven committed."""
         self.handed_seq = 0
+        """The highest event given to the owner to apply."""
         self.persisted_seq = self.log.last_seq
+        """The highest event that is durable, as the sync mode says."""
         self.persisted_chain = self.log.last_chain
         """The chain behind event `persisted_seq`, which a slow disk may leave far behind what is in memory."""
-        self.reconciled = False
-        """Whether the log has been cut to what the promised epoch's history allows."""
         self.suspect = recovered.suspect and settings.rules.suspect_abstains
         """Events acknowledged here before a restart may be missing: no vote, no acknowledgement, no log position."""
         self.doubted: LogDoubted | None = None
@@ -166,14 +174,22 @@ class Core:
         self.dated_at = 0.0
         """When the log's newest frame joined it, or this process began."""
         self.counts: Counter[str] = Counter()
+        """What arrived and was not obeyed, and other rare things, by name: how often since the start."""
         self.effects: list[Effect] = []
+        """What the owner has yet to carry out, in order."""
         self.notices: list[Notice] = []
+        """What the owner has yet to be told, in order."""
         self.configs = Configs()
         self._start = b"", EpochStart("", Configuration(0, ()))
         """The newest EPOCH_START read, and what it says."""
         self._planned_meta = recovered.meta
         self._tickets: dict[int, tuple[Callable[[float], None], bool]] = {}
+        """Ticket -> what runs once its effect is durable, and whether a truncation voids it."""
         self._last_ticket = 0
+        self._read(recovered)
+
+    def _read(self, recovered: Recovered) -> None:
+        """What storage kept says of commits and configurations."""
         if recovered.frames:
             self.commit_seq = self.handed_seq = max(recovered.frames[-1].commit, 0)
         elif recovered.base_seq:
