@@ -21,7 +21,8 @@ from mcast.protocol.endings import Endings
 from mcast.protocol.history import History
 from mcast.protocol.reading import Reading
 from mcast.protocol.repair.gaps import Gaps, Loss
-from mcast.protocol.repair.ledger import Fate, Ledger
+from mcast.protocol.repair.ledger import Ledger
+from mcast.protocol.repair.losses import Fate
 from mcast.protocol.repair.nak_sender import Asking
 from mcast.protocol.repair.reorder_buffer import Reorder
 from mcast.protocol.runs import chained, continuous

@@ -21,28 +21,14 @@ stay losses for good, and a datagram for which there was no room counts as lost.
 from __future__ import annotations
 
 from collections import Counter, deque
-from dataclasses import dataclass, field
-from enum import Enum
-from typing import Final
+from dataclasses import dataclass
 
-from mcast.limits import COUNTER_JUMP_MAX, LEDGER_CLOSED_MAX, LEDGER_RANGES_MAX, SEQ_MAX
+from mcast.limits import LEDGER_CLOSED_MAX, LEDGER_RANGES_MAX
 from mcast.protocol.belief import CONTRADICTIONS
 from mcast.protocol.repair.gaps import Loss
-from mcast.protocol.repair.ranges import Ranges
+from mcast.protocol.repair.injected import EPOCHS_MAX, Injected
+from mcast.protocol.repair.losses import EpochLosses, Fate
 from mcast.wire.frame import Frame
-
-_EARLY_MAX: Final = 4_096  # injected faults remembered of a sender whose epoch is not yet heard
-_AHEAD_MAX: Final = 64  # runs of injected losses beyond the counter, before those that it has passed are forgotten
-_HARM: Final = ("lost", "corrupted")  # the injected faults that are losses
-_EPOCHS_MAX: Final = 64  # epochs whose tallies are kept apart; older ones are added up
-
-
-class Fate(Enum):
-    """What a first-sent DATA datagram is, compared with those that arrived before it."""
-
-    NEW = "new"
-    LATE = "late"
-    DUPLICATE = "duplicate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,99 +60,18 @@ class LedgerReport:
     injected_corrupted: int
 
 
-@dataclass(slots=True)
-class _EpochLosses:
-    """One epoch's stream as it arrived here."""
-
-    incarnation: bytes
-    base: int
-    """Counters up to this one were sent before we listened."""
-    counted_from: int
-    """Events up to this one belong to joining."""
-    highest: int
-    missing: Ranges = field(default_factory=Ranges)
-    """Holes in the counter, as far as a late original may still close them."""
-    folded: int = 0
-    """Losses of which only the number is kept."""
-    unkept: Ranges = field(default_factory=Ranges)
-    """Events whose DATA arrived but could not be kept."""
-    repairs: Ranges = field(default_factory=Ranges)
-    """Events whose repair counts, as far as their originals may still come and take it back."""
-    transfers: Ranges = field(default_factory=Ranges)
-    """The same of transfers."""
-    final: int = 0
-    """Repairs and transfers of events up to here are not taken back: they are forgotten."""
-    announced: bool = False
-    """Whether a heartbeat has spoken of it."""
-    seen: Ranges = field(default_factory=Ranges)
-    """Counters that had arrived when heartbeats said that none so high were sent: such words may come late."""
-    strangers: int = 0
-    """Heartbeats in a row of another process."""
-    duplicates: int = 0
-    repaired: int = 0
-    transferred: int = 0
-    superseded: int = 0
-    ahead: dict[str, Ranges] = field(default_factory=lambda: {fate: Ranges() for fate in _HARM})
-    """Injected losses by fate: all of those beyond `highest`, and some that it has passed since."""
-    unheard: Counter[str] = field(default_factory=Counter)
-    """Once it has ended, injected losses by fate that nothing was heard of: not counted, as long as that is so."""
-
-    @property
-    def lost_count(self) -> int:
-        return self.missing.count + self.folded
-
-    @property
-    def is_over(self) -> bool:
-        return self.final == SEQ_MAX
-
-    def heeds(self, counter: int) -> bool:
-        """Whether the arrival of this datagram would change a count here."""
-        return self.base < counter and (counter <= self.highest or not self.is_over)
-
-    def miss(self, until: int) -> None:
-        """Nothing arrived behind `highest`, up to counter `until`, but what was seen before."""
-        self.missing.add(self.highest + 1, until)
-        self.seen.discard(1, self.highest)
-        for first, last in self.seen:
-            self.missing.discard(first, last)
-        self.seen.discard(1, until)
-
-    def see_beyond(self, counter: int) -> None:
-        """Heartbeats say that no higher one was sent: what is missing there was not lost, what arrived may be true."""
-        self.seen.add(counter + 1, self.highest)
-        for first, last in self.missing:
-            self.seen.discard(first, last)
-        self.missing.discard(counter + 1, self.highest)
-
-    def end(self) -> None:
-        """No original comes any more: what only a late one would need is forgotten."""
-        self.folded, self.final = self.lost_count, SEQ_MAX
-        for ranges in (self.missing, self.repairs, self.transfers, self.seen):
-            ranges.clear()
-        for fate, ahead in self.ahead.items():
-            ahead.discard(1, self.highest)
-            self.unheard[fate] = ahead.count
-            ahead.clear()
-
-    def take_unheard(self, frames: int) -> Counter[str]:
-        """So many frames turned up of which nothing had been heard: what of `unheard` that accounts for."""
-        taken: Counter[str] = Counter()
-        for fate in _HARM:
-            taken[fate] = min(frames - taken.total(), self.unheard[fate])
-        self.unheard -= taken
-        return taken
-
-
 class Ledger:
     """Bounded: the newest closed gaps and epochs, at most `ranges_max` ranges of each kind, and totals."""
 
     def __init__(self, ranges_max: int = LEDGER_RANGES_MAX) -> None:
-        self._losses: dict[int, _EpochLosses] = {}
+        self._losses: dict[int, EpochLosses] = {}
+        """Epoch -> its stream as it arrived here, in the order in which they were heard of."""
         self._past: Counter[str] = Counter()
+        """The counts of older epochs, in datagrams, added up under the names that they have in a report."""
         self._closed: deque[ClosedGapEntry] = deque(maxlen=LEDGER_CLOSED_MAX)
-        self._early: dict[bytes, list[tuple[str, int]]] = {}
-        self._injected: Counter[str] = Counter()
+        self._injected = Injected(ranges_max)
         self._ranges_max = ranges_max
+        """Ranges of each kind that are kept of an epoch."""
 
     def on_data(self, frame: Frame, incarnation: bytes, counter: int, log_end: int = 0) -> Fate:
         """A DATA datagram arrived; the log ends at event `log_end`."""
@@ -177,7 +82,7 @@ class Ledger:
             losses = self._begin(frame.epoch, incarnation, counter - 1, frame.first - 1)
         if counter > losses.highest:
             if counter > losses.highest + 1:
-                self._note_missing(losses, counter - 1)
+                losses.miss(counter - 1)
             losses.highest = counter
             if frame.first > losses.final:
                 return Fate.NEW
@@ -185,7 +90,7 @@ class Ledger:
             return Fate.DUPLICATE
         if frame.first > losses.final and counter in losses.missing:
             losses.missing.discard(counter, counter)
-            self._drop_beyond_bound(losses)
+            losses.drop_beyond_bound()
             return Fate.LATE
         if counter > losses.base:
             losses.duplicates += 1
@@ -208,7 +113,7 @@ class Ledger:
             losses.highest += datagrams
         else:
             losses.missing.discard(counter, counter + datagrams - 1)
-            self._drop_beyond_bound(losses)
+            losses.drop_beyond_bound()
 
     def on_heartbeat(  # noqa: PLR0913 - what a heartbeat says, and what it is held against
         self, epoch: int, incarnation: bytes, stream_base: int, stream_sent: int, high: int, log_end: int = 0
@@ -232,7 +137,7 @@ class Ledger:
             losses = self._begin(epoch, incarnation, base, 0 if known else high)
         losses.announced, losses.strangers = True, 0
         if stream_sent > losses.highest:
-            self._note_missing(losses, stream_sent)
+            losses.miss(stream_sent)
             losses.highest = stream_sent
 
     def highest(self, epoch: int) -> int:
@@ -246,7 +151,6 @@ class Ledger:
         if losses is not None:
             if losses.highest > stream_sent:
                 losses.see_beyond(stream_sent)
-                self._drop_beyond_bound(losses)
             losses.highest, losses.base = min(losses.highest, stream_sent), min(losses.base, stream_sent)
             losses.counted_from = min(losses.counted_from, high)
 
@@ -256,7 +160,7 @@ class Ledger:
         if losses is not None:
             losses.repaired += 1
             losses.repairs.add(frame.first, frame.last)
-            self._drop_beyond_bound(losses)
+            losses.drop_beyond_bound()
 
     def on_transfer(self, frame: Frame) -> None:
         """A frame that was missing came over TCP."""
@@ -264,7 +168,7 @@ class Ledger:
         if losses is not None:
             losses.transferred += 1
             losses.transfers.add(frame.first, frame.last)
-            self._drop_beyond_bound(losses)
+            losses.drop_beyond_bound()
 
     def on_late_original(self, frame: Frame) -> None:
         """The original of a frame came after its repair or transfer, if it had one: that one healed no loss."""
@@ -277,7 +181,7 @@ class Ledger:
         elif frame.first in losses.transfers:
             losses.transfers.discard(frame.first, frame.last)
             losses.transferred -= 1
-        self._drop_beyond_bound(losses)
+        losses.drop_beyond_bound()
 
     def note_unkept(self, frame: Frame) -> None:
         """A DATA datagram arrived but could not be kept: its later repair will heal no loss."""
@@ -295,7 +199,7 @@ class Ledger:
         if losses is not None and frame.first in losses.repairs:
             losses.repairs.discard(frame.first, frame.last)
             losses.repaired -= 1
-            self._drop_beyond_bound(losses)
+            losses.drop_beyond_bound()
         else:
             self.note_unkept(frame)
 
@@ -304,7 +208,7 @@ class Ledger:
         for past, losses in self._losses.items():
             if past < epoch and not losses.is_over:
                 losses.end()
-                self._injected -= losses.unheard
+                self._injected.end(losses.injected, losses.highest)
 
     def on_epoch_entered(self, epoch: int) -> None:
         """The log has passed into this epoch: what older ones lost and nobody brought was superseded."""
@@ -314,7 +218,7 @@ class Ledger:
                 losses.superseded = max(unsettled, 0)
                 if unsettled < 0:  # its sequencer died before telling how far its counter had gone
                     losses.folded -= unsettled
-                    self._injected += losses.take_unheard(-unsettled)
+                    self._injected.on_frames_found(losses.injected, -unsettled)
 
     def on_gap_closed(self, loss: Loss, now: float) -> None:
         """A gap's last event arrived. One that nobody was asked for was only reordering, and is not kept."""
@@ -330,18 +234,14 @@ class Ledger:
         each = [losses for losses in self._losses.values() if losses.incarnation == incarnation]
         heeding = next((losses for losses in reversed(each) if losses.heeds(counter)), None)
         if heeding is not None:
-            self._inject(heeding, fate, counter)
+            self._injected.note(heeding.injected, fate, counter, heeding.highest)
         elif all(losses.is_over for losses in each):
-            early = self._early.setdefault(incarnation, [])
-            if len(early) < _EARLY_MAX:
-                early.append((fate, counter))
-            if len(self._early) > _EPOCHS_MAX:
-                self._early.pop(next(iter(self._early)))
+            self._injected.note_early(incarnation, fate, counter)
 
     def report(self, open_ranges: tuple[tuple[int, int], ...]) -> LedgerReport:
         """Everything, summed over epochs."""
         each = self._losses.values()
-        past = self._past
+        past, injected = self._past, self._injected.counts
         return LedgerReport(
             open=open_ranges,
             closed=tuple(self._closed),
@@ -350,22 +250,20 @@ class Ledger:
             superseded=past["superseded"] + sum(losses.superseded for losses in each),
             transferred=past["transferred"] + sum(losses.transferred for losses in each),
             duplicates=past["duplicates"] + sum(losses.duplicates for losses in each),
-            injected_lost=self._injected["lost"],
-            injected_duplicated=self._injected["duplicated"],
-            injected_reordered=self._injected["reordered"],
-            injected_corrupted=self._injected["corrupted"],
+            injected_lost=injected["lost"],
+            injected_duplicated=injected["duplicated"],
+            injected_reordered=injected["reordered"],
+            injected_corrupted=injected["corrupted"],
         )
 
     def _knows(self, incarnation: bytes) -> bool:
         return any(losses.incarnation == incarnation for losses in self._losses.values())
 
-    def _begin(self, epoch: int, incarnation: bytes, base: int, counted_from: int) -> _EpochLosses:
+    def _begin(self, epoch: int, incarnation: bytes, base: int, counted_from: int) -> EpochLosses:
         self.on_new_epoch(epoch)
-        losses = self._losses[epoch] = _EpochLosses(incarnation, base, counted_from, base)
-        for fate, counter in self._early.pop(incarnation, ()):
-            if counter > base:
-                self._inject(losses, fate, counter)
-        while len(self._losses) > _EPOCHS_MAX:
+        losses = self._losses[epoch] = EpochLosses(incarnation, base, counted_from, base, self._ranges_max)
+        self._injected.begin(incarnation, losses.injected, base)
+        while len(self._losses) > EPOCHS_MAX:
             oldest = self._losses.pop(next(iter(self._losses)))
             self._past.update(
                 lost=oldest.lost_count, repaired=oldest.repaired, superseded=oldest.superseded,
@@ -373,40 +271,12 @@ class Ledger:
             )  # fmt: skip
         return losses
 
-    def _inject(self, losses: _EpochLosses, fate: str, counter: int) -> None:
-        self._injected[fate] += 1
-        if counter > losses.highest and fate in losses.ahead:
-            ahead = losses.ahead[fate]
-            ahead.add(counter, counter)
-            if len(ahead) > _AHEAD_MAX:
-                ahead.discard(1, losses.highest)
-            if len(ahead) > self._ranges_max:
-                ahead.pop()
-
-    def _note_missing(self, losses: _EpochLosses, until: int) -> None:
-        if until - losses.highest > COUNTER_JUMP_MAX:
-            losses.base = until  # no group outruns a replica by so much: a hostile or restarted counter
-            return
-        losses.miss(until)
-        self._drop_beyond_bound(losses)
-
-    def _drop_beyond_bound(self, losses: _EpochLosses) -> None:
-        """Forget the oldest ranges beyond the bound: from there on what was lost stays so, and what healed it too."""
-        while len(losses.missing) > self._ranges_max:
-            first, last = losses.missing.pop()
-            losses.folded += last - first + 1
-        for healed in (losses.repairs, losses.transfers):
-            while len(healed) > self._ranges_max:
-                losses.final = max(losses.final, healed.pop()[1])
-        while len(losses.seen) > self._ranges_max:
-            losses.seen.pop()
-
-    def _tally_of(self, frame: Frame) -> _EpochLosses | None:
+    def _tally_of(self, frame: Frame) -> EpochLosses | None:
         """The epoch in whose tally a frame counts; None when it belongs to joining."""
         losses = self._losses.get(frame.epoch)
         return losses if losses is not None and frame.first > losses.counted_from else None
 
-    def _tally_healed_by(self, frame: Frame) -> _EpochLosses | None:
+    def _tally_healed_by(self, frame: Frame) -> EpochLosses | None:
         """The epoch in whose tally a frame that comes again heals a loss; None when it heals none."""
         losses = self._tally_of(frame)
         if losses is None or frame.first not in losses.unkept:
