@@ -13,9 +13,9 @@ import pytest
 from mcast.clock import monotonic_s
 from mcast.errors import DecodeError
 from mcast.limits import LEARNED_S, SESSION_READ_WAIT_S
-from mcast.machine.api import query
 from mcast.machine.kv import KeyValue
 from mcast.node.fake import FakeCluster, FakeShell
+from mcast.node.gateway import answering as answering_module
 from mcast.node.gateway import queries as queries_module
 from mcast.node.gateway.queries import Queries
 from mcast.protocol.effects import ReadReady
@@ -83,7 +83,8 @@ async def asked(tmp_path: Path) -> Asked:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock of every Asked, which a busy machine does not move."""
     clock = Clock()
-    monkeypatch.setattr(queries_module, "monotonic_s", clock)
+    for module in (queries_module, answering_module):
+        monkeypatch.setattr(module, "monotonic_s", clock)
     monkeypatch.setattr(Asked, "clock", staticmethod(clock))
     return clock
 
@@ -436,23 +437,6 @@ async def test_of_many_queries_only_so_many_are_taken_as_there_is_time_for(asked
     assert asked.queries.on_queries([query] * 10, asked._replied, until_s=monotonic_s()) == 1
     assert asked.queries.on_queries([query] * 10, asked._replied, until_s=monotonic_s() + 60) == 10
     assert (len(asked.replies), asked.writes) == (11, 2)
-
-
-class Erring(KeyValue):
-    """Its one query raises."""
-
-    @query
-    def fail(self) -> None:
-        raise ValueError("at 0x7f")
-
-
-async def test_what_a_query_raises_is_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    asked = Asked(tmp_path, machine=Erring)
-    asked.ask("fail", level="any")
-    assert asked.replies[0].reason == "ValueError"
-    [line] = caplog.messages
-    assert "node n1: query fail failed (behind event 0)" in line
-    assert line.endswith("ValueError: at 0x7f") and 'raise ValueError("at 0x7f")' in line
 
 
 async def test_an_isolated_node_serves_what_needs_no_majority_and_refuses_the_rest_at_once(asked: Asked) -> None:

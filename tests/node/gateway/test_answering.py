@@ -1,4 +1,4 @@
-"""Whom a refusal names as the better node: none that is known to be dead, and of the others those that live."""
+"""Whom a refusal names as the better node (none that is known to be dead, else those that live), and failed queries."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from mcast.machine.api import query
+from mcast.machine.kv import KeyValue
 from mcast.node.gateway import queries as queries_module
 from mcast.node.gateway.queries import Queries
 from tests.node.gateway.test_queries import Asked
@@ -43,3 +45,20 @@ async def test_an_event_that_nobody_has_heard_of_is_told_as_such(
     (refused,) = asked.replies
     assert refused.kind == "not yet" and refused.try_node is None
     assert "not yet 900: no such event is known here, the newest that it has heard of is event 0" in refused.reason
+
+
+class Erring(KeyValue):
+    """Its one query raises."""
+
+    @query
+    def fail(self) -> None:
+        raise ValueError("at 0x7f")
+
+
+async def test_what_a_query_raises_is_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    asked = Asked(tmp_path, machine=Erring)
+    asked.ask("fail", level="any")
+    assert asked.replies[0].reason == "ValueError"
+    [line] = caplog.messages
+    assert "node n1: query fail failed (behind event 0)" in line
+    assert line.endswith("ValueError: at 0x7f") and 'raise ValueError("at 0x7f")' in line
