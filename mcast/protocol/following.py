@@ -186,8 +186,10 @@ class Following:
         )
         if original:
             fate = self.ledger.on_data(frame, envelope.incarnation, envelope.counter, core.log.last_seq)
-            if fate is Fate.DUPLICATE and is_held:  # one that is not: another datagram has taken its counter
+            if fate is Fate.DUPLICATE and is_held:
                 return
+            if fate is Fate.DUPLICATE:
+                self.ledger.on_original_after_all(frame)
         if not core.reconciled:
             self._refuse(envelope, frame, "unreconciled")
             return

@@ -21,6 +21,7 @@ from mcast.machine.engine import Applied
 from mcast.protocol.effects import ReadReady
 from mcast.protocol.replica import Settings
 from mcast.protocol.rules import Rules
+from mcast.seal.keys import KEY_BYTES, KeyRing
 from mcast.sim.client import SimClient
 from mcast.sim.damage import lose, trouble
 from mcast.sim.forger import forge
@@ -58,6 +59,8 @@ class SimCluster:
         names = [f"n{index + 1}" for index in range(plan.members + plan.observers)]
         self.checker = Checker(names, lambda: self.loop.now)
         self.world = World(self.loop, self.network, self.checker, self.random, names)
+        if plan.sealed:
+            self.world.ring = KeyRing((Random(f"{plan.seed}:key").randbytes(KEY_BYTES),))
         members = tuple((name, f"10.0.0.{at + 1}:7700") for at, name in enumerate(names[: plan.members]))
         for index, name in enumerate(names):
             settings = Settings(

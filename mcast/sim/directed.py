@@ -107,6 +107,8 @@ def rotten_frame(stage: Stage) -> None:
 def stale_ticket(stage: Stage) -> None:
     """A write ordered before a cut completes after it, and looks like a write of what follows the cut."""
     first, late = stage.wait_for_bootstrap(), stage.node("n5")
+    for name in ("n2", "n3", "n4"):
+        late.meet(stage.node(name))
     late.pause()
     stage.drop_frames_of("n1", to=("n2", "n3", "n4"))
     stage.number(first, 10)

@@ -122,7 +122,7 @@ def told_and_forgotten(stage: Stage) -> None:
     _acknowledged_by_two(stage, dies=False)
     bring_back_disk(second, older)
     second.start()
-    stage.run(0.000_1 + 2 * stage.network.weather.delay_s)
+    stage.run(0.000_1 + 6 * stage.network.weather.delay_s)  # they prove to each other who they are, and n1 answers
     stage.say("n1 has told it; n1 dies, and n2 starts anew, and hears n3 only")
     first.crash(power=False)
     stage.run(0.01)

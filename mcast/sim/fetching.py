@@ -55,6 +55,7 @@ class Fetching:
                 node.driver.tell(lambda now: node.replica.on_transfer_failed(peer_hash, now))
 
         def read() -> Sequence[Frame]:
+            peer.meet(node)
             try:
                 return () if peer.paused else peer.store.read(first, FETCH_BYTES_MAX)
             except OSError as error:
@@ -68,6 +69,7 @@ class Fetching:
                 world.loop.call_later(NOTHING_S, self._if_alive(on_failed))
                 return
             world.marks["transfer"] += 1
+            node.meet(peer)
             node.driver.tell(lambda now: node.replica.on_transfer(frames, peer_hash, now))
             if fetch == self._frames and frames[-1].last < effect.until:
                 self._fetch_from(fetch, effect, frames[-1].last + 1)

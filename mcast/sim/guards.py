@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
+from mcast.sim.forger import Forger
 from mcast.sim.invariants import Violation
 from mcast.sim.network import Datagram, Delivery
 from mcast.sim.node import SimNode
@@ -99,7 +100,10 @@ def late_index(stage: Stage) -> None:
     stage.wait_until("they commit", partial(has_committed_all, first))
     stage.read(reader)
     stage.run(0.001)
-    reader.deliver([Delivery(answers[0], "duplicated")])
+    opened = stage.cluster.world.open(answers[0])
+    assert not isinstance(opened, str)
+    again = Forger(first).make(opened[1], first.replica.promised, reader.hash)
+    reader.deliver([Delivery(again, "duplicated")])
     stage.run(0.02)
     stage.heal()
 

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Final, NamedTuple, Protocol, TypeVar
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 from mcast.sim.loop import Loop
-from mcast.wire.envelope import Envelope
 
 T = TypeVar("T")
 LATE_S: Final = 3.0  # that a switch, or an attacker, holds a datagram up at most
@@ -48,14 +47,12 @@ class Weather:
 class Datagram:
     """Bytes on the wire. `first` names a first-sent DATA datagram: (incarnation, stream counter)."""
 
-    __slots__ = ("data", "first", "kind", "opened")
+    __slots__ = ("data", "first", "kind")
 
     def __init__(self, data: bytes, kind: int, first: tuple[bytes, int] | None) -> None:
         self.data = data
         self.kind = kind
         self.first = first
-        self.opened: tuple[Envelope, Any] | str | None = None
-        """What opening `data` gave: every receiver gets the same bytes, so it is done once."""
 
 
 class Delivery(NamedTuple):

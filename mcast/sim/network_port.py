@@ -1,153 +1,89 @@
-"""A simulated node's datagrams, as its driver sees them: what it says goes to the network, what it hears is opened."""
+"""A simulated node's datagrams, as its driver sees them: the production transport over a link that is simulated.
+
+What is the same for all receivers is worked out once: opening a datagram, which every node does with the same keys.
+The checker hears what is said before it leaves.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from random import Random
+from typing import TYPE_CHECKING, Any
 
-from mcast.protocol.arrivals import Arrival
-from mcast.seal.datagram import Sealer
+from mcast.errors import DecodeError
+from mcast.node.transport import Transport
+from mcast.seal.datagram import Opener, Sealer
+from mcast.seal.incarnations import Incarnations
 from mcast.sim.invariants import Violation
-from mcast.sim.network import Datagram, Delivery
-from mcast.sim.world import in_runs
-from mcast.wire.envelope import CONTROL, STREAM, UNICAST, Envelope, address, name_hash
+from mcast.sim.link import SimLink
+from mcast.wire.envelope import UNICAST, Envelope
 from mcast.wire.frame import Frame
-from mcast.wire.messages import Commit, Kind, Message, encode_message, kind_of
+from mcast.wire.messages import Message
 
 if TYPE_CHECKING:
     from mcast.sim.node import SimNode
 
-SOCKET_BURSTS_MAX: Final = 256  # bursts a paused node's socket buffer holds
 
+class NetworkPort(Transport):
+    """One life's transport, for `protocol.driver`."""
 
-class NetworkPort:
-    """One life's datagrams, for `protocol.driver`. `promised` is what envelopes carry."""
-
-    def __init__(self, node: SimNode, sealer: Sealer, promised: int) -> None:
-        self.has_more = False
-        self.promised = promised
+    def __init__(self, node: SimNode, incarnation: bytes, promised: int, random: Random) -> None:
         self._node = node
-        self._sealer = sealer
-        self._address = address(name_hash(node.settings.cluster), node.hash)
-        self._socket: list[list[Delivery]] = []
-        self._commit: Commit | None = None
-        """The COMMIT that `tell_commit` will send."""
-
-    @property
-    def is_readable(self) -> bool:
-        """Whether something waits in the socket."""
-        return bool(self._socket)
-
-    def put(self, burst: list[Delivery]) -> None:
-        """A burst reaches the socket; one that is full drops it."""
-        if len(self._socket) < SOCKET_BURSTS_MAX:
-            self._socket.append(burst)
-
-    # What comes in
-
-    def receive(self, now: float) -> Sequence[Arrival]:
-        """See Datagrams.receive."""
-        socket, self._socket = self._socket, []
-        return self._open([delivery for burst in socket for delivery in burst])
-
-    def open_relayed(self, datagram: bytes, now: float) -> Sequence[Arrival]:
-        """See Datagrams.open_relayed."""
-        return self._open([Delivery(Datagram(datagram, 0, None), "")])
-
-    def on_incarnation_proven(self, node: int, incarnation: bytes, now: float) -> Sequence[Arrival]:
-        """See Datagrams.on_incarnation_proven: every incarnation is believed here."""
-        return ()
-
-    def tick(self, now: float) -> None:
-        """See Datagrams.tick."""
-
-    def next_deadline(self) -> float:
-        """See Datagrams.next_deadline."""
-        return float("inf")
-
-    def _open(self, deliveries: Sequence[Delivery]) -> Sequence[Arrival]:
-        node, world = self._node, self._node.world
-        opened: list[tuple[Envelope, Frame | Message]] = []
-        for datagram, fate in deliveries:
-            if fate and datagram.first is not None:
-                node.replica.note_injected(fate, *datagram.first)
-            if fate == "lost":
-                continue
-            result = world.open(datagram)
-            if not isinstance(result, str) and self._is_for_another(result[0]):
-                node.refused["misdirected"] = node.refused.get("misdirected", 0) + 1
-                world.marks["misdirected"] += 1
-            elif isinstance(result, str):
-                node.refused[result] = node.refused.get(result, 0) + 1
-                if not fate:
-                    raise Violation(f"{node.name} refused an undamaged datagram: {result}")
-            else:
-                opened.append(result)
-        return in_runs(opened)
-
-    def _is_for_another(self, envelope: Envelope) -> bool:
-        """Whether a datagram names another node: opened once for all, it is judged here as each `Opener` would."""
-        checked = self._node.settings.rules.receiver_checked
-        return checked and envelope.channel == UNICAST and envelope.to != self._address
-
-    # What goes out
-
-    def promise(self, epoch: int) -> None:
-        """See Datagrams.promise."""
-        self.tell_commit()
-        self.promised = epoch
+        self.incarnation = incarnation
+        every, ring = list(node.world.index), node.world.ring
+        link = SimLink(node)
+        super().__init__(
+            link,
+            Sealer(ring, node.settings.cluster, node.name, incarnation),
+            _SharedOpener(node, link),
+            Incarnations(node.hash, every, random.randbytes, sealed=ring is not None),
+            {each: (node.world.names[at], at) for each, at in node.world.index.items() if each != node.hash},
+            promised,
+        )
+        self.sockets = link
 
     def stream(self, frames: Sequence[Frame]) -> None:
         """See Datagrams.stream."""
-        node, sealer = self._node, self._sealer
-        node.world.checker.on_stream(node.book, node.life, frames, self._envelope_promise())
-        datagrams = []
-        for frame in frames:
-            data = sealer.seal(Kind.DATA, STREAM, self.promised, frame.head, frame.body)
-            datagrams.append(Datagram(data, Kind.DATA, (sealer.incarnation, sealer.newest_counter(STREAM))))
-        node.world.network.multicast(node.index, datagrams)
+        self._note_promise()
+        self._node.world.checker.on_stream(self._node.book, self._node.life, frames, self._promised)
+        super().stream(frames)
 
     def repair(self, to: int | None, frames: Sequence[Frame]) -> None:
         """See Datagrams.repair."""
-        node, channel = self._node, CONTROL if to is None else UNICAST
-        sealed = self._sealer.seal_frames(Kind.REPAIR, channel, self._envelope_promise(), frames, to)
-        datagrams = [Datagram(data, Kind.REPAIR, None) for data in sealed]
-        if to is None:
-            node.world.network.multicast(node.index, datagrams)
-        elif to in node.world.index:
-            node.world.network.unicast(node.index, node.world.index[to], datagrams)
+        self._note_promise()
+        super().repair(to, frames)
 
-    def multicast(self, message: Message) -> None:
-        """See Datagrams.multicast."""
-        if type(message) is Commit:
-            self._commit = message
-        else:
-            self._multicast(message)
+    def _seal(self, message: Message, channel: int, to: int | None = None) -> bytes:
+        self._note_promise()
+        self._node.world.checker.on_message(self._node.book, message, to or 0, self._promised)
+        return super()._seal(message, channel, to)
 
-    def tell_commit(self) -> None:
-        """See Datagrams.tell_commit."""
-        if self._commit is not None:
-            commit, self._commit = self._commit, None
-            self._multicast(commit)
-
-    def send(self, to: int, message: Message) -> None:
-        """See Datagrams.send."""
-        node, target = self._node, self._node.world.index.get(to)
-        datagram = self.seal(message, to)
-        if target is not None:
-            node.world.network.unicast(node.index, target, [datagram])
-
-    def seal(self, message: Message, to: int | None = None) -> Datagram:
-        """A message for one node, or for all, once the checker has judged it."""
-        node, promised = self._node, self._envelope_promise()
-        node.world.checker.on_message(node.book, message, to or 0, promised)
-        kind, channel = kind_of[type(message)], CONTROL if to is None else UNICAST
-        return Datagram(self._sealer.seal(kind, channel, promised, b"", encode_message(message), to), kind, None)
-
-    def _multicast(self, message: Message) -> None:
-        self._node.world.network.multicast(self._node.index, [self.seal(message)])
-
-    def _envelope_promise(self) -> int:
+    def _note_promise(self) -> None:
         if not self._node.settings.rules.promise_ordered:
-            self.promised = self._node.replica.promised
-        return self.promised
+            self._promised = self._node.replica.promised
+
+
+class _SharedOpener(Opener):
+    """One node's opener; what others have opened already, it takes from them."""
+
+    def __init__(self, node: SimNode, link: SimLink) -> None:
+        checked = node.settings.rules.receiver_checked
+        super().__init__(node.world.ring, node.settings.cluster, list(node.world.index), node.hash if checked else 0)
+        self._node = node
+        self._link = link
+
+    def open_untrusted(self, data: bytes | memoryview) -> tuple[Envelope, Any]:
+        """See Opener.open_untrusted."""
+        opened = self._node.world.opened.get(data)
+        if opened is not None:
+            return opened
+        try:
+            opened = super().open_untrusted(data)
+        except DecodeError as error:
+            self._node.world.marks["misdirected"] += error.reason == "misdirected"
+            if data not in self._link.spoiled:
+                raise Violation(f"{self._node.name} refused an undamaged datagram: {error.reason}") from None
+            raise
+        if opened[0].channel != UNICAST:
+            self._node.world.note_opened(bytes(data), opened)
+        return opened

@@ -28,7 +28,6 @@ from mcast.protocol.effects import (
 )
 from mcast.protocol.recovered import Recovered
 from mcast.protocol.replica import Replica, Settings
-from mcast.seal.datagram import Sealer
 from mcast.sim.applier_port import ApplierPort
 from mcast.sim.damage import CUT_WITHIN
 from mcast.sim.disk import SimFiles, Stopped
@@ -179,8 +178,7 @@ class SimNode:
             machine, contiguous=rules.dedupe_contiguous, cut=rules.fragments_cut_by_epoch,
             clock=lambda: self._applier.passing_s(),
         )  # fmt: skip
-        sealer = Sealer(None, self.settings.cluster, self.name, random.randbytes(16))
-        self.network = NetworkPort(self, sealer, recovered.meta.promised)
+        self.network = NetworkPort(self, random.randbytes(16), recovered.meta.promised, Random(random.getrandbits(64)))
         self.replica = WatchedReplica(self, recovered, Random(random.getrandbits(64)))
         self._disk = DiskPort(self, syncs=self._syncs)
         self._applier = ApplierPort(self)
@@ -316,7 +314,7 @@ class SimNode:
     def deliver(self, arrivals: list[Delivery]) -> None:
         """A burst of datagrams reaches the socket."""
         if self.up:
-            self.network.put(arrivals)
+            self.network.sockets.put(arrivals)
             if not self.paused:
                 self._read()
 
@@ -324,6 +322,11 @@ class SimNode:
         """A datagram comes over TCP."""
         if self.up:
             self._when_running(lambda: self.driver.on_relayed(datagram))
+
+    def meet(self, peer: SimNode) -> None:
+        """A TCP connection with another node proves which process of it lives."""
+        node, incarnation = peer.hash, peer.network.incarnation
+        self._when_running(lambda: self.driver.on_incarnation_proven(node, incarnation))
 
     def submit(self, groups: Sequence[RecordGroup], *, elsewhere: bool = False) -> bool:
         """Number groups of records here, of clients `elsewhere` too; False when this node is not the sequencer."""
@@ -335,9 +338,9 @@ class SimNode:
 
     def _read(self) -> None:
         """Read the socket, again and again while the node is too busy for it."""
-        if self.up and not self.paused and self.network.is_readable:
+        if self.up and not self.paused and self.network.has_more:
             self.driver.on_readable()
-            if self.up and self.network.is_readable:
+            if self.up and self.network.has_more:
                 self.world.loop.call_later(BUSY_S, self._read)
 
     def _when_running(self, action: Callable[[], None]) -> None:
@@ -359,11 +362,16 @@ class SimNode:
 
     def relay(self, effect: Relay) -> None:
         """See Host.relay."""
-        datagram, target = self.network.seal(effect.message, effect.to), self.world.index.get(effect.to)
+        datagram, target = self.network.seal_for(effect.to, effect.message), self.world.index.get(effect.to)
         if target is not None:
             self.world.marks["relayed"] += 1
             peer = self.world.nodes[target]
-            self.world.network.send_tcp(self.index, target, lambda: peer.on_relayed(datagram.data), lambda: None)
+
+            def on_arrived() -> None:
+                peer.meet(self)
+                peer.on_relayed(datagram)
+
+            self.world.network.send_tcp(self.index, target, on_arrived, lambda: None)
 
     def fetch(self, effect: CatchUp | FetchEpochs) -> None:
         """See Host.fetch."""

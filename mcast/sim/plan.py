@@ -28,6 +28,7 @@ DISK_KINDS: Final = ("lost-tail", "cut-start", "bad-call", "short-write", "full-
 """Faults of disks that are drawn beside the others, in half of the runs."""
 DEAFNESS: Final = ("multicast", "hearing", "speaking", "datagrams")
 """What a node may lack during a whole run: multicast; all datagrams to it, from it, or both. TCP works."""
+SEALED_SHARE: Final = 0.3  # of runs
 FORGED_SHARE: Final = 0.15  # of runs in which somebody forges promises
 DISK_LOSSES: Final = frozenset({"wipe", "rot", "lost-tail"})
 
@@ -51,6 +52,8 @@ class Plan:
     members: int
     observers: int
     sync: str
+    sealed: bool
+    """Whether datagrams are sealed by a key; nobody forges any then."""
     handler_s: float
     """How long a command's handler takes, in seconds of its node's time."""
     frame_body_max: int
@@ -96,7 +99,8 @@ def draw_plan(seed: int) -> Plan:
     trouble_s = CALM_START_S + 0.5 + random.random() * random.choice((1.5, 3.0))
     frame_body_max = random.choice((300, 500, 1_300, 1_300, 8_000))
     faults = _faults(random, members, observers, trouble_s, election_s)
-    if members > 1 and far.random() < FORGED_SHARE:
+    sealed = Random(f"{seed}:seal").random() < SEALED_SHARE
+    if members > 1 and far.random() < FORGED_SHARE and not sealed:
         faults = (*faults, *_forgeries(far, members + observers, trouble_s))
     disks = Random(f"{seed}:disks")
     faults += _disk_faults(disks, members + observers, trouble_s, election_s)
@@ -113,6 +117,7 @@ def draw_plan(seed: int) -> Plan:
         members=members,
         observers=observers,
         sync=sync,
+        sealed=sealed,
         handler_s=Random(f"{seed}:handlers").choice((0.0, 0.0, 0.000_2, 0.002)),
         frame_body_max=frame_body_max,
         cache_bytes=random.choice((2_000, 20_000, CACHE_BYTES_MAX)),

@@ -109,6 +109,8 @@ def passed_on(stage: Stage) -> None:
     stage.wait_until("n2 has them", lambda: second.book.durable == last)
     first.crash(power=True)
     first.start()
+    first.meet(asking)
+    asking.meet(first)
     stage.drop(lambda source, target, datagram: (source, target) == ("n1", "n3") and datagram.kind != Kind.STANDING)
     stage.network.unicast(asking.index, first.index, late[-1:])
     stage.run(0.01)

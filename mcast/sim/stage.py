@@ -13,15 +13,15 @@ from typing import Final, NamedTuple
 
 from mcast.limits import HEARTBEAT_HISTORY
 from mcast.protocol.rules import Rules
-from mcast.seal.datagram import Sealer
 from mcast.sim.cluster import SimCluster
+from mcast.sim.forger import Forger
 from mcast.sim.invariants import Violation
 from mcast.sim.network import Datagram, Weather
 from mcast.sim.node import DiskSpeed, SimNode
 from mcast.sim.plan import draw_plan
-from mcast.wire.envelope import UNICAST, name_hash
+from mcast.wire.envelope import name_hash
 from mcast.wire.frame import Frame
-from mcast.wire.messages import FRAME_KINDS, Kind, Message, encode_message, kind_of
+from mcast.wire.messages import FRAME_KINDS, Message
 from mcast.wire.records import RecordKind, encode_record
 
 PATIENCE_S: Final = 5.0  # virtual seconds that an awaited state may take
@@ -37,6 +37,8 @@ class Stage:
             draw_plan(1),
             members=members,
             observers=0,
+            sealed=False,
+            handler_s=0.0,
             sync=sync,
             frame_body_max=1_300,
             heartbeat_epochs=HEARTBEAT_HISTORY,
@@ -147,13 +149,9 @@ class Stage:
     def inject(self, source: str, target: str, body: Frame | Message, promised: int | None = None) -> None:
         """Deliver a message, or a frame as a repair, to `target` in the name of `source`."""
         sender, receiver = self.node(source), self.node(target)
-        sealer = Sealer(None, "sim", source, bytes(15) + b"\x01")
-        epoch, to = sender.replica.promised if promised is None else promised, name_hash(target)
-        if isinstance(body, Frame):
-            datagram = Datagram(sealer.seal(Kind.REPAIR, UNICAST, epoch, body.head, body.body, to), Kind.REPAIR, None)
-        else:
-            kind = kind_of[type(body)]
-            datagram = Datagram(sealer.seal(kind, UNICAST, epoch, b"", encode_message(body), to), kind, None)
+        epoch = sender.replica.promised if promised is None else promised
+        datagram = Forger(sender).make(body, epoch, name_hash(target))
+        receiver.meet(sender)  # who has heard of it before
         self.network.unicast(sender.index, receiver.index, [datagram])
 
     def heal(self) -> None:

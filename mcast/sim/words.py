@@ -34,7 +34,8 @@ class Words:
 
     def arrival(self, kind: int, sender: int, promised: int, body: object) -> str:
         """A datagram that came in."""
-        what = f"{Kind(kind).name} {self._frame(body)}" if isinstance(body, Frame) else self._value(body)
+        frames = body if isinstance(body, list) else [body] if isinstance(body, Frame) else []
+        what = f"{Kind(kind).name} {', '.join(map(self._frame, frames))}" if frames else self._value(body)
         return f"<- {self._name(sender)} [{promised}] {what}"
 
     def effect(self, effect: Effect) -> str:

@@ -6,22 +6,25 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from mcast.errors import DecodeError
 from mcast.machine.api import StateMachine
 from mcast.seal.datagram import Opener
+from mcast.seal.keys import KeyRing
 from mcast.sim.invariants import Checker
 from mcast.sim.loop import Loop
 from mcast.sim.network import Datagram, Network
 from mcast.sim.words import Words
 from mcast.wire.envelope import Envelope, name_hash
-from mcast.wire.frame import Frame, FrameRun
+from mcast.wire.frame import Frame
 from mcast.wire.groups import RecordGroup
-from mcast.wire.messages import Kind, Message
+from mcast.wire.messages import Message
 
 if TYPE_CHECKING:
     from mcast.sim.node import SimNode
+
+OPENED_MAX: Final = 1_024  # datagrams kept opened
 
 
 @dataclass(slots=True)
@@ -42,7 +45,10 @@ class World:
         self.random = random
         self.names = list(names)
         self.index = {name_hash(name): index for index, name in enumerate(names)}
-        self.opener = Opener(None, "sim", list(self.index), 0)
+        self.ring: KeyRing | None = None
+        """What seals all datagrams; None: they are not sealed."""
+        self.opened: dict[bytes | memoryview, tuple[Envelope, Any]] = {}
+        """The newest datagrams for all, opened: that is the same work with the same outcome for every receiver."""
         self.nodes: list[SimNode] = []
         self.marks: Counter[str] = Counter()
         """How often rare things happened; a swarm must reach them all."""
@@ -68,25 +74,15 @@ class World:
 
             self.network.send_tcp(node.index, target, on_forwarded, lambda: None)
 
+    def note_opened(self, data: bytes, opened: tuple[Envelope, Any]) -> None:
+        """Keep for others what one node has opened."""
+        if len(self.opened) >= OPENED_MAX:
+            self.opened.clear()
+        self.opened[data] = opened
+
     def open(self, datagram: Datagram) -> tuple[Envelope, Frame | Message] | str:
-        """A datagram's (envelope, body), or the reason why it is refused; opened once for all receivers."""
-        if datagram.opened is None:
-            try:
-                datagram.opened = self.opener.open_untrusted(datagram.data)
-            except DecodeError as error:
-                datagram.opened = error.reason
-        return datagram.opened
-
-
-def in_runs(opened: list[tuple[Envelope, Frame | Message]]) -> list[tuple[Envelope, Frame | FrameRun | Message]]:
-    """The same arrivals, frames of consecutive DATA datagrams together, as a node's transport has them."""
-    joined: list[tuple[Envelope, Frame | FrameRun | Message]] = []
-    for envelope, message in opened:
-        if joined and type(message) is Frame and joined[-1][0].kind == envelope.kind == Kind.DATA:
-            first, before = joined[-1]
-            run = before if type(before) is list else [before] if type(before) is Frame else []
-            if envelope == first._replace(counter=first.counter + len(run)):
-                joined[-1] = first, [*run, message]
-                continue
-        joined.append((envelope, message))
-    return joined
+        """A datagram's (envelope, body), or the reason why it is refused: for who listens in."""
+        try:
+            return Opener(self.ring, "sim", list(self.index), 0).open_untrusted(datagram.data)
+        except DecodeError as error:
+            return error.reason

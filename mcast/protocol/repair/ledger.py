@@ -183,6 +183,19 @@ class Ledger:
             losses.transferred -= 1
         losses.drop_beyond_bound()
 
+    def on_original_after_all(self, frame: Frame) -> None:
+        """The original of a missing frame came, though its counter had passed: nothing of it is lost, or to be healed.
+
+        What came before under this counter was not kept, or the hole was forgotten; or it was another datagram.
+        """
+        losses = self._tally_of(frame)
+        if losses is None:
+            return
+        if frame.first in losses.unkept:
+            losses.unkept.discard(frame.first, frame.last)
+        elif losses.folded:
+            losses.folded -= 1
+
     def note_unkept(self, frame: Frame) -> None:
         """A DATA datagram arrived but could not be kept: its later repair will heal no loss."""
         losses = self._tally_of(frame)

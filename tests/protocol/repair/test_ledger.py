@@ -43,6 +43,27 @@ def test_a_late_original_was_not_lost_and_takes_its_repair_back() -> None:
     assert tally(ledger) == (0, 0, 0, 0, 0)
 
 
+def test_the_late_original_of_a_hole_that_was_forgotten_was_not_lost() -> None:
+    ledger, frames = Ledger(ranges_max=1), stream(6)
+    for at in (0, 2, 4):  # two holes, of which one is remembered
+        ledger.on_data(frames[at], MINE, at + 1)
+    ledger.on_repair(frames[3])
+    assert ledger.on_data(frames[1], MINE, 2) is Fate.DUPLICATE
+    ledger.on_original_after_all(frames[1])
+    assert tally(ledger)[:2] == (1, 1)
+
+
+def test_what_was_not_kept_and_comes_once_more_needs_no_repair() -> None:
+    ledger, frames = Ledger(), stream(5)
+    ledger.on_data(frames[0], MINE, 1)
+    ledger.note_unkept(frames[0])
+    assert ledger.on_data(frames[0], MINE, 1) is Fate.DUPLICATE
+    ledger.on_original_after_all(frames[0])
+    assert tally(ledger)[:2] == (0, 0)
+    ledger.on_repair(frames[0])  # as if it were lost again: it counts like any other
+    assert tally(ledger)[:2] == (0, 1)
+
+
 def test_a_late_original_takes_a_transfer_back_too() -> None:
     ledger, frames = Ledger(), stream(5)
     ledger.on_data(frames[0], MINE, 1)
