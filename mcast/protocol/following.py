@@ -16,11 +16,12 @@ from typing import Final
 from mcast.protocol.backfill import Backfill
 from mcast.protocol.belief import Beliefs
 from mcast.protocol.core import Core
-from mcast.protocol.effects import Append, EpochChanged, GapClosed, GapOpened, Truncate, Truncated
+from mcast.protocol.effects import Append, EpochChanged, Truncate, Truncated
 from mcast.protocol.endings import Endings
 from mcast.protocol.history import History
 from mcast.protocol.reading import Reading
-from mcast.protocol.repair.gaps import Gaps, Loss
+from mcast.protocol.repair.books import Books
+from mcast.protocol.repair.gaps import Gaps
 from mcast.protocol.repair.ledger import Ledger
 from mcast.protocol.repair.losses import Fate
 from mcast.protocol.repair.nak_sender import Asking
@@ -51,6 +52,7 @@ class Following:
         self.core = core
         self.ledger = ledger
         self.gaps = Gaps(core.log.last_seq, core.random.uniform)
+        self._books = Books(core, ledger, self.gaps)
         self.reorder = Reorder(frames_max=core.settings.reorder_frames_max)
         self.hearing = Hearing(core)
         self.asking = Asking(core, self.gaps, self.reorder, self.hearing)
@@ -58,12 +60,15 @@ class Following:
         self.staleness = Staleness(core.rules.staleness_proven, core.proofs)
         self.reading = Reading(core)
         self.history: History | None = None
+        """Which epoch numbered what, as the promised epoch's sequencer tells; None before its first heartbeat."""
         self._on_confirmed = on_confirmed
         self._on_rival = on_rival
         self.beliefs = Beliefs(core.settings.heartbeat_max_s, doubting=core.rules.lone_word_doubted)
         self._endings = Endings(core)
         self._claim: tuple[int, bytes] = (0, b"")
+        """A commit beyond the log's end, and the chain that must stand there for it to be believed."""
         self._appended: list[Frame] = []
+        """Frames that joined the log in this burst, to be journalled at its end."""
 
     def on_new_epoch(self) -> None:
         """A higher epoch was promised: forget what belongs to the last one, for nothing is known of the new one yet."""
@@ -119,7 +124,7 @@ class Following:
         self.hearing.on_announced(beat.stream_sent)
         self.ledger.on_heartbeat(beat.epoch, envelope.incarnation, *sent, core.log.last_seq)
         if core.reconciled:
-            self._tell_gap(self.gaps.expect(beat.high, now))
+            self._books.tell_gap(self.gaps.expect(beat.high, now))
             self.asking.judge(now)
         self._adopt_commit(beat.commit, beat.commit_chain)
         self.acknowledge(now)
@@ -191,27 +196,27 @@ class Following:
             if fate is Fate.DUPLICATE:
                 self.ledger.on_original_after_all(frame)
         if not core.reconciled:
-            self._refuse(envelope, frame, "unreconciled")
+            self._books.on_refused(envelope, frame, "unreconciled")
             return
         if is_held:
-            self._count_surplus(envelope, frame)
+            self._books.on_surplus(envelope, frame)
             return
         if not self._is_lawful(frame):
-            self._refuse(envelope, frame, "unassigned frame")
+            self._books.on_refused(envelope, frame, "unassigned frame")
             return
         if frame.first == core.log.last_seq + 1:
             if core.rules.log_matching and not follows(frame, core.log.last_chain):
-                self._refuse(envelope, frame, "chain")
+                self._books.on_refused(envelope, frame, "chain")
                 return
             self._drop_overlapping(frame.first, last, now)
-            self._count_arrival(envelope, frame, last, now)
+            self._books.on_arrival(envelope, frame, last, now)
             self._accept(frame)
             if len(self.reorder):
                 self._drain(now)
         elif frame.first > core.log.last_seq and self.gaps.lacks(frame.first, last) and self.reorder.offer([frame]):
-            self._count_arrival(envelope, frame, last, now)
+            self._books.on_arrival(envelope, frame, last, now)
         else:
-            self._refuse(envelope, frame, "no room beyond a gap")
+            self._books.on_refused(envelope, frame, "no room beyond a gap")
 
     def on_transfer(self, frames: Sequence[Frame], peer: int, now: float) -> None:
         """Frames that came over TCP, in order."""
@@ -225,12 +230,12 @@ class Following:
             held = self.reorder.pop(frame.first)
             if held is not None and held.chain != frame.chain:  # of another log: the events it covers are missing
                 self.ledger.note_disproved(held)
-                self._tell_gap(self.gaps.reopen(held.first, held.last, now))
+                self._books.tell_gap(self.gaps.reopen(held.first, held.last, now))
                 held = None
             if held is None:
                 self._drop_overlapping(frame.first, frame.last, now)
                 self.ledger.on_transfer(frame)
-                self._fill(frame.first, frame.last, peer, now)
+                self._books.on_filled(frame.first, frame.last, peer, now)
             self._accept(frame)
         self._drain(now)
         self.flush(now)
@@ -324,7 +329,7 @@ class Following:
         for frame in self.reorder.drop_unless(lambda frame: frame.last <= high):
             self.ledger.note_disproved(frame)
             if frame.first <= high:
-                self._tell_gap(self.gaps.reopen(frame.first, high, now))
+                self._books.tell_gap(self.gaps.reopen(frame.first, high, now))
         self.gaps.lower(high)
         self.asking.lower(high)
 
@@ -371,7 +376,7 @@ class Following:
         self.reorder.drop_unless(lambda frame: frame.first > last)
         self.gaps.restart(last)
         for first, end in self.reorder.ends():
-            self._tell_gap(self.gaps.on_early_frame(first, end, now))
+            self._books.tell_gap(self.gaps.on_early_frame(first, end, now))
 
     def _is_lawful(self, frame: Frame) -> bool:
         if not self.core.rules.assigned_frames_only:
@@ -393,7 +398,7 @@ class Following:
         for frame in self.reorder.drop_unless(lambda frame: frame.first > last):
             self.ledger.note_disproved(frame)
             if frame.last > last:
-                self._tell_gap(self.gaps.reopen(last + 1, frame.last, now))
+                self._books.tell_gap(self.gaps.reopen(last + 1, frame.last, now))
 
     def _drain(self, now: float) -> None:
         """Take from the reorder buffer what now follows."""
@@ -402,7 +407,7 @@ class Following:
             if core.rules.log_matching and not follows(frame, core.log.last_chain):
                 core.counts["chain"] += 1
                 self.ledger.note_disproved(frame)
-                self._tell_gap(self.gaps.reopen(frame.first, frame.last, now))
+                self._books.tell_gap(self.gaps.reopen(frame.first, frame.last, now))
                 return
             self._accept(frame)
 
@@ -431,56 +436,13 @@ class Following:
         if first > gaps.frontier:
             gaps.on_stream(last, len(run))
         else:
-            self._fill(first, last, 0, now)
+            self._books.on_filled(first, last, 0, now)
         if joins:
             log.extend(run)
             self._appended += run
             if len(self.reorder):
                 self._drain(now)
         return len(run)
-
-    def _count_arrival(self, envelope: Envelope, frame: Frame, last: int, now: float) -> None:
-        """Book a frame's arrival with the gaps and the ledger."""
-        if frame.first > self.gaps.frontier:
-            self._tell_gap(self.gaps.on_early_frame(frame.first, last, now))
-            if envelope.kind == Kind.REPAIR:
-                self.ledger.on_repair(frame)
-            return
-        if envelope.kind == _DATA:
-            self._fill(frame.first, last, 0, now)
-        else:
-            self.ledger.on_repair(frame)
-            self._fill(frame.first, last, envelope.sender, now)
-
-    def _fill(self, first: int, last: int, source: int, now: float) -> None:
-        for loss in self.gaps.fill(first, last):
-            if source:
-                loss.repaired_by = source
-                self.gaps.on_useful_repair()
-                if loss.naks == 1:
-                    self.gaps.on_round_trip(now - loss.asked_at)
-            elif loss.naks and not loss.repaired_by and not loss.late:
-                loss.late = True
-                self.gaps.on_late_original()
-            if not loss.missing:
-                self.ledger.on_gap_closed(loss, now)
-                if loss.naks or loss.repaired_by:
-                    self.core.notices.append(GapClosed(loss.first, loss.last, now - loss.opened))
-
-    def _count_surplus(self, envelope: Envelope, frame: Frame) -> None:
-        if envelope.kind == _DATA:
-            self.ledger.on_late_original(frame)
-        else:
-            self.core.counts["repairs surplus"] += 1
-
-    def _refuse(self, envelope: Envelope, frame: Frame, reason: str) -> None:
-        self.core.counts[reason] += 1
-        if envelope.kind == _DATA:
-            self.ledger.note_unkept(frame)
-
-    def _tell_gap(self, loss: Loss | None) -> None:
-        if loss is not None:
-            self.core.notices.append(GapOpened(loss.first, loss.last))
 
     def _adopt_commit(self, commit: int, chain: bytes) -> None:
         core = self.core
