@@ -185,7 +185,8 @@ def _counted() -> set[str]:
     """Every reason under which an arriving datagram or message is refused."""
     found: set[tuple[str, str]] = set()
     for path in (PACKAGE / "protocol").rglob("*.py"):
-        found |= set(re.findall(r'counts\["([^"]+)"\] \+= 1|on_refused\(envelope, frame, "([^"]+)"\)', path.read_text()))
+        counted = r'counts\["([^"]+)"\] \+= 1|on_refused\(envelope, frame, "([^"]+)"\)'
+        found |= set(re.findall(counted, path.read_text()))
     found.add(("never proven", ""))  # counted by mcast.seal.incarnations, named by the transport
     assert '"never proven"' in (PACKAGE / "node" / "transport.py").read_text()
     found |= set(re.findall(r'dropped\["([^"]+)"\] \+= (1)', (PACKAGE / "node" / "transport.py").read_text()))
