@@ -126,7 +126,6 @@ class SimNode:
         """Starts that are to be cut short, at some change of the disk."""
         self.wall_clock: Callable[[], int] | None = None
         """Gives the offset (ns) that the wall clock has at each start; None: always the same."""
-        self.refused: dict[str, int] = {}
         self._syncs = syncs
         self._cache_bytes = cache_bytes
         self._clock_offset_s = world.random.uniform(1.0, 1000.0)
