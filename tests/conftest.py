@@ -3,9 +3,11 @@
 import asyncio
 import importlib.util
 import logging
+import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -29,6 +31,60 @@ ON_EVERY_LOOP = frozenset({
     "node/gateway/test_gateway.py", "node/gateway/test_gateway_sealed.py", "node/test_embedding.py",
     "node/test_exceptions.py", "node/test_node.py", "testing/test_cluster.py",
 })  # fmt: skip
+
+# Tests that wait for nothing but a processor: no sockets, no real time ...
+COMPUTING = frozenset({
+    "analysis", "history", "machine", "mutants", "protocol", "seal", "sim", "storage", "wire",
+    "test_clock.py", "test_config.py", "test_method_names.py", "test_public.py", "test_tidy.py", "test_vocabulary.py",
+})  # fmt: skip
+# ... and those whose nodes all share one process, which is late for all of them at once. The others start processes.
+IN_PROCESS = frozenset({"client", "net", "node", "testing"})
+NICE = 5
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Everything runs in two processes where there are two processors; a file, a folder, a choice of tests in one."""
+    option = config.option
+    everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not (option.keyword or option.markexpr)
+    undecided = getattr(option, "numprocesses", 0) is None and not option.usepdb and not is_beside_another(config)
+    if everything and undecided and (os.cpu_count() or 1) > 1:
+        option.numprocesses, option.dist = 2, "load"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Tests that start processes run one after the other; beside them first those in process, then what computes."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Beside(LoadScopeScheduling):  # type: ignore[misc] # it has no types
+        def _split_scope(self, nodeid: str) -> str:
+            room = room_of(nodeid)
+            return nodeid if room in COMPUTING else "in process" if room in IN_PROCESS else "processes"
+
+    return Beside(config, log)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Programs that tests start compile no module a second time, even where nothing may be written beside it."""
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", "") and config.cache is not None:
+        os.environ["PYTHONPYCACHEPREFIX"] = str(config.cache.mkdir("bytecode"))
+
+
+def room_of(nodeid: str) -> str:
+    """The folder of tests that this one is in, or its file."""
+    return nodeid.removeprefix("tests/").split("::")[0].split("/")[0]
+
+
+def is_beside_another(config: pytest.Config) -> bool:
+    """Whether this is one of several processes that run tests."""
+    return hasattr(config, "workerinput")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Who computes leaves the processors to the other process, whenever that wants one."""
+    if is_beside_another(item.config) and room_of(item.nodeid) in COMPUTING and os.nice(0) < NICE:
+        os.nice(NICE - os.nice(0))
 
 
 @pytest.fixture(autouse=True)

@@ -3,9 +3,7 @@
 import json
 import os
 import re
-import select
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +15,7 @@ from typing import Any
 import pytest
 
 from mcast.config import default_config
+from mcast.net.ports import free_port_pair, free_ports
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 20.0
@@ -65,13 +64,9 @@ class Cluster:
 
 def write_config(folder: Path) -> None:
     """A config on ports nobody uses and a group of this test run's own."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(4)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
     group = f"239.77.{100 + os.getpid() % 100}.{1 + os.getpid() // 100 % 250}"
-    text = default_config(folder, group=group, port=min(ports[3], 65_000))
-    for index, port in enumerate(ports[:3]):
+    text = default_config(folder, group=group, port=free_port_pair())
+    for index, port in enumerate(free_ports(3)):
         text = re.sub(rf'(id = "n{index + 1}"\naddress = ")[^"]*', rf"\g<1>127.0.0.1:{port}", text)
     (folder / "lab.toml").write_text(text)
 
@@ -80,11 +75,15 @@ def start(folder: Path, *words: str) -> Cluster:
     process = spawn(["up", "--json", *words], folder)
     assert process.stdout is not None
     pids = {}
-    for _ in range(3):
-        assert select.select([process.stdout], [], [], PATIENCE_S)[0]
-        event = json.loads(process.stdout.readline())
-        assert event["event"] == "started"
-        pids[event["id"]] = event["pid"]
+    try:
+        for _ in range(3):
+            event = json.loads(process.stdout.readline())
+            assert event["event"] == "started"
+            pids[event["id"]] = event["pid"]
+    except BaseException:
+        process.kill()  # and so its nodes
+        process.communicate()
+        raise
     return Cluster(folder, process, pids)
 
 

@@ -346,7 +346,7 @@ async def test_another_key_and_none_are_told_as_such_and_not_as_silence(tmp_path
         (tmp_path / "open.toml").write_text(text.replace('key_file = "lab.key"\n', ""))
         assert (await run(tmp_path, "keygen", "lab.key")).code == 0
         node = ("node", "--id", "n3")
-        calls = (("submit", "set", "k", "1", "--timeout", "1"), ("status",), ("fault", "clear", "--at", "n2"))
+        calls = (("submit", "set", "k", "1", "--timeout", "3"), ("status",), ("fault", "clear", "--at", "n2"))
         ended = await asyncio.gather(*[run(tmp_path, *words) for words in calls])
         # The node by itself: while it runs, it would answer those who hold its key.
         for done in [*ended, await run(tmp_path, *node)]:
@@ -354,7 +354,7 @@ async def test_another_key_and_none_are_told_as_such_and_not_as_silence(tmp_path
             line = done.err.splitlines()[-1]
             assert f"mcast: cluster.key_file = '{tmp_path / 'lab.key'}': n" in line
             assert "wrong key: the other side does not hold this key file's key; use the key file that" in line
-        keyless = (("query", "size", "-c", "open.toml", "--timeout", "1"), ("gaps", "-c", "open.toml"))
+        keyless = (("query", "size", "-c", "open.toml", "--timeout", "3"), ("gaps", "-c", "open.toml"))
         for done in await asyncio.gather(*[run(tmp_path, *words) for words in keyless]):
             assert (done.code, done.out) == (2, ""), done
             assert "mcast: cluster.key_file = None: n" in done.err

@@ -106,5 +106,5 @@ async def test_nodes_with_slow_handlers_answer_and_nobody_is_taken_for_dead(tmp_
             for task in asking:
                 task.cancel()
         assert all(receipt is not None and receipt.outcome == "ok" for receipt in receipts)
-        assert len(waited_s) > 15 and max(waited_s) < 1.0, "they were deaf for 3 s"
+        assert len(waited_s) > 15 and max(waited_s) < 2.0, "they were deaf for 3 s"
         assert (await processes.wait_until_live())["epoch"] == epoch

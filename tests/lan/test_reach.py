@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -26,12 +27,13 @@ from mcast.lab.processes import Processes
 
 ROOT = Path(__file__).parents[2]
 NODES = ("n1", "n2", "n3")
-SERVED_S = 2.0  # for the first command once datagrams are dropped; measured: 0.5 s
+SERVED_S = 4.0  # for the first command once datagrams are dropped; measured: 0.5 s
 HEALED_S = 20.0  # until all is as before; measured: 1 to 3 s
 LOGGED_EVERY_S = 5.0  # for a client to hear why it waits; measured: 3 s
 BEATS_A_SECOND = 20
-EACH_S = 0.5  # for each after that; measured: 4 ms over TCP alone
+EACH_S = 0.5  # for most after that; measured: 4 ms over TCP alone
 QUICK_S = 0.03  # for the quickest of these: a delay in TCP itself would be 40 ms
+LARGE_S = 3.0  # for any beside the first datagram that is too large for its path; measured: 0.8 s
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -62,13 +64,12 @@ async def deaf(which: str) -> None:
             await asyncio.sleep(0.5)
             async with processes.connect(sequencer) as client:
                 await client.submit("incr", "n", timeout=SERVED_S)
-                quickest = EACH_S
-                for _ in range(10):
+                took_s = []
+                for _ in range(11):
                     began = time.monotonic()
-                    await client.submit("incr", "n", timeout=EACH_S)
-                    quickest = min(quickest, time.monotonic() - began)
-                assert quickest < QUICK_S, f"without {what}"
-                receipt = await client.submit("incr", "n", timeout=EACH_S)
+                    receipt = await client.submit("incr", "n", timeout=SERVED_S)
+                    took_s.append(time.monotonic() - began)
+                assert min(took_s) < QUICK_S and median(took_s) < EACH_S, f"without {what}: {took_s}"
             async with processes.connect(follower, strict=True) as client:
                 for level in ("linearizable", "session"):
                     answer = await client.query("get", "n", consistency=level, min_seq=receipt.seq, timeout=SERVED_S)
@@ -149,7 +150,7 @@ async def flowing(processes: Processes, at: str) -> None:
         for _ in range(30):
             began = time.monotonic()
             await client.submit("incr", "n", timeout=SERVED_S)
-            assert time.monotonic() < began + 2 * EACH_S + 0.75, "a path's first large datagram is waited for"
+            assert time.monotonic() < began + LARGE_S, "a path's first large datagram is waited for"
             await asyncio.sleep(0.05)
 
     async def large(client: Client) -> None:
@@ -276,7 +277,7 @@ async def apart() -> None:
         for node in (sequencer, third):
             await served(processes, node)
         async with processes.connect(sequencer) as client, processes.connect(lost, strict=True) as alone:
-            receipt = await client.submit("incr", "n", timeout=EACH_S)
+            receipt = await client.submit("incr", "n", timeout=SERVED_S)
             async with asyncio.timeout(HEALED_S):  # it has from the third what the sequencer cannot send it
                 while (await alone.query("get", "n", consistency="any")).value != receipt.value:
                     await asyncio.sleep(0.1)
