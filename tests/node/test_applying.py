@@ -84,13 +84,12 @@ QUICK, SLOW = ("many", 0.001), ("many", 49.0)
     ],
 )  # fmt: skip
 def test_a_slice_ends_with_the_handler_that_is_running(
-    monkeypatch: pytest.MonkeyPatch, records: list[list[tuple[str, float]]], longest_ms: float
+    records: list[list[tuple[str, float]]], longest_ms: float
 ) -> None:
     """A node that applies for long sends no heartbeats and is deposed, with nothing wrong but its load."""
     machine = Slow()
     frames, engine = slow_log(machine, records)
-    monkeypatch.setattr(applying, "ticks_s", lambda: machine.now_s)
-    queue = ApplyQueue(engine, lambda applied: None, nullcontext())
+    queue = ApplyQueue(engine, lambda applied: None, nullcontext(), clock=lambda: machine.now_s)
     queue.add(frames)
     slices_s, reached = [], 0
     while queue.bytes:
@@ -105,11 +104,10 @@ def test_a_slice_ends_with_the_handler_that_is_running(
     assert (engine.applied_seq, engine.result_chain) == (frames[-1].last, other.result_chain)
 
 
-async def test_two_slices_are_never_used_up_in_one_turn_of_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_two_slices_are_never_used_up_in_one_turn_of_the_loop() -> None:
     machine = Slow()
     frames, engine = slow_log(machine, [[WORK]] * 3)
-    monkeypatch.setattr(applying, "ticks_s", lambda: machine.now_s)
-    queue = ApplyQueue(engine, lambda applied: None, nullcontext())
+    queue = ApplyQueue(engine, lambda applied: None, nullcontext(), clock=lambda: machine.now_s)
     for frame in frames:
         queue.add([frame])  # as a commit that came in the same turn
         queue.run()
