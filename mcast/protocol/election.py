@@ -242,7 +242,16 @@ class Election:
         core = self.core
         in_config = core.is_voter(core.me, core.meta.storage_id)
         allowed = self._caution.allows_vote(core.log.last_epoch, core.log.last_seq)
-        return core.promised > 0 and in_config and not core.suspect and allowed
+        return core.promised > 0 and in_config and not core.suspect and allowed and self._has_begun()
+
+    def _has_begun(self) -> bool:
+        """Whether the founder has called the first vote: a promise alone, which may be forged, does not say so.
+
+        Until then GENESIS may be redrawn, and a log of one looks like a log of the other. Whoever holds an event beyond
+        GENESIS follows an epoch; whoever voted was asked by the founder, or by one that had voted before it.
+        """
+        core = self.core
+        return core.log.last_seq > 1 or core.planned_meta.voted_epoch > 0 or not core.rules.founder_calls_first
 
     def _may_vote(self, last_epoch: int, last_seq: int) -> bool:
         parts = (self._log_recovery, self._caution)

@@ -29,6 +29,7 @@ class Rules:
     sync_before_ack: bool = True
     truncation_durable: bool = True
     bootstrap_by_all: bool = True
+    founder_calls_first: bool = True
     fragments_cut_by_epoch: bool = True
     dedupe_contiguous: bool = True
     heartbeats_end_with_epoch: bool = True

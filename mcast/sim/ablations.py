@@ -34,6 +34,7 @@ MEANINGS: Final[dict[str, str]] = {
     "sync_before_ack": "an event is acknowledged only once it is synced",
     "truncation_durable": "a truncation is durable before anything is appended",
     "bootstrap_by_all": "a cluster is founded only by all its members",
+    "founder_calls_first": "nobody stands with GENESIS alone before the founder has called a vote",
     "fragments_cut_by_epoch": "a new epoch discards a partial command",
     "dedupe_contiguous": "a session's requests take effect without holes",
     "heartbeats_end_with_epoch": "a sequencer that steps down stops its heartbeats",

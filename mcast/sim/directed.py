@@ -320,6 +320,7 @@ SCENARIOS: Final[dict[str, Scene]] = {
     "vote_of_own_epoch": Scene(guards.old_vote),
     "promise_ordered": Scene(astray.gathered_completions),
     "epoch_jump_bounded": Scene(forging.far_promise),
+    "founder_calls_first": Scene(forging.promised_before_the_first_vote),
     "ack_of_begun_round": Scene(guards.future_round),
     "lone_word_doubted": Scene(forging.far_heartbeat),
     "lone_word_halts_nobody": Scene(forging.rival_heartbeat),

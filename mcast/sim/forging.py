@@ -12,7 +12,7 @@ from mcast.sim.guards import heard
 from mcast.sim.invariants import Violation
 from mcast.sim.stage import Stage, has_committed_all
 from mcast.sim.tampering import unwell
-from mcast.wire.messages import Heartbeat
+from mcast.wire.messages import Heartbeat, Kind
 
 FORGED_STEPS: Final = 20  # that others are pushed up while one is away
 REJOINED_S: Final = FORGED_STEPS * EPOCH_JUMP_S + 1.0  # it takes no longer than the forger did, and a moment
@@ -46,6 +46,27 @@ def pushed_up(stage: Stage) -> None:
     stage.wait_until("they commit", partial(has_committed_all, sequencer))
     stage.join()
     stage.wait_until("n3 follows them", lambda: away.replica.promised == sequencer.replica.promised, REJOINED_S)
+    stage.heal()
+
+
+def promised_before_the_first_vote(stage: Stage) -> None:
+    """The founder loses its disk when one member holds GENESIS, a forger raises promises, and the next one is drawn."""
+    first, second, third = (stage.node(name) for name in ("n1", "n2", "n3"))
+    stage.cluster.world.lies = True
+    stage.drop(lambda _s, target, datagram: target == "n3" and datagram.kind == Kind.GENESIS)
+    stage.wait_until("n2 holds GENESIS", lambda: second.up and second.book.durable == 1)
+    first.crash(power=True)
+    first.wipe()
+    forge(second, 5)
+    stage.run(0.01)
+    stage.drop(lambda _s, target, datagram: target == "n2" and datagram.kind == Kind.GENESIS)
+    first.start()
+    stage.wait_until("n3 holds another GENESIS", lambda: third.up and third.book.durable == 1)
+    stage.say("n2 and n3 are alone, each with a GENESIS of its own")
+    stage.cut("n1")
+    stage.run(1.0)
+    stage.heal()
+    stage.number(stage.wait_for_sequencer([node.name for node in stage.nodes]), 3)
     stage.heal()
 
 

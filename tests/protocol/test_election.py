@@ -8,7 +8,7 @@ from mcast.protocol.rules import Rules
 from mcast.protocol.states import Input
 from mcast.wire.messages import Handover, PeerState, PreVote, PreVoteRequest, Stale, Vote, VoteRequest
 
-from .bench import KEY, SETTLED, STORAGE, arrival, drain, epoch_log, epoch_start, of, replica
+from .bench import KEY, SETTLED, STORAGE, arrival, drain, epoch_log, epoch_start, genesis, of, replica
 from .test_following import beat
 
 LOG = epoch_log([(1, "n3", 2)])
@@ -30,6 +30,16 @@ def test_silence_leads_to_a_pre_vote_that_promises_nothing() -> None:
     request = pre_vote_request(node)
     assert (request.epoch, request.last_epoch, request.last_seq) == (2, 1, 4)
     assert node.promised == 1
+
+
+def test_who_holds_genesis_alone_stands_only_once_it_has_voted_whatever_it_has_promised() -> None:
+    node = replica("n2", [genesis()], 3, SETTLED)
+    node.tick(5.0)
+    assert of(PreVoteRequest, drain(node, 5.0)) == []
+    node.receive([arrival("n1", VoteRequest(4, 0, 1), promised=4)], 5.1)
+    assert [vote.granted for vote in of(Vote, drain(node, 5.1))] == [True]
+    node.tick(9.0)
+    assert len(of(PreVoteRequest, drain(node, 9.0))) == 1
 
 
 def test_the_own_vote_is_durable_before_anybody_is_asked() -> None:
