@@ -26,7 +26,16 @@ from mcast.documents import (
 )
 from mcast.errors import DecodeError, NotSent, Refused, Unknown
 from mcast.net.tcp import Dialer, KeyMismatch, StreamLink, Unreachable, key_problem
-from mcast.wire.stream import Ask, Failure, Fault, HandoverRequest, StreamKind, decode_stream_untrusted, pack_message
+from mcast.wire.stream import (
+    Ask,
+    Failure,
+    Fault,
+    HandoverRequest,
+    Report,
+    StreamKind,
+    decode_stream_untrusted,
+    pack_message,
+)
 
 NODE_FIELDS: Final = (
     "votes", "state", "epoch", "last_seq", "commit_seq", "applied_seq", "chain", "result_chain", "gaps_open",
@@ -38,13 +47,14 @@ class _Asker:
     """Owns a link for one question."""
 
     def __init__(self) -> None:
-        self.answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.answer: asyncio.Future[Report | Failure] = asyncio.get_running_loop().create_future()
 
     def on_link_message(self, link: StreamLink, kind: int, payload: bytes) -> None:
         """The answer arrived."""
         if kind not in (StreamKind.REPORT, StreamKind.ERROR):
             raise DecodeError("unexpected message", str(kind))
         message = decode_stream_untrusted(kind, payload)
+        assert isinstance(message, Report | Failure)
         if not self.answer.done():
             self.answer.set_result(message)
 
@@ -60,7 +70,7 @@ class _Asker:
 
 async def ask_node(
     dialer: Dialer, node: NodeConfig, kind: StreamKind, message: Ask | Fault | HandoverRequest, timeout_s: float
-) -> Any:
+) -> Report | Failure:
     """One node's Report or Failure, over a connection of its own.
 
     Raises:
@@ -224,8 +234,7 @@ async def inject(dialer: Dialer, node_id: str, spec: str, timeout_s: float) -> F
         raise NotSent(f"no answer; asked {error}") from None
     if isinstance(answer, Failure):
         raise Refused(answer.text)
-    report: FaultDocument = answer.report
-    return report
+    return cast("FaultDocument", answer.report)
 
 
 async def hand_over(dialer: Dialer, status: StatusDocument, to: str, timeout_s: float) -> HandoverDocument:

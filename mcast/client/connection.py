@@ -25,7 +25,19 @@ from mcast.limits import SESSION_IDLE_S
 from mcast.net.tcp import ATTEMPT_S_MAX, CONNECT_S_MAX, Dialer, KeyMismatch, LinkOwner, StreamLink, Unreachable
 from mcast.wire.groups import decode_results_untrusted, pack_run
 from mcast.wire.records import NONCE_BYTES
-from mcast.wire.stream import UNFOUNDED, Ping, Pong, StreamKind, Welcome, decode_stream_untrusted, pack_message
+from mcast.wire.stream import (
+    UNFOUNDED,
+    Answer,
+    Failure,
+    Opened,
+    Ping,
+    Pong,
+    QueryRefused,
+    StreamKind,
+    Welcome,
+    decode_stream_untrusted,
+    pack_message,
+)
 
 WATCH_INTERVAL_S: Final = 0.25  # between looks at a link whose answers are awaited
 SILENT_LOOKS_PING: Final = 2  # looks without a byte before a PING ...
@@ -393,22 +405,22 @@ class Exchange:
             self._on_results(link, payload)
             return
         message = decode_stream_untrusted(kind, payload)
-        if kind == StreamKind.PONG:
+        if isinstance(message, Pong):
             self.keeper.on_pong(message)
             return
-        if kind == StreamKind.HINDERED:
-            self.keeper.on_hindrance(message.text)
+        if isinstance(message, Failure):
+            if kind == StreamKind.HINDERED:
+                self.keeper.on_hindrance(message.text)
+            else:
+                link.close(message.text)
             return
-        if kind == StreamKind.ERROR:
-            link.close(message.text)
-            return
-        self._answers += kind == StreamKind.OPENED or not self.session.is_busy
-        if kind == StreamKind.OPENED:
+        self._answers += isinstance(message, Opened) or not self.session.is_busy
+        if isinstance(message, Opened):
             self.session.on_opened(message)
             self.flush_soon()
-        elif kind == StreamKind.ANSWER:
+        elif isinstance(message, Answer):
             self.questions.on_answer(message)
-        elif kind == StreamKind.QUERY_REFUSED:
+        elif isinstance(message, QueryRefused):
             self.questions.on_refused(message)
         else:
             raise DecodeError("unexpected message", str(kind))

@@ -18,6 +18,7 @@ from mcast.net.tcp import Dialer, StreamLink, Unreachable
 from mcast.wire.stream import (
     HEAD_BYTES,
     Answer,
+    Failure,
     Query,
     QueryRefused,
     StreamKind,
@@ -153,7 +154,7 @@ class Questions:
 
 
 def _hurried(message: bytes, left_s: float) -> bytes:
-    query: Query = decode_stream_untrusted(StreamKind.QUERY, message[HEAD_BYTES:])
+    query = decode_stream_untrusted(StreamKind.QUERY, message[HEAD_BYTES:])
     left_ms = max(left_s, 0.0) * 1e3
     return pack_message(StreamKind.QUERY, query._replace(timeout_ms=min(query.timeout_ms, left_ms)))
 
@@ -206,11 +207,11 @@ class _Other:
 
     def on_link_message(self, link: StreamLink, kind: int, payload: bytes) -> None:
         message = decode_stream_untrusted(kind, payload)
-        if kind == StreamKind.ANSWER:
+        if isinstance(message, Answer):
             self._questions.on_answer(message)
-        elif kind == StreamKind.QUERY_REFUSED:
+        elif isinstance(message, QueryRefused):
             self._questions.on_refused(message)
-        elif kind == StreamKind.ERROR:
+        elif isinstance(message, Failure) and kind == StreamKind.ERROR:
             link.close(message.text)
         else:
             raise DecodeError("unexpected message", str(kind))

@@ -15,7 +15,18 @@ from mcast.limits import EVENTS_UNREAD_BYTES, SEQ_MAX
 from mcast.machine.events import Event, EventReader
 from mcast.net.tcp import Dialer, StreamLink, key_problem
 from mcast.wire.events import decode_events_untrusted
-from mcast.wire.stream import UNFOUNDED, Ask, StreamKind, Subscribe, decode_stream_untrusted, pack_message
+from mcast.wire.stream import (
+    UNFOUNDED,
+    Ask,
+    Failure,
+    FetchGone,
+    Pong,
+    Report,
+    StreamKind,
+    Subscribe,
+    decode_stream_untrusted,
+    pack_message,
+)
 
 BAD_STREAMS_MAX: Final = 3  # gateways in a row whose events could not be read before the subscription gives up
 NOW: Final = 0  # the first number wanted, where that is the one after all that has happened
@@ -226,18 +237,18 @@ class Subscription:
             self._changed.set()
             return
         message = decode_stream_untrusted(kind, payload)
-        if kind == StreamKind.PONG:
+        if isinstance(message, Pong):
             self._keeper.on_pong(message)
             self._fresh += message.alone_ms < ALONE_MS
-        elif kind == StreamKind.REPORT and self._reader.next == NOW:
+        elif isinstance(message, Report) and self._reader.next == NOW:
             self._place(link, message.report)
-        elif kind == StreamKind.GONE:
+        elif isinstance(message, FetchGone):
             self._gone[link.node.id] = message.low_water
             if len(self._gone) == self._count:
                 self._end_gone()
             else:
                 link.close(f"{link.node.id} keeps nothing before event {message.low_water}")
-        elif kind == StreamKind.ERROR:
+        elif isinstance(message, Failure) and kind == StreamKind.ERROR:
             link.close(message.text)
         else:
             raise DecodeError("unexpected message", str(kind))

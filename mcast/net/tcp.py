@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from mcast.config import Config, NodeConfig
 from mcast.errors import ConfigError, DecodeError, Error, NetworkMissing
@@ -14,15 +14,8 @@ from mcast.net.forks import keep_from_children
 from mcast.net.link import PeerAddress
 from mcast.net.names import addresses
 from mcast.net.secured import Secured
-from mcast.wire.stream import (
-    VERSION,
-    Hello,
-    Splitter,
-    StreamKind,
-    Welcome,
-    decode_stream_untrusted,
-    pack_message,
-)
+from mcast.wire.splitter import Splitter
+from mcast.wire.stream import VERSION, Failure, Hello, StreamKind, Welcome, decode_stream_untrusted, pack_message
 
 if TYPE_CHECKING:
     from mcast.seal.keys import KeyRing
@@ -140,12 +133,14 @@ class StreamLink(asyncio.Protocol):
             self.close(f"{self.node.id} sent what cannot be read: {error}")
 
     def _greet(self, kind: int, payload: bytes) -> None:
-        message: Any = decode_stream_untrusted(kind, payload)
-        if kind == StreamKind.WELCOME:
+        message = decode_stream_untrusted(kind, payload)
+        if isinstance(message, Welcome):
             self.welcome = message
             self.welcomed.set_result(message)
+        elif isinstance(message, Failure) and kind == StreamKind.ERROR:
+            self.close(message.text)
         else:
-            self.close(message.text if kind == StreamKind.ERROR else f"{self.node.id} answered HELLO by message {kind}")
+            self.close(f"{self.node.id} answered HELLO by message {kind}")
 
     def pause_writing(self) -> None:
         """The node reads more slowly than this side writes."""

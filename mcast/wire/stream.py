@@ -15,7 +15,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from enum import IntEnum
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, overload
 
 import msgpack
 
@@ -39,7 +39,7 @@ NAMES_MAX: Final = 4_096  # commands or queries of one machine
 NUMBER_END: Final = 1e15  # milliseconds and the like are below
 PAYLOAD_BYTES_MAX: Final = 16 << 10  # bytes of most messages: msgpack may unpack to sixty times its size
 
-_LENGTH: Final = struct.Struct("!I")
+LENGTH: Final = struct.Struct("!I")
 _HEAD: Final = struct.Struct("!IB")
 HEAD_BYTES: Final = _HEAD.size
 
@@ -281,75 +281,19 @@ def pack_head(kind: StreamKind, length: int) -> bytes:
     return _HEAD.pack(1 + length, kind)
 
 
-class Splitter:
-    """Cuts a TCP byte stream into messages. Between two calls it holds what came of one message, and nothing else."""
-
-    __slots__ = ("_begun", "_length_max")
-
-    def __init__(self, length_max: int = TCP_MESSAGE_BYTES_MAX) -> None:
-        self._begun = bytearray()
-        self._length_max = length_max
-
-    def allow_whole_messages(self) -> None:
-        """Raise the bound to TCP_MESSAGE_BYTES_MAX: the other side is known now."""
-        self._length_max = TCP_MESSAGE_BYTES_MAX
-
-    def feed(self, data: bytes | memoryview) -> list[tuple[int, bytes]]:
-        """The messages (kind, payload) that `data` completes.
-
-        Raises:
-            DecodeError: a length of zero or beyond the bound; the stream cannot be read any further.
-        """
-        return self.cut(data, len(data))[0]
-
-    def cut(self, data: bytes | memoryview, most: int) -> tuple[list[tuple[int, bytes]], int]:
-        """As `feed`, but about `most` messages; and how much of `data` they took. The rest is to be given again.
-
-        Raises:
-            DecodeError: as `feed`.
-        """
-        messages: list[tuple[int, bytes]] = []
-        at, end = self._complete(data, messages) if self._begun else 0, len(data)
-        while end - at >= _LENGTH.size:
-            if len(messages) >= most:
-                return messages, at
-            (length,) = _LENGTH.unpack_from(data, at)
-            if not 0 < length <= self._length_max:
-                raise _bad_length(length)
-            after = at + _LENGTH.size + length
-            if after > end:
-                break
-            messages.append((data[at + _LENGTH.size], bytes(data[at + HEAD_BYTES : after])))
-            at = after
-        if at < end:
-            self._begun += data[at:]
-        return messages, end
-
-    def _complete(self, data: bytes | memoryview, messages: list[tuple[int, bytes]]) -> int:
-        """Give the message that has begun what it lacks, no byte more; how much of `data` that took."""
-        begun, at = self._begun, 0
-        if len(begun) < _LENGTH.size:
-            at = _LENGTH.size - len(begun)
-            begun += data[:at]
-            if len(begun) < _LENGTH.size:
-                return len(data)
-        (length,) = _LENGTH.unpack_from(begun)
-        if not 0 < length <= self._length_max:
-            raise _bad_length(length)
-        end: int = at + _LENGTH.size + length - len(begun)
-        begun += data[at:end]
-        if end > len(data):
-            return len(data)
-        messages.append((begun[_LENGTH.size], bytes(memoryview(begun)[HEAD_BYTES:])))
-        self._begun = bytearray()
-        return end
-
-
-def _bad_length(length: int) -> DecodeError:
-    return DecodeError("bad message length", str(length))
-
-
-def decode_stream_untrusted(kind: int, payload: bytes) -> Any:
+@overload
+def decode_stream_untrusted(kind: Literal[StreamKind.HELLO], payload: bytes) -> Hello: ...
+@overload
+def decode_stream_untrusted(kind: Literal[StreamKind.WELCOME], payload: bytes) -> Welcome: ...
+@overload
+def decode_stream_untrusted(kind: Literal[StreamKind.FETCH], payload: bytes) -> Fetch: ...
+@overload
+def decode_stream_untrusted(kind: Literal[StreamKind.FETCH_HISTORY], payload: bytes) -> FetchHistory: ...
+@overload
+def decode_stream_untrusted(kind: Literal[StreamKind.QUERY], payload: bytes) -> Query: ...
+@overload
+def decode_stream_untrusted(kind: int, payload: bytes) -> StreamMessage: ...
+def decode_stream_untrusted(kind: int, payload: bytes) -> StreamMessage:
     """The message in a payload: one of the classes above, by kind.
 
     Raises:
@@ -377,7 +321,8 @@ def decode_stream_untrusted(kind: int, payload: bytes) -> Any:
             raise DecodeError("bad field", f"{message.__name__}.{message._fields[at]}")
     if message is Welcome:
         fields[3], fields[4] = _arities(fields[3]), _arities(fields[4])
-    return message._make(fields)
+    made: StreamMessage = message._make(fields)
+    return made
 
 
 def decode_frames_untrusted(payload: bytes) -> list[Frame]:

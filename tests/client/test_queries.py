@@ -12,7 +12,8 @@ from mcast.client.client import Client, connect
 from mcast.errors import NotSent, Refused
 from mcast.machine.kv import KeyValue
 from mcast.node.fake import FakeCluster, serving
-from mcast.wire.stream import Query, Splitter, StreamKind, decode_stream_untrusted
+from mcast.wire.splitter import Splitter
+from mcast.wire.stream import Query, StreamKind, decode_stream_untrusted
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def queries_of(client: Client, monkeypatch: pytest.MonkeyPatch) -> list[Query]:
     def spy(messages: Sequence[bytes]) -> None:
         for kind, payload in Splitter().feed(b"".join(messages)):
             if kind == StreamKind.QUERY:
-                asked.append(decode_stream_untrusted(kind, payload))
+                asked.append(decode_stream_untrusted(StreamKind.QUERY, payload))
         write(messages)
 
     monkeypatch.setattr(client._exchange, "write", spy)

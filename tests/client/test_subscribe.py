@@ -95,7 +95,7 @@ async def test_a_gateway_that_falls_silent_is_left(
         (one,) = client._subscriptions
         assert one._keeper.link is not None and one._keeper.link.node.id == "n2"
         gateways["n2"]._subscriptions.stop()
-        gateways["n2"]._handlers[StreamKind.PING] = lambda connection, ping: None
+        monkeypatch.setattr(gateways["n2"], "_on_request", lambda connection, kind, message: None)
         await client.submit("incr", "k")
         assert (await take(events, 1))[0].value == 2
         assert one._keeper.link.node.id != "n2"

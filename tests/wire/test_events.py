@@ -12,7 +12,8 @@ from mcast.errors import DecodeError
 from mcast.wire.events import decode_events_untrusted, pack_events
 from mcast.wire.frame import CHAIN_ZERO, make_frame
 from mcast.wire.records import RecordKind, encode_record
-from mcast.wire.stream import Splitter, StreamKind
+from mcast.wire.splitter import Splitter
+from mcast.wire.stream import StreamKind
 
 
 def test_events_round_trip_and_bad_ones_are_refused() -> None:

@@ -26,7 +26,8 @@ from mcast.wire.groups import (
     pack_run,
 )
 from mcast.wire.records import RecordKind, encode_record, split_fragments
-from mcast.wire.stream import Splitter, Status, StreamKind
+from mcast.wire.splitter import Splitter
+from mcast.wire.stream import Status, StreamKind
 
 NONCE = bytes(range(16))
 FRAGMENTS = split_fragments(5, 9, 3, bytes(300), 100)

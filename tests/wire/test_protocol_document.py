@@ -21,6 +21,7 @@ from mcast.wire.frame import Frame, decode_frame_untrusted, follows, make_frame
 from mcast.wire.groups import decode_groups_untrusted, decode_results_untrusted, encode_result, pack_run
 from mcast.wire.messages import Kind, decode_message_untrusted, encode_message, type_of
 from mcast.wire.records import CLIENT_KINDS, RecordKind, decode_records_untrusted, encode_record
+from mcast.wire.splitter import Splitter
 
 DOCUMENT = (Path(next(iter(mcast.wire.__path__))).parent / "docs" / "PROTOCOL.md").read_text()
 VECTORS = [tomllib.loads(block) for block in re.findall(r"^```toml\n(.*?)^```$", DOCUMENT, re.M | re.S)]
@@ -65,7 +66,7 @@ def test_payload_vectors(vector: dict[str, Any], data: bytes) -> None:
 
 @pytest.mark.parametrize(("vector", "data"), vectors("groups"))
 def test_group_vectors(vector: dict[str, Any], data: bytes) -> None:
-    ((kind, payload),) = stream.Splitter().feed(data)
+    ((kind, payload),) = Splitter().feed(data)
     found = decode_groups_untrusted(payload, len(payload))
     assert kind == stream.StreamKind[vector["stream"]]
     assert [[kind, session, request, len(group)] for kind, session, request, group in found] == vector["groups"]
@@ -74,7 +75,7 @@ def test_group_vectors(vector: dict[str, Any], data: bytes) -> None:
 
 @pytest.mark.parametrize(("vector", "data"), vectors("results"))
 def test_result_vectors(vector: dict[str, Any], data: bytes) -> None:
-    ((kind, payload),) = stream.Splitter().feed(data)
+    ((kind, payload),) = Splitter().feed(data)
     found = decode_results_untrusted(payload)
     assert kind == stream.StreamKind[vector["stream"]] and plain(found) == vector["results"]
     assert b"".join(pack_run(stream.StreamKind(kind), [encode_result(*result) for result in found])) == data
@@ -133,7 +134,7 @@ def test_name_vectors(vector: dict[str, Any], data: bytes) -> None:
 
 @pytest.mark.parametrize(("vector", "data"), [param for param in vectors("stream") if "fields" in param.values[0]])
 def test_stream_vectors(vector: dict[str, Any], data: bytes) -> None:
-    ((kind, payload),) = stream.Splitter().feed(data)
+    ((kind, payload),) = Splitter().feed(data)
     message = stream.decode_stream_untrusted(kind, payload)
     assert kind == stream.StreamKind[vector["stream"]]
     assert plain(list(message)) == vector["fields"]

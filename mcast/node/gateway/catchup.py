@@ -257,9 +257,9 @@ class Fetcher:
                     self._shell.on_transfer(decode_frames_untrusted(payload), peer)
                     continue
                 message = decode_stream_untrusted(kind, payload)
-                if kind == StreamKind.GONE:
+                if isinstance(message, FetchGone):
                     raise Gone(f"{link.node.id} keeps nothing before event {message.low_water}", message.low_water)
-                if kind != StreamKind.FETCH_END:
+                if not isinstance(message, FetchEnd):
                     raise DecodeError("unexpected message", str(kind))
                 break
             if replica.last_seq == before:

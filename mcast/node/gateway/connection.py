@@ -11,7 +11,8 @@ from mcast.errors import DecodeError
 from mcast.limits import GATEWAY_WRITE_BYTES, HANDSHAKE_S
 from mcast.net.forks import keep_from_children
 from mcast.node.gateway.turns import Turns
-from mcast.wire.stream import Failure, Hello, Splitter, StreamKind, decode_stream_untrusted, pack_message
+from mcast.wire.splitter import Splitter
+from mcast.wire.stream import Failure, Hello, StreamKind, decode_stream_untrusted, pack_message
 
 AT_ONCE: Final = 256  # messages cut at a time, before they are handled
 HELLO_BYTES_MAX: Final = 512  # bytes of a first message; nobody unknown may make a node hold more
@@ -210,7 +211,7 @@ class Connection(asyncio.Protocol):
     def _introduce(self, kind: int, payload: bytes) -> None:
         if kind != StreamKind.HELLO:
             raise DecodeError("no HELLO", f"message {kind} came first")
-        hello: Hello = decode_stream_untrusted(kind, payload)
+        hello = decode_stream_untrusted(StreamKind.HELLO, payload)
         welcome = self._owner.greet(self, hello)
         self.hello = hello
         self._splitter.allow_whole_messages()

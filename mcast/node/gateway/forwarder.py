@@ -149,10 +149,8 @@ class Forwarder:
         """The other side may only refuse."""
         if kind == StreamKind.PONG:
             return
-        refused = decode_stream_untrusted(kind, payload)
-        if kind != StreamKind.FORWARD_REFUSED:
+        if not isinstance(decode_stream_untrusted(kind, payload), ForwardRefused):
             raise DecodeError("unexpected message", str(kind))
-        assert isinstance(refused, ForwardRefused)
         if link is self._link:
             self._retry_later()
 

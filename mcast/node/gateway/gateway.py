@@ -45,12 +45,18 @@ from mcast.wire.groups import RecordGroup
 from mcast.wire.stream import (
     UNFOUNDED,
     VERSION,
+    Ask,
     Failure,
+    Fault,
     ForwardRefused,
+    HandoverRequest,
     Hello,
+    Ping,
     Pong,
     Report,
     StreamKind,
+    StreamMessage,
+    Subscribe,
     Welcome,
     decode_stream_untrusted,
     pack_message,
@@ -64,6 +70,7 @@ BACKLOG_POLL_S: Final = 0.01  # between looks whether paused clients may go on, 
 KEEPALIVE_S: Final = 0.25  # between two PONGs that paused clients hear; a busy node looks late, but it looks
 DRAIN_S: Final = 1.0  # a stopping gateway waits this long for its clients' answers
 FLUSH_S: Final = 0.5  # ... and this long for what was written to leave
+_REQUESTS: Final = {StreamKind[it] for it in ("PING", "STATUS", "GAPS", "DESCRIBE", "FAULT", "HANDOVER", "SUBSCRIBE")}
 _FOR_THE_ALIKE: Final = frozenset({StreamKind.FORWARD, StreamKind.FETCH})  # not served to a node of another machine
 _TRY_ANOTHER: Final = "that is as many as it may; try another node"
 
@@ -124,15 +131,6 @@ class Gateway:
         self._stopping = False
         self._started_s = monotonic_s()
         self._changed = asyncio.Event()
-        self._handlers: dict[int, Callable[[Connection, Any], None]] = {
-            StreamKind.PING: lambda connection, ping: connection.post(
-                self._pong(ping.id), *hindered(shell, connection, ping.id)
-            ),
-            **{kind: partial(self._answer, kind) for kind in (StreamKind.STATUS, StreamKind.GAPS, StreamKind.DESCRIBE)},
-            StreamKind.FAULT: self._fault,
-            StreamKind.HANDOVER: self._handovers.on_handover,
-            StreamKind.SUBSCRIBE: self._subscriptions.on_subscribe,
-        }
 
     async def start(self) -> None:
         """Listen on the node's address.
@@ -298,14 +296,15 @@ class Gateway:
                         self.alike.admit(connection.hello.node)
                     if kind == commands:
                         groups += self._submissions.decode(connection, payload, peer)
-                    elif kind in self._handlers:
-                        self._handlers[kind](connection, decode_stream_untrusted(kind, payload))
+                    elif kind in _REQUESTS:
+                        self._on_request(connection, kind, decode_stream_untrusted(kind, payload))
                     elif kind == StreamKind.DATAGRAM and peer:
                         self._relays.on_datagram(connection, payload)
                     elif kind == StreamKind.FETCH and peer:
-                        self._fetches.on_fetch(connection, decode_stream_untrusted(kind, payload))
+                        self._fetches.on_fetch(connection, decode_stream_untrusted(StreamKind.FETCH, payload))
                     elif kind == StreamKind.FETCH_HISTORY and peer:
-                        self._fetches.on_fetch_history(connection, decode_stream_untrusted(kind, payload))
+                        wanted = decode_stream_untrusted(StreamKind.FETCH_HISTORY, payload)
+                        self._fetches.on_fetch_history(connection, wanted)
                     else:
                         raise DecodeError("unexpected message", str(kind))
                 if monotonic_s() >= until_s:
@@ -415,10 +414,21 @@ class Gateway:
         alone_s = now_s - self._started_s if proof is None else proof[1]
         return pack_message(StreamKind.PONG, Pong(number, int(alone_s * 1e3)))
 
-    def _answer(self, kind: int, connection: Connection, ask: Any) -> None:
-        connection.post(self._reports.answer(kind, ask.id))
+    def _on_request(self, connection: Connection, kind: int, message: StreamMessage) -> None:
+        """One of _REQUESTS."""
+        match message:
+            case Ping():
+                connection.post(self._pong(message.id), *hindered(self._shell, connection, message.id))
+            case Ask():
+                connection.post(self._reports.answer(kind, message.id))
+            case Fault():
+                self._on_fault(connection, message)
+            case HandoverRequest():
+                self._handovers.on_handover(connection, message)
+            case Subscribe():
+                self._subscriptions.on_subscribe(connection, message)
 
-    def _fault(self, connection: Connection, fault: Any) -> None:
+    def _on_fault(self, connection: Connection, fault: Fault) -> None:
         try:
             self._shell.fault(fault.spec)
         except (Error, ValueError) as error:

@@ -12,15 +12,8 @@ from mcast import limits
 from mcast.node.fake import FakeCluster
 from mcast.wire.groups import decode_results_untrusted
 from mcast.wire.records import RecordKind, encode_record
-from mcast.wire.stream import (
-    VERSION,
-    Hello,
-    Splitter,
-    StreamKind,
-    decode_stream_untrusted,
-    pack_message,
-    pack_raw,
-)
+from mcast.wire.splitter import Splitter
+from mcast.wire.stream import VERSION, Hello, StreamKind, decode_stream_untrusted, pack_message, pack_raw
 
 NONCE = bytes(16)
 SILENCE_S = 10.0  # after which whoever waits for a message gives up

@@ -13,7 +13,8 @@ from mcast.errors import DecodeError
 from mcast.node.gateway import connection as connection_module
 from mcast.node.gateway.connection import Connection
 from mcast.node.gateway.turns import SHARE_S, SLICE_S, Turns
-from mcast.wire.stream import VERSION, Hello, Ping, Splitter, StreamKind, pack_message
+from mcast.wire.splitter import Splitter
+from mcast.wire.stream import VERSION, Hello, Ping, StreamKind, pack_message
 
 TICK_S = 2**-12  # a quarter of a millisecond, and exact
 

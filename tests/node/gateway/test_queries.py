@@ -20,7 +20,8 @@ from mcast.node.gateway import queries as queries_module
 from mcast.node.gateway.queries import Queries
 from mcast.protocol.effects import ReadReady
 from mcast.wire.records import RecordKind, encode_record
-from mcast.wire.stream import HEAD_BYTES, Query, Splitter, StreamKind, decode_stream_untrusted, pack_message
+from mcast.wire.splitter import Splitter
+from mcast.wire.stream import HEAD_BYTES, Query, StreamKind, decode_stream_untrusted, pack_message
 
 
 class Clock:
