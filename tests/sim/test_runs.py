@@ -50,6 +50,10 @@ def test_a_seed_gives_the_same_trace_in_every_process_whatever_the_hash_seed() -
     assert traces == {"".join(f"{run(seed).trace}\n" for seed in seeds)}
 
 
+def test_sealed_data_that_others_have_opened_already_begins_a_run_like_any_other() -> None:
+    assert run(456_958).violation is None
+
+
 def test_a_readable_log_changes_nothing_in_the_run() -> None:
     lines: list[str] = []
     assert run(3, lines=lines).trace == run(3).trace
