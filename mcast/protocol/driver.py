@@ -247,12 +247,11 @@ class Driver:
     def on_turn(self) -> None:
         """The end of a turn in which something was submitted or told."""
         self._booked = False
-        self.on_synced()
+        self._settle()
 
     def on_synced(self) -> None:
         """Something may have become durable."""
-        with self._guard:
-            self.run_effects()
+        self._settle()
 
     def on_relayed(self, datagram: bytes) -> None:
         """A datagram came over TCP."""
@@ -285,7 +284,7 @@ class Driver:
             self.replica.is_idle and not self._booked and not self._running
             and self._clock() >= self._at_once + AT_ONCE_APART_S
         ):  # fmt: skip
-            self.on_synced()
+            self._settle()
             self._at_once = self._clock()
         else:
             self._schedule()
@@ -344,6 +343,10 @@ class Driver:
         network.tell_commit()  # at once; but where little was applied, after the client's answer
         self._running = False
         self._arm()
+
+    def _settle(self) -> None:
+        with self._guard:
+            self.run_effects()
 
     def carry_out(self, effects: Sequence[Effect]) -> None:
         """Carry out effects, in their order."""

@@ -434,6 +434,19 @@ def test_a_frame_whose_counter_another_datagram_has_taken_is_taken_all_the_same(
     assert (report.lost, report.repaired) == (0, 0)
 
 
+def test_the_late_original_of_a_hole_that_was_forgotten_takes_back_no_repair() -> None:
+    frames = epoch_log([(1, "n1", 6)])
+    limits = replace(settings("n2"), ledger_ranges_max=1)
+    node = Replica(limits, recovered("n2", frames[:2], 1), random.Random(1), 0.0)
+    hear(node, frames[:2], stream_sent=1)
+    for at in (3, 5):  # two holes, of which the newer one is remembered
+        node.receive([frame_arrival("n1", frames[at], counter=at)], 0.02)
+    node.receive([frame_arrival("n1", frames[2], kind=2, counter=9)], 0.03)
+    assert node.ledger_report().repaired == 1
+    node.receive([frame_arrival("n1", frames[2], counter=2)], 0.04)
+    assert node.ledger_report().repaired == 1
+
+
 def test_when_the_log_last_grew_is_known() -> None:
     node = follower(LOG[:3])
     hear(node, LOG)
